@@ -1,0 +1,1 @@
+//! Keys, request signing and the reqwest middleware for the Kalshi Trade API.

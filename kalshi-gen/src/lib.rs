@@ -1,0 +1,1 @@
+//! Generates the Kalshi client from the OpenAPI document of the Trade API.

@@ -1,0 +1,1 @@
+//! The Kalshi exchange in a process, for tests, examples and offline work.

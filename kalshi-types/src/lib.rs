@@ -1,0 +1,1 @@
+//! Exact money, contract counts and price grids of the Kalshi exchange.

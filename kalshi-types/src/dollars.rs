@@ -1,0 +1,131 @@
+use crate::count::Count;
+
+/// An amount of US dollars: a price, a balance, a fee, a profit or loss.
+///
+/// The unit is 10^-6 USD, the finest that the exchange uses, and the range is that of an `i64`:
+/// about ±9.2 trillion dollars. Arithmetic is checked and exact; nothing rounds unless its name
+/// says so.
+///
+/// # Text
+///
+/// The wire form is a decimal string. It is printed with at least four and at most six decimals.
+/// It is read as an optional sign (`-` or `+`), digits, and optionally a point and more digits, at
+/// most 64 bytes; there must be a digit before or after the point. More than six decimals are
+/// accepted only if the rest are zeros. Spaces, exponents, separators and currency signs are not
+/// accepted.
+///
+/// ```
+/// use kalshi_types::Dollars;
+///
+/// let price: Dollars = "0.56".parse()?;
+/// assert_eq!(price, Dollars::from_micros(560_000));
+/// assert_eq!(price.to_string(), "0.5600");
+/// assert_eq!("-0.560001".parse::<Dollars>()?.to_string(), "-0.560001");
+/// assert!("0.5600001".parse::<Dollars>().is_err());
+/// # Ok::<(), kalshi_types::ParseError>(())
+/// ```
+///
+/// # Serde
+///
+/// Serialises as a string. Deserialises from a string, or from an integer, which means whole
+/// dollars. A number with a fraction is refused: it reaches us as a binary float, and what it was
+/// before can only be guessed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dollars(i64);
+
+impl Dollars {
+    /// One dollar: what a winning contract pays.
+    pub const ONE: Self = Self(1_000_000);
+
+    /// One cent.
+    pub const CENT: Self = Self(10_000);
+
+    /// An amount of 10^-6 USD. Every value is possible.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The amount in 10^-6 USD.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// An amount of 10^-4 USD, the "centi-cents" of some integer fields, or `None` when it is out
+    /// of range.
+    pub const fn from_centi_cents(centi_cents: i64) -> Option<Self> {
+        Self(100).checked_mul(centi_cents)
+    }
+
+    /// An amount of cents, or `None` when it is out of range.
+    pub const fn from_cents(cents: i64) -> Option<Self> {
+        Self::CENT.checked_mul(cents)
+    }
+
+    /// An amount of whole dollars, or `None` when it is out of range.
+    pub const fn from_whole(dollars: i64) -> Option<Self> {
+        Self::ONE.checked_mul(dollars)
+    }
+
+    /// The amount in 10^-4 USD, or `None` when it is not a whole number of those.
+    pub const fn to_centi_cents(self) -> Option<i64> {
+        self.in_units_of(100)
+    }
+
+    /// The amount in cents, or `None` when it is not a whole number of cents.
+    pub const fn to_cents(self) -> Option<i64> {
+        self.in_units_of(Self::CENT.0)
+    }
+
+    /// The price of the other side: one dollar less this amount. `None` when it is out of range,
+    /// which no price between zero and one is.
+    ///
+    /// ```
+    /// use kalshi_types::Dollars;
+    ///
+    /// let no: Dollars = "0.4400".parse()?;
+    /// assert_eq!(no.complement(), Some("0.5600".parse()?));
+    /// # Ok::<(), kalshi_types::ParseError>(())
+    /// ```
+    #[must_use = "the complement is returned, not stored"]
+    pub const fn complement(self) -> Option<Self> {
+        Self::ONE.checked_sub(self)
+    }
+
+    /// What this many contracts cost at this price. `None` when the product is out of range or is
+    /// not a whole number of 10^-6 USD; it is never rounded.
+    ///
+    /// A price of at most four decimals has an exact product with every count.
+    ///
+    /// ```
+    /// use kalshi_types::{Count, Dollars};
+    ///
+    /// let price: Dollars = "0.3301".parse()?;
+    /// let count: Count = "0.03".parse()?;
+    /// assert_eq!(price.checked_mul_count(count), Some("0.009903".parse()?));
+    ///
+    /// let finer: Dollars = "0.330101".parse()?;
+    /// assert_eq!(finer.checked_mul_count(count), None);
+    /// # Ok::<(), kalshi_types::ParseError>(())
+    /// ```
+    #[must_use = "the product is returned, not stored"]
+    pub fn checked_mul_count(self, count: Count) -> Option<Self> {
+        let product = i128::from(self.0) * i128::from(count.as_hundredths());
+        if product % 100 != 0 {
+            return None;
+        }
+        i64::try_from(product / 100).ok().map(Self)
+    }
+
+    const fn in_units_of(self, unit: i64) -> Option<i64> {
+        if self.0 % unit == 0 { Some(self.0 / unit) } else { None }
+    }
+}
+
+quantity!(
+    Dollars,
+    decimals: 6,
+    at_least: 4,
+    expecting: "a dollar amount as a string, such as \"0.5600\"",
+    float: "dollar amount is a number with a fraction, which a binary float cannot hold exactly; \
+            expected a string",
+);

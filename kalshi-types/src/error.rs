@@ -1,0 +1,94 @@
+use std::{error, fmt};
+
+/// Why a text is not a [`Dollars`](crate::Dollars) or a [`Count`](crate::Count).
+///
+/// The message names the quantity and the reason, and does not repeat the text, which may be long
+/// and is known to the caller.
+///
+/// ```
+/// use kalshi_types::{Dollars, ParseErrorKind};
+///
+/// let error = "0.56x".parse::<Dollars>().unwrap_err();
+/// assert_eq!(error.kind(), ParseErrorKind::InvalidCharacter { position: 4 });
+/// assert_eq!(error.to_string(), "dollar amount has an invalid character at byte 4");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParseError {
+    quantity: Quantity,
+    kind: ParseErrorKind,
+}
+
+/// What is wrong with the text.
+///
+/// When several things are wrong, the first in the order of this list is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ParseErrorKind {
+    /// The text is longer than 64 bytes. The longest canonical text has 21.
+    TooLong,
+    /// A byte is neither a digit, nor a leading sign, nor the first decimal point.
+    InvalidCharacter {
+        /// The offset of the first such byte.
+        position: usize,
+    },
+    /// There is no digit: the text is empty, or holds only a sign or a point.
+    Empty,
+    /// There are digits other than zero after the last decimal that the type can hold.
+    TooManyDecimals,
+    /// The value does not fit the type.
+    OutOfRange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Quantity {
+    Dollars,
+    Count,
+}
+
+impl ParseError {
+    pub(crate) const fn new(quantity: Quantity, kind: ParseErrorKind) -> Self {
+        Self { quantity, kind }
+    }
+
+    /// What is wrong with the text.
+    pub const fn kind(&self) -> ParseErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { quantity, kind } = self;
+        match kind {
+            ParseErrorKind::TooLong => write!(f, "{quantity} is longer than 64 bytes"),
+            ParseErrorKind::InvalidCharacter { position } => {
+                write!(f, "{quantity} has an invalid character at byte {position}")
+            }
+            ParseErrorKind::Empty => write!(f, "{quantity} has no digits"),
+            ParseErrorKind::TooManyDecimals => {
+                write!(f, "{quantity} has more than {} decimals", quantity.decimals())
+            }
+            ParseErrorKind::OutOfRange => write!(f, "{quantity} is out of range"),
+        }
+    }
+}
+
+impl error::Error for ParseError {}
+
+impl Quantity {
+    const fn decimals(self) -> u32 {
+        match self {
+            Self::Dollars => 6,
+            Self::Count => 2,
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dollars => "dollar amount",
+            Self::Count => "contract count",
+        })
+    }
+}

@@ -1,1 +1,69 @@
-//! Generates the Kalshi client from the OpenAPI document of the Trade API.
+//! Turns the OpenAPI document of the Kalshi Trade API into a Rust client.
+//!
+//! The way of a document: [`document`] reads it untyped, [`overlay`] applies our corrections and
+//! words, [`normalise`] brings it into the form that progenitor can take (or refuses it, with a
+//! JSON pointer), `emit` runs progenitor and makes what progenitor does not make (open enums, the
+//! operation table, streams over pages), and `refine` rewrites the tokens that come out.
+//!
+//! Deterministic: no clock, no network, no environment; the same input gives the same bytes.
+//! It never writes a file; the command behind `cargo gen` does.
+
+mod document;
+mod emit;
+mod error;
+mod files;
+mod names;
+mod normalise;
+mod operations;
+mod overlay;
+mod refine;
+mod review;
+
+pub use crate::{
+    document::parse,
+    error::{Error, Result},
+    files::{read, read_overlays},
+    normalise::{EnumValue, Normalised, OpenEnum, Report},
+    operations::{OperationModel, PaginationModel, ParameterModel},
+    overlay::{Applied, Overlay, Unmatched},
+    review::Review,
+};
+
+/// Everything that one document and its overlays turn into.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The Rust code, unformatted: nobody reads it in `OUT_DIR`.
+    pub code: String,
+    /// The document after every pass, and how often each fired.
+    pub normalised: Normalised,
+    /// How the overlays fared.
+    pub applied: Applied,
+    /// The operation table.
+    pub operations: Vec<OperationModel>,
+}
+
+impl Generated {
+    /// The files under review, made from the same document.
+    #[must_use]
+    pub fn review(&self) -> Review {
+        review::review(self)
+    }
+}
+
+/// Generates the client from a document and the overlays that belong to it.
+///
+/// # Errors
+///
+/// The first thing that cannot be generated, with its JSON pointer; also an overlay action that
+/// matches nothing, unless `unmatched` says to count those.
+pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated> {
+    let mut document = parse(document)?;
+    let mut applied = Applied::default();
+    for overlay in overlays {
+        overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
+    }
+    let normalised = normalise::normalise(document)?;
+    let operations = operations::model(&normalised)?;
+    let code = emit::emit(&normalised, &operations)?;
+    Ok(Generated { code, normalised, applied, operations })
+}

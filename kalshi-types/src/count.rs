@@ -49,11 +49,6 @@ impl Count {
     pub const fn to_contracts(self) -> Option<i64> {
         if self.0 % Self::ONE.0 == 0 { Some(self.0 / Self::ONE.0) } else { None }
     }
-
-    /// What an integer on the wire means.
-    const fn from_whole(contracts: i64) -> Option<Self> {
-        Self::from_contracts(contracts)
-    }
 }
 
 quantity!(

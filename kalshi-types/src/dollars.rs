@@ -62,7 +62,7 @@ impl Dollars {
     }
 
     /// An amount of whole dollars, or `None` when it is out of range.
-    pub const fn from_whole(dollars: i64) -> Option<Self> {
+    pub const fn from_dollars(dollars: i64) -> Option<Self> {
         Self::ONE.checked_mul(dollars)
     }
 
@@ -74,6 +74,45 @@ impl Dollars {
     /// The amount in cents, or `None` when it is not a whole number of cents.
     pub const fn to_cents(self) -> Option<i64> {
         self.in_units_of(Self::CENT.0)
+    }
+
+    /// The largest multiple of `step` that is not above this amount, towards minus infinity. `None`
+    /// when the step is not above zero, or the result is out of range.
+    ///
+    /// ```
+    /// use kalshi_types::Dollars;
+    ///
+    /// let change: Dollars = "-0.0585".parse()?;
+    /// assert_eq!(change.floor_to(Dollars::CENT), Some("-0.06".parse()?));
+    /// # Ok::<(), kalshi_types::ParseError>(())
+    /// ```
+    #[must_use = "the rounded amount is returned, not stored"]
+    pub const fn floor_to(self, step: Self) -> Option<Self> {
+        if step.0 <= 0 {
+            return None;
+        }
+        self.checked_sub(Self(self.0.rem_euclid(step.0)))
+    }
+
+    /// The smallest multiple of `step` that is not below this amount, towards plus infinity. `None`
+    /// when the step is not above zero, or the result is out of range.
+    ///
+    /// ```
+    /// use kalshi_types::Dollars;
+    ///
+    /// let fee: Dollars = "0.008425".parse()?;
+    /// assert_eq!(fee.ceil_to(Dollars::from_micros(100)), Some("0.0085".parse()?));
+    /// # Ok::<(), kalshi_types::ParseError>(())
+    /// ```
+    #[must_use = "the rounded amount is returned, not stored"]
+    pub const fn ceil_to(self, step: Self) -> Option<Self> {
+        if step.0 <= 0 {
+            return None;
+        }
+        match self.0.rem_euclid(step.0) {
+            0 => Some(self),
+            above => self.checked_add(Self(step.0 - above)),
+        }
     }
 
     /// The price of the other side: one dollar less this amount. `None` when it is out of range,

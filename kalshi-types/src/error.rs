@@ -1,6 +1,7 @@
 use std::{error, fmt};
 
-/// Why a text is not a [`Dollars`](crate::Dollars) or a [`Count`](crate::Count).
+/// Why a text, or a decimal of another type, is not a [`Dollars`](crate::Dollars) or a
+/// [`Count`](crate::Count).
 ///
 /// The message names the quantity and the reason, and does not repeat the text, which may be long
 /// and is known to the caller.
@@ -18,7 +19,7 @@ pub struct ParseError {
     kind: ParseErrorKind,
 }
 
-/// What is wrong with the text.
+/// What is wrong with a text, or with a decimal.
 ///
 /// When several things are wrong, the first in the order of this list is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +51,7 @@ impl ParseError {
         Self { quantity, kind }
     }
 
-    /// What is wrong with the text.
+    /// What is wrong.
     pub const fn kind(&self) -> ParseErrorKind {
         self.kind
     }

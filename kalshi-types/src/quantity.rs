@@ -143,7 +143,7 @@ macro_rules! quantity {
         /// subtotals do not matter.
         impl ::std::iter::Sum<$name> for Option<$name> {
             fn sum<I: Iterator<Item = $name>>(items: I) -> Self {
-                // Not even 2^63 items of the largest size overflow an i128.
+                // It takes 2^64 items to overflow an i128.
                 let total = items.fold(0_i128, |total, item| total + i128::from(item.0));
                 i64::try_from(total).ok().map($name)
             }
@@ -184,7 +184,7 @@ macro_rules! quantity {
                     }
 
                     fn visit_i64<E: ::serde::de::Error>(self, whole: i64) -> Result<$name, E> {
-                        match $name::from_whole(whole) {
+                        match $name::ONE.checked_mul(whole) {
                             Some(value) => Ok(value),
                             None => Err(E::custom($crate::error::ParseError::new(
                                 $crate::error::Quantity::$name,

@@ -1,0 +1,14 @@
+//! Turns openapi.yaml into the client and its types. Every decision is kalshi-gen's.
+
+use std::{env, error::Error, fs, path::Path};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=openapi.yaml");
+    println!("cargo::rerun-if-changed=overlay");
+    let overlays = kalshi_gen::read_overlays(Path::new("overlay"))?;
+    let document = kalshi_gen::read(Path::new("openapi.yaml"))?;
+    let generated = kalshi_gen::generate(&document, &overlays, kalshi_gen::Unmatched::Refuse)
+        .map_err(|error| format!("openapi.yaml: {error}"))?;
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("generated.rs"), generated.code)?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! An untyped document: reading YAML, pointers, references, walking.
+//!
+//! Untyped, because a typed model of OpenAPI drops what it does not know (siblings of a `$ref`,
+//! extensions) before a pass could see it.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, refuse};
+
+/// Reads YAML (and so JSON) into an untyped value.
+///
+/// # Errors
+///
+/// Text that is not YAML, two equal keys in one mapping (YAML would silently keep the last), or a
+/// number that JSON cannot hold.
+pub fn parse(text: &str) -> Result<Value> {
+    Strict.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
+        let place = error
+            .location()
+            .map_or_else(String::new, |at| format!("line {} column {}", at.line(), at.column()));
+        Error::new(place, error.to_string())
+    })
+}
+
+/// Like `serde_json::Value`, but two equal keys are an error.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, input: D) -> std::result::Result<Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value that JSON can hold")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> std::result::Result<Value, E> {
+        serde_json::Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("infinite and not-a-number have no JSON form"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> std::result::Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = input.next_element_seed(Strict)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> std::result::Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = input.next_key_seed(Strict)? {
+            // Status codes are often written without quotes.
+            let key = match key {
+                Value::String(text) => text,
+                Value::Number(number) => number.to_string(),
+                other => return Err(A::Error::custom(format!("{other} cannot be a key"))),
+            };
+            let value = input.next_value_seed(Strict)?;
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key `{key}` stands here twice")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Appends one step to a JSON pointer, escaped.
+pub(crate) fn join(pointer: &str, step: &str) -> String {
+    format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Calls `visit` with the pointer of every mapping, parents before children.
+pub(crate) fn walk(
+    value: &mut Value,
+    pointer: &str,
+    visit: &mut dyn FnMut(&str, &mut Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    match value {
+        Value::Object(map) => {
+            visit(pointer, map)?;
+            for (key, child) in map.iter_mut() {
+                walk(child, &join(pointer, key), visit)?;
+            }
+        }
+        Value::Array(items) => {
+            for (index, child) in items.iter_mut().enumerate() {
+                walk(child, &join(pointer, &index.to_string()), visit)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The mapping at `key`, or an error that says it is missing or something else.
+pub(crate) fn object<'a>(
+    map: &'a Map<String, Value>,
+    pointer: &str,
+    key: &str,
+) -> Result<&'a Map<String, Value>> {
+    match map.get(key) {
+        Some(Value::Object(inner)) => Ok(inner),
+        Some(_) => refuse!(join(pointer, key), "must be a mapping"),
+        None => refuse!(pointer, "`{key}` is missing"),
+    }
+}
+
+/// Follows `$ref`s within the document until something else stands there.
+pub(crate) fn resolve<'a>(root: &'a Value, mut value: &'a Value, pointer: &str) -> Result<&'a Value> {
+    // A reference to a reference is legal; a ring of them is not.
+    for _ in 0..16 {
+        let Some(reference) = value.get("$ref") else { return Ok(value) };
+        let Some(reference) = reference.as_str() else {
+            refuse!(join(pointer, "$ref"), "must be text")
+        };
+        let Some(target) = reference.strip_prefix('#') else {
+            refuse!(join(pointer, "$ref"), "`{reference}` points outside the document")
+        };
+        match root.pointer(target) {
+            Some(found) => value = found,
+            None => refuse!(join(pointer, "$ref"), "`{reference}` points at nothing"),
+        }
+    }
+    refuse!(pointer, "references run in a ring")
+}
+
+/// The name at the end of `#/components/schemas/NAME`.
+pub(crate) fn schema_name(reference: &str) -> Option<&str> {
+    reference.strip_prefix("#/components/schemas/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_equal_keys_are_refused_with_their_name() {
+        let error = parse("a: 1\nb:\n  c: 1\n  c: 2\n").unwrap_err();
+        assert!(error.to_string().contains("`c` stands here twice"), "{error}");
+    }
+
+    #[test]
+    fn text_that_is_not_yaml_names_line_and_column() {
+        let error = parse("a: [1, 2\nb: 3").unwrap_err();
+        assert!(error.pointer().starts_with("line "), "{error}");
+    }
+
+    #[test]
+    fn unquoted_status_codes_become_text() {
+        assert_eq!(parse("200: ok").unwrap(), serde_json::json!({"200": "ok"}));
+    }
+
+    #[test]
+    fn yes_and_no_stay_text() {
+        assert_eq!(parse("[yes, no, on]").unwrap(), serde_json::json!(["yes", "no", "on"]));
+    }
+
+    #[test]
+    fn a_ring_of_references_ends() {
+        let root = parse("a: {$ref: '#/b'}\nb: {$ref: '#/a'}").unwrap();
+        assert!(resolve(&root, &root["a"], "/a").is_err());
+    }
+}

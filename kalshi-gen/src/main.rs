@@ -1,0 +1,183 @@
+//! The command behind `cargo gen`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use kalshi_gen::{Generated, Overlay, Unmatched, generate, read, read_overlays};
+
+/// From the OpenAPI document of the Kalshi Trade API to Rust.
+#[derive(Parser)]
+#[command(name = "cargo gen", bin_name = "cargo gen", version)]
+struct Arguments {
+    /// The folder with openapi.yaml and overlay/; found upwards from here by default.
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate, report what each pass did, compare the review files. Writes nothing.
+    Check,
+    /// Rewrite the review files (tests/golden) from openapi.yaml.
+    Update,
+    /// Print what the workspace's document turns into.
+    Dump {
+        #[arg(value_enum, default_value = "code")]
+        what: What,
+    },
+    /// Print Rust for any document of this family.
+    Generate {
+        /// An OpenAPI 3.0 document, YAML or JSON.
+        #[arg(long)]
+        spec: PathBuf,
+        /// Apply the workspace's overlays too; actions that match nothing are left out.
+        #[arg(long)]
+        overlays: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// The Rust code, formatted.
+    Code,
+    /// The document after every pass, as JSON.
+    Document,
+    /// The operations under review.
+    Operations,
+    /// The types under review.
+    Types,
+}
+
+/// The files that `update` writes and `check` compares.
+const REVIEW: [&str; 2] = ["tests/golden/operations.txt", "tests/golden/types.txt"];
+
+/// What a failed run ends with: 1 for a finding, 2 for input that cannot be used.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { code: 2, message: error.to_string() }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Check => check(&root(arguments)?),
+        Command::Update => update(&root(arguments)?),
+        Command::Dump { what } => dump(&root(arguments)?, *what),
+        Command::Generate { spec, overlays } => {
+            let overlays =
+                if *overlays { read_overlays(&root(arguments)?.join("overlay"))? } else { Vec::new() };
+            print(&formatted(&from(spec, &overlays, Unmatched::Count)?)?);
+            Ok(())
+        }
+    }
+}
+
+/// The nearest folder upwards that has both openapi.yaml and overlay/.
+fn root(arguments: &Arguments) -> Result<PathBuf, Failure> {
+    if let Some(root) = &arguments.root {
+        return Ok(root.clone());
+    }
+    let here = env::current_dir()?;
+    here.ancestors()
+        .find(|folder| folder.join("openapi.yaml").is_file() && folder.join("overlay").is_dir())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Failure {
+            code: 2,
+            message: "no openapi.yaml with overlay/ here or above; name the folder with --root"
+                .to_owned(),
+        })
+}
+
+fn from(spec: &Path, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated, Failure> {
+    generate(&read(spec)?, overlays, unmatched)
+        .map_err(|error| Failure { code: 2, message: format!("{}: {error}", spec.display()) })
+}
+
+fn from_root(root: &Path) -> Result<Generated, Failure> {
+    from(&root.join("openapi.yaml"), &read_overlays(&root.join("overlay"))?, Unmatched::Refuse)
+}
+
+fn check(root: &Path) -> Result<(), Failure> {
+    let generated = from_root(root)?;
+    println!("overlay actions applied: {}", generated.applied.actions);
+    for (pass, fired) in &generated.normalised.report {
+        println!("{pass}: {fired}");
+    }
+    println!("operations: {}", generated.operations.len());
+    let review = generated.review();
+    let stale: Vec<&str> = REVIEW
+        .into_iter()
+        .zip([&review.operations, &review.types])
+        .filter(|(name, text)| read(&root.join(name)).ok().as_ref() != Some(text))
+        .map(|(name, _)| name)
+        .collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} out of date; run `cargo gen update`", stale.join(", "));
+    Err(Failure { code: 1, message })
+}
+
+fn update(root: &Path) -> Result<(), Failure> {
+    let review = from_root(root)?.review();
+    for (name, text) in REVIEW.into_iter().zip([&review.operations, &review.types]) {
+        let path = root.join(name);
+        if read(&path).ok().as_ref() == Some(text) {
+            continue;
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, text)?;
+        println!("wrote {name}");
+    }
+    Ok(())
+}
+
+fn dump(root: &Path, what: What) -> Result<(), Failure> {
+    let generated = from_root(root)?;
+    match what {
+        What::Code => print(&formatted(&generated)?),
+        What::Document => print(&format!("{:#}", generated.normalised.document)),
+        What::Operations => print(&generated.review().operations),
+        What::Types => print(&generated.review().types),
+    }
+    Ok(())
+}
+
+/// Code for people to read.
+fn formatted(generated: &Generated) -> Result<String, Failure> {
+    let file = syn::parse_file(&generated.code).map_err(|error| Failure {
+        code: 2,
+        message: format!("the generated code does not parse: {error}"),
+    })?;
+    Ok(prettyplease::unparse(&file))
+}
+
+/// Prints; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) {
+    let _ = io::Write::write_all(&mut io::stdout().lock(), text.as_bytes());
+}

@@ -1,0 +1,132 @@
+//! Names: from the exchange's spelling to Rust's.
+
+/// Rewrites runs of capitals as words, so that snake case reads well: `GetRFQs` to `GetRfqs`
+/// (`get_rfqs`, not `get_rf_qs`), `GetFCMOrders` to `GetFcmOrders`.
+pub(crate) fn words(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    let mut out = String::with_capacity(name.len());
+    let mut at = 0;
+    while at < letters.len() {
+        let run = letters[at..].iter().take_while(|c| c.is_ascii_uppercase()).count();
+        if run < 2 {
+            out.push(letters[at]);
+            at += 1;
+            continue;
+        }
+        let after = letters.get(at + run);
+        let next = letters.get(at + run + 1);
+        // The plural of an acronym: `RFQs` at the end or before a new word.
+        let plural = after == Some(&'s') && next.is_none_or(|c| !c.is_ascii_lowercase());
+        // Otherwise a lower-case letter belongs to the word that the last capital opens.
+        let word = if !plural && after.is_some_and(char::is_ascii_lowercase) { run - 1 } else { run };
+        out.push(letters[at]);
+        out.extend(letters[at + 1..at + word].iter().map(char::to_ascii_lowercase));
+        at += word;
+    }
+    out
+}
+
+/// Upper camel case of any text: `read::block_trade_accept` to `ReadBlockTradeAccept`.
+pub(crate) fn pascal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut start = true;
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(if start { c.to_ascii_uppercase() } else { c });
+            start = false;
+        } else {
+            start = true;
+        }
+    }
+    out
+}
+
+/// The variant for one value of an enum, or `None` if the value has no letter or digit.
+pub(crate) fn variant(value: &str) -> Option<String> {
+    let name = match value {
+        "" => return Some("Unset".to_owned()),
+        // `Self` cannot name a variant; what the value selects is the caller's own objects.
+        "self" => return Some("Own".to_owned()),
+        _ => pascal(&if value.chars().any(|c| c.is_ascii_lowercase()) {
+            words(value)
+        } else {
+            value.to_ascii_lowercase()
+        }),
+    };
+    if name.is_empty() {
+        return None;
+    }
+    // `Unknown` is the open end of every enum; a digit cannot start a name.
+    if name == "Unknown" || name == "Self" {
+        return Some(format!("{name}Value"));
+    }
+    Some(if name.starts_with(|c: char| c.is_ascii_digit()) { format!("N{name}") } else { name })
+}
+
+/// Snake case of a name in camel case, after [`words`]: `GetRfqs` to `get_rfqs`.
+pub(crate) fn snake(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    let mut before = '_';
+    for c in words(name).chars() {
+        if c.is_ascii_uppercase() {
+            if before != '_' {
+                out.push('_');
+            }
+            out.push(c.to_ascii_lowercase());
+        } else if c.is_ascii_alphanumeric() {
+            out.push(c);
+        } else if before != '_' {
+            out.push('_');
+        }
+        before = out.chars().next_back().unwrap_or('_');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acronyms_become_words() {
+        for (from, to) in [
+            ("GetRFQs", "GetRfqs"),
+            ("GetRFQsResponse", "GetRfqsResponse"),
+            ("GetFCMOrders", "GetFcmOrders"),
+            ("GetCommunicationsID", "GetCommunicationsId"),
+            ("RFQ", "Rfq"),
+            ("CreateOrderV2Request", "CreateOrderV2Request"),
+            ("RFQBatchQuote", "RfqBatchQuote"),
+        ] {
+            assert_eq!(words(from), to);
+        }
+    }
+
+    #[test]
+    fn operation_ids_become_method_names() {
+        for (from, to) in [
+            ("GetRFQs", "get_rfqs"),
+            ("CreateOrderV2", "create_order_v2"),
+            ("GetCommunicationsID", "get_communications_id"),
+            ("BatchGetMarketCandlesticks", "batch_get_market_candlesticks"),
+        ] {
+            assert_eq!(snake(from), to);
+        }
+    }
+
+    #[test]
+    fn enum_values_become_variants() {
+        for (from, to) in [
+            ("", "Unset"),
+            ("self", "Own"),
+            ("unknown", "UnknownValue"),
+            ("read::block_trade_accept", "ReadBlockTradeAccept"),
+            ("greater_or_equal", "GreaterOrEqual"),
+            ("60", "N60"),
+            ("EXPIRED", "Expired"),
+        ] {
+            assert_eq!(variant(from).as_deref(), Some(to));
+        }
+        assert_eq!(variant("::"), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! The operations as data: what the table in the client, the simulator and the review files are
+//! made of.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    document::{join, resolve, schema_name},
+    error::{Result, refuse},
+    names::snake,
+    normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operations},
+};
+
+/// One operation of the document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationModel {
+    /// The method's name in Rust: `get_markets`.
+    pub id: String,
+    /// The `operationId` as published: `GetMarkets`.
+    pub operation_id: String,
+    /// The name of its builder: `GetMarkets`.
+    pub builder: String,
+    /// `GET`, upper case.
+    pub method: String,
+    /// The path below the base URL, with `{parameters}`.
+    pub path: String,
+    /// The family.
+    pub tag: String,
+    /// Whether it must be signed.
+    pub private: bool,
+    /// The status of its success.
+    pub success: u16,
+    /// The type of its success body, if it has one.
+    pub response: Option<String>,
+    /// The type of its request body and whether the document requires one.
+    pub body: Option<(String, bool)>,
+    /// Parameters, in the order of the document.
+    pub parameters: Vec<ParameterModel>,
+    /// Marked as deprecated.
+    pub deprecated: bool,
+    /// One line.
+    pub summary: Option<String>,
+    /// More lines.
+    pub description: Option<String>,
+    /// How its list goes on, if it is one.
+    pub pagination: Option<PaginationModel>,
+    /// Token cost, when it is known to differ from the default.
+    pub cost: Option<(u32, bool)>,
+    /// The field of the request that makes a second sending harmless.
+    pub idempotency_key: Option<String>,
+}
+
+/// One parameter of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterModel {
+    /// The name on the wire.
+    pub name: String,
+    /// In the path; otherwise in the query.
+    pub in_path: bool,
+    /// Must be given.
+    pub required: bool,
+    /// What its text looks like.
+    pub kind: &'static str,
+    /// What it means.
+    pub description: Option<String>,
+}
+
+/// The fields that carry a list from page to page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaginationModel {
+    /// The field of the response with the cursor of the next page.
+    pub cursor: String,
+    /// Whether that field may be absent.
+    pub optional_cursor: bool,
+    /// The field of the response with the rows.
+    pub items: String,
+    /// The type of one row, `None` for plain text.
+    pub item: Option<String>,
+}
+
+/// Lists whose response has two arrays: (the response, the field with the rows).
+const ROWS: [(&str, &str); 2] =
+    [("GetEventsResponse", "events"), ("GetPositionsResponse", "market_positions")];
+
+/// Reads the operations out of a normalised document, in the order of its paths.
+pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
+    let document = &normalised.document;
+    let mut models = Vec::new();
+    for (pointer, path, method, operation) in operations(document)? {
+        let builder = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let text = |key| operation.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (success, response) = success(operation);
+        let parameters = parameters(document, operation, &pointer)?;
+        let pagination = match &response {
+            Some(response) if parameters.iter().any(|p| p.name == "cursor") => {
+                Some(pagination(document, response, &pointer)?)
+            }
+            _ => None,
+        };
+        models.push(OperationModel {
+            id: snake(&builder),
+            operation_id: normalised.renamed.get(&builder).unwrap_or(&builder).clone(),
+            method: method.to_ascii_uppercase(),
+            path: path.to_owned(),
+            tag: operation
+                .get("tags")
+                .and_then(|tags| tags.get(0))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            private: security(document, operation),
+            success,
+            response,
+            body: body(operation),
+            parameters,
+            deprecated: operation.get("deprecated").and_then(Value::as_bool).unwrap_or(false),
+            summary: text("summary"),
+            description: text("description"),
+            pagination,
+            cost: cost(operation, &pointer)?,
+            idempotency_key: text("x-kalshi-idempotency-key"),
+            builder,
+        });
+    }
+    Ok(models)
+}
+
+/// The operation's own `security`, or the document's; an empty list or an empty alternative makes
+/// it public.
+fn security(document: &Value, operation: &Map<String, Value>) -> bool {
+    let own = operation.get("security").or_else(|| document.get("security"));
+    let Some(alternatives) = own.and_then(Value::as_array) else { return false };
+    !alternatives.is_empty()
+        && alternatives.iter().all(|a| a.as_object().is_some_and(|schemes| !schemes.is_empty()))
+}
+
+fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
+    let responses = operation.get("responses").and_then(Value::as_object);
+    let Some((code, response)) = responses.into_iter().flatten().next() else { return (200, None) };
+    (code.parse().unwrap_or(200), body_type(response))
+}
+
+fn body(operation: &Map<String, Value>) -> Option<(String, bool)> {
+    let body = operation.get("requestBody")?;
+    Some((body_type(body)?, body.get("required").and_then(Value::as_bool).unwrap_or(false)))
+}
+
+fn body_type(holder: &Value) -> Option<String> {
+    let schema = holder.pointer("/content/application~1json/schema")?;
+    // A reference with words beside it has been wrapped.
+    let schema = schema.pointer("/allOf/0").unwrap_or(schema);
+    schema.get("$ref")?.as_str().and_then(schema_name).map(str::to_owned)
+}
+
+fn parameters(
+    document: &Value,
+    operation: &Map<String, Value>,
+    pointer: &str,
+) -> Result<Vec<ParameterModel>> {
+    let mut models = Vec::new();
+    for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
+        let schema = &parameter["schema"];
+        let schema = schema.pointer("/allOf/0").unwrap_or(schema);
+        let schema = resolve(document, schema, pointer)?;
+        let format = schema.get("format").and_then(Value::as_str);
+        let kind = match (schema.get("type").and_then(Value::as_str), format) {
+            (Some("integer"), Some(UNIX_SECONDS)) => "UnixSeconds",
+            (Some("integer"), Some(UNIX_MILLIS)) => "UnixMillis",
+            (Some("integer"), _) => "Integer",
+            (Some("number"), _) => "Number",
+            (Some("boolean"), _) => "Boolean",
+            (Some("array"), _) => "List",
+            (_, Some(COMMA_LIST)) => "CommaSeparated",
+            (_, Some("date-time")) => "DateTime",
+            _ => "Text",
+        };
+        models.push(ParameterModel {
+            name: parameter["name"].as_str().unwrap_or_default().to_owned(),
+            in_path: parameter["in"] == "path",
+            required: parameter["in"] == "path" || parameter["required"] == true,
+            kind,
+            description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),
+        });
+    }
+    Ok(models)
+}
+
+/// A list operation has `cursor` in its request and, in its response, a cursor and the rows.
+fn pagination(document: &Value, response: &str, pointer: &str) -> Result<PaginationModel> {
+    let schema_pointer = join("/components/schemas", response);
+    let schema = document.pointer(&schema_pointer).unwrap_or(&Value::Null);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let properties = || properties.into_iter().flatten();
+    let Some((cursor, _)) = properties().find(|(name, _)| *name == "cursor" || *name == "next_cursor")
+    else {
+        refuse!(pointer, "takes a `cursor`, but `{response}` gives none back")
+    };
+    let lists: Vec<_> = properties().filter(|(_, field)| field["type"] == "array").collect();
+    let chosen = ROWS.iter().find(|(name, _)| *name == response).map(|(_, field)| *field);
+    let (items, field) = match (lists.as_slice(), chosen) {
+        ([(name, field)], None) => (*name, *field),
+        (lists, Some(chosen)) if lists.iter().any(|(name, _)| *name == chosen) => {
+            lists.iter().copied().find(|(name, _)| *name == chosen).unwrap_or(lists[0])
+        }
+        _ => refuse!(schema_pointer, "a list with a cursor must have one array of rows"),
+    };
+    let row = &field["items"];
+    let row = row.pointer("/allOf/0").unwrap_or(row);
+    let item = row.get("$ref").and_then(Value::as_str).and_then(schema_name).map(str::to_owned);
+    if item.is_none() && row["type"] != "string" {
+        refuse!(join(&schema_pointer, "properties"), "the rows of `{items}` need a named type");
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    let nullable = properties().any(|(n, f)| n == cursor && f["nullable"] == true);
+    let required = required.is_some_and(|names| names.iter().any(|name| name == cursor));
+    Ok(PaginationModel {
+        cursor: cursor.clone(),
+        optional_cursor: nullable || !required,
+        items: items.clone(),
+        item,
+    })
+}
+
+/// `x-kalshi-cost: {tokens: 2, per: item}`, from the overlay.
+fn cost(operation: &Map<String, Value>, pointer: &str) -> Result<Option<(u32, bool)>> {
+    let Some(cost) = operation.get("x-kalshi-cost") else { return Ok(None) };
+    let pointer = join(pointer, "x-kalshi-cost");
+    let tokens = cost.get("tokens").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    let Some(tokens) = tokens else { refuse!(pointer, "`tokens` must be a count") };
+    match cost.get("per").and_then(Value::as_str) {
+        None | Some("call") => Ok(Some((tokens, false))),
+        Some("item") => Ok(Some((tokens, true))),
+        Some(other) => refuse!(pointer, "`per` is `call` or `item`, not `{other}`"),
+    }
+}

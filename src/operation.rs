@@ -43,6 +43,8 @@ pub struct Operation {
     pub cost: Cost,
     /// The exchange means to remove it.
     pub deprecated: bool,
+    /// Its response holds a secret: no error shows any of the body.
+    pub secret: bool,
     /// What it does, in one line.
     pub summary: &'static str,
     /// What it does, in full (Markdown).

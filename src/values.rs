@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 /// A list that travels as one text joined by commas, such as the `tickers` of `get_markets`.
 ///
@@ -133,4 +134,69 @@ where
     V::Error: fmt::Display,
 {
     builder_value(name, value).map(Some)
+}
+
+/// A text that the exchange shows once, such as a new private key.
+///
+/// Neither `Debug` nor an error shows it; it is wiped from memory when dropped. `Serialize` does
+/// write it out: that is how to store it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("** redacted **")
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_one_and_a_joined_text_are_the_same() {
+        let joined = CommaSeparated::try_from("A,B").unwrap();
+        assert_eq!(joined, CommaSeparated::try_from(vec!["A", "B"]).unwrap());
+        assert_eq!(CommaSeparated::try_from("A,,B"), Err(InvalidList::EmptyItem));
+        assert_eq!(CommaSeparated::try_from(Vec::<&str>::new()), Err(InvalidList::Empty));
+        assert_eq!(CommaSeparated::try_from(["A,B"]), Err(InvalidList::Comma("A,B".to_owned())));
+    }
+
+    #[test]
+    fn a_secret_text_does_not_print() {
+        let secret = SecretText::from("-----BEGIN PRIVATE KEY-----");
+        assert_eq!(format!("{secret:?}"), "** redacted **");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"-----BEGIN PRIVATE KEY-----\"");
+    }
 }

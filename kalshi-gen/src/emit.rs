@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     document::join,
     error::{Error, Result},
-    normalise::{COMMA_LIST, Normalised, OpenEnum, UNIX_MILLIS, UNIX_SECONDS},
+    normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     operations::OperationModel,
     refine::{self, Parts},
 };
@@ -121,13 +121,14 @@ fn settings(normalised: &Normalised) -> GenerationSettings {
         (InstanceType::Integer, UNIX_SECONDS, "::kalshi_types::UnixSeconds"),
         (InstanceType::Integer, UNIX_MILLIS, "::kalshi_types::UnixMillis"),
         (InstanceType::String, COMMA_LIST, "crate::CommaSeparated"),
+        (InstanceType::String, SECRET, "crate::SecretText"),
     ] {
         let shape = SchemaObject {
             instance_type: Some(instance.into()),
             format: Some(format.to_owned()),
             ..SchemaObject::default()
         };
-        settings.with_conversion(shape, path, std::iter::once(TypeImpl::Display));
+        settings.with_conversion(shape, path, std::iter::empty());
     }
     settings
 }
@@ -246,7 +247,7 @@ fn method(operation: &OperationModel, links: &Links) -> TokenStream {
 }
 
 fn entry(operation: &OperationModel) -> TokenStream {
-    let OperationModel { id, operation_id, path, tag, success, deprecated, .. } = operation;
+    let OperationModel { id, operation_id, path, tag, success, deprecated, secret, .. } = operation;
     let method = format_ident!("{}", operation.method);
     let access = if operation.private { quote!(Signed) } else { quote!(Public) };
     let (tokens, per_item) = operation.cost.unwrap_or((10, false));
@@ -300,6 +301,7 @@ fn entry(operation: &OperationModel) -> TokenStream {
             retry: crate::operation::RetrySafety::#retry,
             cost: crate::operation::Cost { tokens: #tokens, per_item: #per_item },
             deprecated: #deprecated,
+            secret: #secret,
             summary: #summary,
             description: #description,
         }

@@ -494,6 +494,8 @@ fn drop_bounds(document: &mut Value) -> Result<usize> {
 
 /// The format that makes a parameter a list joined by commas.
 pub(crate) const COMMA_LIST: &str = "kalshi-comma-list";
+/// The format that keeps a text out of `Debug`, logs and errors.
+pub(crate) const SECRET: &str = "kalshi-secret";
 /// The format that makes an integer a time in whole seconds.
 pub(crate) const UNIX_SECONDS: &str = "kalshi-unix-seconds";
 /// The format that makes an integer a time in milliseconds.

@@ -45,6 +45,8 @@ pub struct OperationModel {
     pub pagination: Option<PaginationModel>,
     /// Token cost, when it is known to differ from the default.
     pub cost: Option<(u32, bool)>,
+    /// Its response holds a secret.
+    pub secret: bool,
     /// The field of the request that makes a second sending harmless.
     pub idempotency_key: Option<String>,
 }
@@ -117,6 +119,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
             description: text("description"),
             pagination,
             cost: cost(operation, &pointer)?,
+            secret: operation.get("x-kalshi-secret") == Some(&Value::Bool(true)),
             idempotency_key: text("x-kalshi-idempotency-key"),
             builder,
         });

@@ -121,6 +121,8 @@ impl<T: for<'a> From<&'a str>> serde::de::Visitor<'_> for FromText<T> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(unreachable_pub, reason = "the macro makes public items only")]
+
     open_enum! {
         /// Test.
         pub enum Result3 {

@@ -9,102 +9,124 @@ use crate::error::ParseErrorKind;
 /// Bounds the cost of a hostile text. The longest canonical text has 21 bytes.
 const MAX_LEN: usize = 64;
 
-/// This many digits never overflow a `u64`.
-const SHORT_LEN: usize = 18;
+/// So many digits before the point, and six after it, fit an `i64`.
+const MAX_QUICK_WHOLE: usize = 12;
+
+/// These digits, a point and six decimals. Were all of them digits, they would fit a `u64`.
+const MAX_QUICK: usize = MAX_QUICK_WHOLE + 7;
 
 /// Sign, 19 digits and a point.
 const MAX_PRINTED: usize = 21;
 
-const POWERS: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
-
 /// Reads a text exactly, or says why it cannot.
 #[inline]
-pub(crate) fn parse<const DECIMALS: usize>(text: &[u8]) -> Result<i64, ParseErrorKind> {
-    match parse_short::<DECIMALS>(text) {
+pub(crate) fn parse<const DECIMALS: u32>(text: &[u8]) -> Result<i64, ParseErrorKind> {
+    match parse_quickly::<DECIMALS>(text) {
         Some(units) => Ok(units),
         None => parse_any::<DECIMALS>(text),
     }
 }
 
-/// What the exchange sends, in one pass. `None` means "not sure": [`parse_any`] decides.
+/// What the exchange sends. `None` means "not sure": [`parse_any`] decides.
+///
+/// A page of markets holds tens of thousands of these, nearly all with two, four or six decimals.
+/// Taking those apart by their number is faster than looking at byte after byte for a point.
 #[inline]
-fn parse_short<const DECIMALS: usize>(text: &[u8]) -> Option<i64> {
+fn parse_quickly<const DECIMALS: u32>(text: &[u8]) -> Option<i64> {
     let (negative, unsigned) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    if unsigned.len() > SHORT_LEN {
+    if unsigned.len() > MAX_QUICK {
         return None;
     }
-    let mut digits = 0_u64;
-    let mut point = None;
-    for (index, byte) in unsigned.iter().enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit < 10 {
-            digits = digits * 10 + u64::from(digit);
-        } else if *byte == b'.' && point.is_none() {
-            point = Some(index);
-        } else {
-            return None;
+    let mut whole = 0_u64;
+    let mut rest = unsigned;
+    while let [byte @ b'0'..=b'9', after @ ..] = rest {
+        whole = whole * 10 + u64::from(byte - b'0');
+        rest = after;
+    }
+    if !(1..=MAX_QUICK_WHOLE).contains(&(unsigned.len() - rest.len())) {
+        return None;
+    }
+    let fraction = match *rest {
+        [] => 0,
+        [b'.', d1, d2, d3, d4] if DECIMALS >= 4 => {
+            digits([d1, d2, d3, d4])? * 10_u64.pow(DECIMALS - 4)
         }
-    }
-    if unsigned.len() == usize::from(point.is_some()) {
-        return None;
-    }
-    let decimals = point.map_or(0, |index| unsigned.len() - 1 - index);
-    let scale = POWERS.get(DECIMALS.checked_sub(decimals)?)?;
-    let units = i64::try_from(digits.checked_mul(*scale)?).ok()?;
+        [b'.', d1, d2] if DECIMALS >= 2 => digits([d1, d2])? * 10_u64.pow(DECIMALS - 2),
+        [b'.', d1, d2, d3, d4, d5, d6] if DECIMALS >= 6 => {
+            digits([d1, d2, d3, d4, d5, d6])? * 10_u64.pow(DECIMALS - 6)
+        }
+        [b'.', d1, d2, d3] if DECIMALS >= 3 => digits([d1, d2, d3])? * 10_u64.pow(DECIMALS - 3),
+        _ => return None,
+    };
+    let units = i64::try_from(whole * 10_u64.pow(DECIMALS) + fraction).ok()?;
     Some(if negative { -units } else { units })
+}
+
+/// The value of a few digits, or `None` when one is not a digit.
+#[inline]
+fn digits<const N: usize>(bytes: [u8; N]) -> Option<u64> {
+    let mut value = 0;
+    let mut valid = true;
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        // One branch after the loop is cheaper than one in each round.
+        valid &= digit <= 9;
+        value = value * 10 + u64::from(digit);
+    }
+    valid.then_some(value)
 }
 
 /// Any text at all, slowly, with the reason for refusing it.
 #[cold]
-fn parse_any<const DECIMALS: usize>(text: &[u8]) -> Result<i64, ParseErrorKind> {
+fn parse_any<const DECIMALS: u32>(text: &[u8]) -> Result<i64, ParseErrorKind> {
     if text.len() > MAX_LEN {
         return Err(ParseErrorKind::TooLong);
     }
-    let mut whole = 0_u128;
-    let mut fraction = 0_u128;
-    let mut digits = 0_usize;
+    // The number of units, without a sign. What saturates is out of range.
+    let mut units = 0_u128;
+    let mut any_digit = false;
     // Decimals seen so far, once there has been a point.
     let mut decimals = None;
-    let mut inexact = false;
+    let mut exact = true;
     for (position, byte) in text.iter().enumerate() {
-        match (byte, &mut decimals) {
-            (b'0'..=b'9', decimals) => {
-                let digit = u128::from(byte - b'0');
-                digits += 1;
-                match decimals {
-                    None => whole = whole.saturating_mul(10).saturating_add(digit),
-                    Some(seen) => {
-                        if *seen < DECIMALS {
-                            fraction = fraction * 10 + digit;
-                        } else {
-                            inexact |= digit != 0;
-                        }
-                        *seen += 1;
-                    }
-                }
+        match (byte, decimals) {
+            (b'-' | b'+', _) if position == 0 => continue,
+            (b'.', None) => {
+                decimals = Some(0);
+                continue;
             }
-            (b'.', decimals @ None) => *decimals = Some(0),
-            (b'-' | b'+', _) if position == 0 => {}
+            (b'0'..=b'9', _) => any_digit = true,
             _ => return Err(ParseErrorKind::InvalidCharacter { position }),
         }
+        let digit = u128::from(byte - b'0');
+        match &mut decimals {
+            Some(seen) if *seen == DECIMALS => exact &= digit == 0,
+            Some(seen) => {
+                *seen += 1;
+                units = append(units, digit);
+            }
+            None => units = append(units, digit),
+        }
     }
-    if digits == 0 {
+    if !any_digit {
         return Err(ParseErrorKind::Empty);
     }
-    if inexact {
+    if !exact {
         return Err(ParseErrorKind::TooManyDecimals);
     }
     for _ in decimals.unwrap_or(0)..DECIMALS {
-        fraction *= 10;
+        units = append(units, 0);
     }
-    let units =
-        (0..DECIMALS).fold(whole, |units, _| units.saturating_mul(10)).saturating_add(fraction);
     let units = i128::try_from(units).map_err(|_| ParseErrorKind::OutOfRange)?;
     let units = if text.first() == Some(&b'-') { -units } else { units };
     i64::try_from(units).map_err(|_| ParseErrorKind::OutOfRange)
+}
+
+fn append(units: u128, digit: u128) -> u128 {
+    units.saturating_mul(10).saturating_add(digit)
 }
 
 /// A printed number, on the stack.

@@ -35,7 +35,9 @@ mod times {
     /// # Errors
     ///
     /// A value that is no text or no RFC 3339 time.
-    pub fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    pub fn date_time<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<DateTime<Utc>, D::Error> {
         deserializer.deserialize_str(Time)
     }
 
@@ -62,7 +64,9 @@ mod times {
         fn visit_str<E: de::Error>(self, text: &str) -> Result<DateTime<Utc>, E> {
             match in_utc(text.as_bytes()) {
                 Some(time) => Ok(time),
-                None => text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self)),
+                None => {
+                    text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+                }
             }
         }
     }
@@ -111,7 +115,8 @@ mod times {
         };
         let year = i32::try_from(number(0, 4)?).ok()?;
         let date = NaiveDate::from_ymd_opt(year, number(5, 7)?, number(8, 10)?)?;
-        let time = date.and_hms_nano_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, nanos)?;
+        let time =
+            date.and_hms_nano_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, nanos)?;
         Some(time.and_utc())
     }
 
@@ -123,7 +128,9 @@ mod times {
 
         #[test]
         fn the_short_way_is_taken_for_what_the_exchange_sends() {
-            for text in ["2026-01-31T23:59:59Z", "2026-01-31T23:59:59.1Z", "2026-01-31T23:59:59.123456789Z"] {
+            for text in
+                ["2026-01-31T23:59:59Z", "2026-01-31T23:59:59.1Z", "2026-01-31T23:59:59.123456789Z"]
+            {
                 assert_eq!(in_utc(text.as_bytes()), Some(text.parse().unwrap()), "{text}");
             }
         }

@@ -3,8 +3,10 @@
 //! - [`Dollars`] is an amount of money or a price, in units of 10^-6 USD.
 //! - [`Count`] is a number of contracts, in units of 10^-2 contracts.
 //! - [`PriceGrid`] says which prices a market accepts, and finds the nearest ones.
+//! - [`PriceLevel`], [`UnixSeconds`], [`UnixMillis`], [`open_enum!`] and [`wire`] are what else the
+//!   generated types of all surfaces share.
 //!
-//! All of it is exact. A text that a type cannot hold is refused rather than rounded, arithmetic
+//! The numbers are exact. A text that a type cannot hold is refused rather than rounded, arithmetic
 //! answers `None` rather than overflow, and there is no floating point.
 //!
 //! ```

@@ -9,6 +9,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let document = kalshi_gen::read(Path::new("openapi.yaml"))?;
     let generated = kalshi_gen::generate(&document, &overlays, kalshi_gen::Unmatched::Refuse)
         .map_err(|error| format!("openapi.yaml: {error}"))?;
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("generated.rs"), generated.code)?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("generated.rs"), generated.code)?;
+    fs::write(Path::new(&out).join("dispatch.rs"), generated.dispatch)?;
     Ok(())
 }

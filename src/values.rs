@@ -86,6 +86,14 @@ impl TryFrom<&str> for CommaSeparated {
     }
 }
 
+impl std::str::FromStr for CommaSeparated {
+    type Err = InvalidList;
+
+    fn from_str(text: &str) -> Result<Self, InvalidList> {
+        Self::try_from(text)
+    }
+}
+
 impl TryFrom<String> for CommaSeparated {
     type Error = InvalidList;
 

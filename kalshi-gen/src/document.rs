@@ -105,27 +105,91 @@ pub(crate) fn join(pointer: &str, step: &str) -> String {
     format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
 }
 
-/// Calls `visit` with the pointer of every mapping, parents before children.
+/// A place during a walk. Becomes a JSON pointer only when somebody asks: a walk passes thousands
+/// of places, and an unoptimised build script feels each allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    /// The pointer where the walk began.
+    Start(&'a str),
+    Key(&'a str),
+    Index(usize),
+}
+
+impl At<'_> {
+    /// Whether the mapping here has names of fields for keys, not words of the schema language:
+    /// there a field may be called `default` or `example`.
+    pub(crate) fn holds_names(&self) -> bool {
+        if self.key() == Some("properties") {
+            // `properties` may itself be the name of a field.
+            return self.parent.is_none_or(|parent| parent.key() != Some("properties"));
+        }
+        self.key() == Some("schemas")
+            && self.parent.is_some_and(|parent| {
+                parent.key() == Some("components")
+                    && parent.parent.is_some_and(|root| root.parent.is_none())
+            })
+    }
+
+    fn key(&self) -> Option<&str> {
+        match self.step {
+            Step::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_key(&self, name: &str) -> bool {
+        self.key() == Some(name)
+    }
+
+    pub(crate) fn pointer(&self) -> String {
+        let parent = self.parent.map(At::pointer).unwrap_or_default();
+        match self.step {
+            Step::Start(pointer) => pointer.to_owned(),
+            Step::Key(key) => join(&parent, key),
+            Step::Index(index) => join(&parent, &index.to_string()),
+        }
+    }
+}
+
+/// Calls `visit` with the place of every mapping, parents before children.
 pub(crate) fn walk(
     value: &mut Value,
-    pointer: &str,
-    visit: &mut dyn FnMut(&str, &mut Map<String, Value>) -> Result<()>,
+    start: &str,
+    visit: &mut dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    walk_from(value, &At { parent: None, step: Step::Start(start) }, visit)
+}
+
+fn walk_from(
+    value: &mut Value,
+    at: &At<'_>,
+    visit: &mut dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
     match value {
         Value::Object(map) => {
-            visit(pointer, map)?;
-            for (key, child) in map.iter_mut() {
-                walk(child, &join(pointer, key), visit)?;
+            visit(at, map)?;
+            for (key, child) in map.iter_mut().filter(|(_, child)| is_nested(child)) {
+                walk_from(child, &At { parent: Some(at), step: Step::Key(key) }, visit)?;
             }
         }
         Value::Array(items) => {
-            for (index, child) in items.iter_mut().enumerate() {
-                walk(child, &join(pointer, &index.to_string()), visit)?;
+            for (index, child) in items.iter_mut().enumerate().filter(|(_, child)| is_nested(child)) {
+                walk_from(child, &At { parent: Some(at), step: Step::Index(index) }, visit)?;
             }
         }
         _ => {}
     }
     Ok(())
+}
+
+fn is_nested(value: &Value) -> bool {
+    value.is_object() || value.is_array()
 }
 
 /// The mapping at `key`, or an error that says it is missing or something else.

@@ -8,6 +8,7 @@ use proc_macro2::TokenStream;
 use progenitor_impl::{GenerationSettings, Generator, InterfaceStyle, TagStyle, TypeImpl};
 use quote::{format_ident, quote};
 use schemars::schema::{InstanceType, SchemaObject};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     error::{Error, Result},
     normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     operations::OperationModel,
-    refine::{self, Parts},
+    refine::{self, ParameterTypes, Parts},
 };
 
 /// Schemas that kalshi-types holds exactly: (schema, type, printed and parsed as text).
@@ -26,8 +27,11 @@ const EXACT: [(&str, &str, bool); 4] = [
     ("PriceRange", "::kalshi_types::PriceRange", false),
 ];
 
-/// The code of the client, unformatted.
-pub(crate) fn emit(normalised: &Normalised, operations: &[OperationModel]) -> Result<String> {
+/// The code of the client and of its dispatcher, unformatted.
+pub(crate) fn emit(
+    normalised: &Normalised,
+    operations: &[OperationModel],
+) -> Result<(String, String)> {
     let document = typed(&normalised.document)?;
     let settings = settings(normalised);
     // progenitor still panics on some documents; a panic is no answer to a user.
@@ -40,7 +44,7 @@ pub(crate) fn emit(normalised: &Normalised, operations: &[OperationModel]) -> Re
         Err(_) => return Err(Error::new("", "progenitor panicked; its message stands above")),
     };
     let links = Links::new(normalised, operations);
-    let Parts { types, builders } = refine::refine(tokens, normalised, operations, &links)?;
+    let Parts { types, builders, parameters } = refine::refine(tokens, normalised, operations, &links)?;
     let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
     let methods = operations.iter().map(|operation| method(operation, &links));
     let table = operations.iter().map(entry);
@@ -75,24 +79,84 @@ pub(crate) fn emit(normalised: &Normalised, operations: &[OperationModel]) -> Re
         /// The version of the document that this client was generated from.
         pub const SPEC_VERSION: &str = #version;
     };
-    Ok(code.to_string())
+    Ok((code.to_string(), dispatch(operations, &parameters)))
+}
+
+/// Calls any operation by its name, with parameters as text and the body as JSON. For tests that
+/// walk the whole table; not part of the client.
+fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
+    let arms = operations.iter().map(|operation| {
+        let id = &operation.id;
+        let method = format_ident!("{id}");
+        let parameters = operation.parameters.iter().map(|parameter| {
+            let name = &parameter.name;
+            let setter = refine::field(name);
+            let key = (operation.builder.clone(), setter.to_string());
+            let ty = refine::bare(types.get(&key).unwrap_or(&TokenStream::new()));
+            let read = match refine::element(&ty) {
+                Some(element) => quote! {
+                    text.split(',').map(|part| read::<#element>(#name, part)).collect::<Result<Vec<_>, _>>()?
+                },
+                None => quote!(read::<#ty>(#name, text)?),
+            };
+            quote! {
+                if let Some(text) = parameters.get(#name) {
+                    request = request.#setter(#read);
+                }
+            }
+        });
+        let body = operation.body.as_ref().map(|(name, _)| {
+            let name = format_ident!("{name}");
+            quote! {
+                if let Some(body) = body {
+                    let body: types::#name = ::serde_json::from_value(body)?;
+                    request = request.body(body);
+                }
+            }
+        });
+        quote! {
+            #id => {
+                let mut request = client.#method();
+                #(#parameters)*
+                #body
+                let value = request.send().await?.into_inner();
+                Ok(::serde_json::to_value(&value)?)
+            }
+        }
+    });
+    let code = quote! {
+        #[allow(deprecated, unused_mut, clippy::all, clippy::pedantic)]
+        pub async fn dispatch(
+            client: &Client,
+            id: &str,
+            parameters: &::std::collections::BTreeMap<String, String>,
+            body: Option<::serde_json::Value>,
+        ) -> Result<::serde_json::Value, Box<dyn ::std::error::Error + Send + Sync>> {
+            match id {
+                #(#arms)*
+                other => Err(format!("no operation is called {other}").into()),
+            }
+        }
+    };
+    // The dispatcher lives outside the crate, where its types are found by another way.
+    code.to_string().replace("crate :: types ::", "types ::").replace("crate :: CommaSeparated", "CommaSeparated")
 }
 
 /// Reads the document into the typed model that progenitor takes.
 fn typed(document: &Value) -> Result<OpenAPI> {
-    serde_json::from_value(document.clone()).map_err(|whole| {
+    OpenAPI::deserialize(document).map_err(|whole| {
         // The typed reader gives no place: find the smallest part that it refuses.
         let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
         for (name, schema) in schemas.into_iter().flatten() {
             let read: std::result::Result<openapiv3::ReferenceOr<openapiv3::Schema>, _> =
-                serde_json::from_value(schema.clone());
+                Deserialize::deserialize(schema);
             if let Err(error) = read {
                 return Error::new(join("/components/schemas", name), error.to_string());
             }
         }
         for (path, item) in document["paths"].as_object().into_iter().flatten() {
             let read: std::result::Result<openapiv3::PathItem, _> =
-                serde_json::from_value(item.clone());
+                Deserialize::deserialize(item);
             if let Err(error) = read {
                 return Error::new(join("/paths", path), error.to_string());
             }

@@ -34,6 +34,8 @@ pub use crate::{
 pub struct Generated {
     /// The Rust code, unformatted: nobody reads it in `OUT_DIR`.
     pub code: String,
+    /// A function that calls any operation by its name, for tests that walk the whole table.
+    pub dispatch: String,
     /// The document after every pass, and how often each fired.
     pub normalised: Normalised,
     /// How the overlays fared.
@@ -64,6 +66,6 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
     }
     let normalised = normalise::normalise(document)?;
     let operations = operations::model(&normalised)?;
-    let code = emit::emit(&normalised, &operations)?;
-    Ok(Generated { code, normalised, applied, operations })
+    let (code, dispatch) = emit::emit(&normalised, &operations)?;
+    Ok(Generated { code, dispatch, normalised, applied, operations })
 }

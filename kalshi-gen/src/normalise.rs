@@ -127,14 +127,6 @@ fn each_operation(
     Ok(())
 }
 
-/// Whether the mapping at this pointer has names of fields for keys, not words of the schema
-/// language: there a field may be called `default` or `example`.
-fn holds_names(pointer: &str) -> bool {
-    let mut steps = pointer.rsplit('/');
-    steps.next() == Some("properties") && steps.next() != Some("properties")
-        || pointer == "/components/schemas"
-}
-
 fn check_version(document: &Value) -> Result<()> {
     match document.get("openapi").and_then(Value::as_str) {
         Some(version) if version.starts_with("3.0.") => {}
@@ -150,8 +142,8 @@ fn check_version(document: &Value) -> Result<()> {
 /// Drops what no code comes from. Our own extensions stay.
 fn drop_noise(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
-    walk(document, "", &mut |pointer, map| {
-        if holds_names(pointer) {
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
             return Ok(());
         }
         let before = map.len();
@@ -166,10 +158,16 @@ fn drop_noise(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
+/// A document of the parts that operations refer to, apart from schemas: those are large.
+fn shared(document: &Value) -> Value {
+    let part = |name: &str| document.pointer(&format!("/components/{name}")).cloned();
+    json!({"components": {"parameters": part("parameters"), "responses": part("responses")}})
+}
+
 /// Writes shared parameters (of a path, or referenced) into each operation.
 fn inline_parameters(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
-    let root = document.clone();
+    let root = shared(document);
     let mut of_path = BTreeMap::new();
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         for (path, item) in paths {
@@ -348,7 +346,7 @@ fn check_responses(
 /// status and body, whatever the document promises.
 fn drop_errors(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
-    let root = document.clone();
+    let root = shared(document);
     each_operation(document, |pointer, _, operation| {
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
             refuse!(pointer, "`responses` is missing")
@@ -357,7 +355,9 @@ fn drop_errors(document: &mut Value) -> Result<usize> {
         responses.retain(|code, _| code.starts_with('2'));
         fired += before - responses.len();
         for response in responses.values_mut() {
-            *response = resolve(&root, response, pointer)?.clone();
+            if response.get("$ref").is_some() {
+                *response = resolve(&root, response, pointer)?.clone();
+            }
         }
         Ok(())
     })?;
@@ -474,8 +474,8 @@ fn drop_bounds(document: &mut Value) -> Result<usize> {
         "uniqueItems",
     ];
     let mut fired = 0;
-    walk(document, "", &mut |pointer, map| {
-        if holds_names(pointer) {
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
             return Ok(());
         }
         let before = map.len();
@@ -568,8 +568,8 @@ fn set_formats(document: &mut Value) -> Result<usize> {
             fired += 1;
         }
     };
-    walk(document, "", &mut |pointer, map| {
-        if holds_names(pointer) {
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
             for (name, schema) in map.iter_mut() {
                 time(name, schema);
             }
@@ -583,8 +583,8 @@ fn set_formats(document: &mut Value) -> Result<usize> {
         }
         Ok(())
     })?;
-    walk(document, "", &mut |pointer, map| {
-        if !holds_names(pointer) && map.get("format").and_then(Value::as_str) == Some("uuid") {
+    walk(document, "", &mut |at, map| {
+        if !at.holds_names() && map.get("format").and_then(Value::as_str) == Some("uuid") {
             map.remove("format");
             fired += 1;
         }
@@ -730,14 +730,14 @@ fn plain_lists(document: &mut Value) -> Result<usize> {
         if requests.contains(name) {
             continue;
         }
-        walk(schema, "", &mut |pointer, map| {
+        walk(schema, "", &mut |at, map| {
             let list = match map.get("type").and_then(Value::as_str) {
                 Some("array") => true,
                 Some("object") => !map.contains_key("properties"),
                 _ => false,
             };
             // An element that is null is not an empty list.
-            if list && !pointer.ends_with("/items") && map.remove("nullable").is_some() {
+            if list && !at.is_key("items") && map.remove("nullable").is_some() {
                 fired += 1;
             }
             Ok(())
@@ -777,8 +777,8 @@ fn reach(document: &Value, from: &Value, found: &mut BTreeSet<String>) {
 /// field with a nullable reference would then fail on null.
 fn wrap_references(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
-    walk(document, "", &mut |pointer, map| {
-        if map.len() > 1 && map.get("$ref").is_some_and(Value::is_string) && !holds_names(pointer) {
+    walk(document, "", &mut |at, map| {
+        if map.len() > 1 && map.get("$ref").is_some_and(Value::is_string) && !at.holds_names() {
             if let Some(reference) = map.remove("$ref") {
                 map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
             }
@@ -790,11 +790,17 @@ fn wrap_references(document: &mut Value) -> Result<usize> {
 }
 
 fn check_references(document: &mut Value) -> Result<()> {
-    let root = document.clone();
-    walk(document, "", &mut |pointer, map| {
-        if map.get("$ref").is_some_and(Value::is_string) {
-            resolve(&root, &Value::Object(map.clone()), pointer)?;
+    let mut references: BTreeMap<String, String> = BTreeMap::new();
+    walk(document, "", &mut |at, map| {
+        if let Some(Value::String(reference)) = map.get("$ref")
+            && !references.contains_key(reference)
+        {
+            references.insert(reference.clone(), at.pointer());
         }
         Ok(())
-    })
+    })?;
+    for (reference, pointer) in references {
+        resolve(document, &json!({"$ref": reference}), &pointer)?;
+    }
+    Ok(())
 }

@@ -24,7 +24,11 @@ use crate::{
 pub(crate) struct Parts {
     pub(crate) types: TokenStream,
     pub(crate) builders: TokenStream,
+    /// The type of each parameter, by the names of builder and parameter.
+    pub(crate) parameters: ParameterTypes,
 }
+
+pub(crate) type ParameterTypes = BTreeMap<(String, String), TokenStream>;
 
 pub(crate) fn refine(
     tokens: TokenStream,
@@ -43,9 +47,11 @@ pub(crate) fn refine(
     let (Some(types), Some(builders)) = (types, builders) else {
         refuse!("", "progenitor gave no `types` or no `builder` module")
     };
+    let mut parameters = ParameterTypes::new();
     Ok(Parts {
         types: refine_types(types, normalised, links)?,
-        builders: refine_builders(builders, operations, links)?,
+        builders: refine_builders(builders, operations, links, &mut parameters)?,
+        parameters,
     })
 }
 
@@ -289,23 +295,15 @@ fn fast_time(ty: &Type) -> Option<&'static str> {
 /// The setters of the builders of types are written anew: an optional field takes its bare value
 /// (`.client_order_id("mine")`), and each carries the words of its field.
 fn refine_type_builders(tokens: TokenStream, docs: &FieldDocs) -> Result<TokenStream> {
-    let mut fields: BTreeMap<String, Vec<(Ident, Type)>> = BTreeMap::new();
+    let mut fields: BTreeMap<String, Vec<(Ident, TokenStream)>> = BTreeMap::new();
     let mut out = TokenStream::new();
     for item in items(tokens) {
         match item.keyword.as_str() {
             "struct" => {
-                let name = item.name.clone();
-                let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
-                parsed.attrs.push({
-                    let text = format!("Builds a [`{name}`](super::{name}), field by field.");
-                    parse_quote!(#[doc = #text])
-                });
-                let list = parsed
-                    .fields
-                    .iter()
-                    .filter_map(|f| Some((f.ident.clone()?, value_of_result(&f.ty)?.clone())));
-                fields.insert(name, list.collect());
-                parsed.to_tokens(&mut out);
+                let text = format!("Builds a [`{0}`](super::{0}), field by field.", item.name);
+                out.extend(quote!(#[doc = #text]));
+                fields.insert(item.name.clone(), struct_fields(&item));
+                out.extend(item.tokens);
             }
             "impl" if item.is_inherent() => {
                 let name = item.name.clone();
@@ -326,10 +324,11 @@ fn refine_type_builders(tokens: TokenStream, docs: &FieldDocs) -> Result<TokenSt
 }
 
 /// A setter that takes whatever converts, and keeps the reason when it does not.
-fn setter(field: &Ident, ty: &Type, docs: &TokenStream) -> TokenStream {
-    let (ty, convert) = match argument(ty, "Option") {
+fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
+    let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
+    let (ty, convert) = match argument(&tokens, "Option") {
         Some(inner) => (inner, quote!(crate::builder_value_optional)),
-        None => (ty, quote!(crate::builder_value)),
+        None => (ty.clone(), quote!(crate::builder_value)),
     };
     let text = field.to_string();
     quote! {
@@ -345,29 +344,71 @@ fn setter(field: &Ident, ty: &Type, docs: &TokenStream) -> TokenStream {
     }
 }
 
-/// `T` of `Result<T, String>`.
-fn value_of_result(ty: &Type) -> Option<&Type> {
-    argument(ty, "Result")
+/// The fields of a struct and the `T` of their types `Result<T, String>`.
+fn struct_fields(item: &Item) -> Vec<(Ident, TokenStream)> {
+    let mut fields = Vec::new();
+    let mut name: Option<Ident> = None;
+    let mut ty = Vec::new();
+    let mut depth = 0_usize;
+    for token in item.body().unwrap_or_default() {
+        match &token {
+            TokenTree::Punct(p) if p.as_char() == ',' && depth == 0 => {
+                if let (Some(name), Some(value)) = (name.take(), argument(&ty, "Result")) {
+                    fields.push((name, value));
+                }
+                ty.clear();
+                continue;
+            }
+            TokenTree::Punct(p) if p.as_char() == '<' => depth += 1,
+            TokenTree::Punct(p) if p.as_char() == '>' => depth = depth.saturating_sub(1),
+            TokenTree::Ident(ident) if name.is_none() => {
+                name = Some(ident.clone());
+                continue;
+            }
+            _ => {}
+        }
+        ty.push(token);
+    }
+    fields
 }
 
-/// The first argument of the generic type `name`.
-fn argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let Type::Path(path) = ty else { return None };
-    let segment = path.path.segments.last()?;
-    if segment.ident != name {
+/// The type without the `Option` around it.
+pub(crate) fn bare(ty: &TokenStream) -> TokenStream {
+    let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
+    argument(&tokens, "Option").unwrap_or_else(|| ty.clone())
+}
+
+/// The element of a `Vec`, if the type is one.
+pub(crate) fn element(ty: &TokenStream) -> Option<TokenStream> {
+    let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
+    argument(&tokens, "Vec")
+}
+
+/// The first argument of the generic type `name`, if the type is one of these.
+fn argument(ty: &[TokenTree], name: &str) -> Option<TokenStream> {
+    let open = ty.iter().position(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == '<'))?;
+    if !matches!(ty.get(open.checked_sub(1)?)?, TokenTree::Ident(ident) if ident == name) {
         return None;
     }
-    let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
-    arguments.args.iter().find_map(|argument| match argument {
-        syn::GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    })
+    let mut depth = 0_usize;
+    let end = ty[open + 1..].iter().position(|token| {
+        let TokenTree::Punct(punct) = token else { return false };
+        match punct.as_char() {
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            ',' | '>' if depth == 0 => return true,
+            _ => {}
+        }
+        false
+    })?;
+    Some(ty[open + 1..open + 1 + end].iter().cloned().collect())
 }
 
 fn refine_builders(
     tokens: TokenStream,
     operations: &[OperationModel],
     links: &Links,
+    parameters: &mut ParameterTypes,
 ) -> Result<TokenStream> {
     let by_builder: BTreeMap<&str, (usize, &OperationModel)> = operations
         .iter()
@@ -376,20 +417,14 @@ fn refine_builders(
         .collect();
     let mut out = TokenStream::new();
     let mut sends = 0;
-    let mut parameters: BTreeMap<String, Type> = BTreeMap::new();
     for item in items(tokens) {
         match item.keyword.as_str() {
             "use" => {}
             "struct" => {
-                let name = item.name.clone();
-                let parsed: ItemStruct = parse(item.tokens.iter().cloned().collect(), &name)?;
-                parameters = parsed
-                    .fields
-                    .iter()
-                    .filter_map(|f| {
-                        Some((f.ident.as_ref()?.to_string(), value_of_result(&f.ty)?.clone()))
-                    })
-                    .collect();
+                let fields = struct_fields(&item).into_iter();
+                parameters.extend(
+                    fields.map(|(name, ty)| ((item.name.clone(), name.to_string()), ty)),
+                );
                 out.extend(item.tokens);
             }
             "impl" if item.is_inherent() => {
@@ -404,7 +439,7 @@ fn refine_builders(
                         continue;
                     }
                     let docs = parameter_docs(&function.name, operation, links);
-                    match parameters.get(&function.name) {
+                    match parameters.get(&(item.name.clone(), function.name.clone())) {
                         Some(ty) if function.name != "body" => {
                             let name = format_ident!("{}", function.name);
                             body.extend(setter(&name, ty, &docs));

@@ -1,1 +1,78 @@
 //! Keys, request signing and the reqwest middleware for the Kalshi Trade API.
+//!
+//! Every private operation of the exchange, and every WebSocket handshake, carries three headers:
+//! the id of an API key, the time in milliseconds, and a signature over `time + METHOD + path`.
+//! This crate makes them.
+//!
+//! - [`Credentials`] is a key id and its private key, from PEM text, a file or the environment.
+//! - [`sign`] is the pure function from credentials, method, path and time to [`SignedHeaders`].
+//! - [`Signer`] is credentials and a [`Clock`]: what a client holds on to.
+#![cfg_attr(
+    feature = "middleware",
+    doc = "- [`SigningMiddleware`] signs each attempt of a request, for the hosts that it was given."
+)]
+//!
+//! ```
+//! use kalshi_auth::{Credentials, Timestamp, sign};
+//!
+//! # let pem = "-----BEGIN PRIVATE KEY-----\n\
+//! #     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
+//! #     -----END PRIVATE KEY-----\n";
+//! let credentials = Credentials::from_pem("a952bcbe-ec3b-4b5b-b8f9-11dae589608c", pem)?;
+//! let now = Timestamp::from_millis(1_703_123_456_789);
+//!
+//! // The query is not part of the signed text, so it makes no difference here.
+//! let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/orders?limit=5", now)?;
+//!
+//! let mut headers = http::HeaderMap::new();
+//! signed.insert_into(&mut headers);
+//! assert_eq!(headers["kalshi-access-timestamp"], "1703123456789");
+//! # Ok::<(), kalshi_auth::AuthError>(())
+//! ```
+//!
+//! A WebSocket handshake is signed by the same function, as `GET` of `/trade-api/ws/v2`.
+//!
+//! # What it refuses to do
+//!
+//! - It never prints a key: `Debug` is redacted by hand, no type implements `Serialize`, and no
+//!   error repeats what it could not read.
+//! - It never signs for a host that it was not given, and never over plain HTTP to another machine
+//!   unless told so in as many words.
+//! - It knows nothing of operations. Whether a request is to be signed is told to it.
+//! - It reads the clock in one place only, [`SystemClock`], and the environment in one function
+//!   only, [`Credentials::from_env`] (and `HOME`, for a file under `~`).
+//!
+//! # Features
+//!
+//! - `middleware`, on by default: the middleware, and with it `reqwest`. Without the feature there
+//!   is no HTTP client among the dependencies.
+//! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
+//!   keys load in the same way. An application that speaks TLS with rustls often links the library
+//!   already.
+
+mod backend;
+mod clock;
+mod credentials;
+mod error;
+mod key;
+#[cfg(feature = "middleware")]
+mod middleware;
+#[cfg(feature = "middleware")]
+mod origin;
+mod signing;
+
+pub use crate::{
+    backend::Backend,
+    clock::{Clock, ManualClock, SystemClock, Timestamp},
+    credentials::{Credentials, KEY_ID_VAR, PRIVATE_KEY_PATH_VAR, PRIVATE_KEY_VAR},
+    error::{AuthError, AuthErrorKind},
+    key::KeyType,
+    signing::{
+        ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, SignedHeaders, Signer, sign, signing_text,
+    },
+};
+#[cfg(feature = "middleware")]
+pub use crate::{
+    middleware::{SigningMiddleware, SigningPolicy},
+    origin::Origin,
+};

@@ -1,0 +1,118 @@
+//! From text to a checked key: what is accepted, and what each refusal says.
+//!
+//! The same for every backend. Nothing here repeats the text it reads: a file that was taken for a
+//! key by mistake, or a key that was damaged, is as secret as a good one.
+
+mod der;
+mod pem;
+
+use std::fmt;
+
+use ed25519_dalek::SigningKey;
+use rsa::RsaPrivateKey;
+
+pub(crate) use self::pem::looks_like_key;
+use crate::error::{AuthError, AuthErrorKind};
+
+/// The smallest RSA key that the exchange takes.
+pub(crate) const MIN_RSA_BITS: usize = 2048;
+/// The largest RSA key that the libraries agree on. It signs for a tenth of a second.
+pub(crate) const MAX_RSA_BITS: usize = 8192;
+
+/// The kind of a key, and with it of its signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyType {
+    /// RSA-PSS with SHA-256, MGF1 with SHA-256, and a salt of 32 bytes.
+    Rsa,
+    /// Ed25519 over the text itself.
+    Ed25519,
+}
+
+/// A private key that passed every check.
+pub(crate) enum ParsedKey {
+    Rsa(Box<RsaPrivateKey>),
+    Ed25519(Box<SigningKey>),
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
+}
+
+impl ParsedKey {
+    /// Reads a private key from the text of a PEM file.
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, AuthError> {
+        let block = pem::single_block(text)?;
+        match block.label() {
+            "PRIVATE KEY" => der::pkcs8_private_key(block.decode()?.as_slice()),
+            "RSA PRIVATE KEY" => der::pkcs1_private_key(block.decode()?.as_slice()),
+            "ENCRYPTED PRIVATE KEY" => Err(encrypted()),
+            "OPENSSH PRIVATE KEY" => Err(unsupported(
+                "found an OpenSSH key; an RSA key becomes PEM, in place, with \
+                 `ssh-keygen -p -m PEM -N '' -f COPY_OF_KEY`, an Ed25519 key has to be made anew with \
+                 `openssl genpkey -algorithm ed25519 -out key.pem`",
+            )),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" | "SSH2 PUBLIC KEY" => Err(public()),
+            "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => Err(unsupported(
+                "found a certificate, which holds a public key only; give the private key that \
+                 belongs to the API key",
+            )),
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Err(unsupported(
+                "found a certificate request, which holds a public key only; give the private key \
+                 that belongs to the API key",
+            )),
+            "EC PRIVATE KEY" => Err(other_algorithm("an EC key")),
+            "EC PARAMETERS" => Err(other_algorithm("the parameters of an EC key")),
+            "DSA PRIVATE KEY" => Err(other_algorithm("a DSA key")),
+            _ => Err(unsupported(
+                "found PEM with a label other than `PRIVATE KEY` and `RSA PRIVATE KEY`; give the \
+                 private key that belongs to the API key",
+            )),
+        }
+    }
+}
+
+pub(crate) fn malformed(message: &'static str) -> AuthError {
+    AuthError::new(AuthErrorKind::MalformedKey, message)
+}
+
+fn unsupported(message: impl Into<std::borrow::Cow<'static, str>>) -> AuthError {
+    AuthError::new(AuthErrorKind::UnsupportedKey, message)
+}
+
+fn encrypted() -> AuthError {
+    unsupported(
+        "found a key that is encrypted with a passphrase; decrypt it with \
+         `openssl pkey -in KEY -out key.pem`",
+    )
+}
+
+fn public() -> AuthError {
+    unsupported("found a public key; give the private key that belongs to it")
+}
+
+fn other_algorithm(found: &str) -> AuthError {
+    unsupported(format!(
+        "found {found}; the exchange takes RSA and Ed25519 keys: create an API key there, or make a \
+         key with `openssl genpkey -algorithm ed25519 -out key.pem`"
+    ))
+}
+
+fn check_rsa_size(bits: usize) -> Result<(), AuthError> {
+    let problem = if bits < MIN_RSA_BITS {
+        "at least 2048"
+    } else if bits > MAX_RSA_BITS {
+        "at most 8192"
+    } else {
+        return Ok(());
+    };
+    Err(unsupported(format!(
+        "found an RSA key of {bits} bits, it must have {problem}; make one with \
+         `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem`"
+    )))
+}

@@ -1,0 +1,154 @@
+//! The middleware: signs each attempt of a request, for the hosts that it was given.
+
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, HeaderName};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next};
+
+use crate::{
+    credentials::missing_credentials,
+    error::{AuthError, AuthErrorKind},
+    key::KeyType,
+    origin::Origin,
+    signing::{SignedHeaders, Signer},
+};
+
+/// Whether a request is to be signed.
+///
+/// Put into the [`Extensions`] of the request. A request without it is taken as [`Required`], so
+/// that forgetting it shows at once.
+///
+/// [`Required`]: SigningPolicy::Required
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SigningPolicy {
+    /// The request is signed. Without credentials it fails before anything is sent.
+    #[default]
+    Required,
+    /// The request is signed if there are credentials, and sent without otherwise.
+    ///
+    /// For operations that show more to those who sign.
+    Optional,
+    /// The request is sent without signature, to whatever host.
+    ///
+    /// For public operations: signed, they would count against the account's rate limits.
+    Never,
+}
+
+/// Signs the requests of a `reqwest-middleware` client.
+///
+/// It belongs at the end of the stack, below whatever retries: an attempt that is sent again then
+/// has a timestamp and a signature of its own.
+///
+/// - A request is signed if its [`SigningPolicy`] says so, as it is sent: path in percent-encoding,
+///   without the query.
+/// - It is signed for the [`Origin`]s given, and refused for any other.
+/// - `KALSHI-ACCESS-*` headers that it already has are removed, also from requests that are not
+///   signed.
+///
+/// An RSA signature takes up to two milliseconds of processor time.
+/// In a tokio runtime it is therefore made on a thread for blocking work.
+///
+/// **Let the client follow no redirects** (`reqwest::redirect::Policy::none()`). They are followed
+/// below all middleware, and `reqwest` takes `Authorization` from a request to another host, but not
+/// these headers.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use kalshi_auth::{Credentials, Origin, Signer, SigningMiddleware, SystemClock};
+///
+/// # fn build() -> Result<(), Box<dyn std::error::Error>> {
+/// let signer = Signer::new(Credentials::from_env()?, Arc::new(SystemClock));
+/// let origin: Origin = "https://external-api.kalshi.com".parse()?;
+/// let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+/// let client = reqwest_middleware::ClientBuilder::new(http)
+///     .with(SigningMiddleware::new(Some(signer), [origin]))
+///     .build();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// What it refuses is a `reqwest_middleware::Error::Middleware` that downcasts to [`AuthError`]. It
+/// means that nothing was sent.
+#[derive(Clone, Debug)]
+pub struct SigningMiddleware {
+    signer: Option<Signer>,
+    origins: Arc<[Origin]>,
+}
+
+impl SigningMiddleware {
+    /// Signs with the signer, if there is one, for the origins.
+    pub fn new(signer: Option<Signer>, origins: impl IntoIterator<Item = Origin>) -> Self {
+        Self { signer, origins: origins.into_iter().collect() }
+    }
+
+    async fn headers(
+        &self,
+        request: &Request,
+        policy: SigningPolicy,
+    ) -> Result<Option<SignedHeaders>, AuthError> {
+        let signer = match (policy, &self.signer) {
+            (SigningPolicy::Never, _) | (SigningPolicy::Optional, None) => return Ok(None),
+            (SigningPolicy::Required, None) => return Err(missing_credentials()),
+            (SigningPolicy::Required | SigningPolicy::Optional, Some(signer)) => signer,
+        };
+        let url = request.url();
+        if !self.origins.iter().any(|origin| origin.contains(url)) {
+            return Err(foreign_origin(url));
+        }
+        sign_off_worker(signer, request.method().as_str(), url.path()).await.map(Some)
+    }
+}
+
+#[async_trait::async_trait]
+impl Middleware for SigningMiddleware {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        remove_access_headers(request.headers_mut());
+        let policy = extensions.get().copied().unwrap_or_default();
+        if let Some(signed) = self.headers(&request, policy).await.map_err(Error::middleware)? {
+            signed.insert_into(request.headers_mut());
+        }
+        next.run(request, extensions).await
+    }
+}
+
+/// Signs, and keeps RSA off the threads of the runtime.
+async fn sign_off_worker(
+    signer: &Signer,
+    method: &str,
+    path: &str,
+) -> Result<SignedHeaders, AuthError> {
+    if signer.credentials().key_type() == KeyType::Ed25519 {
+        return signer.sign(method, path);
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return signer.sign(method, path);
+    };
+    let (signer, method, path) = (signer.clone(), method.to_owned(), path.to_owned());
+    runtime.spawn_blocking(move || signer.sign(&method, &path)).await.unwrap_or_else(|_| {
+        Err(AuthError::new(AuthErrorKind::Signing, "the runtime shut down before the signature"))
+    })
+}
+
+fn remove_access_headers(headers: &mut HeaderMap) {
+    let is_ours = |name: &&HeaderName| name.as_str().starts_with("kalshi-access-");
+    while let Some(name) = headers.keys().find(is_ours).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn foreign_origin(url: &reqwest::Url) -> AuthError {
+    let place = Origin::insecure(url).map_or_else(|_| url.scheme().to_owned(), |o| o.to_string());
+    AuthError::new(
+        AuthErrorKind::ForeignOrigin,
+        format!("the request goes to {place}, which the credentials are not for"),
+    )
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use kalshi_auth::{Clock, Credentials, Signer, SigningMiddleware, SystemClock};
+use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemClock};
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
 use crate::{environment::Environment, error::Error};
@@ -118,6 +118,7 @@ pub struct ClientBuilder {
     user_agent: Option<String>,
     middleware: Vec<Arc<dyn Middleware>>,
     max_response_bytes: Option<usize>,
+    plain_http: bool,
 }
 
 impl ClientBuilder {
@@ -190,12 +191,22 @@ impl ClientBuilder {
         self
     }
 
+    /// Signs requests that go to another machine over plain HTTP, too.
+    ///
+    /// Whoever listens in can repeat such a request while its timestamp is fresh. On this machine
+    /// (`127.0.0.1`, `localhost`) plain HTTP needs no permission.
+    pub fn with_plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config): no environment, a base URL that is none, a
-    /// client of your own that follows redirects, or settings that such a client makes void.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): no environment, a base URL that is none or
+    /// (with credentials) of plain HTTP to another machine, a client of your own that follows
+    /// redirects, or settings that such a client makes void.
     pub fn build(self) -> Result<Client, Error> {
         let Some(environment) = &self.environment else {
             return Err(Error::config(
@@ -212,9 +223,14 @@ impl ClientBuilder {
             stack = stack.with_arc(layer);
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let origin = match &self.credentials {
+            None => None,
+            Some(_) if self.plain_http => Some(Origin::insecure(&url)),
+            Some(_) => Some(Origin::new(&url)),
+        };
+        let origin = origin.transpose().map_err(|error| Error::config(error.to_string()))?;
         let signer = self.credentials.clone().map(|credentials| Signer::new(credentials, clock));
-        let signing = SigningMiddleware::new(signer, [&url])
-            .map_err(|error| Error::config(format!("the base URL cannot be signed for: {error}")))?;
+        let signing = SigningMiddleware::new(signer, origin);
         Ok(Client(Arc::new(Inner {
             base_url: environment.rest_url().to_owned(),
             http,

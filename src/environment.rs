@@ -2,7 +2,7 @@
 
 use std::env;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// Where the exchange is: production with real money, demo with mock money, or any other place.
 ///
@@ -25,7 +25,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when the variable is missing or is something else.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the variable is missing or is something else.
     pub fn from_env() -> Result<Self, Error> {
         match env::var("KALSHI_ENV") {
             Ok(text) if text == "production" => Ok(Self::Production),
@@ -99,6 +99,7 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn a_base_url_with_parts_that_do_not_belong_is_refused() {

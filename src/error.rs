@@ -227,7 +227,8 @@ impl Error {
     }
 
     pub(crate) fn auth(operation: &'static Operation, source: Source) -> Self {
-        let text = "the request was not signed, so nothing was sent".to_owned();
+        // The cause says what to do about it, so it must not hide behind `source`.
+        let text = format!("nothing was sent: {source}");
         Self::before_sending(ErrorKind::Auth, Some(operation), text).with_source(source)
     }
 

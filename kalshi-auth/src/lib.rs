@@ -49,11 +49,14 @@
 //! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
 //!   keys load in the same way. An application that speaks TLS with rustls often links the library
 //!   already.
+//! - `exchange`: the other side of the wire, for simulators and tests.
 
 mod backend;
 mod clock;
 mod credentials;
 mod error;
+#[cfg(feature = "exchange")]
+pub mod exchange;
 mod key;
 #[cfg(feature = "middleware")]
 mod middleware;

@@ -13,7 +13,7 @@ pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.1
 pub(super) const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
 
 /// PKCS#8, which wraps a key of any algorithm.
-pub(super) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
+pub(crate) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
     let info = PrivateKeyInfo::from_der(der).map_err(|_| match pkcs1_or_public(der) {
         Some(error) => error,
         None => malformed("found a `PRIVATE KEY` whose content is damaged"),

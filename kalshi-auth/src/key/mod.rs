@@ -5,13 +5,19 @@
 
 mod der;
 mod pem;
+#[cfg(feature = "exchange")]
+mod public;
 
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
 use rsa::RsaPrivateKey;
 
+#[cfg(all(feature = "exchange", feature = "aws-lc-rs"))]
+pub(crate) use self::der::pkcs8_private_key;
 pub(crate) use self::pem::looks_like_key;
+#[cfg(feature = "exchange")]
+pub(crate) use self::public::ParsedPublicKey;
 use crate::error::{AuthError, AuthErrorKind};
 
 /// The smallest RSA key that the exchange takes.

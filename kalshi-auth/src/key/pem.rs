@@ -33,10 +33,10 @@ pub(super) fn single_block(text: &[u8]) -> Result<Block, AuthError> {
     }
     let text = match std::str::from_utf8(text) {
         Ok(text) if !text.contains('\0') => unescape(text),
-        _ => return Err(malformed("found binary data; a private key is expected as PEM text")),
+        _ => return Err(malformed("found binary data; a key is expected as PEM text")),
     };
     if text.trim().is_empty() {
-        return Err(malformed("found nothing; a private key is expected as PEM text"));
+        return Err(malformed("found nothing; a key is expected as PEM text"));
     }
 
     let mut blocks = text.match_indices(BEGIN);
@@ -144,7 +144,7 @@ fn without_block(text: &str) -> AuthError {
         );
     }
     if text.starts_with('{') {
-        return unsupported("found JSON; a private key is expected as PEM text");
+        return unsupported("found JSON; a key is expected as PEM text");
     }
     if looks_like_key(text) {
         return malformed(
@@ -174,8 +174,8 @@ fn several_blocks(text: &str, count: usize) -> AuthError {
     AuthError::new(
         AuthErrorKind::MalformedKey,
         format!(
-            "found {count} keys or certificates in one text; keep only the private key that belongs \
-             to the API key"
+            "found {count} keys or certificates in one text; keep only the one that \
+             belongs to the API key"
         ),
     )
 }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Checks each feature of the published crates on its own, and that none of them is needed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+check() {
+    echo "$*"
+    cargo check --quiet "$@"
+}
+
+check -p kalshi-sdk --no-default-features
+for feature in aws-lc-rs gzip http2 native-tls rustls socks; do
+    # TLS by the operating system needs its headers, which a bare machine may not have.
+    if [ "$feature" = native-tls ] && ! pkg-config --exists openssl 2>/dev/null; then
+        echo "skipped native-tls: no OpenSSL headers here"
+        continue
+    fi
+    check -p kalshi-sdk --no-default-features --features "$feature"
+done
+check -p kalshi-auth --no-default-features
+for feature in aws-lc-rs exchange middleware; do
+    check -p kalshi-auth --no-default-features --features "$feature"
+done
+check -p kalshi-types --no-default-features
+for feature in chrono rust_decimal; do
+    check -p kalshi-types --no-default-features --features "$feature"
+done
+check -p kalshi-gen --lib --no-default-features
+
+# Signing alone brings no HTTP client.
+if cargo tree --quiet -p kalshi-auth --no-default-features -e normal --prefix none | grep -E '^(reqwest|hyper) '; then
+    echo "kalshi-auth without features depends on an HTTP client" >&2
+    exit 1
+fi

@@ -1,4 +1,81 @@
-//! Client for the Kalshi Trade API.
+//! Client for the Kalshi Trade API, generated from the exchange's OpenAPI document.
+//!
+//! Kalshi is an exchange of yes/no contracts, priced in dollars between 0 and 1. [`Client`] has a
+//! method for each of its operations; [`builder`] has what the methods give back, [`types`] what
+//! goes in and comes out.
+//!
+//! # First call
+//!
+//! ```no_run
+//! use kalshi_sdk::{Client, Credentials, Environment};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder()
+//!     .with_environment(Environment::Demo)
+//!     .with_credentials(Credentials::from_env()?)
+//!     .build()?;
+//! let balance = client.get_balance().send().await?;
+//! println!("{} dollars", balance.balance_dollars);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Credentials::from_env`] reads `KALSHI_API_KEY_ID`, and `KALSHI_PRIVATE_KEY` (PEM text) or
+//! `KALSHI_PRIVATE_KEY_PATH`. Public operations work without credentials; a private one fails
+//! before anything is sent.
+//!
+//! # Lists
+//!
+//! Every operation with a cursor has `stream()` for the rows of all pages and `pages()` for the
+//! pages themselves. They fetch as far as they are read and stop with an error if the server
+//! repeats a cursor.
+//!
+//! ```no_run
+//! # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
+//! let mut fills = client.get_fills().min_ts(1_790_000_000).stream();
+//! while let Some(fill) = fills.next().await.transpose()? {
+//!     println!("{} {} at {}", fill.ticker, fill.count_fp, fill.yes_price_dollars);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Numbers
+//!
+//! Prices and money are [`Dollars`] (10⁻⁶ USD), contract counts are [`Count`] (10⁻² contracts):
+//! integers inside, so that nothing is rounded. A market's own `price_ranges` say which prices it
+//! takes; [`PriceGrid`] snaps to them.
+//!
+//! # Values that the server adds
+//!
+//! Enums are open: a value that this version does not know arrives as `Unknown` with its text, and
+//! goes back unchanged. Unknown fields are ignored, a null list is an empty one. A required field
+//! that is missing is an error that says where: a made-up price would cost money.
+//!
+//! # When a write fails
+//!
+//! ```no_run
+//! use kalshi_sdk::{Client, Effect, types};
+//!
+//! # async fn run(client: Client, order: types::CreateOrderV2Request) {
+//! match client.create_order_v2().body(order).send().await {
+//!     Ok(order) => println!("order {}", order.order_id),
+//!     Err(error) => match error.effect() {
+//!         Effect::NotSent | Effect::Rejected => println!("nothing happened: {error}"),
+//!         // The order may be in the book: look for its client_order_id before sending again.
+//!         _ => println!("reconcile first: {error}"),
+//!     },
+//! }
+//! # }
+//! ```
+//!
+//! # What it refuses to do
+//!
+//! - It does not retry, limit its rate or follow redirects by itself. Add a layer with
+//!   [`ClientBuilder::with_middleware`]; signing stays below it.
+//! - It sends credentials to the configured origin only, and shows them nowhere.
+//! - It checks no order before the exchange does: what cannot be sent is refused, what may be
+//!   refused is sent.
 
 mod client;
 mod environment;
@@ -28,3 +105,9 @@ pub use crate::{
 };
 
 pub(crate) use crate::values::{builder_value, builder_value_optional};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

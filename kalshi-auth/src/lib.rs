@@ -61,6 +61,8 @@ mod key;
 #[cfg(feature = "middleware")]
 mod middleware;
 #[cfg(feature = "middleware")]
+mod offload;
+#[cfg(feature = "middleware")]
 mod origin;
 mod signing;
 

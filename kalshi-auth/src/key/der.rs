@@ -14,15 +14,22 @@ pub(super) const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
 
 /// PKCS#8, which wraps a key of any algorithm.
 pub(crate) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
+    if let Some(key) = ring_ed25519(der) {
+        return Ok(key);
+    }
     let info = PrivateKeyInfo::from_der(der).map_err(|_| match pkcs1_or_public(der) {
         Some(error) => error,
-        None => malformed("found a `PRIVATE KEY` whose content is damaged"),
+        None => {
+            malformed("found a `PRIVATE KEY` whose content is damaged; copy the whole file again")
+        }
     })?;
     match info.algorithm.oid {
         RSA => pkcs1_private_key(info.private_key),
         ED25519 => match SigningKey::try_from(info) {
             Ok(key) => Ok(ParsedKey::Ed25519(Box::new(key))),
-            Err(_) => Err(malformed("found an Ed25519 key whose content is damaged")),
+            Err(_) => Err(malformed(
+                "found an Ed25519 key whose content is damaged; copy the whole file again",
+            )),
         },
         other => Err(other_algorithm(algorithm_name(other))),
     }
@@ -30,8 +37,17 @@ pub(crate) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
 
 /// PKCS#1, which is RSA only.
 pub(super) fn pkcs1_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
-    let damaged = || malformed("found an RSA key whose content is damaged");
-    let key = pkcs1::RsaPrivateKey::from_der(der).map_err(|_| damaged())?;
+    let damaged =
+        || malformed("found an RSA key whose content is damaged; copy the whole file again");
+    let key = pkcs1::RsaPrivateKey::from_der(der).map_err(|_| {
+        if PrivateKeyInfo::from_der(der).is_ok() {
+            return malformed(
+                "found a key in the form of PKCS#8 under the label of PKCS#1; the lines around it \
+                 have to say `PRIVATE KEY`",
+            );
+        }
+        damaged()
+    })?;
     check_rsa_size(bits(key.modulus.as_bytes()))?;
     if key.version() != pkcs1::Version::TwoPrime {
         return Err(malformed("found an RSA key of more than two primes; make another one"));
@@ -68,6 +84,17 @@ pub(super) fn algorithm_name(oid: ObjectIdentifier) -> &'static str {
         .iter()
         .find(|(known, _)| ObjectIdentifier::new(known) == Ok(oid))
         .map_or("a key of another algorithm", |(_, name)| name)
+}
+
+/// Ed25519 in version 2 of PKCS#8 as `ring` writes it. It tags the public key in another way than
+/// the standard, and its keys are common among Rust programs.
+fn ring_ed25519(der: &[u8]) -> Option<ParsedKey> {
+    const HEAD: &[u8] = b"\x30\x53\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    const MIDDLE: &[u8] = b"\xa1\x23\x03\x21\x00";
+    let (seed, rest) = der.strip_prefix(HEAD)?.split_first_chunk()?;
+    let key = SigningKey::from_bytes(seed);
+    let public = rest.strip_prefix(MIDDLE)?;
+    (key.verifying_key().as_bytes() == public).then(|| ParsedKey::Ed25519(Box::new(key)))
 }
 
 /// What else is found under the label `PRIVATE KEY`, after somebody edited the label.

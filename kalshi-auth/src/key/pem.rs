@@ -36,7 +36,7 @@ pub(super) fn single_block(text: &[u8]) -> Result<Block, AuthError> {
         _ => return Err(malformed("found binary data; a key is expected as PEM text")),
     };
     if text.trim().is_empty() {
-        return Err(malformed("found nothing; a key is expected as PEM text"));
+        return Err(malformed("found nothing, the text is empty; a key is expected as PEM text"));
     }
 
     let mut blocks = text.match_indices(BEGIN);

@@ -162,5 +162,6 @@ pub(crate) fn path_segment(
             format!("the path parameter `{name}` is {text:?}, which would name another resource"),
         ));
     }
-    Ok(progenitor_client::encode_path(text))
+    // progenitor leaves the backslash as it is, and URL parsers take that for a slash.
+    Ok(progenitor_client::encode_path(text).replace('\\', "%5C"))
 }

@@ -90,8 +90,9 @@ impl Error {
     /// Whether the request may have been carried out.
     ///
     /// 4xx answers are [`Rejected`](Effect::Rejected), 429 included: the exchange checks its limits
-    /// before it acts. 5xx answers, timeouts, broken connections and successes that do not decode
-    /// are [`Unknown`](Effect::Unknown).
+    /// before it acts. So are redirects that say "elsewhere": 301, 307 and 308. 5xx answers, other
+    /// redirects, timeouts, broken connections and successes that do not decode are
+    /// [`Unknown`](Effect::Unknown).
     pub fn effect(&self) -> Effect {
         self.0.effect
     }
@@ -303,9 +304,7 @@ impl Error {
         let kind = if status.is_redirection() { ErrorKind::Redirect } else { ErrorKind::Api };
         Self(Box::new(Inner {
             kind,
-            // A 5xx may come after the exchange has acted, or from a proxy that gave up waiting.
-            // An error inside a 2xx says that it has not.
-            effect: if status.is_server_error() { Effect::Unknown } else { Effect::Rejected },
+            effect: effect_of(status),
             operation: Some(operation),
             status: Some(status),
             code: said.code,
@@ -325,7 +324,7 @@ impl Error {
         body: &[u8],
         failed: serde_path_to_error::Error<serde_json::Error>,
     ) -> Self {
-        let path = failed.path().to_string();
+        let path = json_path(&failed);
         let error = Self(Box::new(Inner {
             kind: ErrorKind::Decode,
             operation: Some(operation),
@@ -462,6 +461,30 @@ pub(crate) fn is_envelope(body: &[u8]) -> bool {
             map.contains_key("code") || map.contains_key("message")
         }
         _ => false,
+    }
+}
+
+/// Whether the exchange has acted, by the status of an error.
+///
+/// A 5xx may come after it has acted, or from a proxy that gave up waiting. An error inside a 2xx
+/// says that it has not. Of the redirects some say "elsewhere", and others may say "done".
+fn effect_of(status: StatusCode) -> Effect {
+    match status.as_u16() {
+        200..=299 | 400..=499 | 301 | 307 | 308 => Effect::Rejected,
+        _ => Effect::Unknown,
+    }
+}
+
+/// The place of a failure. A missing field is not under way yet when it fails, so that the way
+/// ends at the object it is missing from; the field's name is only in the message.
+fn json_path(failed: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let path = failed.path().to_string();
+    let message = failed.inner().to_string();
+    let field = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match field {
+        Some(field) if path == "." => field.to_owned(),
+        Some(field) => format!("{path}.{field}"),
+        None => path,
     }
 }
 

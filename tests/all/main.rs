@@ -1,0 +1,19 @@
+//! The client against servers on this machine, end to end.
+//!
+//! `table` walks every operation of the document with random requests and answers; the other
+//! modules each take one promise of the client and try to break it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic_in_result_fn,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
+mod decode;
+#[allow(unreachable_pub, reason = "generated for whatever module includes it")]
+mod dispatch;
+mod errors;
+mod pagination;
+mod requests;
+mod support;
+mod table;

@@ -1,0 +1,460 @@
+//! Random values that the exchange's document allows.
+//!
+//! Made from the document as published, with the corrections of its facts alone: what the
+//! generator makes of the document afterwards is what is under test here.
+
+use std::{fs, path::Path, sync::OnceLock};
+
+use kalshi_sdk::Operation;
+use serde_json::{Map, Value, json};
+use serde_json_path::JsonPath;
+
+use super::Random;
+
+/// The names of fields that no document has, put in to be ignored.
+pub(crate) const UNKNOWN_FIELD: &str = "x_not_in_the_document";
+
+#[derive(Debug)]
+pub(crate) struct Document(Value);
+
+/// How much of what may be left out is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// All that may be absent is absent, lists are empty.
+    Least,
+    /// All that may be null is null.
+    Nulls,
+    /// Every field is there, and every list has items.
+    Most,
+    /// Anything.
+    Any,
+}
+
+/// Makes values of one document.
+pub(crate) struct Generator<'a> {
+    document: &'a Document,
+    pub(crate) random: Random,
+    fill: Fill,
+    /// A response may hold what the document does not promise: new fields and enum values, null
+    /// for a list.
+    response: bool,
+    /// How many items the next list must have.
+    least: usize,
+    required: Vec<Required>,
+}
+
+/// A random value.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    pub(crate) value: Value,
+    /// What in it must not go missing.
+    pub(crate) required: Vec<Required>,
+}
+
+/// A field that must not go missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Required {
+    /// The JSON pointer of the object that holds it.
+    pub(crate) holder: String,
+    pub(crate) name: String,
+}
+
+impl Required {
+    /// The place as an error names it: `markets[0].ticker`.
+    pub(crate) fn json_path(&self) -> String {
+        let mut path = String::new();
+        for step in self.holder.split('/').skip(1).chain([self.name.as_str()]) {
+            if step.bytes().all(|byte| byte.is_ascii_digit()) {
+                path.push_str(&format!("[{step}]"));
+            } else {
+                path.push_str(if path.is_empty() { "" } else { "." });
+                path.push_str(&step.replace("~1", "/").replace("~0", "~"));
+            }
+        }
+        path
+    }
+}
+
+/// A schema with its references followed.
+struct Shape {
+    keys: Map<String, Value>,
+    nullable: bool,
+    name: Option<String>,
+}
+
+impl Document {
+    pub(crate) fn get() -> &'static Self {
+        static DOCUMENT: OnceLock<Document> = OnceLock::new();
+        DOCUMENT.get_or_init(|| {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let read = |path: &str| {
+                kalshi_gen::parse(&fs::read_to_string(root.join(path)).unwrap()).unwrap()
+            };
+            let mut document = read("openapi.yaml");
+            let corrections = read("overlay/corrections.yaml");
+            for action in corrections["actions"].as_array().unwrap() {
+                apply(&mut document, action);
+            }
+            Self(document)
+        })
+    }
+
+    /// How many operations it has.
+    pub(crate) fn operations(&self) -> usize {
+        let methods = ["get", "put", "post", "delete", "patch"];
+        let items = self.0["paths"].as_object().unwrap().values();
+        items.map(|item| methods.iter().filter(|m| item.get(m).is_some()).count()).sum()
+    }
+
+    fn operation(&self, operation: &Operation) -> &Value {
+        let method = operation.method.as_str().to_ascii_lowercase();
+        let found = &self.0["paths"][operation.path][&method];
+        assert_eq!(found["operationId"], operation.operation_id, "{operation}");
+        found
+    }
+
+    /// The status of the success and the schema of its body.
+    pub(crate) fn success(&self, operation: &Operation) -> (u16, Option<&Value>) {
+        let responses = self.operation(operation)["responses"].as_object().unwrap();
+        let (status, response) = responses.iter().find(|(code, _)| code.starts_with('2')).unwrap();
+        (status.parse().unwrap(), response.pointer("/content/application~1json/schema"))
+    }
+
+    /// The schema of the request's body, and whether there must be one.
+    pub(crate) fn body(&self, operation: &Operation) -> Option<(&Value, bool)> {
+        let body = self.operation(operation).get("requestBody")?;
+        let schema = body.pointer("/content/application~1json/schema").unwrap();
+        Some((schema, body["required"] == true))
+    }
+
+    /// Whether a schema is that of an object without fields.
+    pub(crate) fn is_empty_object(&self, schema: &Value) -> bool {
+        !self.shape(schema).keys.contains_key("properties")
+    }
+
+    /// The schema of each parameter: (name, in the path, must be given, schema).
+    pub(crate) fn parameters(&self, operation: &Operation) -> Vec<(&str, bool, bool, &Value)> {
+        let parameters = self.operation(operation).get("parameters").and_then(Value::as_array);
+        let parameters = parameters.into_iter().flatten().map(|parameter| {
+            assert!(parameter.get("$ref").is_none(), "a parameter that stands elsewhere");
+            let in_path = parameter["in"] == "path";
+            let required = in_path || parameter["required"] == true;
+            (parameter["name"].as_str().unwrap(), in_path, required, &parameter["schema"])
+        });
+        parameters.collect()
+    }
+
+    /// Whether a request must be signed.
+    pub(crate) fn is_private(&self, operation: &Operation) -> bool {
+        let own = self.operation(operation).get("security").or_else(|| self.0.get("security"));
+        own.and_then(Value::as_array).is_some_and(|schemes| !schemes.is_empty())
+    }
+
+    fn shape(&self, schema: &Value) -> Shape {
+        let keys = schema.as_object().expect("a schema is a mapping");
+        let mut shape = if let Some(reference) = keys.get("$ref") {
+            let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
+            let mut shape = self.shape(self.0.pointer(pointer).expect("it points at something"));
+            shape.name = pointer.rsplit('/').next().map(str::to_owned);
+            shape
+        } else if let Some(parts) = keys.get("allOf") {
+            let parts = parts.as_array().unwrap();
+            assert_eq!(parts.len(), 1, "several schemas in one are not understood here");
+            self.shape(&parts[0])
+        } else {
+            Shape { keys: keys.clone(), nullable: false, name: None }
+        };
+        let listed = |v: &Value| v.as_array().is_some_and(|all| all.contains(&Value::Null));
+        shape.nullable |= keys.get("nullable") == Some(&Value::Bool(true))
+            || keys.get("enum").is_some_and(listed);
+        shape
+    }
+}
+
+impl<'a> Generator<'a> {
+    pub(crate) fn response(document: &'a Document, fill: Fill, seed: u64) -> Self {
+        let random = Random::new(seed);
+        Self { document, random, fill, response: true, least: 0, required: Vec::new() }
+    }
+
+    pub(crate) fn request(document: &'a Document, fill: Fill, seed: u64) -> Self {
+        Self { response: false, ..Self::response(document, fill, seed) }
+    }
+
+    pub(crate) fn sample(mut self, schema: &Value) -> Sample {
+        let value = self.value(schema, "");
+        Sample { value, required: self.required }
+    }
+
+    /// The text of a parameter: one for a scalar, several for a list.
+    pub(crate) fn parameter(&mut self, schema: &Value) -> Vec<String> {
+        let plain = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        if self.document.shape(schema).keys["type"] == "array" {
+            let items = &schema["items"];
+            let count = 1 + self.random.below(3);
+            return (0..count).map(|_| plain(self.value(items, "")).replace(',', "")).collect();
+        }
+        vec![plain(self.value(schema, ""))]
+    }
+
+    fn value(&mut self, schema: &Value, at: &str) -> Value {
+        let shape = self.document.shape(schema);
+        match shape.name.as_deref() {
+            Some("FixedPointDollars") => return self.money().into(),
+            Some("FixedPointCount") => return self.count().into(),
+            Some("PriceLevelDollarsCountFp") => return json!([self.money(), self.count()]),
+            Some("PriceRange") => {
+                return json!({"start": self.money(), "end": self.money(), "step": self.money()});
+            }
+            _ => {}
+        }
+        if let Some(values) = shape.keys.get("enum").and_then(Value::as_array) {
+            let values: Vec<_> = values.iter().filter(|value| !value.is_null()).collect();
+            let text = values.iter().all(|value| value.is_string());
+            if text && self.response && self.fill == Fill::Any && self.random.chance(15) {
+                return format!("brand_new::{}", self.random.text()).into();
+            }
+            return (*self.random.pick(&values)).clone();
+        }
+        let format = shape.keys.get("format").and_then(Value::as_str);
+        match (shape.keys.get("type").and_then(Value::as_str), format) {
+            (Some("string"), Some("date-time")) => self.time().into(),
+            (Some("string"), _) => self.random.text().into(),
+            (Some("integer"), format) => self.integer(&shape.keys, format == Some("int32")).into(),
+            (Some("number"), _) => self.number(),
+            (Some("boolean"), _) => self.random.chance(50).into(),
+            (Some("array"), _) => self.list(&shape.keys, at),
+            (Some("object"), _) => self.object(&shape, at),
+            (None, _) => self.anything(2),
+            (Some(other), _) => panic!("{at}: the type `{other}` is not understood here"),
+        }
+    }
+
+    fn object(&mut self, shape: &Shape, at: &str) -> Value {
+        let mut map = Map::new();
+        let Some(properties) = shape.keys.get("properties").and_then(Value::as_object) else {
+            return self.map(shape, at);
+        };
+        let required = shape.keys.get("required").and_then(Value::as_array);
+        for (name, schema) in properties {
+            let must = required.is_some_and(|names| names.iter().any(|known| known == name));
+            if let Some(value) = self.field(name, schema, must, at) {
+                map.insert(name.clone(), value);
+            }
+        }
+        if self.response && self.fill == Fill::Any && self.random.chance(20) {
+            map.insert(UNKNOWN_FIELD.to_owned(), self.anything(2));
+        }
+        Value::Object(map)
+    }
+
+    /// The value of a field; `None` if it is left out.
+    fn field(&mut self, name: &str, schema: &Value, must: bool, at: &str) -> Option<Value> {
+        let shape = self.document.shape(schema);
+        let free = shape.keys.get("type").is_some_and(|kind| kind == "object")
+            && !shape.keys.contains_key("properties");
+        let list = free
+            || shape.name.as_deref() != Some("PriceLevelDollarsCountFp")
+                && shape.keys.get("type").is_some_and(|kind| kind == "array");
+        // The server sends null, or nothing, for an empty list.
+        let lenient = self.response && list;
+        let (may_be_absent, may_be_null) =
+            (!must || lenient, shape.nullable || lenient || (self.response && !must));
+        let choice = match self.fill {
+            Fill::Most => 2,
+            Fill::Least if may_be_absent => 0,
+            Fill::Nulls if may_be_null => 1,
+            Fill::Least | Fill::Nulls => 2,
+            Fill::Any => self.random.below(4),
+        };
+        match choice {
+            0 if may_be_absent => return None,
+            1 if may_be_null => return Some(Value::Null),
+            _ => {}
+        }
+        if must && !shape.nullable && !list {
+            self.required.push(Required { holder: at.to_owned(), name: name.to_owned() });
+        }
+        if !self.response && list && !must {
+            // An empty list and none at all may differ in a request; a test of its own looks at it.
+            self.least = 1;
+        }
+        let step = name.replace('~', "~0").replace('/', "~1");
+        Some(self.value(schema, &format!("{at}/{step}")))
+    }
+
+    /// A map with keys of any text.
+    fn map(&mut self, shape: &Shape, at: &str) -> Value {
+        let length = self.length();
+        let mut map = Map::new();
+        for index in 0..length {
+            let key = format!("k{index}{}", self.random.text());
+            let value = match shape.keys.get("additionalProperties") {
+                Some(schema @ Value::Object(_)) => {
+                    // Places within a map are not tracked: its keys are any text.
+                    let before = self.required.len();
+                    let value = self.value(schema, at);
+                    self.required.truncate(before);
+                    value
+                }
+                _ => self.anything(2),
+            };
+            map.insert(key, value);
+        }
+        Value::Object(map)
+    }
+
+    fn list(&mut self, keys: &Map<String, Value>, at: &str) -> Value {
+        let bound = |key: &str| {
+            keys.get(key).and_then(Value::as_u64).and_then(|bound| usize::try_from(bound).ok())
+        };
+        let least = std::mem::take(&mut self.least);
+        let length = self
+            .length()
+            .max(least)
+            .max(bound("minItems").unwrap_or(0))
+            .min(bound("maxItems").unwrap_or(usize::MAX));
+        (0..length).map(|index| self.value(&keys["items"], &format!("{at}/{index}"))).collect()
+    }
+
+    fn length(&mut self) -> usize {
+        match self.fill {
+            Fill::Least => 0,
+            Fill::Nulls => 1,
+            Fill::Most => 2,
+            Fill::Any => self.random.below(4),
+        }
+    }
+
+    /// Any JSON at all, for what the document leaves open.
+    fn anything(&mut self, depth: usize) -> Value {
+        match self.random.below(if depth == 0 { 5 } else { 7 }) {
+            0 => self.random.chance(50).into(),
+            1 => self.random.between(i64::MIN, i64::MAX).into(),
+            2 => self.number(),
+            3 | 4 => self.random.text().into(),
+            5 => (0..self.random.below(3)).map(|_| self.anything(depth - 1)).collect(),
+            _ => {
+                let length = self.random.below(3);
+                let fields = (0..length).map(|n| (format!("f{n}"), self.anything(depth - 1)));
+                Value::Object(fields.collect())
+            }
+        }
+    }
+
+    fn integer(&mut self, keys: &Map<String, Value>, narrow: bool) -> i64 {
+        let (least, most) =
+            if narrow { (i32::MIN.into(), i32::MAX.into()) } else { (i64::MIN, i64::MAX) };
+        let low = keys.get("minimum").and_then(Value::as_i64).unwrap_or(least);
+        let high = keys.get("maximum").and_then(Value::as_i64).unwrap_or(most);
+        match self.random.below(4) {
+            0 => low,
+            1 => high,
+            2 => 7.clamp(low, high),
+            _ => self.random.between(low, high),
+        }
+    }
+
+    /// A number that is the same whichever way it is printed.
+    fn number(&mut self) -> Value {
+        let whole = self.random.between(-1_000_000, 1_000_000);
+        if self.random.chance(30) {
+            return whole.into();
+        }
+        let text = format!("{whole}.{:02}", self.random.below(100));
+        text.parse::<f64>().unwrap().into()
+    }
+
+    /// Dollars as the exchange prints them: four to six decimals, and any sign.
+    fn money(&mut self) -> String {
+        let sign = if self.random.chance(20) { "-" } else { "" };
+        let whole = match self.random.below(3) {
+            0 => 0,
+            1 => self.random.between(0, 999),
+            _ => self.random.between(0, 9_223_372_036_853),
+        };
+        let mut text = format!("{sign}{whole}.{:06}", self.random.between(1, 999_999));
+        match self.random.below(3) {
+            // A zero at the end of more than four decimals is not printed.
+            0 => text.truncate(text.len() - 2),
+            1 => text.replace_range(text.len() - 1.., "7"),
+            _ => text.replace_range(text.len() - 2.., "5"),
+        }
+        if text.trim_start_matches('-').bytes().all(|byte| matches!(byte, b'0' | b'.')) {
+            return "0.0000".to_owned();
+        }
+        text
+    }
+
+    /// A count as the exchange prints it: two decimals, and any sign.
+    fn count(&mut self) -> String {
+        let sign = if self.random.chance(20) { "-" } else { "" };
+        let whole = if self.random.chance(50) {
+            self.random.between(1, 99)
+        } else {
+            self.random.between(1, 92_233_720_368_547_757)
+        };
+        format!("{sign}{whole}.{:02}", self.random.below(100))
+    }
+
+    /// A time as the exchange prints it: UTC, with as many decimals as there are.
+    fn time(&mut self) -> String {
+        let date = format!(
+            "{}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            self.random.between(1970, 2100),
+            self.random.between(1, 12),
+            self.random.between(1, 28),
+            self.random.between(0, 23),
+            self.random.between(0, 59),
+            self.random.between(0, 59),
+        );
+        match self.random.below(4) {
+            0 => format!("{date}Z"),
+            1 => format!("{date}.{:03}Z", self.random.between(1, 999)),
+            2 => {
+                format!("{date}.{:03}{:03}Z", self.random.below(1000), self.random.between(1, 999))
+            }
+            _ => format!("{date}.{:06}{:03}Z", self.random.below(999), self.random.between(1, 999)),
+        }
+    }
+}
+
+/// One action of an overlay: remove, or merge mappings.
+fn apply(document: &mut Value, action: &Value) {
+    let target = action["target"].as_str().unwrap();
+    let path = JsonPath::parse(target).unwrap();
+    let places: Vec<String> = path
+        .query_located(document)
+        .locations()
+        .map(|location| location.to_json_pointer())
+        .collect();
+    assert!(!places.is_empty(), "`{target}` matches nothing");
+    for place in places.iter().rev() {
+        match action.get("update") {
+            Some(update) => merge(document.pointer_mut(place).unwrap(), update),
+            None => {
+                let (holder, last) = place.rsplit_once('/').unwrap();
+                match document.pointer_mut(holder).unwrap() {
+                    Value::Array(items) => drop(items.remove(last.parse().unwrap())),
+                    Value::Object(map) => drop(map.remove(last)),
+                    other => panic!("`{target}` is within {other}"),
+                }
+            }
+        }
+    }
+}
+
+fn merge(target: &mut Value, update: &Value) {
+    match (target, update) {
+        (Value::Object(target), Value::Object(update)) => {
+            for (key, value) in update {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(target), Value::Array(update)) => target.extend(update.iter().cloned()),
+        (target, update) => *target = update.clone(),
+    }
+}

@@ -1,0 +1,135 @@
+//! What the tests share: keys, clients, a server, and random values from the document.
+
+mod document;
+mod http;
+mod random;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use kalshi_sdk::{
+    Client, ClientBuilder, Credentials, Environment, Error, Operation,
+    auth::{KeyType, exchange::KeyPair},
+};
+use serde_json::Value;
+
+use crate::dispatch::dispatch;
+
+pub(crate) use self::{
+    document::{Document, Fill, Generator, Sample, UNKNOWN_FIELD},
+    http::{Answer, Request, Server},
+    random::Random,
+};
+
+pub(crate) const KEY_ID: &str = "a952bcbe-ec3b-4b5b-b8f9-11dae589608c";
+
+/// The base path of every test server, as the exchange has it.
+pub(crate) const BASE: &str = "/trade-api/v2";
+
+/// One key pair for the whole binary.
+pub(crate) fn keys() -> &'static KeyPair {
+    static KEYS: OnceLock<KeyPair> = OnceLock::new();
+    KEYS.get_or_init(|| KeyPair::generate(KeyType::Ed25519).unwrap())
+}
+
+pub(crate) fn credentials() -> Credentials {
+    Credentials::from_pem(KEY_ID, keys().private_key_pem()).unwrap()
+}
+
+/// A builder of a client for a base URL, without credentials.
+pub(crate) fn builder(url: &str) -> ClientBuilder {
+    Client::builder().with_environment(Environment::Custom(url.to_owned()))
+}
+
+/// A client that signs.
+pub(crate) fn client(url: &str) -> Client {
+    builder(url).with_credentials(credentials()).build().unwrap()
+}
+
+/// The answers of a server that always says the same.
+pub(crate) async fn always(answer: Answer) -> Server {
+    Server::start(move |_| answer.clone()).await
+}
+
+pub(crate) fn operation(id: &str) -> &'static Operation {
+    Operation::by_id(id).unwrap_or_else(|| panic!("no operation is called {id}"))
+}
+
+/// Calls an operation by its name, and unpacks what the client answered.
+pub(crate) async fn call(
+    client: &Client,
+    operation: &'static Operation,
+    parameters: &BTreeMap<String, String>,
+    body: Option<Value>,
+) -> Result<Value, Box<Error>> {
+    // The future holds one of 128 others, too many for the stack of a test.
+    Box::pin(dispatch(client, operation.id, parameters, body)).await.map_err(|error| {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(other) => panic!("{operation}: the test could not call it: {other}"),
+        }
+    })
+}
+
+/// The error and everything below it, in every form that a log could take.
+pub(crate) fn whole_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text.push_str(&format!("{error}\n{error:?}\n{error:#?}\n"));
+        next = error.source();
+    }
+    text
+}
+
+/// Pieces of a PEM text that must be found nowhere: its lines, and parts of them.
+pub(crate) fn pieces(pem: &str) -> Vec<String> {
+    let mut pieces = vec!["PRIVATE KEY".to_owned()];
+    for line in pem.lines().filter(|line| !line.is_empty() && !line.starts_with('-')) {
+        pieces.extend((0..line.len() / 12).map(|at| line[at * 12..][..12].to_owned()));
+    }
+    assert!(pieces.len() > 3, "the text is no PEM");
+    pieces
+}
+
+/// Fails if a text holds any piece of a private key.
+pub(crate) fn assert_no_key(text: &str, pem: &str) {
+    for piece in pieces(pem) {
+        assert!(!text.contains(&piece), "{piece:?} of the private key stands in: {text}");
+    }
+}
+
+/// A value with all that may be written in two ways written in one: null, nothing and an empty
+/// list or map are the same, a whole number is the same with and without a point, and unknown
+/// fields do not count.
+pub(crate) fn prune(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(key, _)| key != UNKNOWN_FIELD)
+            .map(|(key, value)| (key, prune(value)))
+            .filter(|(_, value)| match value {
+                Value::Null => false,
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+                _ => true,
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(prune).collect(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
+                format!("{float:.0}").parse::<i64>().unwrap().into()
+            }
+            _ => number.into(),
+        },
+        other => other,
+    }
+}
+
+/// A handler's counter and the like.
+pub(crate) fn shared<T>(value: T) -> (Arc<T>, Arc<T>) {
+    let value = Arc::new(value);
+    (Arc::clone(&value), value)
+}

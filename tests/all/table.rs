@@ -1,0 +1,336 @@
+//! The whole table: every operation is sent with random parameters and a random body, and its
+//! random answer is decoded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kalshi_sdk::{
+    Client, ErrorKind, OPERATIONS, Operation,
+    operation::{Access, Body, ParameterKind, Place},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, BASE, Document, Fill, Generator, KEY_ID, Random, Request, Sample, Server, call, client,
+    keys, operation, prune,
+};
+
+/// How each operation is tried: with everything, with the least, with nulls, and then at random.
+const SEEDS: u64 = 12;
+
+fn fill(seed: u64) -> Fill {
+    match seed {
+        0 => Fill::Most,
+        1 => Fill::Least,
+        2 => Fill::Nulls,
+        _ => Fill::Any,
+    }
+}
+
+/// A server whose next answer the test sets.
+struct Table {
+    server: Server,
+    client: Client,
+    next: Arc<Mutex<Answer>>,
+}
+
+impl Table {
+    async fn start() -> Self {
+        let next = Arc::new(Mutex::new(Answer::new(500, "")));
+        let answer = Arc::clone(&next);
+        let server =
+            Server::start(move |_| answer.lock().unwrap_or_else(PoisonError::into_inner).clone())
+                .await;
+        let client = client(&server.url());
+        Self { server, client, next }
+    }
+
+    fn answer(&self, answer: Answer) {
+        *self.next.lock().unwrap() = answer;
+    }
+}
+
+/// One call with all that goes into it.
+struct Case {
+    operation: &'static Operation,
+    parameters: BTreeMap<String, String>,
+    /// What the server should see, by place.
+    path: Vec<String>,
+    query: BTreeMap<String, Vec<String>>,
+    body: Option<Value>,
+}
+
+impl Case {
+    fn new(operation: &'static Operation, seed: u64) -> Self {
+        let document = Document::get();
+        let mut generator = Generator::request(document, fill(seed), seed);
+        let mut parameters = BTreeMap::new();
+        let mut in_path = BTreeMap::new();
+        let mut query = BTreeMap::new();
+        for (name, is_in_path, required, schema) in document.parameters(operation) {
+            let leave_out = match fill(seed) {
+                Fill::Most => false,
+                Fill::Least | Fill::Nulls => true,
+                Fill::Any => generator.random.chance(50),
+            };
+            if !required && leave_out {
+                continue;
+            }
+            let known = operation.parameters.iter().find(|p| p.name == name);
+            let kind = known.unwrap_or_else(|| panic!("{operation} has no `{name}`")).kind;
+            let values = match kind {
+                _ if is_in_path => vec![generator.random.segment()],
+                ParameterKind::CommaSeparated => vec![comma_list(&mut generator.random)],
+                _ => generator.parameter(schema),
+            };
+            parameters.insert(name.to_owned(), values.join(","));
+            if is_in_path {
+                in_path.insert(name.to_owned(), values[0].clone());
+            } else {
+                query.insert(name.to_owned(), values);
+            }
+        }
+        let path = operation.path.split('/').skip(1).map(|step| {
+            match step.strip_prefix('{').and_then(|step| step.strip_suffix('}')) {
+                Some(name) => in_path[name].clone(),
+                None => step.to_owned(),
+            }
+        });
+        let path = path.collect();
+        let body = document.body(operation).and_then(|(schema, required)| {
+            // One without fields must be given until kalshi-gen sends `{}` by itself:
+            // see `requests::a_body_that_may_be_left_out_is_sent_as_an_empty_object`.
+            let empty = document.is_empty_object(schema);
+            let wanted = required || empty || !matches!(fill(seed), Fill::Least);
+            wanted.then(|| Generator::request(document, fill(seed), seed).sample(schema).value)
+        });
+        Self { operation, parameters, path, query, body }
+    }
+
+    /// Fails if the request is not what the operation says.
+    fn check(&self, request: &Request) {
+        let Self { operation, .. } = self;
+        assert_eq!(request.method, operation.method.as_str(), "{operation}");
+        assert_eq!(request.segments(), self.path, "{operation}: {}", request.target);
+        let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in request.query() {
+            query.entry(name).or_default().push(value);
+        }
+        assert_eq!(query, self.query, "{operation}: {}", request.target);
+        match (operation.body, &self.body) {
+            (Body::None, _) => {
+                assert!(request.body.is_empty(), "{operation}");
+                assert_eq!(request.header("content-type"), None, "{operation}");
+            }
+            (_, body) => {
+                let expected = body.clone().unwrap_or_else(|| json!({}));
+                assert_eq!(without_nulls(request.json()), without_nulls(expected), "{operation}");
+                assert_eq!(request.header("content-type"), Some("application/json"), "{operation}");
+            }
+        }
+        assert_eq!(request.header("api-version"), None, "{operation}");
+        let agent = concat!("kalshi-sdk/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(request.header("user-agent"), Some(agent), "{operation}");
+        self.check_signature(request);
+    }
+
+    fn check_signature(&self, request: &Request) {
+        let Self { operation, .. } = self;
+        match operation.access {
+            Access::Public => assert!(!request.is_signed(), "{operation}: {:?}", request.headers),
+            Access::Signed => {
+                assert_eq!(request.header("kalshi-access-key"), Some(KEY_ID), "{operation}");
+                let time = request.header("kalshi-access-timestamp").expect("a timestamp");
+                let signature = request.header("kalshi-access-signature").expect("a signature");
+                let time = time.parse().expect("a timestamp in milliseconds");
+                keys()
+                    .public_key()
+                    .verify_request(&request.method, request.path(), time, signature)
+                    .unwrap_or_else(|error| panic!("{operation} {}: {error}", request.target));
+            }
+            other => panic!("{operation}: {other:?} is not understood here"),
+        }
+    }
+}
+
+/// Texts joined by commas, none of them empty and none with a comma in it.
+fn comma_list(random: &mut Random) -> String {
+    let count = 1 + random.below(3);
+    let items: Vec<_> = (0..count).map(|_| random.segment()).collect();
+    items.join(",")
+}
+
+/// Null says the same as nothing in a request: no field of one is both required and nullable.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+/// JSON in one of the ways that a server may write it: compact, spread out, every text escaped.
+fn print(value: &Value, seed: u64) -> String {
+    match seed % 3 {
+        0 => value.to_string(),
+        1 => serde_json::to_string_pretty(value).unwrap(),
+        _ => escaped(value),
+    }
+}
+
+fn escaped(value: &Value) -> String {
+    let text = |text: &str| {
+        let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        format!("\"{units}\"")
+    };
+    match value {
+        Value::String(string) => text(string),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(escaped).collect::<Vec<_>>().join(" , "))
+        }
+        Value::Object(map) => {
+            let fields =
+                map.iter().map(|(key, value)| format!("{} :{}", text(key), escaped(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A random success of an operation; `None` when it has no body.
+fn success(operation: &'static Operation, fill: Fill, seed: u64) -> Option<Sample> {
+    let (_, schema) = Document::get().success(operation);
+    Some(Generator::response(Document::get(), fill, seed).sample(schema?))
+}
+
+#[test]
+fn the_table_holds_what_the_document_says() {
+    let document = Document::get();
+    assert_eq!(OPERATIONS.len(), 128);
+    assert_eq!(document.operations(), OPERATIONS.len());
+    let ids: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
+    assert_eq!(ids.len(), OPERATIONS.len(), "two operations of one name");
+    for operation in OPERATIONS {
+        assert_eq!(operation.success, document.success(operation).0, "{operation}");
+        assert_eq!(
+            operation.access == Access::Signed,
+            document.is_private(operation),
+            "{operation}"
+        );
+        let body = match document.body(operation) {
+            None => Body::None,
+            Some((_, false)) => Body::Optional,
+            Some((_, true)) => Body::Required,
+        };
+        assert_eq!(operation.body, body, "{operation}");
+        let parameters: Vec<_> = document
+            .parameters(operation)
+            .into_iter()
+            .map(|(name, in_path, required, _)| (name, in_path, required))
+            .collect();
+        let table: Vec<_> = operation
+            .parameters
+            .iter()
+            .map(|p| (p.name, p.place == Place::Path, p.required))
+            .collect();
+        assert_eq!(table, parameters, "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_sent_as_documented_and_its_answer_decodes() {
+    let table = Table::start().await;
+    let mut sent = BTreeSet::new();
+    for operation in OPERATIONS {
+        for seed in 0..SEEDS {
+            let case = Case::new(operation, seed);
+            let answer = success(operation, fill(seed), seed);
+            let text = match &answer {
+                Some(sample) => print(&sample.value, seed),
+                // What an operation without a documented body sends along is not looked at.
+                None => ["", "{}", "OK"][usize::try_from(seed % 3).unwrap()].to_owned(),
+            };
+            table.answer(Answer::new(operation.success, text.clone()));
+            let decoded = call(&table.client, operation, &case.parameters, case.body.clone())
+                .await
+                .unwrap_or_else(|error| panic!("{operation}, seed {seed}: {error:?}\n{text}"));
+            case.check(&table.server.last());
+            sent.insert(operation.id);
+            let Some(sample) = answer else {
+                assert_eq!(decoded, Value::Null, "{operation}");
+                continue;
+            };
+            assert_eq!(prune(decoded), prune(sample.value), "{operation}, seed {seed}: {text}");
+        }
+    }
+    assert_eq!(sent.len(), 128, "some operation was never sent");
+    assert_eq!(table.server.requests().len(), 128 * usize::try_from(SEEDS).unwrap());
+    // One connection at a time is enough for calls that wait for each other.
+    assert_eq!(table.server.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_required_field_fails_and_names_the_place() {
+    let table = Table::start().await;
+    let mut checked = 0;
+    for operation in OPERATIONS {
+        let case = Case::new(operation, 0);
+        let Some(Sample { value, required }) = success(operation, Fill::Most, 0) else { continue };
+        // One of each name: the two items of a list are alike.
+        let mut names = BTreeSet::new();
+        for place in required {
+            if !names.insert((place.name.clone(), place.holder.matches('/').count())) {
+                continue;
+            }
+            let path = place.json_path();
+            let field = value.pointer(&place.holder).unwrap().get(&place.name).unwrap();
+            let other = if field.is_object() { json!("x") } else { json!([]) };
+            for replacement in [None, Some(Value::Null), Some(other)] {
+                let mut broken = value.clone();
+                let holder = broken.pointer_mut(&place.holder).unwrap().as_object_mut().unwrap();
+                match &replacement {
+                    None => drop(holder.remove(&place.name)),
+                    Some(value) => drop(holder.insert(place.name.clone(), value.clone())),
+                }
+                table.answer(Answer::new(operation.success, broken.to_string()));
+                let error = call(&table.client, operation, &case.parameters, case.body.clone())
+                    .await
+                    .expect_err(&format!("{operation}: without `{path}` ({replacement:?})"));
+                assert_eq!(error.kind(), ErrorKind::Decode, "{operation}: {error:?}");
+                assert_eq!(error.operation_id(), Some(operation.id));
+                assert_eq!(error.status().unwrap().as_u16(), operation.success);
+                let found = error.json_path().unwrap();
+                assert_eq!(found, path, "{operation} with {replacement:?}: {error:?}");
+                assert_eq!(error.excerpt().is_some(), !operation.secret, "{operation}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 500, "only {checked} fields were tried");
+}
+
+#[test]
+fn a_list_operation_names_its_cursor_and_its_rows() {
+    let lists: Vec<_> = OPERATIONS.iter().filter(|o| o.pagination.is_some()).collect();
+    let takes_cursor = |o: &&Operation| o.parameters.iter().any(|p| p.name == "cursor");
+    assert_eq!(lists.len(), OPERATIONS.iter().filter(takes_cursor).count());
+    for operation in lists {
+        let pagination = operation.pagination.unwrap();
+        let Sample { value, .. } = success(operation, Fill::Most, 1).unwrap();
+        assert!(value[pagination.cursor].is_string(), "{operation}");
+        assert!(value[pagination.items].is_array(), "{operation}");
+    }
+}
+
+#[test]
+fn the_base_path_of_the_tests_is_that_of_the_exchange() {
+    let production = kalshi_sdk::Environment::Production;
+    assert!(production.rest_url().ends_with(BASE));
+    assert_eq!(operation("get_markets").path, "/markets");
+}

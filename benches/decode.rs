@@ -5,6 +5,7 @@
 //! cargo bench --bench decode
 //! ```
 
+#![recursion_limit = "256"]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

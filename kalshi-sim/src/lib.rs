@@ -1,1 +1,44 @@
 //! The Kalshi exchange in a process, for tests, examples and offline work.
+//!
+//! ```
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let exchange = kalshi_sim::Exchange::start().await?;
+//! let client = exchange.client()?;
+//! let mut markets = client.get_markets().stream();
+//! let market = markets.next().await.ok_or("there are markets")??;
+//! println!("{} {}", market.ticker, market.yes_bid_dollars);
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+//! ```
+//!
+//! It speaks HTTP on this machine, so a client in any language can be pointed at it; the program
+//! `kalshi-sim` is the same thing for the command line. Signatures, clock and scopes are checked as
+//! the exchange checks them.
+//!
+//! # What it plays
+//!
+//! The API keys, exchange status and schedule, account limits and token costs, and a made-up set of
+//! series, events and markets with order books and trades. Every other operation of the table
+//! answers 501. No order can be placed yet.
+//!
+//! # What it refuses to do
+//!
+//! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
+//! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
+
+mod catalogue;
+mod exchange;
+mod gate;
+mod keys;
+mod query;
+mod random;
+mod reference;
+mod reply;
+mod server;
+mod state;
+
+pub use crate::exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError};
+
+/// The path below which the API is served.
+pub const BASE_PATH: &str = "/trade-api/v2";

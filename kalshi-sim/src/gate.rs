@@ -1,0 +1,96 @@
+//! Who may do what: headers, signature, clock, scopes.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use kalshi_auth::{
+    ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, Timestamp, exchange::PublicKey,
+};
+use kalshi_sdk::{Operation, operation::Access};
+
+use crate::{keys::Key, reply::Reply};
+
+/// How far a timestamp may be off. The exchange's own tolerance is not documented; third parties
+/// have seen 10 s pass and 60 s fail.
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(30);
+
+/// The three headers of a signed request.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) key_id: String,
+    timestamp: Timestamp,
+    signature: String,
+}
+
+impl Signed {
+    /// Reads the headers; `None` for a request without any.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Reply> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        match (text(ACCESS_KEY), text(ACCESS_TIMESTAMP), text(ACCESS_SIGNATURE)) {
+            (None, None, None) => Ok(None),
+            (Some(key_id), Some(timestamp), Some(signature)) => {
+                let Ok(millis) = timestamp.parse() else { return Err(Reply::timestamp_expired()) };
+                Ok(Some(Self {
+                    key_id: key_id.to_owned(),
+                    timestamp: Timestamp::from_millis(millis),
+                    signature: signature.to_owned(),
+                }))
+            }
+            _ => Err(Reply::signature_missing()),
+        }
+    }
+
+    /// Checks clock and signature. Takes processor time, so no lock should be held.
+    pub(crate) fn verify(
+        &self,
+        public_key: &Arc<PublicKey>,
+        method: &str,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<(), Reply> {
+        if self.timestamp.abs_diff(now) > MAX_SKEW {
+            return Err(Reply::timestamp_expired());
+        }
+        public_key
+            .verify_request(method, path, self.timestamp, &self.signature)
+            .map_err(|_| Reply::unauthorized("INCORRECT_API_KEY_SIGNATURE"))
+    }
+}
+
+/// Whether a key's scopes and binding allow an operation.
+pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Reply> {
+    if operation.access != Access::Signed {
+        return Ok(());
+    }
+    let read = operation.method == http::Method::GET;
+    let parent = if read { "read" } else { "write" };
+    let child = child_scope(operation);
+    if !key.scopes.iter().any(|scope| scope == parent || Some(scope.as_str()) == child) {
+        let message = format!("the API key lacks the scope {}", child.unwrap_or(parent));
+        return Err(Reply::forbidden(&message));
+    }
+    if key.subaccount.is_some() && matches!(operation.tag, "account" | "api-keys" | "fcm") {
+        return Err(Reply::forbidden(
+            "the API key is restricted to one subaccount and cannot use this endpoint",
+        ));
+    }
+    Ok(())
+}
+
+/// The narrow scope that allows an operation by itself.
+fn child_scope(operation: &Operation) -> Option<&'static str> {
+    let read = operation.method == http::Method::GET;
+    match (operation.id, operation.tag) {
+        ("get_balance", _) => Some("read::portfolio_balance"),
+        ("get_block_trade_proposals", _) => Some("read::block_trade_accept"),
+        ("accept_block_trade_proposal", _) => Some("write::block_trade_accept"),
+        ("apply_subaccount_transfer" | "intra_exchange_instance_transfer", _) => {
+            Some("write::transfer")
+        }
+        (_, "orders" | "order-groups" | "communications" | "multivariate") if !read => {
+            Some("write::trade")
+        }
+        (_, "fcm") if !read => Some("write::fcm_risk"),
+        _ => None,
+    }
+}

@@ -1,0 +1,175 @@
+//! The api-keys family: list, create, generate, delete.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kalshi_auth::{
+    KeyType,
+    exchange::{KeyPair, PublicKey},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    random::Random,
+    reply::{Outcome, Reply},
+};
+
+/// More keys than an account would have; a limit, so that memory has one.
+const MAX_KEYS: usize = 1_000;
+
+/// One API key of the account.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) subaccount: Option<i64>,
+    pub(crate) public_key: Arc<PublicKey>,
+}
+
+/// The API keys of the account, by id.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    keys: BTreeMap<String, Key>,
+    random: Random,
+}
+
+/// What `create` and `generate` take. Unknown fields are refused: a wrong name would be a key with
+/// more rights than meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    name: String,
+    #[serde(default)]
+    public_key: Option<String>,
+    #[serde(default)]
+    key_type: Option<String>,
+    #[serde(default)]
+    scopes: Option<Vec<String>>,
+    #[serde(default)]
+    subaccount: Option<i64>,
+    #[serde(default)]
+    fcm_subtrader_id: Option<String>,
+}
+
+impl Keys {
+    pub(crate) fn new(random: Random) -> Self {
+        Self { keys: BTreeMap::new(), random }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Key> {
+        self.keys.get(id)
+    }
+
+    /// Adds a key under an id, replacing one that has it.
+    pub(crate) fn insert(&mut self, id: String, name: String, public_key: PublicKey) {
+        let scopes = vec!["read".to_owned(), "write".to_owned()];
+        let public_key = Arc::new(public_key);
+        self.keys.insert(id, Key { name, scopes, subaccount: None, public_key });
+    }
+
+    pub(crate) fn list(&self) -> Outcome {
+        let keys: Vec<Value> = self
+            .keys
+            .iter()
+            .map(|(id, key)| {
+                json!({
+                    "api_key_id": id,
+                    "name": key.name,
+                    "scopes": key.scopes,
+                    "subaccount": key.subaccount,
+                })
+            })
+            .collect();
+        Ok(Reply::ok(json!({"api_keys": keys})))
+    }
+
+    pub(crate) fn create(&mut self, body: &Value) -> Outcome {
+        let new = read(body)?;
+        let Some(pem) = &new.public_key else {
+            return Err(Reply::bad_request("public_key is missing"));
+        };
+        let public_key =
+            PublicKey::from_pem(pem).map_err(|error| Reply::bad_request(&error.to_string()))?;
+        let id = self.add(new, public_key)?;
+        Ok(Reply::created(json!({"api_key_id": id})))
+    }
+
+    /// Makes the pair for [`generate`](Self::generate). Takes up to seconds, so no lock should be
+    /// held.
+    pub(crate) fn make_pair(body: &Value) -> Result<KeyPair, Reply> {
+        let key_type = match read(body)?.key_type.as_deref() {
+            None | Some("rsa") => KeyType::Rsa,
+            Some("ed25519") => KeyType::Ed25519,
+            Some(_) => return Err(Reply::bad_request("key_type must be rsa or ed25519")),
+        };
+        KeyPair::generate(key_type).map_err(|error| Reply::bad_request(&error.to_string()))
+    }
+
+    pub(crate) fn generate(&mut self, body: &Value, pair: &KeyPair) -> Outcome {
+        let key_type = match pair.key_type() {
+            KeyType::Ed25519 => "ed25519",
+            _ => "rsa",
+        };
+        let id = self.add(read(body)?, pair.public_key().clone())?;
+        Ok(Reply::created(json!({
+            "api_key_id": id,
+            "key_type": key_type,
+            "private_key": pair.private_key_pem(),
+        })))
+    }
+
+    pub(crate) fn delete(&mut self, id: &str) -> Outcome {
+        match self.keys.remove(id) {
+            Some(_) => Ok(Reply::no_content()),
+            None => Err(Reply::not_found()),
+        }
+    }
+
+    fn add(&mut self, new: NewKey, public_key: PublicKey) -> Result<String, Reply> {
+        if new.name.is_empty() || new.name.len() > 256 {
+            return Err(Reply::bad_request("name must have 1 to 256 bytes"));
+        }
+        if new.fcm_subtrader_id.is_some() {
+            return Err(Reply::forbidden("fcm_subtrader_id is for FCM members"));
+        }
+        if new.subaccount.is_some_and(|number| !(0..=63).contains(&number)) {
+            return Err(Reply::bad_request("subaccount must be 0 to 63"));
+        }
+        let scopes = match new.scopes {
+            None => vec!["read".to_owned(), "write".to_owned()],
+            Some(scopes) => checked(scopes)?,
+        };
+        if self.keys.len() >= MAX_KEYS {
+            return Err(Reply::bad_request("the account has too many keys"));
+        }
+        let id = self.random.id();
+        let key = Key {
+            name: new.name,
+            scopes,
+            subaccount: new.subaccount,
+            public_key: Arc::new(public_key),
+        };
+        self.keys.insert(id.clone(), key);
+        Ok(id)
+    }
+}
+
+fn read(body: &Value) -> Result<NewKey, Reply> {
+    NewKey::deserialize(body).map_err(|error| Reply::bad_request(&error.to_string()))
+}
+
+/// `write` may only be given together with `read`; narrower scopes stand alone.
+fn checked(scopes: Vec<String>) -> Result<Vec<String>, Reply> {
+    let known = kalshi_sdk::types::ApiKeyScope::KNOWN;
+    if scopes.is_empty() {
+        return Err(Reply::bad_request("scopes must not be empty"));
+    }
+    if let Some(unknown) = scopes.iter().find(|scope| !known.contains(&scope.as_str())) {
+        return Err(Reply::bad_request(&format!("there is no scope {unknown:?}")));
+    }
+    let has = |name: &str| scopes.iter().any(|scope| scope == name);
+    if has("write") && !has("read") {
+        return Err(Reply::bad_request("the scope write needs the scope read"));
+    }
+    Ok(scopes)
+}

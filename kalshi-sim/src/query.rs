@@ -1,0 +1,125 @@
+//! Query parameters and pages.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::reply::Reply;
+
+/// The query of a request, decoded, in its order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn new(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
+    /// The first value of a key; an empty one counts as absent.
+    pub(crate) fn get<'a>(&'a self, key: &'a str) -> Option<&'a str> {
+        self.all(key).next()
+    }
+
+    /// Every value of a repeated key.
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(name, value)| name == key && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A list joined by commas.
+    pub(crate) fn list<'a>(&'a self, key: &'a str) -> Option<Vec<&'a str>> {
+        Some(self.get(key)?.split(',').collect())
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, Reply> {
+        match self.get(key) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Reply::bad_request(&format!("{key} must be true or false"))),
+        }
+    }
+
+    pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, Reply> {
+        self.get(key)
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| Reply::bad_request(&format!("{key} must be a whole number")))
+            })
+            .transpose()
+    }
+
+    /// Cuts one page out of the rows. Gives it and the cursor of the next one, empty at the end.
+    pub(crate) fn page<T>(
+        &self,
+        rows: Vec<T>,
+        default: usize,
+        max: usize,
+    ) -> Result<(Vec<T>, String), Reply> {
+        let limit = match self.integer("limit")? {
+            None => default,
+            Some(limit) => match usize::try_from(limit) {
+                Ok(limit) if (1..=max).contains(&limit) => limit,
+                _ => return Err(Reply::bad_request(&format!("limit must be 1 to {max}"))),
+            },
+        };
+        let start = match self.get("cursor") {
+            None => 0,
+            Some(cursor) => position(cursor)
+                .filter(|start| *start <= rows.len())
+                .ok_or_else(|| Reply::bad_request("the cursor is none of this list"))?,
+        };
+        let end = rows.len().min(start.saturating_add(limit));
+        let next = if end < rows.len() { cursor(end) } else { String::new() };
+        Ok((rows.into_iter().skip(start).take(end - start).collect(), next))
+    }
+}
+
+fn cursor(position: usize) -> String {
+    URL_SAFE_NO_PAD.encode(format!("row:{position}"))
+}
+
+fn position(cursor: &str) -> Option<usize> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    String::from_utf8(bytes).ok()?.strip_prefix("row:")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(pairs: &[(&str, &str)]) -> Query {
+        Query::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn pages_cover_the_list_once_and_end_with_an_empty_cursor() {
+        let mut seen = Vec::new();
+        let mut next = String::new();
+        loop {
+            let (page, cursor) = query(&[("limit", "3"), ("cursor", &next)])
+                .page((0..8).collect(), 100, 1_000)
+                .unwrap();
+            seen.extend(page);
+            if cursor.is_empty() {
+                break;
+            }
+            next = cursor;
+        }
+        assert_eq!(seen, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn limits_and_cursors_that_make_no_sense_are_refused() {
+        for pairs in [
+            [("limit", "0")],
+            [("limit", "-1")],
+            [("limit", "1001")],
+            [("limit", "x")],
+            [("limit", "99999999999999999999")],
+            [("cursor", "%%")],
+            [("cursor", "cm93OjE4NDQ2NzQ0MDczNzA5NTUxNjE1")],
+        ] {
+            assert_eq!(query(&pairs).page(vec![1, 2], 100, 1_000).unwrap_err().status, 400);
+        }
+    }
+}

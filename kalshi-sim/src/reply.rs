@@ -1,0 +1,83 @@
+//! Answers, in the words of the exchange.
+
+use serde_json::{Value, json};
+
+/// One answer: a status and a body, or none.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Option<Value>,
+}
+
+/// What a handler gives: both sides are answers, the second one a refusal.
+pub(crate) type Outcome = Result<Reply, Reply>;
+
+impl Reply {
+    pub(crate) fn ok(body: Value) -> Self {
+        Self { status: 200, body: Some(body) }
+    }
+
+    pub(crate) fn created(body: Value) -> Self {
+        Self { status: 201, body: Some(body) }
+    }
+
+    pub(crate) fn no_content() -> Self {
+        Self { status: 204, body: None }
+    }
+
+    fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
+        let mut error = json!({"code": code, "message": message});
+        if let Some(details) = details {
+            error["details"] = details.into();
+        }
+        Self { status, body: Some(json!({"error": error})) }
+    }
+
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::nested(400, "invalid_parameters", message, None)
+    }
+
+    pub(crate) fn invalid_content_type() -> Self {
+        Self::nested(400, "invalid_content_type", "send application/json", None)
+    }
+
+    /// 401 with the details by which clients tell the causes apart.
+    pub(crate) fn unauthorized(details: &str) -> Self {
+        Self::nested(401, "authentication_error", "authentication error", Some(details))
+    }
+
+    pub(crate) fn timestamp_expired() -> Self {
+        Self::nested(401, "header_timestamp_expired", "header timestamp expired", None)
+    }
+
+    pub(crate) fn signature_missing() -> Self {
+        Self::nested(
+            401,
+            "signature_is_missing_from_headers",
+            "signature is missing from headers",
+            None,
+        )
+    }
+
+    pub(crate) fn forbidden(message: &str) -> Self {
+        Self::nested(403, "forbidden", message, None)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::nested(404, "not_found", "not found", None)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::nested(405, "method_not_allowed", "method not allowed", None)
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::nested(413, "request_too_large", "the body is larger than 1 MiB", None)
+    }
+
+    /// An operation that the simulator does not play yet.
+    pub(crate) fn not_implemented(operation: &str) -> Self {
+        let message = format!("the simulator does not play {operation} yet");
+        Self { status: 501, body: Some(json!({"code": "not_implemented", "message": message})) }
+    }
+}

@@ -1,0 +1,214 @@
+//! The shell of sockets around the state: routes, bodies, signatures.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{RawPathParams, Request},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, Method, StatusCode, header};
+use kalshi_auth::{Clock, exchange::KeyPair};
+use kalshi_sdk::{OPERATIONS, Operation, operation::Access};
+use serde_json::Value;
+
+use crate::{
+    BASE_PATH,
+    exchange::Seen,
+    gate::Signed,
+    keys::Keys,
+    query::Query,
+    reply::Reply,
+    state::{Call, State},
+};
+
+/// The largest body that is read.
+const MAX_BODY: usize = 1024 * 1024;
+/// How many requests the log keeps.
+const MAX_LOG: usize = 1_000;
+
+/// What every request needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    log: Mutex<VecDeque<Seen>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    pub(crate) fn new(state: State, clock: Arc<dyn Clock>) -> Self {
+        Self { state: Mutex::new(state), log: Mutex::default(), clock }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // A handler that panicked has answered nobody; the state is still the best there is.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, VecDeque<Seen>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        at(self.clock.as_ref())
+    }
+
+    fn note(&self, seen: Seen) {
+        let mut log = self.log();
+        if log.len() == MAX_LOG {
+            log.pop_front();
+        }
+        log.push_back(seen);
+    }
+}
+
+/// The clock's time; the end of time if it is beyond chrono's years.
+pub(crate) fn at(clock: &dyn Clock) -> DateTime<Utc> {
+    i64::try_from(clock.now().as_millis())
+        .ok()
+        .and_then(DateTime::from_timestamp_millis)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// One route for each path of the operation table.
+pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+    let mut paths: BTreeMap<&str, MethodRouter> = BTreeMap::new();
+    for operation in OPERATIONS {
+        let shared = Arc::clone(shared);
+        let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
+        let handler = on(filter, move |parameters: RawPathParams, request: Request| async move {
+            serve(&shared, operation, &parameters, request).await
+        });
+        let router = paths.remove(operation.path).unwrap_or_default().merge(handler);
+        paths.insert(operation.path, router);
+    }
+    let routes = paths
+        .into_iter()
+        .fold(Router::new(), |routes, (path, handler)| routes.route(&format!("{BASE_PATH}{path}"), handler));
+    routes
+        .method_not_allowed_fallback(|| async { respond(Reply::method_not_allowed()) })
+        .fallback(elsewhere)
+}
+
+/// A path with a slash at the end is sent to the one without; any other is not found.
+async fn elsewhere(request: Request) -> Response {
+    let path = request.uri().path();
+    match path.strip_suffix('/') {
+        Some(path) if path.starts_with(BASE_PATH) => {
+            let mut response = StatusCode::MOVED_PERMANENTLY.into_response();
+            if let Ok(location) = HeaderValue::from_str(path) {
+                response.headers_mut().insert(header::LOCATION, location);
+            }
+            response
+        }
+        _ => respond(Reply::not_found()),
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    operation: &'static Operation,
+    parameters: &RawPathParams,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    shared.note(Seen {
+        operation: operation.id,
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        query: query.to_owned(),
+        signed: parts.headers.contains_key(kalshi_auth::ACCESS_SIGNATURE),
+    });
+    let answered = async {
+        let body = read(&parts.method, &parts.headers, body).await?;
+        let key_id = authenticate(shared, operation, &parts).await?;
+        let pair = match operation.id {
+            "generate_api_key" => Some(make_pair(body.clone()).await?),
+            _ => None,
+        };
+        let path: Vec<String> = parameters.iter().map(|(_, value)| value.to_owned()).collect();
+        let query = Query::new(form(query));
+        let call = Call {
+            operation,
+            key_id: key_id.as_deref(),
+            path: &path,
+            query: &query,
+            body: &body,
+            pair: pair.as_ref(),
+        };
+        let now = shared.now();
+        Ok(shared.state().handle(&call, now))
+    };
+    respond(answered.await.unwrap_or_else(|refusal: Reply| refusal))
+}
+
+/// Checks the headers of a private operation; gives the id of the key.
+async fn authenticate(
+    shared: &Arc<Shared>,
+    operation: &Operation,
+    parts: &http::request::Parts,
+) -> Result<Option<String>, Reply> {
+    if operation.access != Access::Signed {
+        return Ok(None);
+    }
+    let Some(signed) = Signed::read(&parts.headers)? else { return Err(Reply::signature_missing()) };
+    let key = shared.state().keys.get(&signed.key_id).map(|key| Arc::clone(&key.public_key));
+    let Some(key) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
+    // The path as it came over the wire, still encoded: that is what was signed.
+    signed.verify(&key, parts.method.as_str(), parts.uri.path(), shared.clock.now())?;
+    Ok(Some(signed.key_id))
+}
+
+/// Reads the body of a request: JSON, or nothing.
+async fn read(method: &Method, headers: &http::HeaderMap, body: Body) -> Result<Value, Reply> {
+    let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| Reply::too_large())?;
+    if bytes.is_empty() {
+        // The exchange has been seen to refuse a write without any body.
+        return if matches!(*method, Method::POST | Method::PUT) {
+            let typed = headers.contains_key(header::CONTENT_TYPE);
+            if typed { Ok(Value::Object(serde_json::Map::new())) } else { Err(Reply::invalid_content_type()) }
+        } else {
+            Ok(Value::Null)
+        };
+    }
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/json"));
+    if !json {
+        return Err(Reply::invalid_content_type());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Reply::bad_request(&format!("the body is no JSON: {error}")))
+}
+
+/// Makes a key pair off the threads that serve others.
+async fn make_pair(body: Value) -> Result<KeyPair, Reply> {
+    match tokio::task::spawn_blocking(move || Keys::make_pair(&body)).await {
+        Ok(pair) => pair,
+        Err(_) => Err(Reply::bad_request("the key pair could not be made")),
+    }
+}
+
+/// Decodes `a=1&b=2`.
+fn form(query: &str) -> Vec<(String, String)> {
+    // A query that is no form gives no parameters.
+    serde_urlencoded::from_str(query).unwrap_or_default()
+}
+
+fn respond(reply: Reply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match reply.body {
+        None => status.into_response(),
+        Some(body) => {
+            let json = HeaderValue::from_static("application/json");
+            (status, [(header::CONTENT_TYPE, json)], body.to_string()).into_response()
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The simulator, asked over HTTP as any client would ask it.
+
+mod keys;
+mod markets;
+mod program;
+mod surface;
+
+use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};
+use kalshi_sdk::{Client, Error};
+use kalshi_sim::Exchange;
+
+/// A client of the exchange with other credentials.
+fn client_with(exchange: &Exchange, credentials: Credentials) -> Client {
+    Client::builder()
+        .with_environment(exchange.environment())
+        .with_credentials(credentials)
+        .build()
+        .expect("the settings are sound")
+}
+
+/// Registers a new key and gives its credentials.
+fn registered(exchange: &Exchange, id: &str, key_type: KeyType) -> Credentials {
+    let pair = KeyPair::generate(key_type).expect("there are random numbers");
+    exchange.add_key(id, &pair.public_key().to_pem().expect("it prints")).expect("it is a key");
+    Credentials::from_pem(id, pair.private_key_pem()).expect("it is a key")
+}
+
+fn status(error: &Error) -> u16 {
+    error.status().map_or(0, |status| status.as_u16())
+}

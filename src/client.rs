@@ -241,10 +241,11 @@ impl ClientBuilder {
     }
 
     fn own_client(&self) -> Result<reqwest::Client, Error> {
-        let user_agent = self
-            .user_agent
-            .as_deref()
-            .unwrap_or(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        let user_agent = self.user_agent.as_deref().unwrap_or(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ));
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT))
@@ -304,7 +305,10 @@ mod tests {
     #[test]
     fn a_client_that_follows_redirects_is_refused() {
         let error = builder().with_http_client(reqwest::Client::new()).build().unwrap_err();
-        assert!(error.to_string().contains("redirect(reqwest::redirect::Policy::none())"), "{error}");
+        assert!(
+            error.to_string().contains("redirect(reqwest::redirect::Policy::none())"),
+            "{error}"
+        );
         let strict = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         builder().with_http_client(strict.build().unwrap()).build().unwrap();
     }

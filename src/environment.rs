@@ -72,8 +72,12 @@ impl Environment {
     /// The WebSocket URL of the perpetual-futures API; `None` where only a REST URL is known.
     pub fn perps_websocket_url(&self) -> Option<&'static str> {
         match self {
-            Self::Production => Some("wss://external-api-margin-ws.kalshi.com/trade-api/ws/v2/margin"),
-            Self::Demo => Some("wss://external-api-margin-ws.demo.kalshi.co/trade-api/ws/v2/margin"),
+            Self::Production => {
+                Some("wss://external-api-margin-ws.kalshi.com/trade-api/ws/v2/margin")
+            }
+            Self::Demo => {
+                Some("wss://external-api-margin-ws.demo.kalshi.co/trade-api/ws/v2/margin")
+            }
             Self::Custom(_) => None,
         }
     }

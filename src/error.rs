@@ -209,7 +209,11 @@ impl Error {
 
 /// How the rest of the crate makes errors.
 impl Error {
-    fn before_sending(kind: ErrorKind, operation: Option<&'static Operation>, text: String) -> Self {
+    fn before_sending(
+        kind: ErrorKind,
+        operation: Option<&'static Operation>,
+        text: String,
+    ) -> Self {
         Self(Box::new(Inner {
             kind,
             effect: Effect::NotSent,
@@ -271,7 +275,11 @@ impl Error {
         .with_source(source)
     }
 
-    pub(crate) fn too_large(operation: &'static Operation, status: StatusCode, limit: usize) -> Self {
+    pub(crate) fn too_large(
+        operation: &'static Operation,
+        status: StatusCode,
+        limit: usize,
+    ) -> Self {
         Self(Box::new(Inner {
             kind: ErrorKind::TooLarge,
             effect: if status.is_client_error() { Effect::Rejected } else { Effect::Unknown },
@@ -422,12 +430,17 @@ impl Said {
     /// `{"code","message","details"}`, the same under `error`, `{"error":"text"}`, `{"msg":"text"}`;
     /// anything else (HTML, plain text, nothing) says nothing that could be taken apart.
     fn read(body: &[u8]) -> Self {
-        let Ok(Value::Object(mut map)) = serde_json::from_slice(body) else { return Self::default() };
+        let Ok(Value::Object(mut map)) = serde_json::from_slice(body) else {
+            return Self::default();
+        };
         match map.remove("error") {
             Some(Value::Object(inner)) => Self::from_map(inner),
             Some(Value::String(text)) => {
                 let rest = Self::from_map(map);
-                Self { message: Some(rest.message.map_or(text.clone(), |m| format!("{text}: {m}"))), ..rest }
+                Self {
+                    message: Some(rest.message.map_or(text.clone(), |m| format!("{text}: {m}"))),
+                    ..rest
+                }
             }
             _ => Self::from_map(map),
         }
@@ -546,9 +559,15 @@ mod tests {
             said(r#"{"error":{"code":"c","message":"m","details":"d","service":"s"}}"#),
             (text("c"), text("m"), text("d"))
         );
-        assert_eq!(said(r#"{"error":"too many requests"}"#), (None, text("too many requests"), None));
+        assert_eq!(
+            said(r#"{"error":"too many requests"}"#),
+            (None, text("too many requests"), None)
+        );
         assert_eq!(said(r#"{"msg":"no"}"#), (None, text("no"), None));
-        assert_eq!(said(r#"{"code":null,"message":"","details":{"a":1}}"#), (None, None, text(r#"{"a":1}"#)));
+        assert_eq!(
+            said(r#"{"code":null,"message":"","details":{"a":1}}"#),
+            (None, None, text(r#"{"a":1}"#))
+        );
         for nothing in ["", "<html>", "[]", "\"x\"", "{", "null"] {
             assert_eq!(said(nothing), (None, None, None), "{nothing}");
         }
@@ -556,10 +575,19 @@ mod tests {
 
     #[test]
     fn only_an_error_with_contents_is_an_envelope() {
-        for yes in [r#"{"error":{"code":"x"}}"#, r#"{"error":"no"}"#, r#"{"a":1,"error":{"message":"m"}}"#] {
+        for yes in
+            [r#"{"error":{"code":"x"}}"#, r#"{"error":"no"}"#, r#"{"a":1,"error":{"message":"m"}}"#]
+        {
             assert!(is_envelope(yes.as_bytes()), "{yes}");
         }
-        for no in [r#"{"error":null}"#, r#"{"error":""}"#, r#"{"error":{}}"#, "{}", "[]", r#"{"errors":[1]}"#] {
+        for no in [
+            r#"{"error":null}"#,
+            r#"{"error":""}"#,
+            r#"{"error":{}}"#,
+            "{}",
+            "[]",
+            r#"{"errors":[1]}"#,
+        ] {
             assert!(!is_envelope(no.as_bytes()), "{no}");
         }
     }

@@ -81,7 +81,10 @@ macro_rules! stream_type {
         impl<T> Stream for $name<'_, T> {
             type Item = Result<T, Error>;
 
-            fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            fn poll_next(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<Option<Self::Item>> {
                 self.0.as_mut().poll_next(context)
             }
         }

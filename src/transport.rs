@@ -88,7 +88,8 @@ impl Client {
             return Err(Error::too_large(operation, status, limit));
         }
         // What is announced is allocated at once only while it is small: a server could lie.
-        let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).min(1 << 20));
+        let mut body =
+            BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).min(1 << 20));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > limit => {

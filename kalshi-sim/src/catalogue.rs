@@ -52,14 +52,7 @@ const SERIES: [Template; 6] = [
         &[(0, 1_000, 10), (1_000, 9_000, 100), (9_000, 10_000, 10)],
         0,
     ),
-    (
-        "KXSIMCOIN",
-        "Price of Simcoin",
-        "Crypto",
-        "deci_cent",
-        &[(0, 10_000, 10)],
-        2,
-    ),
+    ("KXSIMCOIN", "Price of Simcoin", "Crypto", "deci_cent", &[(0, 10_000, 10)], 2),
     (
         "KXSIMGAME",
         "Winner of the simulated game",
@@ -93,8 +86,12 @@ impl Catalogue {
     /// Makes the markets up.
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_ca7a_1095);
-        let mut made =
-            Self { series: Vec::new(), events: Vec::new(), markets: Vec::new(), trades: Vec::new() };
+        let mut made = Self {
+            series: Vec::new(),
+            events: Vec::new(),
+            markets: Vec::new(),
+            trades: Vec::new(),
+        };
         for template in &SERIES {
             made.add_series(template, &mut random, start);
         }
@@ -298,7 +295,8 @@ fn book(ranges: &[PriceRange], random: &mut Random) -> (Levels, Levels) {
     );
     let Some(mut bid) = grid.snap_down(middle) else { return (Vec::new(), Vec::new()) };
     let Some(mut ask) = grid.next_above(bid) else { return (Vec::new(), Vec::new()) };
-    let mut size = || Count::from_hundredths(i64::try_from(random.below(100_000)).unwrap_or(0) + 100);
+    let mut size =
+        || Count::from_hundredths(i64::try_from(random.below(100_000)).unwrap_or(0) + 100);
     let (mut yes, mut no) = (Vec::new(), Vec::new());
     for _ in 0..12 {
         yes.push((bid, size()));

@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use kalshi_auth::{
-    ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, Timestamp, exchange::PublicKey,
-};
+use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, Timestamp, exchange::PublicKey};
 use kalshi_sdk::{Operation, operation::Access};
 
 use crate::{keys::Key, reply::Reply};

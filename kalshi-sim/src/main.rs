@@ -66,7 +66,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     if let Some(file) = &arguments.new_key {
         let pair = KeyPair::generate(KeyType::Ed25519)?;
-        let written = private_file(file).and_then(|mut f| f.write_all(pair.private_key_pem().as_bytes()));
+        let written =
+            private_file(file).and_then(|mut f| f.write_all(pair.private_key_pem().as_bytes()));
         written.map_err(|error| format!("{}: {error}", file.display()))?;
         eprintln!("key id {DEFAULT_KEY_ID}, private key in {}", file.display());
         builder = builder.with_key(DEFAULT_KEY_ID, pair.public_key().clone());

@@ -88,9 +88,9 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         let router = paths.remove(operation.path).unwrap_or_default().merge(handler);
         paths.insert(operation.path, router);
     }
-    let routes = paths
-        .into_iter()
-        .fold(Router::new(), |routes, (path, handler)| routes.route(&format!("{BASE_PATH}{path}"), handler));
+    let routes = paths.into_iter().fold(Router::new(), |routes, (path, handler)| {
+        routes.route(&format!("{BASE_PATH}{path}"), handler)
+    });
     routes
         .method_not_allowed_fallback(|| async { respond(Reply::method_not_allowed()) })
         .fallback(elsewhere)
@@ -158,7 +158,9 @@ async fn authenticate(
     if operation.access != Access::Signed {
         return Ok(None);
     }
-    let Some(signed) = Signed::read(&parts.headers)? else { return Err(Reply::signature_missing()) };
+    let Some(signed) = Signed::read(&parts.headers)? else {
+        return Err(Reply::signature_missing());
+    };
     let key = shared.state().keys.get(&signed.key_id).map(|key| Arc::clone(&key.public_key));
     let Some(key) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
     // The path as it came over the wire, still encoded: that is what was signed.
@@ -173,7 +175,11 @@ async fn read(method: &Method, headers: &http::HeaderMap, body: Body) -> Result<
         // The exchange has been seen to refuse a write without any body.
         return if matches!(*method, Method::POST | Method::PUT) {
             let typed = headers.contains_key(header::CONTENT_TYPE);
-            if typed { Ok(Value::Object(serde_json::Map::new())) } else { Err(Reply::invalid_content_type()) }
+            if typed {
+                Ok(Value::Object(serde_json::Map::new()))
+            } else {
+                Err(Reply::invalid_content_type())
+            }
         } else {
             Ok(Value::Null)
         };
@@ -185,7 +191,8 @@ async fn read(method: &Method, headers: &http::HeaderMap, body: Body) -> Result<
     if !json {
         return Err(Reply::invalid_content_type());
     }
-    serde_json::from_slice(&bytes).map_err(|error| Reply::bad_request(&format!("the body is no JSON: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Reply::bad_request(&format!("the body is no JSON: {error}")))
 }
 
 /// Makes a key pair off the threads that serve others.

@@ -149,10 +149,12 @@ impl State {
             let time = time.timestamp();
             min.is_none_or(|min| time >= min) && max.is_none_or(|max| time <= max)
         };
-        let (min_close, max_close) = (query.integer("min_close_ts")?, query.integer("max_close_ts")?);
+        let (min_close, max_close) =
+            (query.integer("min_close_ts")?, query.integer("max_close_ts")?);
         let (min_made, max_made) =
             (query.integer("min_created_ts")?, query.integer("max_created_ts")?);
-        if (min_close.is_some() || max_close.is_some()) && !matches!(status, None | Some("closed")) {
+        if (min_close.is_some() || max_close.is_some()) && !matches!(status, None | Some("closed"))
+        {
             return Err(Reply::bad_request("close time filters go with status closed only"));
         }
         let rows: Vec<&Value> = self
@@ -211,7 +213,8 @@ impl State {
             .iter()
             .filter(|trade| ticker.is_none_or(|ticker| trade["ticker"] == ticker))
             .filter(|trade| {
-                let time = trade["created_time"].as_str().and_then(|t| t.parse::<DateTime<Utc>>().ok());
+                let time =
+                    trade["created_time"].as_str().and_then(|t| t.parse::<DateTime<Utc>>().ok());
                 let time = time.map_or(0, |time| time.timestamp());
                 min.is_none_or(|min| time >= min) && max.is_none_or(|max| time <= max)
             })

@@ -26,7 +26,8 @@ async fn an_unknown_key_a_wrong_key_and_a_wrong_clock_are_told_apart() {
     let exchange = Exchange::start().await.unwrap();
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let call = async |id: &str, offset: i64| {
-        let now = i64::try_from(kalshi_auth::Clock::now(&kalshi_auth::SystemClock).as_millis()).unwrap();
+        let now =
+            i64::try_from(kalshi_auth::Clock::now(&kalshi_auth::SystemClock).as_millis()).unwrap();
         let time = Timestamp::from_millis(u64::try_from(now + offset).unwrap());
         let client = Client::builder()
             .with_environment(exchange.environment())
@@ -93,7 +94,8 @@ async fn a_key_of_ones_own_is_registered_by_its_public_half() {
         .public_key(pair.public_key().to_pem().unwrap())
         .scopes(vec![ApiKeyScope::Read]);
     let id = owner.create_api_key().body(request).send().await.unwrap().into_inner().api_key_id;
-    let reader = client_with(&exchange, Credentials::from_pem(&id, pair.private_key_pem()).unwrap());
+    let reader =
+        client_with(&exchange, Credentials::from_pem(&id, pair.private_key_pem()).unwrap());
     let keys = reader.get_api_keys().send().await.unwrap().into_inner().api_keys;
     let mine = keys.iter().find(|key| key.api_key_id == id).unwrap();
     assert_eq!((mine.name.as_str(), &mine.scopes[..]), ("mine", &[ApiKeyScope::Read][..]));
@@ -106,7 +108,8 @@ async fn a_key_of_ones_own_is_registered_by_its_public_half() {
 async fn keys_that_make_no_sense_are_refused() {
     let exchange = Exchange::start().await.unwrap();
     let owner = exchange.client().unwrap();
-    let new = |name: &str| GenerateApiKeyRequest::builder().name(name).key_type(ApiKeyType::Ed25519);
+    let new =
+        |name: &str| GenerateApiKeyRequest::builder().name(name).key_type(ApiKeyType::Ed25519);
     for request in [
         new(""),
         new("a").scopes(vec![ApiKeyScope::Write]),
@@ -126,10 +129,8 @@ async fn keys_that_make_no_sense_are_refused() {
 async fn a_key_bound_to_a_subaccount_cannot_manage_keys() {
     let exchange = Exchange::start().await.unwrap();
     let owner = exchange.client().unwrap();
-    let request = GenerateApiKeyRequest::builder()
-        .name("bound")
-        .key_type(ApiKeyType::Ed25519)
-        .subaccount(3);
+    let request =
+        GenerateApiKeyRequest::builder().name("bound").key_type(ApiKeyType::Ed25519).subaccount(3);
     let made = owner.generate_api_key().body(request).send().await.unwrap().into_inner();
     let pem = made.private_key.expose();
     let bound = client_with(&exchange, Credentials::from_pem(&made.api_key_id, pem).unwrap());
@@ -139,8 +140,7 @@ async fn a_key_bound_to_a_subaccount_cannot_manage_keys() {
 #[tokio::test]
 async fn the_exchange_goes_by_its_own_clock() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
-    let exchange =
-        Exchange::builder().with_clock(Arc::clone(&clock) as _).start().await.unwrap();
+    let exchange = Exchange::builder().with_clock(Arc::clone(&clock) as _).start().await.unwrap();
     let client = Client::builder()
         .with_environment(exchange.environment())
         .with_credentials(exchange.credentials().unwrap().clone())

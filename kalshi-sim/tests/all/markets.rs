@@ -69,7 +69,8 @@ async fn depth_keeps_the_best_levels() {
         let error = client.get_market_orderbook().ticker(ticker).depth(depth).send().await;
         assert_eq!(status(&error.unwrap_err()), 400);
     }
-    let books = client.get_market_orderbooks().tickers(vec![ticker.to_owned()]).send().await.unwrap();
+    let books =
+        client.get_market_orderbooks().tickers(vec![ticker.to_owned()]).send().await.unwrap();
     assert_eq!(books.orderbooks[0].orderbook_fp.yes_dollars, whole);
 }
 
@@ -83,8 +84,14 @@ async fn series_events_and_trades_belong_together() {
         let found = client.get_series().series_ticker(&*one.ticker).send().await.unwrap();
         assert_eq!(found.series, *one);
     }
-    let events =
-        client.get_events().with_nested_markets(true).limit(10).stream().try_collect().await.unwrap();
+    let events = client
+        .get_events()
+        .with_nested_markets(true)
+        .limit(10)
+        .stream()
+        .try_collect()
+        .await
+        .unwrap();
     assert_eq!(events.len(), 24);
     assert!(events.iter().all(|event| event.markets.len() == 5));
     let event = client.get_event().event_ticker(&*events[1].event_ticker).send().await.unwrap();

@@ -71,10 +71,8 @@ async fn everything_played_decodes() {
 #[tokio::test]
 async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
     let exchange = Exchange::start().await.unwrap();
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = |path: &str| format!("{}{path}", exchange.base_url());
     let code = async |request: reqwest::RequestBuilder| {
         let response = request.send().await.unwrap();

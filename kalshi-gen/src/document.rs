@@ -3,44 +3,93 @@
 //! Untyped, because a typed model of OpenAPI drops what it does not know (siblings of a `$ref`,
 //! extensions) before a pass could see it.
 
-use std::fmt;
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, refuse};
+
+/// No published document nests deeper than a dozen levels; every later step recurses, so the depth
+/// is bounded where the document comes in.
+const MAX_DEPTH: usize = 64;
+/// The largest published document has some ten thousand values. Anchors make millions out of a few
+/// lines.
+const MAX_VALUES: usize = 1_000_000;
 
 /// Reads YAML (and so JSON) into an untyped value.
 ///
 /// # Errors
 ///
-/// Text that is not YAML, two equal keys in one mapping (YAML would silently keep the last), or a
-/// number that JSON cannot hold.
+/// Text that is not YAML, two equal keys in one mapping (YAML would silently keep the last), a
+/// number that JSON cannot hold, and more nesting or more values than any such document has.
 pub fn parse(text: &str) -> Result<Value> {
-    Strict.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
-        let place = error
-            .location()
-            .map_or_else(String::new, |at| format!("line {} column {}", at.line(), at.column()));
-        Error::new(place, error.to_string())
+    let refused = RefCell::new(None);
+    let values = Cell::new(0);
+    let strict = Strict { at: At::start(""), depth: 0, values: &values, refused: &refused };
+    strict.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
+        refused.into_inner().unwrap_or_else(|| {
+            let place = error.location().map_or_else(String::new, |at| {
+                format!("line {} column {}", at.line(), at.column())
+            });
+            Error::new(place, format!("this is not YAML: {error}"))
+        })
     })
 }
 
-/// Like `serde_json::Value`, but two equal keys are an error.
-struct Strict;
+/// Like `serde_json::Value`, but two equal keys are an error, as is what has no end.
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    at: At<'a>,
+    depth: usize,
+    values: &'a Cell<usize>,
+    /// What is wrong, with its pointer: an error of the YAML reader has only a line.
+    refused: &'a RefCell<Option<Error>>,
+}
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl Strict<'_> {
+    fn below<'a>(&'a self, step: Step<'a>) -> Strict<'a> {
+        Strict {
+            at: At { parent: Some(&self.at), step },
+            depth: self.depth + 1,
+            values: self.values,
+            refused: self.refused,
+        }
+    }
+
+    fn refuse<E: serde::de::Error>(&self, message: String) -> E {
+        let error = E::custom(&message);
+        self.refused.borrow_mut().get_or_insert_with(|| Error::new(self.at.pointer(), message));
+        error
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, input: D) -> std::result::Result<Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        input: D,
+    ) -> std::result::Result<Value, D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > MAX_VALUES {
+            return Err(self.refuse(format!("more than {MAX_VALUES} values, anchors written out")));
+        }
+        if self.depth > MAX_DEPTH {
+            return Err(self.refuse(format!("more than {MAX_DEPTH} levels deep")));
+        }
         input.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value that JSON can hold")
+        f.write_str("a value that JSON can hold")
     }
 
     fn visit_unit<E>(self) -> std::result::Result<Value, E> {
@@ -66,7 +115,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> std::result::Result<Value, E> {
         serde_json::Number::from_f64(value)
             .map(Value::Number)
-            .ok_or_else(|| E::custom("infinite and not-a-number have no JSON form"))
+            .ok_or_else(|| self.refuse("infinite and not-a-number have no JSON form".to_owned()))
     }
 
     fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
@@ -75,7 +124,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> std::result::Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = input.next_element_seed(Strict)? {
+        while let Some(item) = input.next_element_seed(self.below(Step::Index(items.len())))? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -83,17 +132,17 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> std::result::Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = input.next_key_seed(Strict)? {
+        while let Some(key) = input.next_key_seed(self)? {
             // Status codes are often written without quotes.
             let key = match key {
                 Value::String(text) => text,
                 Value::Number(number) => number.to_string(),
-                other => return Err(A::Error::custom(format!("{other} cannot be a key"))),
+                other => return Err(self.refuse(format!("`{other}` cannot be a key"))),
             };
-            let value = input.next_value_seed(Strict)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("the key `{key}` stands here twice")));
+                return Err(self.refuse(format!("the key `{key}` stands here twice")));
             }
+            let value = input.next_value_seed(self.below(Step::Key(&key)))?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -121,7 +170,20 @@ enum Step<'a> {
     Index(usize),
 }
 
-impl At<'_> {
+impl<'a> At<'a> {
+    /// Where a walk begins.
+    pub(crate) fn start(pointer: &'a str) -> Self {
+        Self { parent: None, step: Step::Start(pointer) }
+    }
+
+    pub(crate) fn below(&'a self, key: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Key(key) }
+    }
+
+    pub(crate) fn item(&'a self, index: usize) -> Self {
+        Self { parent: Some(self), step: Step::Index(index) }
+    }
+
     /// Whether the mapping here has names of fields for keys, not words of the schema language:
     /// there a field may be called `default` or `example`.
     pub(crate) fn holds_names(&self) -> bool {
@@ -163,7 +225,7 @@ pub(crate) fn walk(
     start: &str,
     visit: &mut dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    walk_from(value, &At { parent: None, step: Step::Start(start) }, visit)
+    walk_from(value, &At::start(start), visit)
 }
 
 fn walk_from(
@@ -175,12 +237,13 @@ fn walk_from(
         Value::Object(map) => {
             visit(at, map)?;
             for (key, child) in map.iter_mut().filter(|(_, child)| is_nested(child)) {
-                walk_from(child, &At { parent: Some(at), step: Step::Key(key) }, visit)?;
+                walk_from(child, &at.below(key), visit)?;
             }
         }
         Value::Array(items) => {
-            for (index, child) in items.iter_mut().enumerate().filter(|(_, child)| is_nested(child)) {
-                walk_from(child, &At { parent: Some(at), step: Step::Index(index) }, visit)?;
+            for (index, child) in items.iter_mut().enumerate().filter(|(_, child)| is_nested(child))
+            {
+                walk_from(child, &at.item(index), visit)?;
             }
         }
         _ => {}
@@ -206,10 +269,20 @@ pub(crate) fn object<'a>(
 }
 
 /// Follows `$ref`s within the document until something else stands there.
-pub(crate) fn resolve<'a>(root: &'a Value, mut value: &'a Value, pointer: &str) -> Result<&'a Value> {
+pub(crate) fn resolve<'a>(root: &'a Value, value: &'a Value, pointer: &str) -> Result<&'a Value> {
+    resolve_place(root, value, pointer).map(|(value, _)| value)
+}
+
+/// The same, with the pointer of what was found if references led there.
+pub(crate) fn resolve_place<'a>(
+    root: &'a Value,
+    mut value: &'a Value,
+    pointer: &str,
+) -> Result<(&'a Value, Option<&'a str>)> {
+    let mut place = None;
     // A reference to a reference is legal; a ring of them is not.
     for _ in 0..16 {
-        let Some(reference) = value.get("$ref") else { return Ok(value) };
+        let Some(reference) = value.get("$ref") else { return Ok((value, place)) };
         let Some(reference) = reference.as_str() else {
             refuse!(join(pointer, "$ref"), "must be text")
         };
@@ -220,6 +293,7 @@ pub(crate) fn resolve<'a>(root: &'a Value, mut value: &'a Value, pointer: &str) 
             Some(found) => value = found,
             None => refuse!(join(pointer, "$ref"), "`{reference}` points at nothing"),
         }
+        place = Some(target);
     }
     refuse!(pointer, "references run in a ring")
 }

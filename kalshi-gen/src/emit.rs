@@ -1,7 +1,7 @@
 //! Runs progenitor, and emits what it does not make: open enums, the methods of the client, the
 //! operation table, streams over pages.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::collections::BTreeMap;
 
 use openapiv3::OpenAPI;
 use proc_macro2::TokenStream;
@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    document::join,
     error::{Error, Result},
+    locate::{locate, quietly},
+    names::{field_name, parameter_name},
     normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
-    operations::OperationModel,
+    operations::{self, OperationModel},
     refine::{self, ParameterTypes, Parts},
 };
 
@@ -32,19 +33,28 @@ pub(crate) fn emit(
     normalised: &Normalised,
     operations: &[OperationModel],
 ) -> Result<(String, String)> {
-    let document = typed(&normalised.document)?;
+    quietly(|| code(normalised, operations)).map_err(|error| {
+        let error = if error.pointer().is_empty() {
+            locate(normalised, error, &|part| {
+                let operations = operations::model(part).ok()?;
+                quietly(|| code(part, &operations)).err()
+            })
+        } else {
+            error
+        };
+        normalised.moves.published(error)
+    })
+}
+
+fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(String, String)> {
+    let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
+    let document = OpenAPI::deserialize(&normalised.document).map_err(|error| refused(&error))?;
     let settings = settings(normalised);
-    // progenitor still panics on some documents; a panic is no answer to a user.
-    let tokens = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        Generator::new(&settings).generate_tokens(&document)
-    }));
-    let tokens = match tokens {
-        Ok(Ok(tokens)) => tokens,
-        Ok(Err(error)) => return Err(Error::new("", format!("progenitor refused it: {error}"))),
-        Err(_) => return Err(Error::new("", "progenitor panicked; its message stands above")),
-    };
+    let tokens =
+        Generator::new(&settings).generate_tokens(&document).map_err(|error| refused(&error))?;
     let links = Links::new(normalised, operations);
-    let Parts { types, builders, parameters } = refine::refine(tokens, normalised, operations, &links)?;
+    let Parts { types, builders, parameters } =
+        refine::refine(tokens, normalised, operations, &links)?;
     let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
     let methods = operations.iter().map(|operation| method(operation, &links));
     let table = operations.iter().map(entry);
@@ -90,7 +100,7 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
         let method = format_ident!("{id}");
         let parameters = operation.parameters.iter().map(|parameter| {
             let name = &parameter.name;
-            let setter = refine::field(name);
+            let setter = format_ident!("{}", parameter_name(name));
             let key = (operation.builder.clone(), setter.to_string());
             let ty = refine::bare(types.get(&key).unwrap_or(&TokenStream::new()));
             let read = match refine::element(&ty) {
@@ -139,30 +149,9 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
         }
     };
     // The dispatcher lives outside the crate, where its types are found by another way.
-    code.to_string().replace("crate :: types ::", "types ::").replace("crate :: CommaSeparated", "CommaSeparated")
-}
-
-/// Reads the document into the typed model that progenitor takes.
-fn typed(document: &Value) -> Result<OpenAPI> {
-    OpenAPI::deserialize(document).map_err(|whole| {
-        // The typed reader gives no place: find the smallest part that it refuses.
-        let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
-        for (name, schema) in schemas.into_iter().flatten() {
-            let read: std::result::Result<openapiv3::ReferenceOr<openapiv3::Schema>, _> =
-                Deserialize::deserialize(schema);
-            if let Err(error) = read {
-                return Error::new(join("/components/schemas", name), error.to_string());
-            }
-        }
-        for (path, item) in document["paths"].as_object().into_iter().flatten() {
-            let read: std::result::Result<openapiv3::PathItem, _> =
-                Deserialize::deserialize(item);
-            if let Err(error) = read {
-                return Error::new(join("/paths", path), error.to_string());
-            }
-        }
-        Error::new("", whole.to_string())
-    })
+    code.to_string()
+        .replace("crate :: types ::", "types ::")
+        .replace("crate :: CommaSeparated", "CommaSeparated")
 }
 
 fn settings(normalised: &Normalised) -> GenerationSettings {
@@ -384,7 +373,8 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
         }
         None => quote!(::std::string::String),
     };
-    let (cursor, items) = (refine::field(&pagination.cursor), refine::field(&pagination.items));
+    let [cursor, items] =
+        [&pagination.cursor, &pagination.items].map(|name| format_ident!("{}", field_name(name)));
     let cursor = if pagination.optional_cursor {
         quote!(page.#cursor.as_deref())
     } else {

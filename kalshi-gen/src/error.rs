@@ -20,6 +20,11 @@ impl Error {
         Self { pointer: pointer.into(), message: message.into() }
     }
 
+    /// The same at another place.
+    pub(crate) fn moved(self, pointer: String) -> Self {
+        Self { pointer, ..self }
+    }
+
     /// The place in the document, as a JSON pointer; `line L column C` where the text is no YAML.
     #[must_use]
     pub fn pointer(&self) -> &str {
@@ -37,7 +42,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The pointer of the whole document is the empty string.
         let place = if self.pointer.is_empty() { "/" } else { &self.pointer };
-        write!(f, "{place}: {}", self.message)
+        // One line, whatever an underlying message holds.
+        let message: Vec<&str> = self.message.split_whitespace().collect();
+        write!(f, "{place}: {}", message.join(" "))
     }
 }
 

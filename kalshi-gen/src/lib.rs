@@ -12,6 +12,7 @@ mod document;
 mod emit;
 mod error;
 mod files;
+mod locate;
 mod names;
 mod normalise;
 mod operations;
@@ -65,7 +66,8 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
         overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
     }
     let normalised = normalise::normalise(document)?;
-    let operations = operations::model(&normalised)?;
+    let operations =
+        operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
     let (code, dispatch) = emit::emit(&normalised, &operations)?;
     Ok(Generated { code, dispatch, normalised, applied, operations })
 }

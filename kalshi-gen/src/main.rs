@@ -87,8 +87,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Update => update(&root(arguments)?),
         Command::Dump { what } => dump(&root(arguments)?, *what),
         Command::Generate { spec, overlays } => {
-            let overlays =
-                if *overlays { read_overlays(&root(arguments)?.join("overlay"))? } else { Vec::new() };
+            let overlays = if *overlays {
+                read_overlays(&root(arguments)?.join("overlay"))?
+            } else {
+                Vec::new()
+            };
             print(&formatted(&from(spec, &overlays, Unmatched::Count)?)?);
             Ok(())
         }

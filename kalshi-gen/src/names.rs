@@ -1,4 +1,9 @@
 //! Names: from the exchange's spelling to Rust's.
+//!
+//! Fields and types follow typify to the letter, because typify makes them: a name that it would
+//! spell in another way could not be found again in what it gives back.
+
+use heck::{ToPascalCase, ToSnakeCase};
 
 /// Rewrites runs of capitals as words, so that snake case reads well: `GetRFQs` to `GetRfqs`
 /// (`get_rfqs`, not `get_rf_qs`), `GetFCMOrders` to `GetFcmOrders`.
@@ -18,7 +23,8 @@ pub(crate) fn words(name: &str) -> String {
         // The plural of an acronym: `RFQs` at the end or before a new word.
         let plural = after == Some(&'s') && next.is_none_or(|c| !c.is_ascii_lowercase());
         // Otherwise a lower-case letter belongs to the word that the last capital opens.
-        let word = if !plural && after.is_some_and(char::is_ascii_lowercase) { run - 1 } else { run };
+        let word =
+            if !plural && after.is_some_and(char::is_ascii_lowercase) { run - 1 } else { run };
         out.push(letters[at]);
         out.extend(letters[at + 1..at + word].iter().map(char::to_ascii_lowercase));
         at += word;
@@ -64,7 +70,7 @@ pub(crate) fn variant(value: &str) -> Option<String> {
 }
 
 /// Snake case of a name in camel case, after [`words`]: `GetRfqs` to `get_rfqs`.
-pub(crate) fn snake(name: &str) -> String {
+fn snake(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     let mut before = '_';
     for c in words(name).chars() {
@@ -81,6 +87,65 @@ pub(crate) fn snake(name: &str) -> String {
         before = out.chars().next_back().unwrap_or('_');
     }
     out
+}
+
+/// The type for a schema or the builder for an operation, as typify and progenitor spell it; `None`
+/// if the name has no letter to begin with.
+pub(crate) fn type_name(name: &str) -> Option<String> {
+    let mut name = spelt(&words(name));
+    // Until typify would leave it as it is: `A-B` becomes `AB`, and that `Ab`.
+    for _ in 0..3 {
+        name = name.to_snake_case().to_pascal_case();
+    }
+    let fits = name.is_ascii() && name.starts_with(|c: char| c.is_ascii_alphabetic());
+    fits.then(|| kept(name))
+}
+
+/// The method for an operation, after [`type_name`].
+pub(crate) fn method_name(builder: &str) -> String {
+    kept(snake(builder))
+}
+
+/// The field for a property, as typify spells it.
+pub(crate) fn field_name(wire: &str) -> String {
+    cased(wire, 'x')
+}
+
+/// The setter for a parameter, as progenitor spells it.
+pub(crate) fn parameter_name(wire: &str) -> String {
+    cased(wire, '_')
+}
+
+fn cased(wire: &str, prefix: char) -> String {
+    let name = match wire {
+        "+1" => "plus1".to_owned(),
+        "-1" => "minus1".to_owned(),
+        _ => spelt(wire).to_snake_case(),
+    };
+    kept(match name.chars().next() {
+        None => "x".to_owned(),
+        Some(c) if c.is_alphabetic() => name,
+        Some(_) => format!("{prefix}{name}"),
+    })
+}
+
+/// What cannot stand in a name separates words.
+fn spelt(name: &str) -> String {
+    name.replace('\'', "").replace(|c: char| !c.is_alphanumeric() && c != '_', "-")
+}
+
+/// A word that Rust keeps for itself gets an underscore.
+fn kept(name: String) -> String {
+    // Sorted.
+    const KEYWORDS: [&str; 53] = [
+        "Self", "_", "abstract", "as", "async", "await", "become", "box", "break", "const",
+        "continue", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for",
+        "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut",
+        "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait",
+        "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while",
+        "yield",
+    ];
+    if KEYWORDS.binary_search(&name.as_str()).is_ok() { format!("{name}_") } else { name }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
-    names::snake,
+    names::method_name,
     normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operations},
 };
 
@@ -93,13 +93,18 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         let (success, response) = success(operation);
         let parameters = parameters(document, operation, &pointer)?;
         let pagination = match &response {
-            Some(response) if parameters.iter().any(|p| p.name == "cursor") => {
-                Some(pagination(document, response, &pointer)?)
-            }
+            Some(response) => match parameters.iter().position(|p| p.name == "cursor") {
+                Some(index) if parameters[index].kind != "Text" => {
+                    let pointer = format!("{pointer}/parameters/{index}/schema");
+                    refuse!(pointer, "a cursor must be text")
+                }
+                Some(_) => Some(pagination(document, response, &pointer)?),
+                None => None,
+            },
             _ => None,
         };
         models.push(OperationModel {
-            id: snake(&builder),
+            id: method_name(&builder),
             operation_id: normalised.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
@@ -193,10 +198,14 @@ fn pagination(document: &Value, response: &str, pointer: &str) -> Result<Paginat
     let schema = document.pointer(&schema_pointer).unwrap_or(&Value::Null);
     let properties = schema.get("properties").and_then(Value::as_object);
     let properties = || properties.into_iter().flatten();
-    let Some((cursor, _)) = properties().find(|(name, _)| *name == "cursor" || *name == "next_cursor")
+    let Some((cursor, field)) =
+        properties().find(|(name, _)| *name == "cursor" || *name == "next_cursor")
     else {
         refuse!(pointer, "takes a `cursor`, but `{response}` gives none back")
     };
+    if field["type"] != "string" || field.get("format").is_some() {
+        refuse!(format!("{schema_pointer}/properties/{cursor}"), "a cursor must be text");
+    }
     let lists: Vec<_> = properties().filter(|(_, field)| field["type"] == "array").collect();
     let chosen = ROWS.iter().find(|(name, _)| *name == response).map(|(_, field)| *field);
     let (items, field) = match (lists.as_slice(), chosen) {
@@ -210,7 +219,8 @@ fn pagination(document: &Value, response: &str, pointer: &str) -> Result<Paginat
     let row = row.pointer("/allOf/0").unwrap_or(row);
     let item = row.get("$ref").and_then(Value::as_str).and_then(schema_name).map(str::to_owned);
     if item.is_none() && row["type"] != "string" {
-        refuse!(join(&schema_pointer, "properties"), "the rows of `{items}` need a named type");
+        let pointer = format!("{schema_pointer}/properties/{items}/items");
+        refuse!(pointer, "the rows of `{items}` need a named type");
     }
     let required = schema.get("required").and_then(Value::as_array);
     let nullable = properties().any(|(n, f)| n == cursor && f["nullable"] == true);

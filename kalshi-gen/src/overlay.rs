@@ -49,9 +49,8 @@ pub(crate) fn apply(
     unmatched: Unmatched,
     applied: &mut Applied,
 ) -> Result<()> {
-    let fail = |error: Error| {
-        Error::new(format!("{}#{}", overlay.name, error.pointer()), error.message())
-    };
+    let fail =
+        |error: Error| Error::new(format!("{}#{}", overlay.name, error.pointer()), error.message());
     let parsed = document::parse(&overlay.text).map_err(fail)?;
     let Some(actions) = parsed.get("actions").and_then(Value::as_array) else {
         return Err(fail(Error::new("/actions", "an overlay needs a list of actions")));

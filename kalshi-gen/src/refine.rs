@@ -15,7 +15,7 @@ use crate::{
     document::join,
     emit::{Links, doc},
     error::{Error, Result, refuse},
-    names::snake,
+    names::parameter_name,
     normalise::{Normalised, request_schemas},
     operations::OperationModel,
 };
@@ -53,14 +53,6 @@ pub(crate) fn refine(
         builders: refine_builders(builders, operations, links, &mut parameters)?,
         parameters,
     })
-}
-
-/// The Rust name of a field, as typify spells it.
-pub(crate) fn field(name: &str) -> Ident {
-    match syn::parse_str::<Ident>(name) {
-        Ok(ident) => ident,
-        Err(_) => format_ident!("{}_", snake(name)),
-    }
 }
 
 /// One item of a module or of an `impl`, uncut.
@@ -156,7 +148,11 @@ fn items(tokens: TokenStream) -> Vec<Item> {
 
 type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
-fn refine_types(tokens: TokenStream, normalised: &Normalised, links: &Links) -> Result<TokenStream> {
+fn refine_types(
+    tokens: TokenStream,
+    normalised: &Normalised,
+    links: &Links,
+) -> Result<TokenStream> {
     let requests = request_schemas(&normalised.document)?;
     let mut docs = FieldDocs::new();
     let mut out = TokenStream::new();
@@ -180,8 +176,9 @@ fn refine_types(tokens: TokenStream, normalised: &Normalised, links: &Links) -> 
 }
 
 fn parse<T: syn::parse::Parse>(tokens: TokenStream, name: &str) -> Result<T> {
-    syn::parse2(tokens)
-        .map_err(|error| Error::new("", format!("progenitor's `{name}` is not as expected: {error}")))
+    syn::parse2(tokens).map_err(|error| {
+        Error::new("", format!("progenitor's `{name}` is not as expected: {error}"))
+    })
 }
 
 fn refine_struct(
@@ -422,9 +419,8 @@ fn refine_builders(
             "use" => {}
             "struct" => {
                 let fields = struct_fields(&item).into_iter();
-                parameters.extend(
-                    fields.map(|(name, ty)| ((item.name.clone(), name.to_string()), ty)),
-                );
+                parameters
+                    .extend(fields.map(|(name, ty)| ((item.name.clone(), name.to_string()), ty)));
                 out.extend(item.tokens);
             }
             "impl" if item.is_inherent() => {
@@ -462,7 +458,7 @@ fn refine_builders(
 }
 
 fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> TokenStream {
-    let parameter = operation.parameters.iter().find(|p| field(&p.name) == function);
+    let parameter = operation.parameters.iter().find(|p| parameter_name(&p.name) == function);
     match (parameter, function) {
         (Some(parameter), _) => doc(parameter.description.as_deref(), links),
         (None, "body") => doc(Some("The body: a value, or a builder of one."), links),
@@ -488,16 +484,18 @@ fn send(function: Item, index: usize, operation: &OperationModel) -> Result<Toke
             statements.push(std::mem::take(&mut current));
         }
     }
+    // The last one: a parameter may be called `info`.
     let info = statements
         .iter()
-        .position(|s| starts(s, &["let", "info"]))
+        .rposition(|s| starts(s, &["let", "info"]))
         .ok_or_else(|| expected("`let info`"))?;
     statements.truncate(info);
     // The `api-version` header: the exchange does not ask for it.
     statements.retain(|s| !starts(s, &["let", "mut", "header_map"]) && !starts(s, &["header_map"]));
+    let names = Locals::new(operation);
     let mut prefix = TokenStream::new();
     for statement in statements {
-        prefix.extend(rewrite(statement.into_iter().collect()));
+        prefix.extend(rewrite(statement.into_iter().collect(), &names));
     }
     let text = prefix.to_string();
     for (left, what) in [
@@ -506,6 +504,7 @@ fn send(function: Item, index: usize, operation: &OperationModel) -> Result<Toke
         ("Error :: InvalidRequest", "conversions that are understood"),
         (". build () ?", "request that is understood"),
         ("client . client", "client that is understood"),
+        ("client . baseurl", "client that is understood"),
     ] {
         if text.contains(left) {
             return Err(expected(what));
@@ -520,21 +519,43 @@ fn send(function: Item, index: usize, operation: &OperationModel) -> Result<Toke
     };
     let call = if operation.response.is_some() { quote!(call) } else { quote!(call_empty) };
     let docs = send_docs(operation);
+    let Locals { client, operation, request } = names;
     Ok(quote! {
         #[doc = #docs]
         pub async fn send(self) -> Result<ResponseValue<#response>, crate::Error> {
-            let operation = &super::OPERATIONS[#index];
+            let #operation = &super::OPERATIONS[#index];
             #prefix
-            client.#call(operation, request).await
+            #client.#call(#operation, #request).await
         }
     })
 }
 
+/// The variables of `send` beside the parameters, as progenitor spells them: with an underscore
+/// when a parameter has the name already.
+struct Locals {
+    client: Ident,
+    operation: Ident,
+    request: Ident,
+}
+
+impl Locals {
+    fn new(operation: &OperationModel) -> Self {
+        let taken: Vec<String> =
+            operation.parameters.iter().map(|parameter| parameter_name(&parameter.name)).collect();
+        let free = |name: &str| {
+            let mut name = name.to_owned();
+            while taken.contains(&name) {
+                name.insert(0, '_');
+            }
+            format_ident!("{name}")
+        };
+        Self { client: free("client"), operation: free("operation"), request: free("request") }
+    }
+}
+
 fn send_docs(operation: &OperationModel) -> String {
     let mut text = format!("Sends `{} {}`.\n\n# Errors\n\n", operation.method, operation.path);
-    text.push_str(
-        "[`Error`](crate::Error): a parameter that cannot be sent, ",
-    );
+    text.push_str("[`Error`](crate::Error): a parameter that cannot be sent, ");
     if operation.private {
         text.push_str("missing credentials, ");
     }
@@ -576,12 +597,14 @@ fn starts(statement: &[TokenTree], words: &[&str]) -> bool {
 /// Replaces progenitor's ways with ours, at any depth:
 /// `Error::InvalidRequest` (our error names the operation), `encode_path(&x.to_string())` (ours
 /// refuses `""`, `.` and `..`), `.build()?`, `client.client`, `client.baseurl`.
-fn rewrite(tokens: TokenStream) -> TokenStream {
+fn rewrite(tokens: TokenStream, names: &Locals) -> TokenStream {
+    let Locals { client, operation, .. } = names;
+    let client_name = client.to_string();
     let tokens: Vec<TokenTree> = tokens
         .into_iter()
         .map(|token| match token {
             TokenTree::Group(group) => {
-                TokenTree::Group(Group::new(group.delimiter(), rewrite(group.stream())))
+                TokenTree::Group(Group::new(group.delimiter(), rewrite(group.stream(), names)))
             }
             other => other,
         })
@@ -591,24 +614,26 @@ fn rewrite(tokens: TokenStream) -> TokenStream {
     while at < tokens.len() {
         let rest = &tokens[at..];
         if matches(rest, &["Error", ":", ":", "InvalidRequest"]) {
-            out.extend(quote!(|message| crate::Error::invalid_request(operation, message)));
+            out.extend(quote!(|message| crate::Error::invalid_request(#operation, message)));
             at += 4;
         } else if matches(rest, &["encode_path", "()"]) {
             let name = path_parameter(&rest[1]);
             out.extend(quote! {
-                crate::transport::path_segment(operation, #name)?
+                crate::transport::path_segment(#operation, #name)?
             });
             at += 2;
         } else if matches(rest, &[".", "build", "()", "?"]) {
-            out.extend(quote!(.build().map_err(|error| crate::Error::not_built(operation, error))?));
+            out.extend(
+                quote!(.build().map_err(|error| crate::Error::not_built(#operation, error))?),
+            );
             at += 4;
         } else if matches(rest, &[".", "headers", "()"]) {
             at += 3;
-        } else if matches(rest, &["client", ".", "client"]) {
-            out.extend(quote!(client.http()));
+        } else if matches(rest, &[client_name.as_str(), ".", "client"]) {
+            out.extend(quote!(#client.http()));
             at += 3;
-        } else if matches(rest, &["client", ".", "baseurl"]) {
-            out.extend(quote!(client.base_url()));
+        } else if matches(rest, &[client_name.as_str(), ".", "baseurl"]) {
+            out.extend(quote!(#client.base_url()));
             at += 3;
         } else {
             out.extend(std::iter::once(tokens[at].clone()));
@@ -673,7 +698,13 @@ mod tests {
 
     #[test]
     fn path_parameters_go_through_our_guard() {
-        let out = rewrite(quote!(format!("{}/a/{}", client.baseurl, encode_path(&id.to_string()),)));
+        let names = Locals {
+            client: format_ident!("client"),
+            operation: format_ident!("operation"),
+            request: format_ident!("request"),
+        };
+        let tokens = quote!(format!("{}/a/{}", client.baseurl, encode_path(&id.to_string()),));
+        let out = rewrite(tokens, &names);
         assert_eq!(
             out.to_string(),
             quote!(format!(

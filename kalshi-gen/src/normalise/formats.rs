@@ -1,0 +1,125 @@
+//! Formats by allow-list: a suffix does not tell seconds from milliseconds, nor a list joined by
+//! commas from one word.
+
+use serde_json::{Value, json};
+
+use super::each_operation;
+use crate::{document::walk, error::Result};
+
+/// The format that makes a parameter a list joined by commas.
+pub(crate) const COMMA_LIST: &str = "kalshi-comma-list";
+
+/// The format that keeps a text out of `Debug`, logs and errors.
+pub(crate) const SECRET: &str = "kalshi-secret";
+
+/// The format that makes an integer a time in whole seconds.
+pub(crate) const UNIX_SECONDS: &str = "kalshi-unix-seconds";
+
+/// The format that makes an integer a time in milliseconds.
+pub(crate) const UNIX_MILLIS: &str = "kalshi-unix-millis";
+
+/// Query parameters that are typed as text and hold a list joined by commas: (operation, name).
+/// `*` stands for every operation.
+const COMMA_LISTS: [(&str, &str); 8] = [
+    ("BatchGetMarketCandlesticks", "market_tickers"),
+    ("GetEvents", "tickers"),
+    ("GetFcmOrders", "client_order_ids"),
+    ("GetFills", "ticker"),
+    ("GetHistoricalMarkets", "tickers"),
+    ("GetMarkets", "tickers"),
+    ("GetOrderQueuePositions", "market_tickers"),
+    ("GetOrders", "event_ticker"),
+];
+
+/// Integer fields and parameters that hold unix seconds. The suffix does not tell: some `_ts` are
+/// milliseconds or RFC 3339 text.
+const SECONDS: [&str; 21] = [
+    "adjusted_end_ts",
+    "api_key_region_expiration_ts",
+    "computed_ts",
+    "created_ts",
+    "end_period_ts",
+    "end_ts",
+    "expiration_time",
+    "expires_ts",
+    "finalized_ts",
+    "max_close_ts",
+    "max_created_ts",
+    "max_settled_ts",
+    "max_ts",
+    "max_updated_ts",
+    "min_close_ts",
+    "min_created_ts",
+    "min_settled_ts",
+    "min_ts",
+    "min_updated_ts",
+    "start_ts",
+    "updated_ts",
+];
+
+/// Integer fields that hold unix milliseconds.
+const MILLIS: [&str; 8] = [
+    "calibration_window_end_ms",
+    "calibration_window_start_ms",
+    "effective_at_ms",
+    "obs_time_ms",
+    "published_at_ms",
+    "received_at_ms",
+    "sending_ts_ms",
+    "ts_ms",
+];
+
+/// Sets our formats by allow-list, and drops `uuid`: an id is text that must survive unharmed.
+pub(super) fn set(document: &mut Value) -> Result<usize> {
+    let mut fired = 0;
+    let mut time = |name: &str, schema: &mut Value| {
+        let format = if SECONDS.contains(&name) || name == "ts" {
+            UNIX_SECONDS
+        } else if MILLIS.contains(&name) {
+            UNIX_MILLIS
+        } else {
+            return;
+        };
+        if schema.get("type").and_then(Value::as_str) == Some("integer") {
+            schema["format"] = json!(format);
+            fired += 1;
+        }
+    };
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
+            for (name, schema) in map.iter_mut() {
+                time(name, schema);
+            }
+        } else if let Some(name) = map.get("name").and_then(Value::as_str)
+            && map.contains_key("in")
+        {
+            let name = name.to_owned();
+            if let Some(schema) = map.get_mut("schema") {
+                time(&name, schema);
+            }
+        }
+        Ok(())
+    })?;
+    walk(document, "", &mut |at, map| {
+        if !at.holds_names() && map.get("format").and_then(Value::as_str) == Some("uuid") {
+            map.remove("format");
+            fired += 1;
+        }
+        Ok(())
+    })?;
+    each_operation(document, |_, _, operation| {
+        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            if COMMA_LISTS.contains(&(id.as_str(), name.as_str()))
+                && parameter.pointer("/schema/type").and_then(Value::as_str) == Some("string")
+            {
+                parameter["schema"]["format"] = json!(COMMA_LIST);
+                fired += 1;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(fired)
+}

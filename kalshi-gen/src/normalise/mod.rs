@@ -1,0 +1,176 @@
+//! From the published document to one that progenitor turns into good Rust.
+//!
+//! Each pass is a small function over the untyped document and says how often it fired. What
+//! cannot be generated is refused here, with a pointer: progenitor would panic instead.
+
+mod check;
+mod enums;
+mod formats;
+mod schemas;
+mod shape;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    document::{join, object},
+    error::{Error, Result, refuse},
+};
+
+pub(crate) use self::{
+    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    shape::{reachable, request_schemas},
+};
+
+/// The methods an operation can have, as OpenAPI spells them.
+const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+
+/// An enum of text values that the server owns; generated open, by us and not by typify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenEnum {
+    /// The Rust name.
+    pub name: String,
+    /// What it is.
+    pub description: Option<String>,
+    /// Its values in the order of the document.
+    pub values: Vec<EnumValue>,
+}
+
+/// One value of an [`OpenEnum`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumValue {
+    /// The variant.
+    pub variant: String,
+    /// The text on the wire.
+    pub wire: String,
+    /// What it means.
+    pub description: Option<String>,
+}
+
+/// How often each pass fired, in order.
+pub type Report = Vec<(&'static str, usize)>;
+
+/// A document that has been through every pass.
+#[derive(Clone, Debug)]
+pub struct Normalised {
+    /// The document.
+    pub document: Value,
+    /// The enums that were taken out of it.
+    pub enums: Vec<OpenEnum>,
+    /// The name in the published document of each operation and schema that was renamed.
+    pub renamed: BTreeMap<String, String>,
+    /// How often each pass fired.
+    pub report: Report,
+    pub(crate) moves: Moves,
+}
+
+/// Runs every pass.
+///
+/// # Errors
+///
+/// The first thing in the document that cannot be generated, at its place in the document as it
+/// came in.
+pub(crate) fn normalise(document: Value) -> Result<Normalised> {
+    let mut moves = Moves::default();
+    let passed = passes(document, &mut moves);
+    passed
+        .map(|passed| Normalised { moves: moves.clone(), ..passed })
+        .map_err(|error| moves.published(error))
+}
+
+fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
+    let mut report = Report::new();
+    let mut renamed = BTreeMap::new();
+    let it = &mut document;
+    check::version(it)?;
+    report.push(("examples and extensions dropped", shape::drop_noise(it)?));
+    check::references(it)?;
+    report.push(("parameters written out in place", shape::inline_parameters(it, moves)?));
+    check::operations(it)?;
+    report.push(("error responses left to the transport", shape::drop_errors(it, moves)?));
+    report.push(("inline bodies named", shape::name_bodies(it, moves)?));
+    report.push(("names respelt", shape::respell(it, &mut renamed, moves)?));
+    schemas::check(it)?;
+    report.push(("bounds and defaults left to the server", shape::drop_bounds(it)?));
+    report.push(("formats set from the allow-lists", formats::set(it)?));
+    let (enums, fired) = enums::take(it, moves)?;
+    report.push(("enums opened", fired));
+    report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
+    report.push(("references with siblings wrapped", shape::wrap_references(it)?));
+    Ok(Normalised { document, enums, renamed, report, moves: Moves::default() })
+}
+
+/// What the passes moved, so that an error found later names the place in the published document.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Moves(Vec<(String, String)>);
+
+impl Moves {
+    /// What stands at `to` now stood at `from` before.
+    fn add(&mut self, to: String, from: String) {
+        if to != from {
+            self.0.push((to, from));
+        }
+    }
+
+    /// The error, at the place where its cause stood in the published document.
+    pub(crate) fn published(&self, error: Error) -> Error {
+        let mut pointer = error.pointer().to_owned();
+        for (to, from) in self.0.iter().rev() {
+            if let Some(rest) = pointer.strip_prefix(to.as_str())
+                && (rest.is_empty() || rest.starts_with('/'))
+            {
+                pointer = format!("{from}{rest}");
+            }
+        }
+        error.moved(pointer)
+    }
+}
+
+/// The operations as (pointer, path, method, operation).
+pub(crate) fn operations(
+    document: &Value,
+) -> Result<Vec<(String, &str, &str, &Map<String, Value>)>> {
+    let Some(root) = document.as_object() else { refuse!("", "the document must be a mapping") };
+    let mut found = Vec::new();
+    for (path, item) in object(root, "", "paths")? {
+        let pointer = join("/paths", path);
+        let Some(item) = item.as_object() else { refuse!(pointer, "must be a mapping") };
+        if item.contains_key("$ref") {
+            refuse!(join(&pointer, "$ref"), "a path item must stand in place");
+        }
+        for (method, operation) in item {
+            if !METHODS.contains(&method.as_str()) {
+                continue;
+            }
+            let pointer = join(&pointer, method);
+            let Some(operation) = operation.as_object() else {
+                refuse!(pointer, "must be a mapping")
+            };
+            found.push((pointer, path.as_str(), method.as_str(), operation));
+        }
+    }
+    Ok(found)
+}
+
+/// Calls `change` with each operation.
+fn each_operation(
+    document: &mut Value,
+    mut change: impl FnMut(&str, &str, &mut Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else {
+        refuse!("", "`paths` is missing")
+    };
+    for (path, item) in paths {
+        let pointer = join("/paths", path);
+        let Some(item) = item.as_object_mut() else { refuse!(pointer, "must be a mapping") };
+        for (method, operation) in item {
+            if let Some(operation) = operation.as_object_mut()
+                && METHODS.contains(&method.as_str())
+            {
+                change(&join(&pointer, method), path, operation)?;
+            }
+        }
+    }
+    Ok(())
+}

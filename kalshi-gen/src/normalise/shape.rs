@@ -1,0 +1,360 @@
+//! The passes that change what a document says in how many places, not what it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{Moves, each_operation, operations};
+use crate::{
+    document::{join, resolve_place, schema_name, walk},
+    error::{Result, refuse},
+    names::type_name,
+};
+
+/// Drops what no code comes from. Our own extensions stay.
+///
+/// A title goes too: typify would name a type after it.
+pub(super) fn drop_noise(document: &mut Value) -> Result<usize> {
+    let mut fired = 0;
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
+            return Ok(());
+        }
+        let before = map.len();
+        map.retain(|key, _| match key.as_str() {
+            "callbacks" | "discriminator" | "example" | "examples" | "externalDocs" | "headers"
+            | "links" | "xml" => false,
+            "title" => at.is_key("info"),
+            "x-enum-descriptions" => true,
+            key => !key.starts_with("x-") || key.starts_with("x-kalshi-"),
+        });
+        fired += before - map.len();
+        Ok(())
+    })?;
+    Ok(fired)
+}
+
+/// A document of the parts that operations refer to, apart from schemas: those are large.
+fn shared(document: &Value) -> Value {
+    let part = |name: &str| document.pointer(&format!("/components/{name}")).cloned();
+    json!({"components": {"parameters": part("parameters"), "responses": part("responses")}})
+}
+
+/// Writes shared parameters (of a path, or referenced) into each operation.
+pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    let mut fired = 0;
+    let root = shared(document);
+    let mut of_path = BTreeMap::new();
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        for (path, item) in paths {
+            let pointer = join(&join("/paths", path), "parameters");
+            let item = item.as_object_mut();
+            match item.and_then(|item| item.remove("parameters")) {
+                None => {}
+                Some(Value::Array(shared)) => {
+                    of_path.insert(path.clone(), (pointer, shared));
+                }
+                Some(_) => refuse!(pointer, "must be a list"),
+            }
+        }
+    }
+    each_operation(document, |pointer, path, operation| {
+        let pointer = join(pointer, "parameters");
+        let own = match operation.remove("parameters") {
+            None => Vec::new(),
+            Some(Value::Array(own)) => own,
+            Some(_) => refuse!(pointer, "must be a list"),
+        };
+        let mut all: Vec<(String, Value)> = Vec::new();
+        let shared = of_path.get(path);
+        fired += shared.map_or(0, |(_, shared)| shared.len());
+        for (pointer, list) in shared.map(|(p, l)| (p, l)).into_iter().chain([(&pointer, &own)]) {
+            for (index, parameter) in list.iter().enumerate() {
+                let pointer = join(pointer, &index.to_string());
+                let (parameter, place) = resolve_place(&root, parameter, &pointer)?;
+                fired += usize::from(place.is_some());
+                if !parameter.is_object() {
+                    refuse!(pointer, "must be a mapping");
+                }
+                let key = (&parameter["name"], &parameter["in"]);
+                // An operation's own parameter replaces the path's of the same name and place.
+                if let Some(same) = all.iter().position(|(_, p)| (&p["name"], &p["in"]) == key) {
+                    if index > 0 && list.len() > 1 && std::ptr::eq(list, &own) {
+                        // Unless it is its own twice.
+                        let twice =
+                            own[..index].iter().any(|p| p["name"] == *key.0 && p["in"] == *key.1);
+                        if twice {
+                            refuse!(pointer, "the parameter {} stands here twice", key.0);
+                        }
+                    }
+                    all.remove(same);
+                }
+                all.push((place.map_or(pointer, str::to_owned), parameter.clone()));
+            }
+        }
+        if !all.is_empty() {
+            let mut parameters = Vec::with_capacity(all.len());
+            for (index, (from, mut parameter)) in all.into_iter().enumerate() {
+                moves.add(join(&pointer, &index.to_string()), from);
+                if parameter["in"] == "path" {
+                    // It always is; progenitor insists that the document says so.
+                    parameter["required"] = true.into();
+                }
+                parameters.push(parameter);
+            }
+            operation.insert("parameters".to_owned(), Value::Array(parameters));
+        }
+        Ok(())
+    })?;
+    Ok(fired)
+}
+
+/// Removes every response but the success: the transport turns each failure into one error, by
+/// status and body, whatever the document promises. Shared parts have been written out by now.
+pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    let mut fired = 0;
+    let root = shared(document);
+    each_operation(document, |pointer, _, operation| {
+        let pointer = join(pointer, "responses");
+        let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+            refuse!(pointer, "must be a mapping")
+        };
+        let before = responses.len();
+        responses.retain(|code, _| code.starts_with('2'));
+        fired += before - responses.len();
+        for (code, response) in responses {
+            if response.get("$ref").is_some() {
+                let pointer = join(&pointer, code);
+                let (found, place) = resolve_place(&root, response, &pointer)?;
+                moves.add(pointer, place.unwrap_or_default().to_owned());
+                *response = found.clone();
+            }
+        }
+        Ok(())
+    })?;
+    if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
+        components.retain(|part, _| matches!(part.as_str(), "schemas" | "securitySchemes"));
+    }
+    Ok(fired)
+}
+
+/// Gives each inline body of a request or response a name, so that its type has a good one.
+pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    let mut named: Vec<(String, String, Value)> = Vec::new();
+    each_operation(document, |pointer, _, operation| {
+        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let mut take = |holder: Option<&mut Value>, pointer: String, suffix: &str| {
+            let schema = holder.and_then(|h| h.pointer_mut("/content/application~1json/schema"));
+            if let Some(schema) = schema
+                && schema.get("$ref").is_none()
+            {
+                let name = format!("{id}{suffix}");
+                let reference = json!({"$ref": format!("#/components/schemas/{name}")});
+                let pointer = format!("{pointer}/content/application~1json/schema");
+                named.push((pointer, name, std::mem::replace(schema, reference)));
+            }
+        };
+        take(operation.get_mut("requestBody"), join(pointer, "requestBody"), "Request");
+        let pointer = join(pointer, "responses");
+        let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+        for (code, response) in responses.into_iter().flatten() {
+            take(Some(response), join(&pointer, code), "Response");
+        }
+        Ok(())
+    })?;
+    let fired = named.len();
+    for (pointer, name, schema) in named {
+        add_schema(document, &pointer, name.clone(), schema)?;
+        moves.add(join("/components/schemas", &name), pointer);
+    }
+    Ok(fired)
+}
+
+pub(super) fn add_schema(
+    document: &mut Value,
+    pointer: &str,
+    name: String,
+    schema: Value,
+) -> Result<()> {
+    let Some(root) = document.as_object_mut() else { refuse!("", "must be a mapping") };
+    let schemas = root
+        .entry("components")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()
+        .map(|components| components.entry("schemas").or_insert_with(|| json!({})));
+    let Some(Value::Object(schemas)) = schemas else {
+        refuse!("/components/schemas", "must be a mapping")
+    };
+    match schemas.get(&name) {
+        Some(found) if *found != schema => {
+            refuse!(pointer, "the type `{name}` would be made twice, with different contents")
+        }
+        _ => {
+            schemas.insert(name, schema);
+            Ok(())
+        }
+    }
+}
+
+/// Respells operation ids and schema names (see [`type_name`]) and every reference to them.
+pub(super) fn respell(
+    document: &mut Value,
+    renamed: &mut BTreeMap<String, String>,
+    moves: &mut Moves,
+) -> Result<usize> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    if let Some(schemas) = schemas {
+        for (name, schema) in std::mem::take(schemas) {
+            let pointer = join("/components/schemas", &name);
+            let new = type_name(&name).filter(|_| !name.contains(['/', '~', '%', ' ']));
+            let Some(new) = new else { refuse!(pointer, "`{name}` makes no type name") };
+            // typify writes these two unqualified.
+            if new == "Default" || new == "String" {
+                refuse!(pointer, "`{name}` has a meaning in Rust already");
+            }
+            if schemas.contains_key(&new) {
+                refuse!(pointer, "two schemas would be called `{new}`");
+            }
+            schemas.insert(new.clone(), schema);
+            if new != name {
+                moves.add(join("/components/schemas", &new), pointer);
+                renamed.insert(new.clone(), name.clone());
+                names.insert(name, new);
+            }
+        }
+    }
+    each_operation(document, |_, _, operation| {
+        if let Some(Value::String(id)) = operation.get_mut("operationId")
+            && let Some(new) = type_name(id)
+            && new != *id
+        {
+            renamed.insert(new.clone(), std::mem::replace(id, new));
+        }
+        Ok(())
+    })?;
+    walk(document, "", &mut |_, map| {
+        if let Some(Value::String(reference)) = map.get_mut("$ref")
+            && let Some(new) = schema_name(reference).and_then(|name| names.get(name))
+        {
+            *reference = format!("#/components/schemas/{new}");
+        }
+        Ok(())
+    })?;
+    Ok(renamed.len())
+}
+
+/// Drops bounds, patterns and defaults.
+///
+/// Bounds would turn into types that refuse a response the server really sent, and defaults would
+/// be sent with each request: an omitted `subaccount` means something else than `0` for a bound
+/// key, and the exchange changes its defaults.
+pub(super) fn drop_bounds(document: &mut Value) -> Result<usize> {
+    const BOUNDS: [&str; 13] = [
+        "default",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "maximum",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "minimum",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "multipleOf",
+        "uniqueItems",
+    ];
+    let mut fired = 0;
+    walk(document, "", &mut |at, map| {
+        if at.holds_names() {
+            return Ok(());
+        }
+        let before = map.len();
+        map.retain(|key, value| {
+            key != "pattern"
+                && !BOUNDS.contains(&key.as_str())
+                // Closed objects would refuse the fields that the exchange adds.
+                && !(key == "additionalProperties" && *value == false)
+        });
+        // Integers become i64 (or i32): an unsigned type would refuse a negative count or balance.
+        if map.get("type").and_then(Value::as_str) == Some("integer")
+            && !matches!(map.get("format").and_then(Value::as_str), Some("int32") | None)
+        {
+            map.insert("format".to_owned(), json!("int64"));
+        }
+        fired += before - map.len();
+        Ok(())
+    })?;
+    Ok(fired)
+}
+
+/// Lists and maps of responses lose `nullable`: null decodes as empty (see `refine`), because the
+/// server does send null for an empty list.
+pub(super) fn plain_lists(document: &mut Value) -> Result<usize> {
+    let requests = request_schemas(document)?;
+    let mut fired = 0;
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for (name, schema) in schemas.into_iter().flatten() {
+        if requests.contains(name) {
+            continue;
+        }
+        walk(schema, "", &mut |at, map| {
+            let list = match map.get("type").and_then(Value::as_str) {
+                Some("array") => true,
+                Some("object") => !map.contains_key("properties"),
+                _ => false,
+            };
+            // An element that is null is not an empty list.
+            if list && !at.is_key("items") && map.remove("nullable").is_some() {
+                fired += 1;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(fired)
+}
+
+/// The schemas that a request body can hold, at any depth.
+pub(crate) fn request_schemas(document: &Value) -> Result<BTreeSet<String>> {
+    let bodies = operations(document)?.into_iter().filter_map(|(.., op)| op.get("requestBody"));
+    Ok(reachable(document, bodies.collect()))
+}
+
+/// The schemas that these values refer to, and those that they refer to in turn.
+pub(crate) fn reachable<'a>(document: &'a Value, mut from: Vec<&'a Value>) -> BTreeSet<String> {
+    let schemas = document.pointer("/components/schemas");
+    let mut found = BTreeSet::new();
+    // A stack of its own: a long chain of references must not fill the program's.
+    while let Some(value) = from.pop() {
+        match value {
+            Value::Object(map) => {
+                if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(schema_name)
+                    && found.insert(name.to_owned())
+                {
+                    from.extend(schemas.and_then(|schemas| schemas.get(name)));
+                }
+                from.extend(map.values());
+            }
+            Value::Array(items) => from.extend(items),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `$ref` with anything beside it becomes `allOf`: openapiv3 drops the siblings, and a required
+/// field with a nullable reference would then fail on null.
+pub(super) fn wrap_references(document: &mut Value) -> Result<usize> {
+    let mut fired = 0;
+    walk(document, "", &mut |at, map| {
+        if map.len() > 1 && map.get("$ref").is_some_and(Value::is_string) && !at.holds_names() {
+            if let Some(reference) = map.remove("$ref") {
+                map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+            }
+            fired += 1;
+        }
+        Ok(())
+    })?;
+    Ok(fired)
+}

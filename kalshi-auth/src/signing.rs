@@ -114,6 +114,7 @@ impl SignedHeaders {
 
     /// Puts the three headers into a map, in place of any that were there.
     pub fn insert_into(self, headers: &mut HeaderMap) {
+        headers.reserve(3);
         for (name, value) in self {
             headers.insert(name, value);
         }
@@ -180,7 +181,9 @@ fn text_and_digits(method: &str, path: &str, timestamp: Timestamp) -> (String, u
     // Writing into a String cannot fail.
     let _ = write!(text, "{timestamp}");
     let digits = text.len();
-    text.extend(method.chars().map(|letter| letter.to_ascii_uppercase()));
+    text.push_str(method);
+    // The digits in front of it have no case.
+    text.make_ascii_uppercase();
     text.push_str(path);
     (text, digits)
 }
@@ -196,14 +199,15 @@ fn check_method(method: &str) -> Result<(), AuthError> {
 }
 
 fn check_path(path: &str) -> Result<(), AuthError> {
+    let is_on_the_wire = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     let problem = if !path.starts_with('/') {
         "the path to sign must start with `/`: it is the path alone, without scheme and host"
+    } else if path.bytes().all(is_on_the_wire) {
+        return Ok(());
     } else if path.contains('#') {
         "the path to sign holds a `#`: a fragment is not sent, and elsewhere `#` is sent as %23"
-    } else if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        "the path to sign must be percent-encoded, as it is sent"
     } else {
-        return Ok(());
+        "the path to sign must be percent-encoded, as it is sent"
     };
     Err(AuthError::new(AuthErrorKind::InvalidRequest, problem))
 }

@@ -116,7 +116,7 @@ impl Cost {
         for _ in 0..requests {
             call().await?;
         }
-        self.processor += processor_time()? - processor;
+        self.processor += processor_time()?.saturating_sub(processor);
         self.wall += wall.elapsed();
         self.requests += requests;
         Ok(())

@@ -23,7 +23,7 @@ pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) subaccount: Option<i64>,
-    pub(crate) public_key: Arc<PublicKey>,
+    pub(crate) verifier: Arc<PublicKey>,
 }
 
 /// The API keys of the account, by id.
@@ -63,11 +63,11 @@ impl Keys {
     /// Adds a key under an id, replacing one that has it.
     pub(crate) fn insert(&mut self, id: String, name: String, public_key: PublicKey) {
         let scopes = vec!["read".to_owned(), "write".to_owned()];
-        let public_key = Arc::new(public_key);
-        self.keys.insert(id, Key { name, scopes, subaccount: None, public_key });
+        let verifier = Arc::new(public_key);
+        self.keys.insert(id, Key { name, scopes, subaccount: None, verifier });
     }
 
-    pub(crate) fn list(&self) -> Outcome {
+    pub(crate) fn list(&self) -> Reply {
         let keys: Vec<Value> = self
             .keys
             .iter()
@@ -80,7 +80,7 @@ impl Keys {
                 })
             })
             .collect();
-        Ok(Reply::ok(json!({"api_keys": keys})))
+        Reply::ok(json!({"api_keys": keys}))
     }
 
     pub(crate) fn create(&mut self, body: &Value) -> Outcome {
@@ -147,7 +147,7 @@ impl Keys {
             name: new.name,
             scopes,
             subaccount: new.subaccount,
-            public_key: Arc::new(public_key),
+            verifier: Arc::new(public_key),
         };
         self.keys.insert(id.clone(), key);
         Ok(id)

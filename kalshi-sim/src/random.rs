@@ -1,6 +1,6 @@
 //! Numbers that look random and depend on the seed alone.
 
-/// SplitMix64: enough for made-up markets, and the same on every machine.
+/// `SplitMix64`: enough for made-up markets, and the same on every machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

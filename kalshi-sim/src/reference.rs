@@ -4,9 +4,9 @@ use chrono::{DateTime, Duration, Utc};
 use kalshi_sdk::OPERATIONS;
 use serde_json::{Value, json};
 
-use crate::reply::{Outcome, Reply};
+use crate::reply::Reply;
 
-pub(crate) fn status() -> Outcome {
+pub(crate) fn status() -> Reply {
     let shard = |index: i64, description: &str| {
         json!({
             "exchange_index": index,
@@ -16,7 +16,7 @@ pub(crate) fn status() -> Outcome {
             "intra_exchange_transfers_active": true,
         })
     };
-    Ok(Reply::ok(json!({
+    Reply::ok(json!({
         "exchange_active": true,
         "trading_active": true,
         "intra_exchange_transfers_active": true,
@@ -26,18 +26,18 @@ pub(crate) fn status() -> Outcome {
             shard(2, "crypto"),
             shard(3, "tennis and baseball"),
         ],
-    })))
+    }))
 }
 
 /// Open around the clock but for the weekly maintenance, Thursday 03:00 to 05:00 Eastern.
-pub(crate) fn schedule(now: DateTime<Utc>) -> Outcome {
+pub(crate) fn schedule(now: DateTime<Utc>) -> Reply {
     let all_day = json!([{"open_time": "00:00", "close_time": "24:00"}]);
     let thursday = json!([
         {"open_time": "00:00", "close_time": "03:00"},
         {"open_time": "05:00", "close_time": "24:00"},
     ]);
     let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-    Ok(Reply::ok(json!({"schedule": {
+    Reply::ok(json!({"schedule": {
         "standard_hours": [{
             "start_time": midnight - Duration::days(365),
             "end_time": midnight + Duration::days(365),
@@ -50,25 +50,25 @@ pub(crate) fn schedule(now: DateTime<Utc>) -> Outcome {
             "sunday": all_day,
         }],
         "maintenance_windows": [],
-    }})))
+    }}))
 }
 
-pub(crate) fn user_data_timestamp(now: DateTime<Utc>) -> Outcome {
-    Ok(Reply::ok(json!({"as_of_time": now})))
+pub(crate) fn user_data_timestamp(now: DateTime<Utc>) -> Reply {
+    Reply::ok(json!({"as_of_time": now}))
 }
 
 /// The limits of the basic tier, as documented in August 2026.
-pub(crate) fn limits() -> Outcome {
-    Ok(Reply::ok(json!({
+pub(crate) fn limits() -> Reply {
+    Reply::ok(json!({
         "usage_tier": "basic",
         "read": {"refill_rate": 200, "bucket_capacity": 400},
         "write": {"refill_rate": 100, "bucket_capacity": 100},
         "grants": [],
-    })))
+    }))
 }
 
 /// The costs of the operation table that are not the default.
-pub(crate) fn endpoint_costs() -> Outcome {
+pub(crate) fn endpoint_costs() -> Reply {
     let rows: Vec<Value> = OPERATIONS
         .iter()
         .filter(|operation| operation.cost.tokens != 10)
@@ -80,5 +80,5 @@ pub(crate) fn endpoint_costs() -> Outcome {
             })
         })
         .collect();
-    Ok(Reply::ok(json!({"default_cost": 10, "endpoint_costs": rows})))
+    Reply::ok(json!({"default_cost": 10, "endpoint_costs": rows}))
 }

@@ -128,7 +128,7 @@ async fn serve(
     });
     let answered = async {
         let body = read(&parts.method, &parts.headers, body).await?;
-        let key_id = authenticate(shared, operation, &parts).await?;
+        let key_id = authenticate(shared, operation, &parts)?;
         let pair = match operation.id {
             "generate_api_key" => Some(make_pair(body.clone()).await?),
             _ => None,
@@ -150,7 +150,7 @@ async fn serve(
 }
 
 /// Checks the headers of a private operation; gives the id of the key.
-async fn authenticate(
+fn authenticate(
     shared: &Arc<Shared>,
     operation: &Operation,
     parts: &http::request::Parts,
@@ -161,7 +161,7 @@ async fn authenticate(
     let Some(signed) = Signed::read(&parts.headers)? else {
         return Err(Reply::signature_missing());
     };
-    let key = shared.state().keys.get(&signed.key_id).map(|key| Arc::clone(&key.public_key));
+    let key = shared.state().keys.get(&signed.key_id).map(|key| Arc::clone(&key.verifier));
     let Some(key) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
     // The path as it came over the wire, still encoded: that is what was signed.
     signed.verify(&key, parts.method.as_str(), parts.uri.path(), shared.clock.now())?;

@@ -54,19 +54,19 @@ impl State {
         }
         let first = call.path.first().map_or("", String::as_str);
         match call.operation.id {
-            "get_api_keys" => self.keys.list(),
+            "get_api_keys" => Ok(self.keys.list()),
             "create_api_key" => self.keys.create(call.body),
             "generate_api_key" => match call.pair {
                 Some(pair) => self.keys.generate(call.body, pair),
                 None => Err(Reply::bad_request("no key pair was made")),
             },
             "delete_api_key" => self.keys.delete(first),
-            "get_exchange_status" => reference::status(),
-            "get_exchange_schedule" => reference::schedule(now),
-            "get_user_data_timestamp" => reference::user_data_timestamp(now),
-            "get_account_api_limits" => reference::limits(),
-            "get_account_endpoint_costs" => reference::endpoint_costs(),
-            "get_series_list" => self.series_list(call.query),
+            "get_exchange_status" => Ok(reference::status()),
+            "get_exchange_schedule" => Ok(reference::schedule(now)),
+            "get_user_data_timestamp" => Ok(reference::user_data_timestamp(now)),
+            "get_account_api_limits" => Ok(reference::limits()),
+            "get_account_endpoint_costs" => Ok(reference::endpoint_costs()),
+            "get_series_list" => Ok(self.series_list(call.query)),
             "get_series" => self.series(first),
             "get_events" => self.events(call.query),
             "get_event" => self.event(first, call.query),
@@ -79,7 +79,7 @@ impl State {
         }
     }
 
-    fn series_list(&self, query: &Query) -> Outcome {
+    fn series_list(&self, query: &Query) -> Reply {
         let category = query.get("category");
         let rows: Vec<&Value> = self
             .catalogue
@@ -87,7 +87,7 @@ impl State {
             .iter()
             .filter(|series| category.is_none_or(|category| series["category"] == category))
             .collect();
-        Ok(Reply::ok(json!({"series": rows})))
+        Reply::ok(json!({"series": rows}))
     }
 
     fn series(&self, ticker: &str) -> Outcome {

@@ -17,8 +17,8 @@ use crate::{
     operation::{Access, Operation},
 };
 
-/// A body below this size is looked at twice: an error inside a success is small, and a large
-/// body that decodes is no error.
+/// A body below this size is looked at twice: an error inside a success is small. A larger one is
+/// looked at again if it does not decode: a large body that does is no error.
 const ENVELOPE_LIMIT: usize = 4 * 1024;
 
 struct Answer {
@@ -35,8 +35,13 @@ impl Client {
         request: Request,
     ) -> Result<ResponseValue<T>, Error> {
         let Answer { status, headers, body } = self.exchange(operation, request).await?;
-        let value = decode(operation, status, &headers, &body)?;
-        Ok(ResponseValue::new(value, status, headers))
+        match decode(operation, status, &headers, &body) {
+            Ok(value) => Ok(ResponseValue::new(value, status, headers)),
+            Err(_) if error::is_envelope(&body) => {
+                Err(Error::answer(operation, status, &headers, &body))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends a request whose success has no body to decode.
@@ -45,7 +50,11 @@ impl Client {
         operation: &'static Operation,
         request: Request,
     ) -> Result<ResponseValue<()>, Error> {
-        let Answer { status, headers, .. } = self.exchange(operation, request).await?;
+        let Answer { status, headers, body } = self.exchange(operation, request).await?;
+        // Nothing is decoded here, so that a large error would pass for a success.
+        if error::is_envelope(&body) {
+            return Err(Error::answer(operation, status, &headers, &body));
+        }
         Ok(ResponseValue::new((), status, headers))
     }
 

@@ -1,7 +1,14 @@
 //! What goes wrong: every answer that is no success, and every way for an answer not to come. Each
 //! becomes the one error, which tells whether the request may have been carried out.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use httpmock::MockServer;
 use kalshi_sdk::{
@@ -11,7 +18,9 @@ use kalshi_sdk::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Answer, BASE, Server, always, builder, client, whole_text};
+use crate::support::{
+    Answer, BASE, Server, always, builder, client, credentials, shared, whole_text,
+};
 
 /// What an error says: status, code, message, details.
 type Said<'a> = (Option<u16>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
@@ -66,6 +75,7 @@ fn shapes() -> Vec<(String, [Option<&'static str>; 3])> {
             json!({"error": {"code": 7, "details": {"leg": "A"}}}).to_string(),
             [Some("7"), None, Some(r#"{"leg":"A"}"#)],
         ),
+        (json!({"exchange_active": false, "trading_active": false}).to_string(), [None; 3]),
         ("<html><head><title>Bad Gateway</title></head></html>".to_owned(), [None; 3]),
         (String::new(), [None; 3]),
         ("upstream connect error".to_owned(), [None; 3]),
@@ -77,9 +87,13 @@ fn shapes() -> Vec<(String, [Option<&'static str>; 3])> {
 
 #[tokio::test]
 async fn every_status_with_every_shape_of_body_becomes_one_error() {
+    let (next, answer) = shared(Mutex::new(Answer::new(200, "")));
+    let server = Server::start(move |_| answer.lock().unwrap().clone()).await;
+    let client = client(&server.url());
     for status in [400, 401, 403, 404, 409, 410, 418, 429, 500, 502, 503, 504] {
         for (body, [code, message, details]) in shapes() {
-            let error = failed(Answer::new(status, body.clone())).await;
+            *next.lock().unwrap() = Answer::new(status, body.clone());
+            let error = place(&client).await;
             assert_eq!(said(&error), (Some(status), code, message, details), "{status} {body}");
             assert_eq!(error.kind(), ErrorKind::Api, "{status} {body}");
             let effect = if status < 500 { Effect::Rejected } else { Effect::Unknown };
@@ -133,21 +147,26 @@ async fn a_megabyte_of_message_is_cut() {
 }
 
 #[tokio::test]
-async fn an_error_within_a_success_is_a_refusal() {
-    let body = json!({"error": {"code": "deprecated_v1_order_endpoint", "message": "use V2"}});
-    for status in [200, 201] {
-        let error = failed(Answer::new(status, body.to_string())).await;
-        assert_eq!(
-            said(&error),
-            (Some(status), Some("deprecated_v1_order_endpoint"), Some("use V2"), None)
-        );
-        assert_eq!((error.kind(), error.effect()), (ErrorKind::Api, Effect::Rejected));
+async fn an_error_within_a_success_is_a_refusal_however_long() {
+    for padding in ["", &"x".repeat(20_000)] {
+        let body = json!({
+            "error": {"code": "deprecated_v1_order_endpoint", "message": "use V2"},
+            "padding": padding,
+        });
+        for status in [200, 201] {
+            let error = failed(Answer::new(status, body.to_string())).await;
+            assert_eq!(
+                said(&error),
+                (Some(status), Some("deprecated_v1_order_endpoint"), Some("use V2"), None)
+            );
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::Api, Effect::Rejected));
+        }
+        // An operation without a body to decode must not take it for done, either.
+        let server = always(Answer::new(200, body.to_string())).await;
+        let error = client(&server.url()).cancel_all_orders().send().await.unwrap_err();
+        assert_eq!(error.code(), Some("deprecated_v1_order_endpoint"));
+        assert_eq!(error.effect(), Effect::Rejected);
     }
-    // An operation without a body to decode must not take it for done, either.
-    let server = always(Answer::new(200, body.to_string())).await;
-    let error = client(&server.url()).cancel_all_orders().send().await.unwrap_err();
-    assert_eq!(error.code(), Some("deprecated_v1_order_endpoint"));
-    assert_eq!(error.effect(), Effect::Rejected);
 }
 
 #[tokio::test]
@@ -177,16 +196,9 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
     assert_eq!(error.to_string(), "create_order_v2: no connection came about");
     assert_eq!(error.status(), None);
     assert!(error.source().is_some());
-    assert!(!whole_text(&error).contains(&address.to_string()) || error.source().is_some());
 }
 
-#[tokio::test]
-async fn a_host_without_an_address_means_that_nothing_was_sent() {
-    let client = builder("https://no-such-host.invalid/trade-api/v2").build().unwrap();
-    let error = client.get_exchange_status().send().await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (ErrorKind::Connect, Effect::NotSent));
-}
-
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
 #[tokio::test]
 async fn a_peer_that_does_not_speak_tls_means_that_nothing_was_sent() {
     let server = always(Answer::Close(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())).await;
@@ -197,7 +209,7 @@ async fn a_peer_that_does_not_speak_tls_means_that_nothing_was_sent() {
 
 /// A client that waits for a short time only.
 fn impatient(server: &Server) -> Client {
-    let builder = builder(&server.url()).with_credentials(crate::support::credentials());
+    let builder = builder(&server.url()).with_credentials(credentials());
     builder.with_timeout(Duration::from_millis(300)).build().unwrap()
 }
 
@@ -269,9 +281,9 @@ async fn a_connection_that_breaks_leaves_the_effect_unknown() {
 
 #[tokio::test]
 async fn a_write_on_a_connection_that_was_used_before_is_not_sent_twice() {
-    let (count, counted) = crate::support::shared(std::sync::atomic::AtomicUsize::new(0));
+    let (count, counted) = shared(AtomicUsize::new(0));
     let server = Server::start(move |_| {
-        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        match count.fetch_add(1, Ordering::SeqCst) {
             0 => Answer::new(200, r#"{"error":{"code":"x"}}"#),
             // The server has read the whole order, and the connection breaks.
             _ => Answer::Close(Vec::new()),
@@ -286,7 +298,7 @@ async fn a_write_on_a_connection_that_was_used_before_is_not_sent_twice() {
         (ErrorKind::Transport, Effect::Unknown),
         "{error:?}"
     );
-    assert_eq!(counted.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(counted.load(Ordering::SeqCst), 2);
     assert_eq!(server.connections(), 1);
 }
 
@@ -321,7 +333,7 @@ async fn an_answer_over_the_limit_is_refused_announced_or_not() {
     for (answer, fits) in answers {
         let server = always(answer.clone()).await;
         let limited = |bytes| {
-            let builder = builder(&server.url()).with_credentials(crate::support::credentials());
+            let builder = builder(&server.url()).with_credentials(credentials());
             builder.with_max_response_bytes(bytes).build().unwrap()
         };
         let error = limited(body.len() - 1).get_api_keys().send().await.unwrap_err();
@@ -345,7 +357,7 @@ async fn a_refusal_over_the_limit_is_still_a_refusal() {
         [(400, Effect::Rejected), (429, Effect::Rejected), (502, Effect::Unknown)]
     {
         let server = always(Answer::new(status, "x".repeat(5_000))).await;
-        let builder = builder(&server.url()).with_credentials(crate::support::credentials());
+        let builder = builder(&server.url()).with_credentials(credentials());
         let error = place(&builder.with_max_response_bytes(1_000).build().unwrap()).await;
         assert_eq!(error.effect(), effect, "{error:?}");
         assert_eq!(error.status().unwrap().as_u16(), status);
@@ -493,12 +505,13 @@ async fn no_error_shows_a_signature_or_the_url() {
 
 #[test]
 fn an_error_is_small_and_can_cross_threads() {
-    fn check<T: std::error::Error + Send + Sync + 'static>() -> usize {
+    fn check<T: Send + Sync + 'static>() -> usize {
         size_of::<T>()
     }
+    fn is_error<T: std::error::Error>() {}
+    is_error::<Error>();
     assert_eq!(check::<Error>(), size_of::<usize>());
-    fn send_and_sync<T: Send + Sync + 'static>() {}
-    send_and_sync::<Client>();
+    assert_eq!(check::<Client>(), size_of::<usize>());
 }
 
 #[tokio::test]

@@ -3,11 +3,7 @@
 //! `table` walks every operation of the document with random requests and answers; the other
 //! modules each take one promise of the client and try to break it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic_in_result_fn,
-    reason = "a test fails by panicking, also in its helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod decode;
 #[allow(unreachable_pub, reason = "generated for whatever module includes it")]

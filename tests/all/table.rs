@@ -53,17 +53,18 @@ impl Table {
 }
 
 /// One call with all that goes into it.
-struct Case {
+pub(crate) struct Case {
     operation: &'static Operation,
-    parameters: BTreeMap<String, String>,
+    pub(crate) parameters: BTreeMap<String, String>,
     /// What the server should see, by place.
     path: Vec<String>,
     query: BTreeMap<String, Vec<String>>,
-    body: Option<Value>,
+    pub(crate) body: Option<Value>,
 }
 
 impl Case {
-    fn new(operation: &'static Operation, seed: u64) -> Self {
+    /// The same for the same seed; 0 leaves nothing out, 1 all that may be.
+    pub(crate) fn new(operation: &'static Operation, seed: u64) -> Self {
         let document = Document::get();
         let mut generator = Generator::request(document, fill(seed), seed);
         let mut parameters = BTreeMap::new();
@@ -101,7 +102,7 @@ impl Case {
         let path = path.collect();
         let body = document.body(operation).and_then(|(schema, required)| {
             // One without fields must be given until kalshi-gen sends `{}` by itself:
-            // see `requests::a_body_that_may_be_left_out_is_sent_as_an_empty_object`.
+            // see `requests::a_body_without_fields_need_not_be_given`.
             let empty = document.is_empty_object(schema);
             let wanted = required || empty || !matches!(fill(seed), Fill::Least);
             wanted.then(|| Generator::request(document, fill(seed), seed).sample(schema).value)
@@ -186,8 +187,8 @@ fn print(value: &Value, seed: u64) -> String {
 
 fn escaped(value: &Value) -> String {
     let text = |text: &str| {
-        let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-        format!("\"{units}\"")
+        let units: Vec<_> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        format!("\"{}\"", units.concat())
     };
     match value {
         Value::String(string) => text(string),

@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::OnceLock};
 
 use kalshi_sdk::Operation;
 use serde_json::{Map, Value, json};
-use serde_json_path::JsonPath;
+use serde_json_path::{JsonPath, NormalizedPath};
 
 use super::Random;
 
@@ -65,10 +65,9 @@ impl Required {
         let mut path = String::new();
         for step in self.holder.split('/').skip(1).chain([self.name.as_str()]) {
             if step.bytes().all(|byte| byte.is_ascii_digit()) {
-                path.push_str(&format!("[{step}]"));
+                path.extend(["[", step, "]"]);
             } else {
-                path.push_str(if path.is_empty() { "" } else { "." });
-                path.push_str(&step.replace("~1", "/").replace("~0", "~"));
+                path.extend([if path.is_empty() { "" } else { "." }, step]);
             }
         }
         path
@@ -264,10 +263,9 @@ impl<'a> Generator<'a> {
         let (may_be_absent, may_be_null) =
             (!must || lenient, shape.nullable || lenient || (self.response && !must));
         let choice = match self.fill {
-            Fill::Most => 2,
             Fill::Least if may_be_absent => 0,
             Fill::Nulls if may_be_null => 1,
-            Fill::Least | Fill::Nulls => 2,
+            Fill::Least | Fill::Nulls | Fill::Most => 2,
             Fill::Any => self.random.below(4),
         };
         match choice {
@@ -282,8 +280,8 @@ impl<'a> Generator<'a> {
             // An empty list and none at all may differ in a request; a test of its own looks at it.
             self.least = 1;
         }
-        let step = name.replace('~', "~0").replace('/', "~1");
-        Some(self.value(schema, &format!("{at}/{step}")))
+        // No field of the document has a slash or a tilde in its name.
+        Some(self.value(schema, &format!("{at}/{name}")))
     }
 
     /// A map with keys of any text.
@@ -426,23 +424,19 @@ impl<'a> Generator<'a> {
 fn apply(document: &mut Value, action: &Value) {
     let target = action["target"].as_str().unwrap();
     let path = JsonPath::parse(target).unwrap();
-    let places: Vec<String> = path
-        .query_located(document)
-        .locations()
-        .map(|location| location.to_json_pointer())
-        .collect();
+    let places: Vec<String> =
+        path.query_located(document).locations().map(NormalizedPath::to_json_pointer).collect();
     assert!(!places.is_empty(), "`{target}` matches nothing");
     for place in places.iter().rev() {
-        match action.get("update") {
-            Some(update) => merge(document.pointer_mut(place).unwrap(), update),
-            None => {
-                let (holder, last) = place.rsplit_once('/').unwrap();
-                match document.pointer_mut(holder).unwrap() {
-                    Value::Array(items) => drop(items.remove(last.parse().unwrap())),
-                    Value::Object(map) => drop(map.remove(last)),
-                    other => panic!("`{target}` is within {other}"),
-                }
-            }
+        if let Some(update) = action.get("update") {
+            merge(document.pointer_mut(place).unwrap(), update);
+            continue;
+        }
+        let (holder, last) = place.rsplit_once('/').unwrap();
+        match document.pointer_mut(holder).unwrap() {
+            Value::Array(items) => drop(items.remove(last.parse().unwrap())),
+            Value::Object(map) => drop(map.remove(last)),
+            other => panic!("`{target}` is within {other}"),
         }
     }
 }

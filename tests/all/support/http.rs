@@ -2,6 +2,7 @@
 //! as it was sent, connections counted, answers that break off.
 
 use std::{
+    fmt::Write as _,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -190,11 +191,11 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
 fn full(status: u16, headers: &[(String, String)], body: &[u8], without_body: bool) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} Status\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     // A 204 must not announce a length.
     if status != 204 {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
+        write!(head, "content-length: {}\r\n", body.len()).unwrap();
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();

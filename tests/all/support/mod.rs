@@ -6,6 +6,7 @@ mod random;
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::{Arc, OnceLock},
 };
 
@@ -78,7 +79,7 @@ pub(crate) fn whole_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        text.push_str(&format!("{error}\n{error:?}\n{error:#?}\n"));
+        writeln!(text, "{error}\n{error:?}\n{error:#?}").unwrap();
         next = error.source();
     }
     text

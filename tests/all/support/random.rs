@@ -1,4 +1,4 @@
-//! Random numbers that a seed brings back: SplitMix64.
+//! Random numbers that a seed brings back, by the method called `SplitMix64`.
 
 /// Every test names its seed, and a failing one prints it.
 #[derive(Clone, Debug)]

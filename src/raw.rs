@@ -56,8 +56,12 @@ impl Client {
     /// # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
     /// use http::Method;
     ///
-    /// let status: serde_json::Value =
-    ///     client.raw(Method::GET, "/exchange/status").public().send().await?.into_inner();
+    /// let status = client
+    ///     .raw(Method::GET, "/exchange/status")
+    ///     .public()
+    ///     .send::<serde_json::Value>()
+    ///     .await?;
+    /// println!("{}", status["trading_active"]);
     /// # Ok(())
     /// # }
     /// ```

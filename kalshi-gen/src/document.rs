@@ -184,9 +184,12 @@ impl<'a> At<'a> {
         Self { parent: Some(self), step: Step::Index(index) }
     }
 
-    /// Whether the mapping here has names of fields for keys, not words of the schema language:
-    /// there a field may be called `default` or `example`.
+    /// Whether the mapping here has names of fields or values for keys, not words of the schema
+    /// language: there a field may be called `default` or `example`.
     pub(crate) fn holds_names(&self) -> bool {
+        if self.key() == Some("x-enum-descriptions") {
+            return true;
+        }
         if self.key() == Some("properties") {
             // `properties` may itself be the name of a field.
             return self.parent.is_none_or(|parent| parent.key() != Some("properties"));

@@ -8,6 +8,7 @@
 //! Deterministic: no clock, no network, no environment; the same input gives the same bytes.
 //! It never writes a file; the command behind `cargo gen` does.
 
+mod coverage;
 mod document;
 mod emit;
 mod error;
@@ -21,6 +22,7 @@ mod refine;
 mod review;
 
 pub use crate::{
+    coverage::Coverage,
     document::parse,
     error::{Error, Result},
     files::{read, read_overlays},
@@ -46,6 +48,12 @@ pub struct Generated {
 }
 
 impl Generated {
+    /// Which parts of the document have words.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        coverage::coverage(self)
+    }
+
     /// The files under review, made from the same document.
     #[must_use]
     pub fn review(&self) -> Review {

@@ -1,10 +1,13 @@
 //! The command behind `cargo gen`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
+#![expect(clippy::print_stderr, reason = "a command speaks to its user")]
 
 use std::{
-    env, fs, io,
+    env,
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -23,7 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Generate, report what each pass did, compare the review files. Writes nothing.
+    /// Generate, report what each pass did and which places lack words, compare the review files.
+    /// Writes nothing.
     Check,
     /// Rewrite the review files (tests/golden) from openapi.yaml.
     Update,
@@ -92,8 +96,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             } else {
                 Vec::new()
             };
-            print(&formatted(&from(spec, &overlays, Unmatched::Count)?)?);
-            Ok(())
+            print(&formatted(&from(spec, &overlays, Unmatched::Count)?)?)
         }
     }
 }
@@ -125,11 +128,21 @@ fn from_root(root: &Path) -> Result<Generated, Failure> {
 
 fn check(root: &Path) -> Result<(), Failure> {
     let generated = from_root(root)?;
-    println!("overlay actions applied: {}", generated.applied.actions);
+    let coverage = generated.coverage();
+    let mut report = format!("overlay actions applied: {}\n", generated.applied.actions);
     for (pass, fired) in &generated.normalised.report {
-        println!("{pass}: {fired}");
+        let _ = writeln!(report, "{pass}: {fired}");
     }
-    println!("operations: {}", generated.operations.len());
+    let _ = writeln!(report, "operations: {}", generated.operations.len());
+    let (flags, marked) = coverage.deprecated;
+    let _ = writeln!(report, "deprecated: {flags} in the document, {marked} in the code");
+    for (kind, with, without) in &coverage.kinds {
+        let _ = writeln!(report, "words: {with} {kind} with, {without} without");
+    }
+    for finding in &coverage.findings {
+        let _ = writeln!(report, "{finding}");
+    }
+    print(&report)?;
     let review = generated.review();
     let stale: Vec<&str> = REVIEW
         .into_iter()
@@ -137,11 +150,22 @@ fn check(root: &Path) -> Result<(), Failure> {
         .filter(|(name, text)| read(&root.join(name)).ok().as_ref() != Some(text))
         .map(|(name, _)| name)
         .collect();
-    if stale.is_empty() {
-        return Ok(());
+    let mut messages = Vec::new();
+    if !stale.is_empty() {
+        messages.push(format!("{} out of date; run `cargo gen update`", stale.join(", ")));
     }
-    let message = format!("{} out of date; run `cargo gen update`", stale.join(", "));
-    Err(Failure { code: 1, message })
+    if !coverage.findings.is_empty() {
+        let count = coverage.findings.len();
+        messages.push(format!("{count} places lack words that say something (overlay/docs)"));
+    }
+    if flags != marked {
+        messages.push(format!("{} deprecations did not reach the code", flags.abs_diff(marked)));
+    }
+    if messages.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure { code: 1, message: messages.join("; ") })
+    }
 }
 
 fn update(root: &Path) -> Result<(), Failure> {
@@ -154,21 +178,34 @@ fn update(root: &Path) -> Result<(), Failure> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&path, text)?;
-        println!("wrote {name}");
+        replace(&path, text)?;
+        print(&format!("wrote {name}\n"))?;
     }
     Ok(())
+}
+
+/// Writes beside the file, then renames: a reader, or a run that is cut short, sees the old file or
+/// the new one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", process::id()));
+    let beside = PathBuf::from(beside);
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // The message of the failure counts, not that of the tidying.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 fn dump(root: &Path, what: What) -> Result<(), Failure> {
     let generated = from_root(root)?;
     match what {
         What::Code => print(&formatted(&generated)?),
-        What::Document => print(&format!("{:#}", generated.normalised.document)),
+        What::Document => print(&format!("{:#}\n", generated.normalised.document)),
         What::Operations => print(&generated.review().operations),
         What::Types => print(&generated.review().types),
     }
-    Ok(())
 }
 
 /// Code for people to read.
@@ -180,7 +217,13 @@ fn formatted(generated: &Generated) -> Result<String, Failure> {
     Ok(prettyplease::unparse(&file))
 }
 
-/// Prints; a reader that has gone away (`| head`) is no error.
-fn print(text: &str) {
-    let _ = io::Write::write_all(&mut io::stdout().lock(), text.as_bytes());
+/// Prints; a reader that has gone away (`| head`) is no error, a full disk is one.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure { code: 2, message: format!("standard output: {error}") })
+        }
+        _ => Ok(()),
+    }
 }

@@ -62,6 +62,8 @@ pub struct ParameterModel {
     pub required: bool,
     /// What its text looks like.
     pub kind: &'static str,
+    /// Marked as deprecated.
+    pub deprecated: bool,
     /// What it means.
     pub description: Option<String>,
 }
@@ -186,6 +188,7 @@ fn parameters(
             in_path: parameter["in"] == "path",
             required: parameter["in"] == "path" || parameter["required"] == true,
             kind,
+            deprecated: parameter["deprecated"] == true,
             description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),
         });
     }

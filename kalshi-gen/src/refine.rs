@@ -190,22 +190,32 @@ fn refine_struct(
 ) {
     relink(&mut item.attrs, links);
     let name = item.ident.to_string();
+    if let Fields::Unnamed(fields) = &item.fields
+        && fields.unnamed.iter().all(|field| is_collection(&field.ty))
+        && !item.attrs.iter().any(|a| a.to_token_stream().to_string().contains("Default"))
+    {
+        // A body without fields is a map of anything; it starts out empty.
+        item.attrs.push(parse_quote!(#[derive(Default)]));
+    }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
-    let properties = join(&join("/components/schemas", &name), "properties");
-    let properties = normalised.document.pointer(&properties);
+    let schema = normalised.document.pointer(&join("/components/schemas", &name));
+    if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
+        item.attrs.push(parse_quote!(#[deprecated]));
+    }
+    let properties = schema.and_then(|schema| schema.get("properties"));
     for field in &mut fields.named {
         relink(&mut field.attrs, links);
         let Some(ident) = field.ident.as_ref().map(ToString::to_string) else { continue };
-        docs.insert(
-            (name.clone(), ident.clone()),
-            field.attrs.iter().filter(|a| a.path().is_ident("doc")).cloned().collect(),
-        );
-        let wire = renamed(&field.attrs).unwrap_or(ident);
+        let wire = renamed(&field.attrs).unwrap_or_else(|| ident.clone());
         let property = properties.and_then(|properties| properties.get(&wire));
         if property.and_then(|p| p.get("deprecated")) == Some(&Value::Bool(true)) {
             field.attrs.push(parse_quote!(#[deprecated]));
         }
+        let attributes = field.attrs.iter();
+        let kept =
+            attributes.filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
+        docs.insert((name.clone(), ident), kept.cloned().collect());
         if lenient && is_collection(&field.ty) {
             set_lenient(field);
         }
@@ -435,6 +445,11 @@ fn refine_builders(
                         continue;
                     }
                     let docs = parameter_docs(&function.name, operation, links);
+                    if function.name == "new" && matches!(&operation.body, Some((_, false))) {
+                        body.extend(docs);
+                        body.extend(without_body(function.tokens.into_iter().collect()));
+                        continue;
+                    }
                     match parameters.get(&(item.name.clone(), function.name.clone())) {
                         Some(ty) if function.name != "body" => {
                             let name = format_ident!("{}", function.name);
@@ -457,10 +472,40 @@ fn refine_builders(
     Ok(out)
 }
 
+/// An optional body that is not given is `{}`: the exchange has been seen to refuse a request
+/// without any.
+fn without_body(tokens: TokenStream) -> TokenStream {
+    let mut out: Vec<TokenTree> = Vec::new();
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(word) if word == "Err" => match tokens.peek() {
+                Some(TokenTree::Group(group))
+                    if group.stream().to_string().contains("body was not initialized") =>
+                {
+                    tokens.next();
+                    out.extend(quote!(Ok(::std::default::Default::default())));
+                }
+                _ => out.push(TokenTree::Ident(word)),
+            },
+            TokenTree::Group(group) => out.push(TokenTree::Group(Group::new(
+                group.delimiter(),
+                without_body(group.stream()),
+            ))),
+            other => out.push(other),
+        }
+    }
+    out.into_iter().collect()
+}
+
 fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> TokenStream {
     let parameter = operation.parameters.iter().find(|p| parameter_name(&p.name) == function);
     match (parameter, function) {
-        (Some(parameter), _) => doc(parameter.description.as_deref(), links),
+        (Some(parameter), _) => {
+            let docs = doc(parameter.description.as_deref(), links);
+            let deprecated = parameter.deprecated.then(|| quote!(#[deprecated]));
+            quote!(#docs #deprecated)
+        }
         (None, "body") => doc(Some("The body: a value, or a builder of one."), links),
         (None, "body_map") => doc(Some("Changes the builder of the body in place."), links),
         _ => doc(Some("Starts a request; nothing is sent."), links),

@@ -34,7 +34,9 @@ fn operations(models: &[OperationModel]) -> String {
         for parameter in &model.parameters {
             let place = if parameter.in_path { "path" } else { "query" };
             let mark = if parameter.required { "*" } else { "" };
-            let _ = writeln!(out, "  {place} {}{mark}: {}", parameter.name, parameter.kind);
+            let deprecated = if parameter.deprecated { " deprecated" } else { "" };
+            let _ =
+                writeln!(out, "  {place} {}{mark}: {}{deprecated}", parameter.name, parameter.kind);
         }
         if let Some((body, required)) = &model.body {
             let _ = writeln!(out, "  body{}: {body}", if *required { "*" } else { "" });

@@ -34,6 +34,9 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
     let mut null_too = BTreeSet::new();
     for (pointer, name) in found {
         let mut name = type_name(&name).unwrap_or(name);
+        // The words of a parameter stand beside its schema.
+        let beside = pointer.strip_suffix("/schema").and_then(|beside| document.pointer(beside));
+        let beside = beside.and_then(|beside| beside.get("description")).cloned();
         let Some(Value::Object(schema)) = document.pointer_mut(&pointer) else { continue };
         let Some(values) = schema.remove("enum") else { continue };
         let at = join(&pointer, "enum");
@@ -45,7 +48,8 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
         let words = schema.remove("x-enum-descriptions").unwrap_or_default();
         // Numbers and truths stay what they are: a new interval or level must not fail a page.
         let Known { texts: Some(texts), .. } = values else { continue };
-        let description = schema.get("description").and_then(Value::as_str).map(str::to_owned);
+        let description = schema.get("description").or(beside.as_ref());
+        let description = description.and_then(Value::as_str).map(str::to_owned);
         let mut open = open_enum(&at, name.clone(), &texts, &words, description)?;
         let own = pointer == join("/components/schemas", &name);
         if own {

@@ -1,5 +1,5 @@
 //! Formats by allow-list: a suffix does not tell seconds from milliseconds, nor a list joined by
-//! commas from one word.
+//! commas from one word. An entry that matches nothing in openapi.yaml fails a test.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ const COMMA_LISTS: [(&str, &str); 8] = [
 
 /// Integer fields and parameters that hold unix seconds. The suffix does not tell: some `_ts` are
 /// milliseconds or RFC 3339 text.
-const SECONDS: [&str; 21] = [
+const SECONDS: [&str; 22] = [
     "adjusted_end_ts",
     "api_key_region_expiration_ts",
     "computed_ts",
@@ -54,10 +54,16 @@ const SECONDS: [&str; 21] = [
     "min_ts",
     "min_updated_ts",
     "start_ts",
+    "ts",
     "updated_ts",
 ];
 
-/// Integer fields that hold unix milliseconds.
+/// Query parameters that hold unix milliseconds under a name that does not say so: (operation,
+/// name).
+const MILLIS_PARAMETERS: [(&str, &str); 2] =
+    [("GetWeatherIndex", "from"), ("GetWeatherIndex", "to")];
+
+/// Integer fields and parameters that hold unix milliseconds.
 const MILLIS: [&str; 8] = [
     "calibration_window_end_ms",
     "calibration_window_start_ms",
@@ -73,7 +79,7 @@ const MILLIS: [&str; 8] = [
 pub(super) fn set(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
     let mut time = |name: &str, schema: &mut Value| {
-        let format = if SECONDS.contains(&name) || name == "ts" {
+        let format = if SECONDS.contains(&name) {
             UNIX_SECONDS
         } else if MILLIS.contains(&name) {
             UNIX_MILLIS
@@ -112,10 +118,16 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in parameters.into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-            if COMMA_LISTS.contains(&(id.as_str(), name.as_str()))
-                && parameter.pointer("/schema/type").and_then(Value::as_str) == Some("string")
-            {
-                parameter["schema"]["format"] = json!(COMMA_LIST);
+            let key = (id.as_str(), name.as_str());
+            let (ty, format) = if COMMA_LISTS.contains(&key) {
+                ("string", COMMA_LIST)
+            } else if MILLIS_PARAMETERS.contains(&key) {
+                ("integer", UNIX_MILLIS)
+            } else {
+                continue;
+            };
+            if parameter.pointer("/schema/type").and_then(Value::as_str) == Some(ty) {
+                parameter["schema"]["format"] = json!(format);
                 fired += 1;
             }
         }

@@ -92,11 +92,14 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     report.push(("inline bodies named", shape::name_bodies(it, moves)?));
     report.push(("names respelt", shape::respell(it, &mut renamed, moves)?));
     schemas::check(it)?;
+    report.push(("inline objects named", shape::name_objects(it, moves)?));
     report.push(("bounds and defaults left to the server", shape::drop_bounds(it)?));
     report.push(("formats set from the allow-lists", formats::set(it)?));
     let (enums, fired) = enums::take(it, moves)?;
     report.push(("enums opened", fired));
     report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
+    report.push(("optional lists of requests kept when empty", shape::keep_empty_lists(it)?));
+    report.push(("cursors of responses made optional", shape::free_cursors(it)?));
     report.push(("references with siblings wrapped", shape::wrap_references(it)?));
     Ok(Normalised { document, enums, renamed, report, moves: Moves::default() })
 }

@@ -8,7 +8,7 @@ use super::{Moves, each_operation, operations};
 use crate::{
     document::{join, resolve_place, schema_name, walk},
     error::{Result, refuse},
-    names::type_name,
+    names::{pascal, type_name},
 };
 
 /// Drops what no code comes from. Our own extensions stay.
@@ -170,6 +170,83 @@ pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usi
     Ok(fired)
 }
 
+/// Makes each object that is written inside another schema a schema of its own, under the name that
+/// typify would give it: what is done for schemas (words, links, deprecation, leniency) is then done
+/// for all types.
+pub(super) fn name_objects(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
+    else {
+        return Ok(0);
+    };
+    let mut found = Vec::new();
+    let taken: BTreeSet<String> = schemas.keys().cloned().collect();
+    for (name, schema) in schemas.iter_mut() {
+        let pointer = join("/components/schemas", name);
+        take_objects(schema, &pointer, name, &taken, &mut found);
+    }
+    let fired = found.len();
+    for (pointer, name, schema) in found {
+        moves.add(join("/components/schemas", &name), pointer.clone());
+        add_schema(document, &pointer, name, schema)?;
+    }
+    Ok(fired)
+}
+
+type Found = Vec<(String, String, Value)>;
+
+fn take_objects(
+    schema: &mut Value,
+    pointer: &str,
+    name: &str,
+    taken: &BTreeSet<String>,
+    found: &mut Found,
+) {
+    let Some(map) = schema.as_object_mut() else { return };
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        for (field, child) in properties.iter_mut().filter(|(_, child)| may_hold_object(child)) {
+            let pointer = join(&join(pointer, "properties"), field);
+            take_object(child, &pointer, &format!("{name}{}", pascal(field)), taken, found);
+        }
+    }
+    for (key, suffix) in [("items", "Item"), ("additionalProperties", "Value")] {
+        if let Some(child) = map.get_mut(key) {
+            take_object(child, &join(pointer, key), &format!("{name}{suffix}"), taken, found);
+        }
+    }
+}
+
+fn may_hold_object(schema: &Value) -> bool {
+    ["properties", "items", "additionalProperties"].iter().any(|key| schema.get(key).is_some())
+}
+
+fn take_object(
+    schema: &mut Value,
+    pointer: &str,
+    name: &str,
+    taken: &BTreeSet<String>,
+    found: &mut Found,
+) {
+    take_objects(schema, pointer, name, taken, found);
+    let Some(map) = schema.as_object_mut() else { return };
+    // Parts of `allOf` and its like are for typify to merge.
+    let plain = map.contains_key("properties")
+        && !["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| map.contains_key(*key));
+    let Some(name) = type_name(name).filter(|name| plain && !taken.contains(name)) else { return };
+    if found.iter().any(|(_, other, _)| *other == name) {
+        return;
+    }
+    let mut own = std::mem::take(map);
+    // What is said of the field stays with the field.
+    for key in ["nullable", "deprecated", "readOnly", "writeOnly"] {
+        map.extend(own.remove_entry(key));
+    }
+    if let Some(words) = own.get("description") {
+        map.insert("description".to_owned(), words.clone());
+    }
+    map.insert("$ref".to_owned(), json!(format!("#/components/schemas/{name}")));
+    found.push((pointer.to_owned(), name, Value::Object(own)));
+}
+
 pub(super) fn add_schema(
     document: &mut Value,
     pointer: &str,
@@ -311,6 +388,53 @@ pub(super) fn plain_lists(document: &mut Value) -> Result<usize> {
             }
             Ok(())
         })?;
+    }
+    Ok(fired)
+}
+
+/// Lists and maps that a request may leave out become nullable: an empty list says something else
+/// than no list. A new key with no scopes must not get all of them because the list was left out.
+pub(super) fn keep_empty_lists(document: &mut Value) -> Result<usize> {
+    let requests = request_schemas(document)?;
+    let mut fired = 0;
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for (name, schema) in schemas.into_iter().flatten() {
+        if !requests.contains(name) {
+            continue;
+        }
+        walk(schema, "", &mut |_, map| {
+            let required = map.get("required").and_then(Value::as_array).cloned();
+            let properties = map.get_mut("properties").and_then(Value::as_object_mut);
+            for (field, property) in properties.into_iter().flatten() {
+                let optional = !required.iter().flatten().any(|name| name == field);
+                if optional
+                    && property.get("type").and_then(Value::as_str) == Some("array")
+                    && property.get("nullable") != Some(&Value::Bool(true))
+                {
+                    property["nullable"] = Value::Bool(true);
+                    fired += 1;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(fired)
+}
+
+/// The cursor of a page may be missing, whatever its schema says: that is one of the ways in which
+/// a list ends.
+pub(super) fn free_cursors(document: &mut Value) -> Result<usize> {
+    let mut fired = 0;
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for (name, schema) in schemas.into_iter().flatten() {
+        let required = schema.get_mut("required").and_then(Value::as_array_mut);
+        if let Some(required) = required
+            && name.ends_with("Response")
+        {
+            let before = required.len();
+            required.retain(|field| field != "cursor" && field != "next_cursor");
+            fired += before - required.len();
+        }
     }
     Ok(fired)
 }

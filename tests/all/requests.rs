@@ -349,7 +349,6 @@ async fn a_body_whose_fields_may_all_be_left_out_is_sent_as_an_empty_object() {
 }
 
 #[tokio::test]
-#[ignore = "kalshi-gen: a body without any fields (`EmptyResponse`) has to be given by hand"]
 async fn a_body_without_fields_need_not_be_given() {
     for operation in with_optional_body() {
         sends_an_empty_object(operation).await;
@@ -418,7 +417,6 @@ async fn a_list_that_repeats_its_key_keeps_items_with_commas_whole() {
 }
 
 #[tokio::test]
-#[ignore = "kalshi-gen: an empty list is left out of a request, and a key without scopes has them all"]
 async fn an_empty_list_of_scopes_is_not_taken_for_every_scope() {
     let server = always(Answer::new(201, r#"{"api_key_id":"a","private_key":"p"}"#)).await;
     let client = client(&server.url());

@@ -101,10 +101,7 @@ impl Case {
         });
         let path = path.collect();
         let body = document.body(operation).and_then(|(schema, required)| {
-            // One without fields must be given until kalshi-gen sends `{}` by itself:
-            // see `requests::a_body_without_fields_need_not_be_given`.
-            let empty = document.is_empty_object(schema);
-            let wanted = required || empty || !matches!(fill(seed), Fill::Least);
+            let wanted = required || !matches!(fill(seed), Fill::Least);
             wanted.then(|| Generator::request(document, fill(seed), seed).sample(schema).value)
         });
         Self { operation, parameters, path, query, body }
@@ -286,6 +283,10 @@ async fn an_answer_without_a_required_field_fails_and_names_the_place() {
         // One of each name: the two items of a list are alike.
         let mut names = BTreeSet::new();
         for place in required {
+            // A cursor may be missing, whatever the document says: the list ends there.
+            if matches!(place.name.as_str(), "cursor" | "next_cursor") {
+                continue;
+            }
             if !names.insert((place.name.clone(), place.holder.matches('/').count())) {
                 continue;
             }

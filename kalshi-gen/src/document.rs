@@ -149,6 +149,25 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
+/// Sorts the keys of every mapping.
+///
+/// `serde_json` does it by itself, unless some other crate of the same build turns on its
+/// `preserve_order`: the same document must give the same bytes there too.
+pub(crate) fn sort(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if !map.keys().is_sorted() {
+                let mut pairs: Vec<(String, Value)> = std::mem::take(map).into_iter().collect();
+                pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+                map.extend(pairs);
+            }
+            map.values_mut().filter(|value| is_nested(value)).for_each(sort);
+        }
+        Value::Array(items) => items.iter_mut().filter(|value| is_nested(value)).for_each(sort),
+        _ => {}
+    }
+}
+
 /// Appends one step to a JSON pointer, escaped.
 pub(crate) fn join(pointer: &str, step: &str) -> String {
     format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
@@ -222,20 +241,15 @@ impl<'a> At<'a> {
     }
 }
 
+/// What a walk does at each mapping.
+pub(crate) type Visit<'v> = dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()> + 'v;
+
 /// Calls `visit` with the place of every mapping, parents before children.
-pub(crate) fn walk(
-    value: &mut Value,
-    start: &str,
-    visit: &mut dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()>,
-) -> Result<()> {
+pub(crate) fn walk(value: &mut Value, start: &str, visit: &mut Visit<'_>) -> Result<()> {
     walk_from(value, &At::start(start), visit)
 }
 
-fn walk_from(
-    value: &mut Value,
-    at: &At<'_>,
-    visit: &mut dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()>,
-) -> Result<()> {
+fn walk_from(value: &mut Value, at: &At<'_>, visit: &mut Visit<'_>) -> Result<()> {
     match value {
         Value::Object(map) => {
             visit(at, map)?;

@@ -103,11 +103,12 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
             let setter = format_ident!("{}", parameter_name(name));
             let key = (operation.builder.clone(), setter.to_string());
             let ty = refine::bare(types.get(&key).unwrap_or(&TokenStream::new()));
-            let read = match refine::element(&ty) {
-                Some(element) => quote! {
+            let read = if let Some(element) = refine::element(&ty) {
+                quote! {
                     text.split(',').map(|part| read::<#element>(#name, part)).collect::<Result<Vec<_>, _>>()?
-                },
-                None => quote!(read::<#ty>(#name, text)?),
+                }
+            } else {
+                quote!(read::<#ty>(#name, text)?)
             };
             quote! {
                 if let Some(text) = parameters.get(#name) {
@@ -164,11 +165,11 @@ fn settings(normalised: &Normalised) -> GenerationSettings {
     let text = [TypeImpl::Display, TypeImpl::FromStr];
     for (schema, path, as_text) in EXACT {
         let impls = if as_text { &text[..] } else { &[] };
-        settings.with_replacement(schema, path, impls.iter().cloned());
+        settings.with_replacement(schema, path, impls.iter().copied());
     }
     for open in &normalised.enums {
         let path = format!("crate::types::{}", open.name);
-        settings.with_replacement(&open.name, path, text.iter().cloned());
+        settings.with_replacement(&open.name, path, text.iter().copied());
     }
     for (instance, format, path) in [
         (InstanceType::Integer, UNIX_SECONDS, "::kalshi_types::UnixSeconds"),
@@ -366,12 +367,11 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
     let pagination = operation.pagination.as_ref()?;
     let builder = format_ident!("{}", operation.builder);
     let page = format_ident!("{}", operation.response.as_deref()?);
-    let row = match &pagination.item {
-        Some(name) => {
-            let name = format_ident!("{name}");
-            quote!(types::#name)
-        }
-        None => quote!(::std::string::String),
+    let row = if let Some(name) = &pagination.item {
+        let name = format_ident!("{name}");
+        quote!(types::#name)
+    } else {
+        quote!(::std::string::String)
     };
     let [cursor, items] =
         [&pagination.cursor, &pagination.items].map(|name| format_ident!("{}", field_name(name)));

@@ -68,16 +68,20 @@ pub(crate) fn locate(
     let (small, pointer) = match schema(document, &fails).or_else(|| operation(document, &fails)) {
         Some(found) => found,
         // It takes the whole document to fail.
-        None => return error,
+        None => (document.clone(), String::new()),
     };
-    let (small, pointer) = descend(small, pointer, &fails);
-    let message = fails(small).unwrap_or(error);
-    message.moved(pointer)
+    let (small, mut pointer) = descend(small, pointer, &fails);
+    let error = fails(small.clone()).unwrap_or(error);
+    if let Some(key) = key(&small, &pointer, &fails) {
+        pointer = join(&pointer, &key);
+    }
+    error.moved(pointer)
 }
 
 type Fails<'a> = dyn Fn(Value) -> Option<Error> + 'a;
 
 /// The document with only these schemas (and what they refer to) and these operations.
+#[expect(clippy::needless_pass_by_value, reason = "it goes into the document that is made")]
 fn cut(document: &Value, schemas: &[&str], paths: Value) -> Value {
     let all = document.pointer(SCHEMAS).and_then(Value::as_object);
     let mut from: Vec<&Value> = schemas.iter().filter_map(|name| all?.get(*name)).collect();
@@ -198,6 +202,18 @@ fn descend(mut small: Value, mut pointer: String, fails: &Fails<'_>) -> (Value, 
         }
         return (small, pointer);
     }
+}
+
+/// The key without which nothing fails.
+fn key(small: &Value, pointer: &str, fails: &Fails<'_>) -> Option<String> {
+    let keys = small.pointer(pointer)?.as_object()?.keys();
+    let blamed = |key: &&String| {
+        let mut without = small.clone();
+        let place = without.pointer_mut(pointer).and_then(Value::as_object_mut);
+        place.is_some_and(|map| map.remove(*key).is_some()) && fails(without).is_none()
+    };
+    // Without its operations a document always passes.
+    keys.filter(|key| !pointer.is_empty() || *key != "paths").find(blamed).cloned()
 }
 
 /// The schemas one step below a schema or an operation.

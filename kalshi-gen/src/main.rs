@@ -118,8 +118,15 @@ fn root(arguments: &Arguments) -> Result<PathBuf, Failure> {
 }
 
 fn from(spec: &Path, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated, Failure> {
-    generate(&read(spec)?, overlays, unmatched)
-        .map_err(|error| Failure { code: 2, message: format!("{}: {error}", spec.display()) })
+    generate(&read(spec)?, overlays, unmatched).map_err(|error| {
+        let in_overlay = |o: &Overlay| error.pointer().starts_with(&format!("{}#", o.name));
+        let message = if overlays.iter().any(in_overlay) {
+            format!("overlay/{error}")
+        } else {
+            format!("{}: {error}", spec.display())
+        };
+        Failure { code: 2, message }
+    })
 }
 
 fn from_root(root: &Path) -> Result<Generated, Failure> {

@@ -7,7 +7,7 @@ use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
     names::method_name,
-    normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operations},
+    normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations},
 };
 
 /// One operation of the document.
@@ -90,7 +90,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
     let document = &normalised.document;
     let mut models = Vec::new();
     for (pointer, path, method, operation) in operations(document)? {
-        let builder = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let builder = operation_id(operation).to_owned();
         let text = |key| operation.get(key).and_then(Value::as_str).map(str::to_owned);
         let (success, response) = success(operation);
         let parameters = parameters(document, operation, &pointer)?;

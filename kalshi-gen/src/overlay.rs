@@ -1,4 +1,4 @@
-//! OpenAPI Overlay 1.0: `target` (RFC 9535 JSONPath), `update`, `remove`.
+//! OpenAPI Overlay 1.0: `target` (`JSONPath`, RFC 9535), `update`, `remove`.
 //!
 //! Three kinds of overlay exist in this workspace: `corrections.yaml` (what the document gets
 //! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our words).
@@ -81,7 +81,7 @@ fn act<'a>(document: &mut Value, action: &'a Value, pointer: &str) -> Result<Opt
     let places: Vec<String> = path
         .query_located(document)
         .locations()
-        .map(|location| location.to_json_pointer())
+        .map(serde_json_path::NormalizedPath::to_json_pointer)
         .collect();
     if places.is_empty() {
         return Ok(Some(target));

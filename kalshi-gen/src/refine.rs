@@ -441,7 +441,7 @@ fn refine_builders(
                 for function in items(item.body().unwrap_or_default()) {
                     if function.name == "send" {
                         sends += 1;
-                        body.extend(send(function, *index, operation)?);
+                        body.extend(send(&function, *index, operation)?);
                         continue;
                     }
                     let docs = parameter_docs(&function.name, operation, links);
@@ -515,7 +515,7 @@ fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> 
 /// `send` keeps progenitor's conversion of parameters and its request; ours are what happens to
 /// the request and what becomes of the response. One error type, with the operation in it, and no
 /// hook that could be forgotten.
-fn send(function: Item, index: usize, operation: &OperationModel) -> Result<TokenStream> {
+fn send(function: &Item, index: usize, operation: &OperationModel) -> Result<TokenStream> {
     let expected = |what: &str| {
         Error::new("", format!("progenitor's `{}::send` has no {what}", operation.builder))
     };
@@ -555,12 +555,11 @@ fn send(function: Item, index: usize, operation: &OperationModel) -> Result<Toke
             return Err(expected(what));
         }
     }
-    let response = match &operation.response {
-        Some(name) => {
-            let name = format_ident!("{name}");
-            quote!(types::#name)
-        }
-        None => quote!(()),
+    let response = if let Some(name) = &operation.response {
+        let name = format_ident!("{name}");
+        quote!(types::#name)
+    } else {
+        quote!(())
     };
     let call = if operation.response.is_some() { quote!(call) } else { quote!(call_empty) };
     let docs = send_docs(operation);
@@ -615,18 +614,24 @@ fn send_docs(operation: &OperationModel) -> String {
             "Dropping the future does not call the request back: once it is on the wire the \
              exchange may carry it out. ",
         );
-        text.push_str(&match &operation.idempotency_key {
-            Some(key) => format!(
-                "Treat a dropped future, and an error whose effect is \
-                 [`Unknown`](crate::Effect::Unknown), alike: look the request up by its `{key}` \
-                 before sending again; sent again with the same `{key}` it answers 409 instead of \
-                 acting twice."
-            ),
-            None => "Treat a dropped future, and an error whose effect is \
-                     [`Unknown`](crate::Effect::Unknown), alike: read the state back before \
-                     sending again."
-                .to_owned(),
-        });
+        text.push_str(
+            "Treat a dropped future, and an error whose effect is \
+             [`Unknown`](crate::Effect::Unknown), alike: ",
+        );
+        match &operation.idempotency_key {
+            Some(key) => {
+                for part in [
+                    "look the request up by its `",
+                    key,
+                    "` before sending again; sent again with the same `",
+                    key,
+                    "` it answers 409 instead of acting twice.",
+                ] {
+                    text.push_str(part);
+                }
+            }
+            None => text.push_str("read the state back before sending again."),
+        }
     }
     text
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{EnumValue, Moves, OpenEnum, operations, shape::add_schema};
+use super::{EnumValue, Moves, OpenEnum, operation_id, operations, shape::add_schema};
 use crate::{
     document::{join, walk},
     error::{Result, refuse},
@@ -21,7 +21,7 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
         find_enums(schema, &join("/components/schemas", name), name, &mut found);
     }
     for (pointer, _, _, operation) in operations(document)? {
-        let id = operation["operationId"].as_str().unwrap_or_default();
+        let id = operation_id(operation);
         let parameters = operation.get("parameters").and_then(Value::as_array);
         for (index, parameter) in parameters.into_iter().flatten().enumerate() {
             let name = format!("{id}{}", pascal(parameter["name"].as_str().unwrap_or_default()));

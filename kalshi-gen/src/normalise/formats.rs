@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::each_operation;
+use super::{each_operation, operation_id};
 use crate::{document::walk, error::Result};
 
 /// The format that makes a parameter a list joined by commas.
@@ -114,7 +114,7 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
         Ok(())
     })?;
     each_operation(document, |_, _, operation| {
-        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let id = operation_id(operation).to_owned();
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in parameters.into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();

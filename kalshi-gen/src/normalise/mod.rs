@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
-    document::{join, object},
+    document::{self, join, object},
     error::{Error, Result, refuse},
 };
 
@@ -83,6 +83,7 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     let mut report = Report::new();
     let mut renamed = BTreeMap::new();
     let it = &mut document;
+    document::sort(it);
     check::version(it)?;
     report.push(("examples and extensions dropped", shape::drop_noise(it)?));
     check::references(it)?;
@@ -99,8 +100,9 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     report.push(("enums opened", fired));
     report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
     report.push(("optional lists of requests kept when empty", shape::keep_empty_lists(it)?));
-    report.push(("cursors of responses made optional", shape::free_cursors(it)?));
+    report.push(("cursors of responses made optional", shape::free_cursors(it)));
     report.push(("references with siblings wrapped", shape::wrap_references(it)?));
+    document::sort(it);
     Ok(Normalised { document, enums, renamed, report, moves: Moves::default() })
 }
 
@@ -130,10 +132,11 @@ impl Moves {
     }
 }
 
-/// The operations as (pointer, path, method, operation).
-pub(crate) fn operations(
-    document: &Value,
-) -> Result<Vec<(String, &str, &str, &Map<String, Value>)>> {
+/// One operation as (pointer, path, method, operation).
+pub(crate) type Place<'a> = (String, &'a str, &'a str, &'a Map<String, Value>);
+
+/// The operations, in the order of their paths.
+pub(crate) fn operations(document: &Value) -> Result<Vec<Place<'_>>> {
     let Some(root) = document.as_object() else { refuse!("", "the document must be a mapping") };
     let mut found = Vec::new();
     for (path, item) in object(root, "", "paths")? {
@@ -154,6 +157,11 @@ pub(crate) fn operations(
         }
     }
     Ok(found)
+}
+
+/// The operation's id; every operation has one once it has been checked.
+pub(crate) fn operation_id(operation: &Map<String, Value>) -> &str {
+    operation.get("operationId").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Calls `change` with each operation.

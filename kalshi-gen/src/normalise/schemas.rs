@@ -59,10 +59,10 @@ fn check_schema(at: &At<'_>, schema: &Value) -> Result<()> {
     for (key, value) in map {
         let at = at.below(key);
         match (key.as_str(), value) {
-            ("$ref", Value::String(reference)) => {
-                if schema_name(reference).is_none_or(|name| name.contains(['/', '%', '~'])) {
-                    refuse!(at.pointer(), "`{reference}` is no schema of `#/components/schemas`");
-                }
+            ("$ref", Value::String(reference))
+                if schema_name(reference).is_none_or(|name| name.contains(['/', '%', '~'])) =>
+            {
+                refuse!(at.pointer(), "`{reference}` is no schema of `#/components/schemas`");
             }
             ("type", Value::String(name)) => {
                 let types = ["array", "boolean", "integer", "number", "object", "string"];
@@ -70,14 +70,13 @@ fn check_schema(at: &At<'_>, schema: &Value) -> Result<()> {
                     refuse!(at.pointer(), "the type `{name}` is unknown");
                 }
             }
-            ("format" | "description", Value::String(_)) => {}
-            ("$ref" | "type" | "format" | "description", _) => {
+            ("$ref" | "type" | "format" | "description", value) if !value.is_string() => {
                 refuse!(at.pointer(), "must be text")
             }
-            ("nullable" | "deprecated" | "readOnly" | "writeOnly", value) => {
-                if !value.is_boolean() {
-                    refuse!(at.pointer(), "must be `true` or `false`");
-                }
+            ("nullable" | "deprecated" | "readOnly" | "writeOnly", value)
+                if !value.is_boolean() =>
+            {
+                refuse!(at.pointer(), "must be `true` or `false`");
             }
             ("required", value) => {
                 let names = value.as_array().filter(|names| names.iter().all(Value::is_string));

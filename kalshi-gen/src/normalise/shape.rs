@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Moves, each_operation, operations};
+use super::{Moves, each_operation, operation_id, operations};
 use crate::{
     document::{join, resolve_place, schema_name, walk},
     error::{Result, refuse},
@@ -79,7 +79,7 @@ pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Resu
                 let key = (&parameter["name"], &parameter["in"]);
                 // An operation's own parameter replaces the path's of the same name and place.
                 if let Some(same) = all.iter().position(|(_, p)| (&p["name"], &p["in"]) == key) {
-                    if index > 0 && list.len() > 1 && std::ptr::eq(list, &own) {
+                    if index > 0 && list.len() > 1 && std::ptr::eq(list, &raw const own) {
                         // Unless it is its own twice.
                         let twice =
                             own[..index].iter().any(|p| p["name"] == *key.0 && p["in"] == *key.1);
@@ -133,7 +133,7 @@ pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usi
         Ok(())
     })?;
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
-        components.retain(|part, _| matches!(part.as_str(), "schemas" | "securitySchemes"));
+        components.retain(|part, _| part == "schemas");
     }
     Ok(fired)
 }
@@ -142,7 +142,7 @@ pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usi
 pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usize> {
     let mut named: Vec<(String, String, Value)> = Vec::new();
     each_operation(document, |pointer, _, operation| {
-        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let id = operation_id(operation).to_owned();
         let mut take = |holder: Option<&mut Value>, pointer: String, suffix: &str| {
             let schema = holder.and_then(|h| h.pointer_mut("/content/application~1json/schema"));
             if let Some(schema) = schema
@@ -423,7 +423,7 @@ pub(super) fn keep_empty_lists(document: &mut Value) -> Result<usize> {
 
 /// The cursor of a page may be missing, whatever its schema says: that is one of the ways in which
 /// a list ends.
-pub(super) fn free_cursors(document: &mut Value) -> Result<usize> {
+pub(super) fn free_cursors(document: &mut Value) -> usize {
     let mut fired = 0;
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     for (name, schema) in schemas.into_iter().flatten() {
@@ -436,7 +436,7 @@ pub(super) fn free_cursors(document: &mut Value) -> Result<usize> {
             fired += before - required.len();
         }
     }
-    Ok(fired)
+    fired
 }
 
 /// The schemas that a request body can hold, at any depth.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::METHODS;
 use crate::{
-    document::{join, object, resolve, walk},
+    document::{join, object, resolve, resolve_place, walk},
     error::{Result, refuse},
     names::{method_name, parameter_name, type_name},
 };
@@ -211,36 +211,40 @@ fn template(path: &str, pointer: &str) -> Result<BTreeSet<String>> {
 
 /// Whether a parameter is a list; refuses what is neither a scalar nor a list of scalars.
 fn is_list(document: &Value, schema: &Value, pointer: &str) -> Result<bool> {
-    let schema = scalar_or_list(document, schema, pointer)?;
+    let (schema, pointer) = scalar_or_list(document, schema, pointer.to_owned())?;
     if schema.get("type").and_then(Value::as_str) != Some("array") {
         return Ok(false);
     }
-    let items = join(pointer, "items");
-    match schema.get("items") {
-        Some(item) => {
-            let item = scalar_or_list(document, item, &items)?;
-            if item.get("type").and_then(Value::as_str) == Some("array") {
-                refuse!(items, "a list of lists is not generated");
-            }
-            Ok(true)
-        }
-        None => refuse!(pointer, "a list needs `items`"),
+    let Some(item) = schema.get("items") else { refuse!(pointer, "a list needs `items`") };
+    let (item, pointer) = scalar_or_list(document, item, join(&pointer, "items"))?;
+    if item.get("type").and_then(Value::as_str) == Some("array") {
+        refuse!(pointer, "a list of lists is not generated");
     }
+    Ok(true)
 }
 
-fn scalar_or_list<'a>(document: &'a Value, schema: &'a Value, pointer: &str) -> Result<&'a Value> {
-    let mut schema = schema;
+/// The schema that references lead to, and its place.
+fn scalar_or_list<'a>(
+    document: &'a Value,
+    mut schema: &'a Value,
+    mut pointer: String,
+) -> Result<(&'a Value, String)> {
     // A reference with words beside it may be written as `allOf` of one.
     for _ in 0..16 {
-        schema = resolve(document, schema, pointer)?;
+        let (found, place) = resolve_place(document, schema, &pointer)?;
+        schema = found;
+        pointer = place.map_or(pointer, str::to_owned);
         match schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
-            Some([only]) => schema = only,
+            Some([only]) => {
+                schema = only;
+                pointer.push_str("/allOf/0");
+            }
             _ => break,
         }
     }
     match schema.get("type").and_then(Value::as_str) {
-        Some("string" | "integer" | "number" | "boolean" | "array") => Ok(schema),
-        None if schema.get("enum").is_some() => Ok(schema),
+        Some("string" | "integer" | "number" | "boolean" | "array") => Ok((schema, pointer)),
+        None if schema.get("enum").is_some() => Ok((schema, pointer)),
         _ => refuse!(pointer, "a parameter is a scalar or a list of scalars"),
     }
 }
@@ -299,8 +303,8 @@ fn responses(document: &Value, pointer: &str, operation: &Map<String, Value>) ->
         if code.ends_with("XX") {
             refuse!(pointer, "name the status of a success: `{code}` is a range");
         }
-        let response = resolve(document, response, &pointer)?;
-        let schema = json_schema(response, &pointer)?;
+        let (response, place) = resolve_place(document, response, &pointer)?;
+        let schema = json_schema(response, place.unwrap_or(&pointer))?;
         if let Some((first, other)) = success
             && other != schema
         {

@@ -64,14 +64,13 @@ const MILLIS_PARAMETERS: [(&str, &str); 2] =
     [("GetWeatherIndex", "from"), ("GetWeatherIndex", "to")];
 
 /// Integer fields and parameters that hold unix milliseconds.
-const MILLIS: [&str; 8] = [
+const MILLIS: [&str; 7] = [
     "calibration_window_end_ms",
     "calibration_window_start_ms",
     "effective_at_ms",
     "obs_time_ms",
     "published_at_ms",
     "received_at_ms",
-    "sending_ts_ms",
     "ts_ms",
 ];
 
@@ -134,4 +133,98 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
         Ok(())
     })?;
     Ok(fired)
+}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Map;
+
+    use super::*;
+    use crate::document::parse;
+
+    /// Fields and parameters that end like a time and are none, with the reason.
+    const NO_TIME: [(&str, &str); 0] = [];
+
+    /// Every integer of openapi.yaml with a name: fields, and parameters with their operation.
+    fn integers() -> BTreeSet<(Option<String>, String)> {
+        fn fields(value: &Value, found: &mut BTreeSet<(Option<String>, String)>) {
+            match value {
+                Value::Object(map) => {
+                    let named: Option<&Map<String, Value>> =
+                        map.get("properties").and_then(Value::as_object);
+                    for (name, schema) in named.into_iter().flatten() {
+                        if schema["type"] == "integer" {
+                            found.insert((None, name.clone()));
+                        }
+                    }
+                    map.values().for_each(|value| fields(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| fields(value, found)),
+                _ => {}
+            }
+        }
+        let mut found = BTreeSet::new();
+        fields(&document(), &mut found);
+        found.extend(parameters("integer").into_iter().map(|(id, name)| (Some(id), name)));
+        found
+    }
+
+    fn document() -> Value {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
+        parse(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// (operation, name) of the parameters of one type.
+    fn parameters(ty: &str) -> Vec<(String, String)> {
+        let document = document();
+        let mut found = Vec::new();
+        for (.., operation) in super::super::operations(&document).unwrap() {
+            for parameter in
+                operation.get("parameters").and_then(Value::as_array).into_iter().flatten()
+            {
+                let parameter = crate::document::resolve(&document, parameter, "").unwrap();
+                if parameter["schema"]["type"] == ty {
+                    let id = crate::names::type_name(operation_id(operation)).unwrap();
+                    found.push((id, parameter["name"].as_str().unwrap().to_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_entry_of_the_allow_lists_matches_something() {
+        let integers = integers();
+        for name in SECONDS.iter().chain(&MILLIS) {
+            assert!(integers.iter().any(|(_, other)| other == name), "`{name}` is stale");
+        }
+        for (list, ty) in [(&COMMA_LISTS[..], "string"), (&MILLIS_PARAMETERS[..], "integer")] {
+            let parameters = parameters(ty);
+            for (id, name) in list {
+                let found = parameters.iter().any(|(i, n)| i == id && n == name);
+                assert!(found, "`{id}` `{name}` is stale");
+            }
+        }
+    }
+
+    #[test]
+    fn no_integer_that_is_named_like_a_time_is_left_without_a_unit() {
+        for (id, name) in integers() {
+            let like_a_time =
+                ["_ts", "_ms", "_time"].iter().any(|end| name.ends_with(end)) || name == "ts";
+            let has_unit = SECONDS.contains(&name.as_str())
+                || MILLIS.contains(&name.as_str())
+                || id.is_some_and(|id| MILLIS_PARAMETERS.contains(&(id.as_str(), &name)));
+            let excused = NO_TIME.iter().any(|(other, _)| *other == name);
+            assert!(!like_a_time || has_unit || excused, "`{name}` has no unit");
+        }
+    }
+
+    #[test]
+    fn the_allow_lists_are_sorted_and_share_nothing() {
+        assert!(SECONDS.is_sorted() && MILLIS.is_sorted());
+        assert!(COMMA_LISTS.is_sorted() && MILLIS_PARAMETERS.is_sorted());
+        assert!(SECONDS.iter().all(|name| !MILLIS.contains(name)));
+    }
 }

@@ -8,6 +8,8 @@ mod enums;
 mod formats;
 mod schemas;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

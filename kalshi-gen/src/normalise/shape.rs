@@ -356,7 +356,10 @@ pub(super) fn drop_bounds(document: &mut Value) -> Result<usize> {
         });
         // Integers become i64 (or i32): an unsigned type would refuse a negative count or balance.
         if map.get("type").and_then(Value::as_str) == Some("integer")
-            && !matches!(map.get("format").and_then(Value::as_str), Some("int32") | None)
+            && map
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format != "int32" && !format.starts_with("kalshi-"))
         {
             map.insert("format".to_owned(), json!("int64"));
         }

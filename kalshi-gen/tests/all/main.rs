@@ -1,9 +1,11 @@
 //! The generator, from outside: the library on documents that are wrong, odd or shaken, and the
 //! command.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod bad_documents;
 mod command;
 mod mutations;
 mod odd_documents;
+mod refinements;
 mod sameness;
 mod support;

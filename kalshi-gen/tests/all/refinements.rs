@@ -1,0 +1,239 @@
+//! What is done to progenitor's code, one test for each rewriting.
+
+use serde_json::{Value, json};
+
+use crate::support::{at_path, document, run, with_operation};
+
+/// The code of the small document, where the response `A` has these properties.
+fn response(properties: &str) -> String {
+    code(&with(properties, "{}"))
+}
+
+/// The same, where `A` is the body of the request too.
+fn request(properties: &str) -> String {
+    let body =
+        "requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}";
+    code(&with(properties, &format!("{{{body}}}")))
+}
+
+fn with(properties: &str, operation: &str) -> Value {
+    let mut document = with_operation(operation);
+    document["components"]["schemas"]["A"]["properties"] = kalshi_gen::parse(properties).unwrap();
+    document
+}
+
+#[track_caller]
+fn assert_has(code: &str, part: &str) {
+    assert!(code.contains(part), "`{part}` is not in:\n{code}");
+}
+
+#[track_caller]
+fn assert_lacks(code: &str, part: &str) {
+    assert!(!code.contains(part), "`{part}` is in:\n{code}");
+}
+
+#[test]
+fn structs_can_grow() {
+    assert_has(&response("{x: {type: string}}"), "# [non_exhaustive] pub struct A {");
+}
+
+#[test]
+fn null_and_nothing_decode_as_an_empty_list_in_responses_only() {
+    let lists = "{l: {type: array, items: {type: string}}, m: {type: object, additionalProperties: {type: string}}}";
+    let lenient = "deserialize_with = \"::kalshi_types::wire::null_as_default\"";
+    assert_eq!(response(lists).matches(lenient).count(), 2);
+    assert_lacks(&request(lists), lenient);
+    assert_lacks(&response("{x: {type: string}}"), lenient);
+}
+
+#[test]
+fn times_are_read_the_fast_way() {
+    let mut document =
+        with("{a: {type: string, format: date-time}, b: {type: string, format: date-time}}", "{}");
+    document["components"]["schemas"]["A"]["required"] = json!(["a"]);
+    let code = code(&document);
+    assert_has(&code, "deserialize_with = \"::kalshi_types::wire::date_time\"");
+    assert_has(
+        &code,
+        "deserialize_with = \"::kalshi_types::wire::date_time_optional\")] # [serde (default)]",
+    );
+}
+
+#[test]
+fn setters_take_the_bare_value_and_keep_the_reason_of_a_failure() {
+    let code = response("{x: {type: integer, description: How many.}}");
+    assert_has(
+        &code,
+        "How many.\"] pub fn x < T > (mut self , value : T) -> Self where T : :: std :: convert :: TryInto < i64 >",
+    );
+    assert_has(&code, "self . x = crate :: builder_value_optional (\"x\" , value) ; self");
+    let parameter = "parameters: [{name: n, in: query, required: true, schema: {type: integer}}]";
+    assert_has(&self::code(parameter), "self . n = crate :: builder_value (\"n\" , value) ; self");
+}
+
+fn code(of: impl Into<Document>) -> String {
+    crate::support::code(&of.into().0)
+}
+
+/// A document, or the YAML of its operation.
+struct Document(Value);
+
+impl From<&Value> for Document {
+    fn from(document: &Value) -> Self {
+        Self(document.clone())
+    }
+}
+
+impl From<&str> for Document {
+    fn from(operation: &str) -> Self {
+        Self(with_operation(&format!("{{{operation}}}")))
+    }
+}
+
+#[test]
+fn no_version_header_is_sent() {
+    let code = code(&document());
+    assert_lacks(&code, "api-version");
+    assert_lacks(&code, "header_map");
+}
+
+#[test]
+fn path_parameters_go_through_our_guard() {
+    let id = "parameters: [{name: id, in: path, schema: {type: string}}]";
+    let code = code(&at_path("/a/{id}", id));
+    assert_has(
+        &code,
+        "crate :: transport :: path_segment (operation , \"id\" , & id . to_string ()) ?",
+    );
+    assert_lacks(&code, "encode_path");
+}
+
+#[test]
+fn what_cannot_be_sent_names_its_operation() {
+    let code = code("parameters: [{name: n, in: query, schema: {type: integer}}]");
+    assert_has(
+        &code,
+        "map_err (| message | crate :: Error :: invalid_request (operation , message))",
+    );
+    assert_has(
+        &code,
+        ". build () . map_err (| error | crate :: Error :: not_built (operation , error)) ?",
+    );
+    assert_lacks(&code, "Error :: InvalidRequest");
+}
+
+#[test]
+fn every_request_goes_through_our_client() {
+    let code = code(&document());
+    assert_has(&code, "client . call (operation , request) . await");
+    assert_has(&code, "client . http () . get (url)");
+    assert_has(&code, "client . base_url ()");
+    // Neither progenitor's client nor a way to make one.
+    assert_lacks(&code, "pub struct Client");
+    assert_lacks(&code, "new_with_client");
+    let mut nothing = document();
+    nothing["paths"]["/a"]["get"]["responses"] = json!({"204": {"description": "Done"}});
+    assert_has(&self::code(&nothing), "client . call_empty (operation , request) . await");
+}
+
+#[test]
+fn an_enum_is_open() {
+    let code = response("{x: {type: string, enum: [a], description: Which.}}");
+    assert_has(&code, ":: kalshi_types :: open_enum ! { # [doc = \"Which.\"] pub enum Ax {");
+    assert_has(&code, "pub x : :: std :: option :: Option < crate :: types :: Ax >");
+}
+
+#[test]
+fn exact_numbers_and_times_are_types() {
+    let mut document = with(
+        "{p: {$ref: '#/components/schemas/FixedPointDollars'}, t: {type: integer, format: kalshi-unix-seconds}}",
+        "{}",
+    );
+    document["components"]["schemas"]["FixedPointDollars"] = json!({"type": "string"});
+    let code = code(&document);
+    assert_has(&code, "pub p : :: std :: option :: Option < :: kalshi_types :: Dollars >");
+    assert_has(&code, "pub t : :: std :: option :: Option < :: kalshi_types :: UnixSeconds >");
+}
+
+#[test]
+fn a_secret_does_not_print() {
+    let code = response("{key: {type: string, format: kalshi-secret}}");
+    assert_has(&code, "pub key : :: std :: option :: Option < crate :: SecretText >");
+}
+
+#[test]
+fn a_list_has_streams_of_rows_and_of_pages() {
+    let rows = with(
+        "{cursor: {type: string}, rows: {type: array, items: {type: string}}}",
+        "{parameters: [{name: cursor, in: query, schema: {type: string}}]}",
+    );
+    let code = code(&rows);
+    assert_has(&code, "impl crate :: pagination :: List for builder :: GetA < '_ > {");
+    assert_has(
+        &code,
+        "pub fn stream (self) -> crate :: pagination :: Rows < 'a , :: std :: string :: String >",
+    );
+    assert_has(&code, "pub fn pages (self) -> crate :: pagination :: Pages < 'a , types :: A >");
+}
+
+#[test]
+fn words_reach_methods_setters_fields_and_links() {
+    let mut document = with(
+        "{x: {type: string, description: 'See `GetA` and `A`.'}}",
+        "{summary: Get it, description: Reads `A`., parameters: [{name: n, in: query, description: How far., schema: {type: string}}]}",
+    );
+    document["components"]["schemas"]["A"]["description"] = json!("What is read.");
+    let code = code(&document);
+    assert_has(
+        &code,
+        "Get it.\\n\\n`GET /a` · public · no tokens while unsigned\\n\\nReads [`A`](crate::types::A).",
+    );
+    assert_has(&code, "# [doc = \"How far.\"] pub fn n <");
+    // The field and its setter.
+    assert_eq!(
+        code.matches("See [`get_a`](crate::Client::get_a) and [`A`](crate::types::A).").count(),
+        2
+    );
+    assert_has(&code, "What is read.");
+}
+
+#[test]
+fn operations_that_change_something_say_what_a_dropped_future_means() {
+    let of = |method: &str, more: &str| {
+        let mut document = with_operation(more);
+        let operation = document["paths"]["/a"]["get"].take();
+        document["paths"]["/a"] = json!({method: operation});
+        self::code(&document)
+    };
+    assert_lacks(&of("get", "{}"), "# Cancellation");
+    assert_has(&of("delete", "{}"), "read the state back before sending again");
+    let keyed = of("post", "{x-kalshi-idempotency-key: client_order_id}");
+    assert_has(&keyed, "look the request up by its `client_order_id` before sending again");
+}
+
+#[test]
+fn the_table_has_a_row_for_every_operation() {
+    let mut document = document();
+    document["paths"]["/a"]["get"]["security"] = json!([{"key": []}]);
+    document["paths"]["/a"]["get"]["x-kalshi-cost"] = json!({"tokens": 2, "per": "item"});
+    let code = code(&document);
+    assert_has(&code, "pub static OPERATIONS : [crate :: Operation ; 1usize]");
+    assert_has(&code, "access : crate :: operation :: Access :: Signed");
+    assert_has(&code, "cost : crate :: operation :: Cost { tokens : 2u32 , per_item : true }");
+    assert_eq!(run(&document).unwrap().operations.len(), 1);
+}
+
+#[test]
+fn the_dispatcher_knows_every_operation_and_parameter() {
+    let document = with_operation(
+        "parameters: [{name: maxClose, in: query, schema: {type: string}}, {name: l, in: query, schema: {type: array, items: {type: integer}}}]",
+    );
+    let dispatch = run(&document).unwrap().dispatch;
+    let dispatch = dispatch.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_has(&dispatch, "\"get_a\" => {");
+    assert_has(
+        &dispatch,
+        "if let Some (text) = parameters . get (\"maxClose\") { request = request . max_close (",
+    );
+    assert_has(&dispatch, "text . split (',') . map (| part | read :: < i64 > (\"l\" , part))");
+}

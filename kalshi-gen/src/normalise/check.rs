@@ -79,6 +79,9 @@ pub(super) fn references(document: &mut Value) -> Result<()> {
     })?;
     for (reference, pointer) in references {
         resolve(document, &json!({"$ref": reference}), &pointer)?;
+        if !reference.starts_with("#/components/") {
+            refuse!(join(&pointer, "$ref"), "`{reference}` is no part of `#/components`");
+        }
     }
     Ok(())
 }

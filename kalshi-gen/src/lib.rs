@@ -1,7 +1,7 @@
 //! Turns the OpenAPI document of the Kalshi Trade API into a Rust client.
 //!
-//! The way of a document: [`document`] reads it untyped, [`overlay`] applies our corrections and
-//! words, [`normalise`] brings it into the form that progenitor can take (or refuses it, with a
+//! The way of a document: `document` reads it untyped, `overlay` applies our corrections and
+//! words, `normalise` brings it into the form that progenitor can take (or refuses it, with a
 //! JSON pointer), `emit` runs progenitor and makes what progenitor does not make (open enums, the
 //! operation table, streams over pages), and `refine` rewrites the tokens that come out.
 //!

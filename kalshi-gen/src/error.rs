@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// What is wrong, and at which place of which document.
 ///
 /// The place is a JSON pointer (RFC 6901) such as `/paths/~1markets/get/responses`, or a line and
@@ -23,6 +25,15 @@ impl Error {
     /// The same at another place.
     pub(crate) fn moved(self, pointer: String) -> Self {
         Self { pointer, ..self }
+    }
+
+    /// The same at the nearest place upwards that the document has: a part that is missing has none.
+    pub(crate) fn at_a_place_of(mut self, document: &Value) -> Self {
+        while document.pointer(&self.pointer).is_none() {
+            let parent = self.pointer.rfind('/').unwrap_or(0);
+            self.pointer.truncate(parent);
+        }
+        self
     }
 
     /// The place in the document, as a JSON pointer; `line L column C` where the text is no YAML.

@@ -68,11 +68,22 @@ impl Generated {
 /// The first thing that cannot be generated, with its JSON pointer; also an overlay action that
 /// matches nothing, unless `unmatched` says to count those.
 pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated> {
-    let mut document = parse(document)?;
-    let mut applied = Applied::default();
-    for overlay in overlays {
-        overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
-    }
+    let read = || -> Result<(serde_json::Value, Applied)> {
+        let mut document = parse(document)?;
+        let mut applied = Applied::default();
+        for overlay in overlays {
+            overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
+        }
+        Ok((document, applied))
+    };
+    let (document, applied) = read()?;
+    from_document(document, applied).map_err(|error| match read() {
+        Ok((document, _)) => error.at_a_place_of(&document),
+        Err(_) => error,
+    })
+}
+
+fn from_document(document: serde_json::Value, applied: Applied) -> Result<Generated> {
     let normalised = normalise::normalise(document)?;
     let operations =
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;

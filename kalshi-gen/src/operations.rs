@@ -222,8 +222,10 @@ fn pagination(document: &Value, response: &str, pointer: &str) -> Result<Paginat
     let row = row.pointer("/allOf/0").unwrap_or(row);
     let item = row.get("$ref").and_then(Value::as_str).and_then(schema_name).map(str::to_owned);
     if item.is_none() && row["type"] != "string" {
-        let pointer = format!("{schema_pointer}/properties/{items}/items");
-        refuse!(pointer, "the rows of `{items}` need a named type");
+        let items =
+            if field.get("items").is_some() { format!("{items}/items") } else { items.clone() };
+        let pointer = format!("{schema_pointer}/properties/{items}");
+        refuse!(pointer, "the rows of a list need a named type");
     }
     let required = schema.get("required").and_then(Value::as_array);
     let nullable = properties().any(|(n, f)| n == cursor && f["nullable"] == true);

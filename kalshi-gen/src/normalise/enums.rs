@@ -13,6 +13,7 @@ use crate::{
 
 /// Takes every enum of text values out of the document; a reference stays in its place.
 pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenEnum>, usize)> {
+    moves.begin();
     let mut taken: BTreeMap<String, OpenEnum> = BTreeMap::new();
     let mut fired = 0;
     let mut found: Vec<(String, String)> = Vec::new();

@@ -109,26 +109,34 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
 }
 
 /// What the passes moved, so that an error found later names the place in the published document.
+/// One list for each pass that moves something.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Moves(Vec<(String, String)>);
+pub(crate) struct Moves(Vec<Vec<(String, String)>>);
 
 impl Moves {
-    /// What stands at `to` now stood at `from` before.
+    /// A pass begins: what it moves, it moves once.
+    fn begin(&mut self) {
+        self.0.push(Vec::new());
+    }
+
+    /// What stands at `to` after the pass stood at `from` before it.
     fn add(&mut self, to: String, from: String) {
-        if to != from {
-            self.0.push((to, from));
+        if to != from
+            && let Some(pass) = self.0.last_mut()
+        {
+            pass.push((to, from));
         }
     }
 
     /// The error, at the place where its cause stood in the published document.
     pub(crate) fn published(&self, error: Error) -> Error {
         let mut pointer = error.pointer().to_owned();
-        for (to, from) in self.0.iter().rev() {
-            if let Some(rest) = pointer.strip_prefix(to.as_str())
-                && (rest.is_empty() || rest.starts_with('/'))
-            {
-                pointer = format!("{from}{rest}");
-            }
+        for pass in self.0.iter().rev() {
+            let moved = pass.iter().find_map(|(to, from)| {
+                let rest = pointer.strip_prefix(to.as_str())?;
+                (rest.is_empty() || rest.starts_with('/')).then(|| format!("{from}{rest}"))
+            });
+            pointer = moved.unwrap_or(pointer);
         }
         error.moved(pointer)
     }

@@ -42,6 +42,7 @@ fn shared(document: &Value) -> Value {
 
 /// Writes shared parameters (of a path, or referenced) into each operation.
 pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    moves.begin();
     let mut fired = 0;
     let root = shared(document);
     let mut of_path = BTreeMap::new();
@@ -112,6 +113,7 @@ pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Resu
 /// Removes every response but the success: the transport turns each failure into one error, by
 /// status and body, whatever the document promises. Shared parts have been written out by now.
 pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    moves.begin();
     let mut fired = 0;
     let root = shared(document);
     each_operation(document, |pointer, _, operation| {
@@ -140,6 +142,7 @@ pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usi
 
 /// Gives each inline body of a request or response a name, so that its type has a good one.
 pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    moves.begin();
     let mut named: Vec<(String, String, Value)> = Vec::new();
     each_operation(document, |pointer, _, operation| {
         let id = operation_id(operation).to_owned();
@@ -174,6 +177,7 @@ pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usi
 /// typify would give it: what is done for schemas (words, links, deprecation, leniency) is then done
 /// for all types.
 pub(super) fn name_objects(document: &mut Value, moves: &mut Moves) -> Result<usize> {
+    moves.begin();
     let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
     else {
         return Ok(0);
@@ -279,6 +283,7 @@ pub(super) fn respell(
     renamed: &mut BTreeMap<String, String>,
     moves: &mut Moves,
 ) -> Result<usize> {
+    moves.begin();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     if let Some(schemas) = schemas {

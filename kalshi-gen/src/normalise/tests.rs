@@ -337,12 +337,19 @@ fn the_report_names_every_pass_in_order_with_how_often_it_fired() {
 #[test]
 fn a_place_that_was_moved_is_named_as_it_was_published() {
     let mut moves = Moves::default();
+    moves.begin();
     moves.add("/components/schemas/GetAResponse".to_owned(), "/paths/~1a/get/x".to_owned());
+    // A list that lost its first: each moves once.
+    moves.add("/list/0".to_owned(), "/list/1".to_owned());
+    moves.add("/list/1".to_owned(), "/list/2".to_owned());
+    moves.begin();
     moves.add(
         "/components/schemas/Second".to_owned(),
         "/components/schemas/GetAResponse/items".to_owned(),
     );
     let published = |pointer: &str| moves.published(Error::new(pointer, "")).pointer().to_owned();
     assert_eq!(published("/components/schemas/Second/type"), "/paths/~1a/get/x/items/type");
+    assert_eq!(published("/list/0/x"), "/list/1/x");
+    assert_eq!(published("/list/1"), "/list/2");
     assert_eq!(published("/components/schemas/SecondOther"), "/components/schemas/SecondOther");
 }

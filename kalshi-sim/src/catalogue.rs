@@ -1,39 +1,41 @@
-//! Made-up series, events and markets with order books: the same for the same seed and start.
+//! Made-up series, events and markets: the same for the same seed and start.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
-use kalshi_types::{Count, Dollars, PriceGrid, PriceRange};
+use kalshi_types::{Dollars, PriceRange};
 use serde_json::{Value, json};
 
-use crate::random::Random;
+use crate::{
+    engine::{
+        fees::Fees,
+        types::{NewMarket, Shard},
+    },
+    random::Random,
+};
 
-/// Series, events and markets, as they go over the wire.
+/// Series, events and markets: what does not change while they trade.
 #[derive(Clone, Debug)]
 pub(crate) struct Catalogue {
     pub(crate) series: Vec<Value>,
     pub(crate) events: Vec<Value>,
-    pub(crate) markets: Vec<Market>,
-    pub(crate) trades: Vec<Value>,
+    /// In the order in which they are listed.
+    pub(crate) listings: Vec<Listing>,
+    /// Places in `listings`, by ticker.
+    places: BTreeMap<String, usize>,
 }
 
-/// One market and its book.
+/// One market to list.
 #[derive(Clone, Debug)]
-pub(crate) struct Market {
-    pub(crate) ticker: String,
-    pub(crate) event_ticker: String,
-    pub(crate) series_ticker: String,
-    /// One of the words of the status filter.
-    pub(crate) filter_status: &'static str,
-    pub(crate) close_time: DateTime<Utc>,
-    pub(crate) created_time: DateTime<Utc>,
-    pub(crate) wire: Value,
-    /// Bids for YES and for NO, the best last.
-    pub(crate) yes: Vec<(Dollars, Count)>,
-    pub(crate) no: Vec<(Dollars, Count)>,
+pub(crate) struct Listing {
+    pub(crate) market: NewMarket,
+    /// What its reads say beside what the engine knows: titles, rules, strikes.
+    pub(crate) about: Value,
 }
 
 /// (ticker, title, category, price level structure, its bands in 10⁻⁴ dollars, shard)
 type Template =
-    (&'static str, &'static str, &'static str, &'static str, &'static [(i64, i64, i64)], i64);
+    (&'static str, &'static str, &'static str, &'static str, &'static [(i64, i64, i64)], Shard);
 
 const SERIES: [Template; 6] = [
     (
@@ -89,19 +91,24 @@ impl Catalogue {
         let mut made = Self {
             series: Vec::new(),
             events: Vec::new(),
-            markets: Vec::new(),
-            trades: Vec::new(),
+            listings: Vec::new(),
+            places: BTreeMap::new(),
         };
         for template in &SERIES {
             made.add_series(template, &mut random, start);
         }
-        // The newest trade comes first.
-        made.trades.sort_by(|a, b| b["created_time"].as_str().cmp(&a["created_time"].as_str()));
         made
     }
 
-    pub(crate) fn market(&self, ticker: &str) -> Option<&Market> {
-        self.markets.iter().find(|market| market.ticker == ticker)
+    /// What a market's reads say beside what the engine knows.
+    pub(crate) fn about(&self, ticker: &str) -> Option<&Value> {
+        self.listings.get(*self.places.get(ticker)?).map(|listing| &listing.about)
+    }
+
+    /// Adds a market; one with the same ticker is replaced.
+    pub(crate) fn list(&mut self, listing: Listing) {
+        self.places.insert(listing.market.ticker.clone(), self.listings.len());
+        self.listings.push(listing);
     }
 
     fn add_series(&mut self, template: &Template, random: &mut Random, start: DateTime<Utc>) {
@@ -152,42 +159,17 @@ impl Catalogue {
             "last_updated_ts": start,
         }));
         for strike in 0..5 {
-            let made = Market::new(template, &event_ticker, strike, day, random, start, close);
-            if made.filter_status == "open" {
-                self.add_trades(&made, random, start);
-            }
-            self.markets.push(made);
-        }
-    }
-
-    fn add_trades(&mut self, market: &Market, random: &mut Random, start: DateTime<Utc>) {
-        let Some((price, _)) = market.yes.last() else { return };
-        for back in 1..=3 {
-            let minutes = i64::try_from(random.below(60)).unwrap_or(0) + 60 * back;
-            let count = Count::from_hundredths(i64::try_from(random.below(5_000)).unwrap_or(0) + 1);
-            self.trades.push(json!({
-                "trade_id": random.id(),
-                "ticker": market.ticker,
-                "count_fp": count,
-                "yes_price_dollars": price,
-                "no_price_dollars": price.complement(),
-                "taker_side": "no",
-                "taker_outcome_side": "no",
-                "taker_book_side": "ask",
-                "is_block_trade": false,
-                "created_time": start - Duration::minutes(minutes),
-            }));
+            self.list(Listing::new(template, &event_ticker, strike, day, start, close));
         }
     }
 }
 
-impl Market {
+impl Listing {
     fn new(
         template: &Template,
         event_ticker: &str,
         strike: i64,
         day: i64,
-        random: &mut Random,
         start: DateTime<Utc>,
         close: DateTime<Utc>,
     ) -> Self {
@@ -201,148 +183,53 @@ impl Market {
                 step: dollars(*step),
             })
             .collect();
-        let (status, filter_status) = match day {
-            0 => ("finalized", "settled"),
-            3 => ("initialized", "unopened"),
-            _ => ("active", "open"),
+        // The last event of a series has not begun.
+        let opens = if day == 3 { start + Duration::hours(6) } else { listed_at(start) };
+        let market = NewMarket {
+            ticker: format!("{event_ticker}-T{}", 40 + 5 * strike),
+            event_ticker: event_ticker.to_owned(),
+            series_ticker: series.to_owned(),
+            shard,
+            structure: structure.to_owned(),
+            ranges,
+            fees: Fees::default(),
+            opens: opens.into(),
+            closes: close.into(),
+            settlement_timer_seconds: 1_800,
         };
-        let (mut yes, mut no) = (Vec::new(), Vec::new());
-        if filter_status == "open" {
-            (yes, no) = book(&ranges, random);
-        }
-        let best = |side: &[(Dollars, Count)]| side.last().copied();
-        let (yes_bid, yes_size) = best(&yes).unwrap_or((Dollars::ZERO, Count::ZERO));
-        let (no_bid, no_size) = best(&no).unwrap_or((Dollars::ZERO, Count::ZERO));
-        let ask = |bid: Dollars| bid.complement().unwrap_or(Dollars::ONE);
-        let volume = Count::from_hundredths(i64::try_from(random.below(5_000_000)).unwrap_or(0));
-        let ticker = format!("{event_ticker}-T{}", 40 + 5 * strike);
-        let created_time = start - Duration::days(7);
-        let settled = filter_status == "settled";
-        let won = random.below(2) == 0;
-        let result = match (settled, won) {
-            (false, _) => "",
-            (true, true) => "yes",
-            (true, false) => "no",
-        };
-        let mut wire = json!({
-            "ticker": ticker,
-            "event_ticker": event_ticker,
-            "market_type": "binary",
+        let about = json!({
             "title": title,
             "subtitle": "",
             "yes_sub_title": format!("{} or above", 40 + 5 * strike),
             "no_sub_title": format!("Below {}", 40 + 5 * strike),
-            "created_time": created_time,
-            "updated_time": start,
-            "open_time": if day == 3 { start + Duration::hours(6) } else { created_time },
-            "close_time": close,
             "expected_expiration_time": close + Duration::hours(1),
             "latest_expiration_time": close + Duration::days(7),
-            "settlement_timer_seconds": 1_800,
-            "status": status,
-            "yes_bid_dollars": yes_bid,
-            "yes_bid_size_fp": yes_size,
-            "yes_ask_dollars": ask(no_bid),
-            "yes_ask_size_fp": no_size,
-            "no_bid_dollars": no_bid,
-            "no_ask_dollars": ask(yes_bid),
-            "last_price_dollars": yes_bid,
-            "volume_fp": volume,
-            "volume_24h_fp": volume,
-            "result": result,
             "can_close_early": true,
-            "open_interest_fp": volume,
-            "notional_value_dollars": Dollars::ONE,
-            "previous_yes_bid_dollars": yes_bid,
-            "previous_yes_ask_dollars": ask(no_bid),
-            "previous_price_dollars": yes_bid,
             "settlement_bounds_type": "default",
             "expiration_value": "",
             "strike_type": "greater_or_equal",
             "floor_strike": 40 + 5 * strike,
             "rules_primary": "The simulator decides.",
             "rules_secondary": "",
-            "price_level_structure": structure,
-            "price_ranges": ranges,
-            "exchange_index": shard,
         });
-        if settled {
-            wire["settlement_ts"] = json!(close + Duration::minutes(30));
-            let value = if won { Dollars::ONE } else { Dollars::ZERO };
-            wire["settlement_value_dollars"] = json!(value);
-        }
-        Self {
-            ticker,
-            event_ticker: event_ticker.to_owned(),
-            series_ticker: series.to_owned(),
-            filter_status,
-            close_time: close,
-            created_time,
-            wire,
-            yes,
-            no,
-        }
+        Self { market, about }
     }
 }
 
-type Levels = Vec<(Dollars, Count)>;
-
-/// A book around a made-up price, each level on the grid, bids ascending.
-fn book(ranges: &[PriceRange], random: &mut Random) -> (Levels, Levels) {
-    let Ok(grid) = PriceGrid::new(ranges.to_vec()) else { return (Vec::new(), Vec::new()) };
-    let middle = Dollars::from_micros(
-        CENTI_CENT * (i64::try_from(random.below(8_000)).unwrap_or(0) + 1_000),
-    );
-    let Some(mut bid) = grid.snap_down(middle) else { return (Vec::new(), Vec::new()) };
-    let Some(mut ask) = grid.next_above(bid) else { return (Vec::new(), Vec::new()) };
-    let mut size =
-        || Count::from_hundredths(i64::try_from(random.below(100_000)).unwrap_or(0) + 100);
-    let (mut yes, mut no) = (Vec::new(), Vec::new());
-    for _ in 0..12 {
-        yes.push((bid, size()));
-        if let Some(price) = ask.complement() {
-            no.push((price, size()));
-        }
-        match (grid.next_below(bid), grid.next_above(ask)) {
-            (Some(lower), Some(higher)) => (bid, ask) = (lower, higher),
-            _ => break,
-        }
-    }
-    yes.reverse();
-    no.reverse();
-    (yes, no)
+/// When the markets of the start were listed.
+pub(crate) fn listed_at(start: DateTime<Utc>) -> DateTime<Utc> {
+    start - Duration::days(7)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn catalogue(seed: u64) -> Catalogue {
-        Catalogue::new(seed, DateTime::from_timestamp(1_790_000_000, 0).unwrap())
-    }
-
     #[test]
     fn a_seed_makes_the_same_markets_again() {
+        let catalogue =
+            |seed| Catalogue::new(seed, DateTime::from_timestamp(1_790_000_000, 0).unwrap());
         assert_eq!(format!("{:?}", catalogue(7)), format!("{:?}", catalogue(7)));
-        assert_ne!(format!("{:?}", catalogue(7)), format!("{:?}", catalogue(8)));
-    }
-
-    #[test]
-    fn every_book_is_on_its_grid_ascending_and_not_crossed() {
-        let mut open = 0;
-        for market in catalogue(1).markets.iter().filter(|m| m.filter_status == "open") {
-            open += 1;
-            let ranges: Vec<PriceRange> =
-                serde_json::from_value(market.wire["price_ranges"].clone()).unwrap();
-            let grid = PriceGrid::new(ranges).unwrap();
-            for side in [&market.yes, &market.no] {
-                assert!(!side.is_empty());
-                assert!(side.iter().all(|(price, _)| grid.is_valid(*price)), "{}", market.ticker);
-                assert!(side.is_sorted_by(|a, b| a.0 < b.0));
-            }
-            let ask = market.no.last().unwrap().0.complement().unwrap();
-            assert!(market.yes.last().unwrap().0 < ask);
-        }
-        assert_eq!(open, 60);
+        assert_eq!(catalogue(7).listings.len(), 120);
     }
 }

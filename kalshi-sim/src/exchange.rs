@@ -128,7 +128,9 @@ impl Exchange {
     /// A text that is no public key the exchange would take.
     pub fn add_key(&self, key_id: &str, public_key_pem: &str) -> Result<(), AuthError> {
         let public_key = PublicKey::from_pem(public_key_pem)?;
-        self.shared.state().keys.insert(key_id.to_owned(), key_id.to_owned(), public_key);
+        let mut state = self.shared.state();
+        let account = state.first_account;
+        state.keys.insert(account, key_id.to_owned(), key_id.to_owned(), public_key);
         Ok(())
     }
 
@@ -209,16 +211,22 @@ impl Builder {
     pub async fn start(self) -> Result<Exchange, StartError> {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let mut state = State::new(self.seed, server::at(clock.as_ref()));
+        let account = state.first_account;
         let mut credentials = None;
         if self.keys.is_empty() {
             let pair = KeyPair::generate(KeyType::Ed25519).map_err(StartError::Key)?;
             let made = Credentials::from_pem(DEFAULT_KEY_ID, pair.private_key_pem());
             credentials = Some(made.map_err(StartError::Key)?);
             let public_key = pair.public_key().clone();
-            state.keys.insert(DEFAULT_KEY_ID.to_owned(), "first key".to_owned(), public_key);
+            state.keys.insert(
+                account,
+                DEFAULT_KEY_ID.to_owned(),
+                "first key".to_owned(),
+                public_key,
+            );
         }
         for (id, public_key) in self.keys {
-            state.keys.insert(id.clone(), id, public_key);
+            state.keys.insert(account, id.clone(), id, public_key);
         }
         let port = self.port;
         let listen = |source| StartError::Listen { port, source };

@@ -10,8 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    engine::{ids::AccountId, types::Subaccount},
     random::Random,
     reply::{Outcome, Reply},
+    state::Caller,
 };
 
 /// More keys than an account would have; a limit, so that memory has one.
@@ -22,11 +24,20 @@ const MAX_KEYS: usize = 1_000;
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) scopes: Vec<String>,
-    pub(crate) subaccount: Option<i64>,
+    pub(crate) account: AccountId,
+    /// The one subaccount that it may use.
+    pub(crate) subaccount: Option<Subaccount>,
+    pub(crate) fcm_member: bool,
     pub(crate) verifier: Arc<PublicKey>,
 }
 
-/// The API keys of the account, by id.
+impl Key {
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { account: self.account, bound: self.subaccount, fcm_member: self.fcm_member }
+    }
+}
+
+/// The API keys of all accounts, by id.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     keys: BTreeMap<String, Key>,
@@ -61,16 +72,24 @@ impl Keys {
     }
 
     /// Adds a key under an id, replacing one that has it.
-    pub(crate) fn insert(&mut self, id: String, name: String, public_key: PublicKey) {
+    pub(crate) fn insert(
+        &mut self,
+        account: AccountId,
+        id: String,
+        name: String,
+        public_key: PublicKey,
+    ) {
         let scopes = vec!["read".to_owned(), "write".to_owned()];
         let verifier = Arc::new(public_key);
-        self.keys.insert(id, Key { name, scopes, subaccount: None, verifier });
+        let key = Key { name, scopes, account, subaccount: None, fcm_member: false, verifier };
+        self.keys.insert(id, key);
     }
 
-    pub(crate) fn list(&self) -> Reply {
+    pub(crate) fn list(&self, account: AccountId) -> Reply {
         let keys: Vec<Value> = self
             .keys
             .iter()
+            .filter(|(_, key)| key.account == account)
             .map(|(id, key)| {
                 json!({
                     "api_key_id": id,
@@ -83,14 +102,14 @@ impl Keys {
         Reply::ok(json!({"api_keys": keys}))
     }
 
-    pub(crate) fn create(&mut self, body: &Value) -> Outcome {
+    pub(crate) fn create(&mut self, account: AccountId, body: &Value) -> Outcome {
         let new = read(body)?;
         let Some(pem) = &new.public_key else {
             return Err(Reply::bad_request("public_key is missing"));
         };
         let public_key =
             PublicKey::from_pem(pem).map_err(|error| Reply::bad_request(&error.to_string()))?;
-        let id = self.add(new, public_key)?;
+        let id = self.add(account, new, public_key)?;
         Ok(Reply::created(json!({"api_key_id": id})))
     }
 
@@ -105,12 +124,12 @@ impl Keys {
         KeyPair::generate(key_type).map_err(|error| Reply::bad_request(&error.to_string()))
     }
 
-    pub(crate) fn generate(&mut self, body: &Value, pair: &KeyPair) -> Outcome {
+    pub(crate) fn generate(&mut self, account: AccountId, body: &Value, pair: &KeyPair) -> Outcome {
         let key_type = match pair.key_type() {
             KeyType::Ed25519 => "ed25519",
             _ => "rsa",
         };
-        let id = self.add(read(body)?, pair.public_key().clone())?;
+        let id = self.add(account, read(body)?, pair.public_key().clone())?;
         Ok(Reply::created(json!({
             "api_key_id": id,
             "key_type": key_type,
@@ -118,23 +137,31 @@ impl Keys {
         })))
     }
 
-    pub(crate) fn delete(&mut self, id: &str) -> Outcome {
-        match self.keys.remove(id) {
-            Some(_) => Ok(Reply::no_content()),
-            None => Err(Reply::not_found()),
+    pub(crate) fn delete(&mut self, account: AccountId, id: &str) -> Outcome {
+        if self.keys.get(id).is_none_or(|key| key.account != account) {
+            return Err(Reply::not_found());
         }
+        self.keys.remove(id);
+        Ok(Reply::no_content())
     }
 
-    fn add(&mut self, new: NewKey, public_key: PublicKey) -> Result<String, Reply> {
+    fn add(
+        &mut self,
+        account: AccountId,
+        new: NewKey,
+        public_key: PublicKey,
+    ) -> Result<String, Reply> {
         if new.name.is_empty() || new.name.len() > 256 {
             return Err(Reply::bad_request("name must have 1 to 256 bytes"));
         }
         if new.fcm_subtrader_id.is_some() {
             return Err(Reply::forbidden("fcm_subtrader_id is for FCM members"));
         }
-        if new.subaccount.is_some_and(|number| !(0..=63).contains(&number)) {
-            return Err(Reply::bad_request("subaccount must be 0 to 63"));
-        }
+        let subaccount = match new.subaccount.map(Subaccount::try_from) {
+            None => None,
+            Some(Ok(number)) if number <= 63 => Some(number),
+            Some(_) => return Err(Reply::bad_request("subaccount must be 0 to 63")),
+        };
         let scopes = match new.scopes {
             None => vec!["read".to_owned(), "write".to_owned()],
             Some(scopes) => checked(scopes)?,
@@ -146,7 +173,9 @@ impl Keys {
         let key = Key {
             name: new.name,
             scopes,
-            subaccount: new.subaccount,
+            account,
+            subaccount,
+            fcm_member: false,
             verifier: Arc::new(public_key),
         };
         self.keys.insert(id.clone(), key);

@@ -28,13 +28,15 @@
 //! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
 
 mod catalogue;
+mod engine;
 mod exchange;
+mod families;
 mod gate;
 mod keys;
 mod query;
 mod random;
-mod reference;
 mod reply;
+mod seeding;
 mod server;
 mod state;
 

@@ -48,6 +48,20 @@ impl Query {
             .transpose()
     }
 
+    /// One word of a list.
+    pub(crate) fn word<'a>(
+        &'a self,
+        key: &'a str,
+        words: &[&str],
+    ) -> Result<Option<&'a str>, Reply> {
+        match self.get(key) {
+            Some(word) if !words.contains(&word) => {
+                Err(Reply::bad_request(&format!("{key} must be one of {}", words.join(", "))))
+            }
+            word => Ok(word),
+        }
+    }
+
     /// Cuts one page out of the rows. Gives it and the cursor of the next one, empty at the end.
     pub(crate) fn page<T>(
         &self,

@@ -135,16 +135,16 @@ async fn serve(
         };
         let path: Vec<String> = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));
-        let call = Call {
+        let mut call = Call {
             operation,
-            key_id: key_id.as_deref(),
+            caller: None,
             path: &path,
             query: &query,
             body: &body,
+            now: shared.now(),
             pair: pair.as_ref(),
         };
-        let now = shared.now();
-        Ok(shared.state().handle(&call, now))
+        Ok(shared.state().handle(&mut call, key_id.as_deref()))
     };
     respond(answered.await.unwrap_or_else(|refusal: Reply| refusal))
 }

@@ -1,0 +1,70 @@
+//! Sums of money and contracts.
+//!
+//! What an account can hold and what an order can ask for is bounded ([`MAX_CASH`], [`MAX_COUNT`]),
+//! far below the range of the types, so no sum here can leave it. Should one all the same, it
+//! stops at the end of the range: wrong in a test that then fails, instead of a panic.
+
+use kalshi_types::{Count, Dollars};
+
+/// The most money that an account may be given: a billion dollars.
+pub(crate) const MAX_CASH: Dollars = Dollars::from_micros(1_000_000_000_000_000);
+/// The largest order, and the largest sum of one account's resting orders: 100 million contracts.
+pub(crate) const MAX_COUNT: Count = Count::from_hundredths(10_000_000_000);
+
+/// Arithmetic on what is bounded elsewhere.
+pub(crate) trait Sum: Copy + Ord {
+    fn plus(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self;
+}
+
+impl Sum for Dollars {
+    fn plus(self, other: Self) -> Self {
+        Self::from_micros(self.as_micros().saturating_add(other.as_micros()))
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self::from_micros(self.as_micros().saturating_sub(other.as_micros()))
+    }
+}
+
+impl Sum for Count {
+    fn plus(self, other: Self) -> Self {
+        Self::from_hundredths(self.as_hundredths().saturating_add(other.as_hundredths()))
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self::from_hundredths(self.as_hundredths().saturating_sub(other.as_hundredths()))
+    }
+}
+
+/// Price times count. Prices have four decimals here and counts two, so the product is exact.
+pub(crate) fn cost(price: Dollars, count: Count) -> Dollars {
+    scaled(price, count.as_hundredths(), Count::ONE.as_hundredths())
+}
+
+/// What the contracts pay if each pays a dollar.
+pub(crate) fn payout(count: Count) -> Dollars {
+    cost(Dollars::ONE, count)
+}
+
+/// The price of the other leg.
+pub(crate) fn other_leg(price: Dollars) -> Dollars {
+    Dollars::ONE.minus(price)
+}
+
+/// `amount × part ÷ whole`, cut towards zero; 0 if the whole is.
+pub(crate) fn share(amount: Dollars, part: Count, whole: Count) -> Dollars {
+    scaled(amount, part.as_hundredths(), whole.as_hundredths())
+}
+
+fn scaled(amount: Dollars, part: i64, whole: i64) -> Dollars {
+    if whole == 0 {
+        return Dollars::ZERO;
+    }
+    let exact = i128::from(amount.as_micros()) * i128::from(part) / i128::from(whole);
+    Dollars::from_micros(i64::try_from(exact).unwrap_or(if exact < 0 {
+        i64::MIN
+    } else {
+        i64::MAX
+    }))
+}

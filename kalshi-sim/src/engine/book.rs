@@ -1,0 +1,132 @@
+//! One market's book: who rests where, in which order. Prices are of the YES leg.
+
+use std::collections::BTreeMap;
+
+use kalshi_types::{Count, Dollars, PriceLevel};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{amount::Sum, ids::OrderId, types::Side};
+
+/// What rests at one price.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Level {
+    total: Count,
+    /// By the place in the queue.
+    queue: BTreeMap<u64, (OrderId, Count)>,
+}
+
+/// Both sides of a market.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Book {
+    bids: BTreeMap<Dollars, Level>,
+    asks: BTreeMap<Dollars, Level>,
+}
+
+/// The order that trades first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Best {
+    pub(crate) price: Dollars,
+    pub(crate) order: OrderId,
+    pub(crate) place: u64,
+    pub(crate) count: Count,
+}
+
+impl Book {
+    /// The first order in the queue of the best price.
+    pub(crate) fn best(&self, side: Side) -> Option<Best> {
+        let (price, level) = self.best_level(side)?;
+        let (place, (order, count)) = level.queue.first_key_value()?;
+        Some(Best { price: *price, order: *order, place: *place, count: *count })
+    }
+
+    /// The best price and what rests there.
+    pub(crate) fn top(&self, side: Side) -> Option<PriceLevel> {
+        self.best_level(side).map(|(price, level)| PriceLevel { price: *price, count: level.total })
+    }
+
+    /// Levels from the best on.
+    pub(crate) fn levels(&self, side: Side) -> Box<dyn Iterator<Item = PriceLevel> + '_> {
+        let shown =
+            |(price, level): (&Dollars, &Level)| PriceLevel { price: *price, count: level.total };
+        match side {
+            Side::Bid => Box::new(self.bids.iter().rev().map(shown)),
+            Side::Ask => Box::new(self.asks.iter().map(shown)),
+        }
+    }
+
+    /// Orders from the best on, in the order in which they trade.
+    pub(crate) fn orders(
+        &self,
+        side: Side,
+    ) -> Box<dyn Iterator<Item = (Dollars, OrderId, Count)> + '_> {
+        let queue = |(price, level): (&Dollars, &'_ Level)| {
+            let price = *price;
+            level
+                .queue
+                .values()
+                .map(move |(order, count)| (price, *order, *count))
+                .collect::<Vec<_>>()
+        };
+        match side {
+            Side::Bid => Box::new(self.bids.iter().rev().flat_map(queue)),
+            Side::Ask => Box::new(self.asks.iter().flat_map(queue)),
+        }
+    }
+
+    /// The contracts ahead of a place.
+    pub(crate) fn ahead(&self, side: Side, price: Dollars, place: u64) -> Count {
+        let Some(level) = self.side(side).get(&price) else { return Count::ZERO };
+        level.queue.range(..place).fold(Count::ZERO, |sum, (_, (_, count))| sum.plus(*count))
+    }
+
+    /// Puts an order at the end of its queue; the places of later orders must be greater.
+    pub(crate) fn insert(
+        &mut self,
+        side: Side,
+        price: Dollars,
+        place: u64,
+        order: OrderId,
+        count: Count,
+    ) {
+        let level = self.side_mut(side).entry(price).or_default();
+        level.total = level.total.plus(count);
+        level.queue.insert(place, (order, count));
+    }
+
+    /// Takes contracts off an order; with none left it leaves the book.
+    pub(crate) fn reduce(&mut self, side: Side, price: Dollars, place: u64, by: Count) {
+        let levels = self.side_mut(side);
+        let Some(level) = levels.get_mut(&price) else { return };
+        let Some((_, count)) = level.queue.get_mut(&place) else { return };
+        let by = by.min(*count);
+        *count = count.minus(by);
+        level.total = level.total.minus(by);
+        if count.is_zero() {
+            level.queue.remove(&place);
+        }
+        if level.queue.is_empty() {
+            levels.remove(&price);
+        }
+    }
+
+    fn best_level(&self, side: Side) -> Option<(&Dollars, &Level)> {
+        match side {
+            Side::Bid => self.bids.last_key_value(),
+            Side::Ask => self.asks.first_key_value(),
+        }
+    }
+
+    fn side(&self, side: Side) -> &BTreeMap<Dollars, Level> {
+        match side {
+            Side::Bid => &self.bids,
+            Side::Ask => &self.asks,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut BTreeMap<Dollars, Level> {
+        match side {
+            Side::Bid => &mut self.bids,
+            Side::Ask => &mut self.asks,
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Money: accounts, cash by subaccount and shard, positions, and what resting orders hold back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kalshi_types::{Count, Dollars};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{
+    amount::{MAX_CASH, MAX_COUNT, Sum, cost, payout, share},
+    ids::{AccountId, MarketId, OrderId},
+    markets::Market,
+    types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
+};
+
+/// A member, with everything that is only theirs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// Direct members' balances move in steps of 10⁻⁴ dollars, others' in cents.
+    pub(crate) direct: bool,
+    pub(crate) cash: BTreeMap<(Subaccount, Shard), Purse>,
+    pub(crate) positions: BTreeMap<(MarketId, Subaccount), Position>,
+    /// Subaccounts whose legs do not net.
+    pub(crate) gross: Vec<Subaccount>,
+    pub(crate) orders: Vec<OrderId>,
+    pub(crate) resting: std::collections::BTreeSet<OrderId>,
+    pub(crate) client_order_ids: BTreeMap<Box<str>, OrderId>,
+    pub(crate) fills: Vec<Fill>,
+    pub(crate) settlements: Vec<Settlement>,
+    /// Everything ever paid in, less what was paid out.
+    pub(crate) deposited: Dollars,
+    pub(crate) updated: Time,
+}
+
+/// The money of one subaccount on one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purse {
+    pub(crate) cash: Dollars,
+    /// What resting orders need of it.
+    pub(crate) held: Dollars,
+}
+
+impl Purse {
+    pub(crate) fn free(self) -> Dollars {
+        self.cash.minus(self.held)
+    }
+}
+
+/// One market in one subaccount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) yes: Count,
+    pub(crate) no: Count,
+    pub(crate) yes_cost: Dollars,
+    pub(crate) no_cost: Dollars,
+    pub(crate) realized: Dollars,
+    pub(crate) fees: Dollars,
+    /// Price × count of everything bought and sold.
+    pub(crate) traded: Dollars,
+    pub(crate) volume: Count,
+    pub(crate) settled: bool,
+    pub(crate) updated: Time,
+    /// What rests, by what a contract costs and its side's leg; never zero.
+    pub(crate) bids: Resting,
+    pub(crate) asks: Resting,
+    /// Resting reduce-only orders, oldest first.
+    pub(crate) reducing: VecDeque<OrderId>,
+}
+
+/// One side's resting orders of one subaccount in one market.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resting {
+    /// Contracts by what one costs.
+    levels: BTreeMap<Dollars, Count>,
+    total: Count,
+    cost: Dollars,
+    /// The largest fees they can be charged.
+    fees: Dollars,
+}
+
+impl Resting {
+    fn add(&mut self, price: Dollars, count: Count, fee: Dollars) {
+        let level = self.levels.entry(price).or_default();
+        *level = level.plus(count);
+        self.total = self.total.plus(count);
+        self.cost = self.cost.plus(cost(price, count));
+        self.fees = self.fees.plus(fee);
+    }
+
+    fn remove(&mut self, price: Dollars, count: Count, fee: Dollars) {
+        if let Some(level) = self.levels.get_mut(&price) {
+            *level = level.minus(count);
+            if level.is_zero() {
+                self.levels.remove(&price);
+            }
+        }
+        self.total = self.total.minus(count);
+        self.cost = self.cost.minus(cost(price, count));
+        self.fees = self.fees.minus(fee);
+    }
+
+    pub(crate) fn total(&self) -> Count {
+        self.total
+    }
+
+    /// The money needed if everything trades and `closing` contracts close the other leg, which
+    /// costs nothing. The cheapest are taken for those: whichever trade first, no more is needed.
+    fn need(&self, closing: Count) -> Dollars {
+        let mut need = self.cost;
+        let mut closing = closing;
+        for (price, count) in &self.levels {
+            if closing.is_zero() {
+                break;
+            }
+            let part = closing.min(*count);
+            need = need.minus(cost(*price, part));
+            closing = closing.minus(part);
+        }
+        need.plus(self.fees)
+    }
+}
+
+impl Position {
+    /// Signed: YES is positive, NO negative.
+    pub(crate) fn net(&self) -> Count {
+        self.yes.minus(self.no)
+    }
+
+    /// What the open contracts have cost.
+    pub(crate) fn exposure(&self) -> Dollars {
+        self.yes_cost.plus(self.no_cost)
+    }
+
+    /// Contracts that an order of this side closes instead of opening.
+    pub(crate) fn closable(&self, side: Side) -> Count {
+        match side {
+            Side::Bid => self.no,
+            Side::Ask => self.yes,
+        }
+    }
+
+    /// Turns the pairs of both legs into cash. Gives how many there were.
+    fn net_pairs(&mut self) -> Count {
+        let pairs = self.yes.min(self.no);
+        let yes_basis = share(self.yes_cost, pairs, self.yes);
+        let no_basis = share(self.no_cost, pairs, self.no);
+        self.yes = self.yes.minus(pairs);
+        self.no = self.no.minus(pairs);
+        self.yes_cost = self.yes_cost.minus(yes_basis);
+        self.no_cost = self.no_cost.minus(no_basis);
+        self.realized = self.realized.plus(payout(pairs).minus(yes_basis).minus(no_basis));
+        pairs
+    }
+
+    fn need(&self, netting: bool) -> Dollars {
+        let closing = |side| if netting { self.closable(side) } else { Count::ZERO };
+        self.bids.need(closing(Side::Bid)).plus(self.asks.need(closing(Side::Ask)))
+    }
+
+    fn resting_mut(&mut self, side: Side) -> &mut Resting {
+        match side {
+            Side::Bid => &mut self.bids,
+            Side::Ask => &mut self.asks,
+        }
+    }
+
+    pub(crate) fn resting(&self, side: Side) -> &Resting {
+        match side {
+            Side::Bid => &self.bids,
+            Side::Ask => &self.asks,
+        }
+    }
+}
+
+/// What a trade did to one party before fees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Booked {
+    /// The change of cash.
+    pub(crate) revenue: Dollars,
+    /// Pairs of both legs that became cash.
+    pub(crate) netted: Count,
+}
+
+/// Where a party's money and contracts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) account: AccountId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) market: MarketId,
+    pub(crate) shard: Shard,
+}
+
+/// All accounts, and what the exchange itself has.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    accounts: Vec<Account>,
+    /// Fees taken, and what roundings of settlements have left.
+    pub(crate) house: Dollars,
+    /// Collateral of open contracts: one dollar for each pair of legs.
+    pub(crate) pot: Dollars,
+}
+
+impl Ledger {
+    pub(crate) fn open(&mut self, direct: bool) -> AccountId {
+        self.accounts.push(Account {
+            direct,
+            cash: BTreeMap::from([((0, 0), Purse::default())]),
+            ..Account::default()
+        });
+        AccountId(u32::try_from(self.accounts.len()).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn account(&self, id: AccountId) -> Option<&Account> {
+        self.accounts.get(id.index())
+    }
+
+    pub(crate) fn account_mut(&mut self, id: AccountId) -> Option<&mut Account> {
+        self.accounts.get_mut(id.index())
+    }
+
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+        (1..).map(AccountId).zip(&self.accounts)
+    }
+
+    pub(crate) fn purse(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> Purse {
+        let purse = self.account(id).and_then(|account| account.cash.get(&(subaccount, shard)));
+        purse.copied().unwrap_or_default()
+    }
+
+    pub(crate) fn position(&self, place: Place) -> Option<&Position> {
+        self.account(place.account)?.positions.get(&(place.market, place.subaccount))
+    }
+
+    /// Whether the subaccount exists on the shard.
+    pub(crate) fn provisioned(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> bool {
+        subaccount == 0
+            || self.account(id).is_some_and(|a| a.cash.contains_key(&(subaccount, shard)))
+    }
+
+    pub(crate) fn netting(&self, id: AccountId, subaccount: Subaccount) -> bool {
+        self.account(id).is_none_or(|account| !account.gross.contains(&subaccount))
+    }
+
+    /// Pays money in, or out if the amount is negative.
+    pub(crate) fn deposit(
+        &mut self,
+        id: AccountId,
+        subaccount: Subaccount,
+        shard: Shard,
+        amount: Dollars,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        let account = self.account_mut(id).ok_or_else(|| Refusal::not_found("no such account"))?;
+        let total = account.deposited.plus(amount);
+        if total > MAX_CASH || amount > MAX_CASH || amount < Dollars::ZERO.minus(MAX_CASH) {
+            return Err(Refusal::parameters("an account can be given a billion dollars at most"));
+        }
+        let purse = account.cash.entry((subaccount, shard)).or_default();
+        if purse.free().plus(amount) < Dollars::ZERO {
+            return Err(too_low());
+        }
+        purse.cash = purse.cash.plus(amount);
+        account.deposited = total;
+        account.updated = now;
+        Ok(())
+    }
+
+    /// Moves free money inside an account.
+    pub(crate) fn transfer(
+        &mut self,
+        id: AccountId,
+        from: (Subaccount, Shard),
+        to: (Subaccount, Shard),
+        amount: Dollars,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        if !amount.is_positive() {
+            return Err(Refusal::parameters("the amount must be above zero"));
+        }
+        let account = self.account_mut(id).ok_or_else(|| Refusal::not_found("no such account"))?;
+        let source = account.cash.entry(from).or_default();
+        if source.free() < amount {
+            return Err(too_low());
+        }
+        source.cash = source.cash.minus(amount);
+        let target = account.cash.entry(to).or_default();
+        target.cash = target.cash.plus(amount);
+        account.updated = now;
+        Ok(())
+    }
+
+    /// Whether the money for one more order is there: as if it rested with the others.
+    pub(crate) fn afford(
+        &mut self,
+        place: Place,
+        side: Side,
+        price: Dollars,
+        count: Count,
+        fee: Dollars,
+    ) -> Result<(), Refusal> {
+        let netting = self.netting(place.account, place.subaccount);
+        let Some(position) = self.position_mut(place) else {
+            return Err(Refusal::not_found("no such account"));
+        };
+        let before = position.need(netting);
+        position.resting_mut(side).add(side.leg_price(price), count, fee);
+        let with = position.need(netting);
+        let contracts = position.bids.total.plus(position.asks.total);
+        position.resting_mut(side).remove(side.leg_price(price), count, fee);
+        if contracts > MAX_COUNT {
+            return Err(Refusal::invalid("invalid_order_size", "too many contracts would rest"));
+        }
+        let more = with.minus(before);
+        let free = self.purse(place.account, place.subaccount, place.shard).free();
+        if more.is_positive() && free < more { Err(too_low()) } else { Ok(()) }
+    }
+
+    /// Holds money back for an order that now rests.
+    pub(crate) fn hold(
+        &mut self,
+        place: Place,
+        side: Side,
+        price: Dollars,
+        count: Count,
+        fee: Dollars,
+    ) {
+        self.change(place, |position| {
+            position.resting_mut(side).add(side.leg_price(price), count, fee);
+        });
+    }
+
+    /// Frees the money of contracts that rest no longer.
+    pub(crate) fn release(
+        &mut self,
+        place: Place,
+        side: Side,
+        price: Dollars,
+        count: Count,
+        fee: Dollars,
+    ) {
+        self.change(place, |position| {
+            position.resting_mut(side).remove(side.leg_price(price), count, fee);
+        });
+    }
+
+    /// Books one party's side of a trade, before fees.
+    pub(crate) fn book(
+        &mut self,
+        place: Place,
+        side: Side,
+        price: Dollars,
+        count: Count,
+        now: Time,
+    ) -> Booked {
+        let netting = self.netting(place.account, place.subaccount);
+        let paid = cost(side.leg_price(price), count);
+        let mut netted = Count::ZERO;
+        self.change(place, |position| {
+            position.traded = position.traded.plus(paid);
+            position.volume = position.volume.plus(count);
+            position.updated = now;
+            netted = if netting { position.closable(side).min(count) } else { Count::ZERO };
+            let closed_for = payout(netted).minus(cost(side.leg_price(price), netted));
+            let (own, own_cost, other, other_cost) = match side {
+                Side::Bid => (
+                    &mut position.yes,
+                    &mut position.yes_cost,
+                    &mut position.no,
+                    &mut position.no_cost,
+                ),
+                Side::Ask => (
+                    &mut position.no,
+                    &mut position.no_cost,
+                    &mut position.yes,
+                    &mut position.yes_cost,
+                ),
+            };
+            let basis = share(*other_cost, netted, *other);
+            *other = other.minus(netted);
+            *other_cost = other_cost.minus(basis);
+            let opened = count.minus(netted);
+            *own = own.plus(opened);
+            *own_cost = own_cost.plus(cost(side.leg_price(price), opened));
+            position.realized = position.realized.plus(closed_for.minus(basis));
+        });
+        let revenue = payout(netted).minus(paid);
+        self.pay(place, revenue, now);
+        Booked { revenue, netted }
+    }
+
+    /// Takes a fee, or gives one back.
+    pub(crate) fn charge(&mut self, place: Place, fee: Dollars, now: Time) {
+        self.pay(place, Dollars::ZERO.minus(fee), now);
+        self.house = self.house.plus(fee);
+        if let Some(position) = self.position_mut(place) {
+            position.fees = position.fees.plus(fee);
+        }
+    }
+
+    pub(crate) fn pay(&mut self, place: Place, amount: Dollars, now: Time) {
+        if let Some(account) = self.account_mut(place.account) {
+            let purse = account.cash.entry((place.subaccount, place.shard)).or_default();
+            purse.cash = purse.cash.plus(amount);
+            account.updated = now;
+        }
+    }
+
+    pub(crate) fn position_mut(&mut self, place: Place) -> Option<&mut Position> {
+        let account = self.account_mut(place.account)?;
+        Some(account.positions.entry((place.market, place.subaccount)).or_default())
+    }
+
+    /// Turns netting on or off for a subaccount; pairs that both legs make become cash
+    /// at once. Gives those, by market.
+    pub(crate) fn set_netting(
+        &mut self,
+        id: AccountId,
+        subaccount: Subaccount,
+        netting: bool,
+        listed: &[Market],
+        now: Time,
+    ) -> Vec<(MarketId, Count)> {
+        let was = self.netting(id, subaccount);
+        let mut netted = Vec::new();
+        let Some(account) = self.accounts.get_mut(id.index()) else { return netted };
+        account.gross.retain(|number| *number != subaccount);
+        if !netting {
+            account.gross.push(subaccount);
+        }
+        for ((market, number), position) in &mut account.positions {
+            let Some(shard) = listed.get(market.index()).map(|market| market.shard) else {
+                continue;
+            };
+            if *number != subaccount {
+                continue;
+            }
+            let before = position.need(was);
+            let pairs = if netting { position.net_pairs() } else { Count::ZERO };
+            let purse = account.cash.entry((subaccount, shard)).or_default();
+            purse.held = purse.held.plus(position.need(netting)).minus(before);
+            purse.cash = purse.cash.plus(payout(pairs));
+            self.pot = self.pot.minus(payout(pairs));
+            netted.push((*market, pairs));
+        }
+        account.updated = now;
+        netted
+    }
+
+    /// Changes a position and adjusts what its subaccount holds back for it.
+    fn change(&mut self, place: Place, change: impl FnOnce(&mut Position)) {
+        let netting = self.netting(place.account, place.subaccount);
+        let Some(account) = self.account_mut(place.account) else { return };
+        let position = account.positions.entry((place.market, place.subaccount)).or_default();
+        let before = position.need(netting);
+        change(position);
+        let after = position.need(netting);
+        let purse = account.cash.entry((place.subaccount, place.shard)).or_default();
+        purse.held = purse.held.plus(after).minus(before);
+    }
+}
+
+fn too_low() -> Refusal {
+    Refusal::invalid("insufficient_balance", "the available balance is too low")
+}

@@ -1,0 +1,186 @@
+//! The matching engine: a pure state machine. A command and the time go in; a reply or a refusal
+//! comes out, and events for the streams are left to be taken.
+//!
+//! No sockets, no clock, no randomness, no floats. The same commands at the same times give the
+//! same state, the same ids and the same events.
+
+pub(crate) mod amount;
+mod book;
+pub(crate) mod command;
+pub(crate) mod fees;
+mod groups;
+pub(crate) mod ids;
+mod ledger;
+mod markets;
+mod orders;
+pub(crate) mod types;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    groups::Group,
+    ledger::{Account, Ledger, Place, Position},
+    markets::Market,
+};
+use crate::engine::{
+    ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
+    types::{Event, Order, Refusal, Shard, Time, Trade},
+};
+
+/// The shards that there are.
+pub(crate) const SHARDS: [(Shard, &str); 4] =
+    [(0, "default"), (1, "combos"), (2, "crypto"), (3, "tennis and baseball")];
+
+/// What a shard lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardState {
+    /// Off during an exchange pause: nothing goes, not even a cancel.
+    pub(crate) exchange_active: bool,
+    /// Off during a trading pause: cancels still go.
+    pub(crate) trading_active: bool,
+}
+
+impl Default for ShardState {
+    fn default() -> Self {
+        Self { exchange_active: true, trading_active: true }
+    }
+}
+
+/// What falls due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Timer {
+    Open(MarketId),
+    Close(MarketId),
+    /// Cancels what still rests a moment after the close.
+    Sweep(MarketId),
+    Pay(MarketId),
+    Expire(OrderId),
+}
+
+/// The exchange's books and money.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Engine {
+    pub(crate) ledger: Ledger,
+    markets: Vec<Market>,
+    tickers: BTreeMap<String, MarketId>,
+    orders: Vec<Order>,
+    trades: Vec<Trade>,
+    groups: BTreeMap<GroupId, Group>,
+    last_group: u64,
+    /// The place in a queue that was given last.
+    last_place: u64,
+    shards: BTreeMap<Shard, ShardState>,
+    timers: BTreeMap<(Time, u64), Timer>,
+    last_timer: u64,
+    now: Time,
+    #[serde(skip)]
+    events: Vec<Event>,
+}
+
+impl Engine {
+    /// Lets time pass: opens and closes markets, expires orders, pays settlements. Time that goes
+    /// backwards stands still.
+    pub(crate) fn advance(&mut self, now: Time) {
+        while let Some(entry) = self.timers.first_entry() {
+            let (due, _) = *entry.key();
+            if due > now {
+                break;
+            }
+            let timer = entry.remove();
+            self.now = self.now.max(due);
+            match timer {
+                Timer::Open(market) => self.open(market),
+                Timer::Close(market) => self.close(market),
+                Timer::Sweep(market) => self.sweep(market),
+                Timer::Pay(market) => self.settle(market),
+                Timer::Expire(order) => self.expire(order),
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// The time of the last command.
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// When something falls due next.
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.timers.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// What has happened since the last call, oldest first.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn market(&self, id: MarketId) -> Option<&Market> {
+        self.markets.get(id.index())
+    }
+
+    pub(crate) fn market_by_ticker(&self, ticker: &str) -> Option<&Market> {
+        self.market(*self.tickers.get(ticker)?)
+    }
+
+    pub(crate) fn markets(&self) -> &[Market] {
+        &self.markets
+    }
+
+    pub(crate) fn order(&self, id: OrderId) -> Option<&Order> {
+        self.orders.get(id.index())
+    }
+
+    pub(crate) fn trade(&self, id: TradeId) -> Option<&Trade> {
+        self.trades.get(id.index())
+    }
+
+    /// The whole tape, oldest first.
+    pub(crate) fn trades(&self) -> &[Trade] {
+        &self.trades
+    }
+
+    pub(crate) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    pub(crate) fn shard(&self, shard: Shard) -> ShardState {
+        self.shards.get(&shard).copied().unwrap_or_default()
+    }
+
+    fn market_mut(&mut self, id: MarketId) -> Option<&mut Market> {
+        self.markets.get_mut(id.index())
+    }
+
+    fn order_mut(&mut self, id: OrderId) -> Option<&mut Order> {
+        self.orders.get_mut(id.index())
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    fn schedule(&mut self, at: Time, timer: Timer) {
+        self.last_timer += 1;
+        self.timers.insert((at, self.last_timer), timer);
+    }
+
+    fn next_place(&mut self) -> u64 {
+        self.last_place += 1;
+        self.last_place
+    }
+
+    fn place_of(&self, order: &Order) -> Place {
+        let shard = self.market(order.market).map_or(0, |market| market.shard);
+        Place { account: order.account, subaccount: order.subaccount, market: order.market, shard }
+    }
+
+    fn account(&self, id: AccountId) -> Result<&Account, Refusal> {
+        self.ledger.account(id).ok_or_else(|| Refusal::not_found("no such account"))
+    }
+}

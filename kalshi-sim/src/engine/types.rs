@@ -1,0 +1,528 @@
+//! The words of the engine: sides, orders, commands' arguments, events and refusals.
+
+use std::borrow::Cow;
+
+use kalshi_types::{Count, Dollars, PriceRange, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{
+    fees::Fees,
+    ids::{AccountId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+};
+
+/// A time of the matching engine.
+pub(crate) type Time = UnixMillis;
+/// 0 is the primary one, 1 to 63 are numbered.
+pub(crate) type Subaccount = u8;
+/// An exchange shard, on the wire `exchange_index`.
+pub(crate) type Shard = u8;
+
+/// The side of the one YES book of a market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Side {
+    /// Buys YES, or sells NO.
+    Bid,
+    /// Sells YES, or buys NO.
+    Ask,
+}
+
+impl Side {
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Bid => Self::Ask,
+            Self::Ask => Self::Bid,
+        }
+    }
+
+    /// `bid` or `ask`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bid => "bid",
+            Self::Ask => "ask",
+        }
+    }
+
+    /// The leg that gains: `yes` or `no`.
+    pub(crate) fn outcome(self) -> &'static str {
+        match self {
+            Self::Bid => "yes",
+            Self::Ask => "no",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "bid" => Some(Self::Bid),
+            "ask" => Some(Self::Ask),
+            _ => None,
+        }
+    }
+
+    /// Whether an order of this side at `limit` trades with the other side at `price`.
+    pub(crate) fn crosses(self, limit: Dollars, price: Dollars) -> bool {
+        match self {
+            Self::Bid => limit >= price,
+            Self::Ask => limit <= price,
+        }
+    }
+
+    /// What a contract of this side costs at a YES price.
+    pub(crate) fn leg_price(self, price: Dollars) -> Dollars {
+        match self {
+            Self::Bid => price,
+            Self::Ask => crate::engine::amount::other_leg(price),
+        }
+    }
+}
+
+/// How long an order may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TimeInForce {
+    /// Until it is canceled, or expires.
+    GoodTillCanceled,
+    /// Not at all: what does not trade at once is canceled.
+    ImmediateOrCancel,
+    /// Not at all: it trades as a whole or not.
+    FillOrKill,
+}
+
+impl TimeInForce {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "good_till_canceled" => Some(Self::GoodTillCanceled),
+            "immediate_or_cancel" => Some(Self::ImmediateOrCancel),
+            "fill_or_kill" => Some(Self::FillOrKill),
+            _ => None,
+        }
+    }
+}
+
+/// What happens when an account would trade with itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SelfTrade {
+    /// The incoming order stops, and its rest is canceled.
+    TakerAtCross,
+    /// The resting order is canceled, the incoming one goes on.
+    Maker,
+}
+
+impl SelfTrade {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TakerAtCross => "taker_at_cross",
+            Self::Maker => "maker",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::TakerAtCross, Self::Maker].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OrderStatus {
+    Resting,
+    Canceled,
+    Executed,
+}
+
+impl OrderStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Resting => "resting",
+            Self::Canceled => "canceled",
+            Self::Executed => "executed",
+        }
+    }
+}
+
+/// Why an order was last changed; the words of the exchange's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reason {
+    /// Placed, or canceled by its owner.
+    None,
+    Decrease,
+    Amend,
+    Trade,
+    SelfTradeCancel,
+    ExpiryCancel,
+    PostOnlyCrossCancel,
+    ReduceOnlyCancel,
+    OrderGroupCancel,
+    PauseCancel,
+    CloseCancel,
+    ImmediateOrCancel,
+}
+
+impl Reason {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Decrease => "Decrease",
+            Self::Amend => "Amend",
+            Self::Trade => "Trade",
+            Self::SelfTradeCancel => "SelfTradeCancel",
+            Self::ExpiryCancel => "ExpiryCancel",
+            Self::PostOnlyCrossCancel => "PostOnlyCrossCancel",
+            Self::ReduceOnlyCancel => "ReduceOnlyCancel",
+            Self::OrderGroupCancel => "OrderGroupCancel",
+            Self::PauseCancel => "PauseCancel",
+            Self::CloseCancel => "CloseCancel",
+            Self::ImmediateOrCancel => "IocCancel",
+        }
+    }
+}
+
+/// An order that somebody wants to place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewOrder {
+    pub(crate) account: AccountId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) ticker: String,
+    pub(crate) side: Side,
+    /// Of the YES leg.
+    pub(crate) price: Dollars,
+    pub(crate) count: Count,
+    pub(crate) time_in_force: TimeInForce,
+    pub(crate) self_trade: SelfTrade,
+    pub(crate) client_order_id: Option<String>,
+    pub(crate) expires: Option<Time>,
+    pub(crate) post_only: bool,
+    pub(crate) reduce_only: bool,
+    pub(crate) cancel_on_pause: bool,
+    pub(crate) group: Option<GroupId>,
+    pub(crate) route: Route,
+}
+
+/// The shard that a request names: none, one, or −1 for "by the ticker".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) exchange_index: Option<i64>,
+    /// `market_ticker` of requests that name an order by its id alone.
+    pub(crate) ticker: Option<String>,
+}
+
+/// A change of an order's price or size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Amend {
+    pub(crate) account: AccountId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) order: OrderId,
+    pub(crate) ticker: String,
+    pub(crate) side: Side,
+    pub(crate) price: Dollars,
+    /// The new total: what has been filled and what shall rest.
+    pub(crate) count: Count,
+    pub(crate) client_order_id: Option<String>,
+    pub(crate) updated_client_order_id: Option<String>,
+    /// `None` keeps the expiration, `Some(None)` clears it.
+    pub(crate) expires: Option<Option<Time>>,
+    pub(crate) route: Route,
+}
+
+/// By how much, or to what, an order's rest is decreased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decrease {
+    By(Count),
+    To(Count),
+}
+
+/// What became of an order that was placed or amended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Executed {
+    pub(crate) order: OrderId,
+    /// What this request has traded.
+    pub(crate) filled: Count,
+    /// What rests now.
+    pub(crate) remaining: Count,
+    /// Sum of price × count of this request's trades, of the YES leg.
+    pub(crate) value: Dollars,
+    /// Sum of this request's fees.
+    pub(crate) fees: Dollars,
+    /// Why there is nothing left, if it was not traded.
+    pub(crate) reason: Reason,
+}
+
+/// One order, from its entry on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) id: OrderId,
+    pub(crate) account: AccountId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) market: MarketId,
+    pub(crate) side: Side,
+    pub(crate) price: Dollars,
+    /// The total that was last asked for.
+    pub(crate) initial: Count,
+    pub(crate) filled: Count,
+    /// What rests; zero once canceled or executed.
+    pub(crate) remaining: Count,
+    pub(crate) status: OrderStatus,
+    pub(crate) self_trade: SelfTrade,
+    pub(crate) client_order_id: Option<Box<str>>,
+    pub(crate) expires: Option<Time>,
+    pub(crate) post_only: bool,
+    pub(crate) reduce_only: bool,
+    pub(crate) cancel_on_pause: bool,
+    pub(crate) group: Option<GroupId>,
+    pub(crate) taker_cost: Dollars,
+    pub(crate) maker_cost: Dollars,
+    pub(crate) taker_fees: Dollars,
+    pub(crate) maker_fees: Dollars,
+    /// What rounding has taken and not yet given back.
+    pub(crate) rounding: Dollars,
+    /// The place in the queue of its price.
+    pub(crate) place: u64,
+    pub(crate) created: Time,
+    pub(crate) updated: Time,
+    pub(crate) reason: Reason,
+}
+
+/// One trade of the public tape. The resting order's price counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trade {
+    pub(crate) id: TradeId,
+    pub(crate) market: MarketId,
+    pub(crate) price: Dollars,
+    pub(crate) count: Count,
+    pub(crate) taker_side: Side,
+    pub(crate) block: bool,
+    pub(crate) at: Time,
+}
+
+/// One party's side of a trade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fill {
+    pub(crate) trade: TradeId,
+    pub(crate) order: OrderId,
+    pub(crate) market: MarketId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) side: Side,
+    pub(crate) price: Dollars,
+    pub(crate) count: Count,
+    pub(crate) taker: bool,
+    pub(crate) fee: Dollars,
+    /// The signed position after it.
+    pub(crate) position: Count,
+    pub(crate) at: Time,
+}
+
+/// One market's settlement for one subaccount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settlement {
+    pub(crate) market: MarketId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) result: MarketResult,
+    pub(crate) yes: Count,
+    pub(crate) yes_cost: Dollars,
+    pub(crate) no: Count,
+    pub(crate) no_cost: Dollars,
+    /// What was paid out.
+    pub(crate) revenue: Dollars,
+    pub(crate) fee: Dollars,
+    pub(crate) at: Time,
+}
+
+/// How a market ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum MarketResult {
+    Yes,
+    No,
+    /// Each YES contract pays this much, each NO contract the rest of a dollar.
+    Scalar(Dollars),
+}
+
+impl MarketResult {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Scalar(_) => "scalar",
+        }
+    }
+
+    /// What a YES contract pays.
+    pub(crate) fn value(self) -> Dollars {
+        match self {
+            Self::Yes => Dollars::ONE,
+            Self::No => Dollars::ZERO,
+            Self::Scalar(value) => value,
+        }
+    }
+}
+
+/// Where a market stands; the words of its reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum MarketStatus {
+    Initialized,
+    Active,
+    Inactive,
+    Closed,
+    Determined,
+    Disputed,
+    Amended,
+    Finalized,
+}
+
+impl MarketStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialized => "initialized",
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Closed => "closed",
+            Self::Determined => "determined",
+            Self::Disputed => "disputed",
+            Self::Amended => "amended",
+            Self::Finalized => "finalized",
+        }
+    }
+
+    /// The word of the status filter.
+    pub(crate) fn filter(self) -> &'static str {
+        match self {
+            Self::Initialized => "unopened",
+            Self::Active => "open",
+            Self::Inactive => "paused",
+            Self::Closed | Self::Determined | Self::Disputed | Self::Amended => "closed",
+            Self::Finalized => "settled",
+        }
+    }
+}
+
+/// A market to list.
+#[derive(Clone, Debug)]
+pub(crate) struct NewMarket {
+    pub(crate) ticker: String,
+    pub(crate) event_ticker: String,
+    pub(crate) series_ticker: String,
+    pub(crate) shard: Shard,
+    pub(crate) structure: String,
+    pub(crate) ranges: Vec<PriceRange>,
+    pub(crate) fees: Fees,
+    pub(crate) opens: Time,
+    pub(crate) closes: Time,
+    /// From determination to payment.
+    pub(crate) settlement_timer_seconds: u32,
+}
+
+/// What has happened, for the streams. The state after the command tells the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A level of the book has changed by `delta`, through `order`.
+    Level {
+        market: MarketId,
+        side: Side,
+        price: Dollars,
+        delta: Count,
+        order: OrderId,
+    },
+    /// The best prices, the last trade or a total has changed.
+    Ticker {
+        market: MarketId,
+    },
+    Trade {
+        trade: TradeId,
+    },
+    /// The `fill`-th fill of the account, counted from 0.
+    Fill {
+        account: AccountId,
+        fill: usize,
+    },
+    Order {
+        account: AccountId,
+        order: OrderId,
+        reason: Reason,
+    },
+    Position {
+        account: AccountId,
+        subaccount: Subaccount,
+        market: MarketId,
+    },
+    Group {
+        account: AccountId,
+        group: GroupId,
+        change: GroupChange,
+    },
+    Market {
+        market: MarketId,
+        change: MarketChange,
+    },
+    Rfq {
+        rfq: RfqId,
+        created: bool,
+    },
+    Quote {
+        quote: QuoteId,
+        change: QuoteChange,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupChange {
+    Created,
+    Triggered,
+    Reset,
+    Deleted,
+    LimitUpdated,
+}
+
+/// The events of a market's life that streams tell; opening and closing by time are silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MarketChange {
+    Created,
+    Activated,
+    Deactivated,
+    CloseDateUpdated,
+    Determined,
+    Settled,
+    PriceLevelStructureUpdated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuoteChange {
+    Created,
+    Accepted,
+    Executed,
+}
+
+/// Why a command was not carried out. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) kind: RefusalKind,
+    /// The machine-readable word of the exchange.
+    pub(crate) code: &'static str,
+    pub(crate) message: Cow<'static, str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalKind {
+    Invalid,
+    Forbidden,
+    NotFound,
+    Conflict,
+    Unavailable,
+}
+
+impl Refusal {
+    pub(crate) fn invalid(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: RefusalKind::Invalid, code, message: message.into() }
+    }
+
+    pub(crate) fn parameters(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid("invalid_parameters", message)
+    }
+
+    pub(crate) fn not_found(what: &'static str) -> Self {
+        Self { kind: RefusalKind::NotFound, code: "not_found", message: what.into() }
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: &'static str) -> Self {
+        Self { kind: RefusalKind::Conflict, code, message: message.into() }
+    }
+
+    pub(crate) fn unavailable(code: &'static str, message: &'static str) -> Self {
+        Self { kind: RefusalKind::Unavailable, code, message: message.into() }
+    }
+}

@@ -1,0 +1,68 @@
+//! Events: groups of markets that are settled together.
+
+use serde_json::{Value, json};
+
+use crate::{
+    engine::Market,
+    families::market,
+    query::Query,
+    reply::{Outcome, Reply},
+    state::{Call, State},
+};
+
+pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
+    match call.operation.id {
+        "get_events" => list(state, call.query),
+        "get_event" => one(state, call),
+        other => Err(Reply::not_implemented(other)),
+    }
+}
+
+fn list(state: &State, query: &Query) -> Outcome {
+    let tickers = query.list("tickers");
+    let status = query.word("status", &["unopened", "open", "closed", "settled"])?;
+    let series = query.get("series_ticker");
+    let nested = query.flag("with_nested_markets")?;
+    let rows: Vec<&Value> = state
+        .catalogue
+        .events
+        .iter()
+        .filter(|event| series.is_none_or(|series| event["series_ticker"] == series))
+        .filter(|event| {
+            tickers.as_ref().is_none_or(|list| list.iter().any(|t| event["event_ticker"] == *t))
+        })
+        // An event counts as open while any of its markets does.
+        .filter(|event| {
+            status.is_none_or(|s| markets_of(state, event).any(|m| m.status.filter() == s))
+        })
+        .collect();
+    let (rows, cursor) = query.page(rows, 200, 200)?;
+    let rows: Vec<Value> = rows.into_iter().map(|event| shown(state, event, nested)).collect();
+    Ok(Reply::ok(json!({"events": rows, "cursor": cursor})))
+}
+
+fn one(state: &State, call: &Call<'_>) -> Outcome {
+    let nested = call.query.flag("with_nested_markets")?;
+    let found = state.catalogue.events.iter().find(|event| event["event_ticker"] == call.first());
+    let event = found.ok_or_else(Reply::not_found)?;
+    let markets: Vec<Value> = if nested {
+        Vec::new()
+    } else {
+        markets_of(state, event).map(|m| market::shown(state, m)).collect()
+    };
+    Ok(Reply::ok(json!({"event": shown(state, event, nested), "markets": markets})))
+}
+
+fn markets_of<'a>(state: &'a State, event: &'a Value) -> impl Iterator<Item = &'a Market> {
+    state.engine.markets().iter().filter(|market| event["event_ticker"] == *market.event_ticker)
+}
+
+fn shown(state: &State, event: &Value, nested: bool) -> Value {
+    let mut event = event.clone();
+    if nested {
+        let markets: Vec<Value> =
+            markets_of(state, &event).map(|m| market::shown(state, m)).collect();
+        event["markets"] = json!(markets);
+    }
+    event
+}

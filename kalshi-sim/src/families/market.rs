@@ -1,0 +1,217 @@
+//! Markets, order books, trades, candlesticks and series.
+
+use chrono::DateTime;
+use kalshi_types::{Dollars, PriceLevel};
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{
+        Market,
+        amount::other_leg,
+        types::{MarketResult, Side, Time, Trade},
+    },
+    query::Query,
+    reply::{Outcome, Reply},
+    state::{Call, State},
+};
+
+pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
+    match call.operation.id {
+        "get_series_list" => Ok(series_list(state, call.query)),
+        "get_series" => series(state, call.first()),
+        "get_markets" => markets(state, call.query),
+        "get_market" => {
+            let market = found(state, call.first())?;
+            Ok(Reply::ok(json!({"market": shown(state, market)})))
+        }
+        "get_market_orderbook" => order_book(state, call),
+        "get_market_orderbooks" => order_books(state, call.query),
+        "get_trades" => trades(state, call.query),
+        other => Err(Reply::not_implemented(other)),
+    }
+}
+
+/// A market as it goes over the wire: what the catalogue says of it, and what the engine knows.
+pub(crate) fn shown(state: &State, market: &Market) -> Value {
+    let now = state.engine.now();
+    let prices = market.prices();
+    let before = market.day_before(now);
+    let mut wire = state.catalogue.about(&market.ticker).cloned().unwrap_or_else(|| json!({}));
+    let size = |level: Option<PriceLevel>| level.map_or_else(Default::default, |l| l.count);
+    let dynamic = json!({
+        "ticker": market.ticker,
+        "event_ticker": market.event_ticker,
+        "market_type": "binary",
+        "status": market.status.as_str(),
+        "result": market.result.map_or("", MarketResult::as_str),
+        "created_time": time(market.created),
+        "updated_time": time(market.updated),
+        "open_time": time(market.opens),
+        "close_time": time(market.closes),
+        "settlement_timer_seconds": market.settlement_timer_seconds,
+        "yes_bid_dollars": prices.yes_bid(),
+        "yes_bid_size_fp": size(prices.bid),
+        "yes_ask_dollars": prices.yes_ask(),
+        "yes_ask_size_fp": size(prices.ask),
+        "no_bid_dollars": prices.no_bid(),
+        "no_ask_dollars": prices.no_ask(),
+        "last_price_dollars": market.last_price.unwrap_or(Dollars::ZERO),
+        "volume_fp": market.volume,
+        "volume_24h_fp": market.volume_24h(now),
+        "open_interest_fp": market.open_interest,
+        "notional_value_dollars": Dollars::ONE,
+        "previous_yes_bid_dollars": before.map_or(Dollars::ZERO, |minute| minute.bid.close),
+        "previous_yes_ask_dollars": before.map_or(Dollars::ONE, |minute| minute.ask.close),
+        "previous_price_dollars": market.price_before(now).unwrap_or(Dollars::ZERO),
+        "price_level_structure": market.structure,
+        "price_ranges": market.grid.ranges(),
+        "exchange_index": market.shard,
+    });
+    if let (Value::Object(wire), Value::Object(dynamic)) = (&mut wire, dynamic) {
+        wire.extend(dynamic);
+        if let Some(result) = market.result {
+            wire.insert("settlement_value_dollars".to_owned(), json!(result.value()));
+        }
+        if let Some(settled) = market.settled {
+            wire.insert("settlement_ts".to_owned(), time(settled));
+        }
+    }
+    wire
+}
+
+/// A trade of the public tape.
+pub(crate) fn shown_trade(state: &State, trade: &Trade) -> Value {
+    json!({
+        "trade_id": trade.id.to_string(),
+        "ticker": state.engine.market(trade.market).map_or("", |market| &market.ticker),
+        "count_fp": trade.count,
+        "yes_price_dollars": trade.price,
+        "no_price_dollars": other_leg(trade.price),
+        "taker_side": trade.taker_side.outcome(),
+        "taker_outcome_side": trade.taker_side.outcome(),
+        "taker_book_side": trade.taker_side.as_str(),
+        "is_block_trade": trade.block,
+        "created_time": time(trade.at),
+    })
+}
+
+/// A time of the engine as RFC 3339 text.
+pub(crate) fn time(time: Time) -> Value {
+    json!(time.to_datetime().unwrap_or(DateTime::UNIX_EPOCH))
+}
+
+/// The market of a ticker.
+pub(crate) fn found<'a>(state: &'a State, ticker: &str) -> Result<&'a Market, Reply> {
+    state.engine.market_by_ticker(ticker).ok_or_else(Reply::not_found)
+}
+
+fn series_list(state: &State, query: &Query) -> Reply {
+    let category = query.get("category");
+    let rows: Vec<&Value> = state
+        .catalogue
+        .series
+        .iter()
+        .filter(|series| category.is_none_or(|category| series["category"] == category))
+        .collect();
+    Reply::ok(json!({"series": rows}))
+}
+
+fn series(state: &State, ticker: &str) -> Outcome {
+    let found = state.catalogue.series.iter().find(|series| series["ticker"] == ticker);
+    found.map(|series| Reply::ok(json!({"series": series}))).ok_or_else(Reply::not_found)
+}
+
+fn markets(state: &State, query: &Query) -> Outcome {
+    let status = query.word("status", &["unopened", "open", "paused", "closed", "settled"])?;
+    let tickers = query.list("tickers");
+    let event = query.get("event_ticker");
+    let series = query.get("series_ticker");
+    let within = |time: Time, min: Option<i64>, max: Option<i64>| {
+        let time = time.as_millis().div_euclid(1_000);
+        min.is_none_or(|min| time >= min) && max.is_none_or(|max| time <= max)
+    };
+    let (min_close, max_close) = (query.integer("min_close_ts")?, query.integer("max_close_ts")?);
+    let (min_made, max_made) = (query.integer("min_created_ts")?, query.integer("max_created_ts")?);
+    if (min_close.is_some() || max_close.is_some()) && !matches!(status, None | Some("closed")) {
+        return Err(Reply::bad_request("close time filters go with status closed only"));
+    }
+    let rows: Vec<&Market> = state
+        .engine
+        .markets()
+        .iter()
+        .filter(|m| status.is_none_or(|status| m.status.filter() == status))
+        .filter(|m| tickers.as_ref().is_none_or(|list| list.contains(&m.ticker.as_str())))
+        .filter(|m| event.is_none_or(|event| m.event_ticker == event))
+        .filter(|m| series.is_none_or(|series| m.series_ticker == series))
+        .filter(|m| within(m.closes, min_close, max_close))
+        .filter(|m| within(m.created, min_made, max_made))
+        .collect();
+    let (rows, cursor) = query.page(rows, 100, 1_000)?;
+    let rows: Vec<Value> = rows.into_iter().map(|market| shown(state, market)).collect();
+    Ok(Reply::ok(json!({"markets": rows, "cursor": cursor})))
+}
+
+fn order_book(state: &State, call: &Call<'_>) -> Outcome {
+    let depth = match call.query.integer("depth")? {
+        // 0 stands for all of it.
+        None | Some(0) => usize::MAX,
+        Some(depth) => match usize::try_from(depth) {
+            Ok(depth) if depth <= 100 => depth,
+            _ => return Err(Reply::bad_request("depth must be 0 to 100")),
+        },
+    };
+    let market = found(state, call.first())?;
+    Ok(Reply::ok(json!({"orderbook_fp": levels(market, depth)})))
+}
+
+fn order_books(state: &State, query: &Query) -> Outcome {
+    let tickers: Vec<&str> = query.all("tickers").collect();
+    if tickers.is_empty() || tickers.len() > 100 {
+        return Err(Reply::bad_request("tickers must name 1 to 100 markets"));
+    }
+    let books: Vec<Value> = tickers
+        .iter()
+        .filter_map(|ticker| state.engine.market_by_ticker(ticker))
+        .map(|m| json!({"ticker": m.ticker, "orderbook_fp": levels(m, usize::MAX)}))
+        .collect();
+    Ok(Reply::ok(json!({"orderbooks": books})))
+}
+
+/// The best levels of both sides, bids of each leg, the best last.
+fn levels(market: &Market, depth: usize) -> Value {
+    let side = |side: Side| {
+        let mut levels: Vec<PriceLevel> = market
+            .levels(side)
+            .take(depth)
+            .map(|level| PriceLevel { price: side.leg_price(level.price), count: level.count })
+            .collect();
+        levels.reverse();
+        levels
+    };
+    json!({"yes_dollars": side(Side::Bid), "no_dollars": side(Side::Ask)})
+}
+
+/// The newest trade comes first.
+fn trades(state: &State, query: &Query) -> Outcome {
+    let (min, max) = (query.integer("min_ts")?, query.integer("max_ts")?);
+    let block = query.get("is_block_trade").map(|_| query.flag("is_block_trade")).transpose()?;
+    let all: Box<dyn Iterator<Item = &Trade>> = match query.get("ticker") {
+        None => Box::new(state.engine.trades().iter().rev()),
+        Some(ticker) => match state.engine.market_by_ticker(ticker) {
+            None => Box::new(std::iter::empty()),
+            Some(market) => {
+                Box::new(market.trades.iter().rev().filter_map(|id| state.engine.trade(*id)))
+            }
+        },
+    };
+    let rows: Vec<&Trade> = all
+        .filter(|trade| {
+            let at = trade.at.as_millis().div_euclid(1_000);
+            min.is_none_or(|min| at >= min) && max.is_none_or(|max| at <= max)
+        })
+        .filter(|trade| block.is_none_or(|block| trade.block == block))
+        .collect();
+    let (rows, cursor) = query.page(rows, 100, 1_000)?;
+    let rows: Vec<Value> = rows.into_iter().map(|trade| shown_trade(state, trade)).collect();
+    Ok(Reply::ok(json!({"trades": rows, "cursor": cursor})))
+}

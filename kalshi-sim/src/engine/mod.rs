@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     groups::Group,
-    ledger::{Account, Ledger, Place, Position},
+    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
     markets::Market,
 };
 use crate::engine::{

@@ -33,12 +33,15 @@ mod exchange;
 mod families;
 mod gate;
 mod keys;
+mod pages;
 mod query;
 mod random;
 mod reply;
+mod request;
 mod seeding;
 mod server;
 mod state;
+mod treasury;
 
 pub use crate::exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError};
 

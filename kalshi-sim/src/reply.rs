@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::engine::types::{Refusal, RefusalKind};
+
 /// One answer: a status and a body, or none.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reply {
@@ -75,9 +77,31 @@ impl Reply {
         Self::nested(413, "request_too_large", "the body is larger than 1 MiB", None)
     }
 
+    /// The error inside, for the row of a batch.
+    pub(crate) fn into_error(self) -> Value {
+        match self.body {
+            Some(Value::Object(mut body)) => body.remove("error").unwrap_or(Value::Object(body)),
+            other => other.unwrap_or_else(|| json!({})),
+        }
+    }
+
     /// An operation that the simulator does not play yet.
     pub(crate) fn not_implemented(operation: &str) -> Self {
         let message = format!("the simulator does not play {operation} yet");
         Self { status: 501, body: Some(json!({"code": "not_implemented", "message": message})) }
+    }
+}
+
+/// The one place that turns the engine's refusals into answers.
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.kind {
+            RefusalKind::Invalid => 400,
+            RefusalKind::Forbidden => 403,
+            RefusalKind::NotFound => 404,
+            RefusalKind::Conflict => 409,
+            RefusalKind::Unavailable => 503,
+        };
+        Self::nested(status, refusal.code, &refusal.message, None)
     }
 }

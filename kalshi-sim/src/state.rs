@@ -18,6 +18,7 @@ use crate::{
     random::Random,
     reply::{Outcome, Reply},
     seeding,
+    treasury::Treasury,
 };
 
 /// One request, as far as the machine is concerned.
@@ -67,6 +68,7 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) engine: Engine,
     pub(crate) catalogue: Catalogue,
+    pub(crate) treasury: Treasury,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
 }
@@ -75,7 +77,18 @@ impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let catalogue = Catalogue::new(seed, start);
         let (engine, first_account) = seeding::engine(&catalogue, seed, start);
-        Self { keys: Keys::new(Random::new(seed)), engine, catalogue, first_account }
+        Self {
+            keys: Keys::new(Random::new(seed)),
+            engine,
+            catalogue,
+            treasury: Treasury::default(),
+            first_account,
+        }
+    }
+
+    /// Lets time pass for everything that happens by itself.
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.treasury.advance(&mut self.engine, now);
     }
 
     /// Carries out a request whose signature by `key_id` has been checked.
@@ -90,13 +103,16 @@ impl State {
             gate::permit(key, call.operation)?;
             call.caller = Some(key.caller());
         }
-        self.engine.advance(call.time());
+        self.advance(call.time());
         match call.operation.tag {
             "account" => families::account::handle(self, call),
             "api-keys" => families::api_keys::handle(self, call),
             "events" => families::events::handle(self, call),
             "exchange" => families::exchange::handle(self, call),
             "market" => families::market::handle(self, call),
+            "order-groups" => families::order_groups::handle(self, call),
+            "orders" => families::orders::handle(self, call),
+            "portfolio" => families::portfolio::handle(self, call),
             _ => Err(Reply::not_implemented(call.operation.id)),
         }
     }

@@ -7,3 +7,6 @@ pub(crate) mod api_keys;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod market;
+pub(crate) mod order_groups;
+pub(crate) mod orders;
+pub(crate) mod portfolio;

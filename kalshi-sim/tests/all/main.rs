@@ -2,6 +2,7 @@
 
 mod keys;
 mod markets;
+mod orders;
 mod program;
 mod surface;
 

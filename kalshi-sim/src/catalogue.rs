@@ -127,6 +127,7 @@ impl Catalogue {
             "fee_type": "quadratic",
             "fee_multiplier": 1.0,
             "exchange_index": shard,
+            "last_updated_ts": start,
         }));
         for day in 0..4 {
             self.add_event(template, day, random, start);

@@ -18,9 +18,9 @@
 //!
 //! # What it plays
 //!
-//! The API keys, exchange status and schedule, account limits and token costs, and a made-up set of
-//! series, events and markets with order books and trades. Every other operation of the table
-//! answers 501. No order can be placed yet.
+//! Orders, order groups and the portfolio on a matching engine; made-up series, events and markets
+//! with order books, trades and candlesticks; the API keys, exchange status and schedule, account
+//! limits and token costs. Every other operation of the table answers 501.
 //!
 //! # What it refuses to do
 //!

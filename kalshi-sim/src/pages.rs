@@ -67,6 +67,13 @@ pub(crate) fn seconds(time: UnixMillis) -> i64 {
     time.as_millis().div_euclid(1_000)
 }
 
+/// From a time on.
+impl From<Option<i64>> for Span {
+    fn from(min: Option<i64>) -> Self {
+        Self { min, max: None }
+    }
+}
+
 impl Query {
     /// The next page of rows that come in ascending order of their keys; a key is a row's for
     /// ever. Gives the cursor of the page after it, too, which is empty at the end.

@@ -101,6 +101,33 @@ impl Bar {
     }
 }
 
+impl Minute {
+    /// This stretch of time and a later one as one.
+    pub(crate) fn join(&mut self, later: &Self) {
+        self.bid.join(later.bid);
+        self.ask.join(later.ask);
+        match (&mut self.price, later.price) {
+            (Some(price), Some(later)) => price.join(later),
+            (price, later) => *price = price.or(later),
+        }
+        self.volume = self.volume.plus(later.volume);
+        self.value = self.value.plus(later.value);
+        self.open_interest = later.open_interest;
+    }
+
+    /// A stretch of time in which nothing happens.
+    pub(crate) fn after(before: &Self) -> Self {
+        Self {
+            bid: Bar::at(before.bid.close),
+            ask: Bar::at(before.ask.close),
+            price: None,
+            volume: Count::ZERO,
+            value: Dollars::ZERO,
+            open_interest: before.open_interest,
+        }
+    }
+}
+
 /// The best prices and sizes, in YES terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prices {

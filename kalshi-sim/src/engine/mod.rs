@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
-    markets::Market,
+    markets::{Bar, Market, Minute},
 };
 use crate::engine::{
     ids::{AccountId, GroupId, MarketId, OrderId, TradeId},

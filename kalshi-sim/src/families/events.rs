@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::Market,
-    families::market,
+    families::{candles, market},
+    pages::{Pages, Span},
     query::Query,
     reply::{Outcome, Reply},
     state::{Call, State},
@@ -14,6 +15,7 @@ pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
     match call.operation.id {
         "get_events" => list(state, call.query),
         "get_event" => one(state, call),
+        "get_market_candlesticks_by_event" => candles::of_event(state, call),
         other => Err(Reply::not_implemented(other)),
     }
 }
@@ -23,21 +25,29 @@ fn list(state: &State, query: &Query) -> Outcome {
     let status = query.word("status", &["unopened", "open", "closed", "settled"])?;
     let series = query.get("series_ticker");
     let nested = query.flag("with_nested_markets")?;
-    let rows: Vec<&Value> = state
+    let closes = Span::from(query.integer("min_close_ts")?);
+    let updated = Span::from(query.integer("min_updated_ts")?);
+    let rows = state
         .catalogue
         .events
         .iter()
-        .filter(|event| series.is_none_or(|series| event["series_ticker"] == series))
-        .filter(|event| {
+        .enumerate()
+        .filter(|(_, event)| series.is_none_or(|series| event["series_ticker"] == series))
+        .filter(|(_, event)| {
             tickers.as_ref().is_none_or(|list| list.iter().any(|t| event["event_ticker"] == *t))
         })
         // An event counts as open while any of its markets does.
-        .filter(|event| {
+        .filter(|(_, event)| {
             status.is_none_or(|s| markets_of(state, event).any(|m| m.status.filter() == s))
         })
-        .collect();
-    let (rows, cursor) = query.page(rows, 200, 200)?;
-    let rows: Vec<Value> = rows.into_iter().map(|event| shown(state, event, nested)).collect();
+        .filter(|(_, event)| {
+            !closes.is_given() || markets_of(state, event).any(|m| closes.holds(m.closes))
+        })
+        .filter(|(_, event)| market::was_updated(event, updated));
+    let pages = Pages::new("events", 200, 200);
+    let (rows, cursor) =
+        query.page_after(pages, rows, |(place, _)| u64::try_from(*place).unwrap_or(u64::MAX))?;
+    let rows: Vec<Value> = rows.into_iter().map(|(_, event)| shown(state, event, nested)).collect();
     Ok(Reply::ok(json!({"events": rows, "cursor": cursor})))
 }
 

@@ -1,15 +1,17 @@
 //! Markets, order books, trades, candlesticks and series.
 
-use chrono::DateTime;
-use kalshi_types::{Dollars, PriceLevel};
+use chrono::{DateTime, Utc};
+use kalshi_types::{Count, Dollars, PriceLevel};
 use serde_json::{Value, json};
 
 use crate::{
     engine::{
         Market,
-        amount::other_leg,
+        amount::{Sum, other_leg},
         types::{MarketResult, Side, Time, Trade},
     },
+    families::candles,
+    pages::{Pages, Span, newest},
     query::Query,
     reply::{Outcome, Reply},
     state::{Call, State},
@@ -17,8 +19,8 @@ use crate::{
 
 pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
     match call.operation.id {
-        "get_series_list" => Ok(series_list(state, call.query)),
-        "get_series" => series(state, call.first()),
+        "get_series_list" => series_list(state, call.query),
+        "get_series" => series(state, call),
         "get_markets" => markets(state, call.query),
         "get_market" => {
             let market = found(state, call.first())?;
@@ -27,6 +29,8 @@ pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
         "get_market_orderbook" => order_book(state, call),
         "get_market_orderbooks" => order_books(state, call.query),
         "get_trades" => trades(state, call.query),
+        "get_market_candlesticks" => candles::of_market(state, call),
+        "batch_get_market_candlesticks" => candles::of_markets(state, call),
         other => Err(Reply::not_implemented(other)),
     }
 }
@@ -105,37 +109,136 @@ pub(crate) fn found<'a>(state: &'a State, ticker: &str) -> Result<&'a Market, Re
     state.engine.market_by_ticker(ticker).ok_or_else(Reply::not_found)
 }
 
-fn series_list(state: &State, query: &Query) -> Reply {
+/// Whether the metadata of a series or event has changed in a span of time.
+pub(crate) fn was_updated(wire: &Value, span: Span) -> bool {
+    !span.is_given()
+        || wire["last_updated_ts"]
+            .as_str()
+            .and_then(|text| text.parse::<DateTime<Utc>>().ok())
+            .is_some_and(|time| span.holds(time.into()))
+}
+
+/// One tag of those asked for is enough.
+fn series_list(state: &State, query: &Query) -> Outcome {
     let category = query.get("category");
-    let rows: Vec<&Value> = state
+    let tags = query.list("tags");
+    let updated = Span::from(query.integer("min_updated_ts")?);
+    let metadata = query.flag("include_product_metadata")?;
+    let volume = query.flag("include_volume")?;
+    let tagged = |series: &Value, tags: &[&str]| {
+        series["tags"]
+            .as_array()
+            .is_some_and(|has| tags.iter().any(|tag| has.contains(&json!(tag))))
+    };
+    let rows: Vec<Value> = state
         .catalogue
         .series
         .iter()
         .filter(|series| category.is_none_or(|category| series["category"] == category))
+        .filter(|series| tags.as_ref().is_none_or(|tags| tagged(series, tags)))
+        .filter(|series| was_updated(series, updated))
+        .map(|series| shown_series(state, series, metadata, volume))
         .collect();
-    Reply::ok(json!({"series": rows}))
+    Ok(Reply::ok(json!({"series": rows})))
 }
 
-fn series(state: &State, ticker: &str) -> Outcome {
-    let found = state.catalogue.series.iter().find(|series| series["ticker"] == ticker);
-    found.map(|series| Reply::ok(json!({"series": series}))).ok_or_else(Reply::not_found)
+fn series(state: &State, call: &Call<'_>) -> Outcome {
+    let volume = call.query.flag("include_volume")?;
+    let found = state.catalogue.series.iter().find(|series| series["ticker"] == call.first());
+    let series = found.ok_or_else(Reply::not_found)?;
+    Ok(Reply::ok(json!({"series": shown_series(state, series, false, volume)})))
+}
+
+fn shown_series(state: &State, series: &Value, metadata: bool, volume: bool) -> Value {
+    let mut wire = series.clone();
+    if let Value::Object(wire) = &mut wire {
+        if !metadata {
+            wire.remove("product_metadata");
+        }
+        if volume {
+            let markets = state.engine.markets().iter();
+            let total = markets
+                .filter(|market| series["ticker"] == *market.series_ticker)
+                .fold(Count::ZERO, |sum, market| sum.plus(market.volume));
+            wire.insert("volume_fp".to_owned(), json!(total));
+        }
+    }
+    wire
+}
+
+/// The spans of time that a list of markets may be asked for; one of them at most.
+#[derive(Debug)]
+struct Times {
+    created: Span,
+    closes: Span,
+    settled: Span,
+    updated: Span,
+}
+
+impl Times {
+    fn read(query: &Query) -> Result<Self, Reply> {
+        let times = Self {
+            created: query.span("min_created_ts", "max_created_ts")?,
+            closes: query.span("min_close_ts", "max_close_ts")?,
+            settled: query.span("min_settled_ts", "max_settled_ts")?,
+            updated: query.span("min_updated_ts", "max_updated_ts")?,
+        };
+        times.check(query)?;
+        Ok(times)
+    }
+
+    /// Which filters may stand together.
+    fn check(&self, query: &Query) -> Result<(), Reply> {
+        let families: [(Span, &str, &[&str]); 4] = [
+            (self.created, "creation", &["unopened", "open"]),
+            (self.closes, "close", &["closed"]),
+            (self.settled, "settlement", &["settled"]),
+            (self.updated, "update", &[]),
+        ];
+        if families.iter().filter(|(span, ..)| span.is_given()).count() > 1 {
+            return Err(Reply::bad_request("time filters must be of one kind"));
+        }
+        let status = query.get("status");
+        for (_, name, words) in families.iter().filter(|(span, ..)| span.is_given()) {
+            if status.is_some_and(|status| !words.contains(&status)) {
+                let message = format!("{name} time filters do not go with this status");
+                return Err(Reply::bad_request(&message));
+            }
+        }
+        if !self.updated.is_given() {
+            return Ok(());
+        }
+        let combos = query.get("mve_filter");
+        let excluded = combos == Some("exclude");
+        if query.get("tickers").is_some()
+            || query.get("event_ticker").is_some()
+            || (combos.is_some() && !excluded)
+            || (query.get("series_ticker").is_some() && !excluded)
+        {
+            return Err(Reply::bad_request(
+                "update time filters go with mve_filter=exclude, and with series_ticker then",
+            ));
+        }
+        Ok(())
+    }
+
+    fn hold(&self, market: &Market) -> bool {
+        self.created.holds(market.created)
+            && self.closes.holds(market.closes)
+            && self.updated.holds(market.updated)
+            && (!self.settled.is_given()
+                || market.settled.is_some_and(|settled| self.settled.holds(settled)))
+    }
 }
 
 fn markets(state: &State, query: &Query) -> Outcome {
     let status = query.word("status", &["unopened", "open", "paused", "closed", "settled"])?;
+    let combos = query.word("mve_filter", &["only", "exclude"])?.map(|word| word == "only");
     let tickers = query.list("tickers");
     let event = query.get("event_ticker");
     let series = query.get("series_ticker");
-    let within = |time: Time, min: Option<i64>, max: Option<i64>| {
-        let time = time.as_millis().div_euclid(1_000);
-        min.is_none_or(|min| time >= min) && max.is_none_or(|max| time <= max)
-    };
-    let (min_close, max_close) = (query.integer("min_close_ts")?, query.integer("max_close_ts")?);
-    let (min_made, max_made) = (query.integer("min_created_ts")?, query.integer("max_created_ts")?);
-    if (min_close.is_some() || max_close.is_some()) && !matches!(status, None | Some("closed")) {
-        return Err(Reply::bad_request("close time filters go with status closed only"));
-    }
-    let rows: Vec<&Market> = state
+    let times = Times::read(query)?;
+    let rows = state
         .engine
         .markets()
         .iter()
@@ -143,12 +246,18 @@ fn markets(state: &State, query: &Query) -> Outcome {
         .filter(|m| tickers.as_ref().is_none_or(|list| list.contains(&m.ticker.as_str())))
         .filter(|m| event.is_none_or(|event| m.event_ticker == event))
         .filter(|m| series.is_none_or(|series| m.series_ticker == series))
-        .filter(|m| within(m.closes, min_close, max_close))
-        .filter(|m| within(m.created, min_made, max_made))
-        .collect();
-    let (rows, cursor) = query.page(rows, 100, 1_000)?;
+        .filter(|m| combos.is_none_or(|wanted| is_combo(state, m) == wanted))
+        .filter(|m| times.hold(m));
+    let pages = Pages::new("markets", 100, 1_000).with_zero();
+    let (rows, cursor) = query.page_after(pages, rows, |market| u64::from(market.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(|market| shown(state, market)).collect();
     Ok(Reply::ok(json!({"markets": rows, "cursor": cursor})))
+}
+
+/// Whether a market is a combination of others.
+fn is_combo(state: &State, market: &Market) -> bool {
+    let about = state.catalogue.about(&market.ticker);
+    about.is_some_and(|about| about["mve_collection_ticker"].is_string())
 }
 
 fn order_book(state: &State, call: &Call<'_>) -> Outcome {
@@ -193,7 +302,7 @@ fn levels(market: &Market, depth: usize) -> Value {
 
 /// The newest trade comes first.
 fn trades(state: &State, query: &Query) -> Outcome {
-    let (min, max) = (query.integer("min_ts")?, query.integer("max_ts")?);
+    let span = query.span("min_ts", "max_ts")?;
     let block = query.get("is_block_trade").map(|_| query.flag("is_block_trade")).transpose()?;
     let all: Box<dyn Iterator<Item = &Trade>> = match query.get("ticker") {
         None => Box::new(state.engine.trades().iter().rev()),
@@ -204,14 +313,11 @@ fn trades(state: &State, query: &Query) -> Outcome {
             }
         },
     };
-    let rows: Vec<&Trade> = all
-        .filter(|trade| {
-            let at = trade.at.as_millis().div_euclid(1_000);
-            min.is_none_or(|min| at >= min) && max.is_none_or(|max| at <= max)
-        })
-        .filter(|trade| block.is_none_or(|block| trade.block == block))
-        .collect();
-    let (rows, cursor) = query.page(rows, 100, 1_000)?;
+    let rows = all
+        .filter(|trade| span.holds(trade.at))
+        .filter(|trade| block.is_none_or(|block| trade.block == block));
+    let pages = Pages::new("trades", 100, 1_000).with_zero();
+    let (rows, cursor) = query.page_after(pages, rows, |trade| newest(trade.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(|trade| shown_trade(state, trade)).collect();
     Ok(Reply::ok(json!({"trades": rows, "cursor": cursor})))
 }

@@ -11,7 +11,7 @@ use crate::{
         ids::{GroupId, OrderId},
         types::{
             Amend, Decrease, Executed, NewOrder, Order, OrderStatus, Reason, Refusal, Route,
-            SelfTrade, Side, Subaccount, TimeInForce,
+            SelfTrade, Side, TimeInForce,
         },
     },
     families::market,

@@ -1,8 +1,10 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
 mod keys;
+mod market_filters;
 mod markets;
 mod orders;
+mod portfolio;
 mod program;
 mod surface;
 

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use crate::status;
 
 /// What the first floor plays.
-const PLAYED: [&str; 54] = [
+const PLAYED: [&str; 57] = [
     "amend_order_v2",
     "apply_subaccount_transfer",
     "batch_cancel_orders_v2",
     "batch_create_orders_v2",
+    "batch_get_market_candlesticks",
     "cancel_all_orders",
     "cancel_order_v2",
     "create_api_key",
@@ -36,6 +37,8 @@ const PLAYED: [&str; 54] = [
     "get_intra_exchange_instance_transfer",
     "get_intra_exchange_instance_transfers",
     "get_market",
+    "get_market_candlesticks",
+    "get_market_candlesticks_by_event",
     "get_market_orderbook",
     "get_market_orderbooks",
     "get_markets",

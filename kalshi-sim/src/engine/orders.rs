@@ -99,7 +99,9 @@ impl Engine {
         {
             return Err(Refusal::parameters("expiration_time is in the past"));
         }
-        if let Some(id) = &amend.updated_client_order_id {
+        if let Some(id) = &amend.updated_client_order_id
+            && order.client_order_id.as_deref() != Some(id)
+        {
             self.unused(amend.account, id)?;
         }
         let moves = amend.price != order.price || remaining > order.remaining;

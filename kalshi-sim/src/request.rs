@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     engine::{
-        LAST_SUBACCOUNT,
+        LAST_SUBACCOUNT, SHARDS,
         types::{Shard, Subaccount, Time},
     },
     reply::Reply,
@@ -82,6 +82,16 @@ pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
         .ok()
         .filter(|index| *index <= 100)
         .ok_or_else(|| Reply::bad_request(&format!("{field} must be 0 to 100")))
+}
+
+/// The same for a shard that there must be; the default one unless named.
+pub(crate) fn existing_shard(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
+    let shard = shard(field, index)?;
+    if SHARDS.iter().any(|(index, _)| *index == shard) {
+        Ok(shard)
+    } else {
+        Err(Reply::bad_request(&format!("{field} names no shard")))
+    }
 }
 
 /// A price or an amount. Texts only: that is what the exchange takes.

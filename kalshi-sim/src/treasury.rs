@@ -30,7 +30,7 @@ pub(crate) struct Treasury {
 }
 
 /// A transfer that took place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Transfer {
     pub(crate) id: TransferId,
     pub(crate) account: AccountId,

@@ -9,7 +9,7 @@ use kalshi_types::Dollars;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{Bar, Market, Minute, amount::Sum},
+    engine::{Bar, Market, Minute},
     families::{market::found, orders::average},
     query::Query,
     reply::{Outcome, Reply},
@@ -228,6 +228,7 @@ fn second<'a>(call: &'a Call<'_>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::amount::Sum;
 
     fn dollars(text: &str) -> Dollars {
         text.parse().unwrap()

@@ -93,7 +93,7 @@ fn create(state: &mut State, call: &Call<'_>) -> Outcome {
     let limit =
         Limit { contracts_limit: new.contracts_limit, contracts_limit_fp: new.contracts_limit_fp };
     let subaccount = caller.one(new.subaccount)?;
-    let shard = request::shard("exchange_index", new.exchange_index)?;
+    let shard = request::existing_shard("exchange_index", new.exchange_index)?;
     let group = state.engine.create_group(
         caller.account,
         subaccount,

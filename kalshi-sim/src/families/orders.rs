@@ -203,16 +203,13 @@ fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
                 }
                 _ => Ok(executed(state, &done)),
             });
-        rows.push(placed.map_or_else(
-            |refused| {
-                let mut row = Map::from_iter([("error".to_owned(), refused.into_error())]);
-                if let Some(id) = client_order_id {
-                    row.insert("client_order_id".to_owned(), json!(id));
-                }
-                row
-            },
-            |row| row,
-        ));
+        rows.push(placed.unwrap_or_else(|refused| {
+            let mut row = Map::from_iter([("error".to_owned(), refused.into_error())]);
+            if let Some(id) = client_order_id {
+                row.insert("client_order_id".to_owned(), json!(id));
+            }
+            row
+        }));
     }
     Ok(Reply::created(json!({"orders": rows})))
 }
@@ -289,16 +286,13 @@ fn cancel_batch(state: &mut State, call: &Call<'_>) -> Outcome {
             let by = state.engine.cancel(caller.account, subaccount, order, &route, call.time())?;
             Ok(answered(state, order, "reduced_by", by))
         });
-        rows.push(canceled.map_or_else(
-            |refused| {
-                Map::from_iter([
-                    ("order_id".to_owned(), json!(item.order_id)),
-                    ("reduced_by".to_owned(), json!(Count::ZERO)),
-                    ("error".to_owned(), refused.into_error()),
-                ])
-            },
-            |row| row,
-        ));
+        rows.push(canceled.unwrap_or_else(|refused| {
+            Map::from_iter([
+                ("order_id".to_owned(), json!(item.order_id)),
+                ("reduced_by".to_owned(), json!(Count::ZERO)),
+                ("error".to_owned(), refused.into_error()),
+            ])
+        }));
     }
     Ok(Reply::ok(json!({"orders": rows})))
 }

@@ -425,7 +425,7 @@ fn resting_value(state: &State, call: &Call<'_>) -> Outcome {
 fn create_subaccount(state: &mut State, call: &Call<'_>) -> Outcome {
     let caller = call.caller()?.unbound()?;
     let new: NewSubaccount = call.read()?;
-    let shard = existing("exchange_index", new.exchange_index)?;
+    let shard = request::existing_shard("exchange_index", new.exchange_index)?;
     let number = state.engine.ledger.provision(caller.account, shard, call.time())?;
     Ok(Reply::created(json!({"subaccount_number": number})))
 }
@@ -484,7 +484,7 @@ fn transfer(state: &mut State, call: &Call<'_>) -> Outcome {
     if !request::is_uuid(&new.client_transfer_id) {
         return Err(Reply::bad_request("client_transfer_id must be a UUID"));
     }
-    let shard = existing("exchange_index", new.exchange_index)?;
+    let shard = request::existing_shard("exchange_index", new.exchange_index)?;
     let end = |field, number| {
         let subaccount = request::subaccount(field, number)?;
         Ok::<End, Reply>(End { instance: Instance::EventContract, subaccount, shard })
@@ -543,7 +543,7 @@ fn move_cash(state: &mut State, call: &Call<'_>) -> Outcome {
             return Err(Reply::bad_request(&format!("{field} goes with event contracts only")));
         }
         let shard = match instance {
-            Instance::EventContract => existing(shard.0, shard.1)?,
+            Instance::EventContract => request::existing_shard(shard.0, shard.1)?,
             Instance::Margined => request::shard(shard.0, shard.1)?,
         };
         Ok::<End, Reply>(End { instance, subaccount, shard })
@@ -624,7 +624,7 @@ fn set_targets(state: &mut State, call: &Call<'_>) -> Outcome {
     }
     let mut shares: BTreeMap<Shard, u8> = BTreeMap::new();
     for row in &new.allocations {
-        let shard = existing("exchange_index", Some(row.exchange_index))?;
+        let shard = request::existing_shard("exchange_index", Some(row.exchange_index))?;
         let percent = u8::try_from(row.percent)
             .ok()
             .filter(|percent| *percent <= 100)
@@ -646,21 +646,172 @@ fn set_targets(state: &mut State, call: &Call<'_>) -> Outcome {
     Ok(Reply::ok(json!({})))
 }
 
-fn account<'a>(state: &'a State, caller: Caller) -> Result<&'a Account, Reply> {
+fn account(state: &State, caller: Caller) -> Result<&Account, Reply> {
     state.engine.ledger.account(caller.account).ok_or_else(Reply::not_found)
-}
-
-/// A shard that there is; the default one unless named.
-fn existing(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
-    let shard = request::shard(field, index)?;
-    if SHARDS.iter().any(|(index, _)| *index == shard) {
-        Ok(shard)
-    } else {
-        Err(Reply::bad_request(&format!("{field} names no shard")))
-    }
 }
 
 /// Whole cents, cut down.
 fn cents(amount: Dollars) -> i64 {
     amount.as_micros().div_euclid(Dollars::CENT.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use kalshi_sdk::OPERATIONS;
+
+    use super::*;
+    use crate::{
+        engine::types::{
+            MarketResult, MarketStatus, NewOrder, Route, SelfTrade, Side, Time, TimeInForce,
+        },
+        query::Query,
+    };
+
+    /// The time of the start, in seconds.
+    const START: i64 = 1_790_000_000;
+
+    struct Desk {
+        state: State,
+        ticker: String,
+        now: i64,
+        fcm_member: bool,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let start = DateTime::from_timestamp(START, 0).unwrap();
+            let state = State::new(7, start);
+            let open = |market: &&Market| market.status == MarketStatus::Active;
+            let ticker = state.engine.markets().iter().find(open).unwrap().ticker.clone();
+            Self { state, ticker, now: START, fcm_member: false }
+        }
+
+        fn ask(&mut self, id: &str, query: &[(&str, &str)]) -> Reply {
+            let operation = OPERATIONS.iter().find(|operation| operation.id == id).unwrap();
+            let pairs = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let now = DateTime::from_timestamp(self.now, 0).unwrap();
+            let caller = Caller {
+                account: self.state.first_account,
+                bound: None,
+                fcm_member: self.fcm_member,
+            };
+            let call = Call {
+                operation,
+                caller: Some(caller),
+                path: &[],
+                query: &Query::new(pairs),
+                body: &Value::Null,
+                now,
+                pair: None,
+            };
+            self.state.advance(Time::from(now));
+            handle(&mut self.state, &call).unwrap_or_else(|refused| refused)
+        }
+
+        fn rows(&mut self, id: &str, query: &[(&str, &str)], list: &str) -> Vec<Value> {
+            let body = self.ask(id, query).body.unwrap();
+            body[list].as_array().unwrap_or_else(|| panic!("{body}")).clone()
+        }
+
+        /// Buys, or with asks sells, at any price.
+        fn trade(&mut self, side: Side, count: &str) {
+            let price = if side == Side::Bid { "0.99" } else { "0.01" };
+            self.place(side, price, count, TimeInForce::FillOrKill);
+        }
+
+        fn place(&mut self, side: Side, price: &str, count: &str, time_in_force: TimeInForce) {
+            let new = NewOrder {
+                account: self.state.first_account,
+                subaccount: 0,
+                ticker: self.ticker.clone(),
+                side,
+                price: price.parse().unwrap(),
+                count: count.parse().unwrap(),
+                time_in_force,
+                self_trade: SelfTrade::Maker,
+                client_order_id: None,
+                expires: None,
+                post_only: false,
+                reduce_only: false,
+                cancel_on_pause: false,
+                group: None,
+                route: Route::default(),
+            };
+            let now = Time::from_millis(self.now * 1_000);
+            self.state.engine.place(&new, now).unwrap();
+        }
+
+        fn determine(&mut self, result: MarketResult) {
+            let market = self.state.engine.market_by_ticker(&self.ticker).unwrap().id;
+            let now = Time::from_millis(self.now * 1_000);
+            self.state.engine.determine(market, result, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_settlement_says_what_was_held_and_what_it_paid() {
+        let mut desk = Desk::new();
+        desk.trade(Side::Bid, "3.01");
+        let held = desk.rows("get_positions", &[], "market_positions");
+        let cost = held[0]["market_exposure_dollars"].clone();
+        desk.determine(MarketResult::Scalar("0.3060".parse().unwrap()));
+        assert!(desk.rows("get_settlements", &[], "settlements").is_empty());
+        // Worth what it will pay, and not paid yet.
+        let body = desk.ask("get_balance", &[]).body.unwrap();
+        let gain = body["portfolio_value"].as_i64().unwrap() - body["balance"].as_i64().unwrap();
+        // 3.01 at 0.306 is 92.106 cents: 92 or, with what both sums lose, 93.
+        assert!((92..=93).contains(&gain), "{body}");
+        desk.now += 1_800;
+        let rows = desk.rows("get_settlements", &[], "settlements");
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!(row["market_result"], "scalar");
+        assert_eq!((&row["yes_count_fp"], &row["no_count_fp"]), (&json!("3.01"), &json!("0.00")));
+        assert_eq!((&row["revenue"], &row["value"]), (&json!(92), &json!(30)));
+        assert_eq!(row["yes_total_cost_dollars"], cost);
+        let open = desk.rows("get_positions", &[], "market_positions");
+        assert!(open.is_empty());
+        let settled = [("settlement_status", "settled")];
+        let settled = desk.rows("get_positions", &settled, "market_positions");
+        assert_eq!(settled[0]["position_fp"], "0.00");
+        let at = (START + 1_800).to_string();
+        let later = (START + 1_801).to_string();
+        let between = |min: &str| [("min_ts", min.to_owned())];
+        for (min, rows) in [(at, 1), (later, 0)] {
+            let query = between(&min);
+            let query: Vec<(&str, &str)> = query.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            assert_eq!(desk.rows("get_settlements", &query, "settlements").len(), rows);
+        }
+        desk.state.engine.audit().unwrap();
+    }
+
+    #[test]
+    fn a_win_pays_a_dollar_and_a_loss_nothing() {
+        for (side, revenue) in [(Side::Bid, 0), (Side::Ask, 200)] {
+            let mut desk = Desk::new();
+            desk.trade(side, "2");
+            desk.determine(MarketResult::No);
+            desk.now += 1_800;
+            let rows = desk.rows("get_settlements", &[], "settlements");
+            assert_eq!((&rows[0]["revenue"], &rows[0]["value"]), (&json!(revenue), &json!(0)));
+            assert_eq!(rows[0]["market_result"], "no");
+            assert_eq!(rows[0]["fee_cost"], "0.0000");
+        }
+    }
+
+    #[test]
+    fn the_value_of_resting_orders_is_for_fcm_members() {
+        let mut desk = Desk::new();
+        desk.place(Side::Bid, "0.01", "150", TimeInForce::GoodTillCanceled);
+        desk.place(Side::Ask, "0.99", "0.50", TimeInForce::GoodTillCanceled);
+        let id = "get_portfolio_resting_order_total_value";
+        assert_eq!(desk.ask(id, &[]).status, 403);
+        desk.fcm_member = true;
+        let body = desk.ask(id, &[]).body.unwrap();
+        // 150 × 0.01 and 0.5 × 0.01.
+        assert_eq!(body["total_resting_order_value"], 150);
+        let rows = body["resting_order_value_breakdown"].as_array().unwrap();
+        assert_eq!(rows.len(), SHARDS.len());
+        assert_eq!(rows[0]["balance"], "1.5050");
+    }
 }

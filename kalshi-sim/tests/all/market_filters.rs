@@ -1,5 +1,7 @@
 //! Candlesticks, and what lists of markets, series and events may be asked for.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use kalshi_sdk::{
     Client, Count, UnixSeconds,
     types::{GetMarketsMveFilter, GetMarketsStatus, Market, MarketCandlestick},

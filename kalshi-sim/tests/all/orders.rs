@@ -1,5 +1,7 @@
 //! Orders: what is placed trades, rests, changes, goes, and is read back as it was said.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::BTreeSet;
 
 use kalshi_auth::Credentials;
@@ -239,6 +241,14 @@ async fn an_amend_keeps_its_place_only_when_the_order_shrinks() {
         let error = client.amend_order_v2().order_id(&*first).body(change).send().await;
         assert_eq!(error.unwrap_err().code(), Some(code));
     }
+    // The id that an order has may be given to it again; another's may not.
+    let third = order(&market, BookSide::Bid, low()).client_order_id("third");
+    place(&client, third).await;
+    for (id, expected) in [("mine", 200), ("mine", 200), ("third", 409)] {
+        let change = change("20").updated_client_order_id(id);
+        let sent = client.amend_order_v2().order_id(&*first).body(change).send().await;
+        assert_eq!(sent.as_ref().map_or_else(status, |done| done.status().as_u16()), expected);
+    }
     // A total of what has been filled, here nothing, cancels.
     assert_eq!(amend("0").await.remaining_count, Some(Count::ZERO));
     assert_eq!(read(&client, &first).await.status, OrderStatus::Canceled);
@@ -432,6 +442,7 @@ async fn a_triggered_group_cancels_its_orders_and_keeps_new_ones_out_until_reset
         json!({"contracts_limit": 1_000_001}),
         json!({"contracts_limit": i64::MAX}),
         json!({"contracts_limit": 5, "exchange_index": -1}),
+        json!({"contracts_limit": 5, "exchange_index": 9}),
         json!({"contract_limit": 5}),
     ] {
         let request = client.raw(http::Method::POST, "/portfolio/order_groups/create").json(&body);

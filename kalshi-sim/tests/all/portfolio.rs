@@ -1,5 +1,7 @@
 //! Cash, positions, fills, subaccounts, transfers.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{sync::Arc, time::Duration};
 
 use kalshi_auth::{Credentials, KeyType, ManualClock, Timestamp, exchange::KeyPair};

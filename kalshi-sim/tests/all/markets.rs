@@ -97,7 +97,7 @@ async fn series_events_and_trades_belong_together() {
     let event = client.get_event().event_ticker(&*events[1].event_ticker).send().await.unwrap();
     assert_eq!(event.markets, events[1].markets);
     let trades = client.get_trades().limit(50).stream().try_collect().await.unwrap();
-    assert_eq!(trades.len(), 180);
+    assert!(trades.len() > 1_000);
     assert!(trades.is_sorted_by(|a, b| a.created_time >= b.created_time));
     for error in [
         client.get_event().event_ticker("NONE").send().await.map(drop).unwrap_err(),

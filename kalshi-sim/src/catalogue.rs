@@ -94,8 +94,10 @@ impl Catalogue {
             listings: Vec::new(),
             places: BTreeMap::new(),
         };
+        // Seeds differ in what the markets do, and from here in where their strikes begin.
+        let first_strike = 20 + 5 * i64::try_from(random.below(8)).unwrap_or(0);
         for template in &SERIES {
-            made.add_series(template, &mut random, start);
+            made.add_series(template, first_strike, start);
         }
         made
     }
@@ -111,7 +113,7 @@ impl Catalogue {
         self.listings.push(listing);
     }
 
-    fn add_series(&mut self, template: &Template, random: &mut Random, start: DateTime<Utc>) {
+    fn add_series(&mut self, template: &Template, first_strike: i64, start: DateTime<Utc>) {
         let (ticker, title, category, _, _, shard) = *template;
         self.series.push(json!({
             "ticker": ticker,
@@ -129,7 +131,7 @@ impl Catalogue {
             "exchange_index": shard,
         }));
         for day in 0..4 {
-            self.add_event(template, day, random, start);
+            self.add_event(template, day, first_strike, start);
         }
     }
 
@@ -137,7 +139,7 @@ impl Catalogue {
         &mut self,
         template: &Template,
         day: i64,
-        random: &mut Random,
+        first_strike: i64,
         start: DateTime<Utc>,
     ) {
         let (series, title, category, _, _, shard) = *template;
@@ -159,7 +161,14 @@ impl Catalogue {
             "last_updated_ts": start,
         }));
         for strike in 0..5 {
-            self.list(Listing::new(template, &event_ticker, strike, day, start, close));
+            self.list(Listing::new(
+                template,
+                &event_ticker,
+                first_strike + 5 * strike,
+                day,
+                start,
+                close,
+            ));
         }
     }
 }
@@ -186,7 +195,7 @@ impl Listing {
         // The last event of a series has not begun.
         let opens = if day == 3 { start + Duration::hours(6) } else { listed_at(start) };
         let market = NewMarket {
-            ticker: format!("{event_ticker}-T{}", 40 + 5 * strike),
+            ticker: format!("{event_ticker}-T{strike}"),
             event_ticker: event_ticker.to_owned(),
             series_ticker: series.to_owned(),
             shard,
@@ -200,15 +209,15 @@ impl Listing {
         let about = json!({
             "title": title,
             "subtitle": "",
-            "yes_sub_title": format!("{} or above", 40 + 5 * strike),
-            "no_sub_title": format!("Below {}", 40 + 5 * strike),
+            "yes_sub_title": format!("{strike} or above"),
+            "no_sub_title": format!("Below {strike}"),
             "expected_expiration_time": close + Duration::hours(1),
             "latest_expiration_time": close + Duration::days(7),
             "can_close_early": true,
             "settlement_bounds_type": "default",
             "expiration_value": "",
             "strike_type": "greater_or_equal",
-            "floor_strike": 40 + 5 * strike,
+            "floor_strike": strike,
             "rules_primary": "The simulator decides.",
             "rules_secondary": "",
         });

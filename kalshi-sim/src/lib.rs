@@ -39,8 +39,12 @@ mod reply;
 mod seeding;
 mod server;
 mod state;
+mod stream;
 
-pub use crate::exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError};
+pub use crate::{
+    exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError},
+    stream::{STREAM_PATH, faults::StreamFaults},
+};
 
 /// The path below which the API is served.
 pub const BASE_PATH: &str = "/trade-api/v2";

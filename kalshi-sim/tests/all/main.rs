@@ -3,6 +3,7 @@
 mod keys;
 mod markets;
 mod program;
+mod streams;
 mod surface;
 
 use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};

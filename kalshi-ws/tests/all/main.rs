@@ -1,0 +1,5 @@
+//! The tests of kalshi-ws, one binary.
+
+mod document;
+mod frames;
+mod samples;

@@ -1,0 +1,6 @@
+//! The tests of kalshi-ws, one binary.
+
+mod books;
+mod document;
+mod frames;
+mod samples;

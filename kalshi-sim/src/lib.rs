@@ -29,6 +29,7 @@
 
 mod catalogue;
 mod exchange;
+mod families;
 mod gate;
 mod keys;
 mod query;

@@ -1,4 +1,4 @@
-//! What hardly changes: exchange status and schedule, account limits, token costs.
+//! What hardly changes: exchange status and schedule, token costs.
 
 use chrono::{DateTime, Duration, Utc};
 use kalshi_sdk::OPERATIONS;
@@ -55,16 +55,6 @@ pub(crate) fn schedule(now: DateTime<Utc>) -> Reply {
 
 pub(crate) fn user_data_timestamp(now: DateTime<Utc>) -> Reply {
     Reply::ok(json!({"as_of_time": now}))
-}
-
-/// The limits of the basic tier, as documented in August 2026.
-pub(crate) fn limits() -> Reply {
-    Reply::ok(json!({
-        "usage_tier": "basic",
-        "read": {"refill_rate": 200, "bucket_capacity": 400},
-        "write": {"refill_rate": 100, "bucket_capacity": 100},
-        "grants": [],
-    }))
 }
 
 /// The costs of the operation table that are not the default.

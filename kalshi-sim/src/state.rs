@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     catalogue::{Catalogue, Market},
+    families::{Account, FIRST_ACCOUNT, Families},
     gate,
     keys::Keys,
     query::Query,
@@ -34,11 +35,14 @@ pub(crate) struct Call<'a> {
 pub(crate) struct State {
     pub(crate) keys: Keys,
     catalogue: Catalogue,
+    families: Families,
 }
 
 impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
-        Self { keys: Keys::new(Random::new(seed)), catalogue: Catalogue::new(seed, start) }
+        let mut catalogue = Catalogue::new(seed, start);
+        let families = Families::new(seed, start, &mut catalogue);
+        Self { keys: Keys::new(Random::new(seed)), catalogue, families }
     }
 
     /// Carries out a request whose signature has been checked.
@@ -47,10 +51,12 @@ impl State {
     }
 
     fn outcome(&mut self, call: &Call<'_>, now: DateTime<Utc>) -> Outcome {
+        let mut account = Account::plain(FIRST_ACCOUNT);
         if let Some(id) = call.key_id {
             // The key may have been deleted since its signature was checked.
             let key = self.keys.get(id).ok_or_else(|| Reply::unauthorized("NOT_FOUND"))?;
             gate::permit(key, call.operation)?;
+            account.bound_to = key.subaccount;
         }
         let first = call.path.first().map_or("", String::as_str);
         match call.operation.id {
@@ -64,7 +70,6 @@ impl State {
             "get_exchange_status" => Ok(reference::status()),
             "get_exchange_schedule" => Ok(reference::schedule(now)),
             "get_user_data_timestamp" => Ok(reference::user_data_timestamp(now)),
-            "get_account_api_limits" => Ok(reference::limits()),
             "get_account_endpoint_costs" => Ok(reference::endpoint_costs()),
             "get_series_list" => Ok(self.series_list(call.query)),
             "get_series" => self.series(first),
@@ -75,7 +80,10 @@ impl State {
             "get_market_orderbook" => self.order_book(first, call.query),
             "get_market_orderbooks" => self.order_books(call.query),
             "get_trades" => self.trades(call.query),
-            other => Err(Reply::not_implemented(other)),
+            other => self
+                .families
+                .handle(&mut self.catalogue, &account, call, now)
+                .unwrap_or_else(|| Err(Reply::not_implemented(other))),
         }
     }
 
@@ -121,6 +129,7 @@ impl State {
     fn event(&self, ticker: &str, query: &Query) -> Outcome {
         let nested = query.flag("with_nested_markets")?;
         let found = self.catalogue.events.iter().find(|event| event["event_ticker"] == ticker);
+        let found = found.or_else(|| self.families.combo_event(ticker));
         let event = found.ok_or_else(Reply::not_found)?;
         let markets: Vec<&Value> =
             if nested { Vec::new() } else { self.markets_of(event).map(|m| &m.wire).collect() };

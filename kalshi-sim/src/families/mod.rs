@@ -1,0 +1,310 @@
+//! The families that the matching engine has no part in: live data, milestones, structured targets,
+//! search, incentives, usage levels, fee changes, display data, forecasts, combo collections, FCM,
+//! the archive. Each is a pure function of what it was seeded with, the call, and the time.
+//!
+//! What they need of the markets goes through [`MarketMaker`], what they need of the caller through
+//! [`Account`]: neither books nor keys are known here.
+
+mod collections;
+mod dice;
+mod display;
+mod fcm;
+mod fees;
+mod forecast;
+mod games;
+mod historical;
+mod incentives;
+mod ledger;
+mod live_data;
+mod milestones;
+mod search;
+mod targets;
+mod usage;
+mod weather;
+
+use chrono::{DateTime, Utc};
+use kalshi_types::Count;
+use serde_json::{Value, json};
+
+pub(crate) use self::collections::NewMarket;
+use self::{
+    collections::Collections,
+    fcm::Fcm,
+    fees::Fees,
+    historical::Archive,
+    incentives::Incentives,
+    milestones::Milestones,
+    targets::{COMPETITIONS, Targets},
+    usage::Usage,
+    weather::Weather,
+};
+use crate::{
+    catalogue::{Catalogue, Market},
+    query::Query,
+    reply::{Outcome, Reply},
+    state::Call,
+};
+
+/// The account that the archive belongs to, and that every key acts for.
+pub(crate) const FIRST_ACCOUNT: &str = "11111111-0000-4000-8000-000000000000";
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account<'a> {
+    /// The account's user id.
+    pub(crate) id: &'a str,
+    /// Whether it is a futures commission merchant.
+    pub(crate) fcm_member: bool,
+    /// The subaccount that the key is bound to.
+    pub(crate) bound_to: Option<i64>,
+    /// How many of its last 100 orders came through the API.
+    pub(crate) recent_api_orders: usize,
+    /// Its own trading of the last 30 days.
+    pub(crate) volume: Count,
+}
+
+impl<'a> Account<'a> {
+    /// An account that has not traded and has no privileges.
+    pub(crate) fn plain(id: &'a str) -> Self {
+        Self {
+            id,
+            fcm_member: false,
+            bound_to: None,
+            recent_api_orders: 0,
+            volume: Count::ZERO,
+        }
+    }
+
+    /// The subaccount that a query means; a key that is bound to one sees no other.
+    fn subaccount(&self, query: &Query) -> Result<Option<i64>, Reply> {
+        match (self.bound_to, query.subaccount()?) {
+            (Some(own), Some(asked)) if own != asked => {
+                Err(Reply::forbidden("the API key is restricted to another subaccount"))
+            }
+            (own, asked) => Ok(own.or(asked)),
+        }
+    }
+}
+
+/// What the families ask of the markets of the exchange.
+pub(crate) trait MarketMaker {
+    /// A market as it goes over the wire.
+    fn market(&self, ticker: &str) -> Option<Value>;
+    /// The live markets of an event, in their order.
+    fn markets_of(&self, event: &str) -> Vec<Value>;
+    /// Opens a combo market. Called once for each ticker.
+    fn open(&mut self, market: NewMarket, now: DateTime<Utc>);
+}
+
+/// All families.
+#[derive(Debug)]
+pub(crate) struct Families {
+    seed: u64,
+    targets: Targets,
+    milestones: Milestones,
+    weather: Weather,
+    archive: Archive,
+    incentives: Incentives,
+    usage: Usage,
+    fees: Fees,
+    collections: Collections,
+    fcm: Fcm,
+}
+
+impl Families {
+    /// Makes everything up. The archive's series and events, and the series of the combos, go into
+    /// the catalogue.
+    pub(crate) fn new(seed: u64, start: DateTime<Utc>, catalogue: &mut Catalogue) -> Self {
+        let targets = Targets::new(seed, start);
+        let mut milestones = Milestones::default();
+        let live = catalogue.events.clone();
+        for event in &live {
+            add_milestones(&mut milestones, seed, &targets, event);
+        }
+        let incentives = Incentives::new(seed, start, &live, &catalogue.markets);
+        let into = (&mut catalogue.series, &mut catalogue.events);
+        let archive = Archive::new(seed, start, FIRST_ACCOUNT, &targets, into, &mut milestones);
+        milestones.sort();
+        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
+        let collections = Collections::new(seed, start, &mut catalogue.series, &catalogue.events);
+        let fcm = Fcm::new(seed, start, FIRST_ACCOUNT, &catalogue.markets);
+        Self {
+            seed,
+            targets,
+            milestones,
+            weather: Weather::new(seed, start),
+            archive,
+            incentives,
+            usage: Usage::default(),
+            fees,
+            collections,
+            fcm,
+        }
+    }
+
+    /// Answers an operation of the families; nothing for any other.
+    pub(crate) fn handle(
+        &mut self,
+        catalogue: &mut Catalogue,
+        account: &Account<'_>,
+        call: &Call<'_>,
+        now: DateTime<Utc>,
+    ) -> Option<Outcome> {
+        let (query, body) = (call.query, call.body);
+        let part = |place: usize| call.path.get(place).map_or("", String::as_str);
+        let first = part(0);
+        let events = &catalogue.events;
+        Some(match call.operation.id {
+            "get_live_datas" => live_data::batch(&self.milestones, query, now),
+            "get_event_live_data" => live_data::of_event(events, self.seed, first, query, now),
+            "get_live_data_by_milestone" => {
+                live_data::one(&self.milestones, None, first, query, now)
+            }
+            "get_live_data" => {
+                live_data::one(&self.milestones, Some(first), part(1), query, now)
+            }
+            "get_game_stats" => live_data::game_stats(&self.milestones, first, now),
+            "get_weather_index" => self.weather.index(first, query, now),
+            "get_weather_index_calibrations" => self.weather.calibrations(first),
+            "get_milestones" => self.milestones.list(query),
+            "get_milestone" => self.milestones.get(first),
+            "get_structured_targets" => self.targets.list(query),
+            "get_structured_target" => self.targets.get(first),
+            "get_tags_for_series_categories" => Ok(search::tags_by_categories(&catalogue.series)),
+            "get_filters_for_sports" => Ok(search::filters_by_sport()),
+            "get_incentive_programs" => self.incentives.list(query, now),
+            "upgrade_account_api_usage_level" => self.usage.upgrade(account),
+            "get_account_api_usage_level_volume_progress" => Ok(usage::progress(account, now)),
+            "get_account_api_limits" => Ok(self.usage.limits(account)),
+            "get_series_fee_changes" => self.fees.of_series(query, now),
+            "get_event_fee_changes" => self.fees.of_events(query),
+            "get_event_metadata" => {
+                let archived: Vec<&str> = self.archive.markets_of(first).collect();
+                let live = catalogue.markets.markets_of(first);
+                display::metadata(events, &self.milestones, first, &live, &archived)
+            }
+            "get_event_forecast_percentiles_history" => {
+                let live = catalogue.markets.markets_of(part(1));
+                forecast::history(events, self.seed, (first, part(1)), &live, query, now)
+            }
+            "get_multivariate_events" => self.collections.events(&catalogue.markets, query),
+            "get_multivariate_event_collections" => self.collections.list(query, now),
+            "get_multivariate_event_collection" => self.collections.get(first),
+            "create_market_in_multivariate_event_collection" => {
+                let markets = &mut catalogue.markets;
+                self.collections.create(account, first, body, events, markets, now)
+            }
+            "get_historical_cutoff" => Ok(self.archive.cutoff()),
+            "get_historical_markets" => self.archive.markets(query),
+            "get_historical_market" => self.archive.market(first),
+            "get_market_candlesticks_historical" => self.archive.candlesticks(first, query),
+            "get_trades_historical" => self.archive.trades(query),
+            "get_fills_historical" => self.archive.fills(account, query),
+            "get_historical_orders" => self.archive.orders(account, query),
+            "get_historical_positions" => self.archive.positions(account, query),
+            _ if call.operation.tag == "fcm" => {
+                self.fcm.handle(account, call, &catalogue.markets, &catalogue.series, now)?
+            }
+            _ => return None,
+        })
+    }
+
+    /// The event of a combo, which the catalogue leaves out.
+    pub(crate) fn combo_event(&self, ticker: &str) -> Option<&Value> {
+        self.collections.event(ticker)
+    }
+}
+
+/// The milestones of a live event: a day of games has many.
+fn add_milestones(milestones: &mut Milestones, seed: u64, targets: &Targets, event: &Value) {
+    let ticker = event["event_ticker"].as_str().unwrap_or_default();
+    let date = event["strike_date"].as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
+    let Some(close) = date else { return };
+    if event["category"] != "Sports" {
+        return milestones.add_other(seed, targets, event, close);
+    }
+    for number in 0..21_usize {
+        let competition = number % COMPETITIONS.len();
+        let minutes = 70 * (i64::try_from(number).unwrap_or(0) + 2);
+        let starts = close - chrono::Duration::minutes(minutes);
+        milestones.add_game(seed, targets, (competition, number), starts, ticker);
+    }
+}
+
+/// Hundredths as the number that they stand for. Not for money.
+fn hundredths(number: i64) -> f64 {
+    i32::try_from(number).map_or(f64::NAN, |number| f64::from(number) / 100.0)
+}
+
+/// The catalogue's markets, until an engine holds them.
+impl MarketMaker for Vec<Market> {
+    fn market(&self, ticker: &str) -> Option<Value> {
+        self.iter().find(|market| market.ticker == ticker).map(|market| market.wire.clone())
+    }
+
+    fn markets_of(&self, event: &str) -> Vec<Value> {
+        let of_event = self.iter().filter(|market| market.event_ticker == event);
+        of_event.map(|market| market.wire.clone()).collect()
+    }
+
+    fn open(&mut self, market: NewMarket, now: DateTime<Utc>) {
+        let none = kalshi_types::Dollars::ZERO;
+        let one = kalshi_types::Dollars::ONE;
+        let mut wire = json!({
+            "ticker": market.ticker,
+            "event_ticker": market.event_ticker,
+            "market_type": "binary",
+            "title": market.title,
+            "subtitle": "",
+            "yes_sub_title": market.title,
+            "no_sub_title": market.title,
+            "created_time": now,
+            "updated_time": now,
+            "open_time": now,
+            "close_time": market.close_time,
+            "expected_expiration_time": market.close_time,
+            "latest_expiration_time": market.close_time + chrono::Duration::days(7),
+            "settlement_timer_seconds": 1_800,
+            "status": "active",
+            "yes_bid_dollars": none,
+            "yes_bid_size_fp": Count::ZERO,
+            "yes_ask_dollars": one,
+            "yes_ask_size_fp": Count::ZERO,
+            "no_bid_dollars": none,
+            "no_ask_dollars": one,
+            "last_price_dollars": none,
+            "volume_fp": Count::ZERO,
+            "volume_24h_fp": Count::ZERO,
+            "result": "",
+            "can_close_early": true,
+            "open_interest_fp": Count::ZERO,
+            "notional_value_dollars": one,
+            "previous_yes_bid_dollars": none,
+            "previous_yes_ask_dollars": one,
+            "previous_price_dollars": none,
+            "settlement_bounds_type": "default",
+            "expiration_value": "",
+            "strike_type": "custom",
+            "custom_strike": {"legs": market.legs},
+            "rules_primary": "The combo is worth what its legs are worth together.",
+            "rules_secondary": "",
+        });
+        wire["mve_collection_ticker"] = market.collection_ticker.into();
+        wire["mve_selected_legs"] = json!(market.legs);
+        wire["price_level_structure"] = market.price_level_structure.into();
+        wire["price_ranges"] = market.price_ranges;
+        wire["is_provisional"] = true.into();
+        wire["exchange_index"] = market.exchange_index.into();
+        self.push(Market {
+            ticker: market.ticker,
+            event_ticker: market.event_ticker,
+            series_ticker: market.series_ticker,
+            filter_status: "open",
+            close_time: market.close_time,
+            created_time: now,
+            wire,
+            yes: Vec::new(),
+            no: Vec::new(),
+        });
+    }
+}

@@ -110,16 +110,17 @@ impl Catalogue {
             "ticker": ticker,
             "title": title,
             "category": category,
-            "categories": [category],
-            "tags": [],
+            "categories": categories(category),
+            "tags": tags(ticker),
             "frequency": "daily",
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "contract_url": "",
             "contract_terms_url": "",
             "additional_prohibitions": [],
             "fee_type": "quadratic",
             "fee_multiplier": 1.0,
             "exchange_index": shard,
+            "last_updated_ts": start,
         }));
         for day in 0..4 {
             self.add_event(template, day, random, start);
@@ -146,7 +147,7 @@ impl Catalogue {
             "category": category,
             "collateral_return_type": "",
             "mutually_exclusive": false,
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "exchange_index": shard,
             "strike_date": close,
             "last_updated_ts": start,
@@ -282,6 +283,31 @@ impl Market {
             yes,
             no,
         }
+    }
+}
+
+/// Where results are said to come from.
+const SOURCE: &str = "https://example.com/results";
+
+/// The subjects of a series.
+fn tags(series: &str) -> &'static [&'static str] {
+    match series {
+        "KXSIMTEMP" => &["Daily temperature", "Weather"],
+        "KXSIMRATE" => &["Central banks", "Rates"],
+        "KXSIMCOIN" => &["Daily", "Simcoin"],
+        "KXSIMGAME" => &["Football", "Basketball"],
+        "KXSIMVOTE" => &["Races"],
+        "KXSIMFILM" => &["Film scores"],
+        _ => &[],
+    }
+}
+
+/// The category, and a second one where there is one.
+fn categories(category: &str) -> Vec<&str> {
+    match category {
+        "Economics" => vec![category, "Financials"],
+        "Elections" => vec![category, "Politics"],
+        _ => vec![category],
     }
 }
 

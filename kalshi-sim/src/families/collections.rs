@@ -21,10 +21,8 @@ const SHARD: i64 = 1;
 const STRUCTURE: &str = "center_deci_edge_centi_cent";
 
 /// Series of combos: ticker and title.
-const SERIES: [(&str, &str); 2] = [
-    ("KXMVESIMCROSS", "Combos across categories"),
-    ("KXMVESIMSERIES", "Combos within one series"),
-];
+const SERIES: [(&str, &str); 2] =
+    [("KXMVESIMCROSS", "Combos across categories"), ("KXMVESIMSERIES", "Combos within one series")];
 
 /// All collections and the combos made from them.
 #[derive(Debug)]
@@ -173,13 +171,7 @@ impl Collections {
         }
         rows.reverse();
         series.extend(SERIES.iter().map(|(ticker, title)| series_wire(ticker, title, start)));
-        Self {
-            seed,
-            rows,
-            events: Vec::new(),
-            made: BTreeMap::new(),
-            quota: BTreeMap::new(),
-        }
+        Self { seed, rows, events: Vec::new(), made: BTreeMap::new(), quota: BTreeMap::new() }
     }
 
     pub(crate) fn list(&self, query: &Query, now: DateTime<Utc>) -> Outcome {
@@ -245,8 +237,8 @@ impl Collections {
         markets: &mut dyn MarketMaker,
         now: DateTime<Utc>,
     ) -> Outcome {
-        let request = Request::deserialize(body)
-            .map_err(|error| Reply::bad_request(&error.to_string()))?;
+        let request =
+            Request::deserialize(body).map_err(|error| Reply::bad_request(&error.to_string()))?;
         let collection = self.find(ticker)?;
         if collection.status(now) != "open" {
             return Err(Reply::bad_request("the collection is not open"));
@@ -259,7 +251,11 @@ impl Collections {
         let names: Vec<String> = legs
             .iter()
             .map(|leg| {
-                format!("{} {}", if leg.side == Side::Yes { "yes" } else { "no" }, leg.market_ticker)
+                format!(
+                    "{} {}",
+                    if leg.side == Side::Yes { "yes" } else { "no" },
+                    leg.market_ticker
+                )
             })
             .collect();
         let key = format!("{ticker} {}", names.join(","));

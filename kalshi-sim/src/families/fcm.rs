@@ -128,7 +128,10 @@ impl Fcm {
         for suffix in ["alpha", "beta", "gamma"] {
             made.subtraders.insert(
                 format!("{firm}_{suffix}"),
-                Subtrader { cap: Dollars::from_dollars(10_000), ..Subtrader::new(start - Duration::days(60)) },
+                Subtrader {
+                    cap: Dollars::from_dollars(10_000),
+                    ..Subtrader::new(start - Duration::days(60))
+                },
             );
         }
         let ids: Vec<String> = made.subtraders.keys().cloned().collect();
@@ -409,10 +412,8 @@ impl Firm {
             return Err(Reply::too_many_requests());
         }
         self.transfers.push_back(now);
-        let sides = [
-            (&transfer.source_subtrader_id, -count),
-            (&transfer.target_subtrader_id, count),
-        ];
+        let sides =
+            [(&transfer.source_subtrader_id, -count), (&transfer.target_subtrader_id, count)];
         for (id, count) in sides {
             if let Some(subtrader) = self.subtraders.get_mut(id) {
                 let holding = subtrader.holdings.entry(transfer.market_ticker.clone()).or_default();
@@ -448,7 +449,7 @@ impl Firm {
         start: DateTime<Utc>,
     ) {
         let exchange_index = market.wire["exchange_index"].as_i64().unwrap_or(0);
-        for (number, status) in ["inside", "outside", "resting", "canceled"].iter().enumerate() {
+        for (number, status) in ["", "", "resting", "canceled"].into_iter().enumerate() {
             let at = start - Duration::minutes(dice.number(10..=2_880));
             let (price, count) = (CENTI_CENT * dice.number(5..=95), 100 * dice.number(1..=50));
             let shift = usize::try_from(dice.number(0..=2)).unwrap_or(0);
@@ -472,20 +473,18 @@ impl Firm {
                     at,
                 }
             };
-            let (mut maker, mut taker) = (None, None);
-            match number {
-                0 => {
-                    maker = Some(order(id(0), false, false, "executed"));
-                    taker = Some(order(id(1), true, true, "executed"));
-                }
-                1 => taker = Some(order(id(2), true, true, "executed")),
+            let (maker, taker) = match number {
+                0 => (
+                    Some(order(id(0), false, false, "executed")),
+                    Some(order(id(1), true, true, "executed")),
+                ),
+                1 => (None, Some(order(id(2), true, true, "executed"))),
                 _ => {
-                    let kept = if *status == "resting" { "resting" } else { "canceled" };
-                    let order = order(id(0), true, false, kept);
-                    self.orders.push(order);
+                    let kept = order(id(0), true, false, status);
+                    self.orders.push(kept);
                     continue;
                 }
-            }
+            };
             let of = |order: &Order| (order.id.clone(), order.subtrader.clone(), order.fee);
             self.fills.push(Fill {
                 id: dice.id(),

@@ -29,12 +29,7 @@ struct Change {
 }
 
 impl Fees {
-    pub(crate) fn new(
-        seed: u64,
-        start: DateTime<Utc>,
-        series: &[Value],
-        events: &[Value],
-    ) -> Self {
+    pub(crate) fn new(seed: u64, start: DateTime<Utc>, series: &[Value], events: &[Value]) -> Self {
         let mut dice = Dice::new(seed, "fee changes");
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let mut made = Self { series: Vec::new(), events: Vec::new() };

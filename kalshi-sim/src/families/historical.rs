@@ -181,9 +181,8 @@ impl Archive {
             .flat_map(|(market, row)| (0..row.trades.len()).map(move |trade| (market, trade)))
             .collect();
         let markets = &made.markets;
-        made.tape.sort_by_key(|(market, trade)| {
-            std::cmp::Reverse(markets[*market].trades[*trade].at)
-        });
+        made.tape
+            .sort_by_key(|(market, trade)| std::cmp::Reverse(markets[*market].trades[*trade].at));
         made
     }
 
@@ -219,7 +218,8 @@ impl Archive {
             .filter(|row| event.is_none_or(|event| row.event == event))
             .filter(|row| series.is_none_or(|series| row.series == series))
             .collect();
-        let (rows, cursor) = query.page_by(rows, Paging { zero: true, ..Paging::new(100, 1_000) })?;
+        let (rows, cursor) =
+            query.page_by(rows, Paging { zero: true, ..Paging::new(100, 1_000) })?;
         let rows: Vec<Value> = rows.into_iter().map(Market::wire).collect();
         Ok(Reply::ok(json!({"markets": rows, "cursor": cursor})))
     }
@@ -257,7 +257,8 @@ impl Archive {
             .filter(|(_, trade)| within(trade.at))
             .filter(|(_, trade)| block.is_none_or(|block| trade.block == block))
             .collect();
-        let (rows, cursor) = query.page_by(rows, Paging { zero: true, ..Paging::new(100, 1_000) })?;
+        let (rows, cursor) =
+            query.page_by(rows, Paging { zero: true, ..Paging::new(100, 1_000) })?;
         let rows: Vec<Value> = rows.into_iter().map(|(market, row)| row.wire(market)).collect();
         Ok(Reply::ok(json!({"trades": rows, "cursor": cursor})))
     }
@@ -797,4 +798,3 @@ pub(crate) fn bounds(query: &Query) -> Result<impl Fn(DateTime<Utc>) -> bool + u
         min.is_none_or(|min| at >= min) && max.is_none_or(|max| at <= max)
     })
 }
-

@@ -76,7 +76,8 @@ impl Milestones {
         // Each round pairs two others, and never a side with itself.
         let (first, step) = (round % sides.len().max(1), 1 + round / sides.len().max(1));
         let home = sides.get(first)?.clone();
-        let away = sides.get((first + step % (sides.len() - 1).max(1)).max(first + 1) % sides.len());
+        let away =
+            sides.get((first + step % (sides.len() - 1).max(1)).max(first + 1) % sides.len());
         let away = away?.clone();
         let name = format!("milestone {event} {} {round}", competition.name);
         let seed = mix(seed, &name);

@@ -66,13 +66,7 @@ pub(crate) struct Account<'a> {
 impl<'a> Account<'a> {
     /// An account that has not traded and has no privileges.
     pub(crate) fn plain(id: &'a str) -> Self {
-        Self {
-            id,
-            fcm_member: false,
-            bound_to: None,
-            recent_api_orders: 0,
-            volume: Count::ZERO,
-        }
+        Self { id, fcm_member: false, bound_to: None, recent_api_orders: 0, volume: Count::ZERO }
     }
 
     /// The subaccount that a query means; a key that is bound to one sees no other.
@@ -160,9 +154,7 @@ impl Families {
             "get_live_data_by_milestone" => {
                 live_data::one(&self.milestones, None, first, query, now)
             }
-            "get_live_data" => {
-                live_data::one(&self.milestones, Some(first), part(1), query, now)
-            }
+            "get_live_data" => live_data::one(&self.milestones, Some(first), part(1), query, now),
             "get_game_stats" => live_data::game_stats(&self.milestones, first, now),
             "get_weather_index" => self.weather.index(first, query, now),
             "get_weather_index_calibrations" => self.weather.calibrations(first),

@@ -275,9 +275,12 @@ impl Targets {
             let key = if single { "tour" } else { "league" };
             details[key] = competition.name.into();
             if !single {
-                details["conference"] =
-                    format!("{} {}", competition.name, if number % 2 == 0 { "East" } else { "West" })
-                        .into();
+                details["conference"] = format!(
+                    "{} {}",
+                    competition.name,
+                    if number % 2 == 0 { "East" } else { "West" }
+                )
+                .into();
             }
             self.add(&id, &name, competition.team, details, number, start);
             let mut players = Vec::new();
@@ -353,7 +356,8 @@ mod tests {
     #[test]
     fn ids_are_unique_and_so_are_the_codes_of_a_competition() {
         let targets = Targets::new(7, DateTime::<Utc>::UNIX_EPOCH);
-        let ids: BTreeSet<&str> = targets.rows.iter().filter_map(|row| row["id"].as_str()).collect();
+        let ids: BTreeSet<&str> =
+            targets.rows.iter().filter_map(|row| row["id"].as_str()).collect();
         assert_eq!(ids.len(), targets.rows.len());
         assert!(ids.len() > 400, "{}", ids.len());
         for (sides, competition) in targets.sides.iter().zip(&COMPETITIONS) {

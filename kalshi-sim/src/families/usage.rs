@@ -40,9 +40,7 @@ impl Usage {
     }
 
     pub(crate) fn limits(&self, account: &Account<'_>) -> Reply {
-        let bucket = |rate: i64, seconds: i64| {
-            json!({"refill_rate": rate, "bucket_capacity": rate * seconds})
-        };
+        let bucket = |rate: i64, seconds: i64| json!({"refill_rate": rate, "bucket_capacity": rate * seconds});
         if self.0.contains(account.id) {
             return Reply::ok(json!({
                 "usage_tier": "advanced",
@@ -102,10 +100,10 @@ mod tests {
         assert_eq!(usage.upgrade(&trader), Ok(Reply { status: 201, body: None }));
         assert_eq!(usage.upgrade(&trader).unwrap().status, 201);
         let limits = usage.limits(&trader).body.unwrap();
-        assert_eq!((&limits["usage_tier"], &limits["write"]["refill_rate"]), (
-            &json!("advanced"),
-            &json!(300)
-        ));
+        assert_eq!(
+            (&limits["usage_tier"], &limits["write"]["refill_rate"]),
+            (&json!("advanced"), &json!(300))
+        );
         assert_eq!(usage.limits(&Account::plain("b")).body.unwrap()["usage_tier"], "basic");
     }
 

@@ -227,11 +227,9 @@ impl Weather {
         match luck {
             _ if outage => Reading::missing(),
             0..=9 => Reading::missing(),
-            10..=14 => Reading {
-                code: "late",
-                received: Some(t + OPEN_MINUTES * MINUTE + delay),
-                ..fresh
-            },
+            10..=14 => {
+                Reading { code: "late", received: Some(t + OPEN_MINUTES * MINUTE + delay), ..fresh }
+            }
             15..=17 => Reading { code: "range", temperature: Some(21_200), ..fresh },
             18..=20 => Reading {
                 code: "rate_spatial",

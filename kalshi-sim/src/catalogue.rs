@@ -19,9 +19,14 @@ use crate::{
 pub(crate) struct Catalogue {
     pub(crate) series: Vec<Value>,
     pub(crate) events: Vec<Value>,
-    /// In the order in which they are listed.
-    pub(crate) listings: Vec<Listing>,
-    /// Places in `listings`, by ticker.
+    pub(crate) listings: Listings,
+}
+
+/// The markets to list, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listings {
+    rows: Vec<Listing>,
+    /// Places in `rows`, by ticker.
     places: BTreeMap<String, usize>,
 }
 
@@ -88,12 +93,8 @@ impl Catalogue {
     /// Makes the markets up.
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_ca7a_1095);
-        let mut made = Self {
-            series: Vec::new(),
-            events: Vec::new(),
-            listings: Vec::new(),
-            places: BTreeMap::new(),
-        };
+        let mut made =
+            Self { series: Vec::new(), events: Vec::new(), listings: Listings::default() };
         // Seeds differ in what the markets do, and from here in where their strikes begin.
         let first_strike = 20 + 5 * i64::try_from(random.below(8)).unwrap_or(0);
         for template in &SERIES {
@@ -104,13 +105,7 @@ impl Catalogue {
 
     /// What a market's reads say beside what the engine knows.
     pub(crate) fn about(&self, ticker: &str) -> Option<&Value> {
-        self.listings.get(*self.places.get(ticker)?).map(|listing| &listing.about)
-    }
-
-    /// Adds a market; one with the same ticker is replaced.
-    pub(crate) fn list(&mut self, listing: Listing) {
-        self.places.insert(listing.market.ticker.clone(), self.listings.len());
-        self.listings.push(listing);
+        self.listings.about(ticker)
     }
 
     fn add_series(&mut self, template: &Template, first_strike: i64, start: DateTime<Utc>) {
@@ -119,16 +114,17 @@ impl Catalogue {
             "ticker": ticker,
             "title": title,
             "category": category,
-            "categories": [category],
-            "tags": [],
+            "categories": categories(category),
+            "tags": tags(ticker),
             "frequency": "daily",
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "contract_url": "",
             "contract_terms_url": "",
             "additional_prohibitions": [],
             "fee_type": "quadratic",
             "fee_multiplier": 1.0,
             "exchange_index": shard,
+            "last_updated_ts": start,
         }));
         for day in 0..4 {
             self.add_event(template, day, first_strike, start);
@@ -155,13 +151,13 @@ impl Catalogue {
             "category": category,
             "collateral_return_type": "",
             "mutually_exclusive": false,
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "exchange_index": shard,
             "strike_date": close,
             "last_updated_ts": start,
         }));
         for strike in 0..5 {
-            self.list(Listing::new(
+            self.listings.add(Listing::new(
                 template,
                 &event_ticker,
                 first_strike + 5 * strike,
@@ -170,6 +166,23 @@ impl Catalogue {
                 close,
             ));
         }
+    }
+}
+
+impl Listings {
+    /// What a market's reads say beside what the engine knows.
+    pub(crate) fn about(&self, ticker: &str) -> Option<&Value> {
+        self.rows.get(*self.places.get(ticker)?).map(|listing| &listing.about)
+    }
+
+    /// Adds a market; one with the same ticker is replaced.
+    pub(crate) fn add(&mut self, listing: Listing) {
+        self.places.insert(listing.market.ticker.clone(), self.rows.len());
+        self.rows.push(listing);
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Listing> {
+        self.rows.iter()
     }
 }
 
@@ -225,6 +238,31 @@ impl Listing {
     }
 }
 
+/// Where results are said to come from.
+const SOURCE: &str = "https://example.com/results";
+
+/// The subjects of a series.
+fn tags(series: &str) -> &'static [&'static str] {
+    match series {
+        "KXSIMTEMP" => &["Daily temperature", "Weather"],
+        "KXSIMRATE" => &["Central banks", "Rates"],
+        "KXSIMCOIN" => &["Daily", "Simcoin"],
+        "KXSIMGAME" => &["Football", "Basketball"],
+        "KXSIMVOTE" => &["Races"],
+        "KXSIMFILM" => &["Film scores"],
+        _ => &[],
+    }
+}
+
+/// The category, and a second one where there is one.
+fn categories(category: &str) -> Vec<&str> {
+    match category {
+        "Economics" => vec![category, "Financials"],
+        "Elections" => vec![category, "Politics"],
+        _ => vec![category],
+    }
+}
+
 /// When the markets of the start were listed.
 pub(crate) fn listed_at(start: DateTime<Utc>) -> DateTime<Utc> {
     start - Duration::days(7)
@@ -239,6 +277,6 @@ mod tests {
         let catalogue =
             |seed| Catalogue::new(seed, DateTime::from_timestamp(1_790_000_000, 0).unwrap());
         assert_eq!(format!("{:?}", catalogue(7)), format!("{:?}", catalogue(7)));
-        assert_eq!(catalogue(7).listings.len(), 120);
+        assert_eq!(catalogue(7).listings.iter().count(), 120);
     }
 }

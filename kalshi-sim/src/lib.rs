@@ -18,9 +18,11 @@
 //!
 //! # What it plays
 //!
-//! The API keys, exchange status and schedule, account limits and token costs, and a made-up set of
-//! series, events and markets with order books and trades. Every other operation of the table
-//! answers 501. No order can be placed yet.
+//! The API keys, exchange status and schedule, account limits and token costs, a made-up set of
+//! series, events and markets with order books and trades, and around them what needs no matching:
+//! milestones with their live data, structured targets, incentives, fee changes, forecasts, combo
+//! collections, FCM subtraders, and an archive. Every other operation of the table answers 501. No
+//! order can be placed yet.
 //!
 //! # What it refuses to do
 //!
@@ -40,6 +42,10 @@ mod seeding;
 mod server;
 mod state;
 mod stream;
+
+#[cfg(test)]
+#[path = "../tests/all/contract.rs"]
+mod contract;
 
 pub use crate::{
     exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError},

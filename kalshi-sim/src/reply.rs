@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::engine::types::{Refusal, RefusalKind};
+
 /// One answer: a status and a body, or none.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reply {
@@ -25,7 +27,8 @@ impl Reply {
         Self { status: 204, body: None }
     }
 
-    fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
+    /// A refusal with a code of its own.
+    pub(crate) fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
         let mut error = json!({"code": code, "message": message});
         if let Some(details) = details {
             error["details"] = details.into();
@@ -67,6 +70,16 @@ impl Reply {
         Self::nested(404, "not_found", "not found", None)
     }
 
+    /// 409: the state of the object does not allow it.
+    pub(crate) fn conflict(code: &str, message: &str) -> Self {
+        Self::nested(409, code, message, None)
+    }
+
+    /// 429, in the bare form that the exchange sends.
+    pub(crate) fn too_many_requests() -> Self {
+        Self { status: 429, body: Some(json!({"error": "too many requests"})) }
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::nested(405, "method_not_allowed", "method not allowed", None)
     }
@@ -79,5 +92,18 @@ impl Reply {
     pub(crate) fn not_implemented(operation: &str) -> Self {
         let message = format!("the simulator does not play {operation} yet");
         Self { status: 501, body: Some(json!({"code": "not_implemented", "message": message})) }
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.kind {
+            RefusalKind::Invalid => 400,
+            RefusalKind::Forbidden => 403,
+            RefusalKind::NotFound => 404,
+            RefusalKind::Conflict => 409,
+            RefusalKind::Unavailable => 503,
+        };
+        Self::nested(status, refusal.code, &refusal.message, None)
     }
 }

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use kalshi_sdk::Operation;
+use kalshi_types::Count;
 use serde_json::Value;
 
 use crate::{
@@ -12,7 +13,8 @@ use crate::{
         ids::AccountId,
         types::{Subaccount, Time},
     },
-    families, gate,
+    families::{self, Account, Desk, Families},
+    gate,
     keys::Keys,
     query::Query,
     random::Random,
@@ -67,15 +69,19 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) engine: Engine,
     pub(crate) catalogue: Catalogue,
+    pub(crate) families: Families,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
 }
 
 impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
-        let catalogue = Catalogue::new(seed, start);
+        let mut catalogue = Catalogue::new(seed, start);
         let (engine, first_account) = seeding::engine(&catalogue, seed, start);
-        Self { keys: Keys::new(Random::new(seed)), engine, catalogue, first_account }
+        let first = first_account.to_string();
+        let families = Families::new(seed, start, &first, &mut catalogue, engine.markets());
+        let keys = Keys::new(Random::new(seed));
+        Self { keys, engine, catalogue, families, first_account }
     }
 
     /// Carries out a request whose signature by `key_id` has been checked.
@@ -91,6 +97,9 @@ impl State {
             call.caller = Some(key.caller());
         }
         self.engine.advance(call.time());
+        if let Some(outcome) = self.made_up(call) {
+            return outcome;
+        }
         match call.operation.tag {
             "account" => families::account::handle(self, call),
             "api-keys" => families::api_keys::handle(self, call),
@@ -100,4 +109,25 @@ impl State {
             _ => Err(Reply::not_implemented(call.operation.id)),
         }
     }
+
+    /// Answers an operation that the engine has no part in.
+    fn made_up(&mut self, call: &Call<'_>) -> Option<Outcome> {
+        let caller = call.caller;
+        let id = caller.map(|caller| caller.account.to_string()).unwrap_or_default();
+        let held = caller.and_then(|caller| self.engine.ledger.account(caller.account));
+        let account = Account {
+            id: &id,
+            fcm_member: caller.is_some_and(|caller| caller.fcm_member),
+            bound_to: caller.and_then(|caller| caller.bound).map(i64::from),
+            recent_api_orders: held.map_or(0, |held| held.orders.len().min(100)),
+            volume: held.map_or(Count::ZERO, |held| held.volume_since(month_before(call.time()))),
+        };
+        let Catalogue { series, events, listings } = &mut self.catalogue;
+        let mut desk = Desk { engine: &mut self.engine, listings };
+        self.families.handle((series, events), &mut desk, &account, call)
+    }
+}
+
+fn month_before(now: Time) -> Time {
+    Time::from_millis(now.as_millis() - 30 * 24 * 3_600_000)
 }

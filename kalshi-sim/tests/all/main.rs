@@ -1,10 +1,12 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod contract;
 mod keys;
 mod markets;
 mod program;
 mod streams;
 mod surface;
+mod walk;
 
 use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};
 use kalshi_sdk::{Client, Error};

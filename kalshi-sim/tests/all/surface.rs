@@ -1,58 +1,7 @@
-//! The rest of the table, and requests that make no sense.
+//! Requests that make no sense, and the end of an exchange.
 
-use http::Method;
-use kalshi_sdk::{OPERATIONS, operation::Access};
 use kalshi_sim::Exchange;
-use serde_json::{Value, json};
-
-use crate::status;
-
-/// What the first floor plays.
-const PLAYED: [&str; 18] = [
-    "create_api_key",
-    "delete_api_key",
-    "generate_api_key",
-    "get_account_api_limits",
-    "get_account_endpoint_costs",
-    "get_api_keys",
-    "get_event",
-    "get_events",
-    "get_exchange_schedule",
-    "get_exchange_status",
-    "get_market",
-    "get_market_orderbook",
-    "get_market_orderbooks",
-    "get_markets",
-    "get_series",
-    "get_series_list",
-    "get_trades",
-    "get_user_data_timestamp",
-];
-
-#[tokio::test]
-async fn every_operation_of_the_table_has_a_route_and_the_rest_answers_501() {
-    let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
-    let mut left = 0;
-    for operation in OPERATIONS.iter().filter(|operation| !PLAYED.contains(&operation.id)) {
-        let mut path = String::new();
-        for part in operation.path.split('/').skip(1) {
-            path.push('/');
-            path.push_str(if part.starts_with('{') { "x" } else { part });
-        }
-        let mut request = client.raw(operation.method.clone(), &path);
-        if operation.method != Method::GET {
-            request = request.json(&json!({}));
-        }
-        if operation.access == Access::Public {
-            request = request.public();
-        }
-        let error = request.send::<Value>().await.unwrap_err();
-        assert_eq!((status(&error), error.code()), (501, Some("not_implemented")), "{operation}");
-        left += 1;
-    }
-    assert_eq!(left, OPERATIONS.len() - PLAYED.len());
-}
+use serde_json::Value;
 
 #[tokio::test]
 async fn everything_played_decodes() {

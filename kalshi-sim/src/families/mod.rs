@@ -19,6 +19,8 @@ mod live_data;
 mod milestones;
 mod search;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod weather;
 
@@ -119,8 +121,8 @@ impl Families {
         let into = (&mut catalogue.series, &mut catalogue.events);
         let archive = Archive::new(seed, start, FIRST_ACCOUNT, &targets, into, &mut milestones);
         milestones.sort();
-        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
         let collections = Collections::new(seed, start, &mut catalogue.series, &catalogue.events);
+        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
         let fcm = Fcm::new(seed, start, FIRST_ACCOUNT, &catalogue.markets);
         Self {
             seed,

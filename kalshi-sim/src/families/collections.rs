@@ -33,9 +33,13 @@ pub(crate) struct Collections {
     events: Vec<Combo>,
     /// The place of a combo in `events`, by collection and legs.
     made: BTreeMap<String, usize>,
-    /// When each account made markets in the last week.
-    quota: BTreeMap<String, VecDeque<DateTime<Utc>>>,
+    /// By account.
+    quota: BTreeMap<String, Quota>,
 }
+
+/// When markets were made in the last week.
+#[derive(Debug, Default)]
+struct Quota(VecDeque<DateTime<Utc>>);
 
 #[derive(Clone, Debug)]
 struct Collection {
@@ -259,19 +263,13 @@ impl Collections {
             })
             .collect();
         let key = format!("{ticker} {}", names.join(","));
-        let place = match self.made.get(&key) {
-            Some(place) => *place,
-            None => {
-                let quota = self.quota.entry(account.id.to_owned()).or_default();
-                while quota.front().is_some_and(|made| *made + WEEK <= now) {
-                    quota.pop_front();
-                }
-                if quota.len() >= WEEKLY {
-                    return Err(Reply::too_many_requests());
-                }
-                quota.push_back(now);
-                self.open(ticker, key, names.join(","), legs, close_time, markets, now)?
+        let place = if let Some(place) = self.made.get(&key) {
+            *place
+        } else {
+            if !self.quota.entry(account.id.to_owned()).or_default().take(now) {
+                return Err(Reply::too_many_requests());
             }
+            self.open(ticker, key, &names.join(","), legs, close_time, markets, now)?
         };
         let made = self.events.get(place).ok_or_else(Reply::not_found)?;
         let mut reply = json!({
@@ -291,7 +289,7 @@ impl Collections {
         &mut self,
         ticker: &str,
         key: String,
-        title: String,
+        title: &str,
         legs: Vec<Leg>,
         close_time: DateTime<Utc>,
         markets: &mut dyn MarketMaker,
@@ -308,7 +306,7 @@ impl Collections {
                 event_ticker: event_ticker.clone(),
                 series_ticker: series.to_owned(),
                 collection_ticker: ticker.to_owned(),
-                title: title.clone(),
+                title: title.to_owned(),
                 legs,
                 close_time,
                 price_level_structure: STRUCTURE,
@@ -338,6 +336,20 @@ impl Collections {
 
     fn find(&self, ticker: &str) -> Result<&Collection, Reply> {
         self.rows.iter().find(|row| row.ticker == ticker).ok_or_else(Reply::not_found)
+    }
+}
+
+impl Quota {
+    /// Takes one, if there is one left.
+    fn take(&mut self, now: DateTime<Utc>) -> bool {
+        while self.0.front().is_some_and(|made| *made + WEEK <= now) {
+            self.0.pop_front();
+        }
+        let left = self.0.len() < WEEKLY;
+        if left {
+            self.0.push_back(now);
+        }
+        left
     }
 }
 
@@ -499,4 +511,19 @@ fn refuse(code: &str, message: &str, offending: &BTreeSet<&str>) -> Result<(), R
 fn refusal(code: &str, message: &str, offending: &BTreeSet<&str>) -> Reply {
     let tickers: Vec<&str> = offending.iter().copied().collect();
     Reply::nested(400, code, message, Some(&tickers.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_comes_back_a_week_after_it_was_taken() {
+        let mut quota = Quota::default();
+        let start = DateTime::<Utc>::UNIX_EPOCH;
+        assert!((0..WEEKLY).all(|_| quota.take(start)));
+        assert!(!quota.take(start + WEEK - Duration::milliseconds(1)));
+        assert!(quota.take(start + WEEK));
+        assert_eq!(quota.0.len(), 1);
+    }
 }

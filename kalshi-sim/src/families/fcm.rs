@@ -170,7 +170,7 @@ impl Fcm {
             "get_fcm_positions" => firm.positions(query, markets),
             "create_fcm_position_transfer" => {
                 let id = self.dice.id();
-                firm.transfer(body, markets, id, now)
+                firm.transfer(body, markets, &id, now)
             }
             _ => return None,
         })
@@ -374,7 +374,7 @@ impl Firm {
         &mut self,
         body: &Value,
         markets: &dyn MarketMaker,
-        id: String,
+        id: &str,
         now: DateTime<Utc>,
     ) -> Outcome {
         let transfer: Transfer = read(body)?;

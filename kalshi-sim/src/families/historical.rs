@@ -153,22 +153,19 @@ impl Archive {
                 // Settled a day or more before the cutoff.
                 let close = back(CUTOFF_DAYS + 2 + 2 * number) + Duration::hours(21);
                 let event = source.event(close);
-                match source.competition {
-                    Some(competition) => {
-                        let round = usize::try_from(number).unwrap_or(0);
-                        let ticker = event["event_ticker"].as_str().unwrap_or_default();
-                        let starts = close - Duration::hours(5);
-                        let pair = (competition, round);
-                        if let Some(milestone) =
-                            milestones.add_game(seed, targets, pair, starts, ticker)
-                        {
-                            made.add_game(source, ticker, close, milestone, seed);
-                        }
+                if let Some(competition) = source.competition {
+                    let round = usize::try_from(number).unwrap_or(0);
+                    let ticker = event["event_ticker"].as_str().unwrap_or_default();
+                    let starts = close - Duration::hours(5);
+                    let pair = (competition, round);
+                    if let Some(milestone) =
+                        milestones.add_game(seed, targets, pair, starts, ticker)
+                    {
+                        made.add_game(source, ticker, close, milestone, seed);
                     }
-                    None => {
-                        made.add_scale(source, &event, close, seed);
-                        milestones.add_other(seed, targets, &event, close);
-                    }
+                } else {
+                    made.add_scale(source, &event, close, seed);
+                    milestones.add_other(seed, targets, &event, close);
                 }
                 events.push(event);
             }
@@ -753,7 +750,7 @@ fn candle(until: i64, old: &[&Trade], new: &[&Trade]) -> Value {
     let previous = old.last().map(|trade| trade.price);
     let prices = || new.iter().map(|trade| trade.price);
     let open = previous.or_else(|| prices().next());
-    let close = prices().last().or(previous);
+    let close = prices().next_back().or(previous);
     let low = prices().chain(open).min();
     let high = prices().chain(open).max();
     let side = |bid: bool| {
@@ -776,7 +773,7 @@ fn candle(until: i64, old: &[&Trade], new: &[&Trade]) -> Value {
             "open": prices().next().map(dollars),
             "low": prices().min().map(dollars),
             "high": prices().max().map(dollars),
-            "close": prices().last().map(dollars),
+            "close": prices().next_back().map(dollars),
             "mean": mean.map(dollars),
             "previous": previous.map(dollars),
         },

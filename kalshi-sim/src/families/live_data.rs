@@ -112,7 +112,7 @@ pub(crate) fn of_event(
     }
 }
 
-fn live(milestone: &Milestone, stats: bool, now: DateTime<Utc>) -> Value {
+fn live(milestone: &Milestone, players: bool, now: DateTime<Utc>) -> Value {
     let second = elapsed(milestone, now);
     let status = match second {
         ..0 => "scheduled",
@@ -124,7 +124,7 @@ fn live(milestone: &Milestone, stats: bool, now: DateTime<Utc>) -> Value {
             let (home, away) = (&fixture.home, &fixture.away);
             let mut details = fixture.game.details(second, home, away);
             let covered = matches!(fixture.competition.name, "Pro Football" | "Pro Basketball");
-            if stats && covered {
+            if players && covered {
                 details["player_stats"] = fixture.game.player_stats(second, home, away);
             }
             details

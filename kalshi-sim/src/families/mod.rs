@@ -25,6 +25,8 @@ pub(crate) mod market;
 mod milestones;
 mod search;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod weather;
 
@@ -129,8 +131,8 @@ impl Families {
         let into = (&mut catalogue.series, &mut catalogue.events);
         let archive = Archive::new(seed, start, first_account, &targets, into, &mut milestones);
         milestones.sort();
-        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
         let collections = Collections::new(seed, start, &mut catalogue.series, &catalogue.events);
+        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
         let fcm = Fcm::new(seed, start, first_account, markets);
         Self {
             seed,

@@ -213,13 +213,13 @@ impl Targets {
             let name = person(&mut dice);
             let id = id_of(seed, &format!("candidate {number}"));
             let party = dice.pick(&["Blue", "Green", "Red"]).copied().unwrap_or("Blue");
-            made.add(&id, &name, "politician", json!({"party": party}), number, start);
+            made.add(&id, &name, "politician", &json!({"party": party}), number, start);
             made.candidates.push((id, name));
         }
         for (number, place) in PLACES.iter().enumerate() {
             let id = id_of(seed, &format!("city {place}"));
             let details = json!({"country": "Simland", "division": "Cities of Simland"});
-            made.add(&id, place, "city", details, number, start);
+            made.add(&id, place, "city", &details, number, start);
         }
         made
     }
@@ -282,7 +282,7 @@ impl Targets {
                 )
                 .into();
             }
-            self.add(&id, &name, competition.team, details, number, start);
+            self.add(&id, &name, competition.team, &details, number, start);
             let mut players = Vec::new();
             for shirt in 0..competition.players {
                 let player = person(&mut dice);
@@ -294,7 +294,7 @@ impl Targets {
                     "team_id": id,
                     "jersey_number": (shirt * 11 + number) % 99 + 1,
                 });
-                self.add(&player_id, &player, competition.player, details, shirt, start);
+                self.add(&player_id, &player, competition.player, &details, shirt, start);
                 players.push((player_id, player));
             }
             sides.push(Side { id, name, code, players });
@@ -307,7 +307,7 @@ impl Targets {
         id: &str,
         name: &str,
         kind: &str,
-        details: Value,
+        details: &Value,
         number: usize,
         start: DateTime<Utc>,
     ) {

@@ -146,10 +146,15 @@ impl Step {
 
 impl Walker {
     async fn start() -> Self {
-        let exchange = Exchange::start().await.unwrap();
-        let signer = Signer::new(exchange.credentials().unwrap().clone(), Arc::new(SystemClock));
-        let http =
-            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let exchange = Exchange::start().await.expect("it starts");
+        let signer = Signer::new(
+            exchange.credentials().expect("it has a key").clone(),
+            Arc::new(SystemClock),
+        );
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("it is sound");
         let mut walker = Self { exchange, http, signer, facts: BTreeMap::new() };
         walker.learn().await;
         walker
@@ -205,12 +210,15 @@ impl Walker {
             let (_, body) = self.ask(&Method::GET, "/markets", &query, None, false).await;
             self.keep(&[(leg, "/markets/0/ticker")], body.as_ref());
         }
-        let now = i64::try_from(kalshi_auth::Clock::now(&SystemClock).as_millis()).unwrap() / 1_000;
+        let now = i64::try_from(kalshi_auth::Clock::now(&SystemClock).as_millis())
+            .expect("it is near")
+            / 1_000;
         for (fact, value) in [("start", now - 7_200), ("end", now), ("later", now + 86_400)] {
             self.facts.insert(fact.to_owned(), value.to_string());
         }
         self.facts.insert("city".to_owned(), "miami".to_owned());
-        let pem = KeyPair::generate(KeyType::Ed25519).unwrap().public_key().to_pem().unwrap();
+        let pem = KeyPair::generate(KeyType::Ed25519).expect("there are random numbers");
+        let pem = pem.public_key().to_pem().expect("it prints");
         self.facts.insert("public_key".to_owned(), pem);
     }
 
@@ -274,7 +282,8 @@ impl Walker {
         body: Option<&Value>,
         signed: bool,
     ) -> (u16, Option<Value>) {
-        let mut url = reqwest::Url::parse(&format!("{}{path}", self.exchange.base_url())).unwrap();
+        let mut url =
+            reqwest::Url::parse(&format!("{}{path}", self.exchange.base_url())).expect("a URL");
         if !query.is_empty() {
             url.set_query(Some(query));
         }
@@ -283,14 +292,14 @@ impl Walker {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let mut request = request.build().unwrap();
+        let mut request = request.build().expect("it is sound");
         if signed {
-            let headers = self.signer.sign(method.as_str(), &path).unwrap();
+            let headers = self.signer.sign(method.as_str(), &path).expect("it signs");
             headers.insert_into(request.headers_mut());
         }
-        let response = self.http.execute(request).await.unwrap();
+        let response = self.http.execute(request).await.expect("it answers");
         let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
+        let text = response.text().await.expect("it is whole");
         if text.is_empty() {
             return (status, None);
         }
@@ -614,7 +623,7 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
         let first = rows(&whole);
         assert!(!first.is_empty(), "{} lists nothing", operation.id);
         let size = (first.len() / 3).max(1);
-        let (mut paged, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        let (mut all, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
         loop {
             let (status, body) = ask(&format!("{key}={size}&cursor={cursor}")).await;
             let body = body.unwrap();
@@ -624,7 +633,7 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
                 .unwrap_or_else(|difference| panic!("{}: {difference}", operation.id));
             let page = rows(&body);
             assert!(page.len() <= size, "{}", operation.id);
-            paged.extend(page);
+            all.extend(page);
             pages += 1;
             match body[pagination.cursor].as_str() {
                 None | Some("") => break,
@@ -632,9 +641,9 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
             }
         }
         assert!(pages >= 3 || first.len() < 3, "{}: {pages} pages", operation.id);
-        assert_eq!(paged[..first.len()], first, "{}", operation.id);
-        let different: BTreeSet<String> = paged.iter().map(Value::to_string).collect();
-        assert_eq!(different.len(), paged.len(), "{} gives a row twice", operation.id);
+        assert_eq!(all[..first.len()], first, "{}", operation.id);
+        let different: BTreeSet<String> = all.iter().map(Value::to_string).collect();
+        assert_eq!(different.len(), all.len(), "{} gives a row twice", operation.id);
         for query in ["-1", "1000000", "x"].map(|limit| format!("{key}={limit}")) {
             let (status, body) = ask(&query).await;
             assert_eq!(status, 400, "{} {query}", operation.id);

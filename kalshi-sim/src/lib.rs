@@ -35,13 +35,16 @@ mod exchange;
 mod families;
 mod gate;
 mod keys;
+mod pages;
 mod query;
 mod random;
 mod reply;
+mod request;
 mod seeding;
 mod server;
 mod state;
 mod stream;
+mod treasury;
 
 #[cfg(test)]
 #[path = "../tests/all/contract.rs"]

@@ -88,6 +88,14 @@ impl Reply {
         Self::nested(413, "request_too_large", "the body is larger than 1 MiB", None)
     }
 
+    /// The error inside, for the row of a batch.
+    pub(crate) fn into_error(self) -> Value {
+        match self.body {
+            Some(Value::Object(mut body)) => body.remove("error").unwrap_or(Value::Object(body)),
+            other => other.unwrap_or_else(|| json!({})),
+        }
+    }
+
     /// An operation that the simulator does not play yet.
     pub(crate) fn not_implemented(operation: &str) -> Self {
         let message = format!("the simulator does not play {operation} yet");
@@ -95,6 +103,7 @@ impl Reply {
     }
 }
 
+/// The one place that turns the engine's refusals into answers.
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {

@@ -8,6 +8,7 @@ use crate::{
     catalogue::{Catalogue, Listing, listed_at},
     engine::{
         Engine, SHARDS,
+        amount::Sum,
         ids::AccountId,
         types::{MarketResult, MarketStatus, NewOrder, Route, SelfTrade, Side, Time, TimeInForce},
     },
@@ -16,6 +17,8 @@ use crate::{
 
 /// What the first account has on each shard.
 const FIRST_CASH: i64 = 10_000;
+/// What the first account has withdrawn.
+const PAID_BACK: Dollars = Dollars::from_micros(250_000_000);
 /// What the market makers of the start have on each shard.
 const MAKER_CASH: i64 = 100_000_000;
 /// Levels of each side.
@@ -35,6 +38,10 @@ pub(crate) fn engine(
     let listed = Time::from(listed_at(start));
     engine.advance(listed);
     let first = account(&mut engine, FIRST_CASH, listed);
+    // Paid in and out again, so that both lists have a row.
+    for amount in [PAID_BACK, Dollars::ZERO.minus(PAID_BACK)] {
+        let _ = engine.ledger.deposit(first, 0, 0, amount, listed);
+    }
     let maker = account(&mut engine, MAKER_CASH, listed);
     let taker = account(&mut engine, MAKER_CASH, listed);
     for listing in catalogue.listings.iter() {

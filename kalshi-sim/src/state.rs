@@ -20,6 +20,7 @@ use crate::{
     random::Random,
     reply::{Outcome, Reply},
     seeding,
+    treasury::Treasury,
 };
 
 /// One request, as far as the machine is concerned.
@@ -70,6 +71,7 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     pub(crate) catalogue: Catalogue,
     pub(crate) families: Families,
+    pub(crate) treasury: Treasury,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
 }
@@ -81,7 +83,13 @@ impl State {
         let first = first_account.to_string();
         let families = Families::new(seed, start, &first, &mut catalogue, engine.markets());
         let keys = Keys::new(Random::new(seed));
-        Self { keys, engine, catalogue, families, first_account }
+        let treasury = Treasury::default();
+        Self { keys, engine, catalogue, families, treasury, first_account }
+    }
+
+    /// Lets time pass for everything that happens by itself.
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.treasury.advance(&mut self.engine, now);
     }
 
     /// Carries out a request whose signature by `key_id` has been checked.
@@ -96,7 +104,7 @@ impl State {
             gate::permit(key, call.operation)?;
             call.caller = Some(key.caller());
         }
-        self.engine.advance(call.time());
+        self.advance(call.time());
         if let Some(outcome) = self.made_up(call) {
             return outcome;
         }
@@ -106,6 +114,9 @@ impl State {
             "events" => families::events::handle(self, call),
             "exchange" => families::exchange::handle(self, call),
             "market" => families::market::handle(self, call),
+            "order-groups" => families::order_groups::handle(self, call),
+            "orders" => families::orders::handle(self, call),
+            "portfolio" => families::portfolio::handle(self, call),
             _ => Err(Reply::not_implemented(call.operation.id)),
         }
     }

@@ -101,6 +101,12 @@ id!(
     0xe
 );
 
+id!(
+    /// A payment into an account or out of it.
+    PaymentId(u64),
+    0x5
+);
+
 fn print(kind: u64, number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let spread = number.wrapping_mul(SPREAD);
     // The second half repeats the first in other bits, so that a changed digit is no id.

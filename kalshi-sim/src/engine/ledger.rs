@@ -12,6 +12,9 @@ use crate::engine::{
     types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
 };
 
+/// The highest number of a subaccount.
+pub(crate) const LAST_SUBACCOUNT: Subaccount = 63;
+
 /// A member, with everything that is only theirs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
@@ -28,6 +31,8 @@ pub(crate) struct Account {
     pub(crate) settlements: Vec<Settlement>,
     /// Everything ever paid in, less what was paid out.
     pub(crate) deposited: Dollars,
+    /// Each payment in, and as a negative amount each payment out, oldest first.
+    pub(crate) payments: Vec<Payment>,
     pub(crate) updated: Time,
 }
 
@@ -37,6 +42,13 @@ impl Account {
         let recent = self.fills.iter().rev().take_while(|fill| fill.at >= from);
         recent.fold(Count::ZERO, |sum, fill| sum.plus(fill.count))
     }
+}
+
+/// Money from outside, or to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Payment {
+    pub(crate) amount: Dollars,
+    pub(crate) at: Time,
 }
 
 /// The money of one subaccount on one shard.
@@ -257,6 +269,22 @@ impl Ledger {
         amount: Dollars,
         now: Time,
     ) -> Result<(), Refusal> {
+        self.carry(id, subaccount, shard, amount, now)?;
+        if let Some(account) = self.account_mut(id) {
+            account.payments.push(Payment { amount, at: now });
+        }
+        Ok(())
+    }
+
+    /// The same for money that only changes to another instance of the exchange: no payment.
+    pub(crate) fn carry(
+        &mut self,
+        id: AccountId,
+        subaccount: Subaccount,
+        shard: Shard,
+        amount: Dollars,
+        now: Time,
+    ) -> Result<(), Refusal> {
         let account = self.account_mut(id).ok_or_else(|| Refusal::not_found("no such account"))?;
         let total = account.deposited.plus(amount);
         if total > MAX_CASH || amount > MAX_CASH || amount < Dollars::ZERO.minus(MAX_CASH) {
@@ -270,6 +298,29 @@ impl Ledger {
         account.deposited = total;
         account.updated = now;
         Ok(())
+    }
+
+    /// Opens the next numbered subaccount of a shard. One that is new on every shard nets as the
+    /// primary does.
+    pub(crate) fn provision(
+        &mut self,
+        id: AccountId,
+        shard: Shard,
+        now: Time,
+    ) -> Result<Subaccount, Refusal> {
+        let account = self.account_mut(id).ok_or_else(|| Refusal::not_found("no such account"))?;
+        let on_shard = account.cash.keys().filter(|(_, on)| *on == shard);
+        let number = on_shard.map(|(number, _)| *number).max().unwrap_or(0) + 1;
+        if number > LAST_SUBACCOUNT {
+            return Err(Refusal::invalid("too_many_subaccounts", "63 are open already"));
+        }
+        let is_new = account.cash.keys().all(|(other, _)| *other != number);
+        if is_new && account.gross.contains(&0) && !account.gross.contains(&number) {
+            account.gross.push(number);
+        }
+        account.cash.insert((number, shard), Purse::default());
+        account.updated = now;
+        Ok(number)
     }
 
     /// Moves free money inside an account.

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     groups::Group,
-    ledger::{Account, Ledger, Place, Position},
+    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
     markets::Market,
 };
 use crate::engine::{

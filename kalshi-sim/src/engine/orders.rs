@@ -219,12 +219,18 @@ impl Engine {
         Ok(resting.len())
     }
 
-    /// The contracts ahead of a resting order.
+    /// The contracts that trade before a resting order: all at better prices, and those ahead at
+    /// its own.
     pub(crate) fn queue_position(&self, order: &Order) -> Option<Count> {
-        (order.status == OrderStatus::Resting)
-            .then(|| self.market(order.market))
-            .flatten()
-            .map(|market| market.book.ahead(order.side, order.price, order.place))
+        let market = self.market(order.market)?;
+        (order.status == OrderStatus::Resting).then(|| {
+            market
+                .levels(order.side)
+                .take_while(|level| level.price != order.price)
+                .fold(market.book.ahead(order.side, order.price, order.place), |sum, level| {
+                    sum.plus(level.count)
+                })
+        })
     }
 
     /// An order of the account, if it is of the subaccount and on the shard that the request

@@ -23,6 +23,9 @@ mod ledger;
 mod live_data;
 pub(crate) mod market;
 mod milestones;
+pub(crate) mod order_groups;
+pub(crate) mod orders;
+pub(crate) mod portfolio;
 mod search;
 mod targets;
 #[cfg(test)]

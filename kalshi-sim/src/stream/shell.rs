@@ -120,7 +120,7 @@ pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
             step.tick().await;
             let now = shared.now();
             let mut state = shared.state();
-            state.engine.advance(now.into());
+            state.advance(now.into());
             shared.streams.publish(&mut state);
             let millis = now.timestamp_millis();
             if millis.div_euclid(200) != fifth {

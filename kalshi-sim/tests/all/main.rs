@@ -3,6 +3,7 @@
 mod contract;
 mod keys;
 mod markets;
+mod orders;
 mod program;
 mod streams;
 mod surface;

@@ -449,7 +449,7 @@ fn order_steps() -> Vec<Step> {
         step("get_order"),
         step("get_order_queue_position"),
         step("get_order_queue_positions").query("market_tickers={ticker}"),
-        step("get_portfolio_resting_order_total_value"),
+        step("get_portfolio_resting_order_total_value").for_members(),
         step("amend_order_v2")
             .body(json!({"ticker": "{ticker}", "side": "bid", "price": "0.0200", "count": "4.00"})),
         step("decrease_order_v2").body(json!({"reduce_by": "1.00"})),

@@ -1,0 +1,169 @@
+//! Order groups: limits on what a set of orders may trade in 15 seconds.
+
+use kalshi_types::Count;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{
+        Group,
+        ids::GroupId,
+        types::{Refusal, Shard, Subaccount},
+    },
+    reply::{Outcome, Reply},
+    request,
+    state::{Call, State},
+};
+
+pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
+    match call.operation.id {
+        "get_order_groups" => list(state, call),
+        "get_order_group" => one(state, call),
+        "create_order_group" => create(state, call),
+        "update_order_group_limit" => limit(state, call),
+        "reset_order_group" => {
+            let (group, subaccount, shard) = named(call)?;
+            let account = call.caller()?.account;
+            state.engine.reset_group(account, group, subaccount, shard, call.time())?;
+            Ok(Reply::ok(json!({})))
+        }
+        "trigger_order_group" => {
+            let (group, subaccount, shard) = named(call)?;
+            let account = call.caller()?.account;
+            state.engine.trigger_group(account, group, subaccount, shard, call.time())?;
+            Ok(Reply::ok(json!({})))
+        }
+        "delete_order_group" => {
+            let (group, subaccount, shard) = named(call)?;
+            let account = call.caller()?.account;
+            state.engine.delete_group(account, group, subaccount, shard, call.time())?;
+            Ok(Reply::ok(json!({})))
+        }
+        other => Err(Reply::not_implemented(other)),
+    }
+}
+
+/// Both limits may be sent if they agree. Unknown fields are refused: without its limit a group
+/// would protect nobody.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    contracts_limit: Option<i64>,
+    contracts_limit_fp: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    subaccount: Option<i64>,
+    contracts_limit: Option<i64>,
+    contracts_limit_fp: Option<String>,
+    exchange_index: Option<i64>,
+}
+
+impl Limit {
+    fn count(&self) -> Result<Count, Reply> {
+        let whole = self
+            .contracts_limit
+            .map(|contracts| {
+                Count::from_contracts(contracts)
+                    .ok_or_else(|| Reply::bad_request("contracts_limit is out of range"))
+            })
+            .transpose()?;
+        let exact = self
+            .contracts_limit_fp
+            .as_deref()
+            .map(|text| request::count("contracts_limit_fp", text))
+            .transpose()?;
+        match (whole, exact) {
+            (Some(whole), Some(exact)) if whole != exact => {
+                Err(Reply::bad_request("contracts_limit and contracts_limit_fp differ"))
+            }
+            (Some(limit), _) | (None, Some(limit)) => Ok(limit),
+            (None, None) => {
+                Err(Reply::bad_request("contracts_limit or contracts_limit_fp is needed"))
+            }
+        }
+    }
+}
+
+fn create(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?;
+    let new: Create = call.read()?;
+    let limit =
+        Limit { contracts_limit: new.contracts_limit, contracts_limit_fp: new.contracts_limit_fp };
+    let subaccount = caller.one(new.subaccount)?;
+    let shard = request::shard("exchange_index", new.exchange_index)?;
+    let group = state.engine.create_group(
+        caller.account,
+        subaccount,
+        shard,
+        limit.count()?,
+        call.time(),
+    )?;
+    Ok(Reply::created(json!({
+        "order_group_id": group.to_string(),
+        "subaccount": subaccount,
+        "exchange_index": shard,
+    })))
+}
+
+fn limit(state: &mut State, call: &Call<'_>) -> Outcome {
+    let limit = call.read::<Limit>()?.count()?;
+    let (group, subaccount, shard) = named(call)?;
+    let account = call.caller()?.account;
+    state.engine.limit_group(account, group, subaccount, shard, limit, call.time())?;
+    Ok(Reply::ok(json!({})))
+}
+
+fn list(state: &State, call: &Call<'_>) -> Outcome {
+    let account = call.caller()?.account;
+    let subaccount = call.any_subaccount()?;
+    let rows: Vec<Value> = state
+        .engine
+        .groups()
+        .filter(|group| group.account == account)
+        .filter(|group| subaccount.is_none_or(|number| group.subaccount == number))
+        .map(|group| {
+            let mut row = shown(group);
+            row["id"] = json!(group.id.to_string());
+            row
+        })
+        .collect();
+    Ok(Reply::ok(json!({"order_groups": rows})))
+}
+
+/// A read finds a group on any shard, and in any subaccount unless one is named.
+fn one(state: &State, call: &Call<'_>) -> Outcome {
+    let account = call.caller()?.account;
+    let subaccount = call.any_subaccount()?;
+    let group = GroupId::parse(call.first())
+        .and_then(|id| state.engine.group(id))
+        .filter(|group| group.account == account)
+        .filter(|group| subaccount.is_none_or(|number| group.subaccount == number))
+        .ok_or_else(missing)?;
+    let mut row = shown(group);
+    // Only those that rest: finished orders leave the group.
+    row["orders"] = group.orders.iter().map(ToString::to_string).collect();
+    Ok(Reply::ok(row))
+}
+
+/// What both reads show. Every group cancels its orders by itself, so the flag says nothing about
+/// whether it has.
+fn shown(group: &Group) -> Value {
+    json!({
+        "contracts_limit_fp": group.limit,
+        "is_auto_cancel_enabled": true,
+        "exchange_index": group.shard,
+    })
+}
+
+/// The group of the path, and where the query says that it is.
+fn named(call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard), Reply> {
+    let group = GroupId::parse(call.first()).ok_or_else(missing)?;
+    Ok((group, call.one_subaccount()?, call.query.shard()?.unwrap_or_default()))
+}
+
+fn missing() -> Reply {
+    Refusal::not_found("order group not found").into()
+}

@@ -1,0 +1,666 @@
+//! What an account has: cash, positions, fills, settlements, payments; and moving cash about.
+
+use std::collections::BTreeMap;
+
+use kalshi_types::{Count, Dollars};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{
+        Account, Market, Payment, Position, SHARDS,
+        amount::{Sum, cost, other_leg},
+        ids::{MarketId, OrderId, PaymentId, TransferId},
+        types::{Fill, Refusal, Settlement, Shard},
+    },
+    families::{market, orders},
+    pages::{Pages, newest, newest_at, seconds},
+    reply::{Outcome, Reply},
+    request::{self, given},
+    state::{Call, Caller, State},
+    treasury::{End, Instance, Reservation, Targets, Transfer},
+};
+
+/// Markets that one list of fills may be asked of.
+const MAX_TICKERS: usize = 100;
+/// Rows of a target allocation.
+const MAX_TARGETS: usize = 101;
+
+pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
+    match call.operation.id {
+        "get_balance" => balance(state, call),
+        "get_fills" => fills(state, call),
+        "get_positions" => positions(state, call),
+        "get_settlements" => settlements(state, call),
+        "get_deposits" => payments(state, call, Direction::In),
+        "get_withdrawals" => payments(state, call, Direction::Out),
+        "get_portfolio_resting_order_total_value" => resting_value(state, call),
+        "create_subaccount" => create_subaccount(state, call),
+        "get_subaccount_balances" => subaccount_balances(state, call),
+        "get_subaccount_netting" => netting(state, call),
+        "update_subaccount_netting" => update_netting(state, call),
+        "apply_subaccount_transfer" => transfer(state, call),
+        "get_subaccount_transfers" => transfers(state, call),
+        "intra_exchange_instance_transfer" => move_cash(state, call),
+        "get_intra_exchange_instance_transfers" => moves(state, call),
+        "get_intra_exchange_instance_transfer" => one_move(state, call),
+        "get_target_balance_allocation" => targets(state, call),
+        "set_target_balance_allocation" => set_targets(state, call),
+        other => Err(Reply::not_implemented(other)),
+    }
+}
+
+/// A fill as it goes over the wire.
+pub(crate) fn shown_fill(state: &State, fill: &Fill) -> Value {
+    let market = state.engine.market(fill.market);
+    let ticker = market.map_or("", |market| &market.ticker);
+    let trade = fill.trade.to_string();
+    json!({
+        "fill_id": trade,
+        "trade_id": trade,
+        "order_id": fill.order.to_string(),
+        "ticker": ticker,
+        "market_ticker": ticker,
+        "side": "yes",
+        "action": orders::action(fill.side),
+        "outcome_side": fill.side.outcome(),
+        "book_side": fill.side.as_str(),
+        "count_fp": fill.count,
+        "yes_price_dollars": fill.price,
+        "no_price_dollars": other_leg(fill.price),
+        "is_taker": fill.taker,
+        "fee_cost": fill.fee,
+        "created_time": market::time(fill.at),
+        "ts": seconds(fill.at),
+        "subaccount_number": fill.subaccount,
+        "exchange_index": market.map_or(0, |market| market.shard),
+    })
+}
+
+/// Which payments a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    In,
+    Out,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSubaccount {
+    exchange_index: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Netting {
+    subaccount_number: i64,
+    enabled: bool,
+}
+
+/// Unknown fields of transfers are refused: with a slip in its name, the id that keeps a second
+/// sending from paying twice would be missing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubaccountTransfer {
+    client_transfer_id: String,
+    from_subaccount: i64,
+    to_subaccount: i64,
+    amount_cents: i64,
+    exchange_index: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstanceTransfer {
+    client_transfer_id: Option<String>,
+    source: String,
+    destination: String,
+    amount: i64,
+    source_exchange_shard: Option<i64>,
+    destination_exchange_shard: Option<i64>,
+    source_subaccount: Option<i64>,
+    destination_subaccount: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTargets {
+    allocations: Vec<Target>,
+    resting_margin_reservation: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    exchange_index: i64,
+    percent: i64,
+}
+
+/// Free cash, and with it the value of the positions: at the last price, or at the result once
+/// there is one. The price that the exchange takes is not documented.
+fn balance(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?;
+    let subaccount = call.one_subaccount()?;
+    let shard = call.query.shard()?;
+    let account = account(state, caller)?;
+    let asked = |other: Shard| shard.is_none_or(|shard| shard == other);
+    let mut free = Dollars::ZERO;
+    let mut rows = Vec::new();
+    for (index, _) in SHARDS {
+        let purse = account.cash.get(&(subaccount, index));
+        if let Some(purse) = purse.filter(|_| asked(index)) {
+            free = free.plus(purse.free());
+            rows.push(json!({"exchange_index": index, "balance": purse.free()}));
+        }
+    }
+    let mut value = free;
+    for ((id, number), position) in &account.positions {
+        let market = state.engine.market(*id).filter(|market| asked(market.shard));
+        if let Some(market) = market.filter(|_| *number == subaccount) {
+            let price = match market.result {
+                Some(result) => result.value(),
+                None => market.last_price.unwrap_or(Dollars::ZERO),
+            };
+            let yes = cost(price, position.yes);
+            value = value.plus(yes).plus(cost(other_leg(price), position.no));
+        }
+    }
+    let mut body = json!({
+        "balance": cents(free),
+        "balance_dollars": free,
+        "portfolio_value": cents(value),
+        "updated_ts": seconds(account.updated),
+    });
+    if caller.bound.is_none() {
+        body["balance_breakdown"] = json!(rows);
+    }
+    Ok(Reply::ok(body))
+}
+
+/// The newest fill comes first.
+fn fills(state: &State, call: &Call<'_>) -> Outcome {
+    let query = call.query;
+    let subaccount = call.any_subaccount()?;
+    let shard = query.shard()?;
+    let tickers = query.list_of("ticker", MAX_TICKERS)?;
+    let span = query.span("min_ts", "max_ts")?;
+    // An id that is none has no fills.
+    let order = query.get("order_id").map(OrderId::parse);
+    let rows = account(state, call.caller()?)?
+        .fills
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, fill)| order.is_none_or(|order| order == Some(fill.order)))
+        .filter(|(_, fill)| subaccount.is_none_or(|number| fill.subaccount == number))
+        .filter(|(_, fill)| span.holds(fill.at))
+        .filter(|(_, fill)| {
+            let Some(market) = state.engine.market(fill.market) else { return false };
+            shard.is_none_or(|shard| market.shard == shard)
+                && tickers.as_ref().is_none_or(|list| list.contains(&market.ticker.as_str()))
+        });
+    let pages = Pages::new("fills", 100, 1_000);
+    let (rows, cursor) = query.page_after(pages, rows, |(index, _)| newest_at(*index))?;
+    let rows: Vec<Value> = rows.into_iter().map(|(_, fill)| shown_fill(state, fill)).collect();
+    Ok(Reply::ok(json!({"fills": rows, "cursor": cursor})))
+}
+
+/// The two lists share the pages: an event stands on the page of the first of its markets, with
+/// the sum of all that the filters let through.
+fn positions(state: &State, call: &Call<'_>) -> Outcome {
+    let query = call.query;
+    let subaccount = call.one_subaccount()?;
+    let shard = query.shard()?;
+    let settlement = query.word("settlement_status", &["all", "unsettled", "settled"])?;
+    let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
+    let nonzero = query.list("count_filter").unwrap_or_default();
+    if nonzero.iter().any(|name| !["position", "total_traded"].contains(name)) {
+        return Err(Reply::bad_request("count_filter must name position or total_traded"));
+    }
+    let rows: Vec<(&Market, &Position)> = account(state, call.caller()?)?
+        .positions
+        .iter()
+        .filter(|((_, number), _)| *number == subaccount)
+        // Orders that have not traded leave empty positions.
+        .filter(|(_, position)| position.volume.is_positive())
+        .filter(|(_, position)| match settlement {
+            Some("all") => true,
+            Some("settled") => position.settled,
+            _ => !position.settled,
+        })
+        .filter(|(_, position)| {
+            nonzero.is_empty()
+                || nonzero.iter().any(|name| match *name {
+                    "position" => !position.net().is_zero(),
+                    _ => !position.traded.is_zero(),
+                })
+        })
+        .filter_map(|((id, _), position)| Some((state.engine.market(*id)?, position)))
+        .filter(|(market, _)| {
+            ticker.is_none_or(|ticker| market.ticker == ticker)
+                && event.is_none_or(|event| market.event_ticker == event)
+                && shard.is_none_or(|shard| market.shard == shard)
+        })
+        .collect();
+    let mut events: BTreeMap<&str, EventPosition> = BTreeMap::new();
+    for (market, position) in &rows {
+        events
+            .entry(&market.event_ticker)
+            .or_insert_with(|| EventPosition::new(market.id))
+            .add(position);
+    }
+    let pages = Pages::new("positions", 100, 1_000);
+    let (rows, cursor) = query.page_after(pages, rows, |(market, _)| u64::from(market.id.0))?;
+    let sums: Vec<Value> = rows
+        .iter()
+        .filter_map(|(market, _)| {
+            let sum = events.get(market.event_ticker.as_str())?;
+            (sum.first == market.id).then(|| sum.shown(&market.event_ticker))
+        })
+        .collect();
+    let rows: Vec<Value> =
+        rows.into_iter().map(|(market, position)| shown_position(market, position)).collect();
+    Ok(Reply::ok(json!({"market_positions": rows, "event_positions": sums, "cursor": cursor})))
+}
+
+/// A position as it goes over the wire.
+pub(crate) fn shown_position(market: &Market, position: &Position) -> Value {
+    json!({
+        "ticker": market.ticker,
+        "exchange_index": market.shard,
+        "total_traded_dollars": position.traded,
+        "position_fp": position.net(),
+        "market_exposure_dollars": position.exposure(),
+        "realized_pnl_dollars": position.realized,
+        "fees_paid_dollars": position.fees,
+        "last_updated_ts": market::time(position.updated),
+    })
+}
+
+/// The positions of one event, added up.
+#[derive(Debug)]
+struct EventPosition {
+    first: MarketId,
+    traded: Dollars,
+    volume: Count,
+    exposure: Dollars,
+    realized: Dollars,
+    fees: Dollars,
+}
+
+impl EventPosition {
+    fn new(first: MarketId) -> Self {
+        Self {
+            first,
+            traded: Dollars::ZERO,
+            volume: Count::ZERO,
+            exposure: Dollars::ZERO,
+            realized: Dollars::ZERO,
+            fees: Dollars::ZERO,
+        }
+    }
+
+    fn add(&mut self, position: &Position) {
+        self.traded = self.traded.plus(position.traded);
+        self.volume = self.volume.plus(position.volume);
+        self.exposure = self.exposure.plus(position.exposure());
+        self.realized = self.realized.plus(position.realized);
+        self.fees = self.fees.plus(position.fees);
+    }
+
+    fn shown(&self, event_ticker: &str) -> Value {
+        json!({
+            "event_ticker": event_ticker,
+            "total_cost_dollars": self.traded,
+            "total_cost_shares_fp": self.volume,
+            "event_exposure_dollars": self.exposure,
+            "realized_pnl_dollars": self.realized,
+            "fees_paid_dollars": self.fees,
+        })
+    }
+}
+
+/// The newest settlement comes first.
+fn settlements(state: &State, call: &Call<'_>) -> Outcome {
+    let query = call.query;
+    let subaccount = call.any_subaccount()?;
+    let span = query.span("min_ts", "max_ts")?;
+    let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
+    let rows = account(state, call.caller()?)?
+        .settlements
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, row)| subaccount.is_none_or(|number| row.subaccount == number))
+        .filter(|(_, row)| span.holds(row.at))
+        .filter_map(|(index, row)| Some((index, row, state.engine.market(row.market)?)))
+        .filter(|(_, _, market)| {
+            ticker.is_none_or(|ticker| market.ticker == ticker)
+                && event.is_none_or(|event| market.event_ticker == event)
+        });
+    let pages = Pages::new("settlements", 100, 1_000);
+    let (rows, cursor) = query.page_after(pages, rows, |(index, ..)| newest_at(*index))?;
+    let rows: Vec<Value> =
+        rows.into_iter().map(|(_, row, market)| shown_settlement(row, market)).collect();
+    Ok(Reply::ok(json!({"settlements": rows, "cursor": cursor})))
+}
+
+/// Payouts are whole cents here, cut.
+fn shown_settlement(row: &Settlement, market: &Market) -> Value {
+    json!({
+        "ticker": market.ticker,
+        "exchange_index": market.shard,
+        "event_ticker": market.event_ticker,
+        "market_result": row.result.as_str(),
+        "yes_count_fp": row.yes,
+        "yes_total_cost_dollars": row.yes_cost,
+        "no_count_fp": row.no,
+        "no_total_cost_dollars": row.no_cost,
+        "revenue": cents(row.revenue),
+        "settled_time": market::time(row.at),
+        "fee_cost": row.fee,
+        "value": cents(row.result.value()),
+    })
+}
+
+/// The ledger's payments of one direction, the newest first. All have been carried out.
+fn payments(state: &State, call: &Call<'_>, direction: Direction) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let rows = account(state, caller)?
+        .payments
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, payment)| (direction == Direction::Out) == payment.amount.is_negative());
+    let list = if direction == Direction::In { "deposits" } else { "withdrawals" };
+    let pages = Pages::new(list, 100, 500);
+    let (rows, cursor) = call.query.page_after(pages, rows, |(index, _)| newest_at(*index))?;
+    let rows: Vec<Value> =
+        rows.into_iter().map(|(index, payment)| shown_payment(caller, index, payment)).collect();
+    Ok(Reply::ok(json!({list: rows, "cursor": cursor})))
+}
+
+fn shown_payment(caller: Caller, index: usize, payment: &Payment) -> Value {
+    // Unique over all accounts: an account has fewer than 2³² payments.
+    let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+    let id = PaymentId(u64::from(caller.account.0) << 32 | (number & 0xffff_ffff));
+    let amount = payment.amount.max(Dollars::ZERO.minus(payment.amount));
+    json!({
+        "id": id.to_string(),
+        "status": "applied",
+        "type": "ach",
+        "amount_cents": cents(amount),
+        "fee_cents": 0,
+        "created_ts": seconds(payment.at),
+        "finalized_ts": seconds(payment.at),
+    })
+}
+
+/// For members that clear for others.
+fn resting_value(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?;
+    if !caller.fcm_member {
+        return Err(Reply::forbidden("the endpoint is for FCM members"));
+    }
+    let account = account(state, caller)?;
+    let mut shards: BTreeMap<Shard, Dollars> =
+        SHARDS.iter().map(|(index, _)| (*index, Dollars::ZERO)).collect();
+    for order in account.resting.iter().filter_map(|id| state.engine.order(*id)) {
+        let Some(market) = state.engine.market(order.market) else { continue };
+        let sum = shards.entry(market.shard).or_default();
+        *sum = sum.plus(cost(order.side.leg_price(order.price), order.remaining));
+    }
+    let total = shards.values().fold(Dollars::ZERO, |sum, value| sum.plus(*value));
+    let rows: Vec<Value> = shards
+        .iter()
+        .map(|(index, value)| json!({"exchange_index": index, "balance": value}))
+        .collect();
+    Ok(Reply::ok(json!({
+        "total_resting_order_value": cents(total),
+        "resting_order_value_breakdown": rows,
+    })))
+}
+
+/// Numbers count up on each shard for itself: that is how one subaccount comes to trade on several.
+fn create_subaccount(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let new: NewSubaccount = call.read()?;
+    let shard = existing("exchange_index", new.exchange_index)?;
+    let number = state.engine.ledger.provision(caller.account, shard, call.time())?;
+    Ok(Reply::created(json!({"subaccount_number": number})))
+}
+
+fn subaccount_balances(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?;
+    let account = account(state, caller)?;
+    let rows: Vec<Value> = account
+        .cash
+        .iter()
+        .filter(|((number, _), _)| caller.bound.is_none_or(|bound| bound == *number))
+        .map(|((number, shard), purse)| {
+            json!({
+                "subaccount_number": number,
+                "exchange_index": shard,
+                "balance": purse.free(),
+                "updated_ts": seconds(account.updated),
+            })
+        })
+        .collect();
+    Ok(Reply::ok(json!({"subaccount_balances": rows})))
+}
+
+fn netting(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?;
+    let rows: Vec<Value> = account(state, caller)?
+        .cash
+        .keys()
+        .filter(|(number, _)| caller.bound.is_none_or(|bound| bound == *number))
+        .map(|(number, shard)| {
+            json!({
+                "subaccount_number": number,
+                "enabled": state.engine.ledger.netting(caller.account, *number),
+                "exchange_index": shard,
+            })
+        })
+        .collect();
+    Ok(Reply::ok(json!({"netting_configs": rows})))
+}
+
+/// The switch is of the subaccount on all its shards.
+fn update_netting(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let change: Netting = call.read()?;
+    let number = request::subaccount("subaccount_number", change.subaccount_number)?;
+    if account(state, caller)?.cash.keys().all(|(other, _)| *other != number) {
+        return Err(Reply::bad_request("there is no subaccount with this subaccount_number"));
+    }
+    state.engine.set_netting(caller.account, number, change.enabled, call.time());
+    Ok(Reply { status: 200, body: None })
+}
+
+fn transfer(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let new: SubaccountTransfer = call.read()?;
+    if !request::is_uuid(&new.client_transfer_id) {
+        return Err(Reply::bad_request("client_transfer_id must be a UUID"));
+    }
+    let shard = existing("exchange_index", new.exchange_index)?;
+    let end = |field, number| {
+        let subaccount = request::subaccount(field, number)?;
+        Ok::<End, Reply>(End { instance: Instance::EventContract, subaccount, shard })
+    };
+    let transfer = Transfer {
+        // Given when it is noted.
+        id: TransferId(0),
+        account: caller.account,
+        from: end("from_subaccount", new.from_subaccount)?,
+        to: end("to_subaccount", new.to_subaccount)?,
+        amount: Dollars::from_cents(new.amount_cents)
+            .ok_or_else(|| Reply::bad_request("amount_cents is out of range"))?,
+        is_internal: true,
+        at: call.time(),
+    };
+    state.treasury.transfer(&mut state.engine, transfer, Some(&new.client_transfer_id))?;
+    Ok(Reply::ok(json!({})))
+}
+
+fn transfers(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let rows = state.treasury.transfers(caller.account, true);
+    let pages = Pages::new("transfers", 100, 1_000);
+    let (rows, cursor) = call.query.page_after(pages, rows, |row| newest(row.id.0))?;
+    let rows: Vec<Value> = rows
+        .into_iter()
+        .map(|row| {
+            json!({
+                "transfer_id": row.id.to_string(),
+                "from_subaccount": row.from.subaccount,
+                "to_subaccount": row.to.subaccount,
+                "amount_cents": cents(row.amount),
+                "created_ts": seconds(row.at),
+                "exchange_index": row.from.shard,
+            })
+        })
+        .collect();
+    Ok(Reply::ok(json!({"transfers": rows, "cursor": cursor})))
+}
+
+/// All steps of a transfer happen at once here, or none: it is complete when it is answered.
+fn move_cash(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let new: InstanceTransfer = call.read()?;
+    let client_id = given(new.client_transfer_id);
+    if client_id.as_deref().is_some_and(|id| !request::is_uuid(id)) {
+        return Err(Reply::bad_request("client_transfer_id must be a UUID"));
+    }
+    let source = request::word("source", &new.source, Instance::parse)?;
+    let destination = request::word("destination", &new.destination, Instance::parse)?;
+    let margined = [source, destination].contains(&Instance::Margined);
+    let end = |instance, shard: (&str, Option<i64>), number: (&str, Option<i64>)| {
+        let subaccount = request::subaccount(number.0, number.1.unwrap_or(0))?;
+        if margined && subaccount > 0 {
+            let field = number.0;
+            return Err(Reply::bad_request(&format!("{field} goes with event contracts only")));
+        }
+        let shard = match instance {
+            Instance::EventContract => existing(shard.0, shard.1)?,
+            Instance::Margined => request::shard(shard.0, shard.1)?,
+        };
+        Ok::<End, Reply>(End { instance, subaccount, shard })
+    };
+    let transfer = Transfer {
+        // Given when it is noted.
+        id: TransferId(0),
+        account: caller.account,
+        from: end(
+            source,
+            ("source_exchange_shard", new.source_exchange_shard),
+            ("source_subaccount", new.source_subaccount),
+        )?,
+        to: end(
+            destination,
+            ("destination_exchange_shard", new.destination_exchange_shard),
+            ("destination_subaccount", new.destination_subaccount),
+        )?,
+        amount: Dollars::from_centi_cents(new.amount)
+            .ok_or_else(|| Reply::bad_request("amount is out of range"))?,
+        is_internal: false,
+        at: call.time(),
+    };
+    let id = state.treasury.transfer(&mut state.engine, transfer, client_id.as_deref())?;
+    Ok(Reply::ok(json!({"transfer_id": id.to_string()})))
+}
+
+fn moves(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let rows = state.treasury.transfers(caller.account, false);
+    let pages = Pages::new("instance_transfers", 100, 500);
+    let (rows, cursor) = call.query.page_after(pages, rows, |row| newest(row.id.0))?;
+    let rows: Vec<Value> = rows.into_iter().map(shown_move).collect();
+    Ok(Reply::ok(json!({"transfers": rows, "cursor": cursor})))
+}
+
+fn one_move(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let found = TransferId::parse(call.first())
+        .and_then(|id| state.treasury.one(caller.account, id))
+        .ok_or_else(|| Reply::from(Refusal::not_found("transfer not found")))?;
+    Ok(Reply::ok(json!({"transfer": shown_move(found)})))
+}
+
+fn shown_move(row: &Transfer) -> Value {
+    json!({
+        "transfer_id": row.id.to_string(),
+        "source": row.from.instance.as_str(),
+        "destination": row.to.instance.as_str(),
+        "source_exchange_shard": row.from.shard,
+        "destination_exchange_shard": row.to.shard,
+        "amount": row.amount,
+        "status": "complete",
+        "created_ts": seconds(row.at),
+    })
+}
+
+fn targets(state: &State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let targets = state.treasury.targets(caller.account);
+    let rows: Vec<Value> = targets
+        .into_iter()
+        .flat_map(|targets| &targets.shares)
+        .map(|(shard, percent)| json!({"exchange_index": shard, "percent": percent}))
+        .collect();
+    let reservation = targets.map(|targets| targets.reservation).unwrap_or_default();
+    Ok(Reply::ok(json!({
+        "allocations": rows,
+        "resting_margin_reservation": reservation.as_str(),
+    })))
+}
+
+fn set_targets(state: &mut State, call: &Call<'_>) -> Outcome {
+    let caller = call.caller()?.unbound()?;
+    let new: NewTargets = call.read()?;
+    if new.allocations.len() > MAX_TARGETS {
+        return Err(Reply::bad_request("allocations must have 101 rows at most"));
+    }
+    let mut shares: BTreeMap<Shard, u8> = BTreeMap::new();
+    for row in &new.allocations {
+        let shard = existing("exchange_index", Some(row.exchange_index))?;
+        let percent = u8::try_from(row.percent)
+            .ok()
+            .filter(|percent| *percent <= 100)
+            .ok_or_else(|| Reply::bad_request("percent must be 0 to 100"))?;
+        if shares.insert(shard, percent).is_some() {
+            return Err(Reply::bad_request("allocations must name each shard once"));
+        }
+    }
+    let total: u32 = shares.values().map(|percent| u32::from(*percent)).sum();
+    if !shares.is_empty() && total != 100 {
+        return Err(Reply::bad_request("the percentages must add up to 100"));
+    }
+    let reservation = match given(new.resting_margin_reservation) {
+        None => Reservation::default(),
+        Some(word) => request::word("resting_margin_reservation", &word, Reservation::parse)?,
+    };
+    let targets = Targets { shares: shares.into_iter().collect(), reservation };
+    state.treasury.set_targets(caller.account, targets);
+    Ok(Reply::ok(json!({})))
+}
+
+fn account<'a>(state: &'a State, caller: Caller) -> Result<&'a Account, Reply> {
+    state.engine.ledger.account(caller.account).ok_or_else(Reply::not_found)
+}
+
+/// A shard that there is; the default one unless named.
+fn existing(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
+    let shard = request::shard(field, index)?;
+    if SHARDS.iter().any(|(index, _)| *index == shard) {
+        Ok(shard)
+    } else {
+        Err(Reply::bad_request(&format!("{field} names no shard")))
+    }
+}
+
+/// Whole cents, cut down.
+fn cents(amount: Dollars) -> i64 {
+    amount.as_micros().div_euclid(Dollars::CENT.as_micros())
+}

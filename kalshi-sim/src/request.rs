@@ -1,0 +1,163 @@
+//! What a request means: its body, its subaccount, its numbers. Whatever makes no sense is refused
+//! with the name of the field.
+
+use kalshi_types::{Count, Dollars};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    engine::{
+        LAST_SUBACCOUNT,
+        types::{Shard, Subaccount, Time},
+    },
+    reply::Reply,
+    state::{Call, Caller},
+};
+
+impl Call<'_> {
+    /// The body as a type.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Reply> {
+        serde_path_to_error::deserialize(self.body).map_err(|error| {
+            let (path, cause) = (error.path().to_string(), error.inner());
+            // At the top the cause names the field itself.
+            Reply::bad_request(&match path.as_str() {
+                "." => cause.to_string(),
+                path => format!("{path}: {cause}"),
+            })
+        })
+    }
+
+    /// The query's subaccount where an omitted one stands for the primary.
+    pub(crate) fn one_subaccount(&self) -> Result<Subaccount, Reply> {
+        self.caller()?.one(self.query.integer("subaccount")?)
+    }
+
+    /// The query's subaccount where an omitted one stands for all, which `None` is.
+    pub(crate) fn any_subaccount(&self) -> Result<Option<Subaccount>, Reply> {
+        self.caller()?.any(self.query.integer("subaccount")?)
+    }
+}
+
+impl Caller {
+    /// The subaccount of a request where an omitted one stands for the primary.
+    ///
+    /// A key that is bound to one subaccount means that one, and may name no other.
+    pub(crate) fn one(self, named: Option<i64>) -> Result<Subaccount, Reply> {
+        self.any(named).map(Option::unwrap_or_default)
+    }
+
+    /// The subaccount of a request where an omitted one stands for all, which `None` is.
+    pub(crate) fn any(self, named: Option<i64>) -> Result<Option<Subaccount>, Reply> {
+        let named = named.map(|number| subaccount("subaccount", number)).transpose()?;
+        match (self.bound, named) {
+            (Some(bound), Some(named)) if bound != named => {
+                Err(Reply::forbidden("the API key is restricted to another subaccount"))
+            }
+            (Some(bound), _) => Ok(Some(bound)),
+            (None, named) => Ok(named),
+        }
+    }
+
+    /// Refuses a key that is bound to one subaccount: the operation is about the whole account.
+    pub(crate) fn unbound(self) -> Result<Self, Reply> {
+        match self.bound {
+            None => Ok(self),
+            Some(_) => Err(Reply::forbidden(
+                "the API key is restricted to one subaccount and cannot use this endpoint",
+            )),
+        }
+    }
+}
+
+/// The number of a subaccount.
+pub(crate) fn subaccount(field: &str, number: i64) -> Result<Subaccount, Reply> {
+    Subaccount::try_from(number)
+        .ok()
+        .filter(|number| *number <= LAST_SUBACCOUNT)
+        .ok_or_else(|| Reply::bad_request(&format!("{field} must be 0 to 63")))
+}
+
+/// A shard that must be named itself, not found by routing.
+pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
+    Shard::try_from(index.unwrap_or(0))
+        .ok()
+        .filter(|index| *index <= 100)
+        .ok_or_else(|| Reply::bad_request(&format!("{field} must be 0 to 100")))
+}
+
+/// A price or an amount. Texts only: that is what the exchange takes.
+pub(crate) fn dollars(field: &str, text: &str) -> Result<Dollars, Reply> {
+    text.parse().map_err(|error| Reply::bad_request(&format!("{field}: {error}")))
+}
+
+/// A number of contracts, as text.
+pub(crate) fn count(field: &str, text: &str) -> Result<Count, Reply> {
+    text.parse().map_err(|error| Reply::bad_request(&format!("{field}: {error}")))
+}
+
+/// A time in unix seconds.
+pub(crate) fn time(field: &str, seconds: i64) -> Result<Time, Reply> {
+    seconds
+        .checked_mul(1_000)
+        .map(Time::from_millis)
+        // What cannot be printed as a date is no date.
+        .filter(|time| time.to_datetime().is_some())
+        .ok_or_else(|| Reply::bad_request(&format!("{field} is out of range")))
+}
+
+/// One word of those that `parse` knows.
+pub(crate) fn word<T>(
+    field: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, Reply> {
+    parse(text).ok_or_else(|| Reply::bad_request(&format!("{field} has no such value")))
+}
+
+/// A text that counts as absent when empty, which is how some clients leave a field out.
+pub(crate) fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Whether a text has the form of a UUID.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ids::AccountId;
+
+    fn caller(bound: Option<Subaccount>) -> Caller {
+        Caller { account: AccountId(1), bound, fcm_member: false }
+    }
+
+    #[test]
+    fn an_omitted_subaccount_means_what_the_key_allows() {
+        assert_eq!(caller(None).one(None), Ok(0));
+        assert_eq!(caller(None).any(None), Ok(None));
+        assert_eq!(caller(None).any(Some(63)), Ok(Some(63)));
+        assert_eq!(caller(Some(3)).one(None), Ok(3));
+        assert_eq!(caller(Some(3)).any(None), Ok(Some(3)));
+        assert_eq!(caller(Some(3)).one(Some(3)), Ok(3));
+        assert_eq!(caller(Some(3)).one(Some(0)).unwrap_err().status, 403);
+        for number in [-1, 64, 256, i64::MAX] {
+            assert_eq!(caller(None).one(Some(number)).unwrap_err().status, 400);
+        }
+    }
+
+    #[test]
+    fn times_and_ids_out_of_range_are_refused() {
+        assert!(time("t", 1_790_000_000).is_ok());
+        for seconds in [i64::MAX, i64::MIN, i64::MAX / 1_000] {
+            assert_eq!(time("t", seconds).unwrap_err().status, 400);
+        }
+        assert!(is_uuid("0b0e1f7a-52f5-4d9c-9d2b-0123456789AB"));
+        assert!(!is_uuid("0b0e1f7a-52f5-4d9c-9d2b-0123456789A"));
+        assert!(!is_uuid("0b0e1f7a052f5-4d9c-9d2b-0123456789ABC"));
+    }
+}

@@ -36,6 +36,8 @@ mod message;
 mod queue;
 mod replay;
 mod scan;
+#[cfg(test)]
+mod soak;
 mod stream;
 mod subscription;
 mod values;

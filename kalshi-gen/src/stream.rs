@@ -370,6 +370,7 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
     let mut arms = TokenStream::new();
     let mut names = TokenStream::new();
     let mut kinds = TokenStream::new();
+    let mut counting = TokenStream::new();
     for message in &model.messages {
         let Message { wire, sequenced, .. } = message;
         let variant = format_ident!("{}", message.variant);
@@ -377,8 +378,9 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
         let ty = if let Some((_, path)) = by_hand {
             path.parse().unwrap_or_default()
         } else {
+            // Boxed, so that a delta does not take the room of the largest message wherever it goes.
             let body = format_ident!("{}", message.body);
-            quote!(types::#body)
+            quote!(::std::boxed::Box<types::#body>)
         };
         let words = message.description.clone();
         let words = words.unwrap_or_else(|| format!("A message of the type `{wire}`."));
@@ -389,6 +391,7 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
             let channel = format_ident!("{}", type_name(address).unwrap_or_default());
             quote!(crate::Channel::#channel)
         });
+        counting.extend(quote!(Self::#variant(_) => #sequenced,));
         kinds.extend(quote! {
             crate::MessageKind { name: #wire, channels: &[#(#channels),*], sequenced: #sequenced },
         });
@@ -414,6 +417,11 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
             /// The `type` that the message has on the wire.
             pub fn kind(&self) -> &'static str {
                 match self { #names }
+            }
+
+            /// Whether the message carries a sequence number, so that a loss shows.
+            pub fn is_sequenced(&self) -> bool {
+                match self { #counting }
             }
         }
 

@@ -113,12 +113,9 @@ pub enum Event {
     /// The stream is over: it was closed, or it has given up connecting. Nothing follows.
     Closed {
         /// Why it gave up; `None` when it was closed.
-        error: Option<ConnectErrorText>,
+        error: Option<String>,
     },
 }
-
-/// The words of the error that ended a stream.
-pub type ConnectErrorText = String;
 
 /// Why a connection was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +158,8 @@ pub enum EndReason {
     Server(ServerError),
     /// The consumer was too slow, and its policy is to fail.
     Overflow,
+    /// The exchange took it off the connection without saying why.
+    Unsubscribed,
 }
 
 impl Event {

@@ -46,6 +46,35 @@ pub(crate) fn emit(
     })
 }
 
+/// The types of a document without operations: what a surface other than REST needs. `by_hand` are
+/// types that its crate writes itself, as (schema, type).
+pub(crate) fn emit_types(normalised: &Normalised, by_hand: &[(&str, &str)]) -> Result<TokenStream> {
+    let types = |normalised: &Normalised| -> Result<TokenStream> {
+        let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
+        let document =
+            OpenAPI::deserialize(&normalised.document).map_err(|error| refused(&error))?;
+        let mut settings = settings(normalised);
+        for (schema, path) in by_hand {
+            settings.with_replacement(schema, path, std::iter::empty());
+        }
+        let tokens = Generator::new(&settings)
+            .generate_tokens(&document)
+            .map_err(|error| refused(&error))?;
+        let links = Links::new(normalised, &[]);
+        let types = refine::refine(tokens, normalised, &[], &links)?.types;
+        let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
+        Ok(quote!(#(#enums)* #types))
+    };
+    quietly(|| types(normalised)).map_err(|error| {
+        let error = if error.pointer().is_empty() {
+            locate(normalised, error, &|part| quietly(|| types(part)).err())
+        } else {
+            error
+        };
+        normalised.moves.published(error)
+    })
+}
+
 fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(String, String)> {
     let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
     let document = OpenAPI::deserialize(&normalised.document).map_err(|error| refused(&error))?;

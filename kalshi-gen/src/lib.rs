@@ -20,6 +20,7 @@ mod operations;
 mod overlay;
 mod refine;
 mod review;
+mod stream;
 
 pub use crate::{
     coverage::Coverage,
@@ -30,6 +31,7 @@ pub use crate::{
     operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
+    stream::generate_streams,
 };
 
 /// Everything that one document and its overlays turn into.

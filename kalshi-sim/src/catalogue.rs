@@ -19,9 +19,14 @@ use crate::{
 pub(crate) struct Catalogue {
     pub(crate) series: Vec<Value>,
     pub(crate) events: Vec<Value>,
-    /// In the order in which they are listed.
-    pub(crate) listings: Vec<Listing>,
-    /// Places in `listings`, by ticker.
+    pub(crate) listings: Listings,
+}
+
+/// The markets to list, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listings {
+    rows: Vec<Listing>,
+    /// Places in `rows`, by ticker.
     places: BTreeMap<String, usize>,
 }
 
@@ -88,39 +93,31 @@ impl Catalogue {
     /// Makes the markets up.
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_ca7a_1095);
-        let mut made = Self {
-            series: Vec::new(),
-            events: Vec::new(),
-            listings: Vec::new(),
-            places: BTreeMap::new(),
-        };
+        let mut made =
+            Self { series: Vec::new(), events: Vec::new(), listings: Listings::default() };
+        // Seeds differ in what the markets do, and from here in where their strikes begin.
+        let first_strike = 20 + 5 * i64::try_from(random.below(8)).unwrap_or(0);
         for template in &SERIES {
-            made.add_series(template, &mut random, start);
+            made.add_series(template, first_strike, start);
         }
         made
     }
 
     /// What a market's reads say beside what the engine knows.
     pub(crate) fn about(&self, ticker: &str) -> Option<&Value> {
-        self.listings.get(*self.places.get(ticker)?).map(|listing| &listing.about)
+        self.listings.about(ticker)
     }
 
-    /// Adds a market; one with the same ticker is replaced.
-    pub(crate) fn list(&mut self, listing: Listing) {
-        self.places.insert(listing.market.ticker.clone(), self.listings.len());
-        self.listings.push(listing);
-    }
-
-    fn add_series(&mut self, template: &Template, random: &mut Random, start: DateTime<Utc>) {
+    fn add_series(&mut self, template: &Template, first_strike: i64, start: DateTime<Utc>) {
         let (ticker, title, category, _, _, shard) = *template;
         self.series.push(json!({
             "ticker": ticker,
             "title": title,
             "category": category,
-            "categories": [category],
-            "tags": [],
+            "categories": categories(category),
+            "tags": tags(ticker),
             "frequency": "daily",
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "contract_url": "",
             "contract_terms_url": "",
             "additional_prohibitions": [],
@@ -130,7 +127,7 @@ impl Catalogue {
             "last_updated_ts": start,
         }));
         for day in 0..4 {
-            self.add_event(template, day, random, start);
+            self.add_event(template, day, first_strike, start);
         }
     }
 
@@ -138,7 +135,7 @@ impl Catalogue {
         &mut self,
         template: &Template,
         day: i64,
-        random: &mut Random,
+        first_strike: i64,
         start: DateTime<Utc>,
     ) {
         let (series, title, category, _, _, shard) = *template;
@@ -154,14 +151,38 @@ impl Catalogue {
             "category": category,
             "collateral_return_type": "",
             "mutually_exclusive": false,
-            "settlement_sources": [{"name": "The simulator"}],
+            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
             "exchange_index": shard,
             "strike_date": close,
             "last_updated_ts": start,
         }));
         for strike in 0..5 {
-            self.list(Listing::new(template, &event_ticker, strike, day, start, close));
+            self.listings.add(Listing::new(
+                template,
+                &event_ticker,
+                first_strike + 5 * strike,
+                day,
+                start,
+                close,
+            ));
         }
+    }
+}
+
+impl Listings {
+    /// What a market's reads say beside what the engine knows.
+    pub(crate) fn about(&self, ticker: &str) -> Option<&Value> {
+        self.rows.get(*self.places.get(ticker)?).map(|listing| &listing.about)
+    }
+
+    /// Adds a market; one with the same ticker is replaced.
+    pub(crate) fn add(&mut self, listing: Listing) {
+        self.places.insert(listing.market.ticker.clone(), self.rows.len());
+        self.rows.push(listing);
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Listing> {
+        self.rows.iter()
     }
 }
 
@@ -187,7 +208,7 @@ impl Listing {
         // The last event of a series has not begun.
         let opens = if day == 3 { start + Duration::hours(6) } else { listed_at(start) };
         let market = NewMarket {
-            ticker: format!("{event_ticker}-T{}", 40 + 5 * strike),
+            ticker: format!("{event_ticker}-T{strike}"),
             event_ticker: event_ticker.to_owned(),
             series_ticker: series.to_owned(),
             shard,
@@ -201,19 +222,44 @@ impl Listing {
         let about = json!({
             "title": title,
             "subtitle": "",
-            "yes_sub_title": format!("{} or above", 40 + 5 * strike),
-            "no_sub_title": format!("Below {}", 40 + 5 * strike),
+            "yes_sub_title": format!("{strike} or above"),
+            "no_sub_title": format!("Below {strike}"),
             "expected_expiration_time": close + Duration::hours(1),
             "latest_expiration_time": close + Duration::days(7),
             "can_close_early": true,
             "settlement_bounds_type": "default",
             "expiration_value": "",
             "strike_type": "greater_or_equal",
-            "floor_strike": 40 + 5 * strike,
+            "floor_strike": strike,
             "rules_primary": "The simulator decides.",
             "rules_secondary": "",
         });
         Self { market, about }
+    }
+}
+
+/// Where results are said to come from.
+const SOURCE: &str = "https://example.com/results";
+
+/// The subjects of a series.
+fn tags(series: &str) -> &'static [&'static str] {
+    match series {
+        "KXSIMTEMP" => &["Daily temperature", "Weather"],
+        "KXSIMRATE" => &["Central banks", "Rates"],
+        "KXSIMCOIN" => &["Daily", "Simcoin"],
+        "KXSIMGAME" => &["Football", "Basketball"],
+        "KXSIMVOTE" => &["Races"],
+        "KXSIMFILM" => &["Film scores"],
+        _ => &[],
+    }
+}
+
+/// The category, and a second one where there is one.
+fn categories(category: &str) -> Vec<&str> {
+    match category {
+        "Economics" => vec![category, "Financials"],
+        "Elections" => vec![category, "Politics"],
+        _ => vec![category],
     }
 }
 
@@ -231,6 +277,6 @@ mod tests {
         let catalogue =
             |seed| Catalogue::new(seed, DateTime::from_timestamp(1_790_000_000, 0).unwrap());
         assert_eq!(format!("{:?}", catalogue(7)), format!("{:?}", catalogue(7)));
-        assert_eq!(catalogue(7).listings.len(), 120);
+        assert_eq!(catalogue(7).listings.iter().count(), 120);
     }
 }

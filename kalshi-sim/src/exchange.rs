@@ -14,6 +14,11 @@ use crate::{
     BASE_PATH,
     server::{self, Shared},
     state::State,
+    stream::{
+        self, STREAM_PATH,
+        faults::StreamFaults,
+        hub::{DEFAULT_CAPACITY, Hub, Line},
+    },
 };
 
 /// The id of the key that every exchange starts with, unless it is given keys.
@@ -38,6 +43,7 @@ pub struct Exchange {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
+    time: JoinHandle<()>,
 }
 
 /// A request that the exchange has seen.
@@ -139,6 +145,32 @@ impl Exchange {
         self.shared.log().iter().cloned().collect()
     }
 
+    /// The URL of the streams: `ws://127.0.0.1:PORT/trade-api/ws/v2`.
+    pub fn stream_url(&self) -> String {
+        format!("ws://{}{STREAM_PATH}", self.address)
+    }
+
+    /// How many stream connections are open.
+    pub fn stream_connections(&self) -> usize {
+        self.shared.streams.connections()
+    }
+
+    /// What goes wrong with the streams from now on.
+    pub fn set_stream_faults(&self, faults: StreamFaults) {
+        self.shared.streams.set_faults(faults);
+    }
+
+    /// Cuts every stream connection without a word, as a restart of the server does.
+    pub fn cut_streams(&self) {
+        self.shared.streams.turn_all(Line::Cut);
+    }
+
+    /// Leaves every stream connection open and silent: nothing is sent, not even a ping, and
+    /// nothing is read. [`cut_streams`](Self::cut_streams) ends that.
+    pub fn silence_streams(&self) {
+        self.shared.streams.turn_all(Line::Silent);
+    }
+
     /// Stops and waits until the last connection is closed.
     ///
     /// # Errors
@@ -159,6 +191,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.task.abort();
+        self.time.abort();
+        self.shared.streams.turn_all(Line::Cut);
     }
 }
 
@@ -176,6 +210,8 @@ pub struct Builder {
     seed: u64,
     clock: Option<Arc<dyn Clock>>,
     keys: Vec<(String, PublicKey)>,
+    stream_faults: StreamFaults,
+    stream_capacity: Option<usize>,
 }
 
 impl Builder {
@@ -200,6 +236,19 @@ impl Builder {
     /// A key of your own, with the scopes `read` and `write`; then no first key is made.
     pub fn with_key(mut self, key_id: impl Into<String>, public_key: PublicKey) -> Self {
         self.keys.push((key_id.into(), public_key));
+        self
+    }
+
+    /// What goes wrong with the streams from the start; nothing unless set.
+    pub fn with_stream_faults(mut self, faults: StreamFaults) -> Self {
+        self.stream_faults = faults;
+        self
+    }
+
+    /// How many messages wait for a slow reader before its subscription ends with error 25;
+    /// 100,000 unless set.
+    pub fn with_stream_capacity(mut self, messages: usize) -> Self {
+        self.stream_capacity = Some(messages);
         self
     }
 
@@ -232,7 +281,9 @@ impl Builder {
         let listen = |source| StartError::Listen { port, source };
         let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let shared = Arc::new(Shared::new(state, clock));
+        let streams =
+            Hub::new(self.stream_faults, self.stream_capacity.unwrap_or(DEFAULT_CAPACITY));
+        let shared = Arc::new(Shared::new(state, clock, streams));
         let router = server::router(&shared);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -243,6 +294,7 @@ impl Builder {
             axum::serve(listener, router).with_graceful_shutdown(wait).await
         });
         let base_url = format!("http://{address}{BASE_PATH}");
-        Ok(Exchange { address, base_url, credentials, shared, stop: Some(stop), task })
+        let time = stream::shell::keep_time(Arc::clone(&shared));
+        Ok(Exchange { address, base_url, credentials, shared, stop: Some(stop), task, time })
     }
 }

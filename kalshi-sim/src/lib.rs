@@ -20,7 +20,9 @@
 //!
 //! Orders, order groups and the portfolio on a matching engine; made-up series, events and markets
 //! with order books, trades and candlesticks; the API keys, exchange status and schedule, account
-//! limits and token costs. Every other operation of the table answers 501.
+//! limits and token costs; and around them what needs no matching: milestones with their live data,
+//! structured targets, incentives, fee changes, forecasts, combo collections, FCM subtraders, and an
+//! archive. The communications are left: they answer 501.
 //!
 //! # What it refuses to do
 //!
@@ -41,9 +43,17 @@ mod request;
 mod seeding;
 mod server;
 mod state;
+mod stream;
 mod treasury;
 
-pub use crate::exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError};
+#[cfg(test)]
+#[path = "../tests/all/contract.rs"]
+mod contract;
+
+pub use crate::{
+    exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError},
+    stream::{STREAM_PATH, faults::StreamFaults},
+};
 
 /// The path below which the API is served.
 pub const BASE_PATH: &str = "/trade-api/v2";

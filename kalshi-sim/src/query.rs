@@ -1,6 +1,7 @@
 //! Query parameters and pages.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 
 use crate::reply::Reply;
 
@@ -48,6 +49,11 @@ impl Query {
             .transpose()
     }
 
+    /// A whole number that must be there.
+    pub(crate) fn required_integer(&self, key: &str) -> Result<i64, Reply> {
+        self.integer(key)?.ok_or_else(|| Reply::bad_request(&format!("{key} is required")))
+    }
+
     /// One word of a list.
     pub(crate) fn word<'a>(
         &'a self,
@@ -62,6 +68,27 @@ impl Query {
         }
     }
 
+    /// A moment as RFC 3339 text.
+    pub(crate) fn moment(&self, key: &str) -> Result<Option<DateTime<Utc>>, Reply> {
+        self.get(key)
+            .map(|text| {
+                DateTime::parse_from_rfc3339(text)
+                    .map(|moment| moment.to_utc())
+                    .map_err(|_| Reply::bad_request(&format!("{key} must be an RFC 3339 time")))
+            })
+            .transpose()
+    }
+
+    /// The number of a subaccount; nothing means that none was named.
+    pub(crate) fn subaccount(&self) -> Result<Option<i64>, Reply> {
+        match self.integer("subaccount")? {
+            Some(number) if !(0..=63).contains(&number) => {
+                Err(Reply::bad_request("subaccount must be 0 to 63"))
+            }
+            number => Ok(number),
+        }
+    }
+
     /// Cuts one page out of the rows. Gives it and the cursor of the next one, empty at the end.
     pub(crate) fn page<T>(
         &self,
@@ -69,11 +96,24 @@ impl Query {
         default: usize,
         max: usize,
     ) -> Result<(Vec<T>, String), Reply> {
-        let limit = match self.integer("limit")? {
-            None => default,
-            Some(limit) => match usize::try_from(limit) {
+        self.page_by(rows, Paging::new(default, max))
+    }
+
+    /// The same for lists that page in another way.
+    pub(crate) fn page_by<T>(
+        &self,
+        rows: Vec<T>,
+        paging: Paging,
+    ) -> Result<(Vec<T>, String), Reply> {
+        let Paging { key, default, max, zero } = paging;
+        let limit = match (self.integer(key)?, default) {
+            (None, Some(default)) => default,
+            (None, None) => return Err(Reply::bad_request(&format!("{key} is required"))),
+            // What 0 means is not documented; here it asks for the default.
+            (Some(0), Some(default)) if zero => default,
+            (Some(limit), _) => match usize::try_from(limit) {
                 Ok(limit) if (1..=max).contains(&limit) => limit,
-                _ => return Err(Reply::bad_request(&format!("limit must be 1 to {max}"))),
+                _ => return Err(Reply::bad_request(&format!("{key} must be 1 to {max}"))),
             },
         };
         let start = match self.get("cursor") {
@@ -85,6 +125,24 @@ impl Query {
         let end = rows.len().min(start.saturating_add(limit));
         let next = if end < rows.len() { cursor(end) } else { String::new() };
         Ok((rows.into_iter().skip(start).take(end - start).collect(), next))
+    }
+}
+
+/// How a list pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paging {
+    /// The name of the parameter that gives the rows of a page.
+    pub(crate) key: &'static str,
+    /// Rows of a page where none are asked for; nothing if the parameter is required.
+    pub(crate) default: Option<usize>,
+    pub(crate) max: usize,
+    /// Whether 0 is accepted.
+    pub(crate) zero: bool,
+}
+
+impl Paging {
+    pub(crate) fn new(default: usize, max: usize) -> Self {
+        Self { key: "limit", default: Some(default), max, zero: false }
     }
 }
 

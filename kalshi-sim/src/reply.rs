@@ -27,7 +27,8 @@ impl Reply {
         Self { status: 204, body: None }
     }
 
-    fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
+    /// A refusal with a code of its own.
+    pub(crate) fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
         let mut error = json!({"code": code, "message": message});
         if let Some(details) = details {
             error["details"] = details.into();
@@ -67,6 +68,16 @@ impl Reply {
 
     pub(crate) fn not_found() -> Self {
         Self::nested(404, "not_found", "not found", None)
+    }
+
+    /// 409: the state of the object does not allow it.
+    pub(crate) fn conflict(code: &str, message: &str) -> Self {
+        Self::nested(409, code, message, None)
+    }
+
+    /// 429, in the bare form that the exchange sends.
+    pub(crate) fn too_many_requests() -> Self {
+        Self { status: 429, body: Some(json!({"error": "too many requests"})) }
     }
 
     pub(crate) fn method_not_allowed() -> Self {

@@ -44,7 +44,7 @@ pub(crate) fn engine(
     }
     let maker = account(&mut engine, MAKER_CASH, listed);
     let taker = account(&mut engine, MAKER_CASH, listed);
-    for listing in &catalogue.listings {
+    for listing in catalogue.listings.iter() {
         // A catalogue has each ticker once, and bands and times that make sense; its test says so.
         let _ = engine.add_market(&listing.market, listed);
     }
@@ -122,7 +122,7 @@ impl Traders<'_> {
     fn determine(&mut self, catalogue: &Catalogue, start: DateTime<Utc>) {
         let at = Time::from(start - Duration::hours(1));
         self.engine.advance(at);
-        for listing in &catalogue.listings {
+        for listing in catalogue.listings.iter() {
             let closed = |market: &&crate::engine::Market| market.status == MarketStatus::Closed;
             let market = self.engine.market_by_ticker(&listing.market.ticker).filter(closed);
             let Some(id) = market.map(|market| market.id) else { continue };
@@ -135,7 +135,7 @@ impl Traders<'_> {
     /// A book around the last price of each open market.
     fn quote(&mut self, catalogue: &Catalogue, now: Time) {
         self.engine.advance(now);
-        for listing in &catalogue.listings {
+        for listing in catalogue.listings.iter() {
             let active = |market: &&crate::engine::Market| market.status == MarketStatus::Active;
             let Some(market) = self.engine.market_by_ticker(&listing.market.ticker).filter(active)
             else {

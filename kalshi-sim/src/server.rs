@@ -10,7 +10,7 @@ use axum::{
     body::{Body, to_bytes},
     extract::{RawPathParams, Request},
     response::{IntoResponse, Response},
-    routing::{MethodFilter, MethodRouter, on},
+    routing::{MethodFilter, MethodRouter, get, on},
 };
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -20,12 +20,14 @@ use serde_json::Value;
 
 use crate::{
     BASE_PATH,
+    engine::ids::AccountId,
     exchange::Seen,
     gate::Signed,
     keys::Keys,
     query::Query,
     reply::Reply,
     state::{Call, State},
+    stream::{self, STREAM_PATH, hub::Hub},
 };
 
 /// The largest body that is read.
@@ -39,11 +41,12 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     log: Mutex<VecDeque<Seen>>,
     clock: Arc<dyn Clock>,
+    pub(crate) streams: Hub,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Mutex::new(state), log: Mutex::default(), clock }
+    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, streams: Hub) -> Self {
+        Self { state: Mutex::new(state), log: Mutex::default(), clock, streams }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -55,7 +58,7 @@ impl Shared {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         at(self.clock.as_ref())
     }
 
@@ -91,7 +94,12 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let routes = paths.into_iter().fold(Router::new(), |routes, (path, handler)| {
         routes.route(&format!("{BASE_PATH}{path}"), handler)
     });
+    let streams = Arc::clone(shared);
     routes
+        .route(
+            STREAM_PATH,
+            get(move |request: Request| stream::shell::upgrade(Arc::clone(&streams), request)),
+        )
         .method_not_allowed_fallback(|| async { respond(Reply::method_not_allowed()) })
         .fallback(elsewhere)
 }
@@ -144,7 +152,10 @@ async fn serve(
             now: shared.now(),
             pair: pair.as_ref(),
         };
-        Ok(shared.state().handle(&mut call, key_id.as_deref()))
+        let mut state = shared.state();
+        let reply = state.handle(&mut call, key_id.as_deref());
+        shared.streams.publish(&mut state);
+        Ok(reply)
     };
     respond(answered.await.unwrap_or_else(|refusal: Reply| refusal))
 }
@@ -209,7 +220,22 @@ fn form(query: &str) -> Vec<(String, String)> {
     serde_urlencoded::from_str(query).unwrap_or_default()
 }
 
-fn respond(reply: Reply) -> Response {
+/// The account that signed a handshake.
+pub(crate) fn caller(shared: &Shared, request: &Request) -> Result<AccountId, Reply> {
+    let Some(signed) = Signed::read(request.headers())? else {
+        return Err(Reply::signature_missing());
+    };
+    let key = {
+        let state = shared.state();
+        let key = state.keys.get(&signed.key_id);
+        key.map(|key| (Arc::clone(&key.verifier), key.account))
+    };
+    let Some((key, account)) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
+    signed.verify(&key, request.method().as_str(), request.uri().path(), shared.clock.now())?;
+    Ok(account)
+}
+
+pub(crate) fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match reply.body {
         None => status.into_response(),

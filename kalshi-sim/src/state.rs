@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use kalshi_sdk::Operation;
+use kalshi_types::Count;
 use serde_json::Value;
 
 use crate::{
@@ -12,7 +13,8 @@ use crate::{
         ids::AccountId,
         types::{Subaccount, Time},
     },
-    families, gate,
+    families::{self, Account, Desk, Families},
+    gate,
     keys::Keys,
     query::Query,
     random::Random,
@@ -68,6 +70,7 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) engine: Engine,
     pub(crate) catalogue: Catalogue,
+    pub(crate) families: Families,
     pub(crate) treasury: Treasury,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
@@ -75,15 +78,13 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
-        let catalogue = Catalogue::new(seed, start);
+        let mut catalogue = Catalogue::new(seed, start);
         let (engine, first_account) = seeding::engine(&catalogue, seed, start);
-        Self {
-            keys: Keys::new(Random::new(seed)),
-            engine,
-            catalogue,
-            treasury: Treasury::default(),
-            first_account,
-        }
+        let first = first_account.to_string();
+        let families = Families::new(seed, start, &first, &mut catalogue, engine.markets());
+        let keys = Keys::new(Random::new(seed));
+        let treasury = Treasury::default();
+        Self { keys, engine, catalogue, families, treasury, first_account }
     }
 
     /// Lets time pass for everything that happens by itself.
@@ -104,6 +105,9 @@ impl State {
             call.caller = Some(key.caller());
         }
         self.advance(call.time());
+        if let Some(outcome) = self.made_up(call) {
+            return outcome;
+        }
         match call.operation.tag {
             "account" => families::account::handle(self, call),
             "api-keys" => families::api_keys::handle(self, call),
@@ -116,4 +120,25 @@ impl State {
             _ => Err(Reply::not_implemented(call.operation.id)),
         }
     }
+
+    /// Answers an operation that the engine has no part in.
+    fn made_up(&mut self, call: &Call<'_>) -> Option<Outcome> {
+        let caller = call.caller;
+        let id = caller.map(|caller| caller.account.to_string()).unwrap_or_default();
+        let held = caller.and_then(|caller| self.engine.ledger.account(caller.account));
+        let account = Account {
+            id: &id,
+            fcm_member: caller.is_some_and(|caller| caller.fcm_member),
+            bound_to: caller.and_then(|caller| caller.bound).map(i64::from),
+            recent_api_orders: held.map_or(0, |held| held.orders.len().min(100)),
+            volume: held.map_or(Count::ZERO, |held| held.volume_since(month_before(call.time()))),
+        };
+        let Catalogue { series, events, listings } = &mut self.catalogue;
+        let mut desk = Desk { engine: &mut self.engine, listings };
+        self.families.handle((series, events), &mut desk, &account, call)
+    }
+}
+
+fn month_before(now: Time) -> Time {
+    Time::from_millis(now.as_millis() - 30 * 24 * 3_600_000)
 }

@@ -74,7 +74,11 @@ pub struct Normalised {
 /// The first thing in the document that cannot be generated, at its place in the document as it
 /// came in.
 pub(crate) fn normalise(document: Value) -> Result<Normalised> {
-    let mut moves = Moves::default();
+    normalise_after(document, Moves::default())
+}
+
+/// The same for a document that was made from another, whose places the moves know.
+pub(crate) fn normalise_after(document: Value, mut moves: Moves) -> Result<Normalised> {
     let passed = passes(document, &mut moves);
     passed
         .map(|passed| Normalised { moves: moves.clone(), ..passed })
@@ -115,12 +119,12 @@ pub(crate) struct Moves(Vec<Vec<(String, String)>>);
 
 impl Moves {
     /// A pass begins: what it moves, it moves once.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.0.push(Vec::new());
     }
 
     /// What stands at `to` after the pass stood at `from` before it.
-    fn add(&mut self, to: String, from: String) {
+    pub(crate) fn add(&mut self, to: String, from: String) {
         if to != from
             && let Some(pass) = self.0.last_mut()
         {

@@ -36,6 +36,14 @@ pub(crate) struct Account {
     pub(crate) updated: Time,
 }
 
+impl Account {
+    /// Contracts traded since a time.
+    pub(crate) fn volume_since(&self, from: Time) -> Count {
+        let recent = self.fills.iter().rev().take_while(|fill| fill.at >= from);
+        recent.fold(Count::ZERO, |sum, fill| sum.plus(fill.count))
+    }
+}
+
 /// Money from outside, or to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Payment {

@@ -13,12 +13,16 @@ pub(crate) mod ids;
 mod ledger;
 mod markets;
 mod orders;
+#[cfg(test)]
+mod properties;
 pub(crate) mod types;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},

@@ -54,6 +54,7 @@ fn list(state: &State, query: &Query) -> Outcome {
 fn one(state: &State, call: &Call<'_>) -> Outcome {
     let nested = call.query.flag("with_nested_markets")?;
     let found = state.catalogue.events.iter().find(|event| event["event_ticker"] == call.first());
+    let found = found.or_else(|| state.families.combo_event(call.first()));
     let event = found.ok_or_else(Reply::not_found)?;
     let markets: Vec<Value> = if nested {
         Vec::new()

@@ -5,8 +5,9 @@ use kalshi_types::{Count, Dollars, PriceLevel};
 use serde_json::{Value, json};
 
 use crate::{
+    catalogue::Listings,
     engine::{
-        Market,
+        Engine, Market,
         amount::{Sum, other_leg},
         types::{MarketResult, Side, Time, Trade},
     },
@@ -37,10 +38,15 @@ pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
 
 /// A market as it goes over the wire: what the catalogue says of it, and what the engine knows.
 pub(crate) fn shown(state: &State, market: &Market) -> Value {
-    let now = state.engine.now();
+    shown_in(&state.engine, &state.catalogue.listings, market)
+}
+
+/// The same for those who have not the whole state.
+pub(crate) fn shown_in(engine: &Engine, listings: &Listings, market: &Market) -> Value {
+    let now = engine.now();
     let prices = market.prices();
     let before = market.day_before(now);
-    let mut wire = state.catalogue.about(&market.ticker).cloned().unwrap_or_else(|| json!({}));
+    let mut wire = listings.about(&market.ticker).cloned().unwrap_or_else(|| json!({}));
     let size = |level: Option<PriceLevel>| level.map_or_else(Default::default, |l| l.count);
     let dynamic = json!({
         "ticker": market.ticker,

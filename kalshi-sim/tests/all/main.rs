@@ -1,12 +1,15 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod contract;
 mod keys;
 mod market_filters;
 mod markets;
 mod orders;
 mod portfolio;
 mod program;
+mod streams;
 mod surface;
+mod walk;
 
 use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};
 use kalshi_sdk::{Client, Error};

@@ -1,0 +1,461 @@
+//! From the `AsyncAPI` document of the streams to Rust.
+//!
+//! Every message is an envelope (`type`, `sid`, `seq`, …) around a `msg`, or a command around its
+//! `params`. The envelope is the same for all and written by hand where it is read, so only what it
+//! carries becomes types: this module takes it out of the envelopes and hands it, as an OpenAPI
+//! document without operations, to the passes that the REST document goes through. An envelope with
+//! a field that nobody reads is refused, since that field would be lost in silence.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Generated,
+    document::{join, object, parse, resolve, resolve_place, schema_name, walk},
+    emit,
+    error::{Result, refuse},
+    names::type_name,
+    normalise::{self, Moves, UNIX_MILLIS, UNIX_SECONDS},
+    overlay::{self, Applied, Overlay, Unmatched},
+};
+
+/// Types that kalshi-ws writes itself: (schema, type). A delta is the one message that arrives a
+/// hundred thousand times a second, and its texts are shared.
+const BY_HAND: [(&str, &str); 1] = [("OrderbookDelta", "crate::Delta")];
+
+/// What an envelope from the exchange may hold.
+const ENVELOPE: [&str; 6] = ["id", "msg", "sending_ts_ms", "seq", "sid", "type"];
+
+/// What a command may hold.
+const COMMAND: [&str; 3] = ["cmd", "id", "params"];
+
+/// Integer fields that hold unix seconds. The suffix does not tell: see the list of the passes.
+const SECONDS: [&str; 8] = [
+    "close_ts",
+    "determination_ts",
+    "expected_expiration_ts",
+    "open_ts",
+    "settled_ts",
+    "strike_date",
+    "strike_ts",
+    "ts",
+];
+
+/// Integer fields that hold unix milliseconds.
+const MILLIS: [&str; 8] = [
+    "created_ts_ms",
+    "expiration_ts_ms",
+    "last_updated_ts_ms",
+    "received_at",
+    "source_ts_ms",
+    "ts_ms",
+    "window_end_ts_exclusive",
+    "window_start_ts_ms",
+];
+
+/// What the generated types are called, and where else their kind of text stands.
+const NUMBERS: [(&str, &str); 2] =
+    [("fixed-point-dollars", "FixedPointDollars"), ("fixed-point-count", "FixedPointCount")];
+
+/// Generates the messages and commands of the streams from an `AsyncAPI` document and the overlays
+/// that belong to it. There are no operations in what comes out, and no dispatcher.
+///
+/// # Errors
+///
+/// As with [`generate`](crate::generate): the first thing that cannot be generated, with its JSON
+/// pointer.
+pub fn generate_streams(
+    document: &str,
+    overlays: &[Overlay],
+    unmatched: Unmatched,
+) -> Result<Generated> {
+    let mut document = parse(document)?;
+    let mut applied = Applied::default();
+    for overlay in overlays {
+        overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
+    }
+    from_document(&document, applied).map_err(|error| error.at_a_place_of(&document))
+}
+
+fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
+    let mut moves = Moves::default();
+    let model = Model::read(document, &mut moves)?;
+    let normalised = normalise::normalise_after(model.document(document)?, moves)?;
+    let types = emit::emit_types(&normalised, &BY_HAND)?;
+    let messages = messages(&model, document);
+    let code = quote! {
+        /// What messages and commands carry.
+        pub mod types {
+            #types
+        }
+        #messages
+    };
+    Ok(Generated {
+        code: code.to_string(),
+        dispatch: String::new(),
+        normalised,
+        applied,
+        operations: Vec::new(),
+    })
+}
+
+/// One message that the exchange sends on a channel.
+struct Message {
+    /// The value of `type`.
+    wire: String,
+    /// The variant for it.
+    variant: String,
+    /// The type of its `msg`.
+    body: String,
+    /// Whether it must carry a sequence number.
+    sequenced: bool,
+    /// The channels that it comes on.
+    channels: Vec<String>,
+    description: Option<String>,
+}
+
+/// What the document says, taken out of its envelopes.
+struct Model {
+    messages: Vec<Message>,
+    /// Each channel, with its words.
+    channels: Vec<(String, Option<String>)>,
+    schemas: Map<String, Value>,
+}
+
+impl Model {
+    fn read(document: &Value, moves: &mut Moves) -> Result<Self> {
+        let Some(root) = document.as_object() else {
+            refuse!("", "the document must be a mapping")
+        };
+        match root.get("asyncapi").and_then(Value::as_str) {
+            Some(version) if version.starts_with("3.") => {}
+            Some(version) => {
+                refuse!("/asyncapi", "AsyncAPI {version}; only version 3 is understood")
+            }
+            None => refuse!("", "`asyncapi` is missing: this is no AsyncAPI document"),
+        }
+        let (channels, on) = channels(root)?;
+        let components = object(root, "", "components")?;
+        let mut model = Self { messages: Vec::new(), channels, schemas: Map::new() };
+        moves.begin();
+        for (key, message) in object(components, "/components", "messages")? {
+            let pointer = join("/components/messages", key);
+            if message.get("contentType").and_then(Value::as_str) != Some("application/json") {
+                // Pings and pongs are frames of the protocol below.
+                continue;
+            }
+            let on = on.get(key).cloned().unwrap_or_default();
+            model.message(document, key, message, &pointer, on, moves)?;
+        }
+        // What the envelopes refer to, apart from the envelopes.
+        for (name, schema) in object(components, "/components", "schemas")? {
+            if !name.ends_with("Payload") && !is_scalar(schema) {
+                let to = join("/components/schemas", name);
+                moves.add(to.clone(), to);
+                model.schemas.insert(name.clone(), schema.clone());
+            }
+        }
+        Ok(model)
+    }
+
+    fn message(
+        &mut self,
+        document: &Value,
+        key: &str,
+        message: &Value,
+        pointer: &str,
+        channels: Vec<String>,
+        moves: &mut Moves,
+    ) -> Result<()> {
+        let Some(payload) = message.get("payload") else { refuse!(pointer, "has no payload") };
+        let mut envelope = Envelope::default();
+        envelope.read(document, payload, &join(pointer, "payload"), 0)?;
+        let command = envelope.fields.contains_key("cmd");
+        let allowed: &[&str] = if command { &COMMAND } else { &ENVELOPE };
+        if let Some((name, field)) =
+            envelope.fields.iter().find(|(name, _)| !allowed.contains(&name.as_str()))
+        {
+            refuse!(field.pointer.clone(), "the envelope has a field `{name}` that nobody reads");
+        }
+        let part = if command { "params" } else { "msg" };
+        let body = match envelope.fields.get(part) {
+            None => None,
+            Some(field) => {
+                let suffix = if command { "Params" } else { "" };
+                let name = field.owner.trim_end_matches("Payload");
+                let Some(name) = type_name(&format!("{name}{suffix}")) else {
+                    refuse!(pointer, "`{name}` makes no type name")
+                };
+                moves.add(join("/components/schemas", &name), field.pointer.clone());
+                let mut schema = field.schema.clone();
+                let words = message.get("description");
+                if let (Some(map), Some(words)) = (schema.as_object_mut(), words) {
+                    map.entry("description").or_insert_with(|| words.clone());
+                }
+                self.schemas.entry(name.clone()).or_insert(schema);
+                Some(name)
+            }
+        };
+        let wire = envelope.fields.get("type").and_then(|field| field.schema.get("const"));
+        let wire = wire.and_then(Value::as_str);
+        match (command, wire, body) {
+            (true, ..) => Ok(()),
+            (false, None, _) => refuse!(pointer, "the payload does not say its `type`"),
+            // Replies to commands are read by hand, by the command that they answer.
+            (false, Some(_), _) if channels.is_empty() => Ok(()),
+            (false, Some(_), None) => refuse!(pointer, "a message of a channel needs a `msg`"),
+            (false, Some(wire), Some(body)) => {
+                let Some(variant) = type_name(key) else {
+                    refuse!(pointer, "`{key}` makes no type name")
+                };
+                if self.messages.iter().any(|other| other.wire == wire) {
+                    refuse!(pointer, "two messages have the type `{wire}`");
+                }
+                self.messages.push(Message {
+                    wire: wire.to_owned(),
+                    variant,
+                    body,
+                    sequenced: envelope.required.iter().any(|name| name == "seq"),
+                    channels,
+                    description: words(message),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// The OpenAPI document of the schemas.
+    fn document(&self, source: &Value) -> Result<Value> {
+        let mut schemas = Value::Object(self.schemas.clone());
+        let mut failed = None;
+        walk(&mut schemas, "/components/schemas", &mut |at, map| {
+            // A name for a scalar would become a type that says no more than `String`.
+            if let Some(reference) = map.get("$ref").and_then(Value::as_str).map(str::to_owned)
+                && let Ok(target) = resolve(source, &json!({"$ref": reference}), "")
+                && is_scalar(target)
+            {
+                map.remove("$ref");
+                for (key, value) in target.as_object().into_iter().flatten() {
+                    map.entry(key.clone()).or_insert_with(|| value.clone());
+                }
+            }
+            let format = map.get("format").and_then(Value::as_str);
+            if let Some((_, name)) = NUMBERS.iter().find(|(known, _)| Some(*known) == format) {
+                map.remove("type");
+                map.remove("format");
+                map.insert("$ref".to_owned(), json!(format!("#/components/schemas/{name}")));
+            }
+            if map.contains_key("const") && failed.is_none() {
+                failed = Some(at.pointer());
+            }
+            if let Some(Value::Object(properties)) = map.get_mut("properties") {
+                properties.iter_mut().for_each(|(name, schema)| set_time(name, schema));
+            }
+            Ok(())
+        })?;
+        if let Some(pointer) = failed {
+            refuse!(pointer, "`const` is understood in envelopes only");
+        }
+        if let Value::Object(schemas) = &mut schemas {
+            for name in ["FixedPointCount", "FixedPointDollars"] {
+                schemas.insert(name.to_owned(), json!({"type": "string"}));
+            }
+            for (name, shape) in [("PriceLevelDollarsCountFp", "array"), ("PriceRange", "object")] {
+                let schema = if shape == "array" {
+                    json!({"type": "array", "items": {"type": "string"}})
+                } else {
+                    json!({"type": "object"})
+                };
+                schemas.insert(name.to_owned(), schema);
+            }
+        }
+        let version = source.pointer("/info/version").cloned().unwrap_or_default();
+        Ok(json!({
+            "openapi": "3.0.3",
+            "info": {"title": "Streams", "version": version},
+            "paths": {},
+            "components": {"schemas": schemas},
+        }))
+    }
+}
+
+/// The fields of an envelope, gathered through references and `allOf`.
+#[derive(Default)]
+struct Envelope {
+    fields: BTreeMap<String, EnvelopeField>,
+    required: Vec<String>,
+}
+
+struct EnvelopeField {
+    schema: Value,
+    pointer: String,
+    /// The schema that declares the field.
+    owner: String,
+}
+
+impl Envelope {
+    fn read(&mut self, document: &Value, schema: &Value, pointer: &str, depth: u8) -> Result<()> {
+        if depth > 8 {
+            refuse!(pointer, "envelopes nest too deeply");
+        }
+        let (schema, place) = resolve_place(document, schema, pointer)?;
+        let pointer = place.unwrap_or(pointer);
+        for (index, part) in
+            schema.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate()
+        {
+            self.read(document, part, &format!("{pointer}/allOf/{index}"), depth + 1)?;
+        }
+        let owner = place.and_then(|place| schema_name(&format!("#{place}")).map(str::to_owned));
+        for (name, field) in
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
+            let pointer = join(&join(pointer, "properties"), name);
+            let owner = owner.clone().unwrap_or_default();
+            let field = EnvelopeField { schema: field.clone(), pointer, owner };
+            self.fields.insert(name.clone(), field);
+        }
+        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+            self.required.extend(name.as_str().map(str::to_owned));
+        }
+        Ok(())
+    }
+}
+
+type Channels = Vec<(String, Option<String>)>;
+
+/// The channels that can be subscribed to, and the channels of each message.
+fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec<String>>)> {
+    let mut channels = Vec::new();
+    let mut on: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, channel) in object(root, "", "channels")? {
+        let pointer = join("/channels", key);
+        let Some(address) = channel.get("address").and_then(Value::as_str) else {
+            refuse!(pointer, "a channel needs an address")
+        };
+        if address == "/" {
+            // The connection itself: commands, replies, control frames.
+            continue;
+        }
+        if type_name(address).is_none() {
+            refuse!(join(&pointer, "address"), "`{address}` makes no name");
+        }
+        channels.push((address.to_owned(), words(channel)));
+        for (name, message) in
+            channel.get("messages").and_then(Value::as_object).into_iter().flatten()
+        {
+            let reference = message.get("$ref").and_then(Value::as_str).unwrap_or_default();
+            let Some(key) = reference.strip_prefix("#/components/messages/") else {
+                let pointer = join(&join(&pointer, "messages"), name);
+                refuse!(pointer, "a message must refer to `#/components/messages`")
+            };
+            on.entry(key.to_owned()).or_default().push(address.to_owned());
+        }
+    }
+    Ok((channels, on))
+}
+
+/// Channels, messages, and how a message is read.
+fn messages(model: &Model, document: &Value) -> TokenStream {
+    let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or_default();
+    let mut channel_variants = TokenStream::new();
+    for (address, words) in &model.channels {
+        let variant = format_ident!("{}", type_name(address).unwrap_or_default());
+        let words = words.clone().unwrap_or_else(|| format!("The channel `{address}`."));
+        channel_variants.extend(quote!(#[doc = #words] #variant = #address,));
+    }
+    let mut variants = TokenStream::new();
+    let mut arms = TokenStream::new();
+    let mut names = TokenStream::new();
+    let mut kinds = TokenStream::new();
+    let mut counting = TokenStream::new();
+    for message in &model.messages {
+        let Message { wire, sequenced, .. } = message;
+        let variant = format_ident!("{}", message.variant);
+        let by_hand = BY_HAND.iter().find(|(name, _)| *name == message.body);
+        let ty = if let Some((_, path)) = by_hand {
+            path.parse().unwrap_or_default()
+        } else {
+            // Boxed, so that a delta does not take the room of the largest message wherever it goes.
+            let body = format_ident!("{}", message.body);
+            quote!(::std::boxed::Box<types::#body>)
+        };
+        let words = message.description.clone();
+        let words = words.unwrap_or_else(|| format!("A message of the type `{wire}`."));
+        variants.extend(quote!(#[doc = #words] #variant(#ty),));
+        arms.extend(quote!(#wire => ::serde_json::from_str(msg).map(Self::#variant),));
+        names.extend(quote!(Self::#variant(_) => #wire,));
+        let channels = message.channels.iter().map(|address| {
+            let channel = format_ident!("{}", type_name(address).unwrap_or_default());
+            quote!(crate::Channel::#channel)
+        });
+        counting.extend(quote!(Self::#variant(_) => #sequenced,));
+        kinds.extend(quote! {
+            crate::MessageKind { name: #wire, channels: &[#(#channels),*], sequenced: #sequenced },
+        });
+    }
+    let count = model.messages.len();
+    quote! {
+        ::kalshi_types::open_enum! {
+            /// A channel that can be subscribed to.
+            pub enum Channel { #channel_variants }
+        }
+
+        /// What a message carries, by its type.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Payload { #variants }
+
+        impl Payload {
+            /// Reads the `msg` of a message; `None` for a type that this version does not know.
+            pub(crate) fn read(kind: &str, msg: &str) -> Option<Result<Self, ::serde_json::Error>> {
+                Some(match kind { #arms _ => return None })
+            }
+
+            /// The `type` that the message has on the wire.
+            pub fn kind(&self) -> &'static str {
+                match self { #names }
+            }
+
+            /// Whether the message carries a sequence number, so that a loss shows.
+            pub fn is_sequenced(&self) -> bool {
+                match self { #counting }
+            }
+        }
+
+        /// Every type of message that a channel carries.
+        pub static MESSAGE_KINDS: [crate::MessageKind; #count] = [#kinds];
+
+        /// The version of the document that these types were generated from.
+        pub const SPEC_VERSION: &str = #version;
+    }
+}
+
+fn set_time(name: &str, schema: &mut Value) {
+    let format = if SECONDS.contains(&name) {
+        UNIX_SECONDS
+    } else if MILLIS.contains(&name) {
+        UNIX_MILLIS
+    } else {
+        return;
+    };
+    if schema.get("type").and_then(Value::as_str) == Some("integer") {
+        schema["format"] = json!(format);
+    }
+}
+
+/// A text, number or truth without a set of values.
+fn is_scalar(schema: &Value) -> bool {
+    let scalar = matches!(
+        schema.get("type").and_then(Value::as_str),
+        Some("string" | "integer" | "number" | "boolean")
+    );
+    scalar && schema.get("enum").is_none()
+}
+
+fn words(part: &Value) -> Option<String> {
+    let words = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
+    words.map(|words| words.trim().to_owned())
+}

@@ -1,0 +1,619 @@
+//! The engine under random commands: money is conserved, contracts net to zero, no book is crossed
+//! at rest, queues keep their order, and reads agree with replies.
+//!
+//! 100,000 commands a run; `KALSHI_SIM_COMMANDS` asks for more, `KALSHI_SIM_SEED` repeats a run.
+
+use std::collections::BTreeMap;
+
+use kalshi_types::{Count, Dollars, PriceRange};
+
+use crate::{
+    engine::{
+        Engine, WINDOW_MILLIS,
+        amount::Sum,
+        command::{Command, Done},
+        fees::{FeeType, Fees},
+        ids::{AccountId, GroupId, MarketId, OrderId},
+        types::{
+            Amend, Decrease, Event, MarketResult, MarketStatus, NewMarket, NewOrder, OrderStatus,
+            Reason, Refusal, Route, SelfTrade, Side, Time, TimeInForce,
+        },
+    },
+    random::Random,
+};
+
+const START: i64 = 1_790_000_000_000;
+const MEMBERS: u64 = 6;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// A run: an engine, what it was given, and what its events have told.
+struct Run {
+    engine: Engine,
+    random: Random,
+    now: i64,
+    accounts: Vec<AccountId>,
+    listed: u64,
+    groups: Vec<(AccountId, GroupId, u8)>,
+    /// Books rebuilt from the events alone.
+    books: BTreeMap<(MarketId, Side), BTreeMap<Dollars, Count>>,
+    client_order_ids: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut engine = Engine::default();
+        let start = Time::from_millis(START);
+        let accounts: Vec<AccountId> =
+            (0..MEMBERS).map(|number| engine.ledger.open(number % 3 != 2)).collect();
+        for account in &accounts {
+            for shard in [0, 1] {
+                for subaccount in [0, 1] {
+                    let amount = Dollars::from_dollars(2_000).unwrap();
+                    engine.ledger.deposit(*account, subaccount, shard, amount, start).unwrap();
+                }
+            }
+        }
+        let mut run = Self {
+            engine,
+            random: Random::new(seed),
+            now: START,
+            accounts,
+            listed: 0,
+            groups: Vec::new(),
+            books: BTreeMap::new(),
+            client_order_ids: 0,
+            counts: BTreeMap::new(),
+        };
+        for _ in 0..4 {
+            run.list();
+        }
+        run
+    }
+
+    fn list(&mut self) {
+        self.listed += 1;
+        let range = |start: &str, end: &str, step: &str| PriceRange {
+            start: start.parse().unwrap(),
+            end: end.parse().unwrap(),
+            step: step.parse().unwrap(),
+        };
+        let (ranges, kind) = match self.listed % 3 {
+            0 => (vec![range("0", "1", "0.01")], FeeType::Quadratic),
+            1 => (
+                vec![
+                    range("0", "0.1", "0.001"),
+                    range("0.1", "0.9", "0.01"),
+                    range("0.9", "1", "0.001"),
+                ],
+                FeeType::QuadraticWithMakerFees,
+            ),
+            _ => (vec![range("0", "1", "0.0001")], FeeType::QuadraticWithComboMakerFees),
+        };
+        let lasts = i64::try_from(self.random.below(40_000)).unwrap() + 2_000;
+        let new = NewMarket {
+            ticker: format!("M{}", self.listed),
+            event_ticker: "E".to_owned(),
+            series_ticker: "S".to_owned(),
+            shard: u8::try_from(self.listed % 2).unwrap(),
+            structure: "random".to_owned(),
+            ranges,
+            fees: Fees { kind, millionths: 1_000_000 },
+            opens: Time::from_millis(self.now),
+            closes: Time::from_millis(self.now + lasts * 100),
+            settlement_timer_seconds: 5,
+        };
+        self.engine.add_market(&new, Time::from_millis(self.now)).unwrap();
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let place = self.random.below(u64::try_from(from.len()).unwrap());
+        from.get(usize::try_from(place).unwrap()).copied()
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.random.below(one_in) == 0
+    }
+
+    fn alive(&mut self) -> Option<MarketId> {
+        // Mostly a market that trades.
+        let any = self.chance(20);
+        let alive: Vec<MarketId> = self
+            .engine
+            .markets()
+            .iter()
+            .rev()
+            .take(16)
+            .filter(|market| any || market.status == MarketStatus::Active)
+            .map(|market| market.id)
+            .collect();
+        if alive.len() < 3 {
+            self.list();
+        }
+        self.pick(&alive)
+    }
+
+    fn price(&mut self) -> Dollars {
+        // Mostly cents around the middle, so that orders meet; now and then anything.
+        let micros = match self.random.below(10) {
+            0 => i64::try_from(self.random.below(10_100)).unwrap() * 100,
+            1 => i64::try_from(self.random.below(100)).unwrap() * 10_000,
+            _ => i64::try_from(self.random.below(12)).unwrap() * 10_000 + 440_000,
+        };
+        Dollars::from_micros(micros)
+    }
+
+    fn count(&mut self) -> Count {
+        Count::from_hundredths(match self.random.below(6) {
+            0 => i64::try_from(self.random.below(200)).unwrap(),
+            1 => i64::try_from(self.random.below(200_000)).unwrap(),
+            _ => (i64::try_from(self.random.below(20)).unwrap() + 1) * 100,
+        })
+    }
+
+    fn own_order(&mut self) -> Option<(AccountId, u8, OrderId)> {
+        let accounts = self.accounts.clone();
+        let account = self.pick(&accounts)?;
+        let held = self.engine.ledger.account(account)?;
+        // Mostly an order that rests; else any, also one that is long gone.
+        let orders: Vec<OrderId> = if self.random.below(8) == 0 {
+            held.orders.iter().rev().take(50).copied().collect()
+        } else {
+            held.resting.iter().copied().collect()
+        };
+        let order = self.pick(&orders)?;
+        let subaccount = self.engine.order(order)?.subaccount;
+        Some((account, subaccount, order))
+    }
+
+    fn command(&mut self) -> Option<Command> {
+        let accounts = self.accounts.clone();
+        let account = self.pick(&accounts)?;
+        let subaccount = u8::try_from(self.random.below(2)).unwrap();
+        Some(match self.random.below(100) {
+            0..55 => Command::Place(self.order(account, subaccount)?),
+            55..65 => Command::Amend(self.amendment()?),
+            65..72 => {
+                let (account, subaccount, order) = self.own_order()?;
+                let route = self.route_of(order)?;
+                let count = self.count();
+                let decrease =
+                    if self.chance(2) { Decrease::By(count) } else { Decrease::To(count) };
+                Command::Decrease { account, subaccount, order, decrease, route }
+            }
+            72..86 => {
+                let (account, subaccount, order) = self.own_order()?;
+                Command::Cancel { account, subaccount, order, route: self.route_of(order)? }
+            }
+            86 => {
+                if self.chance(4) {
+                    Command::CancelAll { account, subaccount: None }
+                } else {
+                    Command::CancelAll { account, subaccount: Some(subaccount) }
+                }
+            }
+            87 => {
+                let amount = i64::try_from(self.random.below(2_000_000)).unwrap() - 1_000_000;
+                let amount = Dollars::from_micros(amount * 100);
+                Command::Deposit { account, subaccount, shard: 0, amount }
+            }
+            88 => Command::Transfer {
+                account,
+                from: (subaccount, 0),
+                to: (1 - subaccount, 1),
+                amount: self.price(),
+            },
+            89 => Command::SetNetting { account, subaccount, netting: !self.chance(3) },
+            90..92 => {
+                let shard = u8::try_from(self.random.below(2)).unwrap();
+                Command::CreateGroup { account, subaccount, shard, limit: self.count() }
+            }
+            92..94 => {
+                let groups = self.groups.clone();
+                let (account, group, subaccount) = self.pick(&groups)?;
+                let shard = self.engine.group(group)?.shard;
+                match self.random.below(4) {
+                    0 => Command::DeleteGroup { account, group, subaccount, shard },
+                    1 => Command::TriggerGroup { account, group, subaccount, shard },
+                    _ => Command::ResetGroup { account, group, subaccount, shard },
+                }
+            }
+            94 => Command::SetShard {
+                shard: u8::try_from(self.random.below(2)).unwrap(),
+                exchange_active: !self.chance(40),
+                trading_active: !self.chance(20),
+            },
+            95 if self.chance(8) => Command::Deactivate { market: self.alive()? },
+            96 => {
+                let paused =
+                    |market: &&crate::engine::Market| market.status == MarketStatus::Inactive;
+                Command::Activate { market: self.engine.markets().iter().find(paused)?.id }
+            }
+            97 => {
+                let later = i64::try_from(self.random.below(600_000)).unwrap();
+                let closes = Time::from_millis(self.now + later);
+                Command::MoveClose { market: self.alive()?, closes }
+            }
+            98 if self.chance(10) => {
+                let result = match self.random.below(3) {
+                    0 => MarketResult::Yes,
+                    1 => MarketResult::No,
+                    _ => MarketResult::Scalar(self.price().min(Dollars::ONE)),
+                };
+                Command::Determine { market: self.alive()?, result }
+            }
+            _ => Command::Wait,
+        })
+    }
+
+    fn route_of(&mut self, order: OrderId) -> Option<Route> {
+        let market = self.engine.order(order)?.market;
+        let market = self.engine.market(market)?;
+        let (shard, ticker) = (i64::from(market.shard), market.ticker.clone());
+        Some(match self.random.below(3) {
+            0 => Route { exchange_index: Some(shard), ticker: None },
+            1 => Route { exchange_index: None, ticker: Some(ticker) },
+            _ => Route { exchange_index: Some(-1), ticker: Some(ticker) },
+        })
+    }
+
+    fn order(&mut self, account: AccountId, subaccount: u8) -> Option<NewOrder> {
+        let market = self.alive()?;
+        let ticker = self.engine.market(market)?.ticker.clone();
+        let time_in_force = match self.random.below(6) {
+            0 => TimeInForce::ImmediateOrCancel,
+            1 => TimeInForce::FillOrKill,
+            _ => TimeInForce::GoodTillCanceled,
+        };
+        self.client_order_ids += 1;
+        let client_order_id = match self.random.below(4) {
+            0 => None,
+            1 => Some(format!("n{}", self.random.below(self.client_order_ids))),
+            _ => Some(format!("n{}", self.client_order_ids)),
+        };
+        let expires = (time_in_force == TimeInForce::GoodTillCanceled && self.chance(6))
+            .then(|| Time::from_millis(self.now + 500));
+        let groups: Vec<GroupId> = self
+            .groups
+            .iter()
+            .filter(|(owner, _, number)| *owner == account && *number == subaccount)
+            .map(|(_, group, _)| *group)
+            .collect();
+        Some(NewOrder {
+            account,
+            subaccount,
+            ticker,
+            side: if self.chance(2) { Side::Bid } else { Side::Ask },
+            price: self.price(),
+            count: self.count(),
+            time_in_force,
+            self_trade: if self.chance(2) { SelfTrade::Maker } else { SelfTrade::TakerAtCross },
+            client_order_id,
+            expires,
+            post_only: self.chance(8),
+            reduce_only: self.chance(8),
+            cancel_on_pause: self.chance(2),
+            group: if self.chance(4) { self.pick(&groups) } else { None },
+            route: Route::default(),
+        })
+    }
+
+    fn amendment(&mut self) -> Option<Amend> {
+        let (account, subaccount, order) = self.own_order()?;
+        let found = self.engine.order(order)?.clone();
+        let ticker = self.engine.market(found.market)?.ticker.clone();
+        let count = match self.random.below(4) {
+            0 => found.filled,
+            1 => found.filled.plus(found.remaining),
+            _ => found.filled.plus(self.count()),
+        };
+        let expires = match self.random.below(6) {
+            0 => Some(None),
+            1 => Some(Some(Time::from_millis(self.now + 700))),
+            _ => None,
+        };
+        self.client_order_ids += 1;
+        let renamed = self.chance(5).then(|| format!("a{}", self.client_order_ids));
+        Some(Amend {
+            account,
+            subaccount,
+            order,
+            ticker,
+            side: found.side,
+            price: if self.chance(2) { found.price } else { self.price() },
+            count,
+            client_order_id: None,
+            updated_client_order_id: renamed,
+            expires,
+            route: Route::default(),
+        })
+    }
+
+    /// One command, and what must hold after it whatever it was.
+    fn step(&mut self, command: &Command) {
+        self.now += i64::try_from(self.random.below(60)).unwrap();
+        let now = Time::from_millis(self.now);
+        // What time alone brings is told first, so that a refusal can be seen to change nothing.
+        self.engine.advance(now);
+        self.read_events();
+        let before = self.chance(200).then(|| self.engine.clone());
+        let result = self.engine.apply(command, now);
+        let name = match &result {
+            Ok(_) => "done",
+            Err(refusal) => refusal.code,
+        };
+        *self.counts.entry(name).or_default() += 1;
+        match (&result, command) {
+            (Ok(done), _) => self.replied(command, *done),
+            (Err(refusal), _) => self.refused(refusal, before),
+        }
+        self.read_events();
+    }
+
+    fn refused(&self, refusal: &Refusal, before: Option<Engine>) {
+        assert!(!refusal.code.is_empty() && !refusal.message.is_empty());
+        if let Some(before) = before {
+            // Empty positions may have come into being; the money is what counts.
+            assert_eq!(balances(&before), balances(&self.engine), "{refusal:?}");
+            assert_eq!(before.trades().len(), self.engine.trades().len());
+            assert_eq!(before.orders.len(), self.engine.orders.len());
+        }
+    }
+
+    fn replied(&mut self, command: &Command, done: Done) {
+        match (command, done) {
+            (Command::Place(new), Done::Executed(done)) => {
+                let order = self.engine.order(done.order).expect("a placed order can be read");
+                assert_eq!(order.filled, done.filled);
+                assert_eq!(order.remaining, done.remaining);
+                assert_eq!(order.taker_fees, done.fees);
+                assert!(new.reduce_only || order.initial == new.count);
+                let resting = order.status == OrderStatus::Resting;
+                assert_eq!(resting, order.remaining.is_positive());
+                match new.time_in_force {
+                    TimeInForce::GoodTillCanceled => {}
+                    TimeInForce::ImmediateOrCancel => assert!(!resting),
+                    TimeInForce::FillOrKill => {
+                        assert!(!resting);
+                        let whole = order.filled == order.initial;
+                        let stopped = matches!(
+                            order.reason,
+                            Reason::SelfTradeCancel
+                                | Reason::OrderGroupCancel
+                                | Reason::ReduceOnlyCancel
+                                | Reason::ImmediateOrCancel
+                        );
+                        assert!(whole || order.filled.is_zero() || stopped, "{order:?}");
+                    }
+                }
+                if new.post_only {
+                    assert!(order.filled.is_zero());
+                }
+                self.at_limit(done.order, done.value, done.filled);
+            }
+            (Command::Amend(amend), Done::Executed(done)) => {
+                let order = self.engine.order(amend.order).expect("it was there before");
+                assert_eq!(order.remaining, done.remaining);
+                assert!(order.filled <= amend.count);
+                self.at_limit(amend.order, done.value, done.filled);
+            }
+            (Command::Decrease { order, .. }, Done::Count(left)) => {
+                assert_eq!(self.engine.order(*order).unwrap().remaining, left);
+            }
+            (Command::Cancel { order, .. }, Done::Count(_)) => {
+                assert_eq!(self.engine.order(*order).unwrap().status, OrderStatus::Canceled);
+            }
+            (Command::CreateGroup { account, subaccount, .. }, Done::Group(group)) => {
+                self.groups.push((*account, group, *subaccount));
+                if self.groups.len() > 20 {
+                    self.groups.remove(0);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody pays more than the limit.
+    fn at_limit(&self, order: OrderId, value: Dollars, filled: Count) {
+        let order = self.engine.order(order).unwrap();
+        let limit = order.price.checked_mul_count(filled).unwrap();
+        match order.side {
+            Side::Bid => assert!(value <= limit),
+            Side::Ask => assert!(value >= limit),
+        }
+    }
+
+    /// Books rebuilt from the events must be the engine's.
+    fn read_events(&mut self) {
+        for event in self.engine.take_events() {
+            if let Event::Level { market, side, price, delta, .. } = event {
+                let levels = self.books.entry((market, side)).or_default();
+                let level = levels.entry(price).or_default();
+                *level = level.plus(delta);
+                assert!(!level.is_negative(), "a level below zero");
+                if level.is_zero() {
+                    levels.remove(&price);
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        self.engine.audit().unwrap();
+        for market in self.engine.markets() {
+            for side in [Side::Bid, Side::Ask] {
+                let told = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
+                let there: BTreeMap<Dollars, Count> =
+                    market.levels(side).map(|level| (level.price, level.count)).collect();
+                assert_eq!(told, there, "{} {side:?}", market.ticker);
+                self.check_queue(market.id, side);
+            }
+        }
+        for account in &self.accounts {
+            self.check_account(*account);
+        }
+    }
+
+    /// Who came first to a price is served first, and the book says what the orders say.
+    fn check_queue(&self, market: MarketId, side: Side) {
+        let market = self.engine.market(market).unwrap();
+        let mut last: Option<(Dollars, u64)> = None;
+        for (price, id, count) in market.queue(side) {
+            let order = self.engine.order(id).unwrap();
+            assert_eq!((order.status, order.remaining), (OrderStatus::Resting, count));
+            assert_eq!((order.price, order.side), (price, side));
+            if let Some((before, place)) = last
+                && before == price
+            {
+                assert!(place < order.place, "the queue is out of order");
+            }
+            last = Some((price, order.place));
+            if let Some(group) = order.group {
+                let group = self.engine.group(group).expect("a resting order's group is there");
+                assert!(!group.triggered && group.orders.contains(&id));
+            }
+        }
+    }
+
+    fn check_account(&self, id: AccountId) {
+        let account = self.engine.ledger.account(id).unwrap();
+        let resting: Vec<OrderId> = account
+            .orders
+            .iter()
+            .copied()
+            .filter(|order| self.engine.order(*order).unwrap().status == OrderStatus::Resting)
+            .collect();
+        assert_eq!(resting, account.resting.iter().copied().collect::<Vec<_>>());
+        // What fills say and what orders say is the same.
+        let mut filled: BTreeMap<OrderId, (Count, Dollars)> = BTreeMap::new();
+        for fill in &account.fills {
+            let (count, fees) = filled.entry(fill.order).or_default();
+            *count = count.plus(fill.count);
+            *fees = fees.plus(fill.fee);
+        }
+        for order in &account.orders {
+            let order = self.engine.order(*order).unwrap();
+            let (count, fees) = filled.get(&order.id).copied().unwrap_or_default();
+            assert_eq!(order.filled, count);
+            assert_eq!(order.taker_fees.plus(order.maker_fees), fees);
+        }
+        for (place, purse) in &account.cash {
+            // Nobody spends what is not there; only the rounding of fees may overdraw, which is
+            // below a cent for each fill.
+            let slack = Dollars::CENT.checked_mul(i64::try_from(account.fills.len()).unwrap());
+            let least = Dollars::ZERO.minus(slack.unwrap());
+            assert!(purse.cash >= least, "{id:?} {place:?} has {:?}", purse.cash);
+            assert!(!purse.held.is_negative(), "{id:?} {place:?} holds {:?}", purse.held);
+            if account.resting.is_empty() {
+                assert_eq!(purse.held, Dollars::ZERO, "{id:?} {place:?} holds for no order");
+            }
+        }
+    }
+}
+
+/// Everything about money that an account can read.
+fn balances(engine: &Engine) -> Vec<String> {
+    engine
+        .ledger
+        .accounts()
+        .map(|(id, account)| {
+            let purses: Vec<_> = account
+                .cash
+                .iter()
+                .filter(|(_, purse)| !purse.cash.is_zero() || !purse.held.is_zero())
+                .collect();
+            format!("{id:?} {purses:?} {:?}", account.resting)
+        })
+        .collect()
+}
+
+#[test]
+fn random_commands_keep_every_promise() {
+    let commands = setting("KALSHI_SIM_COMMANDS", 100_000);
+    let seed = setting("KALSHI_SIM_SEED", 7);
+    let mut run = Run::new(seed);
+    let mut number = 0;
+    while number < commands {
+        let Some(command) = run.command() else { continue };
+        run.step(&command);
+        number += 1;
+        if number % 2_000 == 0 {
+            run.check();
+        }
+    }
+    run.check();
+    // A run that only meets refusals, or never trades, proves nothing.
+    let done = run.counts.get("done").copied().unwrap_or(0);
+    assert!(done > commands / 2, "{:?}", run.counts);
+    let trades = u64::try_from(run.engine.trades().len()).unwrap();
+    assert!(trades > commands / 50, "{trades} trades");
+    let settled =
+        run.engine.markets().iter().filter(|m| m.status == MarketStatus::Finalized).count();
+    assert!(commands < 20_000 || settled > 0);
+    for code in [
+        "insufficient_balance",
+        "order_already_exists",
+        "invalid_price",
+        "MARKET_INACTIVE",
+        "TRADING_PAUSED",
+        "order_group_triggered",
+    ] {
+        assert!(commands < 20_000 || run.counts.contains_key(code), "no {code}: {:?}", run.counts);
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_run_exactly() {
+    let run = |seed| {
+        let mut run = Run::new(seed);
+        for _ in 0..3_000 {
+            if let Some(command) = run.command() {
+                run.step(&command);
+            }
+        }
+        format!("{:?}", run.engine)
+    };
+    assert_eq!(run(11), run(11));
+    assert_ne!(run(11), run(12));
+}
+
+#[test]
+fn a_group_counts_the_last_fifteen_seconds() {
+    let mut run = Run::new(3);
+    let (maker, taker) = (run.accounts[0], run.accounts[1]);
+    let now = Time::from_millis(START);
+    let limit = Count::from_contracts(10).unwrap();
+    let shard = run.engine.market(MarketId(1)).unwrap().shard;
+    let group = run.engine.create_group(maker, 0, shard, limit, now).unwrap();
+    let ticker = run.engine.market(MarketId(1)).unwrap().ticker.clone();
+    let order = |account, side, count: i64, group| NewOrder {
+        account,
+        subaccount: 0,
+        ticker: ticker.clone(),
+        side,
+        price: Dollars::from_micros(500_000),
+        count: Count::from_contracts(count).unwrap(),
+        time_in_force: TimeInForce::GoodTillCanceled,
+        self_trade: SelfTrade::Maker,
+        client_order_id: None,
+        expires: None,
+        post_only: false,
+        reduce_only: false,
+        cancel_on_pause: false,
+        group,
+        route: Route::default(),
+    };
+    run.engine.place(&order(maker, Side::Bid, 30, Some(group)), now).unwrap();
+    run.engine.place(&order(taker, Side::Ask, 10, None), now).unwrap();
+    assert!(!run.engine.group(group).unwrap().triggered, "ten is the limit, not above it");
+    let later = Time::from_millis(START + WINDOW_MILLIS);
+    run.engine.place(&order(taker, Side::Ask, 10, None), later).unwrap();
+    assert!(!run.engine.group(group).unwrap().triggered, "the first ten have left the window");
+    run.engine.place(&order(taker, Side::Ask, 1, None), later).unwrap();
+    let group = run.engine.group(group).unwrap();
+    assert!(group.triggered && group.orders.is_empty());
+    assert_eq!(run.engine.market(MarketId(1)).unwrap().queue(Side::Bid).count(), 0);
+}

@@ -1,0 +1,60 @@
+//! What can go wrong with a stream, on demand: for tests of whoever reads it.
+
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// Faults of the streams, for every connection. The default is none.
+///
+/// The rates say "one in so many data messages"; 0 is never. The same seed and the same messages
+/// give the same faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamFaults {
+    /// What the rates' dice start with.
+    pub seed: u64,
+    /// One in so many messages is lost, which leaves a hole in the sequence.
+    pub drop_one_in: u64,
+    /// One in so many messages comes twice.
+    pub duplicate_one_in: u64,
+    /// One in so many messages changes place with the next one.
+    pub swap_one_in: u64,
+    /// How long the answer to a command is held back.
+    pub ack_delay: Duration,
+    /// Whether the first messages of a subscription come before its acknowledgement.
+    pub data_before_ack: bool,
+    /// Whether answers such as `ok` take no number of the sequence.
+    pub replies_take_no_number: bool,
+}
+
+/// What happens to one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Sent,
+    Dropped,
+    Doubled,
+    Swapped,
+}
+
+/// The dice of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Dice(Random);
+
+impl Dice {
+    pub(super) fn new(faults: &StreamFaults, connection: u64) -> Self {
+        Self(Random::new(faults.seed ^ connection.wrapping_mul(0x9e37_79b9)))
+    }
+
+    pub(super) fn roll(&mut self, faults: &StreamFaults) -> Fate {
+        let mut one_in = |rate: u64| rate > 0 && self.0.below(rate) == 0;
+        if one_in(faults.drop_one_in) {
+            Fate::Dropped
+        } else if one_in(faults.duplicate_one_in) {
+            Fate::Doubled
+        } else if one_in(faults.swap_one_in) {
+            Fate::Swapped
+        } else {
+            Fate::Sent
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The sockets of the streams: the signed handshake, and the frames of one connection.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, extract::Request, response::Response};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::{task::JoinHandle, time};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+};
+
+use crate::{
+    reply::Reply,
+    server::{self, Shared},
+    stream::hub::{Line, Next, Queue},
+};
+
+/// How often the server pings.
+const PING: Duration = Duration::from_secs(10);
+/// How often time passes for the engine when nobody asks anything.
+const STEP: Duration = Duration::from_millis(20);
+/// The largest frame of a client.
+const MAX_FRAME: usize = 1024 * 1024;
+
+/// Answers the handshake, and serves the connection in a task of its own.
+pub(crate) async fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
+    match accept(&shared, &mut request) {
+        Ok(response) => response,
+        Err(refusal) => server::respond(refusal),
+    }
+}
+
+fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
+    let account = server::caller(shared, request)?;
+    let wants = |name: header::HeaderName, word: &str| {
+        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
+    };
+    if !wants(header::UPGRADE, "websocket") || !wants(header::CONNECTION, "upgrade") {
+        return Err(Reply::bad_request("this path takes WebSocket handshakes only"));
+    }
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    let accept = derive_accept_key(key.ok_or_else(|| Reply::bad_request("no handshake key"))?);
+    let upgraded = hyper::upgrade::on(request);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        // A client that went away during the handshake needs no connection.
+        let Ok(upgraded) = upgraded.await else { return };
+        let config = tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
+            .max_message_size(Some(MAX_FRAME))
+            .max_frame_size(Some(MAX_FRAME));
+        let io = TokioIo::new(upgraded);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let (id, queue) = shared.streams.connect(account);
+        serve(&shared, id, &queue, socket).await;
+        shared.streams.disconnect(id);
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::UPGRADE, "websocket")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .body(Body::empty())
+        .map_err(|_| Reply::bad_request("no handshake key"))
+}
+
+async fn serve<S>(shared: &Shared, id: u64, queue: &Queue, socket: WebSocketStream<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let (mut sink, mut source) = socket.split();
+    let mut ping = time::interval(PING);
+    ping.tick().await;
+    loop {
+        let outcome = tokio::select! {
+            next = queue.next() => match next {
+                Next::Send(text, delay) => {
+                    if !delay.is_zero() {
+                        time::sleep(delay).await;
+                    }
+                    sink.send(Message::text(text)).await
+                }
+                // Held open, and neither read nor written: what a dead network looks like.
+                Next::Silent => {
+                    while queue.line() == Line::Silent {
+                        time::sleep(STEP).await;
+                    }
+                    return;
+                }
+                Next::Cut => return,
+            },
+            _ = ping.tick() => sink.send(Message::Ping("heartbeat".into())).await,
+            message = source.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let state = shared.state();
+                    shared.streams.receive(id, text.as_str(), &state);
+                    Ok(())
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                // Pings are answered by the socket itself; there are no binary commands.
+                Some(Ok(_)) => Ok(()),
+            },
+        };
+        if outcome.is_err() {
+            return;
+        }
+    }
+}
+
+/// Lets time pass, so that what falls due happens, and is told, without anybody asking.
+pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut step = time::interval(STEP);
+        step.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let (mut second, mut fifth) = (i64::MIN, i64::MIN);
+        loop {
+            step.tick().await;
+            let now = shared.now();
+            let mut state = shared.state();
+            state.advance(now.into());
+            shared.streams.publish(&mut state);
+            let millis = now.timestamp_millis();
+            if millis.div_euclid(200) != fifth {
+                fifth = millis.div_euclid(200);
+                let fast = millis.div_euclid(1_000) == second;
+                second = millis.div_euclid(1_000);
+                shared.streams.tick(&state, fast);
+            }
+        }
+    })
+}

@@ -1,0 +1,153 @@
+//! The streams over real sockets: the handshake, the frames, and what can go wrong.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use kalshi_auth::{Timestamp, sign};
+use kalshi_sim::{Exchange, STREAM_PATH, StreamFaults};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest as _},
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+fn now() -> Timestamp {
+    kalshi_auth::Clock::now(&kalshi_auth::SystemClock)
+}
+
+async fn connect(exchange: &Exchange, at: Timestamp) -> Result<Socket, Error> {
+    let mut request = exchange.stream_url().into_client_request()?;
+    let credentials = exchange.credentials().expect("there is a first key");
+    let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
+    signed.insert_into(request.headers_mut());
+    connect_async(request).await.map(|(socket, _)| socket)
+}
+
+async fn send(socket: &mut Socket, command: &Value) {
+    socket.send(Message::text(command.to_string())).await.expect("it is connected");
+}
+
+async fn frame(socket: &mut Socket) -> Value {
+    loop {
+        let message = timeout(SOON, socket.next()).await.expect("a frame comes soon");
+        match message.expect("it is connected").expect("it is sound") {
+            Message::Text(text) => return serde_json::from_str(&text).expect("it is JSON"),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn open_ticker(exchange: &Exchange) -> String {
+    let client = exchange.client().expect("it can be built");
+    let markets = client.get_markets().status("open").limit(1).send().await.expect("it answers");
+    markets.markets[0].ticker.clone()
+}
+
+#[tokio::test]
+async fn a_handshake_needs_a_sound_signature() {
+    let exchange = Exchange::start().await.unwrap();
+    let unsigned = connect_async(exchange.stream_url()).await.map(drop).unwrap_err();
+    let old = connect(&exchange, Timestamp::from_millis(now().as_millis() - 600_000)).await;
+    for error in [unsigned, old.map(drop).unwrap_err()] {
+        match error {
+            Error::Http(response) => assert_eq!(response.status(), 401),
+            other => panic!("{other}"),
+        }
+    }
+    assert!(connect(&exchange, now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_an_acknowledgement_and_a_snapshot() {
+    let exchange = Exchange::start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    send(
+        &mut socket,
+        &json!({"id": 1, "cmd": "subscribe", "params":
+        {"channels": ["orderbook_delta"], "market_ticker": ticker, "use_yes_price": true}}),
+    )
+    .await;
+    let ack = frame(&mut socket).await;
+    assert_eq!((&ack["type"], &ack["id"]), (&json!("subscribed"), &json!(1)));
+    let snapshot = frame(&mut socket).await;
+    assert_eq!(snapshot["type"], "orderbook_snapshot");
+    assert_eq!(snapshot["msg"]["market_ticker"], ticker);
+    let client = exchange.client().unwrap();
+    let book = client.get_market_orderbook().ticker(&*ticker).send().await.unwrap();
+    assert_eq!(
+        snapshot["msg"]["yes_dollars_fp"].as_array().unwrap().len(),
+        book.orderbook_fp.yes_dollars.len()
+    );
+    send(&mut socket, &json!({"id": 2, "cmd": "nonsense"})).await;
+    assert_eq!(frame(&mut socket).await["msg"]["code"], 5);
+    assert_eq!(exchange.stream_connections(), 1);
+}
+
+#[tokio::test]
+async fn faults_delay_answers_and_put_data_first() {
+    let mut faults = StreamFaults::default();
+    faults.data_before_ack = true;
+    faults.ack_delay = Duration::from_millis(150);
+    let exchange = Exchange::builder().with_stream_faults(faults).start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    let began = std::time::Instant::now();
+    send(
+        &mut socket,
+        &json!({"id": 1, "cmd": "subscribe", "params":
+        {"channels": ["orderbook_delta"], "market_ticker": ticker}}),
+    )
+    .await;
+    assert_eq!(frame(&mut socket).await["type"], "orderbook_snapshot");
+    assert_eq!(frame(&mut socket).await["type"], "subscribed");
+    assert!(began.elapsed() >= Duration::from_millis(150));
+}
+
+#[tokio::test]
+async fn a_lost_message_leaves_a_hole_in_the_sequence() {
+    let exchange = Exchange::start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut faults = StreamFaults::default();
+    faults.drop_one_in = 1;
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    send(
+        &mut socket,
+        &json!({"id": 1, "cmd": "subscribe", "params":
+        {"channels": ["orderbook_delta"], "market_ticker": ticker}}),
+    )
+    .await;
+    frame(&mut socket).await;
+    assert_eq!(frame(&mut socket).await["seq"], 1);
+    let again = json!({"id": 2, "cmd": "update_subscription", "params":
+        {"sid": 1, "action": "get_snapshot", "market_ticker": ticker}});
+    exchange.set_stream_faults(faults);
+    send(&mut socket, &again).await;
+    // An answer to a command is never lost, so when it comes the snapshot before it is gone.
+    send(&mut socket, &json!({"id": 3, "cmd": "list_subscriptions"})).await;
+    assert_eq!(frame(&mut socket).await["id"], 3);
+    exchange.set_stream_faults(StreamFaults::default());
+    send(&mut socket, &again).await;
+    assert_eq!(frame(&mut socket).await["seq"], 3, "number two was lost");
+}
+
+#[tokio::test]
+async fn connections_fall_silent_and_are_cut_on_demand() {
+    let exchange = Exchange::start().await.unwrap();
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    send(&mut socket, &json!({"id": 1, "cmd": "list_subscriptions"})).await;
+    frame(&mut socket).await;
+    exchange.silence_streams();
+    send(&mut socket, &json!({"id": 2, "cmd": "list_subscriptions"})).await;
+    assert!(timeout(Duration::from_millis(300), socket.next()).await.is_err(), "nothing comes");
+    exchange.cut_streams();
+    let end = timeout(SOON, socket.next()).await.expect("the end comes soon");
+    assert!(!matches!(end, Some(Ok(Message::Text(_)))));
+    assert!(connect(&exchange, now()).await.is_ok(), "a new connection is taken");
+}

@@ -1,0 +1,328 @@
+//! Order book. Pure: no sockets, no clock, no locking.
+//!
+//! A book knows nothing of sequence numbers; [`Books`](crate::Books) decides which book may be
+//! read. It refuses what cannot be: a level below zero, one price twice in a snapshot, a number out
+//! of range. A refusal leaves the book as it was, and whoever keeps it must throw it away.
+
+use std::cmp::Reverse;
+
+use kalshi_types::{Count, Dollars, PriceLevel};
+use thiserror::Error;
+
+use crate::{
+    generated::types::{MarketSide, OrderbookSnapshot},
+    message::Delta,
+};
+
+/// One of the two things that a market trades.
+///
+/// A book holds one set of orders, which reads in two ways: a bid for NO at 0.30 is an ask for YES
+/// at 0.70.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// YES.
+    Yes,
+    /// NO.
+    No,
+}
+
+/// The orders that rest in one market, level by level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrderBook {
+    /// Bids for YES by rising price: the best is the last.
+    bids: Vec<PriceLevel>,
+    /// Asks for YES by falling price: the best is the last.
+    asks: Vec<PriceLevel>,
+}
+
+/// Why a change cannot be: the book, or the change, is not what the exchange has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BookError {
+    /// More contracts would leave a level than rest there.
+    #[error("the level at {price} would hold {count} contracts")]
+    NegativeLevel {
+        /// The price of YES of the level.
+        price: Dollars,
+        /// What it would hold.
+        count: Count,
+    },
+    /// A snapshot has one price twice.
+    #[error("the snapshot has the level at {price} twice")]
+    DuplicateLevel {
+        /// The price of YES of the level.
+        price: Dollars,
+    },
+    /// A number is out of range.
+    #[error("a number at the level {price} is out of range")]
+    OutOfRange {
+        /// The price of YES of the level.
+        price: Dollars,
+    },
+    /// A side that is neither `yes` nor `no`.
+    #[error("the side of a change is neither `yes` nor `no`")]
+    UnknownSide,
+}
+
+/// What an order of some size would take from a book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sweep {
+    /// The contracts that the book can fill, at most those asked for.
+    pub count: Count,
+    /// What they cost (or bring in) together, before fees.
+    pub cost: Dollars,
+    /// The price of the last of them.
+    pub worst_price: Dollars,
+}
+
+impl OrderBook {
+    /// An empty book.
+    pub const fn new() -> Self {
+        Self { bids: Vec::new(), asks: Vec::new() }
+    }
+
+    /// The book of a snapshot, whose prices are those of YES on both sides.
+    ///
+    /// # Errors
+    ///
+    /// A level below zero, or a price that stands there twice. Levels of zero contracts are none.
+    pub fn from_snapshot(snapshot: &OrderbookSnapshot) -> Result<Self, BookError> {
+        Self::from_levels(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp)
+    }
+
+    /// The book of these bids and asks for YES, in any order.
+    ///
+    /// # Errors
+    ///
+    /// As with [`from_snapshot`](Self::from_snapshot).
+    pub fn from_levels(bids: &[PriceLevel], asks: &[PriceLevel]) -> Result<Self, BookError> {
+        let mut book = Self::new();
+        book.replace(bids, asks)?;
+        Ok(book)
+    }
+
+    /// Takes the levels of a snapshot in place of its own, in the memory that it has.
+    pub(crate) fn replace(
+        &mut self,
+        bids: &[PriceLevel],
+        asks: &[PriceLevel],
+    ) -> Result<(), BookError> {
+        fill(&mut self.bids, bids)?;
+        fill(&mut self.asks, asks)?;
+        self.bids.sort_unstable_by_key(|level| level.price);
+        self.asks.sort_unstable_by_key(|level| Reverse(level.price));
+        for levels in [&self.bids, &self.asks] {
+            for pair in levels.windows(2) {
+                if let [one, other] = pair
+                    && one.price == other.price
+                {
+                    return Err(BookError::DuplicateLevel { price: one.price });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a delta.
+    ///
+    /// # Errors
+    ///
+    /// A level that would fall below zero, a sum out of range, an unknown side. The book stays as
+    /// it was.
+    #[inline]
+    pub fn apply(&mut self, delta: &Delta) -> Result<(), BookError> {
+        let bid = match delta.side {
+            MarketSide::Yes => true,
+            MarketSide::No => false,
+            MarketSide::Unknown(_) => return Err(BookError::UnknownSide),
+        };
+        self.change(bid, delta.price_dollars, delta.delta_fp)
+    }
+
+    /// Adds contracts to a level, or takes them away.
+    ///
+    /// # Errors
+    ///
+    /// As with [`apply`](Self::apply).
+    #[inline]
+    pub(crate) fn change(
+        &mut self,
+        bid: bool,
+        price: Dollars,
+        delta: Count,
+    ) -> Result<(), BookError> {
+        let (levels, found) = if bid {
+            let found = self.bids.binary_search_by(|level| level.price.cmp(&price));
+            (&mut self.bids, found)
+        } else {
+            let found = self.asks.binary_search_by(|level| price.cmp(&level.price));
+            (&mut self.asks, found)
+        };
+        match found {
+            Ok(at) => {
+                let Some(level) = levels.get_mut(at) else {
+                    return Err(BookError::OutOfRange { price });
+                };
+                let Some(count) = level.count.checked_add(delta) else {
+                    return Err(BookError::OutOfRange { price });
+                };
+                if count.is_positive() {
+                    level.count = count;
+                } else if count.is_zero() {
+                    levels.remove(at);
+                } else {
+                    return Err(BookError::NegativeLevel { price, count });
+                }
+            }
+            Err(_) if !is_price(price) => return Err(BookError::OutOfRange { price }),
+            Err(at) if delta.is_positive() => levels.insert(at, PriceLevel { price, count: delta }),
+            Err(_) if delta.is_zero() => {}
+            Err(_) => return Err(BookError::NegativeLevel { price, count: delta }),
+        }
+        Ok(())
+    }
+
+    /// The bids for an outcome, best first.
+    pub fn bids(&self, outcome: Outcome) -> impl ExactSizeIterator<Item = PriceLevel> + '_ {
+        let levels = if outcome == Outcome::Yes { &self.bids } else { &self.asks };
+        levels.iter().rev().map(move |level| seen_from(outcome, *level))
+    }
+
+    /// The asks for an outcome, best first.
+    pub fn asks(&self, outcome: Outcome) -> impl ExactSizeIterator<Item = PriceLevel> + '_ {
+        let levels = if outcome == Outcome::Yes { &self.asks } else { &self.bids };
+        levels.iter().rev().map(move |level| seen_from(outcome, *level))
+    }
+
+    /// The highest bid for an outcome.
+    pub fn best_bid(&self, outcome: Outcome) -> Option<PriceLevel> {
+        self.bids(outcome).next()
+    }
+
+    /// The lowest ask for an outcome.
+    pub fn best_ask(&self, outcome: Outcome) -> Option<PriceLevel> {
+        self.asks(outcome).next()
+    }
+
+    /// The lowest ask less the highest bid, the same for both outcomes; `None` unless both exist.
+    pub fn spread(&self) -> Option<Dollars> {
+        self.asks.last()?.price.checked_sub(self.bids.last()?.price)
+    }
+
+    /// The price halfway between the best bid and the best ask for an outcome, in 10^-6 USD rounded
+    /// down; `None` unless both exist.
+    pub fn mid(&self, outcome: Outcome) -> Option<Dollars> {
+        let bid = self.best_bid(outcome)?.price;
+        let half = self.spread()?.as_micros() / 2;
+        bid.checked_add(Dollars::from_micros(half))
+    }
+
+    /// Whether a bid is at or above an ask. The exchange would have matched the two.
+    pub fn is_crossed(&self) -> bool {
+        self.spread().is_some_and(|spread| !spread.is_positive())
+    }
+
+    /// Whether no order rests.
+    pub fn is_empty(&self) -> bool {
+        self.bids.is_empty() && self.asks.is_empty()
+    }
+
+    /// The contracts that are bid for an outcome at one price.
+    pub fn bid_count_at(&self, outcome: Outcome, price: Dollars) -> Count {
+        self.bids(outcome).find(|level| level.price == price).map_or(Count::ZERO, |l| l.count)
+    }
+
+    /// The contracts on the bids and on the asks for an outcome; `None` when a sum is out of range.
+    pub fn depth(&self, outcome: Outcome) -> Option<(Count, Count)> {
+        let sum = |levels: &[PriceLevel]| levels.iter().map(|l| l.count).sum::<Option<Count>>();
+        let (bids, asks) = (sum(&self.bids)?, sum(&self.asks)?);
+        Some(if outcome == Outcome::Yes { (bids, asks) } else { (asks, bids) })
+    }
+
+    /// What buying so many contracts of an outcome at once would take from the asks.
+    ///
+    /// The cost is exact and has no fees in it. `None` when there is no ask, the count is not above
+    /// zero, or a number is out of range; a smaller [`Sweep::count`] says that the book does not
+    /// hold enough.
+    pub fn buy(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+        sweep(self.asks(outcome), count)
+    }
+
+    /// What selling so many contracts of an outcome at once would take from the bids.
+    ///
+    /// As with [`buy`](Self::buy).
+    pub fn sell(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+        sweep(self.bids(outcome), count)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bids.clear();
+        self.asks.clear();
+    }
+}
+
+impl Outcome {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+        }
+    }
+}
+
+fn fill(levels: &mut Vec<PriceLevel>, from: &[PriceLevel]) -> Result<(), BookError> {
+    levels.clear();
+    for level in from {
+        if level.count.is_negative() {
+            return Err(BookError::NegativeLevel { price: level.price, count: level.count });
+        }
+        if !is_price(level.price) {
+            return Err(BookError::OutOfRange { price: level.price });
+        }
+        if level.count.is_positive() {
+            levels.push(*level);
+        }
+    }
+    Ok(())
+}
+
+fn is_price(price: Dollars) -> bool {
+    !price.is_negative() && price <= Dollars::ONE
+}
+
+/// The level with the price of the outcome. Prices lie between zero and one, so none is lost.
+fn seen_from(outcome: Outcome, level: PriceLevel) -> PriceLevel {
+    match outcome {
+        Outcome::Yes => level,
+        Outcome::No => {
+            let price = Dollars::ONE.as_micros().saturating_sub(level.price.as_micros());
+            PriceLevel { price: Dollars::from_micros(price), count: level.count }
+        }
+    }
+}
+
+fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<Sweep> {
+    let mut rest = count;
+    let mut sweep: Option<Sweep> = None;
+    for level in levels {
+        if !rest.is_positive() {
+            break;
+        }
+        let taken = level.count.min(rest);
+        let cost = level.price.checked_mul_count(taken)?;
+        rest = rest.checked_sub(taken)?;
+        let before = sweep.unwrap_or(Sweep {
+            count: Count::ZERO,
+            cost: Dollars::ZERO,
+            worst_price: level.price,
+        });
+        sweep = Some(Sweep {
+            count: before.count.checked_add(taken)?,
+            cost: before.cost.checked_add(cost)?,
+            worst_price: level.price,
+        });
+    }
+    sweep
+}

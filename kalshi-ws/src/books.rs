@@ -1,0 +1,229 @@
+//! The order books of a stream: which may be read, and which may not.
+//!
+//! Pure: it is fed with the events of a stream and knows nothing else. A book can be read only
+//! while everything that the exchange sent for it is known to have arrived. On a gap, a lost
+//! connection or a slow consumer all books are void at once, until each has a new snapshot. The
+//! numbers of snapshots and deltas come from one counter, and the stream hands them out in order:
+//! what came before a snapshot is in it, so nothing has to be kept while a book is void.
+
+use std::{collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
+use kalshi_types::UnixMillis;
+
+use crate::{
+    book::{BookError, OrderBook},
+    event::Event,
+    generated::{Channel, Payload, types::OrderbookSnapshot},
+    message::Delta,
+};
+
+/// What a book, once void, is asked for again with.
+type Resync = Box<dyn FnMut(&str) -> bool + Send>;
+
+/// The order books of one stream.
+pub struct Books {
+    entries: HashMap<Arc<str>, Entry, RandomState>,
+    /// A book is valid if its own is the same: all become void in one step.
+    epoch: u64,
+    resync: Option<Resync>,
+    /// Corrupt books that are still to be asked for.
+    unasked: Vec<Arc<str>>,
+}
+
+struct Entry {
+    book: OrderBook,
+    epoch: u64,
+    updated: Option<UnixMillis>,
+}
+
+/// What an event did to the books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BookChange {
+    /// Nothing: the event is not about books, or the book waits for its snapshot.
+    None,
+    /// A book has a new snapshot and can be read.
+    Replaced,
+    /// A level of a book changed.
+    Updated,
+    /// All books are void.
+    Voided,
+    /// Some books are gone.
+    Removed,
+    /// The book of this message contradicted it, and is void.
+    Corrupt(BookError),
+}
+
+/// Whether a book can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BookState {
+    /// Nothing of this market has come.
+    Absent,
+    /// It waits for a snapshot.
+    Void,
+    /// It is what the exchange has, as of the last event.
+    Valid,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Books {
+    /// No books. A book that turns out to be corrupt stays void until a snapshot comes by itself;
+    /// [`Stream::books`](crate::Stream::books) makes books that ask for one.
+    pub fn new() -> Self {
+        Self { entries: HashMap::default(), epoch: 1, resync: None, unasked: Vec::new() }
+    }
+
+    /// The same, with what to call for a new snapshot of a market whose book is corrupt. It says
+    /// whether the request was taken; if not, it is called again with a later event.
+    pub fn with_resync(resync: impl FnMut(&str) -> bool + Send + 'static) -> Self {
+        Self { resync: Some(Box::new(resync)), ..Self::new() }
+    }
+
+    /// Takes in the next event of the stream.
+    #[inline]
+    pub fn apply(&mut self, event: &Event) -> BookChange {
+        if !self.unasked.is_empty() {
+            self.ask();
+        }
+        match event {
+            Event::Message(message) => match &message.payload {
+                Payload::OrderbookDelta(delta) => self.delta(delta),
+                Payload::OrderbookSnapshot(snapshot) => self.snapshot(snapshot, message.sent),
+                _ => BookChange::None,
+            },
+            other => self.other(other),
+        }
+    }
+
+    /// The book of a market; `None` unless it is exactly what the exchange has.
+    #[inline]
+    pub fn get(&self, ticker: &str) -> Option<&OrderBook> {
+        let entry = self.entries.get(ticker)?;
+        (entry.epoch == self.epoch).then_some(&entry.book)
+    }
+
+    /// Whether the book of a market can be read.
+    pub fn state(&self, ticker: &str) -> BookState {
+        match self.entries.get(ticker) {
+            None => BookState::Absent,
+            Some(entry) if entry.epoch == self.epoch => BookState::Valid,
+            Some(_) => BookState::Void,
+        }
+    }
+
+    /// When the exchange made the last change to a book that can be read.
+    pub fn updated(&self, ticker: &str) -> Option<UnixMillis> {
+        self.entries.get(ticker).filter(|entry| entry.epoch == self.epoch)?.updated
+    }
+
+    /// The books that can be read, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OrderBook)> {
+        let valid = self.entries.iter().filter(|(_, entry)| entry.epoch == self.epoch);
+        valid.map(|(ticker, entry)| (&**ticker, &entry.book))
+    }
+
+    /// Makes all books void, until each has a new snapshot.
+    pub fn void(&mut self) {
+        self.epoch += 1;
+    }
+
+    #[inline]
+    fn delta(&mut self, delta: &Delta) -> BookChange {
+        let Some(entry) = self.entries.get_mut(&*delta.market_ticker) else {
+            return BookChange::None;
+        };
+        if entry.epoch != self.epoch {
+            return BookChange::None;
+        }
+        match entry.book.apply(delta) {
+            Ok(()) => {
+                entry.updated = delta.ts_ms.or(entry.updated);
+                BookChange::Updated
+            }
+            Err(error) => self.corrupt(&delta.market_ticker, error),
+        }
+    }
+
+    #[inline(never)]
+    fn snapshot(&mut self, snapshot: &OrderbookSnapshot, sent: Option<UnixMillis>) -> BookChange {
+        let ticker = snapshot.market_ticker.as_str();
+        if !self.entries.contains_key(ticker) {
+            let entry = Entry { book: OrderBook::new(), epoch: 0, updated: None };
+            self.entries.insert(ticker.into(), entry);
+        }
+        let Some(entry) = self.entries.get_mut(ticker) else { return BookChange::None };
+        // Void while it is written: a snapshot that is refused leaves nothing to read.
+        entry.epoch = 0;
+        match entry.book.replace(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp) {
+            Ok(()) => {
+                entry.epoch = self.epoch;
+                entry.updated = sent;
+                BookChange::Replaced
+            }
+            Err(error) => self.corrupt(&ticker.into(), error),
+        }
+    }
+
+    #[cold]
+    fn corrupt(&mut self, ticker: &Arc<str>, error: BookError) -> BookChange {
+        if let Some(entry) = self.entries.get_mut(&**ticker) {
+            entry.epoch = 0;
+            entry.book.clear();
+        }
+        if self.resync.is_some() && !self.unasked.contains(ticker) {
+            self.unasked.push(Arc::clone(ticker));
+            self.ask();
+        }
+        BookChange::Corrupt(error)
+    }
+
+    fn other(&mut self, event: &Event) -> BookChange {
+        let ours = |channel: &Channel| *channel == Channel::OrderbookDelta;
+        match event {
+            Event::Disconnected { .. } | Event::Closed { .. } => {}
+            Event::Gap { channel, .. }
+            | Event::Ended { channel, .. }
+            | Event::Lagged { channel: Some(channel), .. }
+                if ours(channel) => {}
+            Event::Unsubscribed { channel } if ours(channel) => {
+                self.entries.clear();
+                self.unasked.clear();
+                return BookChange::Removed;
+            }
+            Event::Removed { channel, items } if ours(channel) => {
+                for ticker in items {
+                    self.entries.remove(ticker.as_str());
+                }
+                self.unasked.retain(|ticker| !items.iter().any(|item| **item == **ticker));
+                return BookChange::Removed;
+            }
+            _ => return BookChange::None,
+        }
+        self.void();
+        // Every market gets a new snapshot now.
+        self.unasked.clear();
+        BookChange::Voided
+    }
+
+    #[cold]
+    fn ask(&mut self) {
+        if let Some(resync) = &mut self.resync {
+            self.unasked.retain(|ticker| !resync(ticker));
+        }
+    }
+}
+
+impl std::fmt::Debug for Books {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Books")
+            .field("books", &self.entries.len())
+            .field("valid", &self.iter().count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! How a stream is set up. Nothing here connects, reads a file or starts anything.
+
+use std::{
+    env, fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Uri;
+use kalshi_auth::{Clock, Credentials, SystemClock, Timestamp};
+
+use crate::{
+    error::{ConnectError, ConnectErrorKind},
+    machine::Limits,
+};
+
+/// Where the streams of the exchange are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Environment {
+    /// Real money.
+    Production,
+    /// Mock money.
+    Demo,
+    /// Any other URL, such as `ws://127.0.0.1:8080/trade-api/ws/v2`.
+    Custom(String),
+}
+
+impl Environment {
+    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (whose host then has
+    /// the streams too), or the URL of the streams.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectErrorKind::Config`] when the variable is missing or is something else.
+    pub fn from_env() -> Result<Self, ConnectError> {
+        let text = env::var("KALSHI_ENV").unwrap_or_default();
+        if text == "production" {
+            return Ok(Self::Production);
+        }
+        if text == "demo" {
+            return Ok(Self::Demo);
+        }
+        if text.starts_with("ws://") || text.starts_with("wss://") {
+            return Ok(Self::Custom(text));
+        }
+        if let Some(rest) = text.strip_prefix("http") {
+            let rest = rest.trim_end_matches('/');
+            let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
+            return Ok(Self::Custom(format!("ws{rest}/trade-api/ws/v2")));
+        }
+        Err(ConnectError::new(
+            ConnectErrorKind::Config,
+            "KALSHI_ENV must be `production`, `demo` or a URL",
+        ))
+    }
+
+    /// The URL of the streams.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Production => "wss://external-api-ws.kalshi.com/trade-api/ws/v2",
+            Self::Demo => "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2",
+            Self::Custom(url) => url,
+        }
+    }
+}
+
+/// How long to wait between attempts: twice as long after each, and up to half of it at random.
+#[derive(Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    random: Arc<dyn Fn() -> u32 + Send + Sync>,
+}
+
+impl Backoff {
+    /// Waits from `first` to `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        // Each hasher of the standard library starts from keys of its own, drawn at random.
+        let keys = RandomState::new();
+        let count = std::sync::atomic::AtomicU64::new(0);
+        let random = move || {
+            let next = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            // The lower half is as random as all of it.
+            u32::try_from(keys.hash_one(next) & u64::from(u32::MAX)).unwrap_or_default()
+        };
+        Self { first, longest, random: Arc::new(random) }
+    }
+
+    /// Takes its random numbers from here, evenly spread over all of `u32`.
+    pub fn with_random(self, random: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        Self { random: Arc::new(random), ..self }
+    }
+
+    /// How long to wait before the attempt after so many failed ones.
+    pub fn delay(&self, failed: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(failed.saturating_sub(1).min(20));
+        let full = self.first.saturating_mul(factor).min(self.longest);
+        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
+        let spread = u128::from(nanos / 2) * u128::from((self.random)()) / u128::from(u32::MAX);
+        full.saturating_sub(Duration::from_nanos(u64::try_from(spread).unwrap_or_default()))
+    }
+
+    pub(crate) const fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
+impl Default for Backoff {
+    /// From a quarter of a second to half a minute.
+    fn default() -> Self {
+        Self::new(Duration::from_millis(250), Duration::from_secs(30))
+    }
+}
+
+impl fmt::Debug for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backoff")
+            .field("first", &self.first)
+            .field("longest", &self.longest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sees every frame of a stream as it goes over the wire, for recordings.
+///
+/// It is called in the task that reads the connection, and must not wait for anything.
+pub trait Tap: Send {
+    /// A frame arrived.
+    fn received(&mut self, at: Timestamp, text: &str);
+
+    /// A frame is sent.
+    fn sent(&mut self, at: Timestamp, text: &str) {
+        let _ = (at, text);
+    }
+
+    /// There is a connection.
+    fn connected(&mut self, at: Timestamp) {
+        let _ = at;
+    }
+
+    /// The connection is lost.
+    fn disconnected(&mut self, at: Timestamp, reason: &str) {
+        let _ = (at, reason);
+    }
+}
+
+/// How a stream is set up.
+pub struct Config {
+    pub(crate) environment: Environment,
+    pub(crate) credentials: Credentials,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) command_timeout: Duration,
+    pub(crate) snapshot_timeout: Duration,
+    pub(crate) stale_after: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_frame_bytes: usize,
+    pub(crate) items_per_command: usize,
+    pub(crate) tap: Option<Box<dyn Tap>>,
+}
+
+impl Config {
+    /// The usual settings. Every connection needs credentials, also for public channels.
+    pub fn new(environment: Environment, credentials: Credentials) -> Self {
+        Self {
+            environment,
+            credentials,
+            clock: Arc::new(SystemClock),
+            connect_timeout: Duration::from_secs(10),
+            command_timeout: Duration::from_secs(10),
+            snapshot_timeout: Duration::from_secs(5),
+            stale_after: Duration::from_secs(30),
+            backoff: Backoff::default(),
+            max_attempts: None,
+            max_frame_bytes: 64 << 20,
+            items_per_command: 1_000,
+            tap: None,
+        }
+    }
+
+    /// Takes the time of signatures and of arrivals from here.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Gives up an attempt to connect after so long; 10 s unless said otherwise.
+    pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// Gives up the connection if a command is not answered for so long; 10 s unless said
+    /// otherwise.
+    pub fn with_command_timeout(self, command_timeout: Duration) -> Self {
+        Self { command_timeout, ..self }
+    }
+
+    /// Asks for snapshots of order books again after so long without one; 5 s unless said
+    /// otherwise, and longer each time.
+    pub fn with_snapshot_timeout(self, snapshot_timeout: Duration) -> Self {
+        Self { snapshot_timeout, ..self }
+    }
+
+    /// Gives up a connection on which nothing comes for so long, not even a ping; 30 s unless said
+    /// otherwise. The exchange pings every 10 s.
+    pub fn with_stale_after(self, stale_after: Duration) -> Self {
+        Self { stale_after, ..self }
+    }
+
+    /// How long to wait between attempts.
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// Ends the stream after so many failed attempts in a row; never unless said otherwise.
+    pub fn with_max_attempts(self, max_attempts: u32) -> Self {
+        Self { max_attempts: Some(max_attempts), ..self }
+    }
+
+    /// Refuses larger frames, and with them the connection; 64 MiB unless said otherwise, as the
+    /// exchange has it.
+    pub fn with_max_frame_bytes(self, max_frame_bytes: usize) -> Self {
+        Self { max_frame_bytes, ..self }
+    }
+
+    /// Splits longer lists of markets into several commands; 1,000 unless said otherwise.
+    pub fn with_items_per_command(self, items_per_command: usize) -> Self {
+        Self { items_per_command, ..self }
+    }
+
+    /// Shows every frame to a recorder.
+    pub fn with_tap(self, tap: impl Tap + 'static) -> Self {
+        Self { tap: Some(Box::new(tap)), ..self }
+    }
+
+    /// The URL, if credentials may be sent to it.
+    pub(crate) fn checked_url(&self) -> Result<Uri, ConnectError> {
+        let text = self.environment.url();
+        let bad = |why: &str| {
+            ConnectError::new(ConnectErrorKind::Config, format!("the URL of the streams {why}"))
+        };
+        let uri: Uri = text.parse().map_err(|error| bad("is none").with_source(error))?;
+        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("must not hold a user name or password"));
+        }
+        match uri.scheme_str() {
+            Some("wss") => Ok(uri),
+            Some("ws") if is_loopback(authority.host()) => Ok(uri),
+            Some("ws") => Err(bad("must be wss:// unless it is of this machine")),
+            _ => Err(bad("must start with wss://")),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            command_timeout: self.command_timeout,
+            snapshot_timeout: self.snapshot_timeout,
+            stale_after: self.stale_after,
+            backoff: self.backoff.clone(),
+            items_per_command: self.items_per_command,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("environment", &self.environment)
+            .field("credentials", &self.credentials)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("command_timeout", &self.command_timeout)
+            .field("snapshot_timeout", &self.snapshot_timeout)
+            .field("stale_after", &self.stale_after)
+            .field("backoff", &self.backoff)
+            .field("max_attempts", &self.max_attempts)
+            .field("max_frame_bytes", &self.max_frame_bytes)
+            .field("items_per_command", &self.items_per_command)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,190 @@
+//! What a channel sends, once it has been read.
+
+use std::{fmt, sync::Arc};
+
+use kalshi_auth::Timestamp;
+use kalshi_types::{Count, Dollars, UnixMillis};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::generated::{Channel, Payload, types::MarketSide};
+
+/// The number that the exchange gives a subscription; it holds for one connection.
+pub type Sid = i64;
+
+/// A message of a channel.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Message {
+    /// The subscription that it belongs to.
+    pub sid: Option<Sid>,
+    /// Its number within the subscription, on the channels that count.
+    pub seq: Option<i64>,
+    /// The command that it answers, if it answers one.
+    pub id: Option<i64>,
+    /// When the exchange queued it to the network.
+    pub sent: Option<UnixMillis>,
+    /// When this machine read it, by the clock of the configuration.
+    pub received: Timestamp,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// One type of message, as the document describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MessageKind {
+    /// The value of `type` on the wire.
+    pub name: &'static str,
+    /// The channels that send it.
+    pub channels: &'static [Channel],
+    /// Whether it carries a sequence number, so that a loss shows.
+    pub sequenced: bool,
+}
+
+/// A change of one level of an order book, the `orderbook_delta` message.
+///
+/// Written by hand, because it arrives more often than all other messages together: its texts are
+/// shared with the deltas before it, so that reading one allocates nothing. The deprecated `ts` of
+/// the wire is not kept; it fills in for `ts_ms` where that is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Delta {
+    /// The market.
+    pub market_ticker: Arc<str>,
+    /// The id of the market, a UUID.
+    pub market_id: Arc<str>,
+    /// The price of the level, in dollars per contract. On either side it is the price of YES,
+    /// because this crate always asks for that.
+    pub price_dollars: Dollars,
+    /// How many contracts come to the level, or leave it when negative.
+    pub delta_fp: Count,
+    /// The side of the resting orders: `yes` for bids, `no` for asks in terms of YES.
+    pub side: MarketSide,
+    /// When it happened, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts_ms: Option<UnixMillis>,
+    /// The name that the caller gave to the order; only on changes by the caller's own orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_order_id: Option<Arc<str>>,
+    /// The subaccount of the caller's own order, when it named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subaccount: Option<i64>,
+    /// Why the order changed, when the exchange says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_reason: Option<Arc<str>>,
+}
+
+/// What the exchange says when it refuses a command or ends a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerError {
+    /// The code; see [`ServerError::is_terminal`] for those that end a subscription. New ones come.
+    pub code: i64,
+    /// The words of the exchange.
+    pub message: String,
+    /// The market that is at fault, when the exchange names one.
+    pub market_ticker: Option<String>,
+}
+
+impl ServerError {
+    /// The subscription's channel failed at the exchange.
+    pub const CHANNEL_ERROR: i64 = 10;
+    /// The exchange failed.
+    pub const INTERNAL: i64 = 17;
+    /// The exchange did not carry out a command in time.
+    pub const COMMAND_TIMEOUT: i64 = 18;
+    /// The subscription was cut off because this side read too slowly.
+    pub const BUFFER_OVERFLOW: i64 = 25;
+    /// Too many commands in a second.
+    pub const TOO_MANY_COMMANDS: i64 = 27;
+
+    /// Whether the subscription is dead and must be made anew.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.code, Self::CHANNEL_ERROR | Self::INTERNAL | Self::BUFFER_OVERFLOW)
+    }
+
+    /// Whether the same command may succeed later.
+    pub fn is_transient(&self) -> bool {
+        self.is_terminal() || matches!(self.code, Self::COMMAND_TIMEOUT | Self::TOO_MANY_COMMANDS)
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error {}: {}", self.code, self.message)?;
+        match &self.market_ticker {
+            Some(ticker) => write!(f, " ({ticker})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl Payload {
+    /// The market that the message is about, for the messages that are about one.
+    pub fn market_ticker(&self) -> Option<&str> {
+        Some(match self {
+            Self::Fill(fill) => &fill.market_ticker,
+            Self::MarketLifecycleV2(market) | Self::MultivariateMarketLifecycle(market) => {
+                &market.market_ticker
+            }
+            Self::MarketPosition(position) => &position.market_ticker,
+            Self::OrderbookDelta(delta) => &delta.market_ticker,
+            Self::OrderbookSnapshot(snapshot) => &snapshot.market_ticker,
+            Self::QuoteAccepted(quote) => &quote.market_ticker,
+            Self::QuoteCreated(quote) => &quote.market_ticker,
+            Self::QuoteExecuted(quote) => &quote.market_ticker,
+            Self::RfqCreated(rfq) => &rfq.market_ticker,
+            Self::RfqDeleted(rfq) => &rfq.market_ticker,
+            Self::Ticker(ticker) => &ticker.market_ticker,
+            Self::Trade(trade) => &trade.market_ticker,
+            Self::UserOrder(order) => &order.ticker,
+            _ => return None,
+        })
+    }
+
+    /// What the document says of this type of message.
+    pub fn message_kind(&self) -> Option<&'static MessageKind> {
+        message_kind(self.kind())
+    }
+}
+
+/// What the document says of a type of message.
+pub(crate) fn message_kind(name: &str) -> Option<&'static MessageKind> {
+    crate::MESSAGE_KINDS.iter().find(|kind| kind.name == name)
+}
+
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            market_ticker: Arc<str>,
+            market_id: Arc<str>,
+            price_dollars: Dollars,
+            delta_fp: Count,
+            side: MarketSide,
+            ts_ms: Option<UnixMillis>,
+            ts: Option<String>,
+            client_order_id: Option<Arc<str>>,
+            subaccount: Option<i64>,
+            last_update_reason: Option<Arc<str>>,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        let ts_ms = wire.ts_ms.or_else(|| {
+            let time: chrono::DateTime<chrono::Utc> = wire.ts.as_deref()?.parse().ok()?;
+            Some(UnixMillis::from(time.timestamp_millis()))
+        });
+        Ok(Self {
+            market_ticker: wire.market_ticker,
+            market_id: wire.market_id,
+            price_dollars: wire.price_dollars,
+            delta_fp: wire.delta_fp,
+            side: wire.side,
+            ts_ms,
+            client_order_id: wire.client_order_id,
+            subaccount: wire.subaccount,
+            last_update_reason: wire.last_update_reason,
+        })
+    }
+}

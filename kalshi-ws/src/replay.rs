@@ -1,0 +1,95 @@
+//! The events of a stream from frames that come from anywhere: a recording, a test, a socket of
+//! one's own. Pure; nothing is sent, and time passes only as the frames say.
+
+use std::time::Duration;
+
+use kalshi_auth::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    config::Backoff,
+    event::{DisconnectReason, Event},
+    frame::Decoder,
+    machine::{Limits, Machine, Output},
+};
+
+/// Turns frames into the events that a [`Stream`](crate::Stream) would give.
+///
+/// Subscriptions are taken from the confirmations among the frames. Sequence numbers are checked as
+/// in a stream, so a recording with a hole has the same [`Event::Gap`].
+///
+/// ```
+/// use kalshi_auth::Timestamp;
+/// use kalshi_ws::{Books, Replay};
+///
+/// let mut replay = Replay::new();
+/// let mut books = Books::new();
+/// for frame in [
+///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
+///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
+/// ] {
+///     replay.frame(frame, Timestamp::from_millis(0));
+///     while let Some(event) = replay.next() {
+///         books.apply(&event);
+///     }
+/// }
+/// assert!(books.get("A").is_some());
+/// ```
+pub struct Replay {
+    machine: Machine,
+    decoder: Decoder,
+    /// Any instant: only differences count, and none of them matters here.
+    now: Instant,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Replay {
+    /// Nothing has been played back yet.
+    pub fn new() -> Self {
+        let never = Duration::from_secs(u64::from(u32::MAX));
+        let limits = Limits {
+            command_timeout: never,
+            snapshot_timeout: Duration::ZERO,
+            stale_after: never,
+            backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
+            items_per_command: 1,
+        };
+        let now = Instant::now();
+        Self { machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
+    }
+
+    /// The next frame, which arrived at the time.
+    #[inline]
+    pub fn frame(&mut self, text: &str, received: Timestamp) {
+        let frame = self.decoder.decode(text, received);
+        self.machine.frame(frame, self.now);
+    }
+
+    /// The connection was lost here.
+    pub fn disconnected(&mut self, reason: DisconnectReason) {
+        self.machine.disconnected(reason);
+    }
+
+    /// The next event; `None` until there is another frame.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "it goes on after `None`")]
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.machine.output()? {
+                Output::Event(_, event) => return Some(event),
+                Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,522 @@
+//! The machine and the books against an exchange that loses, repeats, reorders, cuts and delays
+//! what it sends, falls silent, ends subscriptions and restarts.
+//!
+//! No sockets and no waiting: time is a number here. `SOAK_DELTAS` says how many changes, and
+//! `SOAK_SEED` which ones.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    env,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kalshi_auth::Timestamp;
+use kalshi_types::{Count, Dollars};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    Backoff, BookState, Books, Channel, Decoder, DisconnectReason, Event, OrderBook, Outcome,
+    Payload, Subscription,
+    machine::{Limits, Machine, Output, Request},
+};
+
+const MARKETS: u64 = 200;
+
+/// One in so many frames meets each of these.
+const FAULT: u64 = 1_500;
+/// One in so many changes comes with each of these.
+const DISASTER: u64 = 1_500;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn one_in(&mut self, odds: u64) -> bool {
+        self.below(odds) == 0
+    }
+}
+
+/// Contracts in hundredths by side (bid or not) and price in cents.
+type Levels = BTreeMap<(bool, i64), i64>;
+
+/// The exchange: books, one connection, one subscription.
+struct Exchange {
+    random: Random,
+    books: Vec<Levels>,
+    sid: i64,
+    seq: i64,
+    live: bool,
+    /// An acknowledgement that is held back, with the number of deltas that overtake it.
+    late: Option<(String, u64)>,
+    subscribed: BTreeSet<u64>,
+    wire: VecDeque<String>,
+    /// What the book of the message's market was, by subscription and number.
+    history: HashMap<(i64, i64), (u64, u64)>,
+    faults: bool,
+    injected: BTreeMap<&'static str, u64>,
+}
+
+impl Exchange {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: Random(seed),
+            books: vec![Levels::new(); usize::try_from(MARKETS).unwrap()],
+            sid: 0,
+            seq: 0,
+            live: false,
+            late: None,
+            subscribed: BTreeSet::new(),
+            wire: VecDeque::new(),
+            history: HashMap::new(),
+            faults: true,
+            injected: BTreeMap::new(),
+        }
+    }
+
+    fn book(&mut self, market: u64) -> &mut Levels {
+        &mut self.books[usize::try_from(market).unwrap()]
+    }
+
+    /// A new connection: nothing is left of the old one.
+    fn restart(&mut self) {
+        self.live = false;
+        self.late = None;
+        self.subscribed.clear();
+        self.wire.clear();
+    }
+
+    /// One change in one market.
+    fn change(&mut self) {
+        let market = self.random.below(MARKETS);
+        let bid = self.random.one_in(2);
+        let price = if bid { 40 } else { 50 } + i64::try_from(self.random.below(10)).unwrap();
+        let grow = 1 + i64::try_from(self.random.below(500)).unwrap();
+        let all = self.random.one_in(3);
+        let level = self.book(market).entry((bid, price)).or_default();
+        let shrink = *level > 0 && grow % 2 == 0;
+        let delta = match (shrink, all) {
+            (true, true) => -*level,
+            (true, false) => -grow.min(*level),
+            (false, _) => grow,
+        };
+        *level += delta;
+        if *level == 0 {
+            self.book(market).remove(&(bid, price));
+        }
+        if !self.live || !self.subscribed.contains(&market) {
+            return;
+        }
+        let seq = self.number(market);
+        let (price, delta) = (Dollars::from_cents(price).unwrap(), Count::from_hundredths(delta));
+        let (sid, side) = (self.sid, if bid { "yes" } else { "no" });
+        self.send(format!(
+            r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"M{market}","market_id":"id{market}","price_dollars":"{price}","delta_fp":"{delta}","side":"{side}","ts_ms":1}}}}"#
+        ));
+        if let Some((ack, left)) = &mut self.late {
+            *left -= 1;
+            if *left == 0 {
+                let ack = std::mem::take(ack);
+                self.late = None;
+                self.wire.push_back(ack);
+            }
+        }
+    }
+
+    fn number(&mut self, market: u64) -> i64 {
+        self.seq += 1;
+        let hash =
+            hash(self.book(market).iter().map(|((bid, price), count)| (*bid, *price, *count)));
+        self.history.insert((self.sid, self.seq), (market, hash));
+        self.seq
+    }
+
+    fn snapshot(&mut self, market: u64) {
+        let seq = self.number(market);
+        let sid = self.sid;
+        let side = |levels: &Levels, wanted: bool| {
+            let levels = levels.iter().filter(|((bid, _), _)| *bid == wanted);
+            let levels = levels.map(|((_, price), count)| {
+                let price = Dollars::from_cents(*price).unwrap();
+                format!("[\"{price}\",\"{}\"]", Count::from_hundredths(*count))
+            });
+            levels.collect::<Vec<_>>().join(",")
+        };
+        let (bids, asks) = (side(self.book(market), true), side(self.book(market), false));
+        self.send(format!(
+            r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"M{market}","market_id":"id{market}","yes_dollars_fp":[{bids}],"no_dollars_fp":[{asks}]}}}}"#
+        ));
+    }
+
+    /// Puts a frame on the wire, or what is left of it.
+    fn send(&mut self, frame: String) {
+        if !self.faults {
+            self.wire.push_back(frame);
+            return;
+        }
+        let odds = FAULT * 4;
+        let fault = match self.random.below(odds) {
+            0..4 => "drop",
+            4..8 => "repeat",
+            8..10 => "reorder",
+            10..12 => "cut",
+            _ => {
+                self.wire.push_back(frame);
+                return;
+            }
+        };
+        *self.injected.entry(fault).or_default() += 1;
+        match fault {
+            "repeat" => self.wire.extend([frame.clone(), frame]),
+            "reorder" => {
+                let before = self.wire.pop_back();
+                self.wire.push_back(frame);
+                self.wire.extend(before);
+            }
+            "cut" => self.wire.push_back(frame[..frame.len() / 2].to_owned()),
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, text: &str) {
+        let command: Value = serde_json::from_str(text).unwrap();
+        let id = &command["id"];
+        let list = command["params"]["market_tickers"].as_array();
+        let markets: Vec<u64> = list
+            .into_iter()
+            .flatten()
+            .map(|ticker| ticker.as_str().unwrap()[1..].parse().unwrap())
+            .collect();
+        match (command["cmd"].as_str().unwrap(), command["params"]["action"].as_str()) {
+            ("subscribe", _) => {
+                self.sid += 1;
+                self.seq = 0;
+                self.live = true;
+                self.subscribed = markets.iter().copied().collect();
+                let sid = self.sid;
+                let ack = format!(
+                    r#"{{"id":{id},"type":"subscribed","msg":{{"channel":"orderbook_delta","sid":{sid}}}}}"#
+                );
+                if self.faults && self.random.one_in(3) {
+                    *self.injected.entry("data before the confirmation").or_default() += 1;
+                    self.late = Some((ack, 20));
+                } else {
+                    self.wire.push_back(ack);
+                }
+                markets.into_iter().for_each(|market| self.snapshot(market));
+            }
+            ("update_subscription", Some("add_markets")) => {
+                self.ok(id);
+                for market in markets {
+                    self.subscribed.insert(market);
+                    self.snapshot(market);
+                }
+            }
+            ("update_subscription", Some("delete_markets")) => {
+                markets.iter().for_each(|market| drop(self.subscribed.remove(market)));
+                self.ok(id);
+            }
+            ("update_subscription", Some("get_snapshot")) => {
+                markets.into_iter().for_each(|market| self.snapshot(market));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ok(&mut self, id: &Value) {
+        let sid = self.sid;
+        // Replies take numbers of their own here, which is what a client must survive.
+        self.wire.push_back(format!(r#"{{"id":{id},"type":"ok","sid":{sid},"seq":1}}"#));
+    }
+}
+
+/// The consumer: books, and what it holds the stream to.
+struct Consumer {
+    books: Books,
+    wanted: Arc<Mutex<Vec<String>>>,
+    last: Option<(i64, i64)>,
+    excused: bool,
+    checked: u64,
+    events: BTreeMap<&'static str, u64>,
+}
+
+impl Consumer {
+    fn new() -> Self {
+        let wanted = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&wanted);
+        let books = Books::with_resync(move |ticker| {
+            list.lock().unwrap().push(ticker.to_owned());
+            true
+        });
+        let events = BTreeMap::new();
+        Self { books, wanted, last: None, excused: false, checked: 0, events }
+    }
+
+    fn take(&mut self, event: &Event, exchange: &RefCell<Exchange>) {
+        self.books.apply(event);
+        let name = match event {
+            Event::Message(message) => {
+                let at = (message.sid.unwrap(), message.seq.unwrap());
+                if let Some((sid, seq)) = self.last.replace(at)
+                    && sid == at.0
+                    && seq + 1 != at.1
+                {
+                    assert!(self.excused, "{seq} is followed by {} without an event", at.1);
+                }
+                self.excused = false;
+                let ticker = message.payload.market_ticker().unwrap();
+                if let Some(book) = self.books.get(ticker) {
+                    let (market, expected) = exchange.borrow().history[&at];
+                    assert_eq!(format!("M{market}"), ticker);
+                    assert_eq!(hash(levels(book)), expected, "{ticker} differs after {at:?}");
+                    self.checked += 1;
+                }
+                match message.payload {
+                    Payload::OrderbookSnapshot(_) => "snapshot",
+                    _ => "delta",
+                }
+            }
+            Event::Gap { .. } => {
+                self.excused = true;
+                self.all_void();
+                "gap"
+            }
+            Event::Disconnected { .. } => {
+                self.all_void();
+                "disconnected"
+            }
+            Event::Ended { .. } => {
+                self.all_void();
+                "ended"
+            }
+            Event::Unmatched(_) => {
+                // Of a market that was taken out: the number has come all the same.
+                self.excused = true;
+                "unmatched"
+            }
+            Event::Malformed(_) => {
+                self.excused = true;
+                "malformed"
+            }
+            Event::Resynced { .. } => "resynced",
+            Event::Stale { .. } => "stale",
+            Event::Removed { .. } => "removed",
+            Event::Subscribed { .. } => "subscribed",
+            Event::Reconnected { .. } => "reconnected",
+            other => panic!("{other:?}"),
+        };
+        *self.events.entry(name).or_default() += 1;
+    }
+
+    fn all_void(&self) {
+        assert_eq!(self.books.iter().count(), 0, "a book can be read after a loss");
+    }
+}
+
+fn levels(book: &OrderBook) -> impl Iterator<Item = (bool, i64, i64)> {
+    let level = |bid: bool| {
+        move |level: kalshi_types::PriceLevel| {
+            (bid, level.price.to_cents().unwrap(), level.count.as_hundredths())
+        }
+    };
+    // As the exchange sorts them: asks before bids, and both by rising price.
+    let bids: Vec<_> = book.bids(Outcome::Yes).map(level(true)).collect();
+    book.asks(Outcome::Yes).map(level(false)).chain(bids.into_iter().rev())
+}
+
+fn hash(levels: impl Iterator<Item = (bool, i64, i64)>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    levels.for_each(|level| level.hash(&mut hasher));
+    hasher.finish()
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Everything together, on a clock that only this loop moves.
+struct World {
+    exchange: RefCell<Exchange>,
+    consumer: Consumer,
+    machine: Machine,
+    decoder: Decoder,
+    now: Instant,
+    up: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let limits = Limits {
+            command_timeout: Duration::from_secs(1),
+            snapshot_timeout: Duration::from_millis(200),
+            stale_after: Duration::from_secs(2),
+            backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(50)),
+            items_per_command: 64,
+        };
+        let now = Instant::now();
+        Self {
+            exchange: RefCell::new(Exchange::new(seed)),
+            consumer: Consumer::new(),
+            machine: Machine::new(limits, now),
+            decoder: Decoder::new(),
+            now,
+            up: false,
+        }
+    }
+
+    fn connect(&mut self, first: bool) {
+        self.exchange.borrow_mut().restart();
+        self.up = true;
+        self.machine.connected(self.now, if first { None } else { Some(1) });
+        self.carry_out();
+    }
+
+    fn lose(&mut self, reason: DisconnectReason) {
+        self.exchange.borrow_mut().restart();
+        self.up = false;
+        self.machine.disconnected(reason);
+        self.carry_out();
+        self.now += Duration::from_millis(5);
+        self.connect(false);
+    }
+
+    /// What is on the wire arrives, and time passes.
+    fn arrive(&mut self, frames: usize) {
+        for _ in 0..frames {
+            let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
+            let frame = self.decoder.decode(&text, Timestamp::from_millis(0));
+            self.machine.frame(frame, self.now);
+            self.carry_out();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.machine.tick(self.now);
+        self.carry_out();
+        let wanted = std::mem::take(&mut *self.consumer.wanted.lock().unwrap());
+        if !wanted.is_empty() {
+            self.machine.request(Request::Snapshot(wanted), self.now);
+            self.carry_out();
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let mut lost = None;
+        while let Some(output) = self.machine.output() {
+            match output {
+                Output::Send(text) if self.up => self.exchange.borrow_mut().command(&text),
+                Output::Send(_) | Output::Lane { .. } => {}
+                Output::Event(_, event) => self.consumer.take(&event, &self.exchange),
+                Output::Drop(reason) => lost = Some(reason),
+            }
+        }
+        if let Some(reason) = lost {
+            self.lose(reason);
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        self.machine.request(request, self.now);
+        self.carry_out();
+    }
+
+    /// Something large goes wrong.
+    fn disaster(&mut self) {
+        let which = self.exchange.borrow_mut().random.below(5);
+        let market = self.exchange.borrow_mut().random.below(MARKETS);
+        let name = ["half-open", "restart", "cut off", "taken out", "added"];
+        let name = name[usize::try_from(which).unwrap()];
+        *self.exchange.borrow_mut().injected.entry(name).or_default() += 1;
+        let ticker = vec![format!("M{market}")];
+        match name {
+            "half-open" => {
+                self.exchange.borrow_mut().restart();
+                self.now += Duration::from_secs(3);
+                self.tick();
+            }
+            "restart" => {
+                let reason = DisconnectReason::Closed { code: Some(1012), reason: String::new() };
+                self.lose(reason);
+            }
+            "cut off" => {
+                let mut exchange = self.exchange.borrow_mut();
+                if exchange.live {
+                    exchange.live = false;
+                    let sid = exchange.sid;
+                    exchange.wire.push_back(format!(
+                        r#"{{"type":"error","sid":{sid},"msg":{{"code":25,"msg":"overflow"}}}}"#
+                    ));
+                }
+            }
+            "taken out" => self.request(Request::Delete(Channel::OrderbookDelta, ticker)),
+            _ => self.request(Request::Add(Channel::OrderbookDelta, ticker)),
+        }
+    }
+}
+
+#[test]
+fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
+    let deltas = number("SOAK_DELTAS", 60_000);
+    let mut world = World::new(number("SOAK_SEED", 1));
+    world.connect(true);
+    let markets = (0..MARKETS).map(|market| format!("M{market}"));
+    world.request(Request::Subscribe(Box::new(Subscription::orderbook(markets.clone()))));
+    for step in 0..deltas {
+        world.exchange.borrow_mut().change();
+        world.now += Duration::from_micros(100);
+        // Bursts, so that frames wait on the wire and can be overtaken.
+        if world.exchange.borrow_mut().random.one_in(4) {
+            world.arrive(16);
+        }
+        if step % 100 == 0 {
+            world.tick();
+        }
+        if world.exchange.borrow_mut().random.one_in(DISASTER) {
+            world.disaster();
+        }
+    }
+    // The weather clears: everything is wished for again, and every market changes once more.
+    world.exchange.borrow_mut().faults = false;
+    world.request(Request::Add(Channel::OrderbookDelta, markets.collect()));
+    for _ in 0..40 {
+        for _ in 0..200 {
+            world.exchange.borrow_mut().change();
+        }
+        world.arrive(usize::MAX);
+        world.now += Duration::from_millis(100);
+        world.tick();
+    }
+    world.arrive(usize::MAX);
+
+    let exchange = world.exchange.borrow();
+    for market in 0..MARKETS {
+        let ticker = format!("M{market}");
+        assert_eq!(world.consumer.books.state(&ticker), BookState::Valid, "{ticker}");
+        let ours: Vec<_> = levels(world.consumer.books.get(&ticker).unwrap()).collect();
+        let theirs = &exchange.books[usize::try_from(market).unwrap()];
+        let theirs: Vec<_> = theirs.iter().map(|((bid, price), n)| (*bid, *price, *n)).collect();
+        assert_eq!(ours, theirs, "{ticker}");
+    }
+    let (injected, events) = (&exchange.injected, &world.consumer.events);
+    println!(
+        "faults: {injected:?}\nevents: {events:?}\nbooks compared: {}",
+        world.consumer.checked
+    );
+    for fault in ["drop", "repeat", "reorder", "cut", "half-open", "restart", "cut off"] {
+        assert!(injected.get(fault).is_some_and(|count| *count > 0), "{fault} never happened");
+    }
+    for event in ["gap", "resynced", "stale", "ended", "malformed", "reconnected"] {
+        assert!(events.get(event).is_some_and(|count| *count > 0), "{event} never happened");
+    }
+    assert!(world.consumer.checked > deltas / 10);
+}

@@ -1,0 +1,48 @@
+//! What the way of a delta costs the allocator.
+
+use kalshi_auth::Timestamp;
+use kalshi_ws::{BookChange, Books, Replay};
+
+use crate::exchange::{delta, snapshot};
+
+const MARKETS: i64 = 20;
+
+#[test]
+fn a_delta_of_a_known_market_allocates_nothing() {
+    let mut replay = Replay::new();
+    let mut books = Books::new();
+    let now = Timestamp::from_millis(0);
+    let ack = r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#;
+    let snapshots = (1..=MARKETS).map(|n| snapshot(1, n, &format!("M{n}"), "0.50"));
+    let deltas: Vec<String> = (MARKETS + 1..MARKETS + 10_000)
+        .map(|seq| {
+            delta(
+                1,
+                seq,
+                &format!("M{}", 1 + seq % MARKETS),
+                if (seq - MARKETS - 1) % 40 < 20 { "1.00" } else { "-1.00" },
+            )
+        })
+        .collect();
+    let mut play = |frame: &str| {
+        replay.frame(frame, now);
+        let mut last = BookChange::None;
+        while let Some(event) = replay.next() {
+            last = books.apply(&event);
+        }
+        last
+    };
+    play(ack);
+    snapshots.for_each(|frame| assert_eq!(play(&frame), BookChange::Replaced));
+    // The first of each market brings its name, and makes room for its level.
+    let (warm_up, rest) = deltas.split_at(200);
+    for frame in warm_up {
+        assert_eq!(play(frame), BookChange::Updated);
+    }
+    let counted = allocation_counter::measure(|| {
+        for frame in rest {
+            assert_eq!(play(frame), BookChange::Updated);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}

@@ -1,0 +1,78 @@
+//! The document and what it turns into.
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use kalshi_gen::{Generated, Unmatched, generate_streams, read, read_overlays};
+use kalshi_ws::{Channel, MESSAGE_KINDS};
+
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn generated() -> Generated {
+    let overlays = read_overlays(&folder().join("overlay")).unwrap();
+    let document = read(&folder().join("asyncapi.yaml")).unwrap();
+    generate_streams(&document, &overlays, Unmatched::Refuse).unwrap()
+}
+
+#[test]
+fn the_types_are_those_under_review() {
+    let path = folder().join("tests/golden/types.txt");
+    let types = generated().review().types;
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &types).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == types, "tests/golden/types.txt is out of date: run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn a_message_type_of_the_document_is_a_message_kind_and_has_a_channel() {
+    let names: BTreeSet<&str> = MESSAGE_KINDS.iter().map(|kind| kind.name).collect();
+    assert_eq!(names.len(), MESSAGE_KINDS.len());
+    for kind in &MESSAGE_KINDS {
+        assert!(!kind.channels.is_empty(), "{}", kind.name);
+        assert!(kind.channels.iter().all(|channel| !channel.is_unknown()), "{}", kind.name);
+    }
+    assert_eq!(Channel::KNOWN.len(), 13);
+}
+
+#[test]
+fn the_channels_that_count_are_those_of_the_document() {
+    let counting: BTreeSet<&str> =
+        MESSAGE_KINDS.iter().filter(|kind| kind.sequenced).map(|kind| kind.name).collect();
+    let expected = [
+        "cfbenchmarks_value",
+        "cfbenchmarks_value_5hz",
+        "cfbenchmarks_value_5hz_indexlist",
+        "cfbenchmarks_value_indexlist",
+        "order_group_updates",
+        "orderbook_delta",
+        "orderbook_snapshot",
+        "pyth_value",
+        "pyth_value_underlying_list",
+    ];
+    assert_eq!(counting, BTreeSet::from(expected));
+}
+
+#[test]
+fn the_delta_that_is_written_by_hand_has_every_field_of_the_document() {
+    let generated = generated();
+    let schema = &generated.normalised.document["components"]["schemas"]["OrderbookDelta"];
+    let fields: BTreeSet<&str> =
+        schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    // `ts` is the deprecated twin of `ts_ms`.
+    let by_hand = [
+        "client_order_id",
+        "delta_fp",
+        "last_update_reason",
+        "market_id",
+        "market_ticker",
+        "price_dollars",
+        "side",
+        "subaccount",
+        "ts",
+        "ts_ms",
+    ];
+    assert_eq!(fields, BTreeSet::from(by_hand));
+}

@@ -1,0 +1,218 @@
+//! The exchange's end of a connection, played by the test step by step.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use kalshi_auth::{
+    Credentials, KeyType,
+    exchange::{KeyPair, PublicKey},
+};
+use kalshi_ws::{Backoff, Config, Environment, Event, Stream};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+    },
+};
+
+/// Nothing here takes longer, however slow the machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A listener whose connections the test answers.
+pub(crate) struct Exchange {
+    pub(crate) url: String,
+    peers: mpsc::UnboundedReceiver<Peer>,
+    /// The status that the next handshakes are refused with.
+    refusals: Arc<Mutex<Vec<u16>>>,
+    /// The signatures of the handshakes.
+    pub(crate) signatures: Arc<Mutex<Vec<String>>>,
+    pub(crate) credentials: Credentials,
+}
+
+/// One connection, seen from the exchange.
+pub(crate) struct Peer(WebSocketStream<TcpStream>);
+
+impl Exchange {
+    pub(crate) async fn start() -> Self {
+        let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
+        let credentials = Credentials::from_pem("key-id", pair.private_key_pem()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/trade-api/ws/v2", listener.local_addr().unwrap());
+        let (sender, peers) = mpsc::unbounded_channel();
+        let refusals = Arc::new(Mutex::new(Vec::<u16>::new()));
+        let signatures = Arc::new(Mutex::new(Vec::new()));
+        let (refuse, signed) = (Arc::clone(&refusals), Arc::clone(&signatures));
+        let key = pair.public_key().clone();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
+                let check = |request: &Request, response: Response| {
+                    let signature = verified(&key, request);
+                    signed.lock().unwrap().push(signature);
+                    match refuse.lock().unwrap().pop() {
+                        None => Ok(response),
+                        Some(status) => {
+                            let mut refusal = ErrorResponse::new(Some("not now".to_owned()));
+                            *refusal.status_mut() = status.try_into().unwrap();
+                            Err(refusal)
+                        }
+                    }
+                };
+                if let Ok(socket) = accept_hdr_async(tcp, check).await
+                    && sender.send(Peer(socket)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Self { url, peers, refusals, signatures, credentials }
+    }
+
+    /// Refuses the next handshakes with this status.
+    pub(crate) fn refuse(&self, times: usize, status: u16) {
+        self.refusals.lock().unwrap().extend(vec![status; times]);
+    }
+
+    /// A configuration for this exchange that waits for nothing long.
+    pub(crate) fn config(&self) -> Config {
+        let millis = Duration::from_millis;
+        Config::new(Environment::Custom(self.url.clone()), self.credentials.clone())
+            .with_backoff(Backoff::new(millis(5), millis(40)))
+    }
+
+    /// A stream and the exchange's end of it.
+    pub(crate) async fn connect(&mut self, config: Config) -> (Stream, Peer) {
+        let stream = Stream::connect(config).await.unwrap();
+        (stream, self.peer().await)
+    }
+
+    /// The next connection.
+    pub(crate) async fn peer(&mut self) -> Peer {
+        timeout(PATIENCE, self.peers.recv()).await.expect("no connection").unwrap()
+    }
+}
+
+impl Peer {
+    /// The next command.
+    pub(crate) async fn command(&mut self) -> Value {
+        loop {
+            let message = timeout(PATIENCE, self.0.next()).await.expect("no command");
+            match message.expect("the connection ended").unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Close(_) => panic!("closed"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next command, if one comes soon.
+    pub(crate) async fn command_soon(&mut self) -> Option<Value> {
+        timeout(Duration::from_millis(150), self.command()).await.ok()
+    }
+
+    /// Waits for the close frame.
+    pub(crate) async fn closed(&mut self) {
+        loop {
+            let message = timeout(PATIENCE, self.0.next()).await.expect("not closed");
+            match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, frame: impl ToString) {
+        self.0.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    pub(crate) async fn send_binary(&mut self, bytes: &'static [u8]) {
+        self.0.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    pub(crate) async fn ping(&mut self) {
+        self.0.send(Message::Ping("heartbeat".into())).await.unwrap();
+    }
+
+    pub(crate) async fn close(mut self) {
+        // The client may be gone already.
+        let _ = self.0.close(None).await;
+    }
+
+    /// Answers the next command, a `subscribe`, with this sid, and gives it back.
+    pub(crate) async fn subscribed(&mut self, sid: i64) -> Value {
+        let command = self.command().await;
+        assert_eq!(command["cmd"], "subscribe", "{command}");
+        let channel = &command["params"]["channels"][0];
+        let msg = json!({"channel": channel, "sid": sid});
+        self.send(json!({"id": command["id"], "type": "subscribed", "msg": msg})).await;
+        command
+    }
+
+    /// Answers a command with an error.
+    pub(crate) async fn refuse(&mut self, command: &Value, error: Value) {
+        self.send(json!({"id": command["id"], "type": "error", "msg": error})).await;
+    }
+
+    /// Answers a command with `ok`.
+    pub(crate) async fn ok(&mut self, command: &Value, sid: i64) {
+        self.send(json!({"id": command["id"], "type": "ok", "sid": sid})).await;
+    }
+
+    pub(crate) async fn snapshot(&mut self, sid: i64, seq: i64, ticker: &str, bid: &str) {
+        self.send(snapshot(sid, seq, ticker, bid)).await;
+    }
+
+    pub(crate) async fn delta(&mut self, sid: i64, seq: i64, ticker: &str, count: &str) {
+        self.send(delta(sid, seq, ticker, count)).await;
+    }
+}
+
+/// A snapshot with one bid of ten contracts.
+pub(crate) fn snapshot(sid: i64, seq: i64, ticker: &str, bid: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","yes_dollars_fp":[["{bid}","10.00"]]}}}}"#
+    )
+}
+
+/// A change of the bid at 0.40.
+pub(crate) fn delta(sid: i64, seq: i64, ticker: &str, count: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","price_dollars":"0.4000","delta_fp":"{count}","side":"yes","ts_ms":{seq}}}}}"#
+    )
+}
+
+/// The next event of a stream.
+pub(crate) async fn next(stream: &mut Stream) -> Event {
+    timeout(PATIENCE, stream.next()).await.expect("no event").expect("the stream is over")
+}
+
+/// The next event, which must be of this kind.
+macro_rules! expect_event {
+    ($stream:expr, $pattern:pat $(if $guard:expr)? $(=> $value:expr)?) => {
+        match $crate::exchange::next(&mut $stream).await {
+            $pattern $(if $guard)? => { $($value)? }
+            other => panic!("expected {}, got {other:?}", stringify!($pattern)),
+        }
+    };
+}
+pub(crate) use expect_event;
+
+/// The signature of a handshake, which must be right.
+fn verified(key: &PublicKey, request: &Request) -> String {
+    let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("kalshi-access-key"), "key-id");
+    let signature = header("kalshi-access-signature");
+    let timestamp = header("kalshi-access-timestamp").parse().unwrap();
+    key.verify_request("GET", request.uri().path(), timestamp, &signature).unwrap();
+    signature
+}

@@ -1,0 +1,257 @@
+//! Reading frames: every type, the unknown, the broken, and the short way for deltas.
+
+use kalshi_auth::Timestamp;
+use kalshi_ws::{Decoder, Frame, MESSAGE_KINDS, Payload};
+use proptest::prelude::*;
+
+use crate::samples::{DELTA, FRAMES};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn decode(text: &str) -> Frame {
+    Decoder::new().decode(text, NOW)
+}
+
+#[test]
+fn every_type_of_the_document_is_read() {
+    let mut seen: Vec<&str> = Vec::new();
+    for (name, frame) in FRAMES {
+        match decode(frame) {
+            Frame::Message(message) => {
+                assert_eq!(message.payload.kind(), name);
+                assert!(message.sid.is_some());
+                let counts = message.payload.message_kind().unwrap().sequenced;
+                assert_eq!(message.seq.is_some(), counts, "{name}");
+                seen.push(name);
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let kinds = MESSAGE_KINDS.iter().map(|kind| kind.name);
+    // It has the shape of `cfbenchmarks_value_indexlist`.
+    let missing: Vec<&str> = kinds.filter(|name| !seen.contains(name)).collect();
+    assert_eq!(missing, ["cfbenchmarks_value_5hz_indexlist"]);
+}
+
+#[test]
+fn the_time_of_sending_is_kept() {
+    let Frame::Message(message) = decode(FRAMES[2].1) else { panic!() };
+    assert_eq!(message.sent.unwrap().as_millis(), 1_669_149_841_001);
+}
+
+#[test]
+fn a_side_of_the_snapshot_that_is_missing_or_null_is_empty() {
+    for side in [r#","no_dollars_fp":null"#, ""] {
+        let frame = format!(
+            r#"{{"type":"orderbook_snapshot","sid":2,"seq":2,"msg":{{"market_ticker":"A","market_id":"b"{side}}}}}"#
+        );
+        let Frame::Message(message) = decode(&frame) else { panic!("{frame}") };
+        let Payload::OrderbookSnapshot(snapshot) = message.payload else { panic!() };
+        assert!(snapshot.no_dollars_fp.is_empty() && snapshot.yes_dollars_fp.is_empty());
+    }
+}
+
+#[test]
+fn a_type_that_nobody_knows_is_kept_whole() {
+    let frame = r#"{"type":"rfq_batch_created","sid":7,"seq":4,"msg":{"rfq_batch_id":"b"}}"#;
+    let Frame::Unknown(unknown) = decode(frame) else { panic!() };
+    assert_eq!(
+        (unknown.kind.as_str(), unknown.sid, unknown.seq),
+        ("rfq_batch_created", Some(7), Some(4))
+    );
+    assert_eq!(unknown.raw, frame);
+}
+
+#[test]
+fn a_message_that_does_not_decode_keeps_its_frame_and_its_number() {
+    let frame = DELTA.replace("0.9600", "nonsense");
+    let Frame::Malformed(malformed) = decode(&frame) else { panic!() };
+    assert_eq!((malformed.sid, malformed.seq), (Some(2), Some(3)));
+    assert_eq!(malformed.kind.as_deref(), Some("orderbook_delta"));
+    assert_eq!(malformed.raw, frame);
+    for frame in ["", "[]", "{", "null", "{}", r#"{"type":1}"#] {
+        let Frame::Malformed(malformed) = decode(frame) else { panic!("{frame}") };
+        assert_eq!(malformed.raw, frame);
+    }
+}
+
+#[test]
+fn fields_that_the_exchange_leaves_out_now_and_then_do_not_fail_a_message() {
+    for (name, field) in [
+        ("ticker", r#","ts_ms":1669149841000"#),
+        ("trade", r#","taker_side":"no""#),
+        ("fill", r#","action":"buy""#),
+        ("order_group_updates", r#","ts_ms":1669149841000"#),
+    ] {
+        let frame = FRAMES.iter().find(|(other, _)| *other == name).unwrap().1;
+        assert!(frame.contains(field));
+        let frame = frame.replace(field, "");
+        assert!(matches!(decode(&frame), Frame::Message(_)), "{frame}");
+    }
+}
+
+#[test]
+fn replies_are_told_apart() {
+    let frame = r#"{"id":1,"type":"subscribed","msg":{"channel":"ticker","sid":3}}"#;
+    assert_eq!(
+        decode(frame),
+        Frame::Subscribed { id: Some(1), channel: "ticker".to_owned(), sid: 3 }
+    );
+    let frame = r#"{"id":2,"sid":3,"seq":9,"type":"unsubscribed"}"#;
+    assert_eq!(decode(frame), Frame::Unsubscribed { id: Some(2), sid: 3, seq: Some(9) });
+    let Frame::Done { id, sid, markets, .. } =
+        decode(r#"{"id":0,"sid":3,"type":"ok","msg":{"market_tickers":["A"]}}"#)
+    else {
+        panic!()
+    };
+    // 0 counts as no id.
+    assert_eq!((id, sid, markets.market_tickers), (None, Some(3), vec!["A".to_owned()]));
+    assert!(matches!(decode(r#"{"id":4,"type":"ok"}"#), Frame::Done { id: Some(4), .. }));
+    let Frame::Subscriptions { list, .. } =
+        decode(r#"{"id":3,"type":"ok","msg":[{"channel":"fill","sid":2}]}"#)
+    else {
+        panic!()
+    };
+    assert_eq!(list.len(), 1);
+    let Frame::Error { id, error, .. } =
+        decode(r#"{"id":5,"type":"error","msg":{"code":25,"msg":"Subscription buffer overflow"}}"#)
+    else {
+        panic!()
+    };
+    assert!(id == Some(5) && error.code == 25 && error.is_terminal());
+    let Frame::Error { error, .. } = decode(r#"{"type":"error","msg":{"code":1234,"msg":""}}"#)
+    else {
+        panic!()
+    };
+    assert_eq!(error.code, 1234);
+}
+
+#[test]
+fn deltas_of_one_market_share_their_names() {
+    let mut decoder = Decoder::new();
+    let mut names = Vec::new();
+    for frame in [DELTA.to_owned(), format!("{DELTA} "), DELTA.replace("\"sid\":2", "\"sid\" : 2")]
+    {
+        let Frame::Message(message) = decoder.decode(&frame, NOW) else { panic!() };
+        let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
+        names.push(delta.market_ticker);
+    }
+    assert!(names.windows(2).all(|pair| std::sync::Arc::ptr_eq(&pair[0], &pair[1])));
+}
+
+/// A delta of which every part may be usual or unusual.
+fn deltas() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        8 => (0_i64..2_000_000_000_000).prop_map(|n| n.to_string()),
+        1 => any::<i64>().prop_map(|n| n.to_string()),
+        1 => prop::sample::select(vec!["01", "-0", "1e3", "1.0", "null", "\"7\"", "18446744073709551616", ""]).prop_map(str::to_owned),
+    ];
+    let text = prop_oneof![
+        6 => "[A-Z0-9.-]{0,40}",
+        1 => "[ -~äß€\t\u{0}]{0,20}",
+        1 => prop::sample::select(vec!["\\u0041", "\\\"", "\\", "\u{7f}", "\u{1f}"]).prop_map(str::to_owned),
+    ];
+    let decimal = prop_oneof![
+        6 => "-?[0-9]{1,3}\\.[0-9]{2,4}",
+        1 => "[-+]?[0-9]{0,25}\\.?[0-9]{0,9}",
+        1 => "[ -~]{0,8}",
+    ];
+    let side = prop_oneof![8 => "yes|no", 1 => "maybe|Yes|yes "];
+    let between = prop_oneof![12 => "", 1 => "[ \n]{1,2}"];
+    let ts = prop_oneof![
+        4 => Just(",\"ts\":\"2022-11-22T20:44:01Z\"".to_owned()),
+        2 => Just(String::new()),
+        1 => Just(",\"ts\":7".to_owned()),
+        1 => Just(",\"ts\":\"\\n\"".to_owned()),
+        1 => Just(",\"ts\":null".to_owned()),
+    ];
+    let extra = prop_oneof![
+        8 => Just(String::new()),
+        1 => Just(",\"client_order_id\":\"mine\"".to_owned()),
+        1 => Just(",\"subaccount\":3".to_owned()),
+        1 => Just(",\"new_field\":[1,{}]".to_owned()),
+        1 => Just(",\"side\":\"no\"".to_owned()),
+    ];
+    let sending = prop_oneof![
+        4 => Just(String::new()),
+        2 => number.clone().prop_map(|n| format!(",\"sending_ts_ms\":{n}")),
+    ];
+    let has_ms = prop::bool::weighted(0.9);
+    let numbers = (number.clone(), number.clone(), number);
+    let texts = (text.clone(), text, decimal.clone(), decimal, side);
+    (numbers, texts, ts, extra, (sending.clone(), sending), between, has_ms).prop_map(
+        |((sid, seq, ms), (ticker, id, price, delta, side), ts, extra, (s1, s2), blank, has_ms)| {
+            let ms = if has_ms { format!(",\"ts_ms\":{ms}") } else { String::new() };
+            format!(
+                "{{\"type\":\"orderbook_delta\",\"sid\":{sid},{blank}\"seq\":{seq}{s1},\"msg\":{{\
+                 \"market_ticker\":\"{ticker}\",\"market_id\":\"{id}\",\"price_dollars\":\"{price}\",\
+                 \"delta_fp\":\"{delta}\",\"side\":\"{side}\"{extra}{ts}{ms}}}{s2}}}{blank}"
+            )
+        },
+    )
+}
+
+/// One change of a text: a piece removed, repeated, replaced or moved.
+fn mutated(text: &str, at: usize, len: usize, what: u8, with: char) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let at = at % (chars.len() + 1);
+    let end = (at + len).min(chars.len());
+    match what % 4 {
+        0 => drop(chars.drain(at..end)),
+        1 => {
+            let piece: Vec<char> = chars[at..end].to_vec();
+            chars.splice(at..at, piece);
+        }
+        2 => drop(chars.splice(at..end, [with])),
+        _ => chars.insert(at, with),
+    }
+    chars.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+    #[test]
+    fn the_short_way_agrees_with_the_general_decoder_on_deltas(frame in deltas()) {
+        prop_assert_eq!(decode(&frame), Decoder::new().decode_any(&frame, NOW));
+    }
+
+    #[test]
+    fn the_short_way_agrees_with_the_general_decoder_on_damaged_deltas(
+        changes in prop::collection::vec((any::<usize>(), 0_usize..12, any::<u8>(), any::<char>()), 1..4),
+    ) {
+        let mut frame = DELTA.to_owned();
+        for (at, len, what, with) in changes {
+            frame = mutated(&frame, at, len, what, with);
+        }
+        prop_assert_eq!(decode(&frame), Decoder::new().decode_any(&frame, NOW));
+    }
+
+    #[test]
+    fn damaged_frames_of_every_type_are_read_without_panic(
+        which in 0..FRAMES.len(),
+        changes in prop::collection::vec((any::<usize>(), 0_usize..12, any::<u8>(), any::<char>()), 1..6),
+    ) {
+        let mut frame = FRAMES[which].1.to_owned();
+        for (at, len, what, with) in changes {
+            frame = mutated(&frame, at, len, what, with);
+        }
+        match decode(&frame) {
+            // What could not be read is there as it came.
+            Frame::Malformed(malformed) => prop_assert_eq!(malformed.raw, frame),
+            Frame::Unknown(unknown) => prop_assert_eq!(unknown.raw, frame),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_without_panic(frame in "\\PC{0,200}") {
+        let read = decode(&frame);
+        prop_assert_eq!(read, Decoder::new().decode_any(&frame, NOW));
+    }
+}
+
+/// More of them with `FUZZ_CASES`.
+fn cases() -> u32 {
+    std::env::var("FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
+}

@@ -1,0 +1,12 @@
+//! The document, the decoder, the books, and streams against an exchange on this machine that does
+//! what a test tells it to.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod allocations;
+mod books;
+mod document;
+mod exchange;
+mod frames;
+mod samples;
+mod streams;

@@ -1,0 +1,93 @@
+//! One frame of each type, with every field that the document has.
+
+/// (type, frame).
+pub(crate) const FRAMES: [(&str, &str); 22] = [
+    (
+        "orderbook_snapshot",
+        r#"{"type":"orderbook_snapshot","sid":2,"seq":2,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","yes_dollars_fp":[["0.0800","300.00"],["0.2200","333.00"]],"no_dollars_fp":[["0.5400","20.00"]]}}"#,
+    ),
+    ("orderbook_delta", DELTA),
+    (
+        "ticker",
+        r#"{"type":"ticker","sid":11,"sending_ts_ms":1669149841001,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","price_dollars":"0.4800","yes_bid_dollars":"0.4500","yes_ask_dollars":"0.5300","volume_fp":"33896.00","open_interest_fp":"20422.00","dollar_volume":16948,"dollar_open_interest":10211,"yes_bid_size_fp":"300.00","yes_ask_size_fp":"150.00","last_trade_size_fp":"25.00","ts":1669149841,"ts_ms":1669149841000,"time":"2022-11-22T20:44:01Z","no_bid_dollars":"0.4700","no_ask_dollars":"0.5500"}}"#,
+    ),
+    (
+        "trade",
+        r#"{"type":"trade","sid":11,"msg":{"trade_id":"d91bc706-ee49-470d-82d8-11418bda6fed","market_ticker":"KXT-1","yes_price_dollars":"0.3600","no_price_dollars":"0.6400","count_fp":"136.00","taker_side":"no","taker_outcome_side":"no","taker_book_side":"ask","is_block_trade":false,"ts":1669149841,"ts_ms":1669149841000}}"#,
+    ),
+    (
+        "fill",
+        r#"{"type":"fill","sid":13,"msg":{"trade_id":"d91bc706-ee49-470d-82d8-11418bda6fed","order_id":"ee587a1c-8b87-4dcf-b721-9f6f790619fa","market_ticker":"KXT-1","exchange_index":0,"is_taker":true,"side":"yes","yes_price_dollars":"0.7500","count_fp":"278.00","fee_cost":"2.084300","action":"buy","ts":1671899397,"ts_ms":1671899397000,"client_order_id":"mine","post_position_fp":"500.00","purchased_side":"yes","outcome_side":"yes","book_side":"bid","subaccount":3}}"#,
+    ),
+    (
+        "user_order",
+        r#"{"type":"user_order","sid":14,"msg":{"order_id":"ee587a1c-8b87-4dcf-b721-9f6f790619fa","user_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","ticker":"KXT-1","status":"resting","side":"yes","is_yes":true,"outcome_side":"yes","book_side":"bid","yes_price_dollars":"0.3500","fill_count_fp":"10.00","remaining_count_fp":"40.00","initial_count_fp":"50.00","taker_fill_cost_dollars":"3.5000","maker_fill_cost_dollars":"0.0000","taker_fees_dollars":"0.0700","maker_fees_dollars":"0.0000","client_order_id":"","order_group_id":"g","self_trade_prevention_type":"maker","created_time":"2024-12-01T10:00:00Z","created_ts_ms":1733047200000,"last_update_time":"2024-12-01T10:05:00Z","last_updated_ts_ms":1733047500000,"expiration_time":"2024-12-02T10:00:00Z","expiration_ts_ms":1733133600000,"subaccount_number":0,"exchange_index":0,"last_update_reason":"PostOnlyCrossCancel"}}"#,
+    ),
+    (
+        "market_position",
+        r#"{"type":"market_position","sid":15,"msg":{"user_id":"u","market_ticker":"KXT-1","position_fp":"-100.00","position_cost_dollars":"50.0000","realized_pnl_dollars":"-10.0000","fees_paid_dollars":"1.0000","position_fee_cost_dollars":"0.5000","volume_fp":"15.00","subaccount":0}}"#,
+    ),
+    (
+        "order_group_updates",
+        r#"{"type":"order_group_updates","sid":21,"seq":7,"msg":{"event_type":"limit_updated","order_group_id":"og_123","contracts_limit_fp":"150.00","ts_ms":1669149841000}}"#,
+    ),
+    (
+        "market_lifecycle_v2",
+        r#"{"type":"market_lifecycle_v2","sid":13,"msg":{"event_type":"created","market_ticker":"KXT-1","exchange_index":0,"open_ts":1694635200,"close_ts":1694721600,"price_level_structure":"linear_cent","price_ranges":[{"start":"0.0000","end":"1.0000","step":"0.0100"}],"additional_metadata":{"name":"n","title":"t","yes_sub_title":"y","no_sub_title":"n","rules_primary":"r","rules_secondary":"","can_close_early":true,"event_ticker":"KXT","expected_expiration_ts":1694721600,"strike_type":"greater","floor_strike":487,"cap_strike":499.5,"custom_strike":{"x":"y"}}}}"#,
+    ),
+    (
+        "multivariate_market_lifecycle",
+        r#"{"type":"multivariate_market_lifecycle","sid":13,"msg":{"event_type":"determined","market_ticker":"KXMVE-1","result":"yes","determination_ts":1694721600,"settlement_value":"1.0000"}}"#,
+    ),
+    (
+        "event_lifecycle",
+        r#"{"type":"event_lifecycle","sid":5,"msg":{"event_ticker":"KXQ-26","exchange_index":0,"title":"t","subtitle":"s","collateral_return_type":"MECNET","series_ticker":"KXQ","strike_date":1694721600,"strike_period":"p"}}"#,
+    ),
+    (
+        "event_fee_update",
+        r#"{"type":"event_fee_update","sid":5,"msg":{"event_ticker":"KXQ-26","fee_type_override":null,"fee_multiplier_override":null}}"#,
+    ),
+    (
+        "rfq_created",
+        r#"{"type":"rfq_created","sid":15,"msg":{"id":"rfq_123","creator_id":"","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"100.00","target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:00:00Z","mve_collection_ticker":"KXMVE","mve_selected_legs":[{"event_ticker":"E","market_ticker":"M","side":"yes","yes_settlement_value_dollars":"0.5000"}]}}"#,
+    ),
+    (
+        "rfq_deleted",
+        r#"{"type":"rfq_deleted","sid":15,"msg":{"id":"rfq_123","creator_id":"c","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"200.00","target_cost_dollars":"1.0000","deleted_ts":"2024-12-01T10:05:00Z"}}"#,
+    ),
+    (
+        "quote_created",
+        r#"{"type":"quote_created","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:02:00Z","subaccount":1}}"#,
+    ),
+    (
+        "quote_accepted",
+        r#"{"type":"quote_accepted","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","accepted_side":"yes","contracts_accepted_fp":"50.00","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","subaccount":1}}"#,
+    ),
+    (
+        "quote_executed",
+        r#"{"type":"quote_executed","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","order_id":"o","client_order_id":"","market_ticker":"KXT-1","executed_ts":"2024-12-01T10:05:30Z","subaccount":1,"rfq_batch_id":"b"}}"#,
+    ),
+    (
+        "cfbenchmarks_value",
+        r#"{"type":"cfbenchmarks_value","sid":3,"seq":9,"msg":{"index_id":"BRTI","received_at":1718000000123,"data":"{\"type\":\"value\",\"value\":\"67123.45\"}","avg_60s_data":{"value":"67120.12345678","window_size":60,"window_start_ts_ms":1717999940000,"window_end_ts_exclusive":1718000000000},"last_60s_windowed_average_15min":{"value":"67120.12345678","window_size":12,"window_start_ts_ms":1717999940000,"window_end_ts_exclusive":1718000000000}}}"#,
+    ),
+    (
+        "cfbenchmarks_value_5hz",
+        r#"{"type":"cfbenchmarks_value_5hz","sid":3,"seq":9,"msg":{"index_id":"BRTI","data":"{}","value_usd":"67123.45000000","source_ts_ms":1718000000100,"received_at":1718000000123}}"#,
+    ),
+    (
+        "cfbenchmarks_value_indexlist",
+        r#"{"type":"cfbenchmarks_value_indexlist","id":4,"sid":3,"seq":1,"msg":{"index_ids":["BRTI","ETHUSD_RTI"]}}"#,
+    ),
+    (
+        "pyth_value",
+        r#"{"type":"pyth_value","sid":4,"seq":1,"msg":{"underlying_ticker":"Metal.XAU/USD","value_usd":"2411.12345678","source_ts_ms":1718000000000,"received_at":1718000000050}}"#,
+    ),
+    (
+        "pyth_value_underlying_list",
+        r#"{"type":"pyth_value_underlying_list","id":5,"sid":4,"seq":2,"msg":{"underlying_tickers":["Metal.XAU/USD"]}}"#,
+    ),
+];
+
+/// A delta in the layout of the document.
+pub(crate) const DELTA: &str = r#"{"type":"orderbook_delta","sid":2,"seq":3,"msg":{"market_ticker":"KXT-23DEC-T3.00","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","price_dollars":"0.9600","delta_fp":"-54.00","side":"yes","ts":"2022-11-22T20:44:01Z","ts_ms":1669149841000}}"#;

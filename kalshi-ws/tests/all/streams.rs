@@ -1,0 +1,651 @@
+//! A stream against an exchange that does what a test tells it to.
+
+use std::time::Duration;
+
+use kalshi_ws::{
+    BookChange, Channel, CommandError, ConnectErrorKind, DisconnectReason, EndReason, Environment,
+    Event, Overflow, Payload, Refusal, Stream, Subscription,
+};
+use serde_json::{Value, json};
+
+use crate::exchange::{Exchange, delta, expect_event, next, snapshot};
+
+const BOOKS: Channel = Channel::OrderbookDelta;
+
+fn tickers(command: &Value) -> Vec<&str> {
+    let list = command["params"]["market_tickers"].as_array();
+    list.into_iter().flatten().map(|ticker| ticker.as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_subscription_is_asked_for_confirmed_and_delivers() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    let command = peer.subscribed(7).await;
+    assert_eq!(command["params"]["channels"], json!(["orderbook_delta"]));
+    assert_eq!(command["params"]["use_yes_price"], true);
+    assert_eq!(tickers(&command), ["A"]);
+    peer.snapshot(7, 1, "A", "0.40").await;
+    peer.delta(7, 2, "A", "2.50").await;
+
+    expect_event!(stream, Event::Subscribed { channel: BOOKS, sid: 7 });
+    assert_eq!(books.apply(&next(&mut stream).await), BookChange::Replaced);
+    assert_eq!(books.apply(&next(&mut stream).await), BookChange::Updated);
+    let best = books.get("A").unwrap().best_bid(kalshi_ws::Outcome::Yes).unwrap();
+    assert_eq!(best.count.to_string(), "12.50");
+    assert_eq!(exchange.signatures.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused_says_so() {
+    let exchange = Exchange::start().await;
+    exchange.refuse(1, 401);
+    let error = Stream::connect(exchange.config()).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Rejected(401));
+    assert!(!error.is_transient());
+    assert!(!format!("{error:?}").contains("PRIVATE"));
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_over_an_open_line() {
+    let exchange = Exchange::start().await;
+    for url in ["ws://example.com/x", "http://example.com/", "nonsense", "wss://me:x@host/"] {
+        let environment = Environment::Custom(url.to_owned());
+        let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
+        let error = Stream::connect(config).await.unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::Config, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    peer.snapshot(1, 2, "B", "0.40").await;
+    peer.delta(1, 4, "A", "1.00").await;
+    for _ in 0..3 {
+        books.apply(&next(&mut stream).await);
+    }
+    assert!(books.get("A").is_some() && books.get("B").is_some());
+    let gap = next(&mut stream).await;
+    assert!(matches!(gap, Event::Gap { sid: 1, expected: Some(3), received: Some(4), .. }));
+    books.apply(&gap);
+    assert!(books.get("A").is_none() && books.get("B").is_none());
+
+    let command = peer.command().await;
+    assert_eq!(command["params"]["action"], "get_snapshot");
+    assert_eq!(command["params"]["sids"], json!([1]));
+    assert_eq!(tickers(&command), ["A", "B"]);
+    peer.snapshot(1, 5, "A", "0.41").await;
+    peer.snapshot(1, 6, "B", "0.42").await;
+    // The message that showed the gap is delivered all the same.
+    books.apply(&expect_event!(stream, event @ Event::Message(_) => event));
+    assert!(books.get("A").is_none());
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some() && books.get("B").is_none());
+    books.apply(&next(&mut stream).await);
+    expect_event!(stream, Event::Resynced { sid: 1, .. });
+    assert!(books.get("B").is_some());
+}
+
+#[tokio::test]
+async fn a_message_that_comes_twice_is_delivered_once_and_one_out_of_order_is_a_gap() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in [2, 2, 3, 5, 4] {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    expect_event!(stream, Event::Subscribed { .. });
+    let mut seen = Vec::new();
+    while seen.len() < 7 {
+        match next(&mut stream).await {
+            Event::Message(message) => seen.push(message.seq.unwrap()),
+            Event::Gap { expected, received, .. } => {
+                assert_eq!(
+                    (expected, received),
+                    [(Some(4), Some(5)), (Some(6), Some(4))][usize::from(seen.len() > 4)]
+                );
+                seen.push(-1);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [1, 2, 3, -1, 5, -1, 4]);
+}
+
+#[tokio::test]
+async fn messages_before_the_confirmation_wait_for_it() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    let command = peer.command().await;
+    peer.snapshot(9, 1, "A", "0.40").await;
+    peer.delta(9, 2, "A", "1.00").await;
+    peer.delta(4, 2, "A", "1.00").await;
+    let msg = json!({"channel": "orderbook_delta", "sid": 9});
+    peer.send(json!({"id": command["id"], "type": "subscribed", "msg": msg})).await;
+    peer.delta(9, 3, "A", "1.00").await;
+    expect_event!(stream, Event::Subscribed { sid: 9, .. });
+    for seq in 1..=3 {
+        expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
+    }
+    // Now nobody is left whom the other one could belong to.
+    peer.delta(4, 3, "A", "1.00").await;
+    expect_event!(stream, Event::Unmatched(message) if message.sid == Some(4));
+}
+
+#[tokio::test]
+async fn a_reply_takes_a_number_of_the_subscription_where_that_fits() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for (replies, messages) in [(2, 3), (4, 4), (1, 5)] {
+        peer.send(json!({"type": "ok", "sid": 1, "seq": replies})).await;
+        peer.delta(1, messages, "A", "1.00").await;
+    }
+    expect_event!(stream, Event::Subscribed { .. });
+    for seq in [1, 3, 4, 5] {
+        expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_comes_back_with_a_new_signature_and_the_same_wishes() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    commands.subscribe(Subscription::fills()).unwrap();
+    peer.subscribed(2).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for _ in 0..3 {
+        books.apply(&next(&mut stream).await);
+    }
+    assert!(books.get("A").is_some());
+    exchange.refuse(2, 503);
+    peer.close().await;
+    let lost = next(&mut stream).await;
+    assert!(matches!(&lost, Event::Disconnected { reason: DisconnectReason::Closed { .. } }));
+    books.apply(&lost);
+    assert!(books.get("A").is_none());
+    // A wish that is made meanwhile counts too.
+    commands.add_markets(BOOKS, ["B"]).unwrap();
+    for attempt in 1..=2 {
+        expect_event!(stream, Event::ReconnectFailed { attempt: n, .. } if n == attempt);
+    }
+    expect_event!(stream, Event::Reconnected { attempts: 3 });
+    let mut peer = exchange.peer().await;
+    assert_eq!(tickers(&peer.subscribed(1).await), ["A", "B"]);
+    let command = peer.subscribed(2).await;
+    assert_eq!(command["params"]["channels"], json!(["fill"]));
+    // Its numbers begin anew.
+    peer.snapshot(1, 1, "A", "0.50").await;
+    expect_event!(stream, Event::Subscribed { channel: BOOKS, .. });
+    expect_event!(stream, Event::Subscribed { channel: Channel::Fill, .. });
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+    assert_eq!(exchange.signatures.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_given_up_and_pings_keep_it() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_stale_after(Duration::from_millis(200));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        peer.ping().await;
+    }
+    expect_event!(stream, Event::Stale { silent_for } if silent_for >= Duration::from_millis(200));
+    expect_event!(stream, Event::Disconnected { reason: DisconnectReason::Silent });
+    expect_event!(stream, Event::Reconnected { attempts: 1 });
+}
+
+#[tokio::test]
+async fn a_command_without_an_answer_gives_up_the_connection() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_command_timeout(Duration::from_millis(100));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    stream.commands().subscribe(Subscription::fills()).unwrap();
+    peer.command().await;
+    expect_event!(stream, Event::Disconnected { reason: DisconnectReason::CommandTimeout });
+    expect_event!(stream, Event::Reconnected { .. });
+    let mut peer = exchange.peer().await;
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { channel: Channel::Fill, .. });
+}
+
+#[tokio::test]
+async fn a_subscription_that_dies_is_made_anew() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    // With the number of the subscription and, as it is the only one, without.
+    for (sid, number) in [(1, json!(1)), (2, Value::Null)] {
+        peer.subscribed(sid).await;
+        peer.snapshot(sid, 1, "A", "0.40").await;
+        expect_event!(stream, Event::Subscribed { .. });
+        books.apply(&next(&mut stream).await);
+        assert!(books.get("A").is_some());
+        let msg = json!({"code": 25, "msg": "Subscription buffer overflow"});
+        peer.send(json!({"type": "error", "sid": number, "msg": msg})).await;
+        let ended = next(&mut stream).await;
+        assert!(matches!(
+            &ended,
+            Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25
+        ));
+        books.apply(&ended);
+        assert!(books.get("A").is_none());
+    }
+    peer.subscribed(3).await;
+    expect_event!(stream, Event::Subscribed { sid: 3, .. });
+}
+
+#[tokio::test]
+async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::fills()).unwrap();
+    peer.subscribed(1).await;
+    stream.commands().subscribe(Subscription::user_orders()).unwrap();
+    peer.subscribed(2).await;
+    peer.send(json!({"type": "error", "msg": {"code": 10, "msg": "Channel error"}})).await;
+    for _ in 0..2 {
+        expect_event!(stream, Event::Subscribed { .. });
+    }
+    expect_event!(stream, Event::Disconnected { reason: DisconnectReason::SubscriptionLost(_) });
+    expect_event!(stream, Event::Reconnected { .. });
+}
+
+#[tokio::test]
+async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
+    let command = peer.command().await;
+    peer.refuse(&command, json!({"code": 16, "msg": "Market not found", "market_ticker": "NO"}))
+        .await;
+    expect_event!(stream, Event::Refused { items, reason: Refusal::Server(_), .. } if items == ["NO"]);
+    let command = peer.subscribed(1).await;
+    assert_eq!(tickers(&command), ["A", "B"]);
+    expect_event!(stream, Event::Subscribed { .. });
+
+    stream.commands().add_markets(BOOKS, ["C", "D"]).unwrap();
+    let command = peer.command().await;
+    peer.refuse(&command, json!({"code": 26, "msg": "limit"})).await;
+    expect_event!(stream, Event::Refused { items, .. } if items == ["C", "D"]);
+
+    stream.commands().subscribe(Subscription::communications()).unwrap();
+    let command = peer.command().await;
+    peer.refuse(&command, json!({"code": 8, "msg": "Unknown channel name"})).await;
+    expect_event!(stream, Event::Refused { channel: Channel::Communications, items, .. } if items.is_empty());
+    assert!(peer.command_soon().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_that_may_pass_is_tried_again() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    let command = peer.command().await;
+    peer.refuse(&command, json!({"code": 27, "msg": "Too many requests"})).await;
+    expect_event!(stream, Event::Ended { .. });
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    stream.commands().add_markets(BOOKS, ["B"]).unwrap();
+    let command = peer.command().await;
+    peer.refuse(&command, json!({"code": 18, "msg": "Command timeout"})).await;
+    let command = peer.command().await;
+    assert_eq!(
+        (command["params"]["action"].as_str(), tickers(&command)),
+        (Some("add_markets"), vec!["B"])
+    );
+}
+
+#[tokio::test]
+async fn long_lists_are_split_and_changes_are_sent_as_such() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_items_per_command(2);
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A", "B", "C", "D", "E"])).unwrap();
+    assert_eq!(tickers(&peer.subscribed(1).await), ["A", "B"]);
+    for expected in [vec!["C", "D"], vec!["E"]] {
+        let command = peer.command().await;
+        assert_eq!(command["params"]["action"], "add_markets");
+        assert_eq!(tickers(&command), expected);
+        peer.ok(&command, 1).await;
+    }
+    expect_event!(stream, Event::Subscribed { .. });
+    // A second wish for the channel is more of the first.
+    commands.subscribe(Subscription::orderbook(["A", "F"])).unwrap();
+    assert_eq!(tickers(&peer.command().await), ["F"]);
+
+    peer.snapshot(1, 1, "A", "0.40").await;
+    let mut books = stream.books();
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+    commands.delete_markets(BOOKS, ["A", "X"]).unwrap();
+    let removed = next(&mut stream).await;
+    assert!(matches!(&removed, Event::Removed { items, .. } if *items == ["A"]));
+    books.apply(&removed);
+    let command = peer.command().await;
+    assert_eq!(
+        (command["params"]["action"].as_str(), tickers(&command)),
+        (Some("delete_markets"), vec!["A"])
+    );
+    // A snapshot that was under way does not bring back a book that nobody feeds.
+    peer.snapshot(1, 2, "A", "0.40").await;
+    books.apply(&expect_event!(stream, event @ Event::Unmatched(_) => event));
+    assert!(books.get("A").is_none());
+}
+
+#[tokio::test]
+async fn a_channel_is_given_up_with_its_last_market() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(3).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    commands.delete_markets(BOOKS, ["A"]).unwrap();
+    expect_event!(stream, Event::Removed { .. });
+    let command = peer.command().await;
+    assert_eq!(
+        (command["cmd"].as_str(), &command["params"]["sids"]),
+        (Some("unsubscribe"), &json!([3]))
+    );
+    peer.send(json!({"id": command["id"], "sid": 3, "seq": 1, "type": "unsubscribed"})).await;
+    expect_event!(stream, Event::Unsubscribed { channel: BOOKS });
+    assert!(peer.command_soon().await.is_none());
+    commands.add_markets(BOOKS, ["B"]).unwrap();
+    assert_eq!(tickers(&peer.subscribed(4).await), ["B"]);
+
+    expect_event!(stream, Event::Subscribed { sid: 4, .. });
+    commands.unsubscribe(BOOKS).unwrap();
+    expect_event!(stream, Event::Removed { .. });
+    // Wished for again before it is over.
+    commands.subscribe(Subscription::orderbook(["C"])).unwrap();
+    let command = peer.command().await;
+    peer.send(json!({"id": command["id"], "sid": 4, "type": "unsubscribed"})).await;
+    expect_event!(stream, Event::Unsubscribed { .. });
+    assert_eq!(tickers(&peer.subscribed(5).await), ["C"]);
+    expect_event!(stream, Event::Subscribed { .. });
+    commands.unsubscribe("fill").unwrap();
+    expect_event!(stream, Event::Refused { reason: Refusal::NotSubscribed, .. });
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_gap() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    let new = r#"{"type":"orderbook_hint","sid":1,"seq":2,"msg":{"x":1}}"#;
+    peer.send(new).await;
+    peer.delta(1, 3, "A", "1.00").await;
+    peer.delta(1, 4, "A", "oops").await;
+    peer.send("not json").await;
+    peer.send_binary(b"\xff\xfe").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Message(_));
+    expect_event!(stream, Event::Unknown(unknown) if unknown.raw == new);
+    // The unknown message had its number, so this is no gap.
+    expect_event!(stream, Event::Message(_));
+    expect_event!(stream, Event::Gap { expected: Some(4), received: None, .. });
+    expect_event!(stream, Event::Malformed(malformed) if malformed.raw.contains("oops"));
+    expect_event!(stream, Event::Malformed(malformed) if malformed.raw == "not json");
+    expect_event!(stream, Event::Malformed(_));
+    assert_eq!(peer.command().await["params"]["action"], "get_snapshot");
+}
+
+#[tokio::test]
+async fn a_first_snapshot_that_does_not_come_is_asked_for() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_snapshot_timeout(Duration::from_millis(80));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for _ in 0..2 {
+        // Again and again.
+        let command = peer.command().await;
+        assert_eq!(tickers(&command), ["B"]);
+    }
+    peer.snapshot(1, 2, "B", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Message(_));
+    expect_event!(stream, Event::Gap { expected: None, received: None, .. });
+    expect_event!(stream, Event::Message(_));
+    expect_event!(stream, Event::Resynced { .. });
+}
+
+#[tokio::test]
+async fn a_corrupt_book_is_asked_for_again() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    peer.snapshot(1, 2, "B", "0.40").await;
+    peer.delta(1, 3, "B", "-10.01").await;
+    for _ in 0..3 {
+        books.apply(&next(&mut stream).await);
+    }
+    assert!(matches!(books.apply(&next(&mut stream).await), BookChange::Corrupt(_)));
+    assert!(books.get("A").is_some() && books.get("B").is_none());
+    let command = peer.command().await;
+    assert_eq!(
+        (command["params"]["action"].as_str(), tickers(&command)),
+        (Some("get_snapshot"), vec!["B"])
+    );
+    peer.snapshot(1, 4, "B", "0.40").await;
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("B").is_some());
+}
+
+#[tokio::test]
+async fn a_slow_consumer_sees_where_messages_were_dropped_and_gets_new_snapshots() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    let wish = Subscription::orderbook(["A"]).with_capacity(10);
+    stream.commands().subscribe(wish).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in 2..=100 {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    // Until all of it has arrived; a ping is answered by whoever has read what came before.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    let lagged = next(&mut stream).await;
+    assert!(matches!(&lagged, Event::Lagged { channel: Some(BOOKS), dropped: 90 }), "{lagged:?}");
+    assert_eq!(books.apply(&lagged), BookChange::Voided);
+    for seq in 91..=100 {
+        let event = next(&mut stream).await;
+        assert_eq!(event.message().unwrap().seq, Some(seq));
+        assert_eq!(books.apply(&event), BookChange::None);
+    }
+    assert_eq!(peer.command().await["params"]["action"], "get_snapshot");
+    peer.snapshot(1, 101, "A", "0.40").await;
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+    expect_event!(stream, Event::Resynced { .. });
+}
+
+#[tokio::test]
+async fn a_consumer_that_must_not_lose_anything_makes_the_connection_wait() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Block);
+    stream.commands().subscribe(wish).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in 2..=500 {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    for seq in 1..=500 {
+        expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_would_rather_end_than_lag_ends() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Fail);
+    stream.commands().subscribe(wish.clone()).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in 2..=50 {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    let command = peer.command().await;
+    assert_eq!(command["cmd"], "unsubscribe");
+    expect_event!(stream, Event::Subscribed { .. });
+    for seq in 1..=3 {
+        expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
+    }
+    expect_event!(stream, Event::Ended { reason: EndReason::Overflow, .. });
+    expect_event!(stream, Event::Removed { .. });
+    // What comes late is not delivered after the end.
+    peer.delta(1, 51, "A", "1.00").await;
+    peer.send(json!({"id": command["id"], "sid": 1, "type": "unsubscribed"})).await;
+    expect_event!(stream, Event::Unsubscribed { .. });
+    stream.commands().subscribe(wish).unwrap();
+    peer.subscribed(2).await;
+    peer.snapshot(2, 1, "A", "0.40").await;
+    expect_event!(stream, Event::Subscribed { sid: 2, .. });
+    expect_event!(stream, Event::Message(_));
+}
+
+#[tokio::test]
+async fn the_exchange_is_asked_what_it_knows() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.commands().clone();
+    let asked = tokio::spawn(async move { commands.list_subscriptions().await });
+    let command = peer.command().await;
+    assert_eq!(command["cmd"], "list_subscriptions");
+    let list = json!([{"channel": "fill", "sid": 4}]);
+    peer.send(json!({"id": command["id"], "type": "ok", "msg": list})).await;
+    let list = asked.await.unwrap().unwrap();
+    assert_eq!((list[0].channel.as_str(), list[0].sid), ("fill", 4));
+
+    stream.commands().subscribe(Subscription::cfbenchmarks(["BRTI"])).unwrap();
+    let command = peer.subscribed(1).await;
+    assert_eq!(command["params"]["index_ids"], json!(["BRTI"]));
+    expect_event!(stream, Event::Subscribed { .. });
+    stream.commands().add_indices(Channel::CfbenchmarksValue, ["ETHUSD_RTI"]).unwrap();
+    let command = peer.command().await;
+    assert_eq!(command["params"]["action"], "subscribe_indices");
+    peer.ok(&command, 1).await;
+    stream.commands().list_indices(Channel::CfbenchmarksValue).unwrap();
+    let command = peer.command().await;
+    assert_eq!(command["params"]["action"], "indexlist");
+    let msg = json!({"index_ids": ["BRTI"]});
+    peer.send(json!({"type": "cfbenchmarks_value_indexlist", "id": command["id"], "sid": 1, "seq": 1, "msg": msg})).await;
+    expect_event!(stream, Event::Message(message) if matches!(message.payload, Payload::CfbenchmarksIndexList(_)));
+}
+
+#[tokio::test]
+async fn a_stream_closes_in_good_order() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let seen = tokio::spawn(async move { peer.closed().await });
+    stream.close().await;
+    seen.await.unwrap();
+    expect_event!(stream, Event::Closed { error: None });
+    assert!(stream.next().await.is_none());
+    let error = stream.commands().subscribe(Subscription::fills()).unwrap_err();
+    assert_eq!(error, CommandError::Closed);
+}
+
+#[tokio::test]
+async fn a_stream_gives_up_after_as_many_attempts_as_it_is_told() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_max_attempts(2);
+    let (mut stream, peer) = exchange.connect(config).await;
+    exchange.refuse(2, 401);
+    peer.close().await;
+    expect_event!(stream, Event::Disconnected { .. });
+    expect_event!(stream, Event::ReconnectFailed { attempt: 1, .. });
+    expect_event!(stream, Event::ReconnectFailed { attempt: 2, .. });
+    expect_event!(stream, Event::Closed { error: Some(text) } if text.contains("401"));
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn wishes_that_make_no_sense_are_refused_at_once_and_contradictions_when_seen() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.commands().clone();
+    for wish in [
+        Subscription::communications().with_shard(1, 1),
+        Subscription::communications().with_shard(0, 101),
+        Subscription::orderbook([""]),
+        Subscription::fills().with_capacity(0),
+    ] {
+        assert!(matches!(commands.subscribe(wish), Err(CommandError::Invalid(_))));
+    }
+    commands.subscribe(Subscription::communications().with_shard(1, 4).with_own_only()).unwrap();
+    let command = peer.subscribed(1).await;
+    let params = &command["params"];
+    assert_eq!((&params["shard_key"], &params["shard_factor"]), (&json!(1), &json!(4)));
+    assert_eq!(params["user_filter"], "self");
+    expect_event!(stream, Event::Subscribed { .. });
+    commands.subscribe(Subscription::communications()).unwrap();
+    expect_event!(stream, Event::Refused { reason: Refusal::Conflict, .. });
+    // Some markets, and then all of them.
+    commands.subscribe(Subscription::ticker(["A"]).with_initial_snapshot()).unwrap();
+    let command = peer.subscribed(2).await;
+    assert_eq!(command["params"]["send_initial_snapshot"], true);
+    expect_event!(stream, Event::Subscribed { .. });
+    commands.subscribe(Subscription::ticker([""; 0]).with_initial_snapshot()).unwrap();
+    expect_event!(stream, Event::Refused { channel: Channel::Ticker, .. });
+}
+
+#[tokio::test]
+async fn nothing_is_written_while_it_cannot_be_read() {
+    // A peer that writes before it reads, and a client with much to say.
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let many: Vec<String> = (0..50_000).map(|n| format!("KXLONGTICKER-{n:032}")).collect();
+    stream.commands().subscribe(Subscription::orderbook(many)).unwrap();
+    peer.subscribed(1).await;
+    for seq in 1..5_000 {
+        peer.send(snapshot(1, seq, "A", "0.40")).await;
+    }
+    let mut left = 49;
+    while left > 0 {
+        peer.command().await;
+        left -= 1;
+    }
+    peer.send(delta(1, 5_000, "A", "1.00")).await;
+    loop {
+        if let Event::Message(message) = next(&mut stream).await
+            && message.seq == Some(5_000)
+        {
+            return;
+        }
+    }
+}

@@ -46,6 +46,17 @@ impl Bench {
         query: &str,
         body: impl Into<Value>,
     ) -> (u16, Value) {
+        self.try_ask(id, path, query, body).expect("a family plays it")
+    }
+
+    /// The same; nothing if no family plays it.
+    fn try_ask(
+        &mut self,
+        id: &str,
+        path: &[&str],
+        query: &str,
+        body: impl Into<Value>,
+    ) -> Option<(u16, Value)> {
         let body = body.into();
         let operation = Operation::by_id(id).unwrap_or_else(|| panic!("there is no {id}"));
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
@@ -53,11 +64,11 @@ impl Bench {
         let call =
             Call { operation, key_id: None, path: &path, query: &query, body: &body, pair: None };
         let answer = self.families.handle(&mut self.catalogue, &self.account, &call, self.now);
-        let reply = answer.expect("a family plays it").unwrap_or_else(|refusal| refusal);
+        let reply = answer?.unwrap_or_else(|refusal| refusal);
         self.contract
             .check(operation, reply.status, reply.body.as_ref())
             .unwrap_or_else(|difference| panic!("{id}: {difference}"));
-        (reply.status, reply.body.unwrap_or_default())
+        Some((reply.status, reply.body.unwrap_or_default()))
     }
 
     fn get(&mut self, id: &str, path: &[&str], query: &str) -> Value {
@@ -819,4 +830,63 @@ fn fcm_fills_orders_and_positions_say_the_same() {
     ] {
         assert_eq!(bench.status(id, &[], bad, Value::Null), status, "{id} {bad}");
     }
+}
+
+#[test]
+fn requests_shaken_together_get_an_answer_and_no_panic() {
+    let mut bench = Bench::member();
+    let mut dice = super::dice::Dice::new(11, "shaken");
+    let event = text(&bench.catalogue.events[1], "event_ticker");
+    let milestone = text(&bench.milestones()[0], "id");
+    let archived =
+        text(&rows(&bench.get("get_historical_markets", &[], "limit=1"), "markets")[0], "ticker");
+    let (collection, _) = legs(&mut bench, 1);
+    let paths = ["miami", "KXSIMTEMP", "", "%00", &event, &milestone, &archived, &collection];
+    let values = [
+        "0",
+        "-1",
+        "1",
+        "60",
+        "1789990000",
+        "1790000000",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "99999999999999999999",
+        "true",
+        "all",
+        "open",
+        "2026-01-01T00:00:00Z",
+        "%F0%9F%8E%B2",
+        "cm93OjU",
+        "",
+    ];
+    let bodies = [
+        json!(null),
+        json!([]),
+        json!({}),
+        json!({"selected_markets": [{"market_ticker": "", "event_ticker": "", "side": "yes"}]}),
+        json!({"subtrader_suffix": "a"}),
+        json!({"subtrader_id": "", "limit": "1e9"}),
+        json!({"subtrader_id": format!("{FIRST_ACCOUNT}_alpha"), "limit": "99999999999.9999"}),
+    ];
+    let mut answers = BTreeMap::new();
+    for _ in 0..6_000 {
+        let Some(operation) = dice.pick(kalshi_sdk::OPERATIONS) else { continue };
+        let path = [0, 1].map(|_| dice.pick(&paths).copied().unwrap_or_default());
+        let mut query = String::new();
+        for parameter in operation.parameters {
+            if dice.number(0..=3) > 0 {
+                let value = dice.pick(&values).copied().unwrap_or_default();
+                query.extend([parameter.name, "=", value, "&"]);
+            }
+        }
+        let body = dice.pick(&bodies).cloned().unwrap_or_default();
+        // Those of the matching engine are asked elsewhere.
+        let played = bench.try_ask(operation.id, &path, &query, body);
+        if let Some((status, _)) = played {
+            *answers.entry(status / 100).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(answers.keys().copied().collect::<Vec<_>>(), [2, 4], "{answers:?}");
+    assert!(answers.values().all(|count| *count > 300), "{answers:?}");
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     catalogue::{Catalogue, Market},
-    families::{Account, FIRST_ACCOUNT, Families},
+    families::{Account, FIRST_ACCOUNT, Families, World},
     gate,
     keys::Keys,
     query::Query,
@@ -41,7 +41,8 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let mut catalogue = Catalogue::new(seed, start);
-        let families = Families::new(seed, start, &mut catalogue);
+        let Catalogue { series, events, markets, .. } = &mut catalogue;
+        let families = Families::new(seed, start, series, events, markets);
         Self { keys: Keys::new(Random::new(seed)), catalogue, families }
     }
 
@@ -80,10 +81,12 @@ impl State {
             "get_market_orderbook" => self.order_book(first, call.query),
             "get_market_orderbooks" => self.order_books(call.query),
             "get_trades" => self.trades(call.query),
-            other => self
-                .families
-                .handle(&mut self.catalogue, &account, call, now)
-                .unwrap_or_else(|| Err(Reply::not_implemented(other))),
+            other => {
+                let Catalogue { series, events, markets, .. } = &mut self.catalogue;
+                let world = World { series, events, markets };
+                let played = self.families.handle(world, &account, call, now);
+                played.unwrap_or_else(|| Err(Reply::not_implemented(other)))
+            }
         }
     }
 

@@ -41,7 +41,7 @@ use self::{
     weather::Weather,
 };
 use crate::{
-    catalogue::{Catalogue, Market},
+    catalogue::Market,
     query::Query,
     reply::{Outcome, Reply},
     state::Call,
@@ -92,6 +92,13 @@ pub(crate) trait MarketMaker {
     fn open(&mut self, market: NewMarket, now: DateTime<Utc>);
 }
 
+/// What is around the families while they answer.
+pub(crate) struct World<'a> {
+    pub(crate) series: &'a [Value],
+    pub(crate) events: &'a [Value],
+    pub(crate) markets: &'a mut dyn MarketMaker,
+}
+
 /// All families.
 #[derive(Debug)]
 pub(crate) struct Families {
@@ -108,22 +115,29 @@ pub(crate) struct Families {
 }
 
 impl Families {
-    /// Makes everything up. The archive's series and events, and the series of the combos, go into
-    /// the catalogue.
-    pub(crate) fn new(seed: u64, start: DateTime<Utc>, catalogue: &mut Catalogue) -> Self {
+    /// Makes everything up around the series and events that there are. The archive's series and
+    /// events, and the series of the combos, are added to them.
+    pub(crate) fn new(
+        seed: u64,
+        start: DateTime<Utc>,
+        series: &mut Vec<Value>,
+        events: &mut Vec<Value>,
+        markets: &dyn MarketMaker,
+    ) -> Self {
         let targets = Targets::new(seed, start);
         let mut milestones = Milestones::default();
-        let live = catalogue.events.clone();
-        for event in &live {
+        let mut live = Vec::new();
+        for event in &*events {
             add_milestones(&mut milestones, seed, &targets, event);
+            live.extend(markets.markets_of(event["event_ticker"].as_str().unwrap_or_default()));
         }
-        let incentives = Incentives::new(seed, start, &live, &catalogue.markets);
-        let into = (&mut catalogue.series, &mut catalogue.events);
+        let incentives = Incentives::new(seed, start, &live);
+        let fcm = Fcm::new(seed, start, FIRST_ACCOUNT, &live);
+        let into = (&mut *series, &mut *events);
         let archive = Archive::new(seed, start, FIRST_ACCOUNT, &targets, into, &mut milestones);
         milestones.sort();
-        let collections = Collections::new(seed, start, &mut catalogue.series, &catalogue.events);
-        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
-        let fcm = Fcm::new(seed, start, FIRST_ACCOUNT, &catalogue.markets);
+        let collections = Collections::new(seed, start, series, events);
+        let fees = Fees::new(seed, start, series, events);
         Self {
             seed,
             targets,
@@ -141,7 +155,7 @@ impl Families {
     /// Answers an operation of the families; nothing for any other.
     pub(crate) fn handle(
         &mut self,
-        catalogue: &mut Catalogue,
+        world: World<'_>,
         account: &Account<'_>,
         call: &Call<'_>,
         now: DateTime<Utc>,
@@ -149,7 +163,7 @@ impl Families {
         let (query, body) = (call.query, call.body);
         let part = |place: usize| call.path.get(place).map_or("", String::as_str);
         let first = part(0);
-        let events = &catalogue.events;
+        let World { series, events, markets } = world;
         Some(match call.operation.id {
             "get_live_datas" => live_data::batch(&self.milestones, query, now),
             "get_event_live_data" => live_data::of_event(events, self.seed, first, query, now),
@@ -164,7 +178,7 @@ impl Families {
             "get_milestone" => self.milestones.get(first),
             "get_structured_targets" => self.targets.list(query),
             "get_structured_target" => self.targets.get(first),
-            "get_tags_for_series_categories" => Ok(search::tags_by_categories(&catalogue.series)),
+            "get_tags_for_series_categories" => Ok(search::tags_by_categories(series)),
             "get_filters_for_sports" => Ok(search::filters_by_sport()),
             "get_incentive_programs" => self.incentives.list(query, now),
             "upgrade_account_api_usage_level" => self.usage.upgrade(account),
@@ -174,18 +188,17 @@ impl Families {
             "get_event_fee_changes" => self.fees.of_events(query),
             "get_event_metadata" => {
                 let archived: Vec<&str> = self.archive.markets_of(first).collect();
-                let live = catalogue.markets.markets_of(first);
+                let live = markets.markets_of(first);
                 display::metadata(events, &self.milestones, first, &live, &archived)
             }
             "get_event_forecast_percentiles_history" => {
-                let live = catalogue.markets.markets_of(part(1));
+                let live = markets.markets_of(part(1));
                 forecast::history(events, self.seed, (first, part(1)), &live, query, now)
             }
-            "get_multivariate_events" => self.collections.events(&catalogue.markets, query),
+            "get_multivariate_events" => self.collections.events(markets, query),
             "get_multivariate_event_collections" => self.collections.list(query, now),
             "get_multivariate_event_collection" => self.collections.get(first),
             "create_market_in_multivariate_event_collection" => {
-                let markets = &mut catalogue.markets;
                 self.collections.create(account, first, body, events, markets, now)
             }
             "get_historical_cutoff" => Ok(self.archive.cutoff()),
@@ -197,7 +210,7 @@ impl Families {
             "get_historical_orders" => self.archive.orders(account, query),
             "get_historical_positions" => self.archive.positions(account, query),
             _ if call.operation.tag == "fcm" => {
-                self.fcm.handle(account, call, &catalogue.markets, &catalogue.series, now)?
+                self.fcm.handle(account, call, markets, series, now)?
             }
             _ => return None,
         })

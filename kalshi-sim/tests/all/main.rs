@@ -1,6 +1,7 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
 mod contract;
+mod families;
 mod keys;
 mod markets;
 mod orders;

@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod api_keys;
+pub(crate) mod communications;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod market;

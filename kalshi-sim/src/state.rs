@@ -113,6 +113,7 @@ impl State {
         match call.operation.tag {
             "account" => families::account::handle(self, call),
             "api-keys" => families::api_keys::handle(self, call),
+            "communications" => families::communications::handle(self, call),
             "events" => families::events::handle(self, call),
             "exchange" => families::exchange::handle(self, call),
             "market" => families::market::handle(self, call),

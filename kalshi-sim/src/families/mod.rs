@@ -9,6 +9,7 @@
 pub(crate) mod account;
 pub(crate) mod api_keys;
 mod collections;
+pub(crate) mod communications;
 mod dice;
 mod display;
 pub(crate) mod events;

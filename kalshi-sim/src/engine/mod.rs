@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    block::{Block, BlockStatus, NewBlock},
+    block::{Block, NewBlock},
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
     markets::Market,

@@ -1,5 +1,6 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod communications;
 mod keys;
 mod markets;
 mod orders;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::status;
 
 /// What the first floor plays.
-const PLAYED: [&str; 54] = [
+const PLAYED: [&str; 82] = [
     "amend_order_v2",
     "apply_subaccount_transfer",
     "batch_cancel_orders_v2",
@@ -63,6 +63,34 @@ const PLAYED: [&str; 54] = [
     "trigger_order_group",
     "update_order_group_limit",
     "update_subaccount_netting",
+    "accept_block_trade_proposal",
+    "accept_quote",
+    "accept_rfq_batch",
+    "accept_rfq_quote",
+    "confirm_quote",
+    "confirm_rfq_batch_quote",
+    "confirm_rfq_quote",
+    "create_quote",
+    "create_rfq",
+    "create_rfq_batch",
+    "create_rfq_batch_quote",
+    "delete_quote",
+    "delete_rfq",
+    "delete_rfq_batch",
+    "delete_rfq_batch_quote",
+    "delete_rfq_quote",
+    "get_block_trade_proposals",
+    "get_communications_id",
+    "get_quote",
+    "get_quotes",
+    "get_rfq",
+    "get_rfq_batch",
+    "get_rfq_batch_best_quotes",
+    "get_rfq_batch_quotes",
+    "get_rfq_batches",
+    "get_rfq_quote",
+    "get_rfqs",
+    "propose_block_trade",
 ];
 
 #[tokio::test]

@@ -280,8 +280,8 @@ impl Engine {
         let trade = self.print(block.market, block.price, block.count, taker, true);
         let mut opened = block.count;
         for (side, order) in &orders {
-            let takes = *side == taker;
-            opened = opened.minus(self.fill(*order, trade, block.price, block.count, takes).1);
+            let is_taker = *side == taker;
+            opened = opened.minus(self.fill(*order, trade, block.price, block.count, is_taker).1);
         }
         self.ledger.pot = self.ledger.pot.plus(payout(opened));
         if let Some(market) = self.market_mut(block.market) {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
-    block::{Block, BlockStatus, NewBlock},
+    block::{Block, NewBlock},
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
     markets::Market,

@@ -269,6 +269,9 @@ impl Who {
     }
 }
 
+/// An order to come, of which the money is asked.
+type Wanted = (Place, Side, Dollars, Count);
+
 /// All requests, quotes and batches.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Desk {
@@ -522,7 +525,7 @@ impl Engine {
         }
         self.desk.last_batch_quote += 1;
         let id = BatchQuoteId(self.desk.last_batch_quote);
-        let quotes = bids
+        let parts = bids
             .iter()
             .zip(counts)
             .map(|(bid, counts)| self.enter_quote(quoter, *bid, counts, Some(id)))
@@ -532,7 +535,7 @@ impl Engine {
             batch,
             account: quoter.account,
             subaccount: quoter.subaccount,
-            quotes,
+            quotes: parts,
             rest_remainder: quoter.rest_remainder,
             post_only: quoter.post_only,
             created: self.now,
@@ -1110,8 +1113,8 @@ impl Engine {
             let Some(quote) = self.quote(*id) else { return Err(no_quote()) };
             let Some(rfq) = self.rfq_of(quote) else { return Err(no_quote()) };
             let price = quote.price(*side);
-            let order = (rfq.account, rfq.subaccount, rfq.market);
-            orders.push((order, side.opposite(), price, quote.count(*side)));
+            let place = self.trading_place(rfq.account, rfq.subaccount, rfq.market);
+            orders.push((place, side.opposite(), price, quote.count(*side)));
         }
         self.all_afforded(&orders)
     }
@@ -1124,38 +1127,36 @@ impl Engine {
             let (Some(side), Some(rfq)) = (quote.taken, self.rfq_of(quote)) else {
                 return Err(no_quote());
             };
-            let order = (quote.account, quote.subaccount, rfq.market);
-            orders.push((order, side, quote.price(side), quote.count(side)));
+            let place = self.trading_place(quote.account, quote.subaccount, rfq.market);
+            orders.push((place, side, quote.price(side), quote.count(side)));
         }
         self.all_afforded(&orders)
     }
 
     /// Whether the money for several orders is there at once, and their markets take them.
-    fn all_afforded(
-        &mut self,
-        orders: &[((AccountId, Subaccount, MarketId), Side, Dollars, Count)],
-    ) -> Result<(), Refusal> {
+    fn all_afforded(&mut self, orders: &[Wanted]) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let mut outcome = Ok(());
-        for ((account, subaccount, market), side, price, count) in orders {
-            outcome = self.tradable(*market);
-            let Some(shard) = self.market(*market).map(|market| market.shard) else { break };
-            let place =
-                Place { account: *account, subaccount: *subaccount, market: *market, shard };
-            let fee = self.fee_bound(*market, *price, *count, false);
-            if outcome.is_ok() {
-                outcome = self.ledger.afford(place, *side, *price, *count, fee).map_err(too_low);
-            }
+        for (place, side, price, count) in orders.iter().copied() {
+            let fee = self.fee_bound(place.market, price, count, false);
+            outcome = self
+                .tradable(place.market)
+                .and_then(|()| self.ledger.afford(place, side, price, count, fee).map_err(too_low));
             if outcome.is_err() {
                 break;
             }
-            self.ledger.hold(place, *side, *price, *count, fee);
-            held.push((place, *side, *price, *count, fee));
+            self.ledger.hold(place, side, price, count, fee);
+            held.push((place, side, price, count, fee));
         }
         for (place, side, price, count, fee) in held {
             self.ledger.release(place, side, price, count, fee);
         }
         outcome
+    }
+
+    fn trading_place(&self, account: AccountId, subaccount: Subaccount, market: MarketId) -> Place {
+        let shard = self.market(market).map_or(0, |market| market.shard);
+        Place { account, subaccount, market, shard }
     }
 
     /// Marks a quote as accepted and starts the time for its confirmation.

@@ -930,3 +930,6 @@ fn compact(mut value: Value) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod communications;
 mod contract;
 mod families;
 mod keys;

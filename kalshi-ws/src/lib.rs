@@ -5,6 +5,7 @@
 //! - [`Subscription`] is a wish for one channel; [`Commands`] changes the wishes of a running stream.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
+//! - [`Portfolio`] keeps the caller's own fills, orders and positions, and is reconciled with REST.
 //! - [`Decoder`] turns the text of a frame into what it says. It loses nothing: a message of a type
 //!   that it does not know is kept whole.
 //!
@@ -33,6 +34,7 @@ mod frame;
 mod generated;
 mod machine;
 mod message;
+mod portfolio;
 mod queue;
 mod replay;
 mod scan;
@@ -52,6 +54,10 @@ pub use crate::{
     frame::{Decoder, Frame, Malformed, Unknown},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
     message::{Delta, Message, MessageKind, ServerError, Sid},
+    portfolio::{
+        Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
+        PositionRecord, ReconcileError, Reconciled, Reconciliation,
+    },
     replay::Replay,
     stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},

@@ -8,5 +8,6 @@ mod books;
 mod document;
 mod exchange;
 mod frames;
+mod portfolio;
 mod samples;
 mod streams;

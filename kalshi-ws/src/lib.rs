@@ -21,7 +21,7 @@
 //!
 //! # Features
 //!
-//! - `recorder`: recordings of a stream, compressed with zstd. Off by default.
+//! - `recorder`: recordings of a stream, compressed with gzip. Off by default.
 
 mod book;
 mod books;
@@ -36,6 +36,8 @@ mod machine;
 mod message;
 mod portfolio;
 mod queue;
+#[cfg(feature = "recorder")]
+pub mod recording;
 mod replay;
 mod scan;
 #[cfg(test)]

@@ -9,5 +9,7 @@ mod document;
 mod exchange;
 mod frames;
 mod portfolio;
+#[cfg(feature = "recorder")]
+mod recordings;
 mod samples;
 mod streams;

@@ -55,7 +55,7 @@ pub use crate::{
     event::{DisconnectReason, EndReason, Event, Refusal},
     frame::{Decoder, Frame, Malformed, Unknown},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
-    message::{Delta, Message, MessageKind, ServerError, Sid},
+    message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
     portfolio::{
         Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
         PositionRecord, ReconcileError, Reconciled, Reconciliation,

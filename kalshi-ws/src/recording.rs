@@ -9,6 +9,7 @@
 //! and `down` (the connection), `lost` (how many lines are missing here).
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -338,6 +339,7 @@ pub enum Speed {
 pub struct Player {
     recording: Recording,
     replay: Replay,
+    events: VecDeque<Event>,
     speed: Speed,
     /// The time of the first line, and when it was played.
     began: Option<(u64, Instant)>,
@@ -346,7 +348,8 @@ pub struct Player {
 impl Player {
     /// Plays it as fast as it is read.
     pub fn new(recording: Recording) -> Self {
-        Self { recording, replay: Replay::new(), speed: Speed::Unbounded, began: None }
+        let (replay, events) = (Replay::new(), VecDeque::new());
+        Self { recording, replay, events, speed: Speed::Unbounded, began: None }
     }
 
     /// Plays it at this speed.
@@ -366,7 +369,7 @@ impl Player {
     /// A line that was read and not played yet is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Result<Event, RecordingError>> {
         loop {
-            if let Some(event) = self.replay.next() {
+            if let Some(event) = self.events.pop_front() {
                 return Some(Ok(event));
             }
             let line = match self.recording.next()? {
@@ -374,16 +377,20 @@ impl Player {
                 Err(error) => return Some(Err(error)),
             };
             self.wait_for(line.at).await;
-            match line.what {
-                What::In(text) => self.replay.frame(&text, Timestamp::from_millis(line.at)),
-                What::Down(reason) => self.replay.disconnected(DisconnectReason::Failed(reason)),
-                What::Lost(lines) => {
-                    // What they said is not known: nothing can be relied on.
-                    let reason = format!("{lines} lines of the recording are missing");
-                    self.replay.disconnected(DisconnectReason::Failed(reason));
+            let events = &mut self.events;
+            let reason = match line.what {
+                What::In(text) => {
+                    let at = Timestamp::from_millis(line.at);
+                    self.replay.frame(&text, at, |event| events.push_back(event));
+                    continue;
                 }
-                What::Out(_) | What::Up(_) => {}
-            }
+                What::Down(reason) => reason,
+                // What they said is not known: nothing can be relied on.
+                What::Lost(lines) => format!("{lines} lines of the recording are missing"),
+                What::Out(_) | What::Up(_) => continue,
+            };
+            let reason = DisconnectReason::Failed(reason);
+            self.replay.disconnected(reason, |event| events.push_back(event));
         }
     }
 

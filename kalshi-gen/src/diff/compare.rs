@@ -566,7 +566,8 @@ impl<'a> Walk<'_, 'a> {
                 continue;
             };
             let suffix = format!("{} Response", new.id);
-            self.bodies(direction, title, code, &suffix, before, after)?;
+            let field = if success(code) { "" } else { code };
+            self.bodies(direction, title, field, &suffix, before, after)?;
         }
         Ok(())
     }
@@ -838,7 +839,8 @@ impl<'a> Walk<'_, 'a> {
     ) -> Result<()> {
         let place = Place {
             direction,
-            area: Area::Body,
+            // Most named schemas are fields somewhere; one id for all keeps fingerprints stable.
+            area: Area::Property,
             subject: format!("schema {name}"),
             field: String::new(),
             old_schema: name.to_owned(),
@@ -976,11 +978,10 @@ impl<'a> Walk<'_, 'a> {
         let (old_name, new_name) = (job.old.name(), job.new.name());
         let bare_name =
             |pointer: &'_ str| pointer.strip_prefix("/components/schemas/").map(str::to_owned);
-        let (old_base, new_base) = (bare_name(&job.old.pointer), bare_name(&job.new.pointer));
-        let forward =
-            reading(old_name.or(old_base.as_deref()), old, new_name.or(new_base.as_deref()), new);
-        let backward =
-            reading(new_name.or(new_base.as_deref()), new, old_name.or(old_base.as_deref()), old);
+        let old_base = old_name.map(str::to_owned).or_else(|| bare_name(&job.old.pointer));
+        let new_base = new_name.map(str::to_owned).or_else(|| bare_name(&job.new.pointer));
+        let forward = reading(old_base.as_deref(), old, new_base.as_deref(), new);
+        let backward = reading(new_base.as_deref(), new, old_base.as_deref(), old);
         let type_verdict =
             || rules::type_changed(place.direction, slot, forward, backward, place.in_text);
         if old.kind != new.kind {
@@ -1003,7 +1004,9 @@ impl<'a> Walk<'_, 'a> {
                 verdict.rust = Rust::Breaks;
             }
             self.say_at(place, id("format-changed"), pointer, text(old), text(new), verdict);
-        } else if forward != schema::Reading::Reads && old_base != new_base {
+        } else if old_base != new_base
+            && [forward, backward].iter().any(|way| *way != schema::Reading::Reads)
+        {
             // Two named texts, such as dollars and counts: the schema's name is its format.
             let text = |name: Option<String>| Some(name.unwrap_or("text".to_owned()));
             let verdict = type_verdict();

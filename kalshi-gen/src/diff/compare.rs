@@ -136,20 +136,15 @@ impl<'d> Draft<'d> {
         Self { id: id.to_owned(), direction: Direction::Document, subject, field: "", pointer }
     }
 
-    fn into_change(
-        self,
-        before: Option<String>,
-        after: Option<String>,
-        verdict: Verdict,
-    ) -> Change {
+    fn into_change(self, before: Option<&str>, after: Option<&str>, verdict: Verdict) -> Change {
         let direction = self.direction.to_string();
         let parts = [
             self.id.as_str(),
             &direction,
             self.subject,
             self.field,
-            before.as_deref().unwrap_or("\u{1}"),
-            after.as_deref().unwrap_or("\u{1}"),
+            before.unwrap_or("\u{1}"),
+            after.unwrap_or("\u{1}"),
         ];
         Change {
             fingerprint: fingerprint(&parts),
@@ -158,8 +153,8 @@ impl<'d> Draft<'d> {
             subject: self.subject.to_owned(),
             field: self.field.to_owned(),
             pointer: self.pointer.to_owned(),
-            before: before.as_deref().map(|text| brief(&Value::from(text))),
-            after: after.as_deref().map(|text| brief(&Value::from(text))),
+            before: before.map(|text| brief(&Value::from(text))),
+            after: after.map(|text| brief(&Value::from(text))),
             carriers: Vec::new(),
             wire: verdict.wire,
             rust: verdict.rust,
@@ -199,6 +194,7 @@ struct Walk<'m, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these texts for it")]
     fn say(
         &mut self,
         draft: Draft<'_>,
@@ -206,10 +202,11 @@ impl<'a> Walk<'_, 'a> {
         after: Option<String>,
         verdict: Verdict,
     ) {
-        self.changes.push(draft.into_change(before, after, verdict));
+        self.changes.push(draft.into_change(before.as_deref(), after.as_deref(), verdict));
     }
 
     /// Says a change at a place of a schema.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these texts for it")]
     fn say_at(
         &mut self,
         place: &Place,
@@ -226,7 +223,7 @@ impl<'a> Walk<'_, 'a> {
             field: &place.field,
             pointer,
         };
-        self.changes.push(draft.into_change(before, after, verdict));
+        self.changes.push(draft.into_change(before.as_deref(), after.as_deref(), verdict));
     }
 
     /// Servers, tags, security schemes, the version: compared as they stand.
@@ -263,7 +260,11 @@ impl<'a> Walk<'_, 'a> {
                 if name.is_empty() { (*what).to_owned() } else { format!("{what} {name}") };
             let id = format!("{what}-{change}");
             let draft = Draft::document(&subject, &id, pointer);
-            self.changes.push(draft.into_change(text(before), text(after), verdict));
+            self.changes.push(draft.into_change(
+                text(before).as_deref(),
+                text(after).as_deref(),
+                verdict,
+            ));
         }
     }
 
@@ -388,7 +389,11 @@ impl<'a> Walk<'_, 'a> {
                 field: key,
                 pointer: &pointer,
             };
-            self.changes.push(draft.into_change(before.map(brief), after.map(brief), verdict));
+            self.changes.push(draft.into_change(
+                before.map(brief).as_deref(),
+                after.map(brief).as_deref(),
+                verdict,
+            ));
         }
     }
 
@@ -401,8 +406,6 @@ impl<'a> Walk<'_, 'a> {
     ) -> Result<()> {
         let Some(named) = after.or(before) else { return Ok(()) };
         let field = format!("{place} {}", named.name);
-        let draft = |id: &str, pointer: &'a str| (id.to_owned(), pointer);
-        let _ = draft;
         let at = Place {
             direction: Direction::Request,
             area: Area::Parameter,
@@ -1052,22 +1055,18 @@ impl<'a> Walk<'_, 'a> {
                     let verdict = rules::bound_changed(place.direction, after.is_some());
                     (format!("{prefix}-pattern-{change}"), verdict)
                 }
-                word => match bound(word) {
-                    Some((name, upper)) => {
+                word => {
+                    if let Some((name, upper)) = bound(word) {
                         let (change, tighter) = bound_change(before, after, upper);
                         let verdict = rules::bound_changed(place.direction, tighter);
                         (format!("{prefix}-{name}-{change}"), verdict)
-                    }
-                    None => {
-                        let wire = if place.direction == Direction::Request {
-                            Wire::Behaves
-                        } else {
-                            Wire::Works
-                        };
+                    } else {
+                        let sent = place.direction == Direction::Request;
+                        let wire = if sent { Wire::Behaves } else { Wire::Works };
                         let id = format!("{prefix}-attribute-{word}-changed");
                         (id, verdict(wire, Rust::Same, "no code is made of it"))
                     }
-                },
+                }
             };
             self.say_at(place, id, &at, before.map(brief), after.map(brief), verdict);
         }
@@ -1200,13 +1199,13 @@ impl<'a> Walk<'_, 'a> {
     /// Elements of lists and values of maps.
     fn inner(&mut self, job: &Job<'a>, old: &Flat<'a>, new: &Flat<'a>) -> Result<()> {
         let pointer = &job.new.pointer;
-        let rest = |schema: &Flat<'a>| match &schema.rest {
+        let values_of = |schema: &Flat<'a>| match &schema.rest {
             Rest::Of(spot) => Some(spot.clone()),
             _ => None,
         };
         let pairs = [
             ("[]", "items", old.items.clone(), new.items.clone()),
-            ("{}", "additional-properties", rest(old), rest(new)),
+            ("{}", "additional-properties", values_of(old), values_of(new)),
         ];
         for (step, word, before, after) in pairs {
             let place = job.place.below(step);

@@ -108,7 +108,7 @@ impl Change {
 /// What two documents differ in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// OpenAPI or AsyncAPI.
+    /// OpenAPI or `AsyncAPI`.
     pub kind: Kind,
     /// The `info.version` of the old document.
     pub old_version: String,
@@ -162,7 +162,7 @@ pub struct Context<'a> {
     pub text: Option<&'a str>,
 }
 
-/// Compares two documents of one kind, both OpenAPI 3 or both AsyncAPI 3, as YAML or JSON.
+/// Compares two documents of one kind, both OpenAPI 3 or both `AsyncAPI` 3, as YAML or JSON.
 ///
 /// # Errors
 ///

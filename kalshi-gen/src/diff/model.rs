@@ -20,6 +20,23 @@ use crate::{
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "patch", "head", "options", "trace"];
 
+/// Read on their own.
+const OF_OPERATIONS: [&str; 7] =
+    ["operationId", "deprecated", "tags", "security", "parameters", "requestBody", "responses"];
+
+/// Read on their own.
+const OF_DOCUMENTS: [&str; 9] = [
+    "info",
+    "servers",
+    "tags",
+    "paths",
+    "components",
+    "channels",
+    "operations",
+    "security",
+    "x-error-codes",
+];
+
 /// What family a document belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,7 +169,7 @@ pub(super) fn read(root: &Value) -> Result<Model<'_>> {
     Ok(model)
 }
 
-fn open_api<'a>(model: &mut Model<'a>) -> Result<()> {
+fn open_api(model: &mut Model<'_>) -> Result<()> {
     let root = model.root;
     for (path, item) in children(root, "/paths")? {
         let at = join("/paths", path);
@@ -231,8 +248,6 @@ fn read_operation<'a>(
     let signed = !alternatives.is_empty()
         && alternatives.iter().all(|a| a.as_object().is_some_and(|schemes| !schemes.is_empty()));
     let tags = map.get("tags").and_then(Value::as_array).into_iter().flatten();
-    const READ: [&str; 7] =
-        ["operationId", "deprecated", "tags", "security", "parameters", "requestBody", "responses"];
     Ok(Operation {
         title: format!("{} {path}", method.to_uppercase()),
         pointer: pointer.to_owned(),
@@ -244,7 +259,7 @@ fn read_operation<'a>(
         parameters,
         body,
         responses,
-        words: words(map, &READ),
+        words: words(map, &OF_OPERATIONS),
     })
 }
 
@@ -295,7 +310,7 @@ fn read_body<'a>(root: &'a Value, body: &'a Value, pointer: String) -> Result<Bo
     Ok(Body { words: words(map, &["required", "content"]), pointer, required, content })
 }
 
-fn async_api<'a>(model: &mut Model<'a>) -> Result<()> {
+fn async_api(model: &mut Model<'_>) -> Result<()> {
     let root = model.root;
     let mut sent: BTreeSet<String> = BTreeSet::new();
     let mut received: BTreeSet<String> = BTreeSet::new();
@@ -352,10 +367,10 @@ fn async_api<'a>(model: &mut Model<'a>) -> Result<()> {
         {
             let all = channel.messages.values().cloned();
             if from_client {
-                sent.extend(all)
+                sent.extend(all);
             } else {
-                received.extend(all)
-            };
+                received.extend(all);
+            }
         }
     }
     for message in model.messages.values_mut() {
@@ -413,19 +428,8 @@ fn facts(model: &mut Model<'_>, map: &Map<String, Value>) -> Result<()> {
         let pointer = join("/x-error-codes/codes", &index.to_string());
         model.facts.insert(("error-code", name), (pointer, super::schema::bare(code)));
     }
-    const READ: [&str; 9] = [
-        "info",
-        "servers",
-        "tags",
-        "paths",
-        "components",
-        "channels",
-        "operations",
-        "security",
-        "x-error-codes",
-    ];
     for (key, value) in map {
-        if !READ.contains(&key.as_str()) && !super::schema::is_prose(key) {
+        if !OF_DOCUMENTS.contains(&key.as_str()) && !super::schema::is_prose(key) {
             model.facts.insert(("document", key.clone()), (join("", key), value.clone()));
         }
     }

@@ -20,6 +20,9 @@ pub enum Format {
     Github,
 }
 
+/// A pull request takes 65,536 characters.
+const LIMIT: usize = 60_000;
+
 pub(super) fn render(diff: &Diff, format: Format, context: &Context<'_>) -> String {
     match format {
         Format::Text => text(diff, context),
@@ -29,8 +32,10 @@ pub(super) fn render(diff: &Diff, format: Format, context: &Context<'_>) -> Stri
     }
 }
 
+type Group = (&'static str, fn(&Change) -> bool);
+
 /// The groups of a report. A change stands in the first that takes it.
-const GROUPS: [(&str, fn(&Change) -> bool); 6] = [
+const GROUPS: [Group; 6] = [
     ("Accepted before", |change| change.accepted.is_some()),
     ("Breaks deployed clients on the wire", |change| change.wire == Wire::Breaks),
     ("Breaks code that calls this crate", |change| change.level() == Level::Breaking),
@@ -191,8 +196,6 @@ fn markdown(diff: &Diff, context: &Context<'_>) -> String {
         }
         out.push('\n');
     }
-    // A pull request takes 65,536 characters.
-    const LIMIT: usize = 60_000;
     if out.len() > LIMIT {
         let cut = (0..=LIMIT).rev().find(|&at| out.is_char_boundary(at)).unwrap_or(0);
         let line = out.get(..cut).and_then(|text| text.rfind('\n')).unwrap_or(0);

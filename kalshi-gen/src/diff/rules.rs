@@ -67,7 +67,7 @@ pub enum Rust {
 }
 
 /// Both verdicts, and why.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     pub(super) wire: Wire,
     pub(super) rust: Rust,
@@ -80,6 +80,7 @@ pub(super) fn verdict(wire: Wire, rust: Rust, why: &'static str) -> Verdict {
 
 /// What is known of a place where a schema is used: a field, a parameter, an element, a body.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that are independent")]
 pub(super) struct Slot {
     pub(super) old_type: String,
     pub(super) new_type: String,

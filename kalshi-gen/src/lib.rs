@@ -9,6 +9,7 @@
 //! It never writes a file; the command behind `cargo gen` does.
 
 mod coverage;
+pub mod diff;
 mod document;
 mod emit;
 mod error;

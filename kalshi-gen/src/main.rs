@@ -1,6 +1,8 @@
 //! The command behind `cargo gen`.
 #![expect(clippy::print_stderr, reason = "a command speaks to its user")]
 
+mod command;
+
 use std::{
     env,
     fmt::Write as _,
@@ -31,6 +33,8 @@ enum Command {
     Check,
     /// Rewrite the review files (tests/golden) from openapi.yaml.
     Update,
+    /// Compare two documents: what changed, and who breaks.
+    Diff(command::diff::Arguments),
     /// Print what the workspace's document turns into.
     Dump {
         #[arg(value_enum, default_value = "code")]
@@ -68,6 +72,12 @@ struct Failure {
     message: String,
 }
 
+impl Failure {
+    fn input(message: String) -> Self {
+        Self { code: 2, message }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self { code: 2, message: error.to_string() }
@@ -89,6 +99,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check => check(&root(arguments)?),
         Command::Update => update(&root(arguments)?),
+        Command::Diff(diff) => command::diff::run(diff, root(arguments).ok().as_deref()),
         Command::Dump { what } => dump(&root(arguments)?, *what),
         Command::Generate { spec, overlays } => {
             let overlays = if *overlays {

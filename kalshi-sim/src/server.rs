@@ -15,7 +15,10 @@ use axum::{
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, Method, StatusCode, header};
 use kalshi_auth::{Clock, exchange::KeyPair};
-use kalshi_sdk::{OPERATIONS, Operation, operation::Access};
+use kalshi_sdk::{
+    OPERATIONS, Operation,
+    operation::{self, Access},
+};
 use serde_json::Value;
 
 use crate::{
@@ -135,7 +138,7 @@ async fn serve(
         signed: parts.headers.contains_key(kalshi_auth::ACCESS_SIGNATURE),
     });
     let answered = async {
-        let body = read(&parts.method, &parts.headers, body).await?;
+        let body = read(operation, &parts.headers, body).await?;
         let key_id = authenticate(shared, operation, &parts)?;
         let pair = match operation.id {
             "generate_api_key" => Some(make_pair(body.clone()).await?),
@@ -180,19 +183,19 @@ fn authenticate(
 }
 
 /// Reads the body of a request: JSON, or nothing.
-async fn read(method: &Method, headers: &http::HeaderMap, body: Body) -> Result<Value, Reply> {
+async fn read(
+    operation: &Operation,
+    headers: &http::HeaderMap,
+    body: Body,
+) -> Result<Value, Reply> {
     let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| Reply::too_large())?;
     if bytes.is_empty() {
-        // The exchange has been seen to refuse a write without any body.
-        return if matches!(*method, Method::POST | Method::PUT) {
-            let typed = headers.contains_key(header::CONTENT_TYPE);
-            if typed {
-                Ok(Value::Object(serde_json::Map::new()))
-            } else {
-                Err(Reply::invalid_content_type())
-            }
-        } else {
-            Ok(Value::Null)
+        // The exchange has been seen to refuse a write without any body, if it may have one.
+        let typed = headers.contains_key(header::CONTENT_TYPE);
+        return match (&operation.method, operation.body) {
+            (_, operation::Body::None) | (&Method::GET | &Method::DELETE, _) => Ok(Value::Null),
+            _ if typed => Ok(Value::Object(serde_json::Map::new())),
+            _ => Err(Reply::invalid_content_type()),
         };
     }
     let json = headers

@@ -13,7 +13,7 @@ use crate::{
         ids::AccountId,
         types::{Subaccount, Time},
     },
-    families::{self, Account, Desk, Families},
+    families::{self, Account, Desk, Families, World},
     gate,
     keys::Keys,
     query::Query,
@@ -79,9 +79,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let mut catalogue = Catalogue::new(seed, start);
-        let (engine, first_account) = seeding::engine(&catalogue, seed, start);
+        let (mut engine, first_account) = seeding::engine(&catalogue, seed, start);
         let first = first_account.to_string();
-        let families = Families::new(seed, start, &first, &mut catalogue, engine.markets());
+        let Catalogue { series, events, listings } = &mut catalogue;
+        let desk = Desk { engine: &mut engine, listings };
+        let families = Families::new(seed, start, &first, series, events, &desk);
         let keys = Keys::new(Random::new(seed));
         let treasury = Treasury::default();
         Self { keys, engine, catalogue, families, treasury, first_account }
@@ -111,6 +113,7 @@ impl State {
         match call.operation.tag {
             "account" => families::account::handle(self, call),
             "api-keys" => families::api_keys::handle(self, call),
+            "communications" => families::communications::handle(self, call),
             "events" => families::events::handle(self, call),
             "exchange" => families::exchange::handle(self, call),
             "market" => families::market::handle(self, call),
@@ -135,7 +138,8 @@ impl State {
         };
         let Catalogue { series, events, listings } = &mut self.catalogue;
         let mut desk = Desk { engine: &mut self.engine, listings };
-        self.families.handle((series, events), &mut desk, &account, call)
+        let world = World { series, events, markets: &mut desk };
+        self.families.handle(world, &account, call)
     }
 }
 

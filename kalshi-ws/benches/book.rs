@@ -168,11 +168,8 @@ fn started(frames: &Frames) -> (Replay, Books) {
 }
 
 fn play(replay: &mut Replay, books: &mut Books, frame: &str) -> BookChange {
-    replay.frame(frame, NOW);
     let mut change = BookChange::None;
-    while let Some(event) = replay.next() {
-        change = books.apply(&event);
-    }
+    replay.frame(frame, NOW, |event| change = books.apply(&event));
     change
 }
 

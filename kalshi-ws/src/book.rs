@@ -4,7 +4,7 @@
 //! read. It refuses what cannot be: a level below zero, one price twice in a snapshot, a number out
 //! of range. A refusal leaves the book as it was, and whoever keeps it must throw it away.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use kalshi_types::{Count, Dollars, PriceLevel};
 use thiserror::Error;
@@ -153,10 +153,10 @@ impl OrderBook {
         delta: Count,
     ) -> Result<(), BookError> {
         let (levels, found) = if bid {
-            let found = self.bids.binary_search_by(|level| level.price.cmp(&price));
+            let found = search(&self.bids, |level| level.price.cmp(&price));
             (&mut self.bids, found)
         } else {
-            let found = self.asks.binary_search_by(|level| price.cmp(&level.price));
+            let found = search(&self.asks, |level| price.cmp(&level.price));
             (&mut self.asks, found)
         };
         match found {
@@ -270,6 +270,22 @@ impl Outcome {
             Self::No => Self::Yes,
         }
     }
+}
+
+/// Where a level is, or where it belongs. Most changes come near the best price, which is the last:
+/// a few steps from there are faster than the jumps of a binary search.
+#[inline]
+fn search(levels: &[PriceLevel], order: impl Fn(&PriceLevel) -> Ordering) -> Result<usize, usize> {
+    const STEPS: usize = 24;
+    for (at, level) in levels.iter().enumerate().rev().take(STEPS) {
+        match order(level) {
+            Ordering::Greater => {}
+            Ordering::Equal => return Ok(at),
+            Ordering::Less => return Err(at + 1),
+        }
+    }
+    let rest = levels.len().saturating_sub(STEPS);
+    levels.get(..rest).unwrap_or_default().binary_search_by(order)
 }
 
 fn fill(levels: &mut Vec<PriceLevel>, from: &[PriceLevel]) -> Result<(), BookError> {

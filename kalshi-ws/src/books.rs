@@ -14,8 +14,9 @@ use kalshi_types::UnixMillis;
 use crate::{
     book::{BookError, OrderBook},
     event::Event,
+    frame::MAX_MARKETS,
     generated::{Channel, Payload, types::OrderbookSnapshot},
-    message::Delta,
+    message::{Delta, Market},
 };
 
 /// What a book, once void, is asked for again with.
@@ -23,7 +24,13 @@ type Resync = Box<dyn FnMut(&str) -> bool + Send>;
 
 /// The order books of one stream.
 pub struct Books {
-    entries: HashMap<Arc<str>, Entry, RandomState>,
+    entries: Vec<Entry>,
+    by_ticker: HashMap<Arc<str>, usize, RandomState>,
+    /// Where the markets of the decoder are among the entries: a shorter way than by ticker, which
+    /// has to be checked.
+    by_slot: Vec<usize>,
+    /// Entries that are not in use.
+    free: Vec<usize>,
     /// A book is valid if its own is the same: all become void in one step.
     epoch: u64,
     resync: Option<Resync>,
@@ -32,6 +39,9 @@ pub struct Books {
 }
 
 struct Entry {
+    ticker: Arc<str>,
+    /// The market as the last delta named it.
+    market: Option<Market>,
     book: OrderBook,
     epoch: u64,
     updated: Option<UnixMillis>,
@@ -76,7 +86,15 @@ impl Books {
     /// No books. A book that turns out to be corrupt stays void until a snapshot comes by itself;
     /// [`Stream::books`](crate::Stream::books) makes books that ask for one.
     pub fn new() -> Self {
-        Self { entries: HashMap::default(), epoch: 1, resync: None, unasked: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            by_ticker: HashMap::default(),
+            by_slot: Vec::new(),
+            free: Vec::new(),
+            epoch: 1,
+            resync: None,
+            unasked: Vec::new(),
+        }
     }
 
     /// The same, with what to call for a new snapshot of a market whose book is corrupt. It says
@@ -104,13 +122,13 @@ impl Books {
     /// The book of a market; `None` unless it is exactly what the exchange has.
     #[inline]
     pub fn get(&self, ticker: &str) -> Option<&OrderBook> {
-        let entry = self.entries.get(ticker)?;
+        let entry = self.entry(ticker)?;
         (entry.epoch == self.epoch).then_some(&entry.book)
     }
 
     /// Whether the book of a market can be read.
     pub fn state(&self, ticker: &str) -> BookState {
-        match self.entries.get(ticker) {
+        match self.entry(ticker) {
             None => BookState::Absent,
             Some(entry) if entry.epoch == self.epoch => BookState::Valid,
             Some(_) => BookState::Void,
@@ -119,13 +137,13 @@ impl Books {
 
     /// When the exchange made the last change to a book that can be read.
     pub fn updated(&self, ticker: &str) -> Option<UnixMillis> {
-        self.entries.get(ticker).filter(|entry| entry.epoch == self.epoch)?.updated
+        self.entry(ticker).filter(|entry| entry.epoch == self.epoch)?.updated
     }
 
     /// The books that can be read, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OrderBook)> {
-        let valid = self.entries.iter().filter(|(_, entry)| entry.epoch == self.epoch);
-        valid.map(|(ticker, entry)| (&**ticker, &entry.book))
+        let valid = self.entries.iter().filter(|entry| entry.epoch == self.epoch);
+        valid.map(|entry| (&*entry.ticker, &entry.book))
     }
 
     /// Makes all books void, until each has a new snapshot.
@@ -135,29 +153,50 @@ impl Books {
 
     #[inline]
     fn delta(&mut self, delta: &Delta) -> BookChange {
-        let Some(entry) = self.entries.get_mut(&*delta.market_ticker) else {
+        let at = match self.by_slot.get(delta.market.slot()) {
+            Some(at) if self.is_of(*at, &delta.market) => *at,
+            _ => match self.find(&delta.market) {
+                Some(at) => at,
+                None => return BookChange::None,
+            },
+        };
+        let Some(entry) = self.entries.get_mut(at).filter(|entry| entry.epoch == self.epoch) else {
             return BookChange::None;
         };
-        if entry.epoch != self.epoch {
-            return BookChange::None;
-        }
         match entry.book.apply(delta) {
             Ok(()) => {
                 entry.updated = delta.ts_ms.or(entry.updated);
                 BookChange::Updated
             }
-            Err(error) => self.corrupt(&delta.market_ticker, error),
+            Err(error) => self.corrupt(at, error),
         }
+    }
+
+    #[inline]
+    fn is_of(&self, at: usize, market: &Market) -> bool {
+        let known = self.entries.get(at).and_then(|entry| entry.market.as_ref());
+        known.is_some_and(|known| known.is_same(market))
+    }
+
+    /// By ticker, and remembers the way.
+    #[cold]
+    fn find(&mut self, market: &Market) -> Option<usize> {
+        let at = *self.by_ticker.get(market.ticker())?;
+        self.entries.get_mut(at)?.market = Some(market.clone());
+        let slot = market.slot();
+        if slot < MAX_MARKETS {
+            if self.by_slot.len() <= slot {
+                self.by_slot.resize(slot + 1, usize::MAX);
+            }
+            *self.by_slot.get_mut(slot)? = at;
+        }
+        Some(at)
     }
 
     #[inline(never)]
     fn snapshot(&mut self, snapshot: &OrderbookSnapshot, sent: Option<UnixMillis>) -> BookChange {
-        let ticker = snapshot.market_ticker.as_str();
-        if !self.entries.contains_key(ticker) {
-            let entry = Entry { book: OrderBook::new(), epoch: 0, updated: None };
-            self.entries.insert(ticker.into(), entry);
-        }
-        let Some(entry) = self.entries.get_mut(ticker) else { return BookChange::None };
+        let at = self.entry_for(&snapshot.market_ticker);
+        let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
         // Void while it is written: a snapshot that is refused leaves nothing to read.
         entry.epoch = 0;
         match entry.book.replace(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp) {
@@ -166,18 +205,54 @@ impl Books {
                 entry.updated = sent;
                 BookChange::Replaced
             }
-            Err(error) => self.corrupt(&ticker.into(), error),
+            Err(error) => self.corrupt(at, error),
+        }
+    }
+
+    /// The place of a market, which is made if there is none.
+    fn entry_for(&mut self, ticker: &str) -> usize {
+        if let Some(at) = self.by_ticker.get(ticker) {
+            return *at;
+        }
+        let ticker: Arc<str> = ticker.into();
+        let entry = Entry {
+            ticker: Arc::clone(&ticker),
+            market: None,
+            book: OrderBook::new(),
+            epoch: 0,
+            updated: None,
+        };
+        let at = self.free.pop().unwrap_or(self.entries.len());
+        match self.entries.get_mut(at) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        self.by_ticker.insert(ticker, at);
+        at
+    }
+
+    fn entry(&self, ticker: &str) -> Option<&Entry> {
+        self.entries.get(*self.by_ticker.get(ticker)?)
+    }
+
+    fn remove(&mut self, ticker: &str) {
+        if let Some(at) = self.by_ticker.remove(ticker)
+            && let Some(entry) = self.entries.get_mut(at)
+        {
+            entry.epoch = 0;
+            entry.market = None;
+            entry.book = OrderBook::new();
+            self.free.push(at);
         }
     }
 
     #[cold]
-    fn corrupt(&mut self, ticker: &Arc<str>, error: BookError) -> BookChange {
-        if let Some(entry) = self.entries.get_mut(&**ticker) {
-            entry.epoch = 0;
-            entry.book.clear();
-        }
-        if self.resync.is_some() && !self.unasked.contains(ticker) {
-            self.unasked.push(Arc::clone(ticker));
+    fn corrupt(&mut self, at: usize, error: BookError) -> BookChange {
+        let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
+        entry.epoch = 0;
+        entry.book.clear();
+        if self.resync.is_some() && !self.unasked.contains(&entry.ticker) {
+            self.unasked.push(Arc::clone(&entry.ticker));
             self.ask();
         }
         BookChange::Corrupt(error)
@@ -193,12 +268,15 @@ impl Books {
                 if ours(channel) => {}
             Event::Unsubscribed { channel } if ours(channel) => {
                 self.entries.clear();
+                self.by_ticker.clear();
+                self.by_slot.clear();
+                self.free.clear();
                 self.unasked.clear();
                 return BookChange::Removed;
             }
             Event::Removed { channel, items } if ours(channel) => {
                 for ticker in items {
-                    self.entries.remove(ticker.as_str());
+                    self.remove(ticker);
                 }
                 self.unasked.retain(|ticker| !items.iter().any(|item| **item == **ticker));
                 return BookChange::Removed;
@@ -222,7 +300,7 @@ impl Books {
 impl std::fmt::Debug for Books {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Books")
-            .field("books", &self.entries.len())
+            .field("books", &self.by_ticker.len())
             .field("valid", &self.iter().count())
             .finish_non_exhaustive()
     }

@@ -4,7 +4,7 @@
 //! nothing is dropped: a type that this version does not know is kept whole, and so is what does
 //! not decode, with the reason.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap};
 
 use foldhash::fast::RandomState;
 use kalshi_auth::Timestamp;
@@ -20,13 +20,13 @@ use crate::{
             SubscribedResponse,
         },
     },
-    message::{Delta, Message, ServerError, Sid},
+    message::{Delta, Market, Message, ServerError, Sid},
     scan::{Scanned, scan},
 };
 
-/// Markets whose names are shared between deltas. The exchange allows 500,000 per session; beyond
-/// this number every delta brings its own.
-const MAX_NAMES: usize = 1_000_000;
+/// Markets that deltas share. The exchange allows 500,000 per session; beyond this number every
+/// delta brings its own.
+pub(crate) const MAX_MARKETS: usize = 1_000_000;
 
 /// What one frame says.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,8 +118,7 @@ pub struct Malformed {
 /// Reads frames. It remembers the names of markets, so that deltas can share them.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The id of the market by its ticker.
-    names: HashMap<Arc<str>, Arc<str>, RandomState>,
+    markets: HashMap<Box<str>, Market, RandomState>,
 }
 
 impl Decoder {
@@ -148,9 +147,7 @@ impl Decoder {
                 sent,
                 received,
             })) => {
-                let (ticker, market_id) = self.name(&delta.market_ticker, &delta.market_id);
-                delta.market_ticker = ticker;
-                delta.market_id = market_id;
+                delta.market = self.market(delta.market.ticker(), delta.market.id());
                 let payload = Payload::OrderbookDelta(delta);
                 Frame::Message(Message { sid, seq, id, sent, received, payload })
             }
@@ -161,17 +158,14 @@ impl Decoder {
 
     #[inline]
     fn message(&mut self, scanned: &Scanned<'_>, received: Timestamp) -> Message {
-        let (market_ticker, market_id) = self.name(scanned.market_ticker, scanned.market_id);
+        let market = self.market(scanned.market_ticker, scanned.market_id);
         let payload = Payload::OrderbookDelta(Delta {
-            market_ticker,
-            market_id,
+            market,
             price_dollars: scanned.price,
             delta_fp: scanned.delta,
             side: if scanned.yes { MarketSide::Yes } else { MarketSide::No },
             ts_ms: Some(UnixMillis::from(scanned.ts_ms)),
-            client_order_id: None,
-            subaccount: None,
-            last_update_reason: None,
+            own: None,
         });
         Message {
             sid: Some(scanned.sid),
@@ -183,24 +177,29 @@ impl Decoder {
         }
     }
 
-    /// The shared texts of ticker and id.
+    /// The market that the deltas of these names share.
     #[inline]
-    fn name(&mut self, ticker: &str, market_id: &str) -> (Arc<str>, Arc<str>) {
-        if let Some((known, id)) = self.names.get_key_value(ticker)
-            && **id == *market_id
+    fn market(&mut self, ticker: &str, id: &str) -> Market {
+        if let Some(market) = self.markets.get(ticker)
+            && market.id() == id
         {
-            return (Arc::clone(known), Arc::clone(id));
+            return market.clone();
         }
-        self.new_name(ticker, market_id)
+        self.new_market(ticker, id)
     }
 
     #[cold]
-    fn new_name(&mut self, ticker: &str, market_id: &str) -> (Arc<str>, Arc<str>) {
-        let pair: (Arc<str>, Arc<str>) = (ticker.into(), market_id.into());
-        if self.names.len() < MAX_NAMES || self.names.contains_key(ticker) {
-            self.names.insert(Arc::clone(&pair.0), Arc::clone(&pair.1));
+    fn new_market(&mut self, ticker: &str, id: &str) -> Market {
+        let slot = match self.markets.get(ticker) {
+            Some(market) => market.slot(),
+            None => self.markets.len(),
+        };
+        if slot >= MAX_MARKETS {
+            return Market::new(ticker, id, u32::MAX);
         }
-        pair
+        let market = Market::new(ticker, id, u32::try_from(slot).unwrap_or(u32::MAX));
+        self.markets.insert(ticker.into(), market.clone());
+        market
     }
 }
 

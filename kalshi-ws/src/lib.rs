@@ -5,6 +5,7 @@
 //! - [`Subscription`] is a wish for one channel; [`Commands`] changes the wishes of a running stream.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
+//! - [`Portfolio`] keeps the caller's own fills, orders and positions, and is reconciled with REST.
 //! - [`Decoder`] turns the text of a frame into what it says. It loses nothing: a message of a type
 //!   that it does not know is kept whole.
 //!
@@ -20,7 +21,7 @@
 //!
 //! # Features
 //!
-//! - `recorder`: recordings of a stream, compressed with zstd. Off by default.
+//! - `recorder`: recordings of a stream, compressed with gzip. Off by default.
 
 mod book;
 mod books;
@@ -33,7 +34,10 @@ mod frame;
 mod generated;
 mod machine;
 mod message;
+mod portfolio;
 mod queue;
+#[cfg(feature = "recorder")]
+pub mod recording;
 mod replay;
 mod scan;
 #[cfg(test)]
@@ -51,7 +55,11 @@ pub use crate::{
     event::{DisconnectReason, EndReason, Event, Refusal},
     frame::{Decoder, Frame, Malformed, Unknown},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
-    message::{Delta, Message, MessageKind, ServerError, Sid},
+    message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
+    portfolio::{
+        Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
+        PositionRecord, ReconcileError, Reconciled, Reconciliation,
+    },
     replay::Replay,
     stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},

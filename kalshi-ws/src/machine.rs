@@ -323,14 +323,31 @@ impl Machine {
         self.leave(index, Next::Nothing, now);
     }
 
-    /// A frame came.
+    /// A frame came. What it means is told by [`output`](Self::output), unless all of it is one
+    /// event for one lane: that is given back at once, and there is no output.
     #[inline]
-    pub(crate) fn frame(&mut self, frame: Frame, now: Instant) {
+    pub(crate) fn frame(&mut self, frame: Frame, now: Instant) -> Option<(Lane, Event)> {
         self.last_frame = now;
-        match frame {
-            Frame::Message(message) => self.message(message, now),
-            other => self.other(other, now),
+        let message = match frame {
+            Frame::Message(message) => message,
+            other => {
+                self.other(other, now);
+                return None;
+            }
+        };
+        if let Some(index) = message.sid.and_then(|sid| self.by_sid(sid))
+            && let Some(slot) = self.slots.get_mut(index)
+            && matches!(message.payload, Payload::OrderbookDelta(_))
+            && slot.removed.is_empty()
+            && !slot.deaf
+            && message.id.is_none()
+            && self.out.is_empty()
+            && slot.counter.continues(message.seq)
+        {
+            return Some((Lane::Slot(index), Event::Message(message)));
         }
+        self.message(message, now);
+        None
     }
 
     /// Time has passed.
@@ -379,7 +396,7 @@ impl Machine {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn message(&mut self, message: Message, now: Instant) {
         if let Some(id) = message.id {
             self.pending.remove(&id);
@@ -1037,6 +1054,17 @@ impl Slot {
 }
 
 impl Counter {
+    /// Whether this is the number that is due; if so, it has come.
+    #[inline]
+    fn continues(&mut self, seq: Option<i64>) -> bool {
+        let due = seq.is_some() && seq == self.last.and_then(|last| last.checked_add(1));
+        if due {
+            self.last = seq;
+            self.last_is_reply = false;
+        }
+        due
+    }
+
     /// What the number of a message says, and remembers it.
     #[inline]
     fn order(&mut self, seq: Option<i64>) -> Order {

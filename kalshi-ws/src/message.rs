@@ -1,10 +1,10 @@
 //! What a channel sends, once it has been read.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use kalshi_auth::Timestamp;
 use kalshi_types::{Count, Dollars, UnixMillis};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::generated::{Channel, Payload, types::MarketSide};
 
@@ -43,16 +43,14 @@ pub struct MessageKind {
 
 /// A change of one level of an order book, the `orderbook_delta` message.
 ///
-/// Written by hand, because it arrives more often than all other messages together: its texts are
-/// shared with the deltas before it, so that reading one allocates nothing. The deprecated `ts` of
-/// the wire is not kept; it fills in for `ts_ms` where that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Written by hand, because it arrives more often than all other messages together: it is small, and
+/// its market is shared with the deltas before it, so that reading one allocates nothing. The
+/// deprecated `ts` of the wire is not kept; it fills in for `ts_ms` where that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delta {
     /// The market.
-    pub market_ticker: Arc<str>,
-    /// The id of the market, a UUID.
-    pub market_id: Arc<str>,
+    pub market: Market,
     /// The price of the level, in dollars per contract. On either side it is the price of YES,
     /// because this crate always asks for that.
     pub price_dollars: Dollars,
@@ -61,17 +59,77 @@ pub struct Delta {
     /// The side of the resting orders: `yes` for bids, `no` for asks in terms of YES.
     pub side: MarketSide,
     /// When it happened, in milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ts_ms: Option<UnixMillis>,
-    /// The name that the caller gave to the order; only on changes by the caller's own orders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_order_id: Option<Arc<str>>,
-    /// The subaccount of the caller's own order, when it named one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What is said of changes by the caller's own orders alone.
+    pub own: Option<Box<OwnChange>>,
+}
+
+/// What is said of a change by one of the caller's own orders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnChange {
+    /// The name that the caller gave to the order.
+    pub client_order_id: Option<String>,
+    /// The subaccount, when the order named one.
     pub subaccount: Option<i64>,
     /// Why the order changed, when the exchange says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_update_reason: Option<Arc<str>>,
+    pub last_update_reason: Option<String>,
+}
+
+/// A market as deltas name it: cheap to clone, and equal to itself at a glance.
+#[derive(Clone)]
+pub struct Market(Arc<Names>);
+
+struct Names {
+    ticker: Box<str>,
+    id: Box<str>,
+    /// Its place among the markets of its decoder.
+    slot: u32,
+}
+
+impl Market {
+    pub(crate) fn new(ticker: &str, id: &str, slot: u32) -> Self {
+        Self(Arc::new(Names { ticker: ticker.into(), id: id.into(), slot }))
+    }
+
+    /// The ticker.
+    pub fn ticker(&self) -> &str {
+        &self.0.ticker
+    }
+
+    /// The id, a UUID.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Where whoever keeps something for each market of one decoder may look first.
+    pub(crate) fn slot(&self) -> usize {
+        self.0.slot as usize
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl PartialEq for Market {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other) || self.ticker() == other.ticker() && self.id() == other.id()
+    }
+}
+
+impl Eq for Market {}
+
+impl fmt::Debug for Market {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Market").field("ticker", &self.ticker()).field("id", &self.id()).finish()
+    }
+}
+
+impl fmt::Display for Market {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.ticker())
+    }
 }
 
 /// What the exchange says when it refuses a command or ends a subscription.
@@ -130,7 +188,7 @@ impl Payload {
                 &market.market_ticker
             }
             Self::MarketPosition(position) => &position.market_ticker,
-            Self::OrderbookDelta(delta) => &delta.market_ticker,
+            Self::OrderbookDelta(delta) => delta.market.ticker(),
             Self::OrderbookSnapshot(snapshot) => &snapshot.market_ticker,
             Self::QuoteAccepted(quote) => &quote.market_ticker,
             Self::QuoteCreated(quote) => &quote.market_ticker,
@@ -155,36 +213,67 @@ pub(crate) fn message_kind(name: &str) -> Option<&'static MessageKind> {
     crate::MESSAGE_KINDS.iter().find(|kind| kind.name == name)
 }
 
+/// A delta as it is on the wire.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    market_ticker: Cow<'a, str>,
+    #[serde(borrow)]
+    market_id: Cow<'a, str>,
+    price_dollars: Dollars,
+    delta_fp: Count,
+    side: MarketSide,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ts_ms: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subaccount: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update_reason: Option<String>,
+}
+
 impl<'de> Deserialize<'de> for Delta {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Wire {
-            market_ticker: Arc<str>,
-            market_id: Arc<str>,
-            price_dollars: Dollars,
-            delta_fp: Count,
-            side: MarketSide,
-            ts_ms: Option<UnixMillis>,
-            ts: Option<String>,
-            client_order_id: Option<Arc<str>>,
-            subaccount: Option<i64>,
-            last_update_reason: Option<Arc<str>>,
-        }
         let wire = Wire::deserialize(deserializer)?;
         let ts_ms = wire.ts_ms.or_else(|| {
             let time: chrono::DateTime<chrono::Utc> = wire.ts.as_deref()?.parse().ok()?;
             Some(UnixMillis::from(time.timestamp_millis()))
         });
+        let own = OwnChange {
+            client_order_id: wire.client_order_id,
+            subaccount: wire.subaccount,
+            last_update_reason: wire.last_update_reason,
+        };
         Ok(Self {
-            market_ticker: wire.market_ticker,
-            market_id: wire.market_id,
+            // Its decoder knows better.
+            market: Market::new(&wire.market_ticker, &wire.market_id, u32::MAX),
             price_dollars: wire.price_dollars,
             delta_fp: wire.delta_fp,
             side: wire.side,
             ts_ms,
-            client_order_id: wire.client_order_id,
-            subaccount: wire.subaccount,
-            last_update_reason: wire.last_update_reason,
+            own: (own != OwnChange::default()).then(|| Box::new(own)),
         })
+    }
+}
+
+impl Serialize for Delta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.own.as_deref().cloned().unwrap_or_default();
+        Wire {
+            market_ticker: self.market.ticker().into(),
+            market_id: self.market.id().into(),
+            price_dollars: self.price_dollars,
+            delta_fp: self.delta_fp,
+            side: self.side.clone(),
+            ts_ms: self.ts_ms,
+            ts: None,
+            client_order_id: own.client_order_id,
+            subaccount: own.subaccount,
+            last_update_reason: own.last_update_reason,
+        }
+        .serialize(serializer)
     }
 }

@@ -28,10 +28,9 @@ use crate::{
 ///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
 ///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
 /// ] {
-///     replay.frame(frame, Timestamp::from_millis(0));
-///     while let Some(event) = replay.next() {
+///     replay.frame(frame, Timestamp::from_millis(0), |event| {
 ///         books.apply(&event);
-///     }
+///     });
 /// }
 /// assert!(books.get("A").is_some());
 /// ```
@@ -63,25 +62,26 @@ impl Replay {
         Self { machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
     }
 
-    /// The next frame, which arrived at the time.
+    /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
-    pub fn frame(&mut self, text: &str, received: Timestamp) {
+    pub fn frame(&mut self, text: &str, received: Timestamp, mut each: impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
-        self.machine.frame(frame, self.now);
+        match self.machine.frame(frame, self.now) {
+            Some((_, event)) => each(event),
+            None => self.events(&mut each),
+        }
     }
 
-    /// The connection was lost here.
-    pub fn disconnected(&mut self, reason: DisconnectReason) {
+    /// Calls `each` with what follows from the connection being lost here.
+    pub fn disconnected(&mut self, reason: DisconnectReason, mut each: impl FnMut(Event)) {
         self.machine.disconnected(reason);
+        self.events(&mut each);
     }
 
-    /// The next event; `None` until there is another frame.
-    #[inline]
-    #[expect(clippy::should_implement_trait, reason = "it goes on after `None`")]
-    pub fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.machine.output()? {
-                Output::Event(_, event) => return Some(event),
+    fn events(&mut self, each: &mut impl FnMut(Event)) {
+        while let Some(output) = self.machine.output() {
+            match output {
+                Output::Event(_, event) => each(event),
                 Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
             }
         }

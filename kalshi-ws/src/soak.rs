@@ -223,7 +223,9 @@ impl Exchange {
                 }
             }
             ("update_subscription", Some("delete_markets")) => {
-                markets.iter().for_each(|market| drop(self.subscribed.remove(market)));
+                for market in &markets {
+                    self.subscribed.remove(market);
+                }
                 self.ok(id);
             }
             ("update_subscription", Some("get_snapshot")) => {
@@ -395,7 +397,9 @@ impl World {
         for _ in 0..frames {
             let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
             let frame = self.decoder.decode(&text, Timestamp::from_millis(0));
-            self.machine.frame(frame, self.now);
+            if let Some((_, event)) = self.machine.frame(frame, self.now) {
+                self.consumer.take(&event, &self.exchange);
+            }
             self.carry_out();
         }
     }

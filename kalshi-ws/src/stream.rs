@@ -363,22 +363,24 @@ impl Driver {
             let outgoing = &mut self.outgoing;
             select! {
                 read = poll_fn(|cx| poll_socket(socket, outgoing, &mut written, cx)) => {
-                    let mut read = Some(read);
-                    for _ in 0..BURST {
-                        let Some(message) = read.take() else { break };
-                        if let Some(end) = self.read(message, &mut goodbye) {
-                            // What came before the end is still delivered.
-                            return self.carry_out().await.unwrap_or(end);
+                    let mut next = Some(read);
+                    for left in (0..BURST).rev() {
+                        let Some(read) = next.take() else { break };
+                        let mut ready = None;
+                        let end = self.read(read, &mut goodbye, &mut ready);
+                        if let Some((lane, event)) = ready
+                            && !self.deliver(lane, event).await
+                        {
+                            return End::Closed;
                         }
-                        if let Some(end) = self.carry_out().await {
+                        let asked = self.carry_out().await;
+                        // What came before the end has been delivered.
+                        if let Some(end) = asked.or(end) {
                             return end;
                         }
-                        read = socket.next().now_or_never();
-                    }
-                    if let Some(message) = read
-                        && let Some(end) = self.read(message, &mut goodbye)
-                    {
-                        return self.carry_out().await.unwrap_or(end);
+                        if left > 0 {
+                            next = socket.next().now_or_never();
+                        }
                     }
                 }
                 Some(request) = self.requests.recv() => {
@@ -402,13 +404,14 @@ impl Driver {
         &mut self,
         read: Option<Result<tungstenite::Message, tungstenite::Error>>,
         goodbye: &mut Option<DisconnectReason>,
+        ready: &mut Option<(Lane, Event)>,
     ) -> Option<End> {
         let now = Instant::now();
         match read {
-            Some(Ok(tungstenite::Message::Text(text))) => self.frame(&text, now),
+            Some(Ok(tungstenite::Message::Text(text))) => *ready = self.frame(&text, now),
             Some(Ok(tungstenite::Message::Binary(bytes))) => {
                 // Not documented. Text is read as such, anything else is malformed.
-                self.frame(&String::from_utf8_lossy(&bytes), now);
+                *ready = self.frame(&String::from_utf8_lossy(&bytes), now);
             }
             Some(Ok(tungstenite::Message::Close(frame))) => {
                 let (code, reason) = match frame {
@@ -430,13 +433,13 @@ impl Driver {
         None
     }
 
-    fn frame(&mut self, text: &str, now: Instant) {
+    fn frame(&mut self, text: &str, now: Instant) -> Option<(Lane, Event)> {
         let at = self.config.clock.now();
         if let Some(tap) = &mut self.config.tap {
             tap.received(at, text);
         }
         let frame = self.decoder.decode(text, at);
-        self.machine.frame(frame, now);
+        self.machine.frame(frame, now)
     }
 
     /// Does what the machine wants done, and waits for room where a policy says so.

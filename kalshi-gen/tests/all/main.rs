@@ -4,6 +4,8 @@
 
 mod bad_documents;
 mod command;
+mod diff;
+mod diff_mutations;
 mod mutations;
 mod odd_documents;
 mod refinements;

@@ -51,6 +51,11 @@ id!(
     0xa
 );
 id!(
+    /// The pseudonym of a member in requests for quotes; the number is the account's.
+    CommunicationsId(u32),
+    0xf
+);
+id!(
     /// A market. Outside it is called by its ticker; streams also send this id.
     MarketId(u32),
     0x3

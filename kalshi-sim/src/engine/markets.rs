@@ -413,6 +413,7 @@ impl Engine {
         found.updated = now;
         let timer = i64::from(found.settlement_timer_seconds) * 1_000;
         self.cancel_market(market, Reason::CloseCancel, |_| true);
+        self.close_rfqs_of(market);
         self.emit(Event::Market { market, change: MarketChange::Determined });
         let due = Time::from_millis(now.as_millis().saturating_add(timer));
         self.schedule(due, Timer::Pay(market));
@@ -453,6 +454,7 @@ impl Engine {
         }
         market.status = MarketStatus::Closed;
         market.updated = now;
+        self.close_rfqs_of(id);
         let sweep = Time::from_millis(now.as_millis().saturating_add(SWEEP_MILLIS));
         self.schedule(sweep, Timer::Sweep(id));
     }

@@ -5,6 +5,7 @@
 //! same state, the same ids and the same events.
 
 pub(crate) mod amount;
+mod block;
 mod book;
 pub(crate) mod command;
 pub(crate) mod fees;
@@ -15,6 +16,7 @@ mod markets;
 mod orders;
 #[cfg(test)]
 mod properties;
+pub(crate) mod rfq;
 pub(crate) mod types;
 
 use std::collections::BTreeMap;
@@ -24,12 +26,14 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
+    block::{Block, NewBlock},
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
     markets::{Bar, Market, Minute},
 };
 use crate::engine::{
-    ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
+    ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+    rfq::Desk,
     types::{Event, Order, Refusal, Shard, Time, Trade},
 };
 
@@ -61,6 +65,13 @@ enum Timer {
     Sweep(MarketId),
     Pay(MarketId),
     Expire(OrderId),
+    /// The maker's time to confirm is over.
+    VoidQuote(QuoteId),
+    ExecuteQuote(QuoteId),
+    ForgetQuote(QuoteId),
+    ForgetRfq(RfqId),
+    ForgetBatch(BatchId),
+    ExpireBlock(BlockId),
 }
 
 /// The exchange's books and money.
@@ -73,6 +84,9 @@ pub(crate) struct Engine {
     trades: Vec<Trade>,
     groups: BTreeMap<GroupId, Group>,
     last_group: u64,
+    desk: Desk,
+    blocks: BTreeMap<BlockId, Block>,
+    last_block: u64,
     /// The place in a queue that was given last.
     last_place: u64,
     shards: BTreeMap<Shard, ShardState>,
@@ -100,6 +114,12 @@ impl Engine {
                 Timer::Sweep(market) => self.sweep(market),
                 Timer::Pay(market) => self.settle(market),
                 Timer::Expire(order) => self.expire(order),
+                Timer::VoidQuote(quote) => self.void_quote(quote),
+                Timer::ExecuteQuote(quote) => self.execute_quote(quote),
+                Timer::ForgetQuote(quote) => self.forget_quote(quote),
+                Timer::ForgetRfq(rfq) => self.forget_rfq(rfq),
+                Timer::ForgetBatch(batch) => self.forget_batch(batch),
+                Timer::ExpireBlock(block) => self.expire_block(block),
             }
         }
         self.now = self.now.max(now);

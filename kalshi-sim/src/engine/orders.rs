@@ -28,6 +28,11 @@ impl Engine {
     /// Places an order and trades it as far as it goes.
     pub(crate) fn place(&mut self, new: &NewOrder, now: Time) -> Result<Executed, Refusal> {
         self.advance(now);
+        self.place_now(new)
+    }
+
+    /// The same without letting time pass, for what a timer places.
+    pub(super) fn place_now(&mut self, new: &NewOrder) -> Result<Executed, Refusal> {
         let market = self.admit(new)?;
         let (id, shard) = (market.id, market.shard);
         let place = Place { account: new.account, subaccount: new.subaccount, market: id, shard };
@@ -327,7 +332,7 @@ impl Engine {
     }
 
     /// Whether new orders and amendments are taken.
-    fn tradable(&self, market: MarketId) -> Result<(), Refusal> {
+    pub(super) fn tradable(&self, market: MarketId) -> Result<(), Refusal> {
         self.reachable(market)?;
         let active = |market: &&Market| market.status == MarketStatus::Active;
         let market = self.market(market).filter(active).ok_or_else(inactive)?;
@@ -357,7 +362,7 @@ impl Engine {
         }
     }
 
-    fn unused(&self, account: AccountId, client_order_id: &str) -> Result<(), Refusal> {
+    pub(super) fn unused(&self, account: AccountId, client_order_id: &str) -> Result<(), Refusal> {
         if client_order_id.len() > MAX_CLIENT_ORDER_ID {
             return Err(Refusal::parameters("the client order id is too long"));
         }
@@ -387,7 +392,13 @@ impl Engine {
     }
 
     /// The most that a count can be charged at a price.
-    fn fee_bound(&self, market: MarketId, price: Dollars, count: Count, maker: bool) -> Dollars {
+    pub(super) fn fee_bound(
+        &self,
+        market: MarketId,
+        price: Dollars,
+        count: Count,
+        maker: bool,
+    ) -> Dollars {
         self.market(market).map_or(Dollars::ZERO, |market| market.fees.of(price, count, maker))
     }
 
@@ -403,7 +414,7 @@ impl Engine {
     }
 
     /// Writes an order down; nothing of it is open yet.
-    fn enter(&mut self, new: &NewOrder, market: MarketId, count: Count) -> OrderId {
+    pub(super) fn enter(&mut self, new: &NewOrder, market: MarketId, count: Count) -> OrderId {
         let id = OrderId(u64::try_from(self.orders.len()).unwrap_or(u64::MAX).saturating_add(1));
         let client_order_id: Option<Box<str>> = new.client_order_id.as_deref().map(Box::from);
         if let Some(account) = self.ledger.account_mut(new.account) {
@@ -444,7 +455,7 @@ impl Engine {
         id
     }
 
-    fn set_open(&mut self, order: OrderId, count: Count) {
+    pub(super) fn set_open(&mut self, order: OrderId, count: Count) {
         if let Some(order) = self.order_mut(order) {
             order.remaining = count;
             order.status = OrderStatus::Resting;
@@ -604,7 +615,7 @@ impl Engine {
 
     /// One party's side of a trade: money, position, fee, order and fill. Gives the fee and the
     /// pairs that were netted.
-    fn fill(
+    pub(super) fn fill(
         &mut self,
         order: OrderId,
         trade: TradeId,
@@ -782,7 +793,7 @@ impl Engine {
     }
 
     /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
-    fn trim_reducing(&mut self, traded: OrderId) {
+    pub(super) fn trim_reducing(&mut self, traded: OrderId) {
         let Some(place) = self.order(traded).map(|order| self.place_of(order)) else { return };
         let Some(position) = self.ledger.position(place) else { return };
         if position.reducing.is_empty() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     fees::Fees,
-    ids::{AccountId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+    ids::{AccountId, BatchId, BatchQuoteId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
 };
 
 /// A time of the matching engine.
@@ -457,6 +457,14 @@ pub(crate) enum Event {
         quote: QuoteId,
         change: QuoteChange,
     },
+    Batch {
+        batch: BatchId,
+        change: BatchChange,
+    },
+    BatchQuote {
+        quote: BatchQuoteId,
+        change: QuoteChange,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -485,6 +493,14 @@ pub(crate) enum QuoteChange {
     Created,
     Accepted,
     Executed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchChange {
+    Created,
+    BestQuotes,
+    Executed,
+    Deleted,
 }
 
 /// Why a command was not carried out. Nothing has changed then.

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{Market, types::MarketStatus},
     families::{
         Account, MarketMaker,
         dice::Dice,
@@ -122,7 +121,7 @@ struct Transfer {
 
 impl Fcm {
     /// Gives one firm three subtraders that have traded in the open markets.
-    pub(crate) fn new(seed: u64, start: DateTime<Utc>, firm: &str, markets: &[Market]) -> Self {
+    pub(crate) fn new(seed: u64, start: DateTime<Utc>, firm: &str, markets: &[Value]) -> Self {
         let mut dice = Dice::new(seed, "fcm");
         let mut made = Firm::default();
         for suffix in ["alpha", "beta", "gamma"] {
@@ -135,7 +134,7 @@ impl Fcm {
             );
         }
         let ids: Vec<String> = made.subtraders.keys().cloned().collect();
-        for market in markets.iter().filter(|market| market.status == MarketStatus::Active) {
+        for market in markets.iter().filter(|market| market["status"] == "active") {
             made.seed_market(&ids, market, &mut dice, start);
         }
         made.orders.sort_by_key(|order| std::cmp::Reverse(order.at));
@@ -444,11 +443,12 @@ impl Firm {
     fn seed_market(
         &mut self,
         ids: &[String],
-        market: &Market,
+        market: &Value,
         dice: &mut Dice,
         start: DateTime<Utc>,
     ) {
-        let exchange_index = i64::from(market.shard);
+        let exchange_index = market["exchange_index"].as_i64().unwrap_or(0);
+        let text = |key: &str| market[key].as_str().unwrap_or_default().to_owned();
         for (number, status) in ["", "", "resting", "canceled"].into_iter().enumerate() {
             let at = start - Duration::minutes(dice.number(10..=2_880));
             let (price, count) = (CENTI_CENT * dice.number(5..=95), 100 * dice.number(1..=50));
@@ -460,8 +460,8 @@ impl Firm {
                     id: dice.id(),
                     client_id: dice.id(),
                     subtrader,
-                    ticker: market.ticker.clone(),
-                    event: market.event_ticker.clone(),
+                    ticker: text("ticker"),
+                    event: text("event_ticker"),
                     exchange_index,
                     bid,
                     price,
@@ -488,7 +488,7 @@ impl Firm {
             let of = |order: &Order| (order.id.clone(), order.subtrader.clone(), order.fee);
             self.fills.push(Fill {
                 id: dice.id(),
-                ticker: market.ticker.clone(),
+                ticker: text("ticker"),
                 exchange_index,
                 taker_yes: true,
                 count,
@@ -499,7 +499,7 @@ impl Firm {
             });
             for order in [maker, taker].into_iter().flatten() {
                 if let Some(subtrader) = self.subtraders.get_mut(&order.subtrader) {
-                    let holding = subtrader.holdings.entry(market.ticker.clone()).or_default();
+                    let holding = subtrader.holdings.entry(text("ticker")).or_default();
                     let signed = if order.bid { order.filled } else { -order.filled };
                     holding.fill(signed, order.price, order.fee, order.at);
                 }

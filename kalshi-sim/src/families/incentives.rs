@@ -5,7 +5,6 @@ use kalshi_types::Count;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::Market,
     families::dice::{Dice, id_of},
     query::{Paging, Query},
     reply::{Outcome, Reply},
@@ -37,25 +36,18 @@ struct Program {
 impl Incentives {
     /// Three programs for every market: last week's, this week's and the next one; and some for
     /// perpetual futures, which are not in the catalogue.
-    pub(crate) fn new(
-        seed: u64,
-        start: DateTime<Utc>,
-        events: &[Value],
-        markets: &[Market],
-    ) -> Self {
+    pub(crate) fn new(seed: u64, start: DateTime<Utc>, markets: &[Value]) -> Self {
         let mut dice = Dice::new(seed, "incentives");
         let mut rows = Vec::new();
-        let known = |market: &&Market| {
-            events.iter().any(|event| event["event_ticker"] == *market.event_ticker)
-        };
-        for (number, market) in markets.iter().filter(known).enumerate() {
+        for (number, market) in markets.iter().enumerate() {
+            let ticker = market["ticker"].as_str().unwrap_or_default();
             for week in [-7, 0, 7] {
                 let liquidity = (number + usize::from(week == 0)) % 2 == 0;
                 let start = start + Duration::days(week) - Duration::hours(dice.number(1..=72));
                 rows.push(Program {
                     id: dice.id(),
-                    market_id: id_of(seed, &market.ticker),
-                    ticker: market.ticker.clone(),
+                    market_id: id_of(seed, ticker),
+                    ticker: ticker.to_owned(),
                     kind: if liquidity { "liquidity" } else { "volume" },
                     description: if liquidity {
                         "Rewards for resting orders"

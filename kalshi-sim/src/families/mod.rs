@@ -10,6 +10,7 @@ pub(crate) mod account;
 pub(crate) mod api_keys;
 pub(crate) mod candles;
 mod collections;
+pub(crate) mod communications;
 mod dice;
 mod display;
 pub(crate) mod events;
@@ -51,8 +52,8 @@ use self::{
     weather::Weather,
 };
 use crate::{
-    catalogue::{Catalogue, Listing, Listings},
-    engine::{self, Engine, Market, fees::FeeType, types},
+    catalogue::{Listing, Listings},
+    engine::{self, Engine, fees::FeeType, types},
     query::Query,
     reply::{Outcome, Reply},
     state::Call,
@@ -100,6 +101,13 @@ pub(crate) trait MarketMaker {
     fn open(&mut self, market: NewMarket, now: DateTime<Utc>) -> Result<(), Reply>;
 }
 
+/// What is around the families while they answer.
+pub(crate) struct World<'a> {
+    pub(crate) series: &'a [Value],
+    pub(crate) events: &'a [Value],
+    pub(crate) markets: &'a mut dyn MarketMaker,
+}
+
 /// All families.
 #[derive(Debug)]
 pub(crate) struct Families {
@@ -116,28 +124,30 @@ pub(crate) struct Families {
 }
 
 impl Families {
-    /// Makes everything up. The archive's series and events, and the series of the combos, go into
-    /// the catalogue.
+    /// Makes everything up around the series and events that there are. The archive's series and
+    /// events, and the series of the combos, are added to them.
     pub(crate) fn new(
         seed: u64,
         start: DateTime<Utc>,
         first_account: &str,
-        catalogue: &mut Catalogue,
-        markets: &[Market],
+        series: &mut Vec<Value>,
+        events: &mut Vec<Value>,
+        markets: &dyn MarketMaker,
     ) -> Self {
         let targets = Targets::new(seed, start);
         let mut milestones = Milestones::default();
-        let live = catalogue.events.clone();
-        for event in &live {
+        let mut live = Vec::new();
+        for event in &*events {
             add_milestones(&mut milestones, seed, &targets, event);
+            live.extend(markets.markets_of(event["event_ticker"].as_str().unwrap_or_default()));
         }
-        let incentives = Incentives::new(seed, start, &live, markets);
-        let into = (&mut catalogue.series, &mut catalogue.events);
+        let incentives = Incentives::new(seed, start, &live);
+        let fcm = Fcm::new(seed, start, first_account, &live);
+        let into = (&mut *series, &mut *events);
         let archive = Archive::new(seed, start, first_account, &targets, into, &mut milestones);
         milestones.sort();
-        let collections = Collections::new(seed, start, &mut catalogue.series, &catalogue.events);
-        let fees = Fees::new(seed, start, &catalogue.series, &catalogue.events);
-        let fcm = Fcm::new(seed, start, first_account, markets);
+        let collections = Collections::new(seed, start, series, events);
+        let fees = Fees::new(seed, start, series, events);
         Self {
             seed,
             targets,
@@ -155,14 +165,14 @@ impl Families {
     /// Answers an operation of the families; nothing for any other.
     pub(crate) fn handle(
         &mut self,
-        (series, events): (&[Value], &[Value]),
-        markets: &mut Desk<'_>,
+        world: World<'_>,
         account: &Account<'_>,
         call: &Call<'_>,
     ) -> Option<Outcome> {
         let (query, body, now) = (call.query, call.body, call.now);
         let part = |place: usize| call.path.get(place).map_or("", String::as_str);
         let first = part(0);
+        let World { series, events, markets } = world;
         Some(match call.operation.id {
             "get_live_datas" => live_data::batch(&self.milestones, query, now),
             "get_event_live_data" => live_data::of_event(events, self.seed, first, query, now),

@@ -7,7 +7,7 @@ use kalshi_sdk::Operation;
 use kalshi_types::{Count, Dollars};
 use serde_json::{Value, json};
 
-use super::{Account, Desk, Families};
+use super::{Account, Desk, Families, World};
 use crate::{
     catalogue::Catalogue, contract::Contract, engine::Engine, query::Query, reply::Reply, seeding,
     state::Call,
@@ -29,11 +29,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
-        let mut catalogue = Catalogue::new(7, now);
-        let (engine, first) = seeding::engine(&catalogue, 7, now);
-        let first: &'static str = first.to_string().leak();
-        let families = Families::new(7, now, first, &mut catalogue, engine.markets());
-        let account = Account::plain(first);
+        let (catalogue, engine, families, first) = made(7, now);
+        let account = Account::plain(first.leak());
         Self { catalogue, engine, families, contract: Contract::load(), account, now }
     }
 
@@ -52,6 +49,17 @@ impl Bench {
         query: &str,
         body: impl Into<Value>,
     ) -> (u16, Value) {
+        self.try_ask(id, path, query, body).expect("a family plays it")
+    }
+
+    /// The same; nothing if no family plays it.
+    fn try_ask(
+        &mut self,
+        id: &str,
+        path: &[&str],
+        query: &str,
+        body: impl Into<Value>,
+    ) -> Option<(u16, Value)> {
         let body = body.into();
         let operation = Operation::by_id(id).unwrap_or_else(|| panic!("there is no {id}"));
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
@@ -67,12 +75,13 @@ impl Bench {
         };
         let Catalogue { series, events, listings } = &mut self.catalogue;
         let mut desk = Desk { engine: &mut self.engine, listings };
-        let answer = self.families.handle((series, events), &mut desk, &self.account, &call);
-        let reply = answer.expect("a family plays it").unwrap_or_else(|refusal| refusal);
+        let world = World { series, events, markets: &mut desk };
+        let answer = self.families.handle(world, &self.account, &call);
+        let reply = answer?.unwrap_or_else(|refusal| refusal);
         self.contract
             .check(operation, reply.status, reply.body.as_ref())
             .unwrap_or_else(|difference| panic!("{id}: {difference}"));
-        (reply.status, reply.body.unwrap_or_default())
+        Some((reply.status, reply.body.unwrap_or_default()))
     }
 
     fn get(&mut self, id: &str, path: &[&str], query: &str) -> Value {
@@ -94,6 +103,17 @@ impl Bench {
     }
 }
 
+/// A catalogue, the engine of its markets, the families around both, and the first account.
+fn made(seed: u64, start: DateTime<Utc>) -> (Catalogue, Engine, Families, String) {
+    let mut catalogue = Catalogue::new(seed, start);
+    let (mut engine, first) = seeding::engine(&catalogue, seed, start);
+    let first = first.to_string();
+    let Catalogue { series, events, listings } = &mut catalogue;
+    let desk = Desk { engine: &mut engine, listings };
+    let families = Families::new(seed, start, &first, series, events, &desk);
+    (catalogue, engine, families, first)
+}
+
 fn text(row: &Value, key: &str) -> String {
     row[key].as_str().unwrap_or_default().to_owned()
 }
@@ -108,6 +128,16 @@ fn micros(row: &Value, key: &str) -> i64 {
 
 fn hundredths(row: &Value, key: &str) -> i64 {
     text(row, key).parse::<Count>().expect("a count").as_hundredths()
+}
+
+#[test]
+fn a_seed_makes_the_same_families_again() {
+    let shown = |seed: u64| {
+        let start = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
+        format!("{:?}", made(seed, start).2)
+    };
+    assert!(shown(7) == shown(7));
+    assert!(shown(7) != shown(8));
 }
 
 #[test]
@@ -847,4 +877,63 @@ fn fcm_fills_orders_and_positions_say_the_same() {
     ] {
         assert_eq!(bench.status(id, &[], bad, Value::Null), status, "{id} {bad}");
     }
+}
+
+#[test]
+fn requests_shaken_together_get_an_answer_and_no_panic() {
+    let mut bench = Bench::member();
+    let mut dice = super::dice::Dice::new(11, "shaken");
+    let event = text(&bench.catalogue.events[1], "event_ticker");
+    let milestone = text(&bench.milestones()[0], "id");
+    let archived =
+        text(&rows(&bench.get("get_historical_markets", &[], "limit=1"), "markets")[0], "ticker");
+    let (collection, _) = legs(&mut bench, 1);
+    let paths = ["miami", "KXSIMTEMP", "", "%00", &event, &milestone, &archived, &collection];
+    let values = [
+        "0",
+        "-1",
+        "1",
+        "60",
+        "1789990000",
+        "1790000000",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "99999999999999999999",
+        "true",
+        "all",
+        "open",
+        "2026-01-01T00:00:00Z",
+        "%F0%9F%8E%B2",
+        "cm93OjU",
+        "",
+    ];
+    let bodies = [
+        json!(null),
+        json!([]),
+        json!({}),
+        json!({"selected_markets": [{"market_ticker": "", "event_ticker": "", "side": "yes"}]}),
+        json!({"subtrader_suffix": "a"}),
+        json!({"subtrader_id": "", "limit": "1e9"}),
+        json!({"subtrader_id": format!("{}_alpha", bench.account.id), "limit": "99999999999.9999"}),
+    ];
+    let mut answers = BTreeMap::new();
+    for _ in 0..6_000 {
+        let Some(operation) = dice.pick(kalshi_sdk::OPERATIONS) else { continue };
+        let path = [0, 1].map(|_| dice.pick(&paths).copied().unwrap_or_default());
+        let mut query = String::new();
+        for parameter in operation.parameters {
+            if dice.number(0..=3) > 0 {
+                let value = dice.pick(&values).copied().unwrap_or_default();
+                query.extend([parameter.name, "=", value, "&"]);
+            }
+        }
+        let body = dice.pick(&bodies).cloned().unwrap_or_default();
+        // Those of the matching engine are asked elsewhere.
+        let played = bench.try_ask(operation.id, &path, &query, body);
+        if let Some((status, _)) = played {
+            *answers.entry(status / 100).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(answers.keys().copied().collect::<Vec<_>>(), [2, 4], "{answers:?}");
+    assert!(answers.values().all(|count| *count > 300), "{answers:?}");
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{
-        ids::{AccountId, MarketId},
+        ids::{AccountId, MarketId, RfqId},
         types::{Event, MarketStatus},
     },
     state::State,
@@ -558,6 +558,11 @@ impl Subscription {
         }
     }
 
+    /// Whether this part of the fan-out carries a request and its quotes.
+    fn in_shard(&self, rfq: RfqId) -> bool {
+        self.shard.is_none_or(|(key, factor)| rfq.0 % factor == key)
+    }
+
     fn wants(&self, market: MarketId) -> bool {
         self.markets.as_ref().is_none_or(|markets| markets.contains(&market))
     }
@@ -618,6 +623,17 @@ impl Subscription {
                 if *account == reader =>
             {
                 Some(("order_group_updates", wire::group(state, *group, *change)))
+            }
+            (Channel::Communications, Event::Rfq { rfq, created }) => {
+                let rfq = state.engine.rfq(*rfq)?;
+                let wanted = (!self.own_only || rfq.account == reader) && self.in_shard(rfq.id);
+                let kind = if *created { "rfq_created" } else { "rfq_deleted" };
+                wanted.then(|| wire::rfq(state, rfq, reader, *created)).flatten().map(|m| (kind, m))
+            }
+            (Channel::Communications, Event::Quote { quote, change }) => {
+                let quote = state.engine.quote(*quote)?;
+                let wanted = self.in_shard(quote.rfq);
+                wanted.then(|| wire::quote(state, quote, reader, *change)).flatten()
             }
             (
                 Channel::MarketLifecycle | Channel::MultivariateLifecycle,

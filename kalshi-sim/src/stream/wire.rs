@@ -8,9 +8,16 @@ use crate::{
         Market,
         amount::{other_leg, payout},
         ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
-        types::{Fill, GroupChange, MarketChange, MarketResult, Reason, Side, Subaccount, Time},
+        rfq::{Quote, Rfq, Size},
+        types::{
+            Fill, GroupChange, MarketChange, MarketResult, QuoteChange, Reason, Side, Subaccount,
+            Time,
+        },
     },
-    families::market::time,
+    families::{
+        communications::{pseudonym, requester},
+        market::time,
+    },
     state::State,
 };
 
@@ -305,4 +312,85 @@ pub(super) fn is_combo(market: &Market) -> bool {
 
 pub(super) fn seconds(time: Time) -> i64 {
     time.as_millis().div_euclid(1_000)
+}
+
+/// A request for quotes that came or went; everybody may know of it.
+pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) -> Option<Value> {
+    let market = state.engine.market(rfq.market)?;
+    let mut msg = json!({
+        "id": rfq.id.to_string(),
+        "creator_id": requester(rfq.account, rfq.obscured, reader),
+        "market_ticker": market.ticker,
+        "event_ticker": market.event_ticker,
+    });
+    match rfq.size {
+        Size::Contracts(count) => msg["contracts_fp"] = json!(count),
+        Size::Cost { target, .. } => msg["target_cost_dollars"] = json!(target),
+    }
+    if created {
+        msg["created_ts"] = time(rfq.created);
+        let about = state.catalogue.about(&market.ticker);
+        for key in ["mve_collection_ticker", "mve_selected_legs"] {
+            if let Some(value) = about.and_then(|about| about.get(key)) {
+                msg[key] = value.clone();
+            }
+        }
+    } else {
+        msg["deleted_ts"] = time(rfq.closed.map_or(rfq.updated, |(at, _)| at));
+    }
+    Some(msg)
+}
+
+/// A quote, for its maker and for who asked for it.
+pub(super) fn quote(
+    state: &State,
+    quote: &Quote,
+    reader: AccountId,
+    change: QuoteChange,
+) -> Option<(&'static str, Value)> {
+    let rfq = state.engine.rfq_of(quote)?;
+    if quote.account != reader && rfq.account != reader {
+        return None;
+    }
+    let market = state.engine.market(rfq.market)?;
+    let mut msg = json!({
+        "quote_id": quote.id.to_string(),
+        "rfq_id": rfq.id.to_string(),
+        "quote_creator_id": pseudonym(quote.account),
+        "rfq_creator_id": requester(rfq.account, rfq.obscured, reader),
+        "market_ticker": market.ticker,
+    });
+    let mut add = |key: &str, value: Value| msg[key] = value;
+    let own = if quote.account == reader { quote.subaccount } else { rfq.subaccount };
+    if own != 0 {
+        add("subaccount", json!(own));
+    }
+    if change == QuoteChange::Executed {
+        let order = if quote.account == reader { quote.order } else { quote.rfq_order };
+        let order = order.and_then(|order| state.engine.order(order))?;
+        add("order_id", json!(order.id.to_string()));
+        add("client_order_id", json!(order.client_order_id.as_deref().unwrap_or("")));
+        add("executed_ts", time(quote.executed.unwrap_or(quote.updated)));
+        if let Some(batch) = rfq.batch {
+            add("rfq_batch_id", json!(batch.to_string()));
+        }
+        return Some(("quote_executed", msg));
+    }
+    add("event_ticker", json!(market.event_ticker));
+    add("yes_bid_dollars", json!(quote.yes));
+    add("no_bid_dollars", json!(quote.no));
+    add("yes_contracts_offered_fp", json!(quote.yes_count));
+    add("no_contracts_offered_fp", json!(quote.no_count));
+    if let Size::Cost { target, .. } = rfq.size {
+        add("rfq_target_cost_dollars", json!(target));
+    }
+    if change == QuoteChange::Created {
+        add("created_ts", time(quote.created));
+        return Some(("quote_created", msg));
+    }
+    if let Some(side) = quote.taken {
+        add("accepted_side", json!(side.outcome()));
+        add("contracts_accepted_fp", json!(quote.count(side)));
+    }
+    Some(("quote_accepted", msg))
 }

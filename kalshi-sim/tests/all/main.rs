@@ -1,6 +1,8 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod communications;
 mod contract;
+mod families;
 mod keys;
 mod market_filters;
 mod markets;

@@ -25,11 +25,8 @@ fn a_delta_of_a_known_market_allocates_nothing() {
         })
         .collect();
     let mut play = |frame: &str| {
-        replay.frame(frame, now);
         let mut last = BookChange::None;
-        while let Some(event) = replay.next() {
-            last = books.apply(&event);
-        }
+        replay.frame(frame, now, |event| last = books.apply(&event));
         last
     };
     play(ack);

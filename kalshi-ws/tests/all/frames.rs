@@ -134,9 +134,9 @@ fn deltas_of_one_market_share_their_names() {
     {
         let Frame::Message(message) = decoder.decode(&frame, NOW) else { panic!() };
         let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
-        names.push(delta.market_ticker);
+        names.push(delta.market);
     }
-    assert!(names.windows(2).all(|pair| std::sync::Arc::ptr_eq(&pair[0], &pair[1])));
+    assert!(names.windows(2).all(|pair| std::ptr::eq(pair[0].ticker(), pair[1].ticker())));
 }
 
 /// A delta of which every part may be usual or unusual.

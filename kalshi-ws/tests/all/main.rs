@@ -8,5 +8,8 @@ mod books;
 mod document;
 mod exchange;
 mod frames;
+mod portfolio;
+#[cfg(feature = "recorder")]
+mod recordings;
 mod samples;
 mod streams;

@@ -1,0 +1,3 @@
+//! The subcommands of `cargo gen` that take more than a few lines.
+
+pub(crate) mod diff;

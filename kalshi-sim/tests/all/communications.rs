@@ -1,0 +1,104 @@
+//! Requests for quotes over HTTP, as far as one member sees them.
+
+use kalshi_sdk::{
+    Client,
+    types::{
+        CreateQuoteRequest, CreateRfqBatchChild, CreateRfqBatchRequest, CreateRfqRequest,
+        GetMarketsStatus, ProposeBlockTradeRequest, UserFilter, builder,
+    },
+};
+use kalshi_sim::Exchange;
+
+use crate::status;
+
+async fn open_markets(client: &Client) -> Vec<String> {
+    let open = client.get_markets().series_ticker("KXSIMRATE").status(GetMarketsStatus::Open);
+    let markets = open.send().await.unwrap().into_inner().markets;
+    markets.into_iter().map(|market| market.ticker).collect()
+}
+
+fn request(ticker: &str) -> builder::CreateRfqRequest {
+    CreateRfqRequest::builder().market_ticker(ticker).contracts_fp("10.00").rest_remainder(false)
+}
+
+#[tokio::test]
+async fn a_request_for_quotes_is_listed_until_it_is_closed() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client().unwrap();
+    let ticker = open_markets(&client).await.remove(0);
+    let id = client.create_rfq().body(request(&ticker)).send().await.unwrap().into_inner().id;
+    let error = client.create_rfq().body(request(&ticker)).send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (409, Some("rfq_already_exists")));
+    let me = client.get_communications_id().send().await.unwrap().into_inner().communications_id;
+    let open = client.get_rfqs().user_filter(UserFilter::Own).status("open");
+    let listed = open.send().await.unwrap().into_inner().rfqs;
+    assert_eq!((listed.len(), &listed[0].id, &listed[0].creator_id), (1, &id, &me));
+    let replaced = request(&ticker).replace_existing(true);
+    let new = client.create_rfq().body(replaced).send().await.unwrap().into_inner().id;
+    let old = client.get_rfq().rfq_id(&*id).send().await.unwrap().into_inner().rfq;
+    assert_eq!(old.cancellation_reason.as_deref(), Some("replaced"));
+    client.delete_rfq().rfq_id(&*new).send().await.unwrap();
+    let error = client.delete_rfq().rfq_id(&*new).send().await.unwrap_err();
+    assert!(error.is_not_found());
+}
+
+#[tokio::test]
+async fn nobody_quotes_on_an_own_request_or_lists_quotes_without_a_filter() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client().unwrap();
+    let ticker = open_markets(&client).await.remove(0);
+    let id = client.create_rfq().body(request(&ticker)).send().await.unwrap().into_inner().id;
+    let bids = CreateQuoteRequest::builder()
+        .rfq_id(id)
+        .yes_bid("0.4000")
+        .no_bid("0.5000")
+        .rest_remainder(false);
+    let error = client.create_quote().body(bids).send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")));
+    let error = client.get_quotes().send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")));
+    let own = client.get_quotes().user_filter(UserFilter::Own).send().await.unwrap();
+    assert_eq!(own.quotes.len(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_opens_and_closes_its_requests_together() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client().unwrap();
+    let children: Vec<CreateRfqBatchChild> = open_markets(&client)
+        .await
+        .into_iter()
+        .take(2)
+        .map(|ticker| CreateRfqBatchChild::builder().market_ticker(ticker).try_into().unwrap())
+        .collect();
+    let new = CreateRfqBatchRequest::builder().children(children).contracts_fp("5.00");
+    let made = client.create_rfq_batch().body(new).send().await.unwrap().into_inner().rfq_batch;
+    assert_eq!(made.rfqs.len(), 2);
+    let id = made.id;
+    let best = client.get_rfq_batch_best_quotes().rfq_batch_id(&*id).send().await.unwrap();
+    assert!(!best.best_quotes.yes_complete && !best.best_quotes.no_complete);
+    client.delete_rfq_batch().rfq_batch_id(&*id).send().await.unwrap();
+    let read = client.get_rfq_batch().rfq_batch_id(&*id).send().await.unwrap().into_inner();
+    assert_eq!(read.rfq_batch.close_reason.as_deref(), Some("deleted"));
+    let closed = client.get_rfqs().status("closed").send().await.unwrap().into_inner().rfqs;
+    assert_eq!(closed.len(), 2);
+}
+
+#[tokio::test]
+async fn a_block_trade_with_nobody_is_refused() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client().unwrap();
+    let ticker = open_markets(&client).await.remove(0);
+    let new = ProposeBlockTradeRequest::builder()
+        .buyer_user_id("somebody")
+        .seller_user_id("somebody else")
+        .market_ticker(ticker)
+        .price_centi_cents(5_000)
+        .centicount(100)
+        .maker_side("yes")
+        .expiration_ts(chrono::DateTime::from_timestamp(4_000_000_000, 0).unwrap());
+    let error = client.propose_block_trade().body(new).send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")));
+    let listed = client.get_block_trade_proposals().send().await.unwrap().into_inner();
+    assert_eq!(listed.block_trade_proposals.len(), 0);
+}

@@ -241,6 +241,7 @@ fn bench(criterion: &mut Criterion) {
     });
     group.finish();
     same_books(&frames);
+    side_by_side(&frames);
     latencies(&frames);
 }
 
@@ -263,6 +264,48 @@ fn same_books(frames: &Frames) {
         }
     }
     println!("both end with the same books");
+}
+
+/// The ways in turns, a thousand frames at a time, and the median of each: other programs on the
+/// machine disturb all of them alike.
+fn side_by_side(frames: &Frames) {
+    let (mut others, mut last) = (baseline_books(frames), MARKETS as u64);
+    let (mut decoder, mut books) = (Decoder::new(), started(frames).1);
+    let (mut replay, mut replayed) = started(frames);
+    let mut parse_only = Decoder::new();
+    let mut times: [Vec<u128>; 4] = Default::default();
+    for slice in frames.deltas.chunks(1_000) {
+        let start = Instant::now();
+        for frame in slice {
+            baseline::apply(&mut others, &mut last, frame.as_bytes()).unwrap();
+        }
+        times[0].push(start.elapsed().as_nanos());
+        let start = Instant::now();
+        for frame in slice {
+            black_box(parse_only.decode(frame, NOW));
+        }
+        times[1].push(start.elapsed().as_nanos());
+        let start = Instant::now();
+        for frame in slice {
+            let Frame::Message(message) = decoder.decode(frame, NOW) else { panic!() };
+            assert_eq!(books.apply(&Event::Message(message)), BookChange::Updated);
+        }
+        times[2].push(start.elapsed().as_nanos());
+        let start = Instant::now();
+        for frame in slice {
+            assert_eq!(play(&mut replay, &mut replayed, frame), BookChange::Updated);
+        }
+        times[3].push(start.elapsed().as_nanos());
+    }
+    let medians = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    });
+    let names = ["baseline", "decode", "decode and apply", "decode, check, apply"];
+    for (name, median) in names.iter().zip(medians) {
+        let percent = median * 100 / medians[0];
+        println!("in turns, {name}: {} ns a frame, {percent} % of the baseline", median / 1_000);
+    }
 }
 
 /// Single deltas, clock included.

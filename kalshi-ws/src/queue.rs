@@ -58,7 +58,6 @@ struct LaneState {
 
 /// What became of an event.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the event that was handed in")]
 pub(crate) enum Pushed {
     Done,
     /// There is no room now.

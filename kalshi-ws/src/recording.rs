@@ -139,13 +139,11 @@ impl Recorder {
     fn line(&mut self, at: Timestamp, what: What) {
         let at = at.as_millis();
         if self.lost > 0 {
-            match self.lines.try_send(Line { at, what: What::Lost(self.lost) }) {
-                Ok(()) => self.lost = 0,
-                Err(_) => {
-                    self.lost += 1;
-                    return;
-                }
+            if self.lines.try_send(Line { at, what: What::Lost(self.lost) }).is_err() {
+                self.lost += 1;
+                return;
             }
+            self.lost = 0;
         }
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.lines.try_send(Line { at, what })
@@ -244,8 +242,11 @@ fn finish(file: Encoder) -> io::Result<()> {
 /// The lines of the files of a recording, one after the other.
 pub struct Recording {
     files: std::vec::IntoIter<PathBuf>,
-    open: Option<(PathBuf, BufReader<MultiGzDecoder<BufReader<File>>>, u64)>,
+    /// The file that is being read, and how many lines of it have been.
+    open: Option<(PathBuf, Lines, u64)>,
 }
+
+type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 
 impl Recording {
     /// The files of a recording, in the order of their numbers. They are opened when it is their

@@ -213,7 +213,9 @@ impl Exchange {
                 } else {
                     self.wire.push_back(ack);
                 }
-                markets.into_iter().for_each(|market| self.snapshot(market));
+                for market in markets {
+                    self.snapshot(market);
+                }
             }
             ("update_subscription", Some("add_markets")) => {
                 self.ok(id);
@@ -229,7 +231,9 @@ impl Exchange {
                 self.ok(id);
             }
             ("update_subscription", Some("get_snapshot")) => {
-                markets.into_iter().for_each(|market| self.snapshot(market));
+                for market in markets {
+                    self.snapshot(market);
+                }
             }
             other => panic!("{other:?}"),
         }

@@ -51,14 +51,14 @@ async fn a_recording_plays_back_as_it_was() {
 
     let mut player = Player::new(Recording::open(&folder, "x").unwrap());
     let mut books = Books::new();
-    let mut played = Vec::new();
+    let mut again = Vec::new();
     while let Some(event) = player.next().await {
         let event = event.unwrap();
         books.apply(&event);
-        played.push(event);
+        again.push(event);
     }
     // Except for the number of an attempt, an event prints as all that it is.
-    assert_eq!(format!("{live:?}"), format!("{played:?}"));
+    assert_eq!(format!("{live:?}"), format!("{again:?}"));
     assert!(books.get("A").is_none(), "nothing has come since the gap");
     let lines: Vec<_> = Recording::open(&folder, "x").unwrap().map(Result::unwrap).collect();
     assert!(

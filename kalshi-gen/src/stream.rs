@@ -313,6 +313,8 @@ impl Envelope {
             schema.get("properties").and_then(Value::as_object).into_iter().flatten()
         {
             let pointer = join(&join(pointer, "properties"), name);
+            // Envelopes are not looked at again: what they refer to must be there.
+            resolve(document, field, &pointer)?;
             let owner = owner.clone().unwrap_or_default();
             let field = EnvelopeField { schema: field.clone(), pointer, owner };
             self.fields.insert(name.clone(), field);

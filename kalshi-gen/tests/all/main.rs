@@ -8,4 +8,5 @@ mod mutations;
 mod odd_documents;
 mod refinements;
 mod sameness;
+mod streams;
 mod support;

@@ -355,6 +355,60 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
 }
 
 #[tokio::test]
+async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is_back() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "B", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Message(_));
+    commands.delete_markets(BOOKS, ["A"]).unwrap();
+    commands.add_markets(BOOKS, ["A"]).unwrap();
+    let delete = peer.command().await;
+    let add = peer.command().await;
+    assert_eq!(add["params"]["action"], "add_markets");
+    peer.snapshot(1, 2, "A", "0.40").await;
+    peer.ok(&delete, 1).await;
+    peer.ok(&add, 1).await;
+    peer.snapshot(1, 3, "A", "0.41").await;
+    expect_event!(stream, Event::Removed { .. });
+    books.apply(&expect_event!(stream, event @ Event::Unmatched(_) => event));
+    assert!(books.get("A").is_none());
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+}
+
+#[tokio::test]
+async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_snapshot_timeout(Duration::from_millis(60));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    let command = peer.command().await;
+    commands.delete_markets(BOOKS, ["A"]).unwrap();
+    expect_event!(stream, Event::Removed { .. });
+    let msg = json!({"channel": "orderbook_delta", "sid": 1});
+    peer.send(json!({"id": command["id"], "type": "subscribed", "msg": msg})).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    peer.snapshot(1, 2, "B", "0.40").await;
+    let command = peer.command().await;
+    assert_eq!(
+        (command["params"]["action"].as_str(), tickers(&command)),
+        (Some("delete_markets"), vec!["A"])
+    );
+    peer.ok(&command, 1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Unmatched(_));
+    expect_event!(stream, Event::Message(_));
+    // Nothing is asked for any more.
+    assert!(peer.command_soon().await.is_none());
+}
+
+#[tokio::test]
 async fn a_channel_is_given_up_with_its_last_market() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;

@@ -10,4 +10,5 @@ mod mutations;
 mod odd_documents;
 mod refinements;
 mod sameness;
+mod streams;
 mod support;

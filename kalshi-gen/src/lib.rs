@@ -21,6 +21,8 @@ mod operations;
 mod overlay;
 mod refine;
 mod review;
+mod shapes;
+pub mod vendor;
 
 pub use crate::{
     coverage::Coverage,
@@ -88,6 +90,8 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
     let normalised = normalise::normalise(document)?;
     let operations =
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
-    let (code, dispatch) = emit::emit(&normalised, &operations)?;
+    let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
+    let shapes = shapes::shapes(&normalised, &operations);
+    code.push_str(&format!("\npub(crate) const SHAPES: &str = {shapes:?};\n"));
     Ok(Generated { code, dispatch, normalised, applied, operations })
 }

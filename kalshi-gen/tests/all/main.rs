@@ -11,3 +11,4 @@ mod odd_documents;
 mod refinements;
 mod sameness;
 mod support;
+mod update;

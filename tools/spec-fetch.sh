@@ -27,9 +27,12 @@ for url in "$@"; do
     if grep -q '^No change of structure' "$work/diff.md"; then
         continue
     fi
-    cat "$work/diff.md" >> "$report"
-    printf '\n<details><summary>What cargo gen update said</summary>\n\n```text\n' >> "$report"
-    # Only the end of it: the changes stand above.
-    cargo gen update --from "$file" | sed -n '/^Overlays:/,$p' >> "$report"
-    printf '```\n\n</details>\n' >> "$report"
+    # Of what it says, only the end: the changes stand above.
+    cargo gen update --from "$file" > "$work/update.txt"
+    {
+        cat "$work/diff.md"
+        printf '\n<details><summary>What cargo gen update said</summary>\n\n```text\n'
+        sed -n '/^Overlays:/,$p' "$work/update.txt"
+        printf '```\n\n</details>\n'
+    } >> "$report"
 done

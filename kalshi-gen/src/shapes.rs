@@ -36,10 +36,11 @@ pub(crate) fn shapes(normalised: &Normalised, operations: &[OperationModel]) -> 
 }
 
 fn shape(schema: &Value) -> Value {
-    let reference = schema.get("$ref").or_else(|| match schema.get("allOf")?.as_array()?.as_slice() {
-        [only] => only.get("$ref"),
-        _ => None,
-    });
+    let reference =
+        schema.get("$ref").or_else(|| match schema.get("allOf")?.as_array()?.as_slice() {
+            [only] => only.get("$ref"),
+            _ => None,
+        });
     if let Some(name) = reference.and_then(Value::as_str).and_then(schema_name) {
         return json!(name);
     }

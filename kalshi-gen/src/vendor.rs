@@ -38,7 +38,8 @@ fn strip(value: &mut Value, key: &str, names: bool) {
                 }
                 let holds_names = !names && inner.is_mapping() && holds_names(&word);
                 strip(inner, &word, holds_names);
-                if names && key == "responses"
+                if names
+                    && key == "responses"
                     && let Value::Mapping(response) = inner
                     && !response.contains_key("$ref")
                 {
@@ -67,10 +68,8 @@ fn describe(response: &mut Mapping, status: &str) {
 }
 
 fn is_prose(word: &str) -> bool {
-    matches!(
-        word,
-        "description" | "summary" | "title" | "example" | "examples" | "externalDocs"
-    ) || word.starts_with("x-") && word != "x-error-codes"
+    matches!(word, "description" | "summary" | "title" | "example" | "examples" | "externalDocs")
+        || word.starts_with("x-") && word != "x-error-codes"
 }
 
 fn holds_names(word: &str) -> bool {
@@ -159,7 +158,10 @@ pub fn with_entry(changelog: &str, entry: &str) -> String {
         return format!("{top}{HEADING}\n{entry}\n{rest}");
     };
     let start = at + HEADING.len();
-    let end = changelog.get(start..).and_then(|rest| rest.find("\n## ")).map_or(changelog.len(), |found| start + found + 1);
+    let end = changelog
+        .get(start..)
+        .and_then(|rest| rest.find("\n## "))
+        .map_or(changelog.len(), |found| start + found + 1);
     let (before, after) = changelog.split_at(end);
     let rest = if after.is_empty() { String::new() } else { format!("\n{after}") };
     format!("{}\n\n{}\n{rest}", before.trim_end(), entry.trim_end())

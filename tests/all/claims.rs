@@ -73,14 +73,24 @@ fn claims() -> Vec<Claim> {
             Wire::Works,
             |d| {
                 unrequire(d, MARKET, "price_ranges");
-                at(d, &format!("{MARKET}/properties")).as_object_mut().unwrap().remove("price_ranges");
+                at(d, &format!("{MARKET}/properties"))
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("price_ranges");
             },
             |m| drop(m.as_object_mut().unwrap().remove("price_ranges")),
         ),
         claim(
             "response-optional-property-removed",
             Wire::Works,
-            |d| drop(at(d, &format!("{MARKET}/properties")).as_object_mut().unwrap().remove("mve_collection_ticker")),
+            |d| {
+                drop(
+                    at(d, &format!("{MARKET}/properties"))
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("mve_collection_ticker"),
+                )
+            },
             |m| drop(m.as_object_mut().unwrap().remove("mve_collection_ticker")),
         ),
         claim(
@@ -128,7 +138,12 @@ fn claims() -> Vec<Claim> {
         claim(
             "response-property-became-required",
             Wire::Works,
-            |d| at(d, &format!("{MARKET}/required")).as_array_mut().unwrap().push(json!("is_provisional")),
+            |d| {
+                at(d, &format!("{MARKET}/required"))
+                    .as_array_mut()
+                    .unwrap()
+                    .push(json!("is_provisional"))
+            },
             |m| m["is_provisional"] = json!(true),
         ),
         claim(
@@ -182,7 +197,10 @@ fn claims() -> Vec<Claim> {
         claim(
             "response-property-format-changed",
             Wire::Works,
-            |d| *field(d, "yes_bid_dollars") = json!({"$ref": "#/components/schemas/FixedPointCount"}),
+            |d| {
+                *field(d, "yes_bid_dollars") =
+                    json!({"$ref": "#/components/schemas/FixedPointCount"})
+            },
             |m| m["yes_bid_dollars"] = json!("0.56"),
         ),
         claim(
@@ -219,12 +237,17 @@ async fn whole_numbers_for_dollars_are_read_as_whole_dollars() {
     page["markets"][0]["yes_bid_dollars"] = json!(56);
     let server = always(Answer::json(&page)).await;
     let page = client(&server.url()).get_markets().send().await.unwrap();
-    assert_eq!(page.markets[0].yes_bid_dollars.to_string(), "56.0000", "this is why it is not `works`");
+    assert_eq!(
+        page.markets[0].yes_bid_dollars.to_string(),
+        "56.0000",
+        "this is why it is not `works`"
+    );
 }
 
 #[tokio::test]
 async fn a_removed_operation_fails() {
-    let found = changes(|d| drop(at(d, "/paths").as_object_mut().unwrap().remove("/exchange/status")));
+    let found =
+        changes(|d| drop(at(d, "/paths").as_object_mut().unwrap().remove("/exchange/status")));
     assert_eq!(wire(&found, "api-removed-without-deprecation"), Wire::Breaks);
     let server = always(Answer::new(404, r#"{"error":"not found"}"#)).await;
     let error = client(&server.url()).get_exchange_status().send().await.unwrap_err();
@@ -243,10 +266,14 @@ async fn a_public_operation_is_not_signed_when_the_exchange_asks_for_it() {
 
 #[tokio::test]
 async fn what_is_newly_required_is_not_sent() {
-    let parameter = json!({"name": "shard", "in": "query", "required": true, "schema": {"type": "integer"}});
-    let found = changes(|d| at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().push(parameter));
+    let parameter =
+        json!({"name": "shard", "in": "query", "required": true, "schema": {"type": "integer"}});
+    let found = changes(|d| {
+        at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().push(parameter)
+    });
     assert_eq!(wire(&found, "new-required-request-parameter"), Wire::Breaks);
-    let found = changes(|d| at(d, &format!("{GET_MARKETS}/parameters/0"))["required"] = json!(true));
+    let found =
+        changes(|d| at(d, &format!("{GET_MARKETS}/parameters/0"))["required"] = json!(true));
     assert_eq!(wire(&found, "request-parameter-became-required"), Wire::Breaks);
     let found = changes(|d| {
         let body = at(d, "/components/schemas/CreateOrderV2Request");
@@ -275,7 +302,9 @@ fn order() -> types::CreateOrderV2Request {
 
 #[tokio::test]
 async fn what_was_removed_from_a_request_is_still_sent() {
-    let found = changes(|d| drop(at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().remove(0)));
+    let found = changes(|d| {
+        drop(at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().remove(0))
+    });
     assert_eq!(wire(&found, "request-parameter-removed"), Wire::Behaves);
     let server = always(Answer::json(&page())).await;
     client(&server.url()).get_markets().limit(5).send().await.unwrap();
@@ -286,7 +315,8 @@ async fn what_was_removed_from_a_request_is_still_sent() {
         values.remove(0);
     });
     assert_eq!(wire(&found, "request-property-enum-value-removed"), Wire::Breaks);
-    let gone = kalshi_gen::parse(OLD).unwrap().pointer("/components/schemas/BookSide/enum/0").cloned();
+    let gone =
+        kalshi_gen::parse(OLD).unwrap().pointer("/components/schemas/BookSide/enum/0").cloned();
     let mut order = order();
     order.side = serde_json::from_value(gone.clone().unwrap()).unwrap();
     let server = always(Answer::new(400, "{}")).await;

@@ -11,7 +11,9 @@ use kalshi_sdk::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Document, Fill, Generator, Server, always, builder, credentials, operation};
+use crate::support::{
+    Answer, Document, Fill, Generator, Server, always, builder, credentials, operation,
+};
 
 type Seen = Arc<Mutex<Vec<Drift>>>;
 
@@ -142,8 +144,10 @@ async fn an_observer_changes_no_answer() {
         let server = always(Answer::json(&body)).await;
         let (with, _) = observed(&server, &clock());
         let without = builder(&server.url()).build().unwrap();
-        let with = with.get_markets().send().await.map(|page| serde_json::to_value(&*page).unwrap());
-        let without = without.get_markets().send().await.map(|page| serde_json::to_value(&*page).unwrap());
+        let with =
+            with.get_markets().send().await.map(|page| serde_json::to_value(&*page).unwrap());
+        let without =
+            without.get_markets().send().await.map(|page| serde_json::to_value(&*page).unwrap());
         assert_eq!(with.map_err(|e| e.to_string()), without.map_err(|e| e.to_string()));
     }
 }

@@ -37,10 +37,8 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<(), Failure> {
         Some(from) => take_over(root, from)?,
         None => (follow(root)?, String::new()),
     };
-    let stale: Plan = plan
-        .into_iter()
-        .filter(|(path, text)| read(path).ok().as_ref() != Some(text))
-        .collect();
+    let stale: Plan =
+        plan.into_iter().filter(|(path, text)| read(path).ok().as_ref() != Some(text)).collect();
     print(&report)?;
     let names = stale.iter().map(|(path, _)| path.strip_prefix(root).unwrap_or(path).display());
     let names: Vec<String> = names.map(|name| name.to_string()).collect();
@@ -168,15 +166,21 @@ fn entry(found: &Diff) -> String {
     let mut lines: Vec<Vec<String>> = vec![Vec::new(); kinds.len()];
     for change in &found.changes {
         let kind = kinds.iter().position(|(_, takes)| takes(change));
-        let Some((lines, (word, _))) = kind.and_then(|kind| lines.get_mut(kind).zip(kinds.get(kind)))
+        let Some((lines, (word, _))) =
+            kind.and_then(|kind| lines.get_mut(kind).zip(kinds.get(kind)))
         else {
             rest += 1;
             continue;
         };
-        let field = if change.field.is_empty() { String::new() } else { format!(" `{}`", change.field) };
+        let field =
+            if change.field.is_empty() { String::new() } else { format!(" `{}`", change.field) };
         let guess = change.guess.as_ref().map_or_else(String::new, |guess| format!(" ({guess})"));
         let subject = change.subject.replace(['`', '\n'], " ");
-        lines.push(format!("- {word} `{subject}`{}: {}{guess}.\n", field.replace('\n', " "), change.id));
+        lines.push(format!(
+            "- {word} `{subject}`{}: {}{guess}.\n",
+            field.replace('\n', " "),
+            change.id
+        ));
     }
     out.extend(lines.into_iter().flatten());
     if rest > 0 {

@@ -71,7 +71,8 @@ impl Workspace {
         workspace.write("openapi.yaml", OLD);
         workspace.write("asyncapi.yaml", STREAMS);
         workspace.write("overlay/docs/a.yaml", WORDS);
-        workspace.write("Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\n\n[features]\n");
+        workspace
+            .write("Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\n\n[features]\n");
         workspace.write("CHANGELOG.md", "# Changelog\n\n## 0.1.0\n\nFirst.\n");
         let made = workspace.run(&["update"]);
         assert_eq!(made.status.code(), Some(0), "{}", said(&made));
@@ -146,7 +147,10 @@ fn the_ends_of_the_comparison_are_zero_one_and_two() {
     let output = workspace.run(&["diff", "openapi.yaml", "bad.yaml"]);
     assert_eq!(said(&output), "error: bad.yaml: /paths: must be a mapping\n");
     // Only additions: breaks nothing, and is found if asked for.
-    workspace.write("more.yaml", &OLD.replace("        y:\n", "        w:\n          type: string\n        y:\n"));
+    workspace.write(
+        "more.yaml",
+        &OLD.replace("        y:\n", "        w:\n          type: string\n        y:\n"),
+    );
     assert_eq!(workspace.run(&["diff", "openapi.yaml", "more.yaml"]).status.code(), Some(0));
     let strict = workspace.run(&["diff", "openapi.yaml", "more.yaml", "--fail-on", "info"]);
     assert_eq!(strict.status.code(), Some(1));
@@ -180,13 +184,19 @@ fn a_published_document_is_taken_over_with_everything_that_follows() {
     let output = workspace.run(&["update", "--from", "new.yaml"]);
     let report = said(&output);
     assert_eq!(output.status.code(), Some(0), "{report}");
-    let expected = OLD.replace("version: 1.0.0", "version: 1.1.0").replace("        y:\n", "        z:\n");
+    let expected =
+        OLD.replace("version: 1.0.0", "version: 1.1.0").replace("        y:\n", "        z:\n");
     assert_eq!(workspace.read("openapi.yaml"), expected, "the structure, in the published order");
     assert!(workspace.read("tests/golden/types.txt").contains("  z: string"));
-    assert!(workspace.read("Cargo.toml").contains("[package.metadata.openapi]\nversion = \"1.1.0\"\n"));
+    assert!(
+        workspace.read("Cargo.toml").contains("[package.metadata.openapi]\nversion = \"1.1.0\"\n")
+    );
     let log = workspace.read("CHANGELOG.md");
     assert!(log.contains("## Unreleased\n\n### Trade API 1.0.0 to 1.1.0\n"), "{log}");
-    assert!(log.contains("- **breaking** `schema A` `y`: response-optional-property-removed"), "{log}");
+    assert!(
+        log.contains("- **breaking** `schema A` `y`: response-optional-property-removed"),
+        "{log}"
+    );
     assert!(log.contains("- **added** `schema A` `z`: response-optional-property-added"), "{log}");
     assert!(report.contains("matches nothing any more: docs/a.yaml"), "{report}");
     assert!(report.contains("1 places lack words"), "{report}");
@@ -203,12 +213,15 @@ fn a_published_document_is_taken_over_with_everything_that_follows() {
 #[test]
 fn a_document_of_streams_takes_its_own_place() {
     let workspace = Workspace::new("streams");
-    workspace.write("new.yaml", &STREAMS.replace("2.0.0", "2.1.0").replace("fills:\n", "trades:\n"));
+    workspace
+        .write("new.yaml", &STREAMS.replace("2.0.0", "2.1.0").replace("fills:\n", "trades:\n"));
     let output = workspace.run(&["update", "--from", "new.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(workspace.read("asyncapi.yaml").contains("  trades:"));
     assert_eq!(workspace.read("openapi.yaml"), OLD);
-    assert!(workspace.read("Cargo.toml").contains("[package.metadata.asyncapi]\nversion = \"2.1.0\"\n"));
+    assert!(
+        workspace.read("Cargo.toml").contains("[package.metadata.asyncapi]\nversion = \"2.1.0\"\n")
+    );
     assert!(workspace.read("CHANGELOG.md").contains("### WebSocket API 2.0.0 to 2.1.0"));
 }
 

@@ -92,6 +92,6 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
     let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
     let shapes = shapes::shapes(&normalised, &operations);
-    code.push_str(&format!("\npub(crate) const SHAPES: &str = {shapes:?};\n"));
+    code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
     Ok(Generated { code, dispatch, normalised, applied, operations })
 }

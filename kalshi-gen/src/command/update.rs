@@ -144,6 +144,9 @@ fn overlay_report(generated: &Generated, report: &mut String) {
     }
 }
 
+/// Whether a line of the changelog says a change.
+type Takes = fn(&Change) -> bool;
+
 /// The draft of the changelog: what callers have to know, the rest as a number.
 fn entry(found: &Diff) -> String {
     let surface = match found.kind {
@@ -156,7 +159,7 @@ fn entry(found: &Diff) -> String {
         format!("{} to {}", found.old_version, found.new_version)
     };
     let mut out = format!("### {surface} {versions}\n\n");
-    let kinds: [(&str, fn(&Change) -> bool); 4] = [
+    let kinds: [(&str, Takes); 4] = [
         ("**breaking**", |c| matches!(c.rust, Rust::Breaks | Rust::Refuses)),
         ("**wire**", |c| c.wire != Wire::Works),
         ("**deprecated**", |c| c.rust == Rust::Deprecates),

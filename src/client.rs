@@ -6,7 +6,7 @@ use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemC
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
 use crate::{
-    drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer},
+    drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer, OnDrift},
     environment::Environment,
     error::Error,
 };
@@ -128,7 +128,7 @@ pub struct ClientBuilder {
     middleware: Vec<Arc<dyn Middleware>>,
     max_response_bytes: Option<usize>,
     plain_http: bool,
-    on_drift: Option<Box<dyn Fn(&Drift) + Send + Sync>>,
+    on_drift: Option<OnDrift>,
     drift_interval: Option<Duration>,
 }
 

@@ -74,22 +74,21 @@ impl fmt::Display for DriftKind {
     }
 }
 
+/// What a caller wants done with each drift.
+pub(crate) type OnDrift = Box<dyn Fn(&Drift) + Send + Sync>;
+
 type Key = (&'static str, DriftKind, String, Option<String>);
 
 /// Holds answers against shapes, and remembers what it has said.
 pub(crate) struct Observer {
-    on_drift: Box<dyn Fn(&Drift) + Send + Sync>,
+    on_drift: OnDrift,
     interval: Duration,
     clock: Arc<dyn Clock>,
     said: Mutex<HashMap<Key, u64>>,
 }
 
 impl Observer {
-    pub(crate) fn new(
-        on_drift: Box<dyn Fn(&Drift) + Send + Sync>,
-        interval: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(on_drift: OnDrift, interval: Duration, clock: Arc<dyn Clock>) -> Self {
         Self { on_drift, interval, clock, said: Mutex::new(HashMap::new()) }
     }
 

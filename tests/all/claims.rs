@@ -56,6 +56,7 @@ fn field<'a>(document: &'a mut Value, name: &str) -> &'a mut Value {
     at(document, &format!("{MARKET}/properties/{name}"))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn claims() -> Vec<Claim> {
     let claim = |id, verdict, document, answer| Claim { id, document, answer, verdict };
     vec![
@@ -89,7 +90,7 @@ fn claims() -> Vec<Claim> {
                         .as_object_mut()
                         .unwrap()
                         .remove("mve_collection_ticker"),
-                )
+                );
             },
             |m| drop(m.as_object_mut().unwrap().remove("mve_collection_ticker")),
         ),
@@ -142,7 +143,7 @@ fn claims() -> Vec<Claim> {
                 at(d, &format!("{MARKET}/required"))
                     .as_array_mut()
                     .unwrap()
-                    .push(json!("is_provisional"))
+                    .push(json!("is_provisional"));
             },
             |m| m["is_provisional"] = json!(true),
         ),
@@ -199,7 +200,7 @@ fn claims() -> Vec<Claim> {
             Wire::Works,
             |d| {
                 *field(d, "yes_bid_dollars") =
-                    json!({"$ref": "#/components/schemas/FixedPointCount"})
+                    json!({"$ref": "#/components/schemas/FixedPointCount"});
             },
             |m| m["yes_bid_dollars"] = json!("0.56"),
         ),
@@ -269,7 +270,7 @@ async fn what_is_newly_required_is_not_sent() {
     let parameter =
         json!({"name": "shard", "in": "query", "required": true, "schema": {"type": "integer"}});
     let found = changes(|d| {
-        at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().push(parameter)
+        at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().push(parameter);
     });
     assert_eq!(wire(&found, "new-required-request-parameter"), Wire::Breaks);
     let found =
@@ -303,7 +304,7 @@ fn order() -> types::CreateOrderV2Request {
 #[tokio::test]
 async fn what_was_removed_from_a_request_is_still_sent() {
     let found = changes(|d| {
-        drop(at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().remove(0))
+        drop(at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().remove(0));
     });
     assert_eq!(wire(&found, "request-parameter-removed"), Wire::Behaves);
     let server = always(Answer::json(&page())).await;

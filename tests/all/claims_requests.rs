@@ -162,7 +162,7 @@ async fn narrower_parameters_refuse_what_the_client_sends() {
     claim("request-parameter-max-length-set", markets, |d| at(d, &event)["maxLength"] = json!(4))
         .await;
     claim("request-parameter-pattern-added", markets, |d| {
-        at(d, &event)["pattern"] = json!("^[0-9]*$")
+        at(d, &event)["pattern"] = json!("^[0-9]*$");
     })
     .await;
     claim("request-parameter-became-enum", markets, |d| at(d, &event)["enum"] = json!(["OTHER"]))

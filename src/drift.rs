@@ -241,7 +241,7 @@ mod tests {
         for operation in OPERATIONS {
             let Some(name) = shapes["o"].get(operation.id) else { continue };
             let name = name.as_str().unwrap();
-            assert!(shapes["t"][name].is_object(), "{operation}: {name}");
+            assert!(shapes["t"].get(name).is_some(), "{operation}: {name}");
         }
         let with = OPERATIONS.iter().filter(|o| shapes["o"].get(o.id).is_some()).count();
         assert!(with > 90, "{with}");

@@ -18,7 +18,21 @@ pub fn structure(text: &str) -> Result<String> {
     let mut document: Value = serde_norway::from_str(text).map_err(unreadable)?;
     document.apply_merge().map_err(unreadable)?;
     strip(&mut document, "", false);
-    serde_norway::to_string(&document).map_err(unreadable)
+    let text = serde_norway::to_string(&document).map_err(unreadable)?;
+    Ok(text.lines().map(quoted).collect())
+}
+
+/// Quotes the words that readers of older YAML take for true and false: `yes` is a side of a market.
+fn quoted(line: &str) -> String {
+    const WORDS: [&str; 8] = ["yes", "no", "on", "off", "y", "n", "Yes", "No"];
+    for mark in [": ", "- "] {
+        if let Some((head, word)) = line.rsplit_once(mark)
+            && WORDS.contains(&word)
+        {
+            return format!("{head}{mark}'{word}'\n");
+        }
+    }
+    format!("{line}\n")
 }
 
 /// `names`: the keys here are names of the document, not words of its language.
@@ -198,6 +212,7 @@ components:
         title:
           type: string
           title: Words.
+          enum: ['yes', 'no', maybe]
           default: {description: kept}
 ";
         let expected = "\
@@ -221,6 +236,10 @@ components:
       properties:
         title:
           type: string
+          enum:
+          - 'yes'
+          - 'no'
+          - maybe
           default:
             description: kept
 ";

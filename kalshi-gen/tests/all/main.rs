@@ -12,3 +12,4 @@ mod refinements;
 mod sameness;
 mod streams;
 mod support;
+mod update;

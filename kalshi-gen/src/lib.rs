@@ -32,7 +32,7 @@ pub use crate::{
     operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
-    stream::generate_streams,
+    stream::{MessageModel, generate_streams},
 };
 
 /// Everything that one document and its overlays turn into.
@@ -48,6 +48,8 @@ pub struct Generated {
     pub applied: Applied,
     /// The operation table.
     pub operations: Vec<OperationModel>,
+    /// The channels and messages of streams; none in a document of operations.
+    pub messages: Vec<MessageModel>,
 }
 
 impl Generated {
@@ -91,5 +93,5 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
     let operations =
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
     let (code, dispatch) = emit::emit(&normalised, &operations)?;
-    Ok(Generated { code, dispatch, normalised, applied, operations })
+    Ok(Generated { code, dispatch, normalised, applied, operations, messages: Vec::new() })
 }

@@ -1,15 +1,18 @@
 //! Requests for quotes: asking, quoting, accepting, confirming, execution in the public book; and
-//! batches of them, which are quoted and accepted together.
+//! batches of them.
 //!
 //! No money is held back for a quote: it is checked when a quote is made, accepted and confirmed,
 //! and the orders of a quote are refused like any others if it is gone by then. Two members are
 //! needed: nobody can quote on an own request, for that could only trade with itself.
+
+mod batch;
 
 use std::collections::BTreeMap;
 
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::batch::{Batch, BatchQuote};
 use crate::engine::{
     Engine, Place, Timer,
     amount::{MAX_CASH, MAX_COUNT, Sum, cost, other_leg},
@@ -24,9 +27,6 @@ use crate::engine::{
 pub(crate) const MAX_OPEN_RFQS: usize = 100;
 /// How long closed requests and quotes that were never accepted can still be read.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
-/// The longest client order id that a batch may be accepted with, in bytes: one of each child is
-/// made of it.
-const MAX_CLIENT_ORDER_ID: usize = 64;
 
 /// How much a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,58 +172,6 @@ impl Quote {
     fn price(&self, side: Side) -> Dollars {
         side.leg_price(self.bid(side))
     }
-}
-
-/// Where a batch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum BatchStatus {
-    Open,
-    Accepted,
-    Closed,
-}
-
-impl BatchStatus {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Accepted => "accepted",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// Requests on several markets that are accepted together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    pub(crate) id: BatchId,
-    pub(crate) account: AccountId,
-    pub(crate) subaccount: Subaccount,
-    pub(crate) obscured: bool,
-    pub(crate) rfqs: Vec<RfqId>,
-    pub(crate) quotes: Vec<BatchQuoteId>,
-    pub(crate) status: BatchStatus,
-    pub(crate) client_batch_id: Option<String>,
-    /// Grows with every change of a quote on a child.
-    pub(crate) version: u64,
-    /// The time of the last such change.
-    pub(crate) quoted: Option<Time>,
-    pub(crate) created: Time,
-    pub(crate) updated: Time,
-    pub(crate) accepted: Option<Time>,
-    pub(crate) closed: Option<(Time, Ending)>,
-}
-
-/// A maker's quotes on children of a batch, confirmed together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BatchQuote {
-    pub(crate) id: BatchQuoteId,
-    pub(crate) batch: BatchId,
-    pub(crate) account: AccountId,
-    pub(crate) subaccount: Subaccount,
-    pub(crate) quotes: Vec<QuoteId>,
-    pub(crate) rest_remainder: bool,
-    pub(crate) post_only: bool,
-    pub(crate) created: Time,
 }
 
 /// A request to make.
@@ -421,247 +369,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks for quotes on several markets, all or none.
-    pub(crate) fn create_batch(
-        &mut self,
-        children: &[NewRfq],
-        client_batch_id: Option<String>,
-        now: Time,
-    ) -> Result<BatchId, Refusal> {
-        self.advance(now);
-        let Some(first) = children.first() else {
-            return Err(Refusal::parameters("children must not be empty"));
-        };
-        let (account, subaccount, obscured) = (first.account, first.subaccount, first.obscured);
-        let mut markets = Vec::new();
-        let mut before = Vec::new();
-        for child in children {
-            let market = self.requestable(child)?;
-            if markets.contains(&market) {
-                return Err(Refusal::parameters("two children name the same market"));
-            }
-            markets.push(market);
-            before.extend(self.in_the_way(account, market, child.replace_existing)?);
-        }
-        if self.desk.open_of(account) - before.len() + children.len() > MAX_OPEN_RFQS {
-            return Err(too_many());
-        }
-        for rfq in before {
-            self.give_way(rfq);
-        }
-        self.desk.last_batch += 1;
-        let id = BatchId(self.desk.last_batch);
-        let rfqs = children
-            .iter()
-            .zip(markets)
-            .map(|(child, market)| self.enter_rfq(child, market, Some(id)))
-            .collect();
-        let batch = Batch {
-            id,
-            account,
-            subaccount,
-            obscured,
-            rfqs,
-            quotes: Vec::new(),
-            status: BatchStatus::Open,
-            client_batch_id,
-            version: 0,
-            quoted: None,
-            created: self.now,
-            updated: self.now,
-            accepted: None,
-            closed: None,
-        };
-        self.desk.batches.insert(id, batch);
-        self.emit(Event::Batch { batch: id, change: BatchChange::Created });
-        Ok(id)
-    }
-
-    /// Closes an own batch with all its requests.
-    pub(crate) fn delete_batch(&mut self, who: Who, id: BatchId, now: Time) -> Result<(), Refusal> {
-        self.advance(now);
-        let batch = self
-            .batch(id)
-            .filter(|batch| who.owns(batch.account, batch.subaccount))
-            .filter(|batch| batch.closed.is_none())
-            .ok_or_else(no_batch)?;
-        self.withdrawable(&batch.rfqs)?;
-        self.close_batch(id, Ending::Deleted);
-        Ok(())
-    }
-
-    /// Quotes on children of a batch, all or none. An older batch quote of the same member on the
-    /// batch is replaced.
-    pub(crate) fn create_batch_quote(
-        &mut self,
-        quoter: Quoter,
-        batch: BatchId,
-        bids: &[Bids],
-        now: Time,
-    ) -> Result<BatchQuoteId, Refusal> {
-        self.advance(now);
-        let found = self.batch(batch).ok_or_else(no_batch)?;
-        if found.closed.is_some() {
-            return Err(rfq_closed());
-        }
-        if bids.is_empty() {
-            return Err(Refusal::parameters("quotes must not be empty"));
-        }
-        for (place, bid) in bids.iter().enumerate() {
-            if !found.rfqs.contains(&bid.rfq) {
-                return Err(Refusal::parameters("an RFQ is not part of this batch"));
-            }
-            if bids.iter().take(place).any(|other| other.rfq == bid.rfq) {
-                return Err(Refusal::parameters("two quotes are on the same RFQ"));
-            }
-        }
-        let mut counts = Vec::new();
-        for bid in bids {
-            counts.push(self.quotable(quoter, *bid)?);
-        }
-        let older: Vec<RfqId> = self.batch(batch).map_or_else(Vec::new, |batch| batch.rfqs.clone());
-        for rfq in older {
-            self.replace_quotes(quoter.account, rfq);
-        }
-        self.desk.last_batch_quote += 1;
-        let id = BatchQuoteId(self.desk.last_batch_quote);
-        let parts = bids
-            .iter()
-            .zip(counts)
-            .map(|(bid, counts)| self.enter_quote(quoter, *bid, counts, Some(id)))
-            .collect();
-        let quote = BatchQuote {
-            id,
-            batch,
-            account: quoter.account,
-            subaccount: quoter.subaccount,
-            quotes: parts,
-            rest_remainder: quoter.rest_remainder,
-            post_only: quoter.post_only,
-            created: self.now,
-        };
-        self.desk.batch_quotes.insert(id, quote);
-        if let Some(batch) = self.desk.batches.get_mut(&batch) {
-            batch.quotes.push(id);
-        }
-        self.emit(Event::BatchQuote { quote: id, change: QuoteChange::Created });
-        Ok(id)
-    }
-
-    /// Takes the best bid of a side on every child, if none is below its limit. Gives the quotes.
-    pub(crate) fn accept_batch(
-        &mut self,
-        who: Who,
-        id: BatchId,
-        side: Side,
-        limits: &BTreeMap<RfqId, Dollars>,
-        client_order_id: Option<&str>,
-        now: Time,
-    ) -> Result<Vec<QuoteId>, Refusal> {
-        self.advance(now);
-        let batch = self
-            .batch(id)
-            .filter(|batch| who.owns(batch.account, batch.subaccount))
-            .ok_or_else(no_batch)?;
-        match batch.status {
-            BatchStatus::Open => {}
-            BatchStatus::Accepted => {
-                return Err(Refusal::parameters("the batch has been accepted already"));
-            }
-            BatchStatus::Closed => return Err(rfq_closed()),
-        }
-        if client_order_id.is_some_and(|id| id.is_empty() || id.len() > MAX_CLIENT_ORDER_ID) {
-            return Err(Refusal::parameters("client_order_id must have 1 to 64 bytes"));
-        }
-        let open: Vec<RfqId> = batch.rfqs.iter().copied().filter(|id| self.is_open(*id)).collect();
-        // A child without a limit would be sold at any price.
-        if open.iter().any(|rfq| !limits.contains_key(rfq)) {
-            return Err(Refusal::parameters("min_bids must have a limit for every open RFQ"));
-        }
-        if limits.keys().any(|rfq| !batch.rfqs.contains(rfq)) {
-            return Err(Refusal::parameters("min_bids names an RFQ that is not of this batch"));
-        }
-        let mut taken = Vec::new();
-        for rfq in &open {
-            let best = self
-                .best_quote(*rfq, side)
-                .filter(|best| limits.get(rfq).is_some_and(|limit| best.bid(side) >= *limit))
-                .ok_or_else(|| Refusal::parameters("an RFQ has no bid that meets its limit"))?;
-            taken.push((best.id, side));
-        }
-        let account = batch.account;
-        if let Some(id) = client_order_id {
-            for number in 0..taken.len() {
-                self.unused(account, &child_order_id(id, number))?;
-            }
-        }
-        self.requester_affords(&taken)?;
-        let now = self.now;
-        if let Some(batch) = self.desk.batches.get_mut(&id) {
-            batch.status = BatchStatus::Accepted;
-            batch.accepted = Some(now);
-            batch.updated = now;
-        }
-        for (number, (quote, side)) in taken.iter().enumerate() {
-            self.take(*quote, *side, client_order_id.map(|id| child_order_id(id, number)));
-        }
-        let mut told = Vec::new();
-        for (quote, _) in &taken {
-            let Some(whole) = self.quote(*quote).and_then(|quote| quote.batch) else { continue };
-            if !told.contains(&whole) {
-                told.push(whole);
-                self.emit(Event::BatchQuote { quote: whole, change: QuoteChange::Accepted });
-            }
-        }
-        Ok(taken.into_iter().map(|(quote, _)| quote).collect())
-    }
-
-    /// Confirms everything that was accepted of an own batch quote.
-    pub(crate) fn confirm_batch_quote(
-        &mut self,
-        who: Who,
-        batch: BatchId,
-        quote: BatchQuoteId,
-        now: Time,
-    ) -> Result<(), Refusal> {
-        self.advance(now);
-        let quote = self.own_batch_quote(who, batch, quote)?;
-        let accepted = self.quotes_in(&quote.quotes, QuoteStatus::Accepted);
-        if accepted.is_empty() {
-            return Err(Refusal::parameters("the quote does not wait for a confirmation"));
-        }
-        self.maker_affords(&accepted)?;
-        for id in accepted {
-            self.commit(id);
-        }
-        Ok(())
-    }
-
-    /// Withdraws an own batch quote with all its parts.
-    pub(crate) fn delete_batch_quote(
-        &mut self,
-        who: Who,
-        batch: BatchId,
-        quote: BatchQuoteId,
-        now: Time,
-    ) -> Result<(), Refusal> {
-        self.advance(now);
-        let quote = self.own_batch_quote(who, batch, quote)?;
-        let bound = |status| !self.quotes_in(&quote.quotes, status).is_empty();
-        if bound(QuoteStatus::Confirmed) || bound(QuoteStatus::Executed) {
-            return Err(Refusal::parameters("a confirmed quote cannot be withdrawn"));
-        }
-        let mut parts = self.quotes_in(&quote.quotes, QuoteStatus::Open);
-        parts.extend(self.quotes_in(&quote.quotes, QuoteStatus::Accepted));
-        if parts.is_empty() {
-            return Err(no_quote());
-        }
-        for id in parts {
-            self.cancel_quote(id, Ending::Deleted);
-        }
-        Ok(())
-    }
-
     /// A request that can be read: open, or closed within the last seven days.
     pub(crate) fn rfq(&self, id: RfqId) -> Option<&Rfq> {
         self.desk.rfqs.get(&id).filter(|rfq| self.is_kept(rfq))
@@ -684,19 +391,6 @@ impl Engine {
     /// Quotes, the newest first.
     pub(crate) fn quotes(&self) -> impl Iterator<Item = &Quote> {
         self.desk.quotes.values().rev()
-    }
-
-    pub(crate) fn batch(&self, id: BatchId) -> Option<&Batch> {
-        self.desk.batches.get(&id)
-    }
-
-    /// Batches, the newest first.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
-        self.desk.batches.values().rev()
-    }
-
-    pub(crate) fn batch_quote(&self, id: BatchQuoteId) -> Option<&BatchQuote> {
-        self.desk.batch_quotes.get(&id)
     }
 
     /// The open quote with the highest bid for a side; of equal ones the oldest.
@@ -846,14 +540,6 @@ impl Engine {
                     batch.quotes.retain(|other| *other != whole);
                 }
             }
-        }
-    }
-
-    /// Forgets a closed batch.
-    pub(super) fn forget_batch(&mut self, id: BatchId) {
-        let Some(batch) = self.desk.batches.remove(&id) else { return };
-        for quote in batch.quotes {
-            self.desk.batch_quotes.remove(&quote);
         }
     }
 
@@ -1094,18 +780,6 @@ impl Engine {
         }
     }
 
-    fn own_batch_quote(
-        &self,
-        who: Who,
-        batch: BatchId,
-        quote: BatchQuoteId,
-    ) -> Result<BatchQuote, Refusal> {
-        self.batch_quote(quote)
-            .filter(|quote| quote.batch == batch && who.owns(quote.account, quote.subaccount))
-            .cloned()
-            .ok_or_else(no_quote)
-    }
-
     /// Whether the requester has the money for all that is about to be accepted.
     fn requester_affords(&mut self, taken: &[(QuoteId, Side)]) -> Result<(), Refusal> {
         let mut orders = Vec::new();
@@ -1251,53 +925,6 @@ impl Engine {
         self.emit(Event::Rfq { rfq: id, created: false });
     }
 
-    fn close_batch(&mut self, id: BatchId, ending: Ending) {
-        let now = self.now;
-        let open = |batch: &&mut Batch| batch.closed.is_none();
-        let Some(batch) = self.desk.batches.get_mut(&id).filter(open) else { return };
-        batch.status = BatchStatus::Closed;
-        batch.closed = Some((now, ending));
-        batch.updated = now;
-        let rfqs = batch.rfqs.clone();
-        for rfq in rfqs {
-            self.close_rfq(rfq, ending);
-        }
-        // After its requests and quotes, which have timers of the same length.
-        self.schedule(later(now, KEPT_MILLIS), Timer::ForgetBatch(id));
-        let change = match ending {
-            Ending::Executed => BatchChange::Executed,
-            _ => BatchChange::Deleted,
-        };
-        self.emit(Event::Batch { batch: id, change });
-    }
-
-    /// Once nothing of an accepted batch waits any more: it is closed if anything was executed or
-    /// nothing is left of it, else it is open again.
-    fn settle_batch(&mut self, id: Option<BatchId>) {
-        let Some(batch) = id.and_then(|id| self.batch(id)) else { return };
-        if batch.closed.is_some() || batch.rfqs.iter().any(|rfq| self.pending(*rfq).is_some()) {
-            return;
-        }
-        let ended = |id: &&RfqId| {
-            self.desk.rfqs.get(*id).and_then(|rfq| rfq.closed).map(|(_, ending)| ending)
-        };
-        let executed = batch.rfqs.iter().any(|rfq| ended(&rfq) == Some(Ending::Executed));
-        let over = batch.rfqs.iter().all(|rfq| !self.is_open(*rfq));
-        let (id, accepted) = (batch.id, batch.status == BatchStatus::Accepted);
-        if executed {
-            self.close_batch(id, Ending::Executed);
-        } else if over {
-            self.close_batch(id, Ending::MarketClosed);
-        } else if accepted {
-            let now = self.now;
-            if let Some(batch) = self.desk.batches.get_mut(&id) {
-                batch.status = BatchStatus::Open;
-                batch.accepted = None;
-                batch.updated = now;
-            }
-        }
-    }
-
     /// The quotes on a request have changed: its batch has other best quotes.
     fn requoted(&mut self, rfq: RfqId) {
         let now = self.now;
@@ -1333,11 +960,6 @@ fn maker_order_id(quote: &Quote) -> String {
     format!("quote:{}:{}", account.get(..8).unwrap_or_default(), quote.id)
 }
 
-/// Client order ids are unique, so only the first order of a batch has the one that was given.
-fn child_order_id(id: &str, number: usize) -> String {
-    if number == 0 { id.to_owned() } else { format!("{id}:{number}") }
-}
-
 fn too_low(refusal: Refusal) -> Refusal {
     match refusal.code {
         "insufficient_balance" => Refusal { code: "INSUFFICIENT_BALANCE", ..refusal },
@@ -1359,10 +981,6 @@ fn no_rfq() -> Refusal {
 
 fn no_quote() -> Refusal {
     Refusal::not_found("quote not found")
-}
-
-fn no_batch() -> Refusal {
-    Refusal::not_found("RFQ batch not found")
 }
 
 #[cfg(test)]

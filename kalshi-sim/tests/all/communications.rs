@@ -13,7 +13,7 @@ use crate::status;
 
 async fn open_markets(client: &Client) -> Vec<String> {
     let open = client.get_markets().series_ticker("KXSIMRATE").status(GetMarketsStatus::Open);
-    let markets = open.send().await.unwrap().into_inner().markets;
+    let markets = open.send().await.expect("markets are public").into_inner().markets;
     markets.into_iter().map(|market| market.ticker).collect()
 }
 

@@ -1,6 +1,6 @@
 use kalshi_types::PriceRange;
 
-use super::*;
+use super::{batch::BatchStatus, *};
 use crate::{
     engine::{
         NewBlock,

@@ -73,6 +73,10 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
             count.add(4, &pointer, &value.wire, value.description.as_deref());
         }
     }
+    for message in &generated.messages {
+        let kind = if message.channel { 5 } else { 6 };
+        count.add(kind, &message.pointer, &message.name, message.description.as_deref());
+    }
     // Where they stand in the published document.
     let published = |pointer: &String| {
         let error = crate::Error::new(pointer.clone(), "");
@@ -85,11 +89,12 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
     Coverage { kinds: kinds.collect(), findings, deprecated: deprecated(generated) }
 }
 
-const KINDS: [&str; 5] = ["operations", "parameters", "schemas", "fields", "enum values"];
+const KINDS: [&str; 7] =
+    ["operations", "parameters", "schemas", "fields", "enum values", "channels", "messages"];
 
 #[derive(Default)]
 struct Count {
-    kinds: [(usize, usize); 5],
+    kinds: [(usize, usize); 7],
     findings: Vec<(String, String)>,
 }
 

@@ -34,7 +34,7 @@ pub use crate::{
     operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
-    stream::generate_streams,
+    stream::{MessageModel, generate_streams},
 };
 
 /// Everything that one document and its overlays turn into.
@@ -50,6 +50,8 @@ pub struct Generated {
     pub applied: Applied,
     /// The operation table.
     pub operations: Vec<OperationModel>,
+    /// The channels and messages of streams; none in a document of operations.
+    pub messages: Vec<MessageModel>,
 }
 
 impl Generated {
@@ -95,5 +97,5 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
     let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
     let shapes = shapes::shapes(&normalised, &operations);
     code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
-    Ok(Generated { code, dispatch, normalised, applied, operations })
+    Ok(Generated { code, dispatch, normalised, applied, operations, messages: Vec::new() })
 }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
-use kalshi_gen::{Generated, Overlay, Unmatched, generate, read, read_overlays};
+use kalshi_gen::{
+    Coverage, Generated, Overlay, Unmatched, generate, generate_streams, read, read_overlays,
+};
 
 /// From the OpenAPI document of the Kalshi Trade API to Rust.
 #[derive(Parser)]
@@ -154,11 +156,10 @@ fn check(root: &Path) -> Result<(), Failure> {
     let _ = writeln!(report, "operations: {}", generated.operations.len());
     let (flags, marked) = coverage.deprecated;
     let _ = writeln!(report, "deprecated: {flags} in the document, {marked} in the code");
-    for (kind, with, without) in &coverage.kinds {
-        let _ = writeln!(report, "words: {with} {kind} with, {without} without");
-    }
-    for finding in &coverage.findings {
-        let _ = writeln!(report, "{finding}");
+    words(&mut report, "", &coverage);
+    let streams = streams(root)?.map(|generated| generated.coverage());
+    if let Some(streams) = &streams {
+        words(&mut report, "of the streams ", streams);
     }
     print(&report)?;
     let review = generated.review();
@@ -172,9 +173,13 @@ fn check(root: &Path) -> Result<(), Failure> {
     if !stale.is_empty() {
         messages.push(format!("{} out of date; run `cargo gen update`", stale.join(", ")));
     }
-    if !coverage.findings.is_empty() {
-        let count = coverage.findings.len();
-        messages.push(format!("{count} places lack words that say something (overlay/docs)"));
+    for (folder, coverage) in
+        [("overlay/docs", Some(&coverage)), ("kalshi-ws/overlay", streams.as_ref())]
+    {
+        let count = coverage.map_or(0, |coverage| coverage.findings.len());
+        if count > 0 {
+            messages.push(format!("{count} places lack words that say something ({folder})"));
+        }
     }
     if flags != marked {
         messages.push(format!("{} deprecations did not reach the code", flags.abs_diff(marked)));
@@ -183,6 +188,28 @@ fn check(root: &Path) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure { code: 1, message: messages.join("; ") })
+    }
+}
+
+/// What the document of the streams turns into, where the folder has one.
+fn streams(root: &Path) -> Result<Option<Generated>, Failure> {
+    let spec = root.join("kalshi-ws/asyncapi.yaml");
+    if !spec.is_file() {
+        return Ok(None);
+    }
+    let overlays = read_overlays(&root.join("kalshi-ws/overlay"))?;
+    generate_streams(&read(&spec)?, &overlays, Unmatched::Refuse)
+        .map(Some)
+        .map_err(|error| Failure::input(format!("{}: {error}", spec.display())))
+}
+
+/// Reports what has words. Kinds of which the document has nothing are left out.
+fn words(report: &mut String, of: &str, coverage: &Coverage) {
+    for (kind, with, without) in coverage.kinds.iter().filter(|(_, a, b)| a + b > 0) {
+        let _ = writeln!(report, "words: {with} {kind} {of}with, {without} without");
+    }
+    for finding in &coverage.findings {
+        let _ = writeln!(report, "{finding}");
     }
 }
 

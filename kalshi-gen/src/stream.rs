@@ -98,7 +98,43 @@ fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
         normalised,
         applied,
         operations: Vec::new(),
+        messages: models(document),
     })
+}
+
+/// Every channel and message of the document, those included that are read by hand.
+fn models(document: &Value) -> Vec<MessageModel> {
+    let mut models = Vec::new();
+    for (place, channel) in [("/channels", true), ("/components/messages", false)] {
+        let parts = document.pointer(place).and_then(Value::as_object);
+        for (name, part) in parts.into_iter().flatten() {
+            // The connection itself is no channel that can be subscribed to.
+            if channel && part.get("address").and_then(Value::as_str) == Some("/") {
+                continue;
+            }
+            models.push(MessageModel {
+                name: name.clone(),
+                pointer: join(place, name),
+                channel,
+                description: words(part),
+            });
+        }
+    }
+    models
+}
+
+/// A channel or a message, and what is said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MessageModel {
+    /// Its name in the document.
+    pub name: String,
+    /// Where it stands, as a JSON pointer.
+    pub pointer: String,
+    /// Whether it is a channel; a message otherwise.
+    pub channel: bool,
+    /// Its words.
+    pub description: Option<String>,
 }
 
 /// One message that the exchange sends on a channel.
@@ -259,15 +295,15 @@ impl Model {
             refuse!(pointer, "`const` is understood in envelopes only");
         }
         if let Value::Object(schemas) = &mut schemas {
-            for name in ["FixedPointCount", "FixedPointDollars"] {
-                schemas.insert(name.to_owned(), json!({"type": "string"}));
-            }
-            for (name, shape) in [("PriceLevelDollarsCountFp", "array"), ("PriceRange", "object")] {
-                let schema = if shape == "array" {
-                    json!({"type": "array", "items": {"type": "string"}})
-                } else {
-                    json!({"type": "object"})
-                };
+            let text = json!({"type": "string"});
+            let texts = json!({"type": "array", "items": {"type": "string"}});
+            for (name, mut schema, words) in [
+                ("FixedPointCount", text.clone(), "Contracts, in steps of 0.01."),
+                ("FixedPointDollars", text, "US dollars, with up to six decimals."),
+                ("PriceLevelDollarsCountFp", texts, "What is bid at one price."),
+                ("PriceRange", json!({"type": "object"}), "A band of the grid that prices are on."),
+            ] {
+                schema["description"] = json!(words);
                 schemas.insert(name.to_owned(), schema);
             }
         }

@@ -1,0 +1,65 @@
+//! The emergency brake: every resting order of the account is canceled.
+//!
+//! ```text
+//! cargo run --example cancel_all -- [--yes]
+//! ```
+//!
+//! Against a real environment it only counts the orders, unless `--yes` is given. One call takes up to
+//! 10,000 orders of all subaccounts and shards, so it is repeated until none rests.
+//!
+//! Without `KALSHI_ENV` it talks to an exchange in this process; with `KALSHI_ENV=demo`,
+//! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` to the demo environment.
+#![expect(clippy::print_stdout, reason = "an example speaks to its user")]
+
+mod common;
+
+use std::{env, error::Error};
+
+use kalshi_sdk::{
+    Client, PriceGrid,
+    types::{BookSide, CreateOrderV2Request, GetMarketsStatus},
+};
+
+/// Calls after which somebody should look at it.
+const ATTEMPTS: usize = 20;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (client, exchange) = common::connect().await?;
+    if exchange.is_some() {
+        place_some(&client).await?;
+    } else if env::args().nth(1).as_deref() != Some("--yes") {
+        println!("{} orders rest; --yes cancels them", resting(&client).await?);
+        return Ok(());
+    }
+    for _ in 0..ATTEMPTS {
+        let before = resting(&client).await?;
+        println!("{before} orders rest");
+        if before == 0 {
+            return Ok(());
+        }
+        // Without `subaccount` it means all of them. Sending it again does no harm.
+        client.cancel_all_orders().send().await?;
+    }
+    Err("orders keep coming: another program is placing them".into())
+}
+
+async fn resting(client: &Client) -> Result<usize, Box<dyn Error>> {
+    Ok(client.get_orders().status("resting").limit(1_000).stream().try_collect().await?.len())
+}
+
+/// Something to cancel.
+async fn place_some(client: &Client) -> Result<(), Box<dyn Error>> {
+    let open = client.get_markets().status(GetMarketsStatus::Open).limit(3).send().await?;
+    for market in open.into_inner().markets {
+        let order = CreateOrderV2Request::builder()
+            .ticker(market.ticker)
+            .side(BookSide::Bid)
+            .price(PriceGrid::new(market.price_ranges)?.lowest())
+            .count("1.00")
+            .time_in_force("good_till_canceled")
+            .self_trade_prevention_type("taker_at_cross");
+        client.create_order_v2().body(order).send().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The open markets of the exchange, or of one series.
+//!
+//! ```text
+//! cargo run --example list_markets -- [SERIES]
+//! ```
+//!
+//! A list ends when it is read no further: this one stops after twenty rows.
+//!
+//! Without `KALSHI_ENV` it talks to an exchange in this process; with `KALSHI_ENV=demo`,
+//! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` to the demo environment.
+#![expect(clippy::print_stdout, reason = "an example speaks to its user")]
+
+mod common;
+
+use std::{env, error::Error};
+
+use kalshi_sdk::types::GetMarketsStatus;
+
+const ROWS: usize = 20;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (client, _exchange) = common::connect().await?;
+    let mut request = client.get_markets().status(GetMarketsStatus::Open).limit(100);
+    if let Some(series) = env::args().nth(1) {
+        request = request.series_ticker(series);
+    }
+    let mut markets = request.stream();
+    println!("{:<32} {:>8} {:>8} {:>14}  what YES means", "ticker", "bid", "ask", "volume");
+    for _ in 0..ROWS {
+        let Some(market) = markets.next().await.transpose()? else { break };
+        // A side without orders has a bid of 0 and an ask of 1: neither is an offer.
+        println!(
+            "{:<32} {:>8} {:>8} {:>14}  {}",
+            market.ticker,
+            market.yes_bid_dollars,
+            market.yes_ask_dollars,
+            market.volume_fp,
+            market.yes_sub_title,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! An order that is placed safely, read back, amended and canceled.
+//!
+//! ```text
+//! cargo run --example place_order -- [TICKER]
+//! ```
+//!
+//! It bids the lowest price that the market takes, for one contract and post-only: at most a few
+//! cents are bound for a moment, and nothing is meant to trade.
+//!
+//! Without `KALSHI_ENV` it talks to an exchange in this process; with `KALSHI_ENV=demo`,
+//! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` to the demo environment.
+#![expect(clippy::print_stdout, reason = "an example speaks to its user")]
+
+mod common;
+
+use std::{env, error::Error};
+
+use kalshi_sdk::{
+    Client, Effect, PriceGrid,
+    auth::{Clock, SystemClock},
+    types::{
+        AmendOrderV2Request, BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce,
+        GetMarketsStatus, Market, SelfTradePreventionType,
+    },
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (client, _exchange) = common::connect().await?;
+    let market = market(&client, env::args().nth(1)).await?;
+    // Only the market's own bands say which prices it takes.
+    let grid = PriceGrid::new(market.price_ranges.clone())?;
+
+    // Made before the first attempt and kept: the same id with every attempt is what makes a second
+    // sending harmless. A program that may be restarted stores it first.
+    let client_order_id = format!("place-order-{}", SystemClock.now().as_millis());
+    let order = CreateOrderV2Request::builder()
+        .ticker(&*market.ticker)
+        .side(BookSide::Bid)
+        .price(grid.lowest())
+        .count("1.00")
+        .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+        .post_only(true)
+        .client_order_id(&*client_order_id);
+    let order_id = match client.create_order_v2().body(order).send().await {
+        Ok(placed) => placed.into_inner().order_id,
+        // Nobody knows whether it is in the book; and 409 says that an earlier sending is.
+        Err(error) if error.effect() == Effect::Unknown || error.is_conflict() => {
+            println!("{error}: looking it up");
+            let found = find(&client, &market.ticker, &client_order_id).await?;
+            found.ok_or("it is not listed (yet): look again before sending it again")?
+        }
+        Err(error) => return Err(error.into()),
+    };
+
+    let resting = client.get_order().order_id(&*order_id).send().await?.into_inner().order;
+    println!(
+        "{} {} {} at {} is {}",
+        resting.ticker,
+        resting.book_side,
+        resting.remaining_count_fp,
+        resting.yes_price_dollars,
+        resting.status
+    );
+
+    // `count` is the new total: what has been filled already plus what is to rest.
+    let change = AmendOrderV2Request::builder()
+        .ticker(&*market.ticker)
+        .side(BookSide::Bid)
+        .price(grid.lowest())
+        .count("2.00");
+    client.amend_order_v2().order_id(&*order_id).body(change).send().await?;
+    println!("amended to two contracts; it went to the end of its price level");
+
+    // With the ticker it finds its shard. Without, it would be looked for on shard 0.
+    let canceled =
+        client.cancel_order_v2().order_id(&*order_id).market_ticker(&*market.ticker).send().await?;
+    println!("canceled {} contracts", canceled.reduced_by);
+    Ok(())
+}
+
+async fn market(client: &Client, ticker: Option<String>) -> Result<Market, Box<dyn Error>> {
+    if let Some(ticker) = ticker {
+        return Ok(client.get_market().ticker(ticker).send().await?.into_inner().market);
+    }
+    let open = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await?;
+    Ok(open.into_inner().markets.into_iter().next().ok_or("no market is open at the moment")?)
+}
+
+/// The exchange's id of the order with an id of ours. Reads trail the engine a little.
+async fn find(
+    client: &Client,
+    ticker: &str,
+    client_order_id: &str,
+) -> Result<Option<String>, Box<dyn Error>> {
+    let mut orders = client.get_orders().ticker(ticker).stream();
+    while let Some(order) = orders.next().await.transpose()? {
+        if order.client_order_id == client_order_id {
+            return Ok(Some(order.order_id));
+        }
+    }
+    Ok(None)
+}

@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("KALSHI_ENV is not set: starting an exchange in this process\n");
     let exchange = kalshi_sim::Exchange::start().await?;
-    tour(&exchange.client()?).await
+    tour(&exchange.client(kalshi_sim::Role::Trader)?).await
 }
 
 async fn tour(client: &Client) -> Result<(), Box<dyn Error>> {

@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemClock};
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
-use crate::{environment::Environment, error::Error};
+use crate::{
+    drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer, OnDrift},
+    environment::Environment,
+    error::Error,
+};
 
 /// How long a connection may take to come about, unless set otherwise.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +44,7 @@ struct Inner {
     stack: ClientWithMiddleware,
     credentials: Option<Credentials>,
     max_response_bytes: usize,
+    drift: Option<Observer>,
 }
 
 impl Client {
@@ -90,6 +95,10 @@ impl Client {
     pub(crate) fn max_response_bytes(&self) -> usize {
         self.0.max_response_bytes
     }
+
+    pub(crate) fn drift(&self) -> Option<&Observer> {
+        self.0.drift.as_ref()
+    }
 }
 
 impl fmt::Debug for Client {
@@ -119,6 +128,8 @@ pub struct ClientBuilder {
     middleware: Vec<Arc<dyn Middleware>>,
     max_response_bytes: Option<usize>,
     plain_http: bool,
+    on_drift: Option<OnDrift>,
+    drift_interval: Option<Duration>,
 }
 
 impl ClientBuilder {
@@ -200,6 +211,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Looks at every success for what this version of the crate does not know: unknown fields,
+    /// unknown values of enums, required fields that are missing. Each is handed to `observer`, and
+    /// logged as a warning, once per operation, place and interval.
+    ///
+    /// Without it nothing is looked at. With it each answer is read a second time, on the task that
+    /// made the call: `observer` should return at once.
+    pub fn on_drift(mut self, observer: impl Fn(&Drift) + Send + Sync + 'static) -> Self {
+        self.on_drift = Some(Box::new(observer));
+        self
+    }
+
+    /// How long the same drift stays unsaid: [`DEFAULT_DRIFT_INTERVAL`] unless set.
+    pub fn with_drift_interval(mut self, interval: Duration) -> Self {
+        self.drift_interval = Some(interval);
+        self
+    }
+
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
@@ -229,6 +257,8 @@ impl ClientBuilder {
             Some(_) => Some(Origin::new(&url)),
         };
         let origin = origin.transpose().map_err(|error| Error::config(error.to_string()))?;
+        let interval = self.drift_interval.unwrap_or(DEFAULT_DRIFT_INTERVAL);
+        let drift = self.on_drift.map(|on_drift| Observer::new(on_drift, interval, clock.clone()));
         let signer = self.credentials.clone().map(|credentials| Signer::new(credentials, clock));
         let signing = SigningMiddleware::new(signer, origin);
         Ok(Client(Arc::new(Inner {
@@ -237,6 +267,7 @@ impl ClientBuilder {
             stack: stack.with(signing).build(),
             credentials: self.credentials,
             max_response_bytes: self.max_response_bytes.unwrap_or(DEFAULT_MAX_RESPONSE_BYTES),
+            drift,
         })))
     }
 

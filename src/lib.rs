@@ -83,6 +83,7 @@
 //!   refused is sent.
 
 mod client;
+mod drift;
 mod environment;
 mod error;
 mod generated;
@@ -101,6 +102,7 @@ pub use crate::{
     client::{
         Client, ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT,
     },
+    drift::{DEFAULT_DRIFT_INTERVAL, Drift, DriftKind},
     environment::Environment,
     error::{Effect, Error, ErrorKind},
     generated::{SPEC_VERSION, builder, types},

@@ -35,6 +35,9 @@ impl Client {
         request: Request,
     ) -> Result<ResponseValue<T>, Error> {
         let Answer { status, headers, body } = self.exchange(operation, request).await?;
+        if let Some(observer) = self.drift() {
+            observer.observe(operation, &body);
+        }
         match decode(operation, status, &headers, &body) {
             Ok(value) => Ok(ResponseValue::new(value, status, headers)),
             Err(_) if error::is_envelope(&body) => {

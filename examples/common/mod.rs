@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use kalshi_sdk::{Client, Credentials, Environment};
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 
 /// A client, and the embedded exchange if there is one: it stops when it is dropped.
 pub(crate) async fn connect() -> Result<(Client, Option<Exchange>), Box<dyn Error>> {
@@ -15,5 +15,5 @@ pub(crate) async fn connect() -> Result<(Client, Option<Exchange>), Box<dyn Erro
         return Ok((client, None));
     }
     let exchange = Exchange::start().await?;
-    Ok((exchange.client()?, Some(exchange)))
+    Ok((exchange.client(Role::Trader)?, Some(exchange)))
 }

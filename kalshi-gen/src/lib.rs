@@ -21,7 +21,9 @@ mod operations;
 mod overlay;
 mod refine;
 mod review;
+mod shapes;
 mod stream;
+pub mod vendor;
 
 pub use crate::{
     coverage::Coverage,
@@ -92,6 +94,8 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
     let normalised = normalise::normalise(document)?;
     let operations =
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
-    let (code, dispatch) = emit::emit(&normalised, &operations)?;
+    let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
+    let shapes = shapes::shapes(&normalised, &operations);
+    code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
     Ok(Generated { code, dispatch, normalised, applied, operations, messages: Vec::new() })
 }

@@ -6,10 +6,9 @@ mod command;
 use std::{
     env,
     fmt::Write as _,
-    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -33,8 +32,9 @@ enum Command {
     /// Generate, report what each pass did and which places lack words, compare the review files.
     /// Writes nothing.
     Check,
-    /// Rewrite the review files (tests/golden) from openapi.yaml.
-    Update,
+    /// Rewrite the review files (tests/golden) and the metadata from the documents, or take over a
+    /// published document with everything that follows from it.
+    Update(command::update::Arguments),
     /// Compare two documents: what changed, and who breaks.
     Diff(command::diff::Arguments),
     /// Print what the workspace's document turns into.
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check => check(&root(arguments)?),
-        Command::Update => update(&root(arguments)?),
+        Command::Update(update) => command::update::run(update, &root(arguments)?),
         Command::Diff(diff) => command::diff::run(diff, root(arguments).ok().as_deref()),
         Command::Dump { what } => dump(&root(arguments)?, *what),
         Command::Generate { spec, overlays } => {
@@ -211,36 +211,6 @@ fn words(report: &mut String, of: &str, coverage: &Coverage) {
     for finding in &coverage.findings {
         let _ = writeln!(report, "{finding}");
     }
-}
-
-fn update(root: &Path) -> Result<(), Failure> {
-    let review = from_root(root)?.review();
-    for (name, text) in REVIEW.into_iter().zip([&review.operations, &review.types]) {
-        let path = root.join(name);
-        if read(&path).ok().as_ref() == Some(text) {
-            continue;
-        }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        replace(&path, text)?;
-        print(&format!("wrote {name}\n"))?;
-    }
-    Ok(())
-}
-
-/// Writes beside the file, then renames: a reader, or a run that is cut short, sees the old file or
-/// the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", process::id()));
-    let beside = PathBuf::from(beside);
-    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The message of the failure counts, not that of the tidying.
-        let _ = fs::remove_file(&beside);
-    }
-    written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 fn dump(root: &Path, what: What) -> Result<(), Failure> {

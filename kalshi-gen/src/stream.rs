@@ -33,14 +33,13 @@ const ENVELOPE: [&str; 6] = ["id", "msg", "sending_ts_ms", "seq", "sid", "type"]
 const COMMAND: [&str; 3] = ["cmd", "id", "params"];
 
 /// Integer fields that hold unix seconds. The suffix does not tell: see the list of the passes.
-const SECONDS: [&str; 8] = [
+const SECONDS: [&str; 7] = [
     "close_ts",
     "determination_ts",
     "expected_expiration_ts",
     "open_ts",
     "settled_ts",
     "strike_date",
-    "strike_ts",
     "ts",
 ];
 
@@ -349,6 +348,8 @@ impl Envelope {
             schema.get("properties").and_then(Value::as_object).into_iter().flatten()
         {
             let pointer = join(&join(pointer, "properties"), name);
+            // Envelopes are not looked at again: what they refer to must be there.
+            resolve(document, field, &pointer)?;
             let owner = owner.clone().unwrap_or_default();
             let field = EnvelopeField { schema: field.clone(), pointer, owner };
             self.fields.insert(name.clone(), field);
@@ -494,4 +495,46 @@ fn is_scalar(schema: &Value) -> bool {
 fn words(part: &Value) -> Option<String> {
     let words = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
     words.map(|words| words.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of all integers in the published document.
+    fn integers() -> BTreeSet<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
+        let mut document = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut found = BTreeSet::new();
+        walk(&mut document, "", &mut |_, map| {
+            if let Some(Value::Object(properties)) = map.get("properties") {
+                let integers = properties.iter().filter(|(_, field)| field["type"] == "integer");
+                found.extend(integers.map(|(name, _)| name.clone()));
+            }
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn every_entry_of_the_allow_lists_matches_something() {
+        let integers = integers();
+        for name in SECONDS.iter().chain(&MILLIS) {
+            assert!(integers.contains(*name), "`{name}` is stale");
+        }
+    }
+
+    #[test]
+    fn no_integer_that_is_named_like_a_time_is_left_without_a_unit() {
+        for name in integers() {
+            let like_a_time = name == "ts"
+                || name.contains("_ts")
+                || ["_ms", "_time", "_at", "_date"].iter().any(|end| name.ends_with(end));
+            let has_unit = SECONDS.contains(&name.as_str()) || MILLIS.contains(&name.as_str());
+            assert!(!like_a_time || has_unit, "`{name}` needs a unit");
+        }
+    }
 }

@@ -86,19 +86,31 @@ const SERIES: [Template; 6] = [
     ),
 ];
 
+/// Markets of each event, unless asked otherwise.
+pub(crate) const STRIKES: u32 = 5;
+/// Events whose markets are open at the start.
+pub(crate) const OPEN_EVENTS: u32 = 12;
+
 /// Micro-dollars in 10⁻⁴ dollars.
 const CENTI_CENT: i64 = 100;
 
 impl Catalogue {
     /// Makes the markets up.
+    #[cfg(test)]
     pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
+        Self::with_strikes(seed, start, STRIKES)
+    }
+
+    /// Makes so many markets up for each event.
+    pub(crate) fn with_strikes(seed: u64, start: DateTime<Utc>, strikes: u32) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_ca7a_1095);
         let mut made =
             Self { series: Vec::new(), events: Vec::new(), listings: Listings::default() };
         // Seeds differ in what the markets do, and from here in where their strikes begin.
         let first_strike = 20 + 5 * i64::try_from(random.below(8)).unwrap_or(0);
         for template in &SERIES {
-            made.add_series(template, first_strike, start);
+            let strikes = (0..i64::from(strikes)).map(|strike| first_strike + 5 * strike);
+            made.add_series(template, &strikes.collect::<Vec<_>>(), start);
         }
         made
     }
@@ -108,7 +120,7 @@ impl Catalogue {
         self.listings.about(ticker)
     }
 
-    fn add_series(&mut self, template: &Template, first_strike: i64, start: DateTime<Utc>) {
+    fn add_series(&mut self, template: &Template, strikes: &[i64], start: DateTime<Utc>) {
         let (ticker, title, category, _, _, shard) = *template;
         self.series.push(json!({
             "ticker": ticker,
@@ -127,17 +139,11 @@ impl Catalogue {
             "last_updated_ts": start,
         }));
         for day in 0..4 {
-            self.add_event(template, day, first_strike, start);
+            self.add_event(template, day, strikes, start);
         }
     }
 
-    fn add_event(
-        &mut self,
-        template: &Template,
-        day: i64,
-        first_strike: i64,
-        start: DateTime<Utc>,
-    ) {
+    fn add_event(&mut self, template: &Template, day: i64, strikes: &[i64], start: DateTime<Utc>) {
         let (series, title, category, _, _, shard) = *template;
         // The first event of a series has ended, the last has not begun.
         let close = start + Duration::days(day) - Duration::hours(3);
@@ -156,15 +162,8 @@ impl Catalogue {
             "strike_date": close,
             "last_updated_ts": start,
         }));
-        for strike in 0..5 {
-            self.listings.add(Listing::new(
-                template,
-                &event_ticker,
-                first_strike + 5 * strike,
-                day,
-                start,
-                close,
-            ));
+        for strike in strikes {
+            self.listings.add(Listing::new(template, &event_ticker, *strike, day, start, close));
         }
     }
 }

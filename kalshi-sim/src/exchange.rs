@@ -1,19 +1,27 @@
 //! An exchange to hold in the hand: started, asked, gone when dropped.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use http::Method;
 use kalshi_auth::{
     AuthError, Clock, Credentials, KeyType, SystemClock,
     exchange::{KeyPair, PublicKey},
 };
 use kalshi_sdk::{Client, Environment};
+use kalshi_types::{Dollars, PriceRange};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    BASE_PATH,
+    BASE_PATH, admin,
+    catalogue::{OPEN_EVENTS, STRIKES},
+    control::{ControlError, MarketOutcome, MarketPlan},
+    engine::types::Refusal,
+    faults::{Fault, Faults},
+    limits::Tier,
+    line::{Cutter, Lines},
     server::{self, Shared},
-    state::State,
+    state::{Start, State},
     stream::{
         self, STREAM_PATH,
         faults::StreamFaults,
@@ -24,12 +32,15 @@ use crate::{
 /// The id of the key that every exchange starts with, unless it is given keys.
 pub const DEFAULT_KEY_ID: &str = "00000000-0000-4000-8000-000000000000";
 
+/// More traders than one engine could serve.
+const MAX_TRADERS: usize = 1_000;
+
 /// A running exchange. It stops when dropped.
 ///
 /// ```
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let exchange = kalshi_sim::Exchange::start().await?;
-/// let client = exchange.client()?;
+/// let client = exchange.client(kalshi_sim::Role::Trader)?;
 /// let keys = client.get_api_keys().send().await?;
 /// assert_eq!(keys.api_keys.len(), 1);
 /// # Ok(())
@@ -39,11 +50,35 @@ pub const DEFAULT_KEY_ID: &str = "00000000-0000-4000-8000-000000000000";
 pub struct Exchange {
     address: SocketAddr,
     base_url: String,
-    credentials: Option<Credentials>,
+    admin: Option<(SocketAddr, JoinHandle<io::Result<()>>)>,
+    credentials: BTreeMap<Role, Credentials>,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
     time: JoinHandle<()>,
+}
+
+/// Who a client is. Every role has a key of its own, and its member the same money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Role {
+    /// The first member, with the scopes `read` and `write`: 10,000 dollars on each shard.
+    Trader,
+    /// Another member, for trades between two: as much money, the same scopes.
+    Maker,
+    /// The first member with a key that may only read.
+    Reader,
+    /// The first member as a futures commission merchant, for the operations of that family.
+    FcmMember,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Trader, Self::Maker, Self::Reader, Self::FcmMember];
+
+    fn key_id(self) -> String {
+        let number = Self::ALL.iter().position(|role| *role == self).unwrap_or(0);
+        format!("{}{number}", &DEFAULT_KEY_ID[..DEFAULT_KEY_ID.len() - 1])
+    }
 }
 
 /// A request that the exchange has seen.
@@ -109,22 +144,177 @@ impl Exchange {
         Environment::Custom(self.base_url.clone())
     }
 
-    /// Credentials of the first key; `None` if the exchange was started with keys of your own.
-    pub fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
+    /// Credentials of a role; `None` if the exchange was started with keys of your own.
+    pub fn credentials(&self, role: Role) -> Option<&Credentials> {
+        self.credentials.get(&role)
     }
 
-    /// A client with the first key, or without one.
+    /// A client in a role; without credentials if the exchange was started with keys of your own.
     ///
     /// # Errors
     ///
     /// As [`kalshi_sdk::ClientBuilder::build`].
-    pub fn client(&self) -> Result<Client, kalshi_sdk::Error> {
+    pub fn client(&self, role: Role) -> Result<Client, kalshi_sdk::Error> {
         let mut builder = Client::builder().with_environment(self.environment());
-        if let Some(credentials) = &self.credentials {
+        if let Some(credentials) = self.credentials(role) {
             builder = builder.with_credentials(credentials.clone());
         }
         builder.build()
+    }
+
+    /// The base URL of the admin API, if it was asked for: `http://127.0.0.1:PORT`.
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.as_ref().map(|(address, _)| format!("http://{address}"))
+    }
+
+    /// Stops the exchange's time. Signatures are still checked against the real one.
+    pub fn freeze(&self) {
+        self.shared.clock.freeze();
+    }
+
+    /// Lets the exchange's time run on from where it stands.
+    pub fn run(&self) {
+        self.shared.clock.run();
+    }
+
+    /// Moves the exchange's time forwards, and lets happen what falls due.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn advance(&self, by: Duration) -> Result<(), ControlError> {
+        self.shared.advance(by)
+    }
+
+    /// The exchange's time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.shared.now()
+    }
+
+    /// Lists a market; it opens at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: the ticker is taken or is none.
+    pub fn list_market(&self, plan: MarketPlan) -> Result<(), ControlError> {
+        self.shared.list(plan)
+    }
+
+    /// Sets a market's result. It is paid out after its settlement timer: see
+    /// [`advance`](Self::advance).
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, it is settled, or the value is not 0 to 1 dollar.
+    pub fn determine(&self, ticker: &str, outcome: MarketOutcome) -> Result<(), ControlError> {
+        self.shared.determine(ticker, outcome)
+    }
+
+    /// Disputes a determined market: nothing is paid until it is determined again.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, or it is not determined.
+    pub fn dispute(&self, ticker: &str) -> Result<(), ControlError> {
+        self.shared.dispute(ticker)
+    }
+
+    /// Pauses a market: its orders stay, new ones are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, or it is not active.
+    pub fn pause_market(&self, ticker: &str) -> Result<(), ControlError> {
+        self.shared.pause(ticker, true)
+    }
+
+    /// Ends a market's pause, which cancels all its orders.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, or it is not paused.
+    pub fn resume_market(&self, ticker: &str) -> Result<(), ControlError> {
+        self.shared.pause(ticker, false)
+    }
+
+    /// Moves a market's close to so many seconds from now.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, or it is determined.
+    pub fn close_market_in(&self, ticker: &str, seconds: i64) -> Result<(), ControlError> {
+        self.shared.close_in(ticker, seconds)
+    }
+
+    /// Gives a market another price grid.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market, or the bands are no grid.
+    pub fn set_grid(
+        &self,
+        ticker: &str,
+        structure: &str,
+        ranges: Vec<PriceRange>,
+    ) -> Result<(), ControlError> {
+        self.shared.set_grid(ticker, structure, ranges)
+    }
+
+    /// Begins or ends a pause of one shard: of trading, or of everything.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn set_shard(
+        &self,
+        exchange_index: u8,
+        exchange_active: bool,
+        trading_active: bool,
+    ) -> Result<(), ControlError> {
+        self.shared.set_shard(exchange_index, exchange_active, trading_active)
+    }
+
+    /// Pays money into the primary subaccount of a role's member, on one shard.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such role, or more than a billion dollars.
+    pub fn deposit(
+        &self,
+        role: Role,
+        exchange_index: u8,
+        amount: Dollars,
+    ) -> Result<(), ControlError> {
+        let account = self
+            .credentials(role)
+            .and_then(|credentials| self.shared.account_of(credentials.key_id()))
+            .ok_or_else(|| Refusal::not_found("there is nobody in this role"))?;
+        self.shared.deposit(account, exchange_index, amount)
+    }
+
+    /// Adds a fault.
+    pub fn add_fault(&self, fault: Fault) {
+        self.shared.faults().add(fault);
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) {
+        self.shared.faults().set(Vec::new());
+    }
+
+    /// Lets the simulated traders of [`Builder::with_traders`] send so many commands at once.
+    /// Gives how many the engine carried out.
+    pub fn churn(&self, commands: u64) -> u64 {
+        self.shared.churn(commands)
+    }
+
+    /// Adds everything up: cash, collateral, contracts, books.
+    ///
+    /// # Errors
+    ///
+    /// What does not add up, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        self.shared.audit()
     }
 
     /// Registers a key with the scopes `read` and `write`, from the PEM text of its public half.
@@ -134,9 +324,7 @@ impl Exchange {
     /// A text that is no public key the exchange would take.
     pub fn add_key(&self, key_id: &str, public_key_pem: &str) -> Result<(), AuthError> {
         let public_key = PublicKey::from_pem(public_key_pem)?;
-        let mut state = self.shared.state();
-        let account = state.first_account;
-        state.keys.insert(account, key_id.to_owned(), key_id.to_owned(), public_key);
+        self.shared.state().add_key(Role::Trader, key_id.to_owned(), public_key);
         Ok(())
     }
 
@@ -192,6 +380,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.task.abort();
         self.time.abort();
+        if let Some((_, task)) = &self.admin {
+            task.abort();
+        }
         self.shared.streams.turn_all(Line::Cut);
     }
 }
@@ -203,15 +394,38 @@ impl fmt::Debug for Exchange {
 }
 
 /// Sets up an [`Exchange`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[must_use = "call `start`"]
 pub struct Builder {
     port: u16,
+    admin_port: Option<u16>,
     seed: u64,
+    markets: u32,
+    traders: usize,
+    tier: Tier,
+    faults: Vec<Fault>,
     clock: Option<Arc<dyn Clock>>,
-    keys: Vec<(String, PublicKey)>,
+    keys: Vec<(Role, String, PublicKey)>,
     stream_faults: StreamFaults,
     stream_capacity: Option<usize>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            admin_port: None,
+            seed: 0,
+            markets: STRIKES * OPEN_EVENTS,
+            traders: 0,
+            tier: Tier::default(),
+            faults: Vec::new(),
+            clock: None,
+            keys: Vec::new(),
+            stream_faults: StreamFaults::default(),
+            stream_capacity: None,
+        }
+    }
 }
 
 impl Builder {
@@ -227,15 +441,51 @@ impl Builder {
         self
     }
 
+    /// Serves the admin API on a port of its own; 0 takes any free one. Off unless set.
+    pub fn with_admin_port(mut self, port: u16) -> Self {
+        self.admin_port = Some(port);
+        self
+    }
+
+    /// How many markets are open at the start, up to the next dozen; 60 unless set, 12,000 at most.
+    pub fn with_markets(mut self, markets: u32) -> Self {
+        self.markets = markets;
+        self
+    }
+
+    /// How many simulated traders keep the markets going; none unless set. Each sends about a dozen
+    /// commands a second.
+    pub fn with_traders(mut self, traders: usize) -> Self {
+        self.traders = traders;
+        self
+    }
+
+    /// The usage level of every account; no limit unless set.
+    pub fn with_tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// A fault from the start; see [`Exchange::add_fault`].
+    pub fn with_fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
     /// The time of the exchange; the system's unless set.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// A key of your own, with the scopes `read` and `write`; then no first key is made.
-    pub fn with_key(mut self, key_id: impl Into<String>, public_key: PublicKey) -> Self {
-        self.keys.push((key_id.into(), public_key));
+    /// A key of your own for the member of a role; then no other keys are made.
+    pub fn with_key(
+        mut self,
+        role: Role,
+        key_id: impl Into<String>,
+        public_key: PublicKey,
+    ) -> Self {
+        self.keys.push((role, key_id.into(), public_key));
         self
     }
 
@@ -259,31 +509,34 @@ impl Builder {
     /// [`StartError`]: no port, or no random numbers for the key.
     pub async fn start(self) -> Result<Exchange, StartError> {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
-        let mut state = State::new(self.seed, server::at(clock.as_ref()));
-        let account = state.first_account;
-        let mut credentials = None;
+        let mut state = State::new(Start {
+            seed: self.seed,
+            at: server::at(clock.as_ref()),
+            strikes: self.markets.clamp(1, 12_000).div_ceil(OPEN_EVENTS),
+            traders: self.traders.min(MAX_TRADERS),
+            tier: self.tier,
+        });
+        let mut credentials = BTreeMap::new();
         if self.keys.is_empty() {
-            let pair = KeyPair::generate(KeyType::Ed25519).map_err(StartError::Key)?;
-            let made = Credentials::from_pem(DEFAULT_KEY_ID, pair.private_key_pem());
-            credentials = Some(made.map_err(StartError::Key)?);
-            let public_key = pair.public_key().clone();
-            state.keys.insert(
-                account,
-                DEFAULT_KEY_ID.to_owned(),
-                "first key".to_owned(),
-                public_key,
-            );
+            for role in Role::ALL {
+                let pair = KeyPair::generate(KeyType::Ed25519).map_err(StartError::Key)?;
+                let made = Credentials::from_pem(role.key_id(), pair.private_key_pem());
+                credentials.insert(role, made.map_err(StartError::Key)?);
+                state.add_key(role, role.key_id(), pair.public_key().clone());
+            }
         }
-        for (id, public_key) in self.keys {
-            state.keys.insert(account, id.clone(), id, public_key);
+        for (role, id, public_key) in self.keys {
+            state.add_key(role, id, public_key);
         }
+        let mut faults = Faults::new(self.seed);
+        faults.set(self.faults);
         let port = self.port;
         let listen = |source| StartError::Listen { port, source };
         let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let streams =
             Hub::new(self.stream_faults, self.stream_capacity.unwrap_or(DEFAULT_CAPACITY));
-        let shared = Arc::new(Shared::new(state, clock, streams));
+        let shared = Arc::new(Shared::new(state, faults, clock, streams));
         let router = server::router(&shared);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -291,10 +544,23 @@ impl Builder {
                 // A sender that was dropped means the same.
                 let _ = stopped.await;
             };
-            axum::serve(listener, router).with_graceful_shutdown(wait).await
+            let service = router.into_make_service_with_connect_info::<Cutter>();
+            axum::serve(Lines(listener), service).with_graceful_shutdown(wait).await
         });
         let base_url = format!("http://{address}{BASE_PATH}");
         let time = stream::shell::keep_time(Arc::clone(&shared));
-        Ok(Exchange { address, base_url, credentials, shared, stop: Some(stop), task, time })
+        let admin = match self.admin_port {
+            None => None,
+            Some(port) => {
+                let listen = |source| StartError::Listen { port, source };
+                let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(listen)?;
+                let address = listener.local_addr().map_err(listen)?;
+                let router = admin::router(&shared);
+                let serve = async move { axum::serve(listener, router).await };
+                Some((address, tokio::spawn(serve)))
+            }
+        };
+        let stop = Some(stop);
+        Ok(Exchange { address, base_url, admin, credentials, shared, stop, task, time })
     }
 }

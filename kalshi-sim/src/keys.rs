@@ -72,16 +72,7 @@ impl Keys {
     }
 
     /// Adds a key under an id, replacing one that has it.
-    pub(crate) fn insert(
-        &mut self,
-        account: AccountId,
-        id: String,
-        name: String,
-        public_key: PublicKey,
-    ) {
-        let scopes = vec!["read".to_owned(), "write".to_owned()];
-        let verifier = Arc::new(public_key);
-        let key = Key { name, scopes, account, subaccount: None, fcm_member: false, verifier };
+    pub(crate) fn insert(&mut self, id: String, key: Key) {
         self.keys.insert(id, key);
     }
 

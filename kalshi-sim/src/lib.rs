@@ -3,7 +3,7 @@
 //! ```
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let exchange = kalshi_sim::Exchange::start().await?;
-//! let client = exchange.client()?;
+//! let client = exchange.client(kalshi_sim::Role::Trader)?;
 //! let mut markets = client.get_markets().stream();
 //! let market = markets.next().await.ok_or("there are markets")??;
 //! println!("{} {}", market.ticker, market.yes_bid_dollars);
@@ -29,12 +29,18 @@
 //! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
 //! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
 
+mod admin;
 mod catalogue;
+mod clock;
+mod control;
 mod engine;
 mod exchange;
 mod families;
+mod faults;
 mod gate;
 mod keys;
+mod limits;
+mod line;
 mod pages;
 mod query;
 mod random;
@@ -44,14 +50,19 @@ mod seeding;
 mod server;
 mod state;
 mod stream;
+mod traders;
 mod treasury;
+mod trouble;
 
 #[cfg(test)]
 #[path = "../tests/all/contract.rs"]
 mod contract;
 
 pub use crate::{
-    exchange::{Builder, DEFAULT_KEY_ID, Exchange, Seen, StartError},
+    control::{ControlError, MarketOutcome, MarketPlan},
+    exchange::{Builder, DEFAULT_KEY_ID, Exchange, Role, Seen, StartError},
+    faults::{Fault, FaultKind},
+    limits::Tier,
     stream::{STREAM_PATH, faults::StreamFaults},
 };
 

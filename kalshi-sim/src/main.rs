@@ -9,12 +9,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use kalshi_auth::{
     KeyType,
     exchange::{KeyPair, PublicKey},
 };
-use kalshi_sim::{DEFAULT_KEY_ID, Exchange};
+use kalshi_sim::{DEFAULT_KEY_ID, Exchange, Role, Tier};
 
 /// The Kalshi exchange in a process, on this machine only. Stops at Ctrl-C.
 #[derive(Parser)]
@@ -23,18 +23,36 @@ struct Arguments {
     /// The port on 127.0.0.1; 0 takes any free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Also serve the admin API (clock, results, pauses, deposits, faults) on this port; 0 takes
+    /// any free one.
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
     /// What the markets are made from: the same seed makes the same markets.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The id of a key; goes with the --public-key of the same rank.
+    /// How many markets are open at the start, up to the next dozen.
+    #[arg(long, default_value_t = 60)]
+    markets: u32,
+    /// How many simulated traders keep the markets going; each sends about a dozen orders and
+    /// cancels a second.
+    #[arg(long, default_value_t = 0)]
+    traders: usize,
+    /// The usage level of every account: how many requests it may send.
+    #[arg(long, default_value = "unlimited", value_parser = PossibleValuesParser::new(Tier::ALL.map(Tier::as_str)))]
+    tier: String,
+    /// The id of a key of the first member; goes with the --public-key of the same rank.
     #[arg(long = "key-id", value_name = "ID")]
     key_ids: Vec<String>,
     /// The PEM file of a public key, RSA or Ed25519.
     #[arg(long = "public-key", value_name = "FILE")]
     public_keys: Vec<PathBuf>,
-    /// Make an Ed25519 key pair, register it, and write its private half to this new file.
+    /// Make an Ed25519 key pair for the first member, register it, and write its private half to
+    /// this new file.
     #[arg(long, value_name = "FILE")]
     new_key: Option<PathBuf>,
+    /// The same for a second member, to trade with the first one.
+    #[arg(long, value_name = "FILE")]
+    new_maker_key: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -58,22 +76,41 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.key_ids.len() != arguments.public_keys.len() {
         return Err("each --key-id goes with one --public-key".into());
     }
-    let mut builder = Exchange::builder().with_port(arguments.port).with_seed(arguments.seed);
+    let tier = Tier::ALL.into_iter().find(|tier| tier.as_str() == arguments.tier);
+    let mut builder = Exchange::builder()
+        .with_port(arguments.port)
+        .with_seed(arguments.seed)
+        .with_markets(arguments.markets)
+        .with_traders(arguments.traders)
+        .with_tier(tier.unwrap_or_default());
+    if let Some(port) = arguments.admin_port {
+        builder = builder.with_admin_port(port);
+    }
     for (id, file) in arguments.key_ids.iter().zip(&arguments.public_keys) {
         let place = |error: &dyn Error| format!("{}: {error}", file.display());
         let pem = fs::read(file).map_err(|error| place(&error))?;
-        builder = builder.with_key(id, PublicKey::from_pem(pem).map_err(|error| place(&error))?);
+        let public_key = PublicKey::from_pem(pem).map_err(|error| place(&error))?;
+        builder = builder.with_key(Role::Trader, id, public_key);
     }
-    if let Some(file) = &arguments.new_key {
+    let second_id = format!("{}1", &DEFAULT_KEY_ID[..DEFAULT_KEY_ID.len() - 1]);
+    let new = [
+        (Role::Trader, DEFAULT_KEY_ID, &arguments.new_key),
+        (Role::Maker, &*second_id, &arguments.new_maker_key),
+    ];
+    for (role, id, file) in new {
+        let Some(file) = file else { continue };
         let pair = KeyPair::generate(KeyType::Ed25519)?;
         let written =
             private_file(file).and_then(|mut f| f.write_all(pair.private_key_pem().as_bytes()));
         written.map_err(|error| format!("{}: {error}", file.display()))?;
-        eprintln!("key id {DEFAULT_KEY_ID}, private key in {}", file.display());
-        builder = builder.with_key(DEFAULT_KEY_ID, pair.public_key().clone());
+        eprintln!("key id {id}, private key in {}", file.display());
+        builder = builder.with_key(role, id, pair.public_key().clone());
     }
     let exchange = builder.start().await?;
     println!("listening on {}", exchange.base_url());
+    if let Some(url) = exchange.admin_url() {
+        println!("admin API on {url}");
+    }
     io::stdout().flush()?;
     tokio::signal::ctrl_c().await?;
     exchange.stop().await?;

@@ -1,7 +1,9 @@
 //! Numbers that look random and depend on the seed alone.
 
+use serde::{Deserialize, Serialize};
+
 /// `SplitMix64`: enough for made-up markets, and the same on every machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Random(u64);
 
 impl Random {

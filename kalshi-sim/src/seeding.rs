@@ -57,6 +57,11 @@ pub(crate) fn engine(
     (engine, first)
 }
 
+/// Another member with as much money as the first one.
+pub(crate) fn member(engine: &mut Engine, now: Time) -> AccountId {
+    account(engine, FIRST_CASH, now)
+}
+
 fn account(engine: &mut Engine, dollars: i64, now: Time) -> AccountId {
     let account = engine.ledger.open(true);
     let amount = Dollars::from_dollars(dollars).unwrap_or(Dollars::ZERO);

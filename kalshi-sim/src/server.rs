@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{RawPathParams, Request},
+    extract::{ConnectInfo, RawPathParams, Request},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, get, on},
 };
@@ -23,14 +23,18 @@ use serde_json::Value;
 
 use crate::{
     BASE_PATH,
+    clock::ExchangeClock,
     engine::ids::AccountId,
     exchange::Seen,
+    faults::{FaultKind, Faults},
     gate::Signed,
     keys::Keys,
+    line::Cutter,
     query::Query,
     reply::Reply,
     state::{Call, State},
     stream::{self, STREAM_PATH, hub::Hub},
+    trouble,
 };
 
 /// The largest body that is read.
@@ -43,13 +47,20 @@ const MAX_LOG: usize = 1_000;
 pub(crate) struct Shared {
     state: Mutex<State>,
     log: Mutex<VecDeque<Seen>>,
-    clock: Arc<dyn Clock>,
+    faults: Mutex<Faults>,
+    pub(crate) clock: ExchangeClock,
     pub(crate) streams: Hub,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, streams: Hub) -> Self {
-        Self { state: Mutex::new(state), log: Mutex::default(), clock, streams }
+    pub(crate) fn new(state: State, faults: Faults, clock: Arc<dyn Clock>, streams: Hub) -> Self {
+        Self {
+            state: Mutex::new(state),
+            log: Mutex::default(),
+            faults: Mutex::new(faults),
+            clock: ExchangeClock::new(clock),
+            streams,
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -61,8 +72,17 @@ impl Shared {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        at(self.clock.as_ref())
+        self.clock.now()
+    }
+
+    /// The member behind a key.
+    pub(crate) fn account_of(&self, key_id: &str) -> Option<AccountId> {
+        self.state().keys.get(key_id).map(|key| key.account)
     }
 
     fn note(&self, seen: Seen) {
@@ -88,9 +108,14 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     for operation in OPERATIONS {
         let shared = Arc::clone(shared);
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
-        let handler = on(filter, move |parameters: RawPathParams, request: Request| async move {
-            serve(&shared, operation, &parameters, request).await
-        });
+        let handler = on(
+            filter,
+            move |ConnectInfo(cutter): ConnectInfo<Cutter>,
+                  parameters: RawPathParams,
+                  request: Request| async move {
+                serve(&shared, operation, &cutter, &parameters, request).await
+            },
+        );
         let router = paths.remove(operation.path).unwrap_or_default().merge(handler);
         paths.insert(operation.path, router);
     }
@@ -125,6 +150,7 @@ async fn elsewhere(request: Request) -> Response {
 async fn serve(
     shared: &Arc<Shared>,
     operation: &'static Operation,
+    cutter: &Cutter,
     parameters: &RawPathParams,
     request: Request,
 ) -> Response {
@@ -137,9 +163,17 @@ async fn serve(
         query: query.to_owned(),
         signed: parts.headers.contains_key(kalshi_auth::ACCESS_SIGNATURE),
     });
+    let mut hits = Vec::new();
     let answered = async {
         let body = read(operation, &parts.headers, body).await?;
         let key_id = authenticate(shared, operation, &parts)?;
+        hits = shared.faults().hit(operation.id, key_id.as_deref());
+        if let Some(reply) = hits.iter().find_map(trouble::instead) {
+            return Ok(reply);
+        }
+        if hits.contains(&FaultKind::ResetBefore) {
+            trouble::cut(cutter).await;
+        }
         let pair = match operation.id {
             "generate_api_key" => Some(make_pair(body.clone()).await?),
             _ => None,
@@ -157,10 +191,15 @@ async fn serve(
         };
         let mut state = shared.state();
         let reply = state.handle(&mut call, key_id.as_deref());
+        if hits.contains(&FaultKind::Duplicate) {
+            // Whoever sent it sees the first answer only.
+            state.handle(&mut call, key_id.as_deref());
+        }
         shared.streams.publish(&mut state);
         Ok(reply)
     };
-    respond(answered.await.unwrap_or_else(|refusal: Reply| refusal))
+    let response = respond(answered.await.unwrap_or_else(|refusal: Reply| refusal));
+    trouble::after(&hits, cutter, response).await
 }
 
 /// Checks the headers of a private operation; gives the id of the key.
@@ -178,7 +217,7 @@ fn authenticate(
     let key = shared.state().keys.get(&signed.key_id).map(|key| Arc::clone(&key.verifier));
     let Some(key) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
     // The path as it came over the wire, still encoded: that is what was signed.
-    signed.verify(&key, parts.method.as_str(), parts.uri.path(), shared.clock.now())?;
+    signed.verify(&key, parts.method.as_str(), parts.uri.path(), shared.clock.real().now())?;
     Ok(Some(signed.key_id))
 }
 
@@ -234,7 +273,12 @@ pub(crate) fn caller(shared: &Shared, request: &Request) -> Result<AccountId, Re
         key.map(|key| (Arc::clone(&key.verifier), key.account))
     };
     let Some((key, account)) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
-    signed.verify(&key, request.method().as_str(), request.uri().path(), shared.clock.now())?;
+    signed.verify(
+        &key,
+        request.method().as_str(),
+        request.uri().path(),
+        shared.clock.real().now(),
+    )?;
     Ok(account)
 }
 

@@ -1,9 +1,13 @@
 //! The exchange's state: a pure machine. A request and the time go in, an answer comes out; no
 //! sockets, no clock.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use kalshi_auth::exchange::PublicKey;
 use kalshi_sdk::Operation;
 use kalshi_types::Count;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -13,13 +17,16 @@ use crate::{
         ids::AccountId,
         types::{Subaccount, Time},
     },
+    exchange::Role,
     families::{self, Account, Desk, Families, World},
     gate,
-    keys::Keys,
+    keys::{Key, Keys},
+    limits::{Limits, Tier},
     query::Query,
     random::Random,
     reply::{Outcome, Reply},
     seeding,
+    traders::Traders,
     treasury::Treasury,
 };
 
@@ -72,26 +79,94 @@ pub(crate) struct State {
     pub(crate) catalogue: Catalogue,
     pub(crate) families: Families,
     pub(crate) treasury: Treasury,
+    pub(crate) limits: Limits,
+    pub(crate) traders: Traders,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
+    /// Another member, for trades between two.
+    pub(crate) second_account: AccountId,
+}
+
+/// How an exchange starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) seed: u64,
+    pub(crate) at: DateTime<Utc>,
+    /// Markets of each event.
+    pub(crate) strikes: u32,
+    pub(crate) traders: usize,
+    pub(crate) tier: Tier,
+}
+
+impl Start {
+    #[cfg(test)]
+    pub(crate) fn new(seed: u64, at: DateTime<Utc>) -> Self {
+        let strikes = crate::catalogue::STRIKES;
+        Self { seed, at, strikes, traders: 0, tier: Tier::default() }
+    }
 }
 
 impl State {
-    pub(crate) fn new(seed: u64, start: DateTime<Utc>) -> Self {
-        let mut catalogue = Catalogue::new(seed, start);
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { seed, at: start, strikes, traders, tier } = start;
+        let mut catalogue = Catalogue::with_strikes(seed, start, strikes);
         let (mut engine, first_account) = seeding::engine(&catalogue, seed, start);
+        let second_account = seeding::member(&mut engine, start.into());
+        let traders = Traders::new(&mut engine, traders, seed, start.into());
         let first = first_account.to_string();
         let Catalogue { series, events, listings } = &mut catalogue;
         let desk = Desk { engine: &mut engine, listings };
         let families = Families::new(seed, start, &first, series, events, &desk);
         let keys = Keys::new(Random::new(seed));
         let treasury = Treasury::default();
-        Self { keys, engine, catalogue, families, treasury, first_account }
+        let limits = Limits::new(tier);
+        Self {
+            keys,
+            engine,
+            catalogue,
+            families,
+            treasury,
+            limits,
+            traders,
+            first_account,
+            second_account,
+        }
+    }
+
+    /// Registers a key for the member of a role.
+    pub(crate) fn add_key(&mut self, role: Role, id: String, public_key: PublicKey) {
+        let account = if role == Role::Maker { self.second_account } else { self.first_account };
+        let name = format!("{role:?}").to_lowercase();
+        let scopes = match role {
+            Role::Reader => vec!["read".to_owned()],
+            _ => vec!["read".to_owned(), "write".to_owned()],
+        };
+        self.keys.insert(
+            id,
+            Key {
+                name,
+                scopes,
+                account,
+                subaccount: None,
+                fcm_member: role == Role::FcmMember,
+                verifier: Arc::new(public_key),
+            },
+        );
     }
 
     /// Lets time pass for everything that happens by itself.
     pub(crate) fn advance(&mut self, now: Time) {
         self.treasury.advance(&mut self.engine, now);
+    }
+
+    /// Lets the simulated traders send so many commands; gives how many were carried out.
+    pub(crate) fn churn(&mut self, commands: u64, now: Time) -> u64 {
+        let mut done = 0;
+        for _ in 0..commands {
+            let Some(command) = self.traders.next(&self.engine) else { continue };
+            done += u64::from(self.engine.apply(&command, now).is_ok());
+        }
+        done
     }
 
     /// Carries out a request whose signature by `key_id` has been checked.
@@ -104,7 +179,12 @@ impl State {
             // The key may have been deleted since its signature was checked.
             let key = self.keys.get(id).ok_or_else(|| Reply::unauthorized("NOT_FOUND"))?;
             gate::permit(key, call.operation)?;
-            call.caller = Some(key.caller());
+            let caller = key.caller();
+            call.caller = Some(caller);
+            let (now, account) = (call.time(), caller.account);
+            if !self.limits.admit(account, call.operation, call.query, call.body, now) {
+                return Err(Reply::too_many_requests());
+            }
         }
         self.advance(call.time());
         if let Some(outcome) = self.made_up(call) {
@@ -138,7 +218,7 @@ impl State {
         };
         let Catalogue { series, events, listings } = &mut self.catalogue;
         let mut desk = Desk { engine: &mut self.engine, listings };
-        let world = World { series, events, markets: &mut desk };
+        let world = World { series, events, markets: &mut desk, limits: &mut self.limits };
         self.families.handle(world, &account, call)
     }
 }

@@ -37,6 +37,9 @@ pub enum Event {
     },
     /// Messages of a subscription were lost. Every order book of it is void from here on; snapshots
     /// have been asked for.
+    ///
+    /// Where the numbers of a subscription begin is not documented, so the loss of its very first
+    /// messages shows only where a snapshot is due.
     Gap {
         /// The channel.
         channel: Channel,

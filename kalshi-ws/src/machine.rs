@@ -428,6 +428,11 @@ impl Machine {
         }
         let snapshot = match &message.payload {
             Payload::OrderbookSnapshot(snapshot) => {
+                if self.passive {
+                    // The markets of a recording are those that it shows.
+                    slot.wish.items.insert(snapshot.market_ticker.clone());
+                    slot.on_wire.insert(snapshot.market_ticker.clone());
+                }
                 slot.books.markets.take(&snapshot.market_ticker)
             }
             _ => None,
@@ -487,8 +492,10 @@ impl Machine {
                 {
                     slot.counter.replied(seq);
                 }
-                if let Some(id) = id {
-                    self.pending.remove(&id);
+                if let Some(Pending { what: Asked::Delete(index, items), .. }) =
+                    id.and_then(|id| self.pending.remove(&id))
+                {
+                    self.deleted(index, &items);
                 }
             }
             Frame::Subscriptions { id, list } => {
@@ -547,7 +554,8 @@ impl Machine {
         slot.books.resyncing = false;
         slot.books.asked = 0;
         if *channel == Channel::OrderbookDelta {
-            slot.books.markets.clone_from(&slot.on_wire);
+            let known = slot.on_wire.intersection(&slot.wish.items);
+            slot.books.markets = known.cloned().collect();
             slot.books.ask_at = (!slot.books.markets.is_empty()).then(|| now + timeout);
         }
         let leaving = slot.leaving.is_some();
@@ -601,6 +609,7 @@ impl Machine {
                     slot.retry_at = Some(now + self.limits.backoff.delay(slot.deaths));
                 } else {
                     self.control(Event::ServerError(error));
+                    self.deleted(index, &items);
                 }
             }
             // The books keep waiting, and are asked for again.
@@ -779,7 +788,14 @@ impl Machine {
             return;
         }
         for item in items {
-            slot.removed.remove(&item);
+            // Until the exchange has confirmed that it was taken out, what comes of it is old.
+            let leaving = |pending: &Pending| match &pending.what {
+                Asked::Delete(of, items) => *of == index && items.contains(&item),
+                _ => false,
+            };
+            if !self.pending.values().any(leaving) {
+                slot.removed.remove(&item);
+            }
             slot.wish.items.insert(item);
         }
         match slot.phase {
@@ -814,6 +830,14 @@ impl Machine {
         } else {
             // An empty list would mean all markets.
             self.leave(index, Next::Nothing, now);
+        }
+    }
+
+    /// The exchange has taken the items out. Of those that are wished for again, it sends anew.
+    fn deleted(&mut self, index: usize, items: &[String]) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        for item in items.iter().filter(|item| slot.wish.items.contains(*item)) {
+            slot.removed.remove(item);
         }
     }
 
@@ -890,7 +914,7 @@ impl Machine {
         let timeout = self.limits.snapshot_timeout;
         let Some(slot) = self.slots.get_mut(index) else { return };
         let Phase::Live { sid, .. } = slot.phase else { return };
-        if slot.leaving.is_some() || slot.retry_at.is_some_and(|at| at > now) {
+        if self.passive || slot.leaving.is_some() || slot.retry_at.is_some_and(|at| at > now) {
             return;
         }
         let add: Vec<String> = slot.wish.items.difference(&slot.on_wire).cloned().collect();
@@ -936,7 +960,11 @@ impl Machine {
         let earliest = slot.books.asked_at.map(|at| at + RESYNC_PAUSE).filter(|at| *at > now);
         slot.books.urgent = earliest.is_some();
         slot.books.ask_at = earliest;
-        if earliest.is_none() {
+        if slot.books.markets.is_empty() {
+            // A recording may not have shown its markets yet.
+            slot.books.resyncing &= !self.passive;
+            self.snapshots_settled(index);
+        } else if earliest.is_none() {
             self.ask_for_snapshots(index, now);
         }
     }

@@ -5,9 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod claims;
+mod claims_requests;
 mod decode;
 #[allow(unreachable_pub, reason = "generated for whatever module includes it")]
 mod dispatch;
+mod drift;
 mod errors;
 mod pagination;
 mod requests;

@@ -16,7 +16,7 @@ const ACCEPTED: &str = "accepted.yaml";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The document that was: OpenAPI 3 or AsyncAPI 3, YAML or JSON.
+    /// The document that was: OpenAPI 3 or `AsyncAPI` 3, YAML or JSON.
     old: PathBuf,
     /// The document that is to be.
     new: PathBuf,

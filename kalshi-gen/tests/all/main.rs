@@ -10,4 +10,6 @@ mod mutations;
 mod odd_documents;
 mod refinements;
 mod sameness;
+mod streams;
 mod support;
+mod update;

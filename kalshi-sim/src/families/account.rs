@@ -1,4 +1,4 @@
-//! The account's limits, and what operations cost.
+//! What operations cost. The limits themselves are in `usage`.
 
 use kalshi_sdk::OPERATIONS;
 use serde_json::{Value, json};
@@ -10,20 +10,9 @@ use crate::{
 
 pub(crate) fn handle(_: &mut State, call: &Call<'_>) -> Outcome {
     match call.operation.id {
-        "get_account_api_limits" => Ok(limits()),
         "get_account_endpoint_costs" => Ok(endpoint_costs()),
         other => Err(Reply::not_implemented(other)),
     }
-}
-
-/// The limits of the basic tier, as documented in August 2026.
-fn limits() -> Reply {
-    Reply::ok(json!({
-        "usage_tier": "basic",
-        "read": {"refill_rate": 200, "bucket_capacity": 400},
-        "write": {"refill_rate": 100, "bucket_capacity": 100},
-        "grants": [],
-    }))
 }
 
 /// The costs of the operation table that are not the default.

@@ -48,12 +48,12 @@ use self::{
     incentives::Incentives,
     milestones::Milestones,
     targets::{COMPETITIONS, Targets},
-    usage::Usage,
     weather::Weather,
 };
 use crate::{
     catalogue::{Listing, Listings},
     engine::{self, Engine, fees::FeeType, types},
+    limits::Limits,
     query::Query,
     reply::{Outcome, Reply},
     state::Call,
@@ -106,6 +106,7 @@ pub(crate) struct World<'a> {
     pub(crate) series: &'a [Value],
     pub(crate) events: &'a [Value],
     pub(crate) markets: &'a mut dyn MarketMaker,
+    pub(crate) limits: &'a mut Limits,
 }
 
 /// All families.
@@ -117,7 +118,6 @@ pub(crate) struct Families {
     weather: Weather,
     archive: Archive,
     incentives: Incentives,
-    usage: Usage,
     fees: Fees,
     collections: Collections,
     fcm: Fcm,
@@ -155,7 +155,6 @@ impl Families {
             weather: Weather::new(seed, start),
             archive,
             incentives,
-            usage: Usage::default(),
             fees,
             collections,
             fcm,
@@ -172,7 +171,7 @@ impl Families {
         let (query, body, now) = (call.query, call.body, call.now);
         let part = |place: usize| call.path.get(place).map_or("", String::as_str);
         let first = part(0);
-        let World { series, events, markets } = world;
+        let World { series, events, markets, limits } = world;
         Some(match call.operation.id {
             "get_live_datas" => live_data::batch(&self.milestones, query, now),
             "get_event_live_data" => live_data::of_event(events, self.seed, first, query, now),
@@ -190,9 +189,9 @@ impl Families {
             "get_tags_for_series_categories" => Ok(search::tags_by_categories(series)),
             "get_filters_for_sports" => Ok(search::filters_by_sport()),
             "get_incentive_programs" => self.incentives.list(query, now),
-            "upgrade_account_api_usage_level" => self.usage.upgrade(account),
+            "upgrade_account_api_usage_level" => usage::upgrade(account, limits),
             "get_account_api_usage_level_volume_progress" => Ok(usage::progress(account, now)),
-            "get_account_api_limits" => Ok(self.usage.limits(account)),
+            "get_account_api_limits" => Ok(usage::limits(account, limits)),
             "get_series_fee_changes" => self.fees.of_series(query, now),
             "get_event_fee_changes" => self.fees.of_events(query),
             "get_event_metadata" => {

@@ -681,7 +681,7 @@ mod tests {
     impl Desk {
         fn new() -> Self {
             let start = DateTime::from_timestamp(START, 0).unwrap();
-            let state = State::new(7, start);
+            let state = State::new(crate::state::Start::new(7, start));
             let open = |market: &&Market| market.status == MarketStatus::Active;
             let ticker = state.engine.markets().iter().find(open).unwrap().ticker.clone();
             Self { state, ticker, now: START, fcm_member: false }

@@ -9,7 +9,13 @@ use serde_json::{Value, json};
 
 use super::{Account, Desk, Families, World};
 use crate::{
-    catalogue::Catalogue, contract::Contract, engine::Engine, query::Query, reply::Reply, seeding,
+    catalogue::Catalogue,
+    contract::Contract,
+    engine::Engine,
+    limits::{Limits, Tier},
+    query::Query,
+    reply::Reply,
+    seeding,
     state::Call,
 };
 
@@ -22,6 +28,7 @@ struct Bench {
     engine: Engine,
     families: Families,
     contract: Contract,
+    limits: Limits,
     account: Account<'static>,
     now: DateTime<Utc>,
 }
@@ -31,7 +38,15 @@ impl Bench {
         let now = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
         let (catalogue, engine, families, first) = made(7, now);
         let account = Account::plain(first.leak());
-        Self { catalogue, engine, families, contract: Contract::load(), account, now }
+        Self {
+            catalogue,
+            engine,
+            families,
+            contract: Contract::load(),
+            limits: Limits::new(Tier::Basic),
+            account,
+            now,
+        }
     }
 
     /// One that belongs to an FCM.
@@ -75,7 +90,8 @@ impl Bench {
         };
         let Catalogue { series, events, listings } = &mut self.catalogue;
         let mut desk = Desk { engine: &mut self.engine, listings };
-        let world = World { series, events, markets: &mut desk };
+        let limits = &mut self.limits;
+        let world = World { series, events, markets: &mut desk, limits };
         let answer = self.families.handle(world, &self.account, &call);
         let reply = answer?.unwrap_or_else(|refusal| refusal);
         self.contract

@@ -1,13 +1,13 @@
 //! Usage levels: the claim of the advanced level, and the way to the levels above it.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, NaiveTime, Utc};
 use kalshi_types::Count;
 use serde_json::{Value, json};
 
 use crate::{
+    engine::ids::AccountId,
     families::Account,
+    limits::{Limits, Tier},
     reply::{Outcome, Reply},
 };
 
@@ -23,45 +23,43 @@ const LEVELS: [(&str, i64, i64); 5] = [
     ("prestige", 1_000, 800),
 ];
 
-/// Who has claimed the advanced level.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Usage(BTreeSet<String>);
-
-impl Usage {
-    /// Grants the advanced level to an account that has traded through the API.
-    pub(crate) fn upgrade(&mut self, account: &Account<'_>) -> Outcome {
-        if account.recent_api_orders == 0 {
-            return Err(Reply::forbidden(
-                "none of the last 100 orders of the account was made through the API",
-            ));
-        }
-        self.0.insert(account.id.to_owned());
-        Ok(Reply { status: 201, body: None })
+/// Grants the advanced level to an account that has traded through the API.
+pub(crate) fn upgrade(account: &Account<'_>, limits: &mut Limits) -> Outcome {
+    if account.recent_api_orders == 0 {
+        return Err(Reply::forbidden(
+            "none of the last 100 orders of the account was made through the API",
+        ));
     }
-
-    pub(crate) fn limits(&self, account: &Account<'_>) -> Reply {
-        let bucket = |rate: i64, seconds: i64| json!({"refill_rate": rate, "bucket_capacity": rate * seconds});
-        if self.0.contains(account.id) {
-            return Reply::ok(json!({
-                "usage_tier": "advanced",
-                "read": bucket(300, 2),
-                "write": bucket(300, 2),
-                "grants": [{
-                    "exchange_instance": "event_contract",
-                    "level": "advanced",
-                    "expires_ts": null,
-                    "source": "manual",
-                }],
-            }));
-        }
-        // The limits of the basic tier, as documented in August 2026.
-        Reply::ok(json!({
-            "usage_tier": "basic",
-            "read": bucket(200, 2),
-            "write": bucket(100, 1),
-            "grants": [],
-        }))
+    if let Some(id) = AccountId::parse(account.id)
+        && limits.tier(id) < Tier::Advanced
+    {
+        limits.set_tier(id, Tier::Advanced);
     }
+    Ok(Reply { status: 201, body: None })
+}
+
+/// What the token buckets of the account hold and get back.
+pub(crate) fn limits(account: &Account<'_>, limits: &Limits) -> Reply {
+    let tier = AccountId::parse(account.id).map_or_else(Tier::default, |id| limits.tier(id));
+    let (rates, capacities) = (tier.rates(), tier.capacities());
+    // No limit is no tier of the exchange; the highest one is the nearest.
+    let word = if tier == Tier::Unlimited { Tier::Prestige.as_str() } else { tier.as_str() };
+    let grants = if tier == Tier::Basic {
+        json!([])
+    } else {
+        json!([{
+            "exchange_instance": "event_contract",
+            "level": word,
+            "expires_ts": null,
+            "source": "manual",
+        }])
+    };
+    Reply::ok(json!({
+        "usage_tier": word,
+        "read": {"refill_rate": rates.0, "bucket_capacity": capacities.0},
+        "write": {"refill_rate": rates.1, "bucket_capacity": capacities.1},
+        "grants": grants,
+    }))
 }
 
 /// The volume of the account against the goals, computed at midnight.
@@ -92,19 +90,21 @@ mod tests {
 
     #[test]
     fn the_upgrade_needs_an_order_through_the_api_and_shows_in_the_limits() {
-        let mut usage = Usage::default();
-        let account = Account::plain("a");
-        assert_eq!(usage.upgrade(&account).unwrap_err().status, 403);
-        assert_eq!(usage.limits(&account).body.unwrap()["usage_tier"], "basic");
+        let mut tiers = Limits::new(Tier::Basic);
+        let (first, second) = (AccountId(1).to_string(), AccountId(2).to_string());
+        let account = Account::plain(&first);
+        assert_eq!(upgrade(&account, &mut tiers).unwrap_err().status, 403);
+        assert_eq!(limits(&account, &tiers).body.unwrap()["usage_tier"], "basic");
         let trader = Account { recent_api_orders: 1, ..account };
-        assert_eq!(usage.upgrade(&trader), Ok(Reply { status: 201, body: None }));
-        assert_eq!(usage.upgrade(&trader).unwrap().status, 201);
-        let limits = usage.limits(&trader).body.unwrap();
+        assert_eq!(upgrade(&trader, &mut tiers), Ok(Reply { status: 201, body: None }));
+        assert_eq!(upgrade(&trader, &mut tiers).unwrap().status, 201);
+        let shown = limits(&trader, &tiers).body.unwrap();
         assert_eq!(
-            (&limits["usage_tier"], &limits["write"]["refill_rate"]),
+            (&shown["usage_tier"], &shown["write"]["refill_rate"]),
             (&json!("advanced"), &json!(300))
         );
-        assert_eq!(usage.limits(&Account::plain("b")).body.unwrap()["usage_tier"], "basic");
+        let other = Account::plain(&second);
+        assert_eq!(limits(&other, &tiers).body.unwrap()["usage_tier"], "basic");
     }
 
     #[test]

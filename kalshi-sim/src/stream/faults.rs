@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
+
 use crate::random::Random;
 
 /// Faults of the streams, for every connection. The default is none.
 ///
 /// The rates say "one in so many data messages"; 0 is never. The same seed and the same messages
 /// give the same faults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StreamFaults {
     /// What the rates' dice start with.
@@ -20,11 +23,16 @@ pub struct StreamFaults {
     /// One in so many messages changes place with the next one.
     pub swap_one_in: u64,
     /// How long the answer to a command is held back.
+    #[serde(rename = "ack_delay_millis", deserialize_with = "millis")]
     pub ack_delay: Duration,
     /// Whether the first messages of a subscription come before its acknowledgement.
     pub data_before_ack: bool,
     /// Whether answers such as `ok` take no number of the sequence.
     pub replies_take_no_number: bool,
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
 }
 
 /// What happens to one message.

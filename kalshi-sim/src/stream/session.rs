@@ -777,7 +777,10 @@ mod tests {
     use kalshi_types::{Count, Dollars};
 
     use super::*;
-    use crate::engine::types::{NewOrder, Route, SelfTrade, Side, Time, TimeInForce};
+    use crate::{
+        engine::types::{NewOrder, Route, SelfTrade, Side, Time, TimeInForce},
+        state::Start,
+    };
 
     fn start() -> DateTime<Utc> {
         DateTime::from_timestamp(1_790_000_000, 0).unwrap()
@@ -790,7 +793,7 @@ mod tests {
 
     impl Test {
         fn new() -> Self {
-            let state = State::new(7, start());
+            let state = State::new(Start::new(7, start()));
             let session = Session::new(state.first_account, false, false);
             Self { state, session }
         }

@@ -121,6 +121,8 @@ pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
             let now = shared.now();
             let mut state = shared.state();
             state.advance(now.into());
+            let turns = u64::try_from(state.traders.count()).unwrap_or(0).div_ceil(4);
+            state.churn(turns, now.into());
             shared.streams.publish(&mut state);
             let millis = now.timestamp_millis();
             if millis.div_euclid(200) != fifth {

@@ -7,7 +7,7 @@ use kalshi_sdk::{
         GetMarketsStatus, ProposeBlockTradeRequest, UserFilter, builder,
     },
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 
 use crate::status;
 
@@ -24,7 +24,7 @@ fn request(ticker: &str) -> builder::CreateRfqRequest {
 #[tokio::test]
 async fn a_request_for_quotes_is_listed_until_it_is_closed() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let ticker = open_markets(&client).await.remove(0);
     let id = client.create_rfq().body(request(&ticker)).send().await.unwrap().into_inner().id;
     let error = client.create_rfq().body(request(&ticker)).send().await.unwrap_err();
@@ -45,7 +45,7 @@ async fn a_request_for_quotes_is_listed_until_it_is_closed() {
 #[tokio::test]
 async fn nobody_quotes_on_an_own_request_or_lists_quotes_without_a_filter() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let ticker = open_markets(&client).await.remove(0);
     let id = client.create_rfq().body(request(&ticker)).send().await.unwrap().into_inner().id;
     let bids = CreateQuoteRequest::builder()
@@ -64,7 +64,7 @@ async fn nobody_quotes_on_an_own_request_or_lists_quotes_without_a_filter() {
 #[tokio::test]
 async fn a_batch_opens_and_closes_its_requests_together() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let children: Vec<CreateRfqBatchChild> = open_markets(&client)
         .await
         .into_iter()
@@ -87,7 +87,7 @@ async fn a_batch_opens_and_closes_its_requests_together() {
 #[tokio::test]
 async fn a_block_trade_with_nobody_is_refused() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let ticker = open_markets(&client).await.remove(0);
     let new = ProposeBlockTradeRequest::builder()
         .buyer_user_id("somebody")

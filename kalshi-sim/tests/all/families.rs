@@ -6,7 +6,7 @@ use http::Method;
 use kalshi_sdk::types::{
     CreateMarketInMultivariateEventCollectionRequest, TickerPair, TickerPairSide,
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
 use crate::status;
@@ -14,7 +14,7 @@ use crate::status;
 #[tokio::test]
 async fn lists_stream_to_their_end_and_hold_each_row_once() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     macro_rules! all {
         ($($call:ident)+, $id:ident) => {{
             let rows = client$(.$call())+.stream().try_collect().await.unwrap();
@@ -41,7 +41,7 @@ async fn lists_stream_to_their_end_and_hold_each_row_once() {
 #[tokio::test]
 async fn single_reads_decode_and_agree_with_each_other() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let games = client.get_milestones().limit(5).type_("football_game").send().await.unwrap();
     let game = &games.milestones[0];
     let live = client.get_live_data_by_milestone().milestone_id(&*game.id).send().await.unwrap();
@@ -70,7 +70,7 @@ async fn single_reads_decode_and_agree_with_each_other() {
 #[tokio::test]
 async fn a_combo_that_was_made_is_a_market_like_any_other() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let open = client.get_multivariate_event_collections().status("open").send().await.unwrap();
     let collection = open
         .multivariate_contracts

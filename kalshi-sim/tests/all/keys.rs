@@ -7,7 +7,7 @@ use kalshi_sdk::{
     Client, Effect,
     types::{ApiKeyScope, ApiKeyType, CreateApiKeyRequest, GenerateApiKeyRequest},
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 
 use crate::{client_with, registered, status};
 
@@ -66,7 +66,7 @@ async fn a_private_operation_without_headers_is_refused_and_a_public_one_is_not(
 #[tokio::test]
 async fn a_generated_key_works_until_it_is_deleted() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     for key_type in [ApiKeyType::Rsa, ApiKeyType::Ed25519] {
         let label = if key_type == ApiKeyType::Rsa { "RSA PRIVATE KEY" } else { "PRIVATE KEY" };
         let request = GenerateApiKeyRequest::builder().name("made").key_type(key_type);
@@ -87,7 +87,7 @@ async fn a_generated_key_works_until_it_is_deleted() {
 #[tokio::test]
 async fn a_key_of_ones_own_is_registered_by_its_public_half() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let request = CreateApiKeyRequest::builder()
         .name("mine")
@@ -107,7 +107,7 @@ async fn a_key_of_ones_own_is_registered_by_its_public_half() {
 #[tokio::test]
 async fn keys_that_make_no_sense_are_refused() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     let new =
         |name: &str| GenerateApiKeyRequest::builder().name(name).key_type(ApiKeyType::Ed25519);
     for request in [
@@ -128,7 +128,7 @@ async fn keys_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn a_key_bound_to_a_subaccount_cannot_manage_keys() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     let request =
         GenerateApiKeyRequest::builder().name("bound").key_type(ApiKeyType::Ed25519).subaccount(3);
     let made = owner.generate_api_key().body(request).send().await.unwrap().into_inner();
@@ -143,7 +143,7 @@ async fn the_exchange_goes_by_its_own_clock() {
     let exchange = Exchange::builder().with_clock(Arc::clone(&clock) as _).start().await.unwrap();
     let client = Client::builder()
         .with_environment(exchange.environment())
-        .with_credentials(exchange.credentials().unwrap().clone())
+        .with_credentials(exchange.credentials(Role::Trader).unwrap().clone())
         .with_clock(Arc::clone(&clock) as _)
         .build()
         .unwrap();

@@ -6,7 +6,7 @@ use kalshi_sdk::{
     Client, Count, UnixSeconds,
     types::{GetMarketsMveFilter, GetMarketsStatus, Market, MarketCandlestick},
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
 use crate::status;
@@ -47,7 +47,7 @@ async fn candles(client: &Client, market: &Market, period: i64) -> Vec<MarketCan
 #[tokio::test]
 async fn candles_of_every_length_add_up_to_the_market() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client).await;
     for period in [1, 60, 1_440] {
         let candles = candles(&client, &market, period).await;
@@ -75,7 +75,7 @@ async fn candles_of_every_length_add_up_to_the_market() {
 #[tokio::test]
 async fn the_state_before_a_range_can_be_asked_for() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client).await;
     let all = candles(&client, &market, 1).await;
     let (first, second) = (&all[0], &all[1]);
@@ -107,7 +107,7 @@ async fn the_state_before_a_range_can_be_asked_for() {
 #[tokio::test]
 async fn an_event_gives_the_candles_of_its_markets() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client).await;
     let (start, end) = whole(&market);
     let ask = |series: &str, event: &str| {
@@ -132,7 +132,7 @@ async fn an_event_gives_the_candles_of_its_markets() {
 #[tokio::test]
 async fn ranges_and_filters_that_make_no_sense_are_refused() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client).await;
     let candles = format!("/series/KXSIMRATE/markets/{}/candlesticks", market.ticker);
     for (path, query) in [
@@ -172,7 +172,7 @@ async fn ranges_and_filters_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn time_filters_choose_markets_and_events() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client).await;
     let close = seconds(market.close_time.timestamp());
     let at_close = client.get_markets().min_close_ts(close).max_close_ts(close).stream();

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use kalshi_sdk::{PriceGrid, types::GetMarketsStatus};
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 
 use crate::status;
 
 #[tokio::test]
 async fn all_pages_together_give_each_market_once() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let all = client.get_markets().limit(1_000).stream().try_collect().await.unwrap();
     let paged = client.get_markets().limit(7).stream().try_collect().await.unwrap();
     assert_eq!(all, paged);
@@ -22,7 +22,7 @@ async fn all_pages_together_give_each_market_once() {
 #[tokio::test]
 async fn filters_choose_markets() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let open = client.get_markets().status(GetMarketsStatus::Open).stream();
     assert_eq!(open.try_collect().await.unwrap().len(), 60);
     let series = client.get_markets().series_ticker("KXSIMRATE").stream();
@@ -40,7 +40,7 @@ async fn filters_choose_markets() {
 #[tokio::test]
 async fn a_book_and_its_market_say_the_same() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let mut markets = client.get_markets().status(GetMarketsStatus::Open).stream();
     while let Some(market) = markets.next().await.transpose().unwrap() {
         let book = client.get_market_orderbook().ticker(&*market.ticker).send().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_book_and_its_market_say_the_same() {
 #[tokio::test]
 async fn depth_keeps_the_best_levels() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let page = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await.unwrap();
     let ticker = page.markets[0].ticker.as_str();
     let whole = client.get_market_orderbook().ticker(ticker).send().await.unwrap().into_inner();
@@ -77,7 +77,7 @@ async fn depth_keeps_the_best_levels() {
 #[tokio::test]
 async fn series_events_and_trades_belong_together() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let series = client.get_series_list().send().await.unwrap().into_inner().series;
     // Six that are traded, seven that are only archived, two of combos.
     assert_eq!(series.len(), 15);

@@ -14,7 +14,7 @@ use kalshi_sdk::{
         OrderStatus, UpdateOrderGroupLimitRequest, builder,
     },
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
 use crate::{client_with, status};
@@ -66,7 +66,7 @@ async fn bound(exchange: &Exchange, owner: &Client, subaccount: i64) -> Client {
 #[tokio::test]
 async fn an_order_rests_and_every_read_says_the_same_of_it() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let placed = place(&client, order(&market, BookSide::Bid, low()).client_order_id("one")).await;
     assert_eq!((placed.fill_count, placed.remaining_count), (Count::ZERO, count("10")));
@@ -87,7 +87,7 @@ async fn an_order_rests_and_every_read_says_the_same_of_it() {
 #[tokio::test]
 async fn an_order_that_crosses_says_what_it_paid() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let ask = market.yes_ask_dollars;
     let before = client.get_balance().send().await.unwrap().balance_dollars;
@@ -107,7 +107,7 @@ async fn an_order_that_crosses_says_what_it_paid() {
 #[tokio::test]
 async fn what_cannot_be_an_order_is_refused_by_name_and_leaves_nothing() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let good = json!({
         "ticker": market.ticker, "side": "bid", "count": "1.00", "price": "0.0100",
@@ -153,7 +153,7 @@ async fn what_cannot_be_an_order_is_refused_by_name_and_leaves_nothing() {
 #[tokio::test]
 async fn a_client_order_id_is_taken_once() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let new = || order(&market, BookSide::Bid, low()).client_order_id("once");
     place(&client, new()).await;
@@ -165,7 +165,7 @@ async fn a_client_order_id_is_taken_once() {
 #[tokio::test]
 async fn a_post_only_order_that_crosses_is_accepted_and_canceled() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let crossing = || order(&market, BookSide::Bid, market.yes_ask_dollars).post_only(true);
     let placed = place(&client, crossing()).await;
@@ -190,7 +190,7 @@ async fn a_post_only_order_that_crosses_is_accepted_and_canceled() {
 #[tokio::test]
 async fn an_amend_keeps_its_place_only_when_the_order_shrinks() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let first = place(&client, order(&market, BookSide::Bid, low())).await.order_id;
     let second = place(&client, order(&market, BookSide::Bid, low())).await.order_id;
@@ -257,7 +257,7 @@ async fn an_amend_keeps_its_place_only_when_the_order_shrinks() {
 #[tokio::test]
 async fn an_amend_that_crosses_trades() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let id = place(&client, order(&market, BookSide::Bid, low()).count("1")).await.order_id;
     let change = AmendOrderV2Request::builder()
@@ -275,7 +275,7 @@ async fn an_amend_that_crosses_trades() {
 #[tokio::test]
 async fn decreases_and_cancels_say_what_is_left_and_what_is_gone() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let id = place(&client, order(&market, BookSide::Bid, low())).await.order_id;
     let decrease = async |body: builder::DecreaseOrderV2Request| {
@@ -314,7 +314,7 @@ async fn decreases_and_cancels_say_what_is_left_and_what_is_gone() {
 #[tokio::test]
 async fn a_cancel_by_id_alone_looks_on_the_default_shard_only() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMCOIN").await;
     assert_eq!(market.exchange_index.clone().map(i64::from), Some(2));
     let id = place(&client, order(&market, BookSide::Bid, low())).await.order_id;
@@ -329,7 +329,7 @@ async fn a_cancel_by_id_alone_looks_on_the_default_shard_only() {
 #[tokio::test]
 async fn pages_of_orders_stay_whole_while_more_are_placed() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let rate = open_market(&client, "KXSIMRATE").await;
     let coin = open_market(&client, "KXSIMCOIN").await;
     for _ in 0..5 {
@@ -379,7 +379,7 @@ async fn pages_of_orders_stay_whole_while_more_are_placed() {
 #[tokio::test]
 async fn a_restricted_key_trades_in_its_own_subaccount_and_nowhere_else() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     let market = open_market(&owner, "KXSIMRATE").await;
     let primary = place(&owner, order(&market, BookSide::Bid, low())).await.order_id;
     let restricted = bound(&exchange, &owner, 0).await;
@@ -406,7 +406,7 @@ async fn a_restricted_key_trades_in_its_own_subaccount_and_nowhere_else() {
 #[tokio::test]
 async fn a_triggered_group_cancels_its_orders_and_keeps_new_ones_out_until_reset() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let new = CreateOrderGroupRequest::builder().contracts_limit(100);
     let group = client.create_order_group().body(new).send().await.unwrap().into_inner();

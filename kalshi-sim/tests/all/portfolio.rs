@@ -15,7 +15,7 @@ use kalshi_sdk::{
         TargetBalanceAllocationInput, UpdateSubaccountNettingRequest, builder,
     },
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
 use crate::{client_with, status};
@@ -77,7 +77,7 @@ fn between(from: i64, to: i64, cents: i64, id: &str) -> builder::ApplySubaccount
 #[tokio::test]
 async fn a_start_has_its_deposits_and_they_make_its_balance() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let balance = client.get_balance().send().await.unwrap().into_inner();
     assert_eq!(balance.balance_dollars, dollars("40000"));
     assert_eq!((balance.balance, balance.portfolio_value), (4_000_000, 4_000_000));
@@ -92,7 +92,7 @@ async fn a_start_has_its_deposits_and_they_make_its_balance() {
 #[tokio::test]
 async fn a_trade_is_the_same_in_fills_positions_tape_and_balance() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let markets = open_markets(&client, "KXSIMRATE").await;
     let (first, second) = (&markets[0], &markets[1]);
     assert_eq!(first.event_ticker, second.event_ticker);
@@ -146,7 +146,7 @@ async fn a_trade_is_the_same_in_fills_positions_tape_and_balance() {
 #[tokio::test]
 async fn a_resting_order_takes_from_the_balance_until_it_goes() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_markets(&client, "KXSIMRATE").await.remove(0);
     let before = cash(&client, 0, 0).await;
     let rests = CreateOrderV2Request::builder()
@@ -168,7 +168,7 @@ async fn a_resting_order_takes_from_the_balance_until_it_goes() {
 #[tokio::test]
 async fn subaccounts_are_opened_on_a_shard_funded_and_traded_in() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_markets(&client, "KXSIMCOIN").await.remove(0);
     let open = async |shard: i64| {
         let body = CreateSubaccountRequest::builder().exchange_index(shard);
@@ -214,7 +214,7 @@ async fn subaccounts_are_opened_on_a_shard_funded_and_traded_in() {
 #[tokio::test]
 async fn netting_can_be_switched_off_for_a_subaccount_and_on_again() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let market = open_markets(&client, "KXSIMRATE").await.remove(0);
     let switch = async |number: i64, enabled: bool| {
         let body =
@@ -239,7 +239,7 @@ async fn netting_can_be_switched_off_for_a_subaccount_and_on_again() {
 #[tokio::test]
 async fn cash_moves_between_shards_and_instances_once_for_each_id() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let to_shard = || {
         IntraExchangeInstanceTransferRequest::builder()
             .source(ExchangeInstance::EventContract)
@@ -307,7 +307,7 @@ async fn a_target_allocation_is_met_within_ten_seconds() {
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let exchange = Exchange::builder()
         .with_clock(clock.clone())
-        .with_key("key", pair.public_key().clone())
+        .with_key(Role::Trader, "key", pair.public_key().clone())
         .start()
         .await
         .unwrap();
@@ -353,7 +353,7 @@ async fn a_target_allocation_is_met_within_ten_seconds() {
 #[tokio::test]
 async fn a_restricted_key_reads_its_own_and_moves_nothing() {
     let exchange = Exchange::start().await.unwrap();
-    let owner = exchange.client().unwrap();
+    let owner = exchange.client(Role::Trader).unwrap();
     owner.create_subaccount().body(CreateSubaccountRequest::builder()).send().await.unwrap();
     let new =
         GenerateApiKeyRequest::builder().name("bound").key_type(ApiKeyType::Ed25519).subaccount(1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use kalshi_auth::{Timestamp, sign};
-use kalshi_sim::{Exchange, STREAM_PATH, StreamFaults};
+use kalshi_sim::{Exchange, Role, STREAM_PATH, StreamFaults};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -22,7 +22,7 @@ fn now() -> Timestamp {
 
 async fn connect(exchange: &Exchange, at: Timestamp) -> Result<Socket, Error> {
     let mut request = exchange.stream_url().into_client_request()?;
-    let credentials = exchange.credentials().expect("there is a first key");
+    let credentials = exchange.credentials(Role::Trader).expect("there is a first key");
     let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
     signed.insert_into(request.headers_mut());
     connect_async(request).await.map(|(socket, _)| socket)
@@ -44,7 +44,7 @@ async fn frame(socket: &mut Socket) -> Value {
 }
 
 async fn open_ticker(exchange: &Exchange) -> String {
-    let client = exchange.client().expect("it can be built");
+    let client = exchange.client(Role::Trader).expect("it can be built");
     let markets = client.get_markets().status("open").limit(1).send().await.expect("it answers");
     markets.markets[0].ticker.clone()
 }
@@ -79,7 +79,7 @@ async fn a_subscriber_gets_an_acknowledgement_and_a_snapshot() {
     let snapshot = frame(&mut socket).await;
     assert_eq!(snapshot["type"], "orderbook_snapshot");
     assert_eq!(snapshot["msg"]["market_ticker"], ticker);
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     let book = client.get_market_orderbook().ticker(&*ticker).send().await.unwrap();
     assert_eq!(
         snapshot["msg"]["yes_dollars_fp"].as_array().unwrap().len(),

@@ -1,12 +1,12 @@
 //! Requests that make no sense, and the end of an exchange.
 
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 use serde_json::Value;
 
 #[tokio::test]
 async fn everything_played_decodes() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     assert!(client.get_exchange_status().send().await.unwrap().trading_active);
     let schedule = client.get_exchange_schedule().send().await.unwrap().into_inner().schedule;
     assert_eq!(schedule.standard_hours[0].thursday.len(), 2);
@@ -49,7 +49,7 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
 #[tokio::test]
 async fn a_dropped_exchange_is_gone() {
     let exchange = Exchange::start().await.unwrap();
-    let client = exchange.client().unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
     client.get_exchange_status().send().await.unwrap();
     exchange.stop().await.unwrap();
     let error = client.get_exchange_status().send().await.unwrap_err();

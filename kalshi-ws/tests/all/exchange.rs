@@ -117,7 +117,7 @@ impl Peer {
 
     /// The next command, if one comes soon.
     pub(crate) async fn command_soon(&mut self) -> Option<Value> {
-        timeout(Duration::from_millis(150), self.command()).await.ok()
+        timeout(Duration::from_millis(600), self.command()).await.ok()
     }
 
     /// Waits for the close frame.
@@ -141,6 +141,18 @@ impl Peer {
 
     pub(crate) async fn ping(&mut self) {
         self.0.send(Message::Ping("heartbeat".into())).await.unwrap();
+    }
+
+    /// Waits until the client has read all that was sent.
+    pub(crate) async fn all_read(&mut self) {
+        self.ping().await;
+        loop {
+            match timeout(PATIENCE, self.0.next()).await.expect("no pong") {
+                Some(Ok(Message::Pong(_))) => return,
+                Some(Ok(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(crate) async fn close(mut self) {

@@ -1,10 +1,12 @@
 //! Reading frames: every type, the unknown, the broken, and the short way for deltas.
 
 use kalshi_auth::Timestamp;
-use kalshi_ws::{Decoder, Frame, MESSAGE_KINDS, Payload};
+use kalshi_ws::{Books, Decoder, Frame, MESSAGE_KINDS, Payload, Portfolio, Replay};
 use proptest::prelude::*;
 
 use crate::samples::{DELTA, FRAMES};
+
+const SNAPSHOT: &str = FRAMES[0].1;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -242,6 +244,39 @@ proptest! {
             Frame::Unknown(unknown) => prop_assert_eq!(unknown.raw, frame),
             _ => {}
         }
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_is_survived(
+        frames in prop::collection::vec(
+            (0..FRAMES.len(), 0_i64..4, 0_i64..6, any::<usize>(), any::<u8>(), prop::bool::weighted(0.1)),
+            0..40,
+        ),
+    ) {
+        let mut replay = Replay::new();
+        let (mut books, mut portfolio) = (Books::new(), Portfolio::new());
+        let mut messages = 0_usize;
+        for (which, sid, seq, at, what, damaged) in frames {
+            let channel = ["orderbook_delta", "fill", "news", "pyth_value"][which % 4];
+            let mut frame = match which {
+                0 => format!(r#"{{"id":{seq},"type":"subscribed","msg":{{"channel":"{channel}","sid":{sid}}}}}"#),
+                2 => format!(r#"{{"sid":{sid},"seq":{seq},"type":"unsubscribed"}}"#),
+                3 => format!(r#"{{"sid":{sid},"type":"error","msg":{{"code":25,"msg":""}}}}"#),
+                4 => format!(r#"{{"sid":{sid},"seq":{seq},"type":"ok"}}"#),
+                5 => SNAPSHOT.replace("\"sid\":2", &format!("\"sid\":{sid}")),
+                6..=12 => DELTA.replace("\"sid\":2,\"seq\":3", &format!("\"sid\":{sid},\"seq\":{seq}")),
+                other => FRAMES[other].1.to_owned(),
+            };
+            if damaged {
+                frame = mutated(&frame, at, 3, what, 'x');
+            }
+            replay.frame(&frame, NOW, |event| {
+                books.apply(&event);
+                portfolio.apply(&event);
+                messages += 1;
+            });
+        }
+        prop_assert!(messages <= 400);
     }
 
     #[test]

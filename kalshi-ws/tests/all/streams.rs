@@ -1,6 +1,6 @@
 //! A stream against an exchange that does what a test tells it to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kalshi_ws::{
     BookChange, Channel, CommandError, ConnectErrorKind, DisconnectReason, EndReason, Environment,
@@ -46,6 +46,29 @@ async fn a_handshake_that_is_refused_says_so() {
     assert_eq!(error.kind(), ConnectErrorKind::Rejected(401));
     assert!(!error.is_transient());
     assert!(!format!("{error:?}").contains("PRIVATE"));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_speak_tls_sees_no_handshake() {
+    let exchange = Exchange::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("wss://{}/trade-api/ws/v2", listener.local_addr().unwrap());
+    let seen = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut seen = vec![0; 4_096];
+        let read = tokio::io::AsyncReadExt::read(&mut tcp, &mut seen).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut tcp, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        seen.truncate(read);
+        seen
+    });
+    let environment = Environment::Custom(url);
+    let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
+    let error = Stream::connect(config).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Network);
+    let seen = String::from_utf8_lossy(&seen.await.unwrap()).to_lowercase();
+    assert!(!seen.contains("kalshi-access"));
 }
 
 #[tokio::test]
@@ -203,13 +226,16 @@ async fn a_lost_connection_comes_back_with_a_new_signature_and_the_same_wishes()
 #[tokio::test]
 async fn a_silent_connection_is_given_up_and_pings_keep_it() {
     let mut exchange = Exchange::start().await;
-    let config = exchange.config().with_stale_after(Duration::from_millis(200));
+    let config = exchange.config().with_stale_after(Duration::from_millis(800));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         peer.ping().await;
     }
-    expect_event!(stream, Event::Stale { silent_for } if silent_for >= Duration::from_millis(200));
+    let quiet = Instant::now();
+    expect_event!(stream, Event::Stale { silent_for } if silent_for >= Duration::from_millis(800));
+    // The pings before did count.
+    assert!(quiet.elapsed() >= Duration::from_millis(500));
     expect_event!(stream, Event::Disconnected { reason: DisconnectReason::Silent });
     expect_event!(stream, Event::Reconnected { attempts: 1 });
 }
@@ -217,7 +243,7 @@ async fn a_silent_connection_is_given_up_and_pings_keep_it() {
 #[tokio::test]
 async fn a_command_without_an_answer_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
-    let config = exchange.config().with_command_timeout(Duration::from_millis(100));
+    let config = exchange.config().with_command_timeout(Duration::from_millis(700));
     let (mut stream, mut peer) = exchange.connect(config).await;
     stream.commands().subscribe(Subscription::fills()).unwrap();
     peer.command().await;
@@ -355,6 +381,60 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
 }
 
 #[tokio::test]
+async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is_back() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.books();
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "B", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Message(_));
+    commands.delete_markets(BOOKS, ["A"]).unwrap();
+    commands.add_markets(BOOKS, ["A"]).unwrap();
+    let delete = peer.command().await;
+    let add = peer.command().await;
+    assert_eq!(add["params"]["action"], "add_markets");
+    peer.snapshot(1, 2, "A", "0.40").await;
+    peer.ok(&delete, 1).await;
+    peer.ok(&add, 1).await;
+    peer.snapshot(1, 3, "A", "0.41").await;
+    expect_event!(stream, Event::Removed { .. });
+    books.apply(&expect_event!(stream, event @ Event::Unmatched(_) => event));
+    assert!(books.get("A").is_none());
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+}
+
+#[tokio::test]
+async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_snapshot_timeout(Duration::from_millis(300));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    let command = peer.command().await;
+    commands.delete_markets(BOOKS, ["A"]).unwrap();
+    expect_event!(stream, Event::Removed { .. });
+    let msg = json!({"channel": "orderbook_delta", "sid": 1});
+    peer.send(json!({"id": command["id"], "type": "subscribed", "msg": msg})).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    peer.snapshot(1, 2, "B", "0.40").await;
+    let command = peer.command().await;
+    assert_eq!(
+        (command["params"]["action"].as_str(), tickers(&command)),
+        (Some("delete_markets"), vec!["A"])
+    );
+    peer.ok(&command, 1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Unmatched(_));
+    expect_event!(stream, Event::Message(_));
+    // Nothing is asked for any more.
+    assert!(peer.command_soon().await.is_none());
+}
+
+#[tokio::test]
 async fn a_channel_is_given_up_with_its_last_market() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
@@ -417,7 +497,7 @@ async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_
 #[tokio::test]
 async fn a_first_snapshot_that_does_not_come_is_asked_for() {
     let mut exchange = Exchange::start().await;
-    let config = exchange.config().with_snapshot_timeout(Duration::from_millis(80));
+    let config = exchange.config().with_snapshot_timeout(Duration::from_millis(400));
     let (mut stream, mut peer) = exchange.connect(config).await;
     stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
@@ -472,8 +552,7 @@ async fn a_slow_consumer_sees_where_messages_were_dropped_and_gets_new_snapshots
     for seq in 2..=100 {
         peer.delta(1, seq, "A", "1.00").await;
     }
-    // Until all of it has arrived; a ping is answered by whoever has read what came before.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    peer.all_read().await;
     expect_event!(stream, Event::Subscribed { .. });
     let lagged = next(&mut stream).await;
     assert!(matches!(&lagged, Event::Lagged { channel: Some(BOOKS), dropped: 90 }), "{lagged:?}");

@@ -19,7 +19,7 @@ struct Floor {
 impl Floor {
     fn new() -> Self {
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let mut state = State::new(7, now);
+        let mut state = State::new(crate::state::Start::new(7, now));
         let mut member = || {
             let account = state.engine.ledger.open(false);
             for shard in [0, 2] {

@@ -1,0 +1,73 @@
+//! The exchange's own time: the clock's, unless somebody has frozen or moved it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use kalshi_auth::Clock;
+
+use crate::server::at;
+
+/// A clock that can be frozen and moved forwards. Signatures are still checked against the clock
+/// under it, so that clients need not know.
+#[derive(Debug)]
+pub(crate) struct ExchangeClock {
+    clock: Arc<dyn Clock>,
+    hands: Mutex<Hands>,
+}
+
+#[derive(Debug, Default)]
+struct Hands {
+    ahead: chrono::Duration,
+    frozen: Option<DateTime<Utc>>,
+}
+
+impl ExchangeClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, hands: Mutex::default() }
+    }
+
+    /// The clock under it.
+    pub(crate) fn real(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        let hands = self.hands();
+        hands.frozen.unwrap_or_else(|| {
+            at(self.real()).checked_add_signed(hands.ahead).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        })
+    }
+
+    pub(crate) fn freeze(&self) {
+        let now = self.now();
+        self.hands().frozen = Some(now);
+    }
+
+    /// Lets it run on from where it stands.
+    pub(crate) fn run(&self) {
+        let mut hands = self.hands();
+        if let Some(frozen) = hands.frozen.take() {
+            hands.ahead = frozen - at(self.real());
+        }
+    }
+
+    /// Moves it forwards; a century at most.
+    pub(crate) fn advance(&self, by: Duration) {
+        let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
+        let by = by.min(chrono::Duration::days(36_500));
+        let mut hands = self.hands();
+        match &mut hands.frozen {
+            Some(frozen) => {
+                *frozen = frozen.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            }
+            None => hands.ahead = hands.ahead.checked_add(&by).unwrap_or(hands.ahead),
+        }
+    }
+
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,266 @@
+//! What the exchange itself can do and members cannot: time, results, pauses, money, trouble. The
+//! same for the Rust handle and for the admin API.
+
+use std::{fmt, time::Duration};
+
+use kalshi_types::Dollars;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    catalogue::Listing,
+    engine::{
+        fees::Fees,
+        ids::{AccountId, MarketId},
+        types::{MarketResult, NewMarket, Refusal, Shard, Time},
+    },
+    server::Shared,
+};
+
+/// Why the exchange could not be told to do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlError {
+    pub(crate) refusal: Refusal,
+}
+
+impl ControlError {
+    /// A word for programs, for instance `market_finalized`.
+    pub fn code(&self) -> &str {
+        self.refusal.code
+    }
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.refusal.message)
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+impl From<Refusal> for ControlError {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal }
+    }
+}
+
+/// How a market ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MarketOutcome {
+    /// YES contracts pay a dollar.
+    Yes,
+    /// NO contracts pay a dollar.
+    No,
+    /// A YES contract pays this much, 0 to 1 dollar, a NO contract the rest.
+    Scalar(Dollars),
+}
+
+/// A market to list, in an event of its own or one that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MarketPlan {
+    /// The ticker; capital letters, digits and hyphens.
+    pub ticker: String,
+    /// The event; the ticker's part before the last hyphen unless given.
+    #[serde(default)]
+    pub event_ticker: Option<String>,
+    /// The series; the event's part before the first hyphen unless given.
+    #[serde(default)]
+    pub series_ticker: Option<String>,
+    /// The shard, 0 unless given.
+    #[serde(default)]
+    pub exchange_index: Shard,
+    /// Seconds from now to the close.
+    pub closes_in_seconds: i64,
+    /// Seconds from the determination to the payment; 1,800 unless given.
+    #[serde(default)]
+    pub settlement_timer_seconds: Option<u32>,
+}
+
+impl MarketPlan {
+    /// A market with whole cents as ticks that closes after so many seconds.
+    pub fn new(ticker: impl Into<String>, closes_in_seconds: i64) -> Self {
+        Self {
+            ticker: ticker.into(),
+            event_ticker: None,
+            series_ticker: None,
+            exchange_index: 0,
+            closes_in_seconds,
+            settlement_timer_seconds: None,
+        }
+    }
+}
+
+impl Shared {
+    /// Carries out a command of the exchange, and tells the streams.
+    fn command<T>(
+        &self,
+        command: impl FnOnce(&mut crate::state::State, Time) -> Result<T, Refusal>,
+    ) -> Result<T, ControlError> {
+        let now = Time::from(self.now());
+        let mut state = self.state();
+        state.advance(now);
+        let done = command(&mut state, now);
+        self.streams.publish(&mut state);
+        Ok(done?)
+    }
+
+    fn on_market<T>(
+        &self,
+        ticker: &str,
+        command: impl FnOnce(&mut crate::engine::Engine, MarketId, Time) -> Result<T, Refusal>,
+    ) -> Result<T, ControlError> {
+        self.command(|state, now| {
+            let found = state.engine.market_by_ticker(ticker).map(|market| market.id);
+            let market = found.ok_or_else(|| Refusal::not_found("market not found"))?;
+            command(&mut state.engine, market, now)
+        })
+    }
+
+    pub(crate) fn advance(&self, by: Duration) -> Result<(), ControlError> {
+        self.clock.advance(by);
+        self.command(|_, _| Ok(()))
+    }
+
+    pub(crate) fn list(&self, plan: MarketPlan) -> Result<(), ControlError> {
+        let sound = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 128
+                && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
+        };
+        let event = plan.event_ticker.unwrap_or_else(|| {
+            plan.ticker.rsplit_once('-').map_or(&*plan.ticker, |(event, _)| event).to_owned()
+        });
+        let series = plan
+            .series_ticker
+            .unwrap_or_else(|| event.split('-').next().unwrap_or_default().to_owned());
+        if ![&plan.ticker, &event, &series].into_iter().all(|text| sound(text)) {
+            return Err(Refusal::parameters("a ticker is capital letters, digits, hyphens").into());
+        }
+        self.command(|state, now| {
+            let opens = now;
+            let lasts = plan.closes_in_seconds.clamp(0, 3_155_760_000).saturating_mul(1_000);
+            let closes = Time::from_millis(now.as_millis().saturating_add(lasts));
+            let market = NewMarket {
+                ticker: plan.ticker.clone(),
+                event_ticker: event.clone(),
+                series_ticker: series.clone(),
+                shard: plan.exchange_index,
+                structure: "linear_cent".to_owned(),
+                ranges: vec![kalshi_types::PriceRange {
+                    start: Dollars::ZERO,
+                    end: Dollars::ONE,
+                    step: Dollars::CENT,
+                }],
+                fees: Fees::default(),
+                opens,
+                closes,
+                settlement_timer_seconds: plan.settlement_timer_seconds.unwrap_or(1_800),
+            };
+            state.engine.add_market(&market, now)?;
+            let ends = closes.to_datetime();
+            state.catalogue.listings.add(Listing {
+                about: json!({
+                    "title": plan.ticker,
+                    "subtitle": "",
+                    "yes_sub_title": "Yes",
+                    "no_sub_title": "No",
+                    "expected_expiration_time": ends,
+                    "latest_expiration_time": ends,
+                    "can_close_early": true,
+                    "settlement_bounds_type": "default",
+                    "expiration_value": "",
+                    "rules_primary": "The simulator decides.",
+                    "rules_secondary": "",
+                }),
+                market,
+            });
+            Ok(())
+        })
+    }
+
+    pub(crate) fn determine(
+        &self,
+        ticker: &str,
+        outcome: MarketOutcome,
+    ) -> Result<(), ControlError> {
+        let result = match outcome {
+            MarketOutcome::Yes => MarketResult::Yes,
+            MarketOutcome::No => MarketResult::No,
+            MarketOutcome::Scalar(value) => MarketResult::Scalar(value),
+        };
+        self.on_market(ticker, |engine, market, now| engine.determine(market, result, now))
+    }
+
+    pub(crate) fn dispute(&self, ticker: &str) -> Result<(), ControlError> {
+        self.on_market(ticker, |engine, market, now| engine.dispute(market, now))
+    }
+
+    pub(crate) fn pause(&self, ticker: &str, paused: bool) -> Result<(), ControlError> {
+        self.on_market(ticker, |engine, market, now| {
+            if paused { engine.deactivate(market, now) } else { engine.activate(market, now) }
+        })
+    }
+
+    pub(crate) fn close_in(&self, ticker: &str, seconds: i64) -> Result<(), ControlError> {
+        self.on_market(ticker, |engine, market, now| {
+            let later = seconds.clamp(0, 3_155_760_000).saturating_mul(1_000);
+            engine.move_close(market, Time::from_millis(now.as_millis().saturating_add(later)), now)
+        })
+    }
+
+    pub(crate) fn set_grid(
+        &self,
+        ticker: &str,
+        structure: &str,
+        ranges: Vec<kalshi_types::PriceRange>,
+    ) -> Result<(), ControlError> {
+        self.on_market(ticker, |engine, market, now| {
+            engine.set_grid(market, structure, ranges, now)
+        })
+    }
+
+    pub(crate) fn set_shard(
+        &self,
+        shard: Shard,
+        exchange_active: bool,
+        trading_active: bool,
+    ) -> Result<(), ControlError> {
+        self.command(|state, now| {
+            state.engine.set_shard(shard, exchange_active, trading_active, now);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn deposit(
+        &self,
+        account: AccountId,
+        shard: Shard,
+        amount: Dollars,
+    ) -> Result<(), ControlError> {
+        self.command(|state, now| state.engine.ledger.deposit(account, 0, shard, amount, now))
+    }
+
+    pub(crate) fn audit(&self) -> Result<(), String> {
+        self.state().engine.audit()
+    }
+
+    /// Lets the simulated traders send so many commands. Gives how many the engine carried out.
+    pub(crate) fn churn(&self, commands: u64) -> u64 {
+        let mut done = 0;
+        let mut left = commands;
+        while left > 0 {
+            // Others get the lock in between.
+            let turn = left.min(500);
+            left -= turn;
+            let now = Time::from(self.now());
+            let mut state = self.state();
+            done += state.churn(turn, now);
+            self.streams.publish(&mut state);
+        }
+        done
+    }
+}

@@ -71,7 +71,10 @@ async fn make(client: &Client, requester: Option<&Client>) -> Result<(), Box<dyn
 }
 
 /// What to bid for YES and for NO, on the market's grid; `None` where the book gives no middle.
-async fn bids(client: &Client, request: &Rfq) -> Result<Option<(Dollars, Dollars)>, Box<dyn Error>> {
+async fn bids(
+    client: &Client,
+    request: &Rfq,
+) -> Result<Option<(Dollars, Dollars)>, Box<dyn Error>> {
     let market = client.get_market().ticker(&*request.market_ticker).send().await?;
     let market = market.into_inner().market;
     let grid = PriceGrid::new(market.price_ranges)?;

@@ -29,7 +29,7 @@ const ROWS: usize = 5_000;
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, _exchange) = common::connect().await?;
     let now = i64::try_from(SystemClock.now().as_millis())? / 1_000;
-    let since = UnixSeconds::from_secs(now - DAYS * 24 * 60 * 60);
+    let since = UnixSeconds::from_seconds(now - DAYS * 24 * 60 * 60);
     let ticker = env::args().nth(1);
 
     let cutoff = client.get_historical_cutoff().send().await?.into_inner();

@@ -4,6 +4,11 @@
 //! method for each of its operations; [`builder`] has what the methods give back, [`types`] what
 //! goes in and comes out.
 //!
+//! The [`guide`] has a page for each thing to do, with examples that run offline, and pages for
+//! those who come from [Python](guide::coming_from_python), from
+//! [other crates](guide::coming_from_kalshi_trade_rs) or from
+//! [plain reqwest](guide::coming_from_reqwest).
+//!
 //! # First call
 //!
 //! ```no_run
@@ -82,6 +87,7 @@ mod drift;
 mod environment;
 mod error;
 mod generated;
+pub mod guide;
 pub mod operation;
 mod pagination;
 mod raw;

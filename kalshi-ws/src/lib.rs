@@ -12,6 +12,8 @@
 //! The messages are generated from the `AsyncAPI` document of the exchange, with the exact numbers and
 //! open enums of `kalshi-types`.
 //!
+//! The [`guide`] has what can be lost, where it shows, and what to do then.
+//!
 //! # What it refuses to do
 //!
 //! - It never hands out a book that may be wrong, and never drops a message without an event in its
@@ -32,6 +34,8 @@ mod error;
 mod event;
 mod frame;
 mod generated;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod machine;
 mod message;
 mod portfolio;

@@ -1,0 +1,72 @@
+//! The guide: one page for each thing that a user wants to do.
+//!
+//! Every example is compiled and run against the exchange of `kalshi-sim`, which starts inside the
+//! process: no page needs an account, a key or the network.
+//!
+//! | to do | page |
+//! |---|---|
+//! | make the first call | [`first_call`] |
+//! | choose an environment, load a key, replace it | [`keys`] |
+//! | find markets, read a book | [`markets`] |
+//! | count money and contracts, stay on the price grid | [`money`] |
+//! | read long lists, and what is older than they are | [`lists`] |
+//! | place, change and cancel orders safely | [`orders`] |
+//! | read cash, positions and fills | [`portfolio`] |
+//! | ask for quotes, or make them | [`rfqs`] |
+//! | decide what to do about an error | [`errors`] |
+//! | find out why it is 401, 403, 409 or 429 | [`troubleshooting`] |
+//! | follow the exchange live | [`streams`] |
+//! | test a bot offline | [`testing`] |
+//! | keep up with a moving API | [`staying_current`] |
+//!
+//! Coming from [the official Python SDK](coming_from_python), from [kalshi-trade-rs or
+//! kalshi-fast-rs](coming_from_kalshi_trade_rs), or from [plain reqwest](coming_from_reqwest)?
+//! Each has a table of calls, and a list of what means something else here.
+
+#[doc = include_str!("first_call.md")]
+pub mod first_call {}
+
+#[doc = include_str!("keys.md")]
+pub mod keys {}
+
+#[doc = include_str!("markets.md")]
+pub mod markets {}
+
+#[doc = include_str!("money.md")]
+pub mod money {}
+
+#[doc = include_str!("lists.md")]
+pub mod lists {}
+
+#[doc = include_str!("orders.md")]
+pub mod orders {}
+
+#[doc = include_str!("portfolio.md")]
+pub mod portfolio {}
+
+#[doc = include_str!("rfqs.md")]
+pub mod rfqs {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("troubleshooting.md")]
+pub mod troubleshooting {}
+
+#[doc = include_str!("streams.md")]
+pub mod streams {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("staying_current.md")]
+pub mod staying_current {}
+
+#[doc = include_str!("coming_from_python.md")]
+pub mod coming_from_python {}
+
+#[doc = include_str!("coming_from_kalshi_trade_rs.md")]
+pub mod coming_from_kalshi_trade_rs {}
+
+#[doc = include_str!("coming_from_reqwest.md")]
+pub mod coming_from_reqwest {}

@@ -11,6 +11,7 @@ mod portfolio;
 mod program;
 mod streams;
 mod surface;
+mod trouble;
 mod walk;
 
 use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};

@@ -14,7 +14,7 @@ import urllib.request
 from decimal import Decimal
 
 import kalshi_python_sync as kalshi
-from kalshi_python_sync import exceptions, models
+from kalshi_python_sync import exceptions
 
 
 class Member:
@@ -29,7 +29,7 @@ class Member:
         self.keys = kalshi.ApiKeysApi(client)
 
     def place(self, ticker, side, price, count, **more):
-        request = models.CreateOrderV2Request(
+        return self.orders.create_order_v2(
             ticker=ticker,
             side=side,
             price=str(price),
@@ -38,7 +38,6 @@ class Member:
             self_trade_prevention_type="maker",
             **more,
         )
-        return self.orders.create_order_v2(create_order_v2_request=request)
 
     def balance(self):
         return Decimal(self.portfolio.get_balance().balance_dollars)
@@ -85,11 +84,7 @@ def main():
     other = Member(base_url, other_id, read(other_file))
 
     # A key of its own, which then does the rest.
-    made = trader.keys.generate_api_key(
-        generate_api_key_request=models.GenerateApiKeyRequest(
-            name="python", scopes=["read", "write"], key_type="rsa"
-        )
-    )
+    made = trader.keys.generate_api_key(name="python", scopes=["read", "write"], key_type="rsa")
     names = [key.name for key in trader.keys.get_api_keys().api_keys]
     assert "python" in names, names
     trader = Member(base_url, made.api_key_id, made.private_key)
@@ -106,16 +101,14 @@ def main():
     refused(409, trader.place, ticker, "bid", low, "10.00", client_order_id="python-1")
     amended = trader.orders.amend_order_v2(
         order_id=order.order_id,
-        amend_order_v2_request=models.AmendOrderV2Request(
-            ticker=ticker, side="bid", price=str(low + step), count="12.00"
-        ),
+        ticker=ticker,
+        side="bid",
+        price=str(low + step),
+        count="12.00",
     )
     assert Decimal(amended.remaining_count) == 12, amended
     decreased = trader.orders.decrease_order_v2(
-        order_id=order.order_id,
-        decrease_order_v2_request=models.DecreaseOrderV2Request(
-            reduce_by="5.00", market_ticker=ticker
-        ),
+        order_id=order.order_id, reduce_by="5.00", market_ticker=ticker
     )
     assert Decimal(decreased.remaining_count) == 7, decreased
     found = trader.orders.get_order(order_id=order.order_id).order

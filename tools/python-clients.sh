@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Points clients of another language at the simulator: the official Python SDK, unmodified, and
+# Python's websockets. Needs Python 3 with venv, and a package index.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target="${CARGO_TARGET_DIR:-target}"
+venv="$target/python-clients"
+requirements="kalshi-sim/tests/python/requirements.txt"
+if ! cmp -s "$requirements" "$venv/installed.txt"; then
+    python3 -m venv --clear "$venv"
+    # The SDK asks for a newer Python than it needs.
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --ignore-requires-python \
+        --requirement "$requirements"
+    cp "$requirements" "$venv/installed.txt"
+fi
+
+cargo build --package kalshi-sim
+folder="$(mktemp -d)"
+"$target/debug/kalshi-sim" --admin-port 0 --new-key "$folder/trader.pem" \
+    --new-maker-key "$folder/maker.pem" >"$folder/out" 2>"$folder/err" &
+exchange=$!
+trap 'kill "$exchange" 2>/dev/null || true; rm -rf "$folder"' EXIT
+for _ in $(seq 100); do
+    grep -q '^admin API on' "$folder/out" && break
+    sleep 0.1
+done
+base_url="$(sed -n 's/^listening on //p' "$folder/out")"
+admin_url="$(sed -n 's/^admin API on //p' "$folder/out")"
+trader=(00000000-0000-4000-8000-000000000000 "$folder/trader.pem")
+maker=(00000000-0000-4000-8000-000000000001 "$folder/maker.pem")
+
+"$venv/bin/python" kalshi-sim/tests/python/streams.py "$base_url" "${trader[@]}"
+"$venv/bin/python" kalshi-sim/tests/python/official_sdk.py \
+    "$base_url" "$admin_url" "${trader[@]}" "${maker[@]}"

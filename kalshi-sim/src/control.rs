@@ -196,7 +196,7 @@ impl Shared {
     }
 
     pub(crate) fn dispute(&self, ticker: &str) -> Result<(), ControlError> {
-        self.on_market(ticker, |engine, market, now| engine.dispute(market, now))
+        self.on_market(ticker, crate::engine::Engine::dispute)
     }
 
     pub(crate) fn pause(&self, ticker: &str, paused: bool) -> Result<(), ControlError> {

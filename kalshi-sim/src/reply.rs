@@ -108,7 +108,6 @@ impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::Invalid => 400,
-            RefusalKind::Forbidden => 403,
             RefusalKind::NotFound => 404,
             RefusalKind::Conflict => 409,
             RefusalKind::Unavailable => 503,

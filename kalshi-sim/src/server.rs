@@ -126,7 +126,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     routes
         .route(
             STREAM_PATH,
-            get(move |request: Request| stream::shell::upgrade(Arc::clone(&streams), request)),
+            get(move |request: Request| async move { stream::shell::upgrade(&streams, request) }),
         )
         .method_not_allowed_fallback(|| async { respond(Reply::method_not_allowed()) })
         .fallback(elsewhere)

@@ -12,6 +12,13 @@ use crate::engine::{
 };
 
 /// Everything that can be asked of the books and the ledger.
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "traders send orders only, the random runs of the tests everything"
+    )
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Place(NewOrder),

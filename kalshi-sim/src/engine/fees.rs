@@ -33,26 +33,6 @@ impl Default for Fees {
 }
 
 impl FeeType {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Quadratic => "quadratic",
-            Self::QuadraticWithMakerFees => "quadratic_with_maker_fees",
-            Self::QuadraticWithComboMakerFees => "quadratic_with_combo_maker_fees",
-            Self::Flat => "flat",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Quadratic,
-            Self::QuadraticWithMakerFees,
-            Self::QuadraticWithComboMakerFees,
-            Self::Flat,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
-    }
-
     /// The factor of the formula, in ten-thousandths.
     fn rate(self, maker: bool) -> i128 {
         match (self, maker) {
@@ -64,6 +44,10 @@ impl FeeType {
     }
 }
 
+/// Ten-thousandths of a rate, millionths, hundredths, and 10⁻⁸ of price × (1 − price) make 10⁻²⁰
+/// dollars; a centi-cent is so many of those.
+const CENTI_CENT: i128 = 10_000_000_000_000_000;
+
 impl Fees {
     /// The fee of the model, `rate × multiplier × count × price × (1 − price)`, up to the next
     /// 10⁻⁴ dollars.
@@ -73,9 +57,6 @@ impl Fees {
             * i128::from(self.millionths)
             * i128::from(count.as_hundredths().max(0))
             * (price * (1_000_000 - price) / 10_000);
-        // Ten-thousandths of a rate, millionths, hundredths, and 10⁻⁸ of price × (1 − price) make
-        // 10⁻²⁰ dollars; a centi-cent is 10¹⁶ of those.
-        const CENTI_CENT: i128 = 10_000_000_000_000_000;
         let centi_cents = (exact + CENTI_CENT - 1) / CENTI_CENT;
         i64::try_from(centi_cents).ok().and_then(Dollars::from_centi_cents).unwrap_or(Dollars::MAX)
     }
@@ -117,7 +98,9 @@ mod tests {
     #[test]
     fn the_documented_roundings_come_out() {
         // (price, count, trade fee, net fees, what is left to give back)
-        let cases: [(&str, &str, &str, [&str; 3], [&str; 3]); 3] = [
+        type Case =
+            (&'static str, &'static str, &'static str, [&'static str; 3], [&'static str; 3]);
+        let cases: [Case; 3] = [
             (
                 "0.055",
                 "1",

@@ -118,10 +118,6 @@ impl Resting {
         self.fees = self.fees.minus(fee);
     }
 
-    pub(crate) fn total(&self) -> Count {
-        self.total
-    }
-
     /// The money needed if everything trades and `closing` contracts close the other leg, which
     /// costs nothing. The cheapest are taken for those: whichever trade first, no more is needed.
     fn need(&self, closing: Count) -> Dollars {
@@ -180,13 +176,6 @@ impl Position {
         match side {
             Side::Bid => &mut self.bids,
             Side::Ask => &mut self.asks,
-        }
-    }
-
-    pub(crate) fn resting(&self, side: Side) -> &Resting {
-        match side {
-            Side::Bid => &self.bids,
-            Side::Ask => &self.asks,
         }
     }
 }
@@ -369,8 +358,8 @@ impl Ledger {
             return Err(Refusal::invalid("invalid_order_size", "too many contracts would rest"));
         }
         let more = with.minus(before);
-        let free = self.purse(place.account, place.subaccount, place.shard).free();
-        if more.is_positive() && free < more { Err(too_low()) } else { Ok(()) }
+        let purse = self.purse(place.account, place.subaccount, place.shard);
+        if more.is_positive() && purse.free() < more { Err(too_low()) } else { Ok(()) }
     }
 
     /// Holds money back for an order that now rests.

@@ -10,7 +10,7 @@ use crate::engine::{
     amount::{Sum, cost, other_leg, payout},
     book::Book,
     fees::Fees,
-    ids::{AccountId, MarketId, OrderId, TradeId},
+    ids::{MarketId, OrderId, TradeId},
     types::{
         Event, MarketChange, MarketResult, MarketStatus, NewMarket, Reason, Refusal, Settlement,
         Shard, Side, Time,
@@ -624,10 +624,5 @@ impl Engine {
             return Err(format!("the collateral is {}, not {pot}", self.ledger.pot));
         }
         Ok(())
-    }
-
-    /// The account of a resting order; for reads of the book by owner.
-    pub(crate) fn owner(&self, order: OrderId) -> Option<AccountId> {
-        self.order(order).map(|order| order.account)
     }
 }

@@ -89,7 +89,7 @@ impl Engine {
                 "the order has another client order id",
             ));
         }
-        self.updatable(&order)?;
+        Self::updatable(&order)?;
         self.tradable(order.market)?;
         self.on_grid(order.market, amend.price)?;
         let remaining = amend.count.minus(order.filled);
@@ -149,7 +149,7 @@ impl Engine {
     ) -> Result<Count, Refusal> {
         self.advance(now);
         let order = self.owned(account, subaccount, order, route, "")?.clone();
-        self.updatable(&order)?;
+        Self::updatable(&order)?;
         self.reachable(order.market)?;
         let to = match decrease {
             Decrease::By(by) if by.is_positive() => order.remaining.minus(by),
@@ -186,7 +186,7 @@ impl Engine {
     ) -> Result<Count, Refusal> {
         self.advance(now);
         let order = self.owned(account, subaccount, order, route, "")?.clone();
-        self.updatable(&order)?;
+        Self::updatable(&order)?;
         self.reachable(order.market)?;
         self.cancel_resting(order.id, Reason::None);
         self.emit(Event::Order { account, order: order.id, reason: Reason::None });
@@ -375,7 +375,7 @@ impl Engine {
         Ok(())
     }
 
-    fn updatable(&self, order: &Order) -> Result<(), Refusal> {
+    fn updatable(order: &Order) -> Result<(), Refusal> {
         match order.status {
             OrderStatus::Resting => Ok(()),
             OrderStatus::Executed => Err(Refusal {
@@ -771,7 +771,7 @@ impl Engine {
             order.status == OrderStatus::Resting
                 && order.expires.is_some_and(|expires| expires <= self.now)
         };
-        if self.order(id).filter(due).is_some() {
+        if self.order(id).as_ref().is_some_and(due) {
             self.cancel_and_tell(id, Reason::ExpiryCancel);
         }
     }

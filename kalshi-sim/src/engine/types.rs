@@ -217,6 +217,7 @@ pub(crate) struct Amend {
     pub(crate) client_order_id: Option<String>,
     pub(crate) updated_client_order_id: Option<String>,
     /// `None` keeps the expiration, `Some(None)` clears it.
+    #[expect(clippy::option_option, reason = "left alone, cleared and set are three things")]
     pub(crate) expires: Option<Option<Time>>,
     pub(crate) route: Route,
 }
@@ -515,7 +516,6 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusalKind {
     Invalid,
-    Forbidden,
     NotFound,
     Conflict,
     Unavailable,

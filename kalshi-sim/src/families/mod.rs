@@ -74,10 +74,11 @@ pub(crate) struct Account<'a> {
     pub(crate) volume: Count,
 }
 
-impl<'a> Account<'a> {
+impl Account<'_> {
     /// An account that has not traded and has no privileges.
-    pub(crate) fn plain(id: &'a str) -> Self {
-        Self { id, fcm_member: false, bound_to: None, recent_api_orders: 0, volume: Count::ZERO }
+    #[cfg(test)]
+    pub(crate) fn plain(id: &str) -> Account<'_> {
+        Account { id, fcm_member: false, bound_to: None, recent_api_orders: 0, volume: Count::ZERO }
     }
 
     /// The subaccount that a query means; a key that is bound to one sees no other.

@@ -581,7 +581,7 @@ impl Subscription {
                     market: *market,
                     side: *side,
                     price: *price,
-                    delta: *delta,
+                    change: *delta,
                     order: *order,
                 };
                 let msg = wire::delta(state, &change, reader, self.yes_prices)?;
@@ -726,28 +726,26 @@ fn names(channel: Channel, params: &Params) -> BTreeSet<String> {
 }
 
 fn named_value(channel: Channel, name: &str, value: &str, now: i64) -> Value {
-    match channel {
-        Channel::Pyth => json!({
+    if channel == Channel::Pyth {
+        return json!({
             "underlying_ticker": name,
             "value_usd": value,
             "source_ts_ms": now,
             "received_at": now,
-        }),
-        _ => {
-            let raw = json!({"type": "value", "id": name, "value": value, "time": now}).to_string();
-            let mut msg = json!({"index_id": name, "data": raw});
-            if channel == Channel::CfBenchmarks {
-                msg["received_at"] = json!(now);
-                msg["avg_60s_data"] = json!({
-                    "value": value,
-                    "window_size": 60,
-                    "window_start_ts_ms": now - 60_000,
-                    "window_end_ts_exclusive": now,
-                });
-            }
-            msg
-        }
+        });
     }
+    let raw = json!({"type": "value", "id": name, "value": value, "time": now}).to_string();
+    let mut msg = json!({"index_id": name, "data": raw});
+    if channel == Channel::CfBenchmarks {
+        msg["received_at"] = json!(now);
+        msg["avg_60s_data"] = json!({
+            "value": value,
+            "window_size": 60,
+            "window_start_ts_ms": now - 60_000,
+            "window_end_ts_exclusive": now,
+        });
+    }
+    msg
 }
 
 fn refused(code: u32, words: &str) -> Refused {

@@ -26,8 +26,8 @@ const STEP: Duration = Duration::from_millis(20);
 const MAX_FRAME: usize = 1024 * 1024;
 
 /// Answers the handshake, and serves the connection in a task of its own.
-pub(crate) async fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
-    match accept(&shared, &mut request) {
+pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
+    match accept(shared, &mut request) {
         Ok(response) => response,
         Err(refusal) => server::respond(refusal),
     }

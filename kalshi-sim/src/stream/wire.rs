@@ -51,7 +51,7 @@ pub(super) struct Delta {
     pub(super) market: MarketId,
     pub(super) side: Side,
     pub(super) price: Dollars,
-    pub(super) delta: Count,
+    pub(super) change: Count,
     pub(super) order: OrderId,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn delta(
         "market_ticker": market.ticker,
         "market_id": market.id.to_string(),
         "price_dollars": book_price(delta.side, delta.price, yes_prices),
-        "delta_fp": delta.delta,
+        "delta_fp": delta.change,
         "side": delta.side.outcome(),
         "ts": time(now),
         "ts_ms": now.as_millis(),

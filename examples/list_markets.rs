@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{:<32} {:>8} {:>8} {:>14}  what YES means", "ticker", "bid", "ask", "volume");
     for _ in 0..ROWS {
         let Some(market) = markets.next().await.transpose()? else { break };
-        // A side without orders has a bid of 0 and an ask of 1: neither is an offer.
+        // A bid of 0 or an ask of 1 is never an order: that side is empty.
         println!(
             "{:<32} {:>8} {:>8} {:>14}  {}",
             market.ticker,

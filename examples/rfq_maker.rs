@@ -78,8 +78,12 @@ async fn bids(
     let market = client.get_market().ticker(&*request.market_ticker).send().await?;
     let market = market.into_inner().market;
     let grid = PriceGrid::new(market.price_ranges)?;
-    // Half of the sum of what is bid and what is asked; rounded down, as bids are.
+    // Half of the sum of what is bid and what is asked; rounded down, as bids are. A bid of 0 or an
+    // ask of 1 is never an order, so then there is no middle.
     let below = |bid: Dollars, ask: Dollars| {
+        if bid == Dollars::ZERO || ask == Dollars::ONE {
+            return None;
+        }
         let middle = Dollars::from_micros(bid.checked_add(ask)?.as_micros() / 2);
         grid.snap_down(middle.checked_sub(MARGIN)?)
     };

@@ -20,6 +20,9 @@ pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 
 /// A client of the Trade API: one method for each operation.
 ///
+/// The methods stand in the order of the exchange's paths. To find the one for a purpose, start at the
+/// [`guide`](crate::guide), or search the table of [`OPERATIONS`](crate::OPERATIONS) by its tags.
+///
 /// Cheap to clone; clones share connections and credentials. Neither [`Debug`] nor any error shows
 /// the private key.
 ///

@@ -45,6 +45,8 @@
 //! # }
 //! ```
 //!
+//! They end at a cutoff, and what is older is elsewhere: see [`guide::lists`].
+//!
 //! # Numbers
 //!
 //! Prices and money are [`Dollars`] (10⁻⁶ USD), contract counts are [`Count`] (10⁻² contracts):
@@ -65,6 +67,8 @@
 //! # async fn run(client: Client, order: types::CreateOrderV2Request) {
 //! match client.create_order_v2().body(order).send().await {
 //!     Ok(order) => println!("order {}", order.order_id),
+//!     // An earlier sending with this client_order_id was carried out.
+//!     Err(error) if error.is_conflict() => println!("it is there already: {error}"),
 //!     Err(error) => match error.effect() {
 //!         Effect::NotSent | Effect::Rejected => println!("nothing happened: {error}"),
 //!         // The order may be in the book: look for its client_order_id before sending again.
@@ -73,6 +77,9 @@
 //! }
 //! # }
 //! ```
+//!
+//! [`guide::orders`] has the rules that this follows, [`guide::errors`] what each error means, and
+//! [`guide::troubleshooting`] the causes of 401, 403, 409 and 429.
 //!
 //! # What it refuses to do
 //!

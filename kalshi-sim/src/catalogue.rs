@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 use kalshi_types::{Dollars, PriceRange};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) struct Listings {
 }
 
 /// One market to list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Listing {
     pub(crate) market: NewMarket,
     /// What its reads say beside what the engine knows: titles, rules, strikes.

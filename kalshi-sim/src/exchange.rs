@@ -1,6 +1,13 @@
 //! An exchange to hold in the hand: started, asked, gone when dropped.
 
-use std::{collections::BTreeMap, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use http::Method;
@@ -21,6 +28,7 @@ use crate::{
     limits::Tier,
     line::{Cutter, Lines},
     server::{self, Shared},
+    snapshot,
     state::{Start, State},
     stream::{
         self, STREAM_PATH,
@@ -108,6 +116,14 @@ pub enum StartError {
         port: u16,
         /// What the system says.
         source: io::Error,
+    },
+    /// The state could not be loaded.
+    #[error("cannot load {}", file.display())]
+    State {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The first key could not be made.
     #[error("cannot make a key pair")]
@@ -308,6 +324,16 @@ impl Exchange {
         self.shared.churn(commands)
     }
 
+    /// Writes the whole state to a file, for [`Builder::with_state_file`]. A file that is there is
+    /// replaced when the new one is complete.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn save(&self, file: impl AsRef<Path>) -> io::Result<()> {
+        snapshot::save(&self.shared.state(), file.as_ref())
+    }
+
     /// Adds everything up: cash, collateral, contracts, books.
     ///
     /// # Errors
@@ -399,6 +425,7 @@ impl fmt::Debug for Exchange {
 pub struct Builder {
     port: u16,
     admin_port: Option<u16>,
+    state_file: Option<PathBuf>,
     seed: u64,
     markets: u32,
     traders: usize,
@@ -415,6 +442,7 @@ impl Default for Builder {
         Self {
             port: 0,
             admin_port: None,
+            state_file: None,
             seed: 0,
             markets: STRIKES * OPEN_EVENTS,
             traders: 0,
@@ -429,6 +457,13 @@ impl Default for Builder {
 }
 
 impl Builder {
+    /// A file with the state of an exchange: loaded if it is there, else the exchange starts anew.
+    /// [`Exchange::save`] writes it.
+    pub fn with_state_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.state_file = Some(file.into());
+        self
+    }
+
     /// The port on 127.0.0.1; any free one unless set.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = port;
@@ -509,13 +544,17 @@ impl Builder {
     /// [`StartError`]: no port, or no random numbers for the key.
     pub async fn start(self) -> Result<Exchange, StartError> {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
-        let mut state = State::new(Start {
-            seed: self.seed,
-            at: server::at(clock.as_ref()),
-            strikes: self.markets.clamp(1, 12_000).div_ceil(OPEN_EVENTS),
-            traders: self.traders.min(MAX_TRADERS),
-            tier: self.tier,
-        });
+        let mut state = match self.state_file.filter(|file| file.exists()) {
+            Some(file) => snapshot::load(&file)
+                .map_err(|error| StartError::State { file, source: Box::new(error) })?,
+            None => State::new(Start {
+                seed: self.seed,
+                at: server::at(clock.as_ref()),
+                strikes: self.markets.clamp(1, 12_000).div_ceil(OPEN_EVENTS),
+                traders: self.traders.min(MAX_TRADERS),
+                tier: self.tier,
+            }),
+        };
         let mut credentials = BTreeMap::new();
         if self.keys.is_empty() {
             for role in Role::ALL {

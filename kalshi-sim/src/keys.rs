@@ -71,6 +71,15 @@ impl Keys {
         self.keys.get(id)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Key)> {
+        self.keys.iter()
+    }
+
+    /// Where the next id comes from.
+    pub(crate) fn random(&self) -> Random {
+        self.random.clone()
+    }
+
     /// Adds a key under an id, replacing one that has it.
     pub(crate) fn insert(&mut self, id: String, key: Key) {
         self.keys.insert(id, key);

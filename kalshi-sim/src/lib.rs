@@ -48,6 +48,7 @@ mod reply;
 mod request;
 mod seeding;
 mod server;
+mod snapshot;
 mod state;
 mod stream;
 mod traders;

@@ -40,6 +40,9 @@ struct Arguments {
     /// The usage level of every account: how many requests it may send.
     #[arg(long, default_value = "unlimited", value_parser = PossibleValuesParser::new(Tier::ALL.map(Tier::as_str)))]
     tier: String,
+    /// Load the state from this file if it is there, and save it there at the end.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// The id of a key of the first member; goes with the --public-key of the same rank.
     #[arg(long = "key-id", value_name = "ID")]
     key_ids: Vec<String>,
@@ -83,6 +86,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_markets(arguments.markets)
         .with_traders(arguments.traders)
         .with_tier(tier.unwrap_or_default());
+    if let Some(file) = &arguments.state {
+        builder = builder.with_state_file(file);
+    }
     if let Some(port) = arguments.admin_port {
         builder = builder.with_admin_port(port);
     }
@@ -113,6 +119,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     io::stdout().flush()?;
     tokio::signal::ctrl_c().await?;
+    if let Some(file) = &arguments.state {
+        exchange.save(file)?;
+    }
     exchange.stop().await?;
     Ok(())
 }

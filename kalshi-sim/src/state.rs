@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) families: Families,
     pub(crate) treasury: Treasury,
     pub(crate) limits: Limits,
+    /// What it was made from.
+    pub(crate) start: Start,
     pub(crate) traders: Traders,
     /// The account of the first key.
     pub(crate) first_account: AccountId,
@@ -107,8 +109,8 @@ impl Start {
 }
 
 impl State {
-    pub(crate) fn new(start: Start) -> Self {
-        let Start { seed, at: start, strikes, traders, tier } = start;
+    pub(crate) fn new(from: Start) -> Self {
+        let Start { seed, at: start, strikes, traders, tier } = from;
         let mut catalogue = Catalogue::with_strikes(seed, start, strikes);
         let (mut engine, first_account) = seeding::engine(&catalogue, seed, start);
         let second_account = seeding::member(&mut engine, start.into());
@@ -127,6 +129,7 @@ impl State {
             families,
             treasury,
             limits,
+            start: from,
             traders,
             first_account,
             second_account,

@@ -393,7 +393,7 @@ impl MarketStatus {
 }
 
 /// A market to list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NewMarket {
     pub(crate) ticker: String,
     pub(crate) event_ticker: String,

@@ -37,8 +37,16 @@ pub(crate) struct Collections {
     quota: BTreeMap<String, Quota>,
 }
 
+/// The combos that were made, for a saved exchange.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Made {
+    events: Vec<Combo>,
+    made: BTreeMap<String, usize>,
+    quota: BTreeMap<String, Quota>,
+}
+
 /// When markets were made in the last week.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Quota(VecDeque<DateTime<Utc>>);
 
 #[derive(Clone, Debug)]
@@ -61,7 +69,7 @@ struct Associated {
     most: Option<usize>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Combo {
     collection: String,
     event: Value,
@@ -109,6 +117,17 @@ pub(crate) struct NewMarket {
 }
 
 impl Collections {
+    pub(crate) fn made(&self) -> Made {
+        let (events, made) = (self.events.clone(), self.made.clone());
+        Made { events, made, quota: self.quota.clone() }
+    }
+
+    pub(crate) fn restore(&mut self, saved: Made) {
+        self.events = saved.events;
+        self.made = saved.made;
+        self.quota = saved.quota;
+    }
+
     /// Makes the collections for the events of the catalogue, past ones too, and adds the series of
     /// the combos.
     pub(crate) fn new(

@@ -3,10 +3,12 @@
 
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::Random;
 
 /// A stream of made-up facts under a name of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Dice(Random);
 
 impl Dice {

@@ -1,11 +1,14 @@
 //! Futures commission merchants: subtraders, their caps, blocks, orders, fills and positions, and
 //! transfers between them. Everybody else gets 403.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 use chrono::{DateTime, Duration, Utc};
 use kalshi_types::{Count, Dollars};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
@@ -30,13 +33,13 @@ const MAX_SUBTRADERS: usize = 10_000;
 const CENTI_CENT: i64 = 100;
 
 /// All firms, by user id.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Fcm {
     firms: BTreeMap<String, Firm>,
     dice: Dice,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Firm {
     subtraders: BTreeMap<String, Subtrader>,
     /// The newest first.
@@ -46,7 +49,7 @@ struct Firm {
     transfers: VecDeque<DateTime<Utc>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Subtrader {
     created: DateTime<Utc>,
     blocked: BTreeSet<String>,
@@ -55,7 +58,7 @@ struct Subtrader {
     holdings: BTreeMap<String, Holding>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
     id: String,
     client_id: String,
@@ -70,11 +73,11 @@ struct Order {
     filled: i64,
     taker: bool,
     fee: i64,
-    status: &'static str,
+    status: Cow<'static, str>,
     at: DateTime<Utc>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Fill {
     id: String,
     ticker: String,
@@ -469,7 +472,7 @@ impl Firm {
                     filled: if traded { count } else { 0 },
                     taker,
                     fee: if traded && taker { taker_fee(count, price) } else { 0 },
-                    status,
+                    status: Cow::Borrowed(status),
                     at,
                 }
             };

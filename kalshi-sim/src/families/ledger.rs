@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use kalshi_types::{Count, Dollars};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// One dollar in 10⁻⁴ dollars, the unit of prices here.
 pub(crate) const ONE: i64 = 10_000;
 
 /// The position of one account in one market.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holding {
     /// Hundredths of a contract; YES is positive.
     pub(crate) position: i64,

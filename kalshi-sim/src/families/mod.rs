@@ -37,6 +37,7 @@ mod weather;
 
 use chrono::{DateTime, Utc};
 use kalshi_types::Count;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use self::collections::NewMarket;
@@ -124,7 +125,25 @@ pub(crate) struct Families {
     fcm: Fcm,
 }
 
+/// What of the families the seed does not make again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    combos: collections::Made,
+    fcm: Fcm,
+}
+
 impl Families {
+    /// What a saved exchange needs of them.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { combos: self.collections.made(), fcm: self.fcm.clone() }
+    }
+
+    /// Puts back what was saved.
+    pub(crate) fn restore(&mut self, kept: Kept) {
+        self.collections.restore(kept.combos);
+        self.fcm = kept.fcm;
+    }
+
     /// Makes everything up around the series and events that there are. The archive's series and
     /// events, and the series of the combos, are added to them.
     pub(crate) fn new(

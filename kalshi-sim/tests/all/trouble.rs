@@ -237,3 +237,40 @@ async fn traders_keep_the_markets_going_and_everything_adds_up() {
     assert_ne!(newest().await, before);
     exchange.audit().unwrap();
 }
+
+#[tokio::test]
+async fn an_exchange_is_saved_and_goes_on_from_its_file() {
+    let file = std::env::temp_dir().join(format!("kalshi-sim-{}.state", std::process::id()));
+    let (exchange, client) = exchange().await;
+    place(&client, "KXTEST-26-A", BookSide::Bid, "0.10", "kept").await.unwrap();
+    let trader = exchange.credentials(Role::Trader).unwrap().clone();
+    let orders = client.get_orders().send().await.unwrap().into_inner().orders;
+    let balance = client.get_balance().send().await.unwrap().balance_dollars;
+    exchange.save(&file).unwrap();
+    exchange.stop().await.unwrap();
+
+    let pair = kalshi_auth::exchange::KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
+    let again = Exchange::builder()
+        .with_state_file(&file)
+        // A key of one's own keeps the saved ones as they are.
+        .with_key(Role::Maker, "another", pair.public_key().clone())
+        .start()
+        .await
+        .unwrap();
+    let client = crate::client_with(&again, trader);
+    assert_eq!(client.get_orders().send().await.unwrap().orders, orders);
+    assert_eq!(client.get_balance().send().await.unwrap().balance_dollars, balance);
+    let twice = place(&client, "KXTEST-26-A", BookSide::Bid, "0.10", "kept").await;
+    assert_eq!(status(&twice.unwrap_err()), 409);
+    again.audit().unwrap();
+
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    std::fs::write(&file, bytes).unwrap();
+    let damaged = Exchange::builder().with_state_file(&file).start().await;
+    let error = damaged.map(drop).unwrap_err();
+    assert!(error.to_string().starts_with("cannot load"), "{error}");
+    std::fs::write(&file, "something else").unwrap();
+    assert!(Exchange::builder().with_state_file(&file).start().await.is_err());
+    std::fs::remove_file(&file).unwrap();
+}

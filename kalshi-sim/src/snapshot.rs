@@ -1,0 +1,152 @@
+//! The whole state as one file: what the seed does not make again.
+
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use kalshi_auth::exchange::PublicKey;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    catalogue::{Listing, Listings},
+    engine::{Engine, ids::AccountId, types::Subaccount},
+    families::Kept,
+    keys::{Key, Keys},
+    limits::Limits,
+    random::Random,
+    state::{Start, State},
+    traders::Traders,
+    treasury::Treasury,
+};
+
+/// What a file begins with. The number grows when the content changes.
+const HEAD: &[u8] = b"kalshi-sim state 1\n";
+
+/// Why a file is no state of an exchange.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    Read(io::Error),
+    /// Not written by this version.
+    Head,
+    Content(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "{error}"),
+            Self::Head => f.write_str("this version of kalshi-sim has not written it"),
+            Self::Content(what) => write!(f, "it is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    start: Start,
+    engine: Engine,
+    treasury: Treasury,
+    limits: Limits,
+    traders: Traders,
+    listings: Vec<Listing>,
+    families: Kept,
+    keys: Vec<SavedKey>,
+    key_ids: Random,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedKey {
+    id: String,
+    name: String,
+    scopes: Vec<String>,
+    account: AccountId,
+    subaccount: Option<Subaccount>,
+    fcm_member: bool,
+    /// Public halves only: the exchange has no others.
+    pem: String,
+}
+
+/// Writes the state beside the file and then takes its place.
+pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
+    let keys = state
+        .keys
+        .iter()
+        .map(|(id, key)| {
+            Ok(SavedKey {
+                id: id.clone(),
+                name: key.name.clone(),
+                scopes: key.scopes.clone(),
+                account: key.account,
+                subaccount: key.subaccount,
+                fcm_member: key.fcm_member,
+                pem: key.verifier.to_pem().map_err(io::Error::other)?,
+            })
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let saved = Saved {
+        start: state.start,
+        engine: state.engine.clone(),
+        treasury: state.treasury.clone(),
+        limits: state.limits.clone(),
+        traders: state.traders.clone(),
+        listings: state.catalogue.listings.iter().cloned().collect(),
+        families: state.families.kept(),
+        keys,
+        key_ids: state.keys.random(),
+    };
+    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file = io::BufWriter::new(fs::File::create(&beside)?);
+        file.write_all(HEAD)?;
+        ciborium::into_writer(&saved, &mut file).map_err(io::Error::other)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        // The first failure counts, not that of the tidying.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Reads a state, and holds it against the books before anybody trades on it.
+pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
+    let bytes = fs::read(path).map_err(LoadError::Read)?;
+    let content = bytes.strip_prefix(HEAD).ok_or(LoadError::Head)?;
+    let damaged = |what: &dyn fmt::Display| LoadError::Content(what.to_string());
+    let saved: Saved = ciborium::from_reader(content).map_err(|error| damaged(&error))?;
+    saved.engine.audit().map_err(|wrong| damaged(&wrong))?;
+    let mut state = State::new(saved.start);
+    let mut keys = Keys::new(saved.key_ids);
+    for key in saved.keys {
+        let public_key = PublicKey::from_pem(&key.pem).map_err(|error| damaged(&error))?;
+        keys.insert(
+            key.id,
+            Key {
+                name: key.name,
+                scopes: key.scopes,
+                account: key.account,
+                subaccount: key.subaccount,
+                fcm_member: key.fcm_member,
+                verifier: Arc::new(public_key),
+            },
+        );
+    }
+    let mut listings = Listings::default();
+    for listing in saved.listings {
+        listings.add(listing);
+    }
+    state.catalogue.listings = listings;
+    state.families.restore(saved.families);
+    state.keys = keys;
+    state.engine = saved.engine;
+    state.treasury = saved.treasury;
+    state.limits = saved.limits;
+    state.traders = saved.traders;
+    Ok(state)
+}

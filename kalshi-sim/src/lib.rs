@@ -18,16 +18,65 @@
 //!
 //! # What it plays
 //!
-//! Orders, order groups and the portfolio on a matching engine; made-up series, events and markets
-//! with order books, trades and candlesticks; the API keys, exchange status and schedule, account
-//! limits and token costs; and around them what needs no matching: milestones with their live data,
-//! structured targets, incentives, fee changes, forecasts, combo collections, FCM subtraders, and an
-//! archive. The communications are left: they answer 501.
+//! Every operation of the table. Orders, groups, requests for quotes, block trades and the portfolio
+//! go to one matching engine with exact money; markets, books, trades, candlesticks and settlements
+//! are read from it. Milestones and live data, structured targets, incentives, FCM subtraders, the
+//! archive and the like are made up from the seed and agree with each other. The streams of
+//! [`STREAM_PATH`] tell what the engine does.
+//!
+//! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
+//! [`Unlimited`](Tier::Unlimited) unless a test is about that.
+//!
+//! # What can be done to it
+//!
+//! [`Exchange`] moves time, lists, pauses, closes and determines markets, and pays money in; the
+//! admin API ([`Builder::with_admin_port`]) does the same for programs in other languages. A
+//! [`Fault`] makes requests late, fail, break off or arrive twice; [`StreamFaults`] do the like to
+//! streams. [`Exchange::save`] writes the whole state to one file.
+//!
+//! ```
+//! use kalshi_sim::{Exchange, Fault, FaultKind, Role};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let exchange = Exchange::start().await?;
+//! let client = exchange.client(Role::Trader)?;
+//! exchange.add_fault(Fault::new(FaultKind::TooManyRequests).on("get_balance").times(1));
+//! assert!(client.get_balance().send().await.is_err_and(|error| error.is_rate_limited()));
+//! assert!(client.get_balance().send().await.is_ok());
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+//! ```
+//!
+//! # The admin API
+//!
+//! JSON bodies; an answer of 200 says that it is done, any other has the exchange's error body.
+//!
+//! | Request | Body |
+//! |---|---|
+//! | `GET /clock`, `POST /clock/freeze`, `POST /clock/run` | |
+//! | `POST /clock/advance` | `{"seconds": 60}` or `{"millis": 60}` |
+//! | `POST /markets` | [`MarketPlan`]: `{"ticker": "KXA-1", "closes_in_seconds": 3600}` |
+//! | `POST /markets/{ticker}/determine` | `{"result": "yes"}`, `"no"`, or `"scalar"` with `"value": "0.25"` |
+//! | `POST /markets/{ticker}/dispute`, `/pause`, `/resume` | |
+//! | `POST /markets/{ticker}/close` | `{"in_seconds": 60}` |
+//! | `POST /markets/{ticker}/grid` | `{"price_level_structure": "deci_cent", "price_ranges": […]}` |
+//! | `POST /shards/{index}` | `{"exchange_active": true, "trading_active": false}` |
+//! | `POST /deposits` | `{"key_id": "…", "amount_dollars": "10.00", "exchange_index": 0}` |
+//! | `POST /tiers` | `{"key_id": "…", "tier": "basic"}` |
+//! | `GET`, `POST`, `DELETE /faults` | [`Fault`]: `{"fault": {"kind": "reset_after"}, "operation": "create_order_v2", "times": 1}` |
+//! | `POST /stream_faults` | [`StreamFaults`]: `{"drop_one_in": 100}` |
+//! | `POST /streams/cut`, `/streams/silence` | |
+//! | `GET /requests`, `GET /audit` | |
 //!
 //! # What it refuses to do
 //!
 //! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
 //! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
+//!
+//! What the exchange does not document is decided here by what is safest to test against, and said
+//! where it is decided. Not played: collateral returned across the markets of an event (its formula
+//! is not published), the announced settlement floors, and fees of the type `flat`, which are zero.
 
 mod admin;
 mod catalogue;

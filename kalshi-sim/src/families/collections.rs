@@ -41,7 +41,7 @@ pub(crate) struct Collections {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Made {
     events: Vec<Combo>,
-    made: BTreeMap<String, usize>,
+    places: BTreeMap<String, usize>,
     quota: BTreeMap<String, Quota>,
 }
 
@@ -118,13 +118,13 @@ pub(crate) struct NewMarket {
 
 impl Collections {
     pub(crate) fn made(&self) -> Made {
-        let (events, made) = (self.events.clone(), self.made.clone());
-        Made { events, made, quota: self.quota.clone() }
+        let (events, places) = (self.events.clone(), self.made.clone());
+        Made { events, places, quota: self.quota.clone() }
     }
 
     pub(crate) fn restore(&mut self, saved: Made) {
         self.events = saved.events;
-        self.made = saved.made;
+        self.made = saved.places;
         self.quota = saved.quota;
     }
 

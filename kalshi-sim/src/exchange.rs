@@ -49,8 +49,8 @@ const MAX_TRADERS: usize = 1_000;
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let exchange = kalshi_sim::Exchange::start().await?;
 /// let client = exchange.client(kalshi_sim::Role::Trader)?;
-/// let keys = client.get_api_keys().send().await?;
-/// assert_eq!(keys.api_keys.len(), 1);
+/// let balance = client.get_balance().send().await?;
+/// assert!(balance.balance_dollars.is_positive());
 /// # Ok(())
 /// # }
 /// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();

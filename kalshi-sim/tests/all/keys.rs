@@ -75,7 +75,8 @@ async fn a_generated_key_works_until_it_is_deleted() {
         assert!(!format!("{made:?}").contains("BEGIN"));
         let pem = made.private_key.expose();
         let user = client_with(&exchange, Credentials::from_pem(&made.api_key_id, pem).unwrap());
-        assert_eq!(user.get_api_keys().send().await.unwrap().api_keys.len(), 2);
+        let keys = user.get_api_keys().send().await.unwrap().into_inner().api_keys;
+        assert!(keys.iter().any(|key| key.api_key_id == made.api_key_id));
         owner.delete_api_key().api_key(&*made.api_key_id).send().await.unwrap();
         let error = user.get_api_keys().send().await.unwrap_err();
         assert_eq!((status(&error), error.details()), (401, Some("NOT_FOUND")));
@@ -122,7 +123,8 @@ async fn keys_that_make_no_sense_are_refused() {
     }
     let request = CreateApiKeyRequest::builder().name("a").public_key("not a key");
     assert_eq!(status(&owner.create_api_key().body(request).send().await.unwrap_err()), 400);
-    assert_eq!(owner.get_api_keys().send().await.unwrap().api_keys.len(), 1);
+    let keys = owner.get_api_keys().send().await.unwrap().into_inner().api_keys;
+    assert!(keys.iter().all(|key| key.name != "a"), "nothing was made");
 }
 
 #[tokio::test]

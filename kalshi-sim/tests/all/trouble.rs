@@ -274,3 +274,15 @@ async fn an_exchange_is_saved_and_goes_on_from_its_file() {
     assert!(Exchange::builder().with_state_file(&file).start().await.is_err());
     std::fs::remove_file(&file).unwrap();
 }
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_from_being_served() {
+    let (exchange, client) = exchange().await;
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(tokio::net::TcpStream::connect(exchange.address()).await.unwrap());
+    }
+    client.get_balance().send().await.unwrap();
+    drop(idle);
+    client.get_balance().send().await.unwrap();
+}

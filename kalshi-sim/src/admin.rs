@@ -205,18 +205,18 @@ async fn clear_faults(Extract(shared): Api) -> Response {
 
 async fn stream_faults(Extract(shared): Api, body: Body<StreamFaults>) -> Response {
     with(body, |faults| {
-        shared.streams.set_faults(faults);
+        shared.streams.set_faults(None, &faults);
         Ok(json!({}))
     })
 }
 
 async fn cut(Extract(shared): Api) -> Response {
-    shared.streams.turn_all(Line::Cut);
+    shared.streams.turn(None, Line::Cut);
     answer(Ok(json!({})))
 }
 
 async fn silence(Extract(shared): Api) -> Response {
-    shared.streams.turn_all(Line::Silent);
+    shared.streams.turn(None, Line::Silent);
     answer(Ok(json!({})))
 }
 

@@ -23,7 +23,7 @@ use crate::{
     BASE_PATH, admin,
     catalogue::{OPEN_EVENTS, STRIKES},
     control::{ControlError, MarketOutcome, MarketPlan},
-    engine::types::Refusal,
+    engine::{ids::AccountId, types::Refusal},
     faults::{Fault, Faults},
     limits::Tier,
     line::{Cutter, Lines},
@@ -301,11 +301,7 @@ impl Exchange {
         exchange_index: u8,
         amount: Dollars,
     ) -> Result<(), ControlError> {
-        let account = self
-            .credentials(role)
-            .and_then(|credentials| self.shared.account_of(credentials.key_id()))
-            .ok_or_else(|| Refusal::not_found("there is nobody in this role"))?;
-        self.shared.deposit(account, exchange_index, amount)
+        self.shared.deposit(self.account(role)?, exchange_index, amount)
     }
 
     /// Adds a fault.
@@ -369,20 +365,64 @@ impl Exchange {
         self.shared.streams.connections()
     }
 
-    /// What goes wrong with the streams from now on.
+    /// What goes wrong with everybody's streams from now on.
     pub fn set_stream_faults(&self, faults: StreamFaults) {
-        self.shared.streams.set_faults(faults);
+        self.shared.streams.set_faults(None, &faults);
+    }
+
+    /// What goes wrong with the streams of a role's member from now on, and with nobody else's: for
+    /// a sound observer beside the client under test. [`set_stream_faults`](Self::set_stream_faults)
+    /// ends the exception.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is nobody in this role.
+    pub fn set_stream_faults_of(
+        &self,
+        role: Role,
+        faults: &StreamFaults,
+    ) -> Result<(), ControlError> {
+        self.shared.streams.set_faults(Some(self.account(role)?), faults);
+        Ok(())
     }
 
     /// Cuts every stream connection without a word, as a restart of the server does.
     pub fn cut_streams(&self) {
-        self.shared.streams.turn_all(Line::Cut);
+        self.shared.streams.turn(None, Line::Cut);
+    }
+
+    /// The same for the connections of a role's member.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is nobody in this role.
+    pub fn cut_streams_of(&self, role: Role) -> Result<(), ControlError> {
+        self.shared.streams.turn(Some(self.account(role)?), Line::Cut);
+        Ok(())
     }
 
     /// Leaves every stream connection open and silent: nothing is sent, not even a ping, and
     /// nothing is read. [`cut_streams`](Self::cut_streams) ends that.
     pub fn silence_streams(&self) {
-        self.shared.streams.turn_all(Line::Silent);
+        self.shared.streams.turn(None, Line::Silent);
+    }
+
+    /// The same for the connections of a role's member.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is nobody in this role.
+    pub fn silence_streams_of(&self, role: Role) -> Result<(), ControlError> {
+        self.shared.streams.turn(Some(self.account(role)?), Line::Silent);
+        Ok(())
+    }
+
+    /// The member of a role.
+    fn account(&self, role: Role) -> Result<AccountId, ControlError> {
+        let account = self
+            .credentials(role)
+            .and_then(|credentials| self.shared.account_of(credentials.key_id()));
+        Ok(account.ok_or_else(|| Refusal::not_found("there is nobody in this role"))?)
     }
 
     /// Stops and waits until the last connection is closed.
@@ -409,7 +449,7 @@ impl Drop for Exchange {
         if let Some((_, task)) = &self.admin {
             task.abort();
         }
-        self.shared.streams.turn_all(Line::Cut);
+        self.shared.streams.turn(None, Line::Cut);
     }
 }
 

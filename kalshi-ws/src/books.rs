@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a book, once void, is asked for again with.
-type Resync = Box<dyn FnMut(&str) -> bool + Send>;
+type Resync = Box<dyn FnMut(&str) -> bool + Send + Sync>;
 
 /// The order books of one stream.
 pub struct Books {
@@ -99,7 +99,7 @@ impl Books {
 
     /// The same, with what to call for a new snapshot of a market whose book is corrupt. It says
     /// whether the request was taken; if not, it is called again with a later event.
-    pub fn with_resync(resync: impl FnMut(&str) -> bool + Send + 'static) -> Self {
+    pub fn with_resync(resync: impl FnMut(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { resync: Some(Box::new(resync)), ..Self::new() }
     }
 

@@ -28,6 +28,9 @@ const MAX_HELD: usize = 10_000;
 /// How long such a frame waits for the confirmation.
 const HOLD: Duration = Duration::from_secs(10);
 
+/// Commands whose answers are recognised when they come late.
+const MAX_REMEMBERED: usize = 1_024;
+
 /// Snapshots are not asked for more often than this, however fast the gaps come.
 const RESYNC_PAUSE: Duration = Duration::from_millis(50);
 
@@ -86,6 +89,10 @@ pub(crate) struct Machine {
     limits: Limits,
     slots: Vec<Slot>,
     pending: BTreeMap<i64, Pending>,
+    /// The last requests for snapshots, and the subscriptions that they are for.
+    snapshots: VecDeque<(i64, Sid)>,
+    /// The last commands without an answer whose subscription is over.
+    moot: VecDeque<i64>,
     next_id: i64,
     held: VecDeque<(Instant, Message)>,
     out: VecDeque<Output>,
@@ -192,6 +199,8 @@ impl Machine {
             limits,
             slots: Vec::new(),
             pending: BTreeMap::new(),
+            snapshots: VecDeque::new(),
+            moot: VecDeque::new(),
             next_id: 0,
             held: VecDeque::new(),
             out: VecDeque::new(),
@@ -233,6 +242,8 @@ impl Machine {
                 let _ = reply.send(Err(CommandError::Disconnected));
             }
         }
+        self.snapshots.clear();
+        self.moot.clear();
         for (_, message) in std::mem::take(&mut self.held) {
             self.stray(Event::Unmatched(message));
         }
@@ -584,6 +595,18 @@ impl Machine {
     }
 
     fn error(&mut self, id: Option<i64>, sid: Option<Sid>, error: ServerError, now: Instant) {
+        if let Some(id) = id
+            && let Some(of) = self.asked_of(id)
+        {
+            match of.and_then(|sid| self.by_sid(sid)) {
+                Some(index) if is_dead(&error) => self.ended(index, error, now),
+                // The books keep waiting, and are asked for again.
+                Some(_) => self.control(Event::ServerError(error)),
+                // The subscription is over, and its end has been told.
+                None => tracing::debug!(id, %error, "a command came too late"),
+            }
+            return;
+        }
         match id.and_then(|id| self.pending.remove(&id)).map(|pending| pending.what) {
             Some(Asked::Subscribe(index)) => self.subscribe_refused(index, error, now),
             Some(Asked::Unsubscribe(index)) => {
@@ -596,7 +619,7 @@ impl Machine {
                 let _ = reply.send(Err(CommandError::Refused(error)));
             }
             Some(Asked::Query(index) | Asked::Add(index, _) | Asked::Delete(index, _))
-                if error.is_terminal() =>
+                if is_dead(&error) =>
             {
                 self.ended(index, error, now);
             }
@@ -612,10 +635,19 @@ impl Machine {
                     self.deleted(index, &items);
                 }
             }
-            // The books keep waiting, and are asked for again.
             Some(Asked::Query(_)) => self.control(Event::ServerError(error)),
             None => self.error_without_command(sid, error, now),
         }
+    }
+
+    /// The subscription that a command was for which nobody waits for any more: a request for
+    /// snapshots, or a command of a subscription that is over.
+    fn asked_of(&self, id: i64) -> Option<Option<Sid>> {
+        if self.moot.contains(&id) {
+            return Some(None);
+        }
+        let request = self.snapshots.iter().find(|(request, _)| *request == id);
+        request.map(|(_, sid)| Some(*sid))
     }
 
     fn error_without_command(&mut self, sid: Option<Sid>, error: ServerError, now: Instant) {
@@ -726,7 +758,7 @@ impl Machine {
         if !leaving {
             slot.phase = Phase::Paused { until };
         }
-        self.pending.retain(|_, pending| !pending.what.is_about(index));
+        self.forget_commands(index);
         self.control(Event::Ended { channel, reason: EndReason::Server(error) });
         if leaving {
             self.left(index);
@@ -879,7 +911,7 @@ impl Machine {
             return;
         };
         slot.phase = Phase::Gone;
-        self.pending.retain(|_, pending| !pending.what.is_about(index));
+        self.forget_commands(index);
         self.control(Event::Unsubscribed { channel });
         if let Next::Wish(wish) = next {
             self.new_slot(*wish);
@@ -989,6 +1021,7 @@ impl Machine {
             self.next_id += 1;
             // The snapshots are the answer, and waiting for those has its own time limit.
             let id = self.next_id;
+            remember(&mut self.snapshots, (id, sid));
             let text = command::update(id, &channel, sid, Update::Snapshot, items);
             self.out.push_back(Output::Send(text));
         }
@@ -1015,6 +1048,18 @@ impl Machine {
         let deadline = now + self.limits.command_timeout;
         self.pending.insert(self.next_id, Pending { what, deadline });
         self.next_id
+    }
+
+    /// Nobody waits for the answers to the commands of a subscription that is over.
+    fn forget_commands(&mut self, index: usize) {
+        let moot = &mut self.moot;
+        self.pending.retain(|id, pending| {
+            let is_over = pending.what.is_about(index);
+            if is_over {
+                remember(moot, *id);
+            }
+            !is_over
+        });
     }
 
     /// The slot of a channel that somebody wishes for.
@@ -1049,6 +1094,20 @@ impl Machine {
     fn refused(&mut self, channel: Channel, items: Vec<String>, reason: Refusal) {
         self.control(Event::Refused { channel, items, reason });
     }
+}
+
+/// Whether the subscription of a refused command is over: the exchange ended it, or does not know
+/// it any more.
+fn is_dead(error: &ServerError) -> bool {
+    const UNKNOWN_SID: i64 = 7;
+    error.is_terminal() || error.code == UNKNOWN_SID
+}
+
+fn remember<T>(list: &mut VecDeque<T>, item: T) {
+    if list.len() == MAX_REMEMBERED {
+        list.pop_front();
+    }
+    list.push_back(item);
 }
 
 impl Slot {

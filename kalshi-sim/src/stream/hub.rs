@@ -37,13 +37,17 @@ struct Inner {
     entries: BTreeMap<u64, Entry>,
     last: u64,
     faults: StreamFaults,
+    /// Faults of single members, in place of those of everybody.
+    own_faults: BTreeMap<AccountId, StreamFaults>,
     capacity: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
+    account: AccountId,
     session: Session,
     queue: Arc<Queue>,
+    faults: StreamFaults,
     dice: Dice,
     /// A message that changes place with the next one.
     swapped: Option<Frame>,
@@ -58,9 +62,17 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Queued {
-    frames: VecDeque<(String, Duration)>,
+    frames: VecDeque<Queueing>,
+    /// How many of them are messages, not answers.
     data: usize,
     state: Line,
+}
+
+#[derive(Debug)]
+struct Queueing {
+    text: String,
+    delay: Duration,
+    is_data: bool,
 }
 
 /// How a connection is doing.
@@ -84,22 +96,20 @@ pub(crate) enum Next {
 
 impl Hub {
     pub(crate) fn new(faults: StreamFaults, capacity: usize) -> Self {
-        Self { inner: Mutex::new(Inner { entries: BTreeMap::new(), last: 0, faults, capacity }) }
+        let (entries, own_faults) = (BTreeMap::new(), BTreeMap::new());
+        Self { inner: Mutex::new(Inner { entries, last: 0, faults, own_faults, capacity }) }
     }
 
     pub(crate) fn connect(&self, account: AccountId) -> (u64, Arc<Queue>) {
         let mut inner = self.lock();
         inner.last += 1;
         let id = inner.last;
-        let faults = &inner.faults;
+        let faults = inner.own_faults.get(&account).unwrap_or(&inner.faults).clone();
         let session = Session::new(account, faults.data_before_ack, faults.replies_take_no_number);
         let queue = Arc::new(Queue::default());
-        let entry = Entry {
-            session,
-            queue: Arc::clone(&queue),
-            dice: Dice::new(faults, id),
-            swapped: None,
-        };
+        let dice = Dice::new(&faults, id);
+        let entry =
+            Entry { account, session, queue: Arc::clone(&queue), faults, dice, swapped: None };
         inner.entries.insert(id, entry);
         (id, queue)
     }
@@ -116,7 +126,7 @@ impl Hub {
         let mut frames = Vec::new();
         entry.session.receive(text, state, &mut frames);
         for frame in frames {
-            entry.push(frame, &inner.faults, inner.capacity);
+            entry.push(frame, inner.capacity);
         }
     }
 
@@ -133,7 +143,7 @@ impl Hub {
             for event in &events {
                 entry.session.publish(event, state, &mut frames);
                 for frame in frames.drain(..) {
-                    entry.push(frame, &inner.faults, inner.capacity);
+                    entry.push(frame, inner.capacity);
                 }
             }
         }
@@ -152,27 +162,37 @@ impl Hub {
         let inner = &mut *inner;
         for entry in inner.entries.values_mut() {
             for frame in entry.session.tick(&value, state, fast) {
-                entry.push(frame, &inner.faults, inner.capacity);
+                entry.push(frame, inner.capacity);
             }
         }
     }
 
-    pub(crate) fn set_faults(&self, faults: StreamFaults) {
+    /// Sets the faults of one member, or those of everybody.
+    pub(crate) fn set_faults(&self, of: Option<AccountId>, faults: &StreamFaults) {
         let mut inner = self.lock();
-        for (id, entry) in &mut inner.entries {
-            entry.dice = Dice::new(&faults, *id);
+        for (id, entry) in inner.entries.iter_mut().filter(|(_, entry)| entry.is_of(of)) {
+            entry.dice = Dice::new(faults, *id);
+            entry.faults = faults.clone();
         }
-        inner.faults = faults;
+        match of {
+            Some(account) => {
+                inner.own_faults.insert(account, faults.clone());
+            }
+            None => {
+                inner.own_faults.clear();
+                inner.faults = faults.clone();
+            }
+        }
     }
 
-    /// Brings every connection to this state.
-    pub(crate) fn turn_all(&self, line: Line) {
+    /// Brings the connections of one member, or all of them, to this state.
+    pub(crate) fn turn(&self, of: Option<AccountId>, line: Line) {
         let mut inner = self.lock();
-        for entry in inner.entries.values() {
+        for entry in inner.entries.values().filter(|entry| entry.is_of(of)) {
             entry.queue.turn(line);
         }
         if line == Line::Cut {
-            inner.entries.clear();
+            inner.entries.retain(|_, entry| !entry.is_of(of));
         }
     }
 
@@ -186,11 +206,15 @@ impl Hub {
 }
 
 impl Entry {
-    fn push(&mut self, frame: Frame, faults: &StreamFaults, capacity: usize) {
+    fn is_of(&self, member: Option<AccountId>) -> bool {
+        member.is_none_or(|account| account == self.account)
+    }
+
+    fn push(&mut self, frame: Frame, capacity: usize) {
         let Some(sid) = frame.data_of else {
-            return self.queue.answer(frame.text, faults.ack_delay);
+            return self.queue.answer(frame.text, self.faults.ack_delay);
         };
-        match self.dice.roll(faults) {
+        match self.dice.roll(&self.faults) {
             Fate::Dropped => {}
             Fate::Doubled => {
                 self.send(sid, frame.text.clone(), capacity);
@@ -226,9 +250,9 @@ impl Queue {
                     Line::Cut => return Next::Cut,
                     Line::Up => {}
                 }
-                if let Some((text, delay)) = queued.frames.pop_front() {
-                    queued.data = queued.data.saturating_sub(1);
-                    return Next::Send(text, delay);
+                if let Some(frame) = queued.frames.pop_front() {
+                    queued.data = queued.data.saturating_sub(usize::from(frame.is_data));
+                    return Next::Send(frame.text, frame.delay);
                 }
             }
             self.notify.notified().await;
@@ -250,7 +274,7 @@ impl Queue {
         if queued.frames.len() >= queued.data.saturating_add(MAX_ANSWERS) {
             queued.state = Line::Cut;
         } else {
-            queued.frames.push_back((text, delay));
+            queued.frames.push_back(Queueing { text, delay, is_data: false });
         }
         drop(queued);
         self.notify.notify_one();
@@ -263,7 +287,7 @@ impl Queue {
             return false;
         }
         queued.data += 1;
-        queued.frames.push_back((text, Duration::ZERO));
+        queued.frames.push_back(Queueing { text, delay: Duration::ZERO, is_data: true });
         drop(queued);
         self.notify.notify_one();
         true

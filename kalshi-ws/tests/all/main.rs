@@ -1,10 +1,11 @@
 //! The document, the decoder, the books, and streams against an exchange on this machine that does
-//! what a test tells it to.
+//! what a test tells it to, or against a whole one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod allocations;
 mod books;
+mod chaos;
 mod document;
 mod exchange;
 mod frames;

@@ -1,0 +1,702 @@
+//! Streams against a whole exchange, over sockets, while everything that can go wrong does.
+//!
+//! Two clients are under test: one that blocks when it is slow, one that drops. A third, plain
+//! WebSocket client without any of this crate's code sees everything, without faults: it is the
+//! truth. What a book of ours may be read as must be what the truth was, in the same order; and
+//! whenever the exchange stands still, every book must be the engine's own, level by level.
+//!
+//! `SOAK_DELTAS` says how many changes of the books, and `SOAK_SEED` which faults.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    env,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use kalshi_auth::{Clock, SystemClock, Timestamp, sign};
+use kalshi_sim::{Exchange, Role, STREAM_PATH, StreamFaults};
+use kalshi_ws::{
+    Backoff, BookState, Books, Channel, CommandError, Commands, Config, EndReason, Environment,
+    Event, OrderBook, Outcome, Overflow, Payload, Stream, Subscription, Tap,
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    select,
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+const MARKETS: usize = 200;
+
+/// Commands of the exchange's traders at a stretch. What they change must fit into the queue of the
+/// observer, which reads between the stretches.
+const STRETCH: u64 = 1_000;
+
+/// Messages that the exchange keeps for a slow reader.
+const CAPACITY: usize = 4_000;
+
+/// Nothing takes longer, however slow the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A book by side (bids or not) and price of YES in micros, with hundredths of contracts.
+type Levels = BTreeMap<(bool, i64), i64>;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0) % bound
+    }
+
+    fn market(&mut self) -> usize {
+        usize::try_from(self.below(MARKETS as u64)).unwrap()
+    }
+}
+
+fn mix(mut mixed: u64) -> u64 {
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// One level as a number; a book is the sum of its levels, whatever their order.
+fn mark(is_bid: bool, price: i64, count: i64) -> u64 {
+    mix(price.unsigned_abs() ^ mix(count.unsigned_abs() ^ u64::from(is_bid) << 63))
+}
+
+/// A number with so many decimal places, as the wire has it. Nothing here is this project's.
+fn decimal(text: &Value, places: usize) -> i64 {
+    let text = text.as_str().unwrap();
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    assert!(rest.len() <= places, "{text}");
+    format!("{whole}{rest:0<places$}").parse().unwrap()
+}
+
+/// What the exchange says of a level: a NO price of a bid for NO is an offer of YES.
+fn level(is_bid: bool, price: &Value) -> (bool, i64) {
+    let price = decimal(price, 6);
+    (is_bid, if is_bid { price } else { 1_000_000 - price })
+}
+
+/// The tickers of the markets, and where they are.
+struct Markets {
+    tickers: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Markets {
+    async fn of(exchange: &Exchange) -> Self {
+        let client = exchange.client(Role::Trader).unwrap();
+        let page = client.get_markets().status("open").limit(1_000_u64).send().await.unwrap();
+        let tickers: Vec<String> =
+            page.into_inner().markets.into_iter().map(|market| market.ticker).take(MARKETS).collect();
+        assert_eq!(tickers.len(), MARKETS);
+        let places = tickers.iter().cloned().zip(0..).collect();
+        Self { tickers, places }
+    }
+
+    fn place(&self, ticker: &str) -> usize {
+        self.places[ticker]
+    }
+}
+
+/// The plain client.
+struct Observer {
+    socket: WebSocketStream<TcpStream>,
+    markets: Arc<Markets>,
+    books: Vec<Levels>,
+    /// What each book was since the exchange last stood still, oldest first.
+    history: Vec<Vec<u64>>,
+    deltas: u64,
+    seq: i64,
+    commands: u64,
+}
+
+impl Observer {
+    async fn connect(exchange: &Exchange, markets: &Arc<Markets>) -> Self {
+        let mut request = exchange.stream_url().into_client_request().unwrap();
+        let credentials = exchange.credentials(Role::Maker).unwrap();
+        let signed = sign(credentials, "GET", STREAM_PATH, SystemClock.now()).unwrap();
+        signed.insert_into(request.headers_mut());
+        let tcp = TcpStream::connect(exchange.address()).await.unwrap();
+        let (socket, _) = client_async(request, tcp).await.unwrap();
+        let mut observer = Self {
+            socket,
+            markets: Arc::clone(markets),
+            books: vec![Levels::new(); MARKETS],
+            history: vec![Vec::new(); MARKETS],
+            deltas: 0,
+            seq: 0,
+            commands: 0,
+        };
+        let params = json!({"channels": ["orderbook_delta"], "market_tickers": markets.tickers});
+        observer.send(&json!({"cmd": "subscribe", "params": params})).await;
+        observer.catch_up().await;
+        observer.begin();
+        observer
+    }
+
+    async fn send(&mut self, command: &Value) {
+        let mut command = command.clone();
+        self.commands += 1;
+        command["id"] = json!(self.commands);
+        self.socket.send(Message::text(command.to_string())).await.unwrap();
+    }
+
+    /// Reads all that was sent so far: the answer to a command comes after it.
+    async fn catch_up(&mut self) {
+        self.send(&json!({"cmd": "list_subscriptions"})).await;
+        loop {
+            let message = timeout(PATIENCE, self.socket.next()).await.unwrap().unwrap().unwrap();
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            match frame["type"].as_str().unwrap() {
+                "orderbook_snapshot" | "orderbook_delta" => self.take(&frame),
+                "ok" if frame["id"] == json!(self.commands) => return,
+                "subscribed" => {}
+                other => panic!("{other}: {text}"),
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Value) {
+        self.seq += 1;
+        assert_eq!(frame["seq"], json!(self.seq), "the truth has a hole");
+        let message = &frame["msg"];
+        let place = self.markets.place(message["market_ticker"].as_str().unwrap());
+        let book = &mut self.books[place];
+        if frame["type"] == "orderbook_snapshot" {
+            book.clear();
+            for (is_bid, levels) in [(true, "yes_dollars_fp"), (false, "no_dollars_fp")] {
+                for row in message[levels].as_array().into_iter().flatten() {
+                    book.insert(level(is_bid, &row[0]), decimal(&row[1], 2));
+                }
+            }
+            let marks = book.iter().map(|((bid, price), count)| mark(*bid, *price, *count));
+            self.history[place] = vec![marks.fold(0, u64::wrapping_add)];
+            return;
+        }
+        self.deltas += 1;
+        let (is_bid, price) = level(message["side"] == "yes", &message["price_dollars"]);
+        let count = book.entry((is_bid, price)).or_default();
+        let mut sum = *self.history[place].last().unwrap();
+        if *count != 0 {
+            sum = sum.wrapping_sub(mark(is_bid, price, *count));
+        }
+        *count += decimal(&message["delta_fp"], 2);
+        match *count {
+            0 => {
+                book.remove(&(is_bid, price));
+            }
+            count => {
+                assert!(count > 0, "the truth is corrupt");
+                sum = sum.wrapping_add(mark(is_bid, price, count));
+            }
+        }
+        self.history[place].push(sum);
+    }
+
+    /// The exchange stands still: what was is over.
+    fn begin(&mut self) {
+        for history in &mut self.history {
+            history.drain(..history.len() - 1);
+        }
+    }
+
+    /// That a client saw nothing but what was, in the order in which it was.
+    fn check(&self, name: &str, seen: &Seen) {
+        for ((place, history), seen) in self.history.iter().enumerate().zip(&seen.books) {
+            // A snapshot may say again what is known.
+            let mut left = history.as_slice();
+            for (number, sum) in seen.iter().enumerate() {
+                let at = left.iter().position(|was| was == sum).unwrap_or_else(|| {
+                    let ticker = &self.markets.tickers[place];
+                    panic!("{name}: reading {number} of {ticker} since the last rest never was")
+                });
+                left = &left[at..];
+            }
+        }
+    }
+}
+
+/// The numbers of replies, which are no messages: they are seen on the wire only.
+#[derive(Clone, Default)]
+struct Replies(Arc<Mutex<(u64, HashSet<(u64, i64, i64)>)>>);
+
+impl Tap for Replies {
+    fn received(&mut self, _: Timestamp, text: &str) {
+        if text.contains(r#""type":"ok""#) {
+            let reply: Value = serde_json::from_str(text).unwrap();
+            if let (Some(sid), Some(seq)) = (reply["sid"].as_i64(), reply["seq"].as_i64()) {
+                let mut inner = self.0.lock().unwrap();
+                let connection = inner.0;
+                inner.1.insert((connection, sid, seq));
+            }
+        }
+    }
+
+    fn connected(&mut self, _: Timestamp) {
+        let mut inner = self.0.lock().unwrap();
+        inner.0 += 1;
+        inner.1.clear();
+    }
+}
+
+impl Replies {
+    fn has(&self, reply: (u64, i64, i64)) -> bool {
+        // Those of former connections are forgotten; they cannot be asked for either, once the
+        // tap has heard of the next connection.
+        let inner = self.0.lock().unwrap();
+        inner.0 != reply.0 || inner.1.contains(&reply)
+    }
+}
+
+/// What a client has read since the exchange last stood still, and has in the end.
+struct Seen {
+    books: Vec<Vec<u64>>,
+    levels: Vec<Levels>,
+    events: BTreeMap<&'static str, u64>,
+}
+
+/// What a client is told to do.
+enum Order {
+    /// Read nothing until the other end is dropped.
+    Sleep(oneshot::Receiver<()>),
+    TakeOut(usize),
+    /// All markets again.
+    Everything,
+    /// Go on until all books can be read and everything that was sent has been read.
+    Settle(oneshot::Sender<Seen>),
+}
+
+/// A client under test.
+struct Client {
+    name: &'static str,
+    stream: Stream,
+    commands: Commands,
+    books: Books,
+    markets: Arc<Markets>,
+    replies: Replies,
+    connection: u64,
+    last: Option<(u64, i64, i64)>,
+    /// Something was said to be missing since the last message.
+    excused: bool,
+    seen: Vec<Vec<u64>>,
+    events: BTreeMap<&'static str, u64>,
+}
+
+impl Client {
+    async fn start(
+        exchange: &Exchange,
+        markets: &Arc<Markets>,
+        role: Role,
+        overflow: Overflow,
+    ) -> (mpsc::UnboundedSender<Order>, JoinHandle<()>) {
+        let replies = Replies::default();
+        let credentials = exchange.credentials(role).unwrap().clone();
+        let config = Config::new(Environment::Custom(exchange.stream_url()), credentials)
+            .with_backoff(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)))
+            .with_snapshot_timeout(Duration::from_millis(500))
+            .with_stale_after(Duration::from_secs(1))
+            .with_command_timeout(Duration::from_secs(5))
+            .with_items_per_command(64)
+            .with_tap(replies.clone());
+        let stream = Stream::connect(config).await.unwrap();
+        let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
+        stream.commands().subscribe(wish).unwrap();
+        let mut client = Self {
+            name: if overflow == Overflow::Block { "blocking" } else { "dropping" },
+            commands: stream.commands().clone(),
+            books: stream.books(),
+            stream,
+            markets: Arc::clone(markets),
+            replies,
+            connection: 1,
+            last: None,
+            excused: false,
+            seen: vec![Vec::new(); MARKETS],
+            events: BTreeMap::new(),
+        };
+        let (orders, mut received) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            loop {
+                select! {
+                    event = client.stream.next() => client.take(&event.unwrap()),
+                    order = received.recv() => match order {
+                        Some(order) => client.obey(order).await,
+                        None => return,
+                    },
+                }
+            }
+        });
+        (orders, task)
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Sleep(awake) => {
+                let _ = awake.await;
+            }
+            Order::TakeOut(place) => {
+                let ticker = &self.markets.tickers[place];
+                self.commands.delete_markets(Channel::OrderbookDelta, [ticker]).unwrap();
+            }
+            Order::Everything => {
+                let all = self.markets.tickers.iter();
+                self.commands.add_markets(Channel::OrderbookDelta, all).unwrap();
+            }
+            Order::Settle(answer) => {
+                self.settle().await;
+                let levels = self.markets.tickers.iter();
+                let levels = levels.map(|ticker| levels_of(self.books.get(ticker).unwrap()));
+                let seen = Seen {
+                    levels: levels.collect(),
+                    books: std::mem::replace(&mut self.seen, vec![Vec::new(); MARKETS]),
+                    events: self.events.clone(),
+                };
+                assert!(answer.send(seen).is_ok());
+            }
+        }
+    }
+
+    async fn settle(&mut self) {
+        let began = Instant::now();
+        loop {
+            let commands = self.commands.clone();
+            let answer = commands.list_subscriptions();
+            tokio::pin!(answer);
+            let answer = loop {
+                select! {
+                    event = self.stream.next() => self.take(&event.unwrap()),
+                    answer = &mut answer => break answer,
+                }
+            };
+            // What came before the answer is waiting, if it has not been taken yet.
+            while let Some(event) = self.stream.next().now_or_never() {
+                self.take(&event.unwrap());
+            }
+            let mut states = self.markets.tickers.iter().map(|ticker| self.books.state(ticker));
+            if answer.is_ok() && states.all(|state| state == BookState::Valid) {
+                return;
+            }
+            assert!(
+                matches!(answer, Ok(_) | Err(CommandError::Disconnected)),
+                "{}: {answer:?}",
+                self.name
+            );
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{}: {:?} after {:?}",
+                self.name,
+                self.books,
+                self.events
+            );
+            // Events go on meanwhile.
+            let pause = sleep(Duration::from_millis(10));
+            tokio::pin!(pause);
+            loop {
+                select! {
+                    event = self.stream.next() => self.take(&event.unwrap()),
+                    () = &mut pause => break,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        self.books.apply(event);
+        let name = match event {
+            Event::Message(message) => {
+                let at = (self.connection, message.sid.unwrap(), message.seq.unwrap());
+                self.continues(at);
+                let ticker = message.payload.market_ticker().unwrap();
+                if let Some(book) = self.books.get(ticker) {
+                    let marks = levels_of(book);
+                    let marks = marks.iter().map(|((bid, price), n)| mark(*bid, *price, *n));
+                    let sum = marks.fold(0, u64::wrapping_add);
+                    self.seen[self.markets.place(ticker)].push(sum);
+                }
+                match message.payload {
+                    Payload::OrderbookSnapshot(_) => "snapshot",
+                    _ => "delta",
+                }
+            }
+            Event::Gap { .. } => {
+                self.lost();
+                "gap"
+            }
+            Event::Lagged { channel: Some(_), .. } => {
+                self.lost();
+                "lagged"
+            }
+            Event::Disconnected { .. } => {
+                self.lost();
+                "disconnected"
+            }
+            Event::Ended { reason, .. } => {
+                self.lost();
+                match reason {
+                    EndReason::Server(error) if error.code == 25 => "cut off for being slow",
+                    _ => "ended",
+                }
+            }
+            Event::Reconnected { .. } => {
+                self.connection += 1;
+                "reconnected"
+            }
+            // Of a market that was taken out: the number has come all the same.
+            Event::Unmatched(_) => {
+                self.excused = true;
+                "unmatched"
+            }
+            Event::Resynced { .. } => "resynced",
+            Event::Stale { .. } => "stale",
+            Event::Removed { .. } => "removed",
+            Event::Subscribed { .. } => "subscribed",
+            Event::ReconnectFailed { .. } => "attempt failed",
+            other => panic!("{}: {other:?}", self.name),
+        };
+        *self.events.entry(name).or_default() += 1;
+    }
+
+    /// Nothing is missing before this message without an event that says so.
+    fn continues(&mut self, at: (u64, i64, i64)) {
+        let excused = std::mem::take(&mut self.excused);
+        let Some((connection, sid, seq)) = self.last.replace(at) else { return };
+        if (connection, sid) != (at.0, at.1) || excused {
+            return;
+        }
+        let mut due = seq + 1;
+        while due < at.2 && self.replies.has((connection, sid, due)) {
+            due += 1;
+        }
+        assert_eq!(due, at.2, "{}: number {seq} of {sid} is followed by this one", self.name);
+    }
+
+    fn lost(&mut self) {
+        self.excused = true;
+        assert_eq!(self.books.iter().count(), 0, "{}: a book after a loss", self.name);
+    }
+}
+
+fn levels_of(book: &OrderBook) -> Levels {
+    let row = |is_bid: bool| {
+        move |level: kalshi_types::PriceLevel| {
+            ((is_bid, level.price.as_micros()), level.count.as_hundredths())
+        }
+    };
+    book.bids(Outcome::Yes).map(row(true)).chain(book.asks(Outcome::Yes).map(row(false))).collect()
+}
+
+/// The exchange, the observer and the clients.
+struct World {
+    exchange: Arc<Exchange>,
+    markets: Arc<Markets>,
+    observer: Observer,
+    clients: Vec<(&'static str, mpsc::UnboundedSender<Order>, JoinHandle<()>)>,
+    random: Random,
+}
+
+impl World {
+    async fn start(seed: u64) -> Self {
+        let exchange = Exchange::builder()
+            .with_seed(seed)
+            .with_markets(204)
+            .with_traders(50)
+            .with_stream_capacity(CAPACITY)
+            .start();
+        let exchange = Arc::new(exchange.await.unwrap());
+        let markets = Arc::new(Markets::of(&exchange).await);
+        let observer = Observer::connect(&exchange, &markets).await;
+        let mut clients = Vec::new();
+        for (name, role, overflow) in [
+            ("blocking", Role::Trader, Overflow::Block),
+            ("dropping", Role::Reader, Overflow::DropOldest),
+        ] {
+            let (orders, task) = Client::start(&exchange, &markets, role, overflow).await;
+            clients.push((name, orders, task));
+        }
+        Self { exchange, markets, observer, clients, random: Random(seed) }
+    }
+
+    /// Something that may be missing, repeated or out of order, at rates that differ each time.
+    fn weather(&mut self) {
+        let mut rate = |most: u64| match self.random.below(3) {
+            0 => 0,
+            _ => 200 + self.random.below(most),
+        };
+        let mut faults = StreamFaults::default();
+        faults.drop_one_in = rate(4_000);
+        faults.duplicate_one_in = rate(4_000);
+        faults.swap_one_in = rate(4_000);
+        faults.seed = self.random.below(u64::MAX);
+        faults.ack_delay = Duration::from_millis([0, 0, 20][self.random.market() % 3]);
+        faults.data_before_ack = self.random.below(2) == 0;
+        faults.replies_take_no_number = self.random.below(2) == 0;
+        self.exchange.set_stream_faults_of(Role::Trader, &faults).unwrap();
+    }
+
+    /// The traders trade, and the observer sees what comes of it.
+    async fn trade(&mut self, commands: u64) {
+        let exchange = Arc::clone(&self.exchange);
+        spawn_blocking(move || exchange.churn(commands)).await.unwrap();
+        self.observer.catch_up().await;
+    }
+
+    async fn trade_until(&mut self, deltas: u64) {
+        while self.observer.deltas < deltas {
+            self.trade(STRETCH).await;
+            self.all_run();
+        }
+    }
+
+    fn all_run(&self) {
+        for (name, _, task) in &self.clients {
+            assert!(!task.is_finished(), "{name} has failed: see above");
+        }
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for (_, orders, _) in &self.clients {
+            // Whoever is gone has failed, and is found out.
+            let _ = orders.send(order());
+        }
+    }
+
+    /// Something large goes wrong.
+    async fn disaster(&mut self, which: u64) {
+        match which {
+            0 => self.exchange.cut_streams_of(Role::Trader).unwrap(),
+            1 => self.exchange.silence_streams_of(Role::Trader).unwrap(),
+            2 => {
+                for _ in 0..10 {
+                    let place = self.random.market();
+                    self.order(|| Order::TakeOut(place));
+                }
+                self.trade(STRETCH).await;
+                self.order(|| Order::Everything);
+            }
+            3 => {
+                // Long enough to fill every buffer on the way.
+                let mut awake = Vec::new();
+                for (_, orders, _) in &self.clients {
+                    let (sender, receiver) = oneshot::channel();
+                    awake.push(sender);
+                    let _ = orders.send(Order::Sleep(receiver));
+                }
+                let enough = self.observer.deltas + 60_000;
+                self.trade_until(enough).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// The exchange stands still without faults, and everybody agrees.
+    async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+        self.exchange.set_stream_faults_of(Role::Trader, &StreamFaults::default()).unwrap();
+        self.order(|| Order::Everything);
+        // A loss shows by what comes after it.
+        let before = self.observer.deltas;
+        self.trade(STRETCH / 5).await;
+        assert!(self.observer.deltas > before);
+        self.halt(true);
+        self.observer.catch_up().await;
+        let truth = self.engine_books().await;
+        assert!(truth == self.observer.books, "the observer is no truth");
+        let mut events = BTreeMap::new();
+        for (name, orders, _) in &self.clients {
+            let (sender, receiver) = oneshot::channel();
+            let _ = orders.send(Order::Settle(sender));
+            let seen = receiver.await.unwrap_or_else(|_| panic!("{name} has failed: see above"));
+            for ((ours, theirs), ticker) in
+                seen.levels.iter().zip(&truth).zip(&self.markets.tickers)
+            {
+                assert_eq!(ours, theirs, "{name}: {ticker}");
+            }
+            self.observer.check(name, &seen);
+            events.insert(*name, seen.events);
+        }
+        self.observer.begin();
+        self.halt(false);
+        events
+    }
+
+    /// Stops all trading, or lets it go on.
+    fn halt(&self, halt: bool) {
+        for shard in 0..4 {
+            self.exchange.set_shard(shard, !halt, !halt).unwrap();
+        }
+    }
+
+    /// The books that the exchange has, over REST.
+    async fn engine_books(&self) -> Vec<Levels> {
+        let client = self.exchange.client(Role::Maker).unwrap();
+        let mut books = vec![Levels::new(); MARKETS];
+        for tickers in self.markets.tickers.chunks(100) {
+            let answer = client.get_market_orderbooks().tickers(tickers.to_vec()).send().await;
+            for market in answer.unwrap().into_inner().orderbooks {
+                let book = &mut books[self.markets.place(&market.ticker)];
+                let rows = |is_bid: bool, levels: Vec<kalshi_types::PriceLevel>| {
+                    levels.into_iter().map(move |row| {
+                        let price = row.price.as_micros();
+                        let price = if is_bid { price } else { 1_000_000 - price };
+                        ((is_bid, price), row.count.as_hundredths())
+                    })
+                };
+                book.extend(rows(true, market.orderbook_fp.yes_dollars));
+                book.extend(rows(false, market.orderbook_fp.no_dollars));
+            }
+        }
+        books
+    }
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
+    const KINDS: u64 = 5;
+    let target = number("SOAK_DELTAS", 1_000_000);
+    let mut world = World::start(number("SOAK_SEED", 1)).await;
+    let mut events = world.rest().await;
+    let (mut rounds, mut compared) = (0, MARKETS);
+    while world.observer.deltas < target || rounds < 2 * KINDS {
+        world.weather();
+        let middle = world.observer.deltas + target / 100;
+        world.trade_until(middle).await;
+        // A stall takes sixty thousand changes by itself: twice is enough.
+        let which = rounds % KINDS;
+        if which != 3 || rounds < 2 * KINDS {
+            world.disaster(which).await;
+        }
+        let end = world.observer.deltas + target / 100;
+        world.trade_until(end).await;
+        events = world.rest().await;
+        rounds += 1;
+        compared += MARKETS;
+    }
+    let deltas = world.observer.deltas;
+    println!("{deltas} changes, {rounds} rounds, {compared} books of each client compared");
+    for (name, events) in &events {
+        println!("{name}: {events:?}");
+    }
+    let count = |client: &str, event: &str| events[client].get(event).copied().unwrap_or(0);
+    for client in ["blocking", "dropping"] {
+        for event in ["gap", "resynced", "disconnected", "reconnected", "stale", "removed"] {
+            assert!(count(client, event) > 0, "{client}: {event} never happened");
+        }
+    }
+    assert!(count("blocking", "cut off for being slow") > 0);
+    assert!(count("dropping", "lagged") > 0);
+}

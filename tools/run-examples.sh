@@ -1,19 +1,33 @@
 #!/usr/bin/env bash
-# Runs every example of the root package against the embedded exchange, one after the other.
+# Runs every example against the embedded exchange, one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What would lead an example to a real environment.
 unset KALSHI_ENV KALSHI_API_KEY_ID KALSHI_PRIVATE_KEY KALSHI_PRIVATE_KEY_PATH
 
+# Those that would go on until Ctrl-C stop by themselves.
+export EXAMPLE_SECONDS=3
+
 cargo build --examples
 folder="${CARGO_TARGET_DIR:-target}/debug/examples"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
 failed=()
+
+run() {
+    printf '\n-- %s\n' "$*"
+    timeout 120 "$folder/$1" "${@:2}" || failed+=("$*")
+}
+
 for file in examples/*.rs; do
-    name="$(basename "$file" .rs)"
-    printf '\n-- %s\n' "$name"
-    timeout 120 "$folder/$name" || failed+=("$name")
+    run "$(basename "$file" .rs)"
 done
+run book
+run fills
+run recorder record "$scratch"
+run recorder play "$scratch"
+run recorder play "$scratch" 10
 if ((${#failed[@]} > 0)); then
     printf '\nfailed: %s\n' "${failed[*]}" >&2
     exit 1

@@ -205,7 +205,7 @@ async fn clear_faults(Extract(shared): Api) -> Response {
 
 async fn stream_faults(Extract(shared): Api, body: Body<StreamFaults>) -> Response {
     with(body, |faults| {
-        shared.streams.set_faults(None, &faults);
+        shared.streams.set_faults(None, faults);
         Ok(json!({}))
     })
 }

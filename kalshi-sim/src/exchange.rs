@@ -367,7 +367,7 @@ impl Exchange {
 
     /// What goes wrong with everybody's streams from now on.
     pub fn set_stream_faults(&self, faults: StreamFaults) {
-        self.shared.streams.set_faults(None, &faults);
+        self.shared.streams.set_faults(None, faults);
     }
 
     /// What goes wrong with the streams of a role's member from now on, and with nobody else's: for
@@ -380,7 +380,7 @@ impl Exchange {
     pub fn set_stream_faults_of(
         &self,
         role: Role,
-        faults: &StreamFaults,
+        faults: StreamFaults,
     ) -> Result<(), ControlError> {
         self.shared.streams.set_faults(Some(self.account(role)?), faults);
         Ok(())

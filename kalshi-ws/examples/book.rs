@@ -1,45 +1,64 @@
-//! A live order book in the terminal.
+//! A live order book in the terminal, until Ctrl-C.
 //!
-//! `cargo run -p kalshi-ws --example book -- TICKER`, with `KALSHI_ENV` (`demo`, `production` or a
-//! URL), `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` in the environment.
+//! `cargo run -p kalshi-ws --example book -- TICKER` on an exchange in this process, whose first
+//! market is taken if none is named. With `KALSHI_ENV` (`demo`, `production` or a URL),
+//! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` in the environment, on that one.
 #![expect(clippy::print_stdout, reason = "it shows a book")]
 
-use std::{env, error::Error, time::Duration};
+use std::{env, error::Error, pin::pin, time::Duration};
 
-use kalshi_auth::Credentials;
-use kalshi_ws::{Config, Environment, Event, OrderBook, Outcome, Stream, Subscription};
+use kalshi_ws::{Event, OrderBook, Outcome, Stream, Subscription};
 use tokio::{
     select,
     time::{MissedTickBehavior, interval},
 };
 
+mod common;
+
 /// Levels of each side.
 const DEPTH: usize = 10;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let ticker = env::args().nth(1).ok_or("name a market: book TICKER")?;
-    let config = Config::new(Environment::from_env()?, Credentials::from_env()?);
+    let named: Vec<String> = env::args().skip(1).take(1).collect();
+    let (config, exchange) = common::configure().await?;
+    let markets = common::markets(exchange.as_ref(), &named).await?;
+    let ticker = markets.first().ok_or("there are no markets")?;
+
     let mut stream = Stream::connect(config).await?;
-    stream.commands().subscribe(Subscription::orderbook([&ticker]))?;
+    stream.commands().subscribe(Subscription::orderbook([ticker]))?;
     let mut books = stream.books();
+    let mut shown = 0_u64;
     // A terminal shows no more than this.
     let mut frames = interval(Duration::from_millis(200));
     frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut stopped = pin!(common::stopped());
     loop {
         select! {
             event = stream.next() => {
-                let Some(event) = event else { return Ok(()) };
+                let Some(event) = event else { break };
                 books.apply(&event);
                 if let Event::Refused { reason, .. } = event {
                     return Err(format!("{ticker} is refused: {reason:?}").into());
                 }
             }
-            _ = frames.tick() => match books.get(&ticker) {
-                Some(book) => show(&ticker, book),
+            _ = frames.tick() => match books.get(ticker) {
+                Some(book) => {
+                    show(ticker, book);
+                    shown += 1;
+                }
                 None => println!("{ticker}: no book that can be relied on"),
             },
+            result = &mut stopped => {
+                result?;
+                break;
+            }
         }
+    }
+    stream.close().await;
+    match shown {
+        0 => Err("no book was ever complete".into()),
+        _ => Ok(()),
     }
 }
 

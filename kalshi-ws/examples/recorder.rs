@@ -1,41 +1,46 @@
-//! Records the order books and trades of some markets, or plays a recording back.
+//! Records the order books and trades of some markets until Ctrl-C, or plays a recording back.
 //!
-//! `cargo run -p kalshi-ws --features recorder --example recorder -- record FOLDER TICKER…` with the
-//! environment of the example `book`, until Ctrl-C; `… -- play FOLDER [SPEED]` without any.
+//! `cargo run -p kalshi-ws --features recorder --example recorder -- record FOLDER TICKER…`, with the
+//! environment of the example `book`; `… -- play FOLDER [SPEED]` without any. On the exchange in
+//! this process, markets are chosen if none is named.
 #![expect(clippy::print_stdout, reason = "it says what it does")]
 
-use std::{env, error::Error};
+use std::{env, error::Error, pin::pin};
 
-use kalshi_auth::Credentials;
 use kalshi_ws::{
-    Books, Config, Environment, Event, Stream, Subscription,
+    Books, Event, Stream, Subscription,
     recording::{Player, Recorder, Recording, Speed},
 };
-use tokio::{select, signal::ctrl_c};
+use tokio::select;
+
+mod common;
 
 const NAME: &str = "stream";
 
 /// Bytes of lines in one file.
 const ROTATE: u64 = 256 << 20;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["record", folder, tickers @ ..] if !tickers.is_empty() => record(folder, tickers).await,
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["record", folder, ..] => record(folder, arguments.get(2..).unwrap_or_default()).await,
         ["play", folder] => play(folder, Speed::Unbounded).await,
         ["play", folder, speed] => play(folder, Speed::Times(speed.parse()?)).await,
         _ => Err("record FOLDER TICKER…, or play FOLDER [SPEED]".into()),
     }
 }
 
-async fn record(folder: &str, tickers: &[&str]) -> Result<(), Box<dyn Error>> {
+async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
+    let (config, exchange) = common::configure().await?;
+    let tickers = common::markets(exchange.as_ref(), named).await?;
     let (recorder, writer) = Recorder::start(folder, NAME, ROTATE)?;
-    let config = Config::new(Environment::from_env()?, Credentials::from_env()?).with_tap(recorder);
-    let mut stream = Stream::connect(config).await?;
-    stream.commands().subscribe(Subscription::orderbook(tickers.iter().copied()))?;
-    stream.commands().subscribe(Subscription::trades(tickers.iter().copied()))?;
+    let mut stream = Stream::connect(config.with_tap(recorder)).await?;
+    stream.commands().subscribe(Subscription::orderbook(&tickers))?;
+    stream.commands().subscribe(Subscription::trades(&tickers))?;
     let mut messages = 0_u64;
+    let mut stopped = pin!(common::stopped());
     loop {
         select! {
             event = stream.next() => match event {
@@ -43,22 +48,25 @@ async fn record(folder: &str, tickers: &[&str]) -> Result<(), Box<dyn Error>> {
                 Some(event) => println!("{event:?}"),
                 None => break,
             },
-            stopped = ctrl_c() => {
-                stopped?;
+            result = &mut stopped => {
+                result?;
                 break;
             }
         }
     }
     stream.close().await;
     writer.finish()?;
-    println!("{messages} messages");
-    Ok(())
+    println!("{messages} messages of {} markets", tickers.len());
+    match messages {
+        0 => Err("nothing was recorded".into()),
+        _ => Ok(()),
+    }
 }
 
 async fn play(folder: &str, speed: Speed) -> Result<(), Box<dyn Error>> {
     let mut player = Player::new(Recording::open(folder, NAME)?).with_speed(speed);
     let mut books = Books::new();
-    let mut messages = 0_u64;
+    let (mut messages, mut most) = (0_u64, 0);
     while let Some(event) = player.next().await {
         let event = event?;
         books.apply(&event);
@@ -66,7 +74,11 @@ async fn play(folder: &str, speed: Speed) -> Result<(), Box<dyn Error>> {
             Event::Message(_) => messages += 1,
             event => println!("{event:?}"),
         }
+        most = most.max(books.iter().count());
     }
-    println!("{messages} messages, {} books at the end", books.iter().count());
-    Ok(())
+    println!("{messages} messages, {most} books");
+    match most {
+        0 => Err("no book was ever complete".into()),
+        _ => Ok(()),
+    }
 }

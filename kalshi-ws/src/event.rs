@@ -39,7 +39,7 @@ pub enum Event {
     /// have been asked for.
     ///
     /// Where the numbers of a subscription begin is not documented, so the loss of its very first
-    /// messages shows only where a snapshot is due.
+    /// messages shows as [`Overdue`](Self::Overdue) only.
     Gap {
         /// The channel.
         channel: Channel,
@@ -49,6 +49,16 @@ pub enum Event {
         expected: Option<i64>,
         /// The number that came instead; `None` if none could be read.
         received: Option<i64>,
+    },
+    /// The first snapshots of these markets have not come in time: they are late, or lost. They have
+    /// been asked for again. Other order books are not in doubt.
+    Overdue {
+        /// The channel.
+        channel: Channel,
+        /// The subscription.
+        sid: Sid,
+        /// The markets.
+        items: Vec<String>,
     },
     /// After a gap, every market of the subscription has a new snapshot.
     Resynced {

@@ -393,11 +393,11 @@ impl Machine {
                     let Some(slot) = self.slots.get_mut(index) else { continue };
                     if slot.books.ask_at.is_some_and(|at| at <= now) {
                         if !slot.books.resyncing {
-                            // The first snapshot itself was lost.
-                            slot.books.resyncing = true;
+                            // Those that are waited for have never been read: no other book is in
+                            // doubt.
                             let channel = slot.wish.channel.clone();
-                            let gap = Event::Gap { channel, sid, expected: None, received: None };
-                            self.control(gap);
+                            let items = slot.books.markets.iter().cloned().collect();
+                            self.control(Event::Overdue { channel, sid, items });
                         }
                         self.ask_for_snapshots(index, now);
                     }
@@ -595,15 +595,18 @@ impl Machine {
     }
 
     fn error(&mut self, id: Option<i64>, sid: Option<Sid>, error: ServerError, now: Instant) {
-        if let Some(id) = id
-            && let Some(of) = self.asked_of(id)
-        {
-            match of.and_then(|sid| self.by_sid(sid)) {
+        if id.is_some_and(|id| self.moot.contains(&id)) {
+            // The end of its subscription has been told.
+            tracing::debug!(id, %error, "a command came too late");
+            return;
+        }
+        let request = self.snapshots.iter().find(|(request, _)| Some(*request) == id);
+        if let Some((_, sid)) = request {
+            match self.by_sid(*sid) {
                 Some(index) if is_dead(&error) => self.ended(index, error, now),
                 // The books keep waiting, and are asked for again.
                 Some(_) => self.control(Event::ServerError(error)),
-                // The subscription is over, and its end has been told.
-                None => tracing::debug!(id, %error, "a command came too late"),
+                None => tracing::debug!(id, %error, "a request came too late"),
             }
             return;
         }
@@ -638,16 +641,6 @@ impl Machine {
             Some(Asked::Query(_)) => self.control(Event::ServerError(error)),
             None => self.error_without_command(sid, error, now),
         }
-    }
-
-    /// The subscription that a command was for which nobody waits for any more: a request for
-    /// snapshots, or a command of a subscription that is over.
-    fn asked_of(&self, id: i64) -> Option<Option<Sid>> {
-        if self.moot.contains(&id) {
-            return Some(None);
-        }
-        let request = self.snapshots.iter().find(|(request, _)| *request == id);
-        request.map(|(_, sid)| Some(*sid))
     }
 
     fn error_without_command(&mut self, sid: Option<Sid>, error: ServerError, now: Instant) {

@@ -314,6 +314,7 @@ impl Consumer {
                 self.excused = true;
                 "malformed"
             }
+            Event::Overdue { .. } => "overdue",
             Event::Resynced { .. } => "resynced",
             Event::Stale { .. } => "stale",
             Event::Removed { .. } => "removed",

@@ -168,20 +168,17 @@ impl Hub {
     }
 
     /// Sets the faults of one member, or those of everybody.
-    pub(crate) fn set_faults(&self, of: Option<AccountId>, faults: &StreamFaults) {
+    pub(crate) fn set_faults(&self, of: Option<AccountId>, faults: StreamFaults) {
         let mut inner = self.lock();
         for (id, entry) in inner.entries.iter_mut().filter(|(_, entry)| entry.is_of(of)) {
-            entry.dice = Dice::new(faults, *id);
+            entry.dice = Dice::new(&faults, *id);
             entry.faults = faults.clone();
         }
-        match of {
-            Some(account) => {
-                inner.own_faults.insert(account, faults.clone());
-            }
-            None => {
-                inner.own_faults.clear();
-                inner.faults = faults.clone();
-            }
+        if let Some(account) = of {
+            inner.own_faults.insert(account, faults);
+        } else {
+            inner.own_faults.clear();
+            inner.faults = faults;
         }
     }
 

@@ -282,6 +282,55 @@ async fn a_subscription_that_dies_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A"])).unwrap();
+    let unknown = json!({"code": 7, "msg": "Unknown subscription ID"});
+    // A request for snapshots, and a command that the connection would wait for.
+    for sid in [1, 2] {
+        peer.subscribed(sid).await;
+        peer.snapshot(sid, 1, "A", "0.40").await;
+        expect_event!(stream, Event::Subscribed { .. });
+        expect_event!(stream, Event::Message(_));
+        match sid {
+            1 => commands.get_snapshot(["A"]).unwrap(),
+            _ => commands.add_markets(BOOKS, ["B"]).unwrap(),
+        }
+        let command = peer.command().await;
+        peer.refuse(&command, unknown.clone()).await;
+        expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 7);
+    }
+    // Nothing was given up.
+    assert_eq!(tickers(&peer.subscribed(3).await), ["A", "B"]);
+    expect_event!(stream, Event::Subscribed { sid: 3, .. });
+}
+
+#[tokio::test]
+async fn a_command_that_comes_too_late_is_no_error() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.commands().clone();
+    commands.subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    expect_event!(stream, Event::Message(_));
+    // On their way when the exchange ends the subscription.
+    commands.get_snapshot(["A"]).unwrap();
+    commands.add_markets(BOOKS, ["B"]).unwrap();
+    let late = [peer.command().await, peer.command().await];
+    peer.send(json!({"type": "error", "sid": 1, "msg": {"code": 25, "msg": "overflow"}})).await;
+    for command in &late {
+        peer.refuse(command, json!({"code": 7, "msg": "Unknown subscription ID"})).await;
+    }
+    expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25);
+    assert_eq!(tickers(&peer.subscribed(2).await), ["A", "B"]);
+    expect_event!(stream, Event::Subscribed { sid: 2, .. });
+}
+
+#[tokio::test]
 async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
@@ -499,20 +548,24 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(400));
     let (mut stream, mut peer) = exchange.connect(config).await;
+    let mut books = stream.books();
     stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    books.apply(&next(&mut stream).await);
     for _ in 0..2 {
-        // Again and again.
+        // Again and again. The other book is as good as it was.
         let command = peer.command().await;
         assert_eq!(tickers(&command), ["B"]);
+        let overdue = next(&mut stream).await;
+        assert!(matches!(&overdue, Event::Overdue { sid: 1, items, .. } if items == &["B"]));
+        books.apply(&overdue);
+        assert!(books.get("A").is_some() && books.get("B").is_none());
     }
     peer.snapshot(1, 2, "B", "0.40").await;
-    expect_event!(stream, Event::Subscribed { .. });
-    expect_event!(stream, Event::Message(_));
-    expect_event!(stream, Event::Gap { expected: None, received: None, .. });
-    expect_event!(stream, Event::Message(_));
-    expect_event!(stream, Event::Resynced { .. });
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some() && books.get("B").is_some());
 }
 
 #[tokio::test]
@@ -727,4 +780,15 @@ async fn nothing_is_written_while_it_cannot_be_read() {
             return;
         }
     }
+}
+
+/// Consumers keep these behind locks, and move them between tasks.
+#[test]
+fn all_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Stream>();
+    shared::<kalshi_ws::Commands>();
+    shared::<kalshi_ws::Books>();
+    shared::<kalshi_ws::Portfolio>();
+    shared::<Event>();
 }

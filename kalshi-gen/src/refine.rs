@@ -169,10 +169,45 @@ fn refine_types(
                 let body = item.body().unwrap_or_default();
                 out.extend(item.with_body(refine_type_builders(body, &docs)?));
             }
+            ("impl", name) if item.is_inherent() => {
+                let words = builder_words(name, normalised);
+                let mut body = TokenStream::new();
+                for part in items(item.body().unwrap_or_default()) {
+                    if part.keyword == "fn" && part.name == "builder" {
+                        body.extend(quote!(#[doc = #words]));
+                    }
+                    body.extend(part.tokens);
+                }
+                out.extend(item.with_body(body));
+            }
             _ => out.extend(item.tokens),
         }
     }
     Ok(out)
+}
+
+/// What a builder says of itself: which fields it cannot do without.
+fn builder_words(name: &str, normalised: &Normalised) -> String {
+    let pointer = join("/components/schemas", name);
+    let Some(schema) = normalised.document.pointer(&pointer) else {
+        // A part of another schema that progenitor named.
+        return "Builds one, field by field.".to_owned();
+    };
+    let fields: Vec<String> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|field| format!("`{}`", parameter_name(field)))
+        .collect();
+    match fields.as_slice() {
+        [] => "Builds one, field by field; none has to be set.".to_owned(),
+        [only] => format!("Builds one, field by field; {only} must be set."),
+        [first @ .., last] => {
+            format!("Builds one, field by field; {} and {last} must be set.", first.join(", "))
+        }
+    }
 }
 
 fn parse<T: syn::parse::Parse>(tokens: TokenStream, name: &str) -> Result<T> {

@@ -20,7 +20,10 @@ use crate::{
     limits::Tier,
     reply::Reply,
     server::{Shared, respond},
-    stream::{faults::StreamFaults, hub::Line},
+    stream::{
+        faults::{Ending, StreamFaults},
+        hub::Line,
+    },
 };
 
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -46,6 +49,8 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/stream_faults", post(stream_faults))
         .route("/streams/cut", post(cut))
         .route("/streams/silence", post(silence))
+        .route("/streams/restart", post(restart))
+        .route("/streams/end", post(end))
         .route("/requests", get(requests))
         .route("/audit", get(audit))
         .with_state(Arc::clone(shared))
@@ -103,6 +108,19 @@ struct Deposit {
 struct SetTier {
     key_id: String,
     tier: Tier,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restart {
+    #[serde(default)]
+    down_for_millis: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    ending: Ending,
 }
 
 async fn clock(Extract(shared): Api) -> Response {
@@ -218,6 +236,20 @@ async fn cut(Extract(shared): Api) -> Response {
 async fn silence(Extract(shared): Api) -> Response {
     shared.streams.turn(None, Line::Silent);
     answer(Ok(json!({})))
+}
+
+async fn restart(Extract(shared): Api, body: Body<Restart>) -> Response {
+    with(body, |body| {
+        shared.streams.restart(None, Duration::from_millis(body.down_for_millis));
+        Ok(json!({}))
+    })
+}
+
+async fn end(Extract(shared): Api, body: Body<End>) -> Response {
+    with(body, |body| {
+        shared.streams.end(None, body.ending);
+        Ok(json!({}))
+    })
 }
 
 async fn requests(Extract(shared): Api) -> Response {

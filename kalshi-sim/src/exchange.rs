@@ -32,7 +32,7 @@ use crate::{
     state::{Start, State},
     stream::{
         self, STREAM_PATH,
-        faults::StreamFaults,
+        faults::{Ending, StreamFaults},
         hub::{DEFAULT_CAPACITY, Hub, Line},
     },
 };
@@ -414,6 +414,36 @@ impl Exchange {
     /// [`ControlError`]: there is nobody in this role.
     pub fn silence_streams_of(&self, role: Role) -> Result<(), ControlError> {
         self.shared.streams.turn(Some(self.account(role)?), Line::Silent);
+        Ok(())
+    }
+
+    /// Cuts every stream connection and refuses new ones with status 503 for a time.
+    pub fn restart_streams(&self, down_for: Duration) {
+        self.shared.streams.restart(None, down_for);
+    }
+
+    /// The same for the connections of a role's member.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is nobody in this role.
+    pub fn restart_streams_of(&self, role: Role, down_for: Duration) -> Result<(), ControlError> {
+        self.shared.streams.restart(Some(self.account(role)?), down_for);
+        Ok(())
+    }
+
+    /// Ends every subscription of every stream with an error. The connections live on.
+    pub fn end_subscriptions(&self, ending: Ending) {
+        self.shared.streams.end(None, ending);
+    }
+
+    /// The same for the streams of a role's member.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is nobody in this role.
+    pub fn end_subscriptions_of(&self, role: Role, ending: Ending) -> Result<(), ControlError> {
+        self.shared.streams.end(Some(self.account(role)?), ending);
         Ok(())
     }
 

@@ -67,6 +67,8 @@
 //! | `GET`, `POST`, `DELETE /faults` | [`Fault`]: `{"fault": {"kind": "reset_after"}, "operation": "create_order_v2", "times": 1}` |
 //! | `POST /stream_faults` | [`StreamFaults`]: `{"drop_one_in": 100}` |
 //! | `POST /streams/cut`, `/streams/silence` | |
+//! | `POST /streams/restart` | `{"down_for_millis": 500}` |
+//! | `POST /streams/end` | [`Ending`]: `{"ending": "channel_error"}` |
 //! | `GET /requests`, `GET /audit` | |
 //!
 //! # What it refuses to do
@@ -113,7 +115,10 @@ pub use crate::{
     exchange::{Builder, DEFAULT_KEY_ID, Exchange, Role, Seen, StartError},
     faults::{Fault, FaultKind},
     limits::Tier,
-    stream::{STREAM_PATH, faults::StreamFaults},
+    stream::{
+        STREAM_PATH,
+        faults::{Ending, StreamFaults},
+    },
 };
 
 /// The path below which the API is served.

@@ -80,6 +80,10 @@ impl Reply {
         Self { status: 429, body: Some(json!({"error": "too many requests"})) }
     }
 
+    pub(crate) fn unavailable() -> Self {
+        Self::nested(503, "service_unavailable", "service unavailable", None)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::nested(405, "method_not_allowed", "method not allowed", None)
     }

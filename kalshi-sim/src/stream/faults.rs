@@ -35,6 +35,29 @@ fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Err
     u64::deserialize(deserializer).map(Duration::from_millis)
 }
 
+/// Why the exchange ends a subscription: its terminal errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// Code 10: something is wrong with the channel.
+    ChannelError,
+    /// Code 17: something is wrong with the exchange.
+    InternalError,
+    /// Code 25: the reader was too slow.
+    BufferOverflow,
+}
+
+impl Ending {
+    pub(super) const fn code_and_words(self) -> (u8, &'static str) {
+        match self {
+            Self::ChannelError => (10, "channel error"),
+            Self::InternalError => (17, "internal error"),
+            Self::BufferOverflow => (25, "subscription buffer overflow"),
+        }
+    }
+}
+
 /// What happens to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use crate::{
     random::Random,
     state::State,
     stream::{
-        faults::{Dice, Fate, StreamFaults},
+        faults::{Dice, Ending, Fate, StreamFaults},
         session::{Frame, Session},
     },
 };
@@ -39,6 +39,8 @@ struct Inner {
     faults: StreamFaults,
     /// Faults of single members, in place of those of everybody.
     own_faults: BTreeMap<AccountId, StreamFaults>,
+    /// Until when handshakes are refused: everybody's, or one member's.
+    down: BTreeMap<Option<AccountId>, Instant>,
     capacity: usize,
 }
 
@@ -96,8 +98,24 @@ pub(crate) enum Next {
 
 impl Hub {
     pub(crate) fn new(faults: StreamFaults, capacity: usize) -> Self {
-        let (entries, own_faults) = (BTreeMap::new(), BTreeMap::new());
-        Self { inner: Mutex::new(Inner { entries, last: 0, faults, own_faults, capacity }) }
+        Self {
+            inner: Mutex::new(Inner {
+                entries: BTreeMap::new(),
+                last: 0,
+                faults,
+                own_faults: BTreeMap::new(),
+                down: BTreeMap::new(),
+                capacity,
+            }),
+        }
+    }
+
+    /// Whether a member's handshakes are refused at present.
+    pub(crate) fn is_down(&self, account: AccountId) -> bool {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        inner.down.retain(|_, until| *until > now);
+        inner.down.contains_key(&None) || inner.down.contains_key(&Some(account))
     }
 
     pub(crate) fn connect(&self, account: AccountId) -> (u64, Arc<Queue>) {
@@ -190,6 +208,25 @@ impl Hub {
         }
         if line == Line::Cut {
             inner.entries.retain(|_, entry| !entry.is_of(of));
+        }
+    }
+
+    /// Cuts the connections of one member, or all of them, and refuses new ones for a time.
+    pub(crate) fn restart(&self, of: Option<AccountId>, down_for: Duration) {
+        let until = Instant::now().checked_add(down_for);
+        if let Some(until) = until {
+            self.lock().down.insert(of, until);
+        }
+        self.turn(of, Line::Cut);
+    }
+
+    /// Ends the subscriptions of one member, or all of them, with an error.
+    pub(crate) fn end(&self, of: Option<AccountId>, ending: Ending) {
+        let mut inner = self.lock();
+        for entry in inner.entries.values_mut().filter(|entry| entry.is_of(of)) {
+            for frame in entry.session.end_all(ending) {
+                entry.queue.answer(frame.text, Duration::ZERO);
+            }
         }
     }
 

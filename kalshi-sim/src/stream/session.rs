@@ -11,7 +11,7 @@ use crate::{
         types::{Event, MarketStatus},
     },
     state::State,
-    stream::wire,
+    stream::{faults::Ending, wire},
 };
 
 /// Markets that one subscription may name.
@@ -255,8 +255,20 @@ impl Session {
 
     /// Ends a subscription whose reader is too slow; gives the frame that says so.
     pub(crate) fn overflow(&mut self, sid: u64) -> Option<Frame> {
+        self.end(sid, Ending::BufferOverflow)
+    }
+
+    /// Ends all subscriptions; gives the frames that say so.
+    pub(crate) fn end_all(&mut self, ending: Ending) -> Vec<Frame> {
+        let sids: Vec<u64> = self.subscriptions.keys().copied().collect();
+        sids.into_iter().filter_map(|sid| self.end(sid, ending)).collect()
+    }
+
+    fn end(&mut self, sid: u64, ending: Ending) -> Option<Frame> {
         self.subscriptions.remove(&sid)?;
-        let msg = json!({"code": 25, "msg": "subscription buffer overflow"});
+        let (code, words) = ending.code_and_words();
+        let msg = json!({"code": code, "msg": words});
+        // Whether the exchange names the subscription is not documented; here it does.
         let text = json!({"type": "error", "sid": sid, "msg": msg}).to_string();
         Some(Frame { text, data_of: None })
     }

@@ -35,6 +35,9 @@ pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
 
 fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
     let account = server::caller(shared, request)?;
+    if shared.streams.is_down(account) {
+        return Err(Reply::unavailable());
+    }
     let wants = |name: header::HeaderName, word: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(word))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use kalshi_auth::{Timestamp, sign};
-use kalshi_sim::{Exchange, Role, STREAM_PATH, StreamFaults};
+use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -21,8 +21,12 @@ fn now() -> Timestamp {
 }
 
 async fn connect(exchange: &Exchange, at: Timestamp) -> Result<Socket, Error> {
+    connect_as(exchange, Role::Trader, at).await
+}
+
+async fn connect_as(exchange: &Exchange, role: Role, at: Timestamp) -> Result<Socket, Error> {
     let mut request = exchange.stream_url().into_client_request()?;
-    let credentials = exchange.credentials(Role::Trader).expect("there is a first key");
+    let credentials = exchange.credentials(role).expect("every role has a key");
     let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
     signed.insert_into(request.headers_mut());
     connect_async(request).await.map(|(socket, _)| socket)
@@ -150,4 +154,73 @@ async fn connections_fall_silent_and_are_cut_on_demand() {
     let end = timeout(SOON, socket.next()).await.expect("the end comes soon");
     assert!(!matches!(end, Some(Ok(Message::Text(_)))));
     assert!(connect(&exchange, now()).await.is_ok(), "a new connection is taken");
+}
+
+async fn subscribe(socket: &mut Socket, ticker: &str) -> Value {
+    let params = json!({"channels": ["orderbook_delta"], "market_ticker": ticker});
+    send(socket, &json!({"id": 1, "cmd": "subscribe", "params": params})).await;
+    let ack = frame(socket).await;
+    assert_eq!(frame(socket).await["type"], "orderbook_snapshot");
+    ack["msg"]["sid"].clone()
+}
+
+#[tokio::test]
+async fn subscriptions_end_with_an_error_and_can_be_made_anew() {
+    let exchange = Exchange::start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    for (ending, code) in
+        [(Ending::ChannelError, 10), (Ending::InternalError, 17), (Ending::BufferOverflow, 25)]
+    {
+        let sid = subscribe(&mut socket, &ticker).await;
+        exchange.end_subscriptions(ending);
+        let end = frame(&mut socket).await;
+        assert_eq!(
+            (&end["type"], &end["sid"], &end["msg"]["code"]),
+            (&json!("error"), &sid, &json!(code))
+        );
+        send(&mut socket, &json!({"id": 2, "cmd": "list_subscriptions"})).await;
+        assert_eq!(frame(&mut socket).await["msg"], json!([]));
+        let late = json!({"sid": sid, "action": "get_snapshot", "market_ticker": ticker});
+        send(&mut socket, &json!({"id": 3, "cmd": "update_subscription", "params": late})).await;
+        assert_eq!(frame(&mut socket).await["msg"]["code"], 7);
+    }
+}
+
+#[tokio::test]
+async fn a_restart_cuts_and_refuses_for_a_while() {
+    let exchange = Exchange::start().await.unwrap();
+    let mut socket = connect(&exchange, now()).await.unwrap();
+    exchange.restart_streams(Duration::from_millis(300));
+    let end = timeout(SOON, socket.next()).await.expect("the end comes soon");
+    assert!(!matches!(end, Some(Ok(Message::Text(_)))));
+    match connect(&exchange, now()).await.map(drop) {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 503),
+        other => panic!("{other:?}"),
+    }
+    let began = std::time::Instant::now();
+    while connect(&exchange, now()).await.is_err() {
+        assert!(began.elapsed() < SOON, "it never comes back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn trouble_for_one_member_leaves_the_others_alone() {
+    let exchange = Exchange::start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut theirs = connect_as(&exchange, Role::Maker, now()).await.unwrap();
+    subscribe(&mut theirs, &ticker).await;
+    let mut faults = StreamFaults::default();
+    faults.drop_one_in = 1;
+    exchange.set_stream_faults_of(Role::Trader, faults).unwrap();
+    exchange.end_subscriptions_of(Role::Trader, Ending::ChannelError).unwrap();
+    exchange.silence_streams_of(Role::Trader).unwrap();
+    exchange.cut_streams_of(Role::Trader).unwrap();
+    exchange.restart_streams_of(Role::Trader, Duration::from_secs(60)).unwrap();
+    assert!(connect(&exchange, now()).await.is_err());
+    let again = json!({"sid": 1, "action": "get_snapshot", "market_ticker": ticker});
+    send(&mut theirs, &json!({"id": 2, "cmd": "update_subscription", "params": again})).await;
+    assert_eq!(frame(&mut theirs).await["type"], "orderbook_snapshot");
+    assert!(connect_as(&exchange, Role::Maker, now()).await.is_ok());
 }

@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use kalshi_auth::{Clock, SystemClock, Timestamp, sign};
-use kalshi_sim::{Exchange, Role, STREAM_PATH, StreamFaults};
+use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
     Backoff, BookState, Books, Channel, CommandError, Commands, Config, EndReason, Environment,
     Event, OrderBook, Outcome, Overflow, Payload, Stream, Subscription, Tap,
@@ -605,7 +605,15 @@ impl World {
                 let enough = self.observer.deltas + 60_000;
                 self.trade_until(enough).await;
             }
-            _ => {}
+            4 => {
+                let ending =
+                    [Ending::ChannelError, Ending::InternalError][self.random.market() % 2];
+                self.exchange.end_subscriptions_of(Role::Trader, ending).unwrap();
+            }
+            _ => {
+                let down_for = Duration::from_millis(200);
+                self.exchange.restart_streams_of(Role::Trader, down_for).unwrap();
+            }
         }
     }
 
@@ -675,7 +683,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
-    const KINDS: u64 = 5;
+    const KINDS: u64 = 6;
     let target = number("SOAK_DELTAS", 150_000);
     let mut world = World::start(number("SOAK_SEED", 1)).await;
     let mut events = world.rest().await;
@@ -702,7 +710,16 @@ async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
     }
     let count = |client: &str, event: &str| events[client].get(event).copied().unwrap_or(0);
     for client in ["blocking", "dropping"] {
-        for event in ["gap", "resynced", "disconnected", "reconnected", "stale", "removed"] {
+        for event in [
+            "gap",
+            "resynced",
+            "disconnected",
+            "attempt failed",
+            "reconnected",
+            "stale",
+            "removed",
+            "ended",
+        ] {
             assert!(count(client, event) > 0, "{client}: {event} never happened");
         }
     }

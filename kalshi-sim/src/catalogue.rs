@@ -121,24 +121,37 @@ impl Catalogue {
         self.listings.about(ticker)
     }
 
+    /// Lists a market, with a series and an event of its own if these are new.
+    pub(crate) fn list(&mut self, listing: Listing) {
+        let market = &listing.market;
+        let now = market.opens.to_datetime();
+        let title = listing.about["title"].clone();
+        if !self.series.iter().any(|row| row["ticker"] == *market.series_ticker) {
+            let ticker = &market.series_ticker;
+            let title = title.as_str().unwrap_or_default();
+            self.series.push(series_row(ticker, title, "World", market.shard, &json!(now)));
+        }
+        if !self.events.iter().any(|row| row["event_ticker"] == *market.event_ticker) {
+            self.events.push(json!({
+                "event_ticker": market.event_ticker,
+                "series_ticker": market.series_ticker,
+                "title": title,
+                "sub_title": "",
+                "category": "World",
+                "collateral_return_type": "",
+                "mutually_exclusive": false,
+                "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
+                "exchange_index": market.shard,
+                "strike_date": market.closes.to_datetime(),
+                "last_updated_ts": now,
+            }));
+        }
+        self.listings.add(listing);
+    }
+
     fn add_series(&mut self, template: &Template, strikes: &[i64], start: DateTime<Utc>) {
         let (ticker, title, category, _, _, shard) = *template;
-        self.series.push(json!({
-            "ticker": ticker,
-            "title": title,
-            "category": category,
-            "categories": categories(category),
-            "tags": tags(ticker),
-            "frequency": "daily",
-            "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
-            "contract_url": "",
-            "contract_terms_url": "",
-            "additional_prohibitions": [],
-            "fee_type": "quadratic",
-            "fee_multiplier": 1.0,
-            "exchange_index": shard,
-            "last_updated_ts": start,
-        }));
+        self.series.push(series_row(ticker, title, category, shard, &json!(start)));
         for day in 0..4 {
             self.add_event(template, day, strikes, start);
         }
@@ -236,10 +249,33 @@ impl Listing {
         });
         Self { market, about }
     }
+
+    pub(crate) fn is_combo(&self) -> bool {
+        self.about.get("mve_collection_ticker").is_some()
+    }
 }
 
 /// Where results are said to come from.
 const SOURCE: &str = "https://example.com/results";
+
+fn series_row(ticker: &str, title: &str, category: &str, shard: Shard, updated: &Value) -> Value {
+    json!({
+        "ticker": ticker,
+        "title": title,
+        "category": category,
+        "categories": categories(category),
+        "tags": tags(ticker),
+        "frequency": "daily",
+        "settlement_sources": [{"name": "The simulator", "url": SOURCE}],
+        "contract_url": "",
+        "contract_terms_url": "",
+        "additional_prohibitions": [],
+        "fee_type": "quadratic",
+        "fee_multiplier": 1.0,
+        "exchange_index": shard,
+        "last_updated_ts": updated,
+    })
+}
 
 /// The subjects of a series.
 fn tags(series: &str) -> &'static [&'static str] {

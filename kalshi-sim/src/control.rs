@@ -162,7 +162,7 @@ impl Shared {
             };
             state.engine.add_market(&market, now)?;
             let ends = closes.to_datetime();
-            state.catalogue.listings.add(Listing {
+            let listing = Listing {
                 about: json!({
                     "title": plan.ticker,
                     "subtitle": "",
@@ -177,7 +177,8 @@ impl Shared {
                     "rules_secondary": "",
                 }),
                 market,
-            });
+            };
+            state.catalogue.list(listing);
             Ok(())
         })
     }

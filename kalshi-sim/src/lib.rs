@@ -78,7 +78,9 @@
 //!
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula
-//! is not published), the announced settlement floors, and fees of the type `flat`, which are zero.
+//! is not published), the announced settlement floors, fees of the type `flat`, which are zero, and
+//! changes of fees while it runs. The streams tell everything that the published document describes
+//! but `event_fee_update`; the messages about batches of requests for quotes are not in it.
 
 mod admin;
 mod catalogue;

@@ -137,11 +137,15 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
             },
         );
     }
-    let mut listings = Listings::default();
+    state.catalogue.listings = Listings::default();
     for listing in saved.listings {
-        listings.add(listing);
+        // The events of combos are kept with the combos.
+        if listing.is_combo() {
+            state.catalogue.listings.add(listing);
+        } else {
+            state.catalogue.list(listing);
+        }
     }
-    state.catalogue.listings = listings;
     state.families.restore(saved.families);
     state.keys = keys;
     state.engine = saved.engine;

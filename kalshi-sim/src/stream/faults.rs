@@ -29,6 +29,9 @@ pub struct StreamFaults {
     pub data_before_ack: bool,
     /// Whether answers such as `ok` take no number of the sequence.
     pub replies_take_no_number: bool,
+    /// Whether an error that ends a subscription names it. The published document has no place for
+    /// that, so a client with several subscriptions cannot know which one is over.
+    pub endings_say_which: bool,
 }
 
 fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

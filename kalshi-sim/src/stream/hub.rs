@@ -123,7 +123,7 @@ impl Hub {
         inner.last += 1;
         let id = inner.last;
         let faults = inner.own_faults.get(&account).unwrap_or(&inner.faults).clone();
-        let session = Session::new(account, faults.data_before_ack, faults.replies_take_no_number);
+        let session = Session::new(account, faults.clone());
         let queue = Arc::new(Queue::default());
         let dice = Dice::new(&faults, id);
         let entry =

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use crate::{
     engine::{
         ids::{AccountId, MarketId, RfqId},
-        types::{Event, MarketStatus},
+        types::{Event, MarketChange, MarketStatus},
     },
     state::State,
-    stream::{faults::Ending, wire},
+    stream::{
+        faults::{Ending, StreamFaults},
+        wire,
+    },
 };
 
 /// Markets that one subscription may name.
@@ -139,8 +142,8 @@ pub(crate) struct Session {
     account: AccountId,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
-    data_before_ack: bool,
-    replies_take_no_number: bool,
+    /// What was set for it when it began.
+    habits: StreamFaults,
     /// (second, commands in it)
     rate: (i64, u32),
 }
@@ -180,19 +183,9 @@ struct Params {
 type Refused = (u32, String, Option<String>);
 
 impl Session {
-    pub(crate) fn new(
-        account: AccountId,
-        data_before_ack: bool,
-        replies_take_no_number: bool,
-    ) -> Self {
-        Self {
-            account,
-            subscriptions: BTreeMap::new(),
-            last_sid: 0,
-            data_before_ack,
-            replies_take_no_number,
-            rate: (0, 0),
-        }
+    /// A session with the habits that are set for it when it begins.
+    pub(crate) fn new(account: AccountId, habits: StreamFaults) -> Self {
+        Self { account, subscriptions: BTreeMap::new(), last_sid: 0, habits, rate: (0, 0) }
     }
 
     /// Carries out a command of the client.
@@ -222,6 +215,11 @@ impl Session {
         let account = self.account;
         for (sid, subscription) in &mut self.subscriptions {
             let Some((kind, msg)) = subscription.message(event, state, account) else { continue };
+            if let Event::Market { market, change: MarketChange::Created } = event
+                && let Some(of) = wire::new_event(state, *market)
+            {
+                out.push(subscription.data(*sid, "event_lifecycle", &of, now));
+            }
             out.push(subscription.data(*sid, kind, &msg, now));
         }
     }
@@ -267,10 +265,12 @@ impl Session {
     fn end(&mut self, sid: u64, ending: Ending) -> Option<Frame> {
         self.subscriptions.remove(&sid)?;
         let (code, words) = ending.code_and_words();
-        let msg = json!({"code": code, "msg": words});
-        // Whether the exchange names the subscription is not documented; here it does.
-        let text = json!({"type": "error", "sid": sid, "msg": msg}).to_string();
-        Some(Frame { text, data_of: None })
+        let mut frame = json!({"type": "error", "msg": {"code": code, "msg": words}});
+        // The document has no place for it.
+        if self.habits.endings_say_which {
+            frame["sid"] = json!(sid);
+        }
+        Some(Frame { text: frame.to_string(), data_of: None })
     }
 
     fn carry_out(
@@ -377,7 +377,7 @@ impl Session {
         if wanted {
             self.snapshots(sid, added.as_ref(), None, state, &mut first);
         }
-        if self.data_before_ack {
+        if self.habits.data_before_ack {
             out.append(&mut first);
             out.push(ack);
         } else {
@@ -500,7 +500,7 @@ impl Session {
 
     /// `ok`, with the markets that the subscription has now.
     fn acknowledge(&mut self, id: i64, sid: u64, state: &State, out: &mut Vec<Frame>) {
-        let keeps_number = self.replies_take_no_number;
+        let keeps_number = self.habits.replies_take_no_number;
         let Some(subscription) = self.subscriptions.get_mut(&sid) else { return };
         let mut ack = json!({"id": id, "sid": sid, "type": "ok"});
         if !keeps_number && subscription.channel.is_numbered() {
@@ -804,7 +804,7 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let state = State::new(Start::new(7, start()));
-            let session = Session::new(state.first_account, false, false);
+            let session = Session::new(state.first_account, StreamFaults::default());
             Self { state, session }
         }
 

@@ -1,5 +1,6 @@
 //! The messages of the streams, as they go over the wire.
 
+use chrono::{DateTime, Utc};
 use kalshi_types::{Count, Dollars, PriceLevel};
 use serde_json::{Map, Value, json};
 
@@ -286,6 +287,30 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
     };
     add("event_type", json!(word));
     msg
+}
+
+/// The event of a market that has been made, if it is new as well.
+pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
+    let ticker = &state.engine.market(market)?.event_ticker;
+    let mut markets = state.engine.markets().iter().filter(|one| one.event_ticker == *ticker);
+    if markets.next()?.id != market {
+        return None;
+    }
+    let listed = state.catalogue.events.iter().find(|event| event["event_ticker"] == **ticker);
+    let event = listed.or_else(|| state.families.combo_event(ticker))?;
+    let mut msg = json!({
+        "event_ticker": ticker,
+        "exchange_index": event["exchange_index"],
+        "title": event["title"],
+        "subtitle": event["sub_title"],
+        "collateral_return_type": event["collateral_return_type"],
+        "series_ticker": event["series_ticker"],
+    });
+    let strike = event["strike_date"].as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
+    if let Some(strike) = strike {
+        msg["strike_date"] = json!(strike.timestamp());
+    }
+    Some(msg)
 }
 
 fn metadata(state: &State, market: &Market) -> Value {

@@ -96,7 +96,7 @@ impl Contract {
     }
 }
 
-fn build(schema: &Value) -> Validator {
+pub(crate) fn build(schema: &Value) -> Validator {
     jsonschema::options()
         .with_draft(Draft::Draft202012)
         .should_validate_formats(true)
@@ -105,7 +105,7 @@ fn build(schema: &Value) -> Validator {
 }
 
 /// The first few differences.
-fn differences(validator: &Validator, body: &Value) -> Result<(), String> {
+pub(crate) fn differences(validator: &Validator, body: &Value) -> Result<(), String> {
     let found: Vec<String> = validator
         .iter_errors(body)
         .take(5)
@@ -118,7 +118,7 @@ fn differences(validator: &Validator, body: &Value) -> Result<(), String> {
 }
 
 /// Turns a schema of `OpenAPI` 3.0 into one of JSON Schema, and closes its objects.
-fn tighten(schema: &mut Value) {
+pub(crate) fn tighten(schema: &mut Value) {
     match schema {
         Value::Array(list) => list.iter_mut().for_each(tighten),
         Value::Object(object) => {

@@ -11,6 +11,7 @@ mod portfolio;
 mod program;
 mod streams;
 mod surface;
+mod told;
 mod trouble;
 mod walk;
 

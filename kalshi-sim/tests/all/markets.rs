@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kalshi_sdk::{PriceGrid, types::GetMarketsStatus};
-use kalshi_sim::{Exchange, Role};
+use kalshi_sim::{Exchange, MarketPlan, Role};
 
 use crate::status;
 
@@ -108,5 +108,26 @@ async fn series_events_and_trades_belong_together() {
         client.get_series().series_ticker("NONE").send().await.map(drop).unwrap_err(),
     ] {
         assert!(error.is_not_found());
+    }
+}
+
+#[tokio::test]
+async fn a_listed_market_has_an_event_and_a_series_also_after_a_restart() {
+    let file = std::env::temp_dir().join(format!("kalshi-sim-listed-{}", std::process::id()));
+    let exchange = Exchange::start().await.unwrap();
+    exchange.list_market(MarketPlan::new("KXNEW-26DEC-A", 3_600)).unwrap();
+    exchange.list_market(MarketPlan::new("KXNEW-26DEC-B", 3_600)).unwrap();
+    exchange.save(&file).unwrap();
+    let loaded = Exchange::builder().with_state_file(&file).start().await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    for exchange in [exchange, loaded] {
+        let client = exchange.client(Role::Trader).unwrap();
+        let event = client.get_event().event_ticker("KXNEW-26DEC").with_nested_markets(true);
+        let event = event.send().await.unwrap().into_inner().event;
+        assert_eq!(event.markets.len(), 2);
+        let series = client.get_series().series_ticker("KXNEW").send().await.unwrap();
+        assert_eq!(series.series.ticker, "KXNEW");
+        let events = client.get_events().series_ticker("KXNEW").send().await.unwrap();
+        assert_eq!(events.events.len(), 1);
     }
 }

@@ -14,9 +14,9 @@ use tokio_tungstenite::{
 
 const SOON: Duration = Duration::from_secs(5);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     kalshi_auth::Clock::now(&kalshi_auth::SystemClock)
 }
 
@@ -24,7 +24,11 @@ async fn connect(exchange: &Exchange, at: Timestamp) -> Result<Socket, Error> {
     connect_as(exchange, Role::Trader, at).await
 }
 
-async fn connect_as(exchange: &Exchange, role: Role, at: Timestamp) -> Result<Socket, Error> {
+pub(crate) async fn connect_as(
+    exchange: &Exchange,
+    role: Role,
+    at: Timestamp,
+) -> Result<Socket, Error> {
     let mut request = exchange.stream_url().into_client_request()?;
     let credentials = exchange.credentials(role).expect("every role has a key");
     let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
@@ -32,7 +36,7 @@ async fn connect_as(exchange: &Exchange, role: Role, at: Timestamp) -> Result<So
     connect_async(request).await.map(|(socket, _)| socket)
 }
 
-async fn send(socket: &mut Socket, command: &Value) {
+pub(crate) async fn send(socket: &mut Socket, command: &Value) {
     socket.send(Message::text(command.to_string())).await.expect("it is connected");
 }
 
@@ -166,7 +170,9 @@ async fn subscribe(socket: &mut Socket, ticker: &str) -> Value {
 
 #[tokio::test]
 async fn subscriptions_end_with_an_error_and_can_be_made_anew() {
-    let exchange = Exchange::start().await.unwrap();
+    let mut faults = StreamFaults::default();
+    faults.endings_say_which = true;
+    let exchange = Exchange::builder().with_stream_faults(faults).start().await.unwrap();
     let ticker = open_ticker(&exchange).await;
     let mut socket = connect(&exchange, now()).await.unwrap();
     for (ending, code) in

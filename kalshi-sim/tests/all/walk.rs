@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use crate::contract::Contract;
 
 /// An exchange, a way to ask it anything, and what has been learnt from its answers.
-struct Walker {
-    exchange: Exchange,
+pub(crate) struct Walker {
+    pub(crate) exchange: Exchange,
     http: reqwest::Client,
     signers: BTreeMap<Role, Signer>,
-    facts: BTreeMap<String, String>,
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 /// One request of the walk. `{name}` in a query or body stands for a fact.
-struct Step {
+pub(crate) struct Step {
     operation: &'static Operation,
     /// Facts for path parameters that are not named like them.
     path: Vec<(&'static str, &'static str)>,
@@ -75,7 +75,7 @@ impl Step {
 }
 
 impl Walker {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let exchange = Exchange::start().await.expect("it starts");
         let signers = [Role::Trader, Role::Maker, Role::FcmMember]
             .into_iter()
@@ -200,7 +200,7 @@ impl Walker {
         step.operation.path.split('/').map(part).collect::<Vec<_>>().join("/")
     }
 
-    async fn take(&mut self, step: &Step) -> (u16, Option<Value>) {
+    pub(crate) async fn take(&mut self, step: &Step) -> (u16, Option<Value>) {
         let path = self.path(step);
         let query = self.filled(&step.query);
         let body = step.body.as_ref().map(|body| self.filled_body(body));
@@ -245,7 +245,7 @@ impl Walker {
 }
 
 /// A sound request for each operation, in an order in which each finds what it needs.
-fn steps() -> Vec<Step> {
+pub(crate) fn steps() -> Vec<Step> {
     let mut steps = public_steps();
     steps.extend(account_steps());
     steps.extend(order_steps());

@@ -45,15 +45,33 @@ impl Environment {
         if text.starts_with("ws://") || text.starts_with("wss://") {
             return Ok(Self::Custom(text));
         }
-        if let Some(rest) = text.strip_prefix("http") {
-            let rest = rest.trim_end_matches('/');
-            let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
-            return Ok(Self::Custom(format!("ws{rest}/trade-api/ws/v2")));
+        Self::of_rest_url(&text).ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::Config,
+                "KALSHI_ENV must be `production`, `demo` or a URL",
+            )
+        })
+    }
+
+    /// Where the streams are that belong to the base URL of a REST API, such as
+    /// `https://external-api.demo.kalshi.co/trade-api/v2`: on hosts of their own for production and
+    /// demo, on the same host for any other. `None` if the URL does not begin with `http://` or
+    /// `https://`.
+    pub fn of_rest_url(url: &str) -> Option<Self> {
+        let url = url.trim_end_matches('/');
+        match url {
+            "https://external-api.kalshi.com/trade-api/v2" => return Some(Self::Production),
+            "https://external-api.demo.kalshi.co/trade-api/v2" => return Some(Self::Demo),
+            _ => {}
         }
-        Err(ConnectError::new(
-            ConnectErrorKind::Config,
-            "KALSHI_ENV must be `production`, `demo` or a URL",
-        ))
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = match scheme {
+            "http" => "ws",
+            "https" => "wss",
+            _ => return None,
+        };
+        let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
+        Some(Self::Custom(format!("{scheme}://{rest}/trade-api/ws/v2")))
     }
 
     /// The URL of the streams.

@@ -281,6 +281,12 @@ impl Portfolio {
         self.current
     }
 
+    /// Whether all three subscriptions are confirmed, so that a reconciliation can make the view
+    /// current.
+    pub fn is_subscribed(&self) -> bool {
+        self.live.iter().all(|live| *live)
+    }
+
     /// The orders that rest, in no order.
     pub fn orders(&self) -> impl ExactSizeIterator<Item = &OrderRecord> {
         self.orders.values().map(|held| &held.value)
@@ -330,7 +336,7 @@ impl Portfolio {
             .fills
             .last
             .map(|last| UnixMillis::from(last.as_millis().saturating_sub(OVERLAP_MILLIS)));
-        let confirmed = self.live.iter().all(|live| *live);
+        let confirmed = self.is_subscribed();
         Reconciliation { step: self.step, losses: self.losses, confirmed, fills_since: since }
     }
 

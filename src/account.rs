@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kalshi_types::UnixMillis;
+use kalshi_types::{UnixMillis, UnixSeconds};
 use kalshi_ws::{
     Account, AccountSource, Config, Environment, FillRecord, OrderRecord, PositionRecord,
 };
@@ -127,9 +127,8 @@ impl AccountSource for Client {
 impl From<&Fill> for FillRecord {
     fn from(fill: &Fill) -> Self {
         // `ts` is the same time, cut to the second.
-        let whole_second = |ts: kalshi_types::UnixSeconds| {
-            ts.as_seconds().checked_mul(1_000).map(UnixMillis::from_millis)
-        };
+        let whole_second =
+            |ts: UnixSeconds| ts.as_seconds().checked_mul(1_000).map(UnixMillis::from_millis);
         Self {
             trade_id: fill.trade_id.clone(),
             order_id: fill.order_id.clone(),
@@ -197,7 +196,7 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
             let before = held.get(&position.ticker).map(|before| &before.exchange_index);
             if let Some(before) = before.filter(|before| **before != position.exchange_index) {
                 let (ticker, shard) = (&position.ticker, &position.exchange_index);
-                let text = format!("{ticker} is on two shards, {before:?} and {shard:?}");
+                let text = format!("{ticker} is on two shards, {before} and {shard}");
                 return Err(Error::unusable("get_positions", text));
             }
             held.insert(position.ticker.clone(), position);

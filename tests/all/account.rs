@@ -104,13 +104,17 @@ impl Desk {
         assert_eq!(before, None, "a fill counted twice");
     }
 
-    /// Reads the stream until the view says what REST says, and checks all of it.
+    /// Reads the stream until the view says what REST says, and checks all of it. What has been
+    /// reported as missing is reconciled; nothing else is.
     async fn agrees_with_rest(&mut self) {
         let rest = Rest::read(&self.trader).await;
         let agreed = timeout(PATIENCE, async {
             while self.view() != rest.orders_and_positions() || self.fills.len() < rest.fills.len()
             {
                 self.event().await;
+                if self.portfolio.is_subscribed() && !self.portfolio.is_current() {
+                    self.reconcile().await;
+                }
             }
         });
         if agreed.await.is_err() {
@@ -499,33 +503,59 @@ async fn lists_longer_than_a_page_are_read_to_the_end() {
     desk.agrees_with_rest().await;
 }
 
-/// Two hundred steps at random, with ten cuts at random among them, of three subaccounts.
+/// Steps at random in three subaccounts, with ten cuts at random among them, and messages that come
+/// twice.
 #[tokio::test]
 async fn whatever_happens_the_view_ends_where_rest_is() {
+    const STEPS: usize = 700;
     for seed in [1, 2] {
         let mut random = Random::new(seed);
         let mut desk = Desk::open().await;
+        let old = desk.fills.len();
         let mut numbers = vec![0];
         for transfer in TRANSFERS {
             numbers.push(subaccount(&desk.trader, transfer).await);
         }
+        let mut faults = StreamFaults::default();
+        faults.duplicate_one_in = 5;
+        desk.exchange.set_stream_faults(faults);
         let mut cuts: BTreeSet<usize> = BTreeSet::new();
         while cuts.len() < 10 {
-            cuts.insert(random.below(200));
+            cuts.insert(random.below(STEPS));
         }
         let mut reported = 0;
-        for step in 0..200 {
+        for step in 0..STEPS {
             if cuts.contains(&step) {
                 desk.exchange.cut_streams();
             }
-            act(&mut random, &desk.trader, &desk.maker, &numbers).await;
             desk.drain();
             // Sooner or later, and not at once.
-            if desk.portfolio.is_subscribed() && !desk.portfolio.is_current() && random.chance(30) {
+            if !desk.portfolio.is_subscribed() || desk.portfolio.is_current() || random.chance(60) {
+                act(&mut random, &desk.trader, &desk.maker, &numbers).await;
+            } else if random.chance(50) {
                 reported += desk.reconcile().await.missed.len();
+            } else {
+                // The account changes while it is read, and the stream is read meanwhile.
+                let begun = desk.portfolio.begin();
+                let (account, ()) = tokio::join!(desk.trader.read(begun.fills_since()), async {
+                    for _ in 0..3 {
+                        act(&mut random, &desk.trader, &desk.maker, &numbers).await;
+                    }
+                });
+                desk.drain();
+                let (found, _) = desk.portfolio.finish(begun, account.unwrap());
+                reported += found.missed.len();
+                for fill in found.missed {
+                    desk.count(fill);
+                }
+            }
+            if step % 50 == 49 {
+                desk.agrees_with_rest().await;
             }
         }
-        println!("seed {seed}: {} fills, {reported} by REST first", desk.fills.len());
+        let fills = desk.fills.len() - old;
+        println!("seed {seed}: {fills} fills, {reported} by REST first");
+        assert!(fills > 150 && reported > 0, "{fills} fills, {reported} by REST first");
         // The last cut may still be on its way.
         desk.exchange.cut_streams();
         while desk.portfolio.is_subscribed() {
@@ -558,7 +588,7 @@ async fn act(random: &mut Random, trader: &Client, maker: &Client, numbers: &[i6
         return;
     }
     let side = if random.chance(50) { BookSide::Bid } else { BookSide::Ask };
-    let price = Dollars::from_cents(random.between(45, 55)).unwrap();
+    let price = Dollars::from_cents(random.between(49, 51)).unwrap();
     let contracts = Count::from_hundredths(random.between(1, 6) * 50);
     let new = order(ticker, side, price, contracts);
     if random.chance(50) {

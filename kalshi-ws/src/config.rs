@@ -28,8 +28,8 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (whose host then has
-    /// the streams too), or the URL of the streams.
+    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (see
+    /// [`of_rest_url`](Self::of_rest_url)), or the URL of the streams.
     ///
     /// # Errors
     ///
@@ -57,6 +57,17 @@ impl Environment {
     /// `https://external-api.demo.kalshi.co/trade-api/v2`: on hosts of their own for production and
     /// demo, on the same host for any other. `None` if the URL does not begin with `http://` or
     /// `https://`.
+    ///
+    /// ```
+    /// use kalshi_ws::Environment;
+    ///
+    /// let url = |rest| Environment::of_rest_url(rest).map(|streams| streams.url().to_owned());
+    /// let local = "ws://127.0.0.1:8080/trade-api/ws/v2";
+    /// assert_eq!(url("http://127.0.0.1:8080/trade-api/v2/").as_deref(), Some(local));
+    /// let demo = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2";
+    /// assert_eq!(url("https://external-api.demo.kalshi.co/trade-api/v2").as_deref(), Some(demo));
+    /// assert_eq!(url("ftp://127.0.0.1"), None);
+    /// ```
     pub fn of_rest_url(url: &str) -> Option<Self> {
         let url = url.trim_end_matches('/');
         match url {

@@ -346,6 +346,17 @@ impl Error {
         if operation.secret { error } else { error.with_source(failed.into_inner().into()) }
     }
 
+    /// The answer reads as documented, and what it says cannot be used.
+    #[cfg(feature = "streams")]
+    pub(crate) fn unusable(operation: &'static str, text: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind: ErrorKind::Decode,
+            operation: Operation::by_id(operation),
+            text: Some(text.into()),
+            ..Inner::default()
+        }))
+    }
+
     fn with_source(mut self, source: Source) -> Self {
         self.0.source = Some(source);
         self

@@ -89,6 +89,8 @@
 //! - It checks no order before the exchange does: what cannot be sent is refused, what may be
 //!   refused is sent.
 
+#[cfg(feature = "streams")]
+mod account;
 mod client;
 mod drift;
 mod environment;
@@ -103,6 +105,11 @@ mod values;
 
 pub use kalshi_auth::{self as auth, Credentials};
 pub use kalshi_types::{self, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, UnixSeconds};
+/// Streams, order books and the view of the own account: the crate `kalshi-ws`.
+///
+/// The page [`guide::streams`] says how they go together with a [`Client`].
+#[cfg(feature = "streams")]
+pub use kalshi_ws as streams;
 pub use progenitor_client::ResponseValue;
 
 pub use crate::{

@@ -9,7 +9,7 @@ check() {
 }
 
 check -p kalshi-sdk --no-default-features
-for feature in aws-lc-rs gzip http2 native-tls rustls socks; do
+for feature in aws-lc-rs gzip http2 native-tls rustls socks streams; do
     # TLS by the operating system needs its headers, which a bare machine may not have.
     if [ "$feature" = native-tls ] && ! pkg-config --exists openssl 2>/dev/null; then
         echo "skipped native-tls: no OpenSSL headers here"
@@ -26,6 +26,12 @@ for feature in chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
 done
 check -p kalshi-gen --lib --no-default-features
+
+# A program that only calls operations compiles no WebSocket.
+if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(kalshi-ws|tokio-tungstenite) '; then
+    echo "kalshi-sdk without the feature streams depends on a WebSocket" >&2
+    exit 1
+fi
 
 # Signing alone brings no HTTP client.
 if cargo tree --quiet -p kalshi-auth --no-default-features -e normal --prefix none | grep -E '^(reqwest|hyper) '; then

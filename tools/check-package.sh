@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-crates=(kalshi-types kalshi-auth kalshi-gen kalshi-sdk)
+crates=(kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-sdk)
 packages=(); for crate in "${crates[@]}"; do packages+=(-p "$crate"); done
 cargo package --quiet --allow-dirty --no-verify "${packages[@]}"
 
@@ -19,7 +19,7 @@ done
 mkdir -p "$work/hello/src"
 {
     printf '[package]\nname = "hello"\nversion = "0.0.0"\nedition = "2024"\n\n[dependencies]\n'
-    printf 'kalshi-sdk = "%s"\n\n[patch.crates-io]\n' "$version"
+    printf 'kalshi-sdk = { version = "%s", features = ["streams"] }\n\n[patch.crates-io]\n' "$version"
     for crate in "${crates[@]}"; do printf '%s = { path = "../%s-%s" }\n' "$crate" "$crate" "$version"; done
 } > "$work/hello/Cargo.toml"
 cat > "$work/hello/src/main.rs" <<'RUST'
@@ -27,6 +27,7 @@ fn main() -> Result<(), kalshi_sdk::Error> {
     let demo = kalshi_sdk::Environment::Demo;
     let client = kalshi_sdk::Client::builder().with_environment(demo).build()?;
     println!("{} operations at {}", kalshi_sdk::OPERATIONS.len(), client.base_url());
+    println!("{} kinds of messages", kalshi_sdk::streams::MESSAGE_KINDS.len());
     Ok(())
 }
 RUST

@@ -28,8 +28,8 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (whose host then has
-    /// the streams too), or the URL of the streams.
+    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (see
+    /// [`of_rest_url`](Self::of_rest_url)), or the URL of the streams.
     ///
     /// # Errors
     ///
@@ -45,15 +45,44 @@ impl Environment {
         if text.starts_with("ws://") || text.starts_with("wss://") {
             return Ok(Self::Custom(text));
         }
-        if let Some(rest) = text.strip_prefix("http") {
-            let rest = rest.trim_end_matches('/');
-            let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
-            return Ok(Self::Custom(format!("ws{rest}/trade-api/ws/v2")));
+        Self::of_rest_url(&text).ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::Config,
+                "KALSHI_ENV must be `production`, `demo` or a URL",
+            )
+        })
+    }
+
+    /// Where the streams are that belong to the base URL of a REST API, such as
+    /// `https://external-api.demo.kalshi.co/trade-api/v2`: on hosts of their own for production and
+    /// demo, on the same host for any other. `None` if the URL does not begin with `http://` or
+    /// `https://`.
+    ///
+    /// ```
+    /// use kalshi_ws::Environment;
+    ///
+    /// let url = |rest| Environment::of_rest_url(rest).map(|streams| streams.url().to_owned());
+    /// let local = "ws://127.0.0.1:8080/trade-api/ws/v2";
+    /// assert_eq!(url("http://127.0.0.1:8080/trade-api/v2/").as_deref(), Some(local));
+    /// let demo = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2";
+    /// assert_eq!(url("https://external-api.demo.kalshi.co/trade-api/v2").as_deref(), Some(demo));
+    /// assert_eq!(url("ftp://127.0.0.1"), None);
+    /// ```
+    pub fn of_rest_url(url: &str) -> Option<Self> {
+        let url = url.trim_end_matches('/');
+        match url {
+            "https://external-api.kalshi.com/trade-api/v2" => return Some(Self::Production),
+            "https://external-api.demo.kalshi.co/trade-api/v2" => return Some(Self::Demo),
+            _ => {}
         }
-        Err(ConnectError::new(
-            ConnectErrorKind::Config,
-            "KALSHI_ENV must be `production`, `demo` or a URL",
-        ))
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = match scheme {
+            "http" => "ws",
+            "https" => "wss",
+            _ => return None,
+        };
+        let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
+        Some(Self::Custom(format!("{scheme}://{rest}/trade-api/ws/v2")))
     }
 
     /// The URL of the streams.

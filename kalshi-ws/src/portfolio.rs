@@ -123,7 +123,7 @@ pub trait AccountSource {
     type Error;
 
     /// Reads fills since a time (all of them if there is none), the orders that rest, and the
-    /// positions, every page of each.
+    /// positions, every page of each. A fill may be among them twice.
     fn read(
         &self,
         fills_since: Option<UnixMillis>,
@@ -135,8 +135,8 @@ pub trait AccountSource {
 pub struct Portfolio {
     fills: Fills,
     orders: HashMap<String, Held<OrderRecord>>,
-    /// When orders that are over were last updated: an older message must not bring them back.
-    over: Bounded<String, Option<UnixMillis>>,
+    /// Orders that are over: an older message must not bring them back.
+    over: Bounded<String, Over>,
     positions: BTreeMap<(String, Option<i64>), Held<PositionRecord>>,
     /// Counts what was applied.
     step: u64,
@@ -154,6 +154,15 @@ const CHANNELS: [Channel; 3] = [Channel::Fill, Channel::UserOrders, Channel::Mar
 struct Held<T> {
     value: T,
     step: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    /// When it was last updated.
+    updated: Option<UnixMillis>,
+    /// Whether its own state says so. One that REST merely left out may rest all the same: reads
+    /// trail the exchange, and a list may move while its pages are read.
+    is_said: bool,
 }
 
 /// What an event did to a view.
@@ -196,7 +205,8 @@ pub struct Reconciled {
     pub missed: Vec<FillRecord>,
     /// Fills that are too old to tell whether they were known. They do not count.
     pub too_old: Vec<FillRecord>,
-    /// Orders that are over, without a message having said so.
+    /// Orders that are over, without a message having said so. One of them comes back if a message
+    /// or the next reading has it resting after all.
     pub closed: Vec<OrderRecord>,
 }
 
@@ -281,6 +291,12 @@ impl Portfolio {
         self.current
     }
 
+    /// Whether all three subscriptions are confirmed, so that a reconciliation can make the view
+    /// current.
+    pub fn is_subscribed(&self) -> bool {
+        self.live.iter().all(|live| *live)
+    }
+
     /// The orders that rest, in no order.
     pub fn orders(&self) -> impl ExactSizeIterator<Item = &OrderRecord> {
         self.orders.values().map(|held| &held.value)
@@ -330,7 +346,7 @@ impl Portfolio {
             .fills
             .last
             .map(|last| UnixMillis::from(last.as_millis().saturating_sub(OVERLAP_MILLIS)));
-        let confirmed = self.live.iter().all(|live| *live);
+        let confirmed = self.is_subscribed();
         Reconciliation { step: self.step, losses: self.losses, confirmed, fills_since: since }
     }
 
@@ -364,7 +380,7 @@ impl Portfolio {
             .partition(|(id, held)| held.step > begun.step || resting.contains(id));
         self.orders = kept;
         for (id, held) in gone {
-            self.over.insert(id, held.value.updated);
+            self.over.insert(id, Over { updated: held.value.updated, is_said: false });
             found.closed.push(held.value);
         }
         found.closed.sort_by(|a, b| a.order_id.cmp(&b.order_id));
@@ -413,26 +429,23 @@ impl Portfolio {
     }
 
     fn order(&mut self, order: OrderRecord) -> PortfolioChange {
-        let known = match self.orders.get(&order.order_id) {
-            Some(held) => Some(held.value.updated),
-            None => self.over.map.get(&order.order_id).copied(),
-        };
+        let over = self.over.map.get(&order.order_id);
+        let held = self.orders.get(&order.order_id);
+        let known = held.map_or(over.and_then(|over| over.updated), |held| held.value.updated);
+        let is_older =
+            known.is_some_and(|known| order.updated.is_some_and(|updated| updated < known));
         // Without times, an order that is over stays so, and the later message is believed.
-        let is_over = self.over.map.contains_key(&order.order_id);
-        match known {
-            Some(Some(known)) if order.updated.is_some_and(|updated| updated < known) => {
-                return PortfolioChange::OldOrder;
-            }
-            Some(_) if is_over => return PortfolioChange::OldOrder,
-            _ => {}
+        if is_older || over.is_some_and(|over| over.is_said) {
+            return PortfolioChange::OldOrder;
         }
         self.step += 1;
         if order.status == UserOrderStatus::Resting || order.status.is_unknown() {
             let held = Held { step: self.step, value: order };
+            self.over.remove(&held.value.order_id);
             self.orders.insert(held.value.order_id.clone(), held);
         } else {
             self.orders.remove(&order.order_id);
-            self.over.insert(order.order_id, order.updated);
+            self.over.insert(order.order_id, Over { updated: order.updated, is_said: true });
         }
         PortfolioChange::Order
     }
@@ -563,6 +576,12 @@ impl<K: Clone + Eq + std::hash::Hash, V> Bounded<K, V> {
             && let Some(key) = self.order.pop_front()
         {
             self.map.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, key: &K) {
+        if self.map.remove(key).is_some() {
+            self.order.retain(|other| other != key);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod account;
 mod claims;
 mod claims_requests;
 mod decode;

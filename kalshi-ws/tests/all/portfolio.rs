@@ -213,3 +213,43 @@ fn a_fill_that_is_too_old_to_be_known_again_does_not_count() {
     let (found, _) = portfolio.finish(begun, account);
     assert!(found.missed.is_empty() && found.too_old.len() == 1);
 }
+
+#[test]
+fn an_order_that_a_reading_left_out_comes_back_when_it_rests_after_all() {
+    let mut portfolio = Portfolio::new();
+    subscribe(&mut portfolio);
+    portfolio.apply(&order("o", "resting", "50", 10));
+    let leave_out = |portfolio: &mut Portfolio| {
+        let begun = portfolio.begin();
+        let (found, _) = portfolio.finish(begun, Account::default());
+        assert_eq!(found.closed.len(), 1);
+        assert!(portfolio.order_by_id("o").is_none());
+    };
+    leave_out(&mut portfolio);
+    assert_eq!(portfolio.apply(&order("o", "resting", "60", 9)), PortfolioChange::OldOrder);
+    assert_eq!(portfolio.apply(&order("o", "resting", "40", 12)), PortfolioChange::Order);
+    assert_eq!(portfolio.order_by_id("o").unwrap().remaining, count("40"));
+
+    leave_out(&mut portfolio);
+    let begun = portfolio.begin();
+    let rests = order_record(&order("o", "resting", "40", 12));
+    portfolio.finish(begun, Account { orders: vec![rests], ..Account::default() });
+    assert!(portfolio.order_by_id("o").is_some());
+
+    // What says itself that it is over does not come back.
+    leave_out(&mut portfolio);
+    assert_eq!(portfolio.apply(&order("o", "executed", "0", 13)), PortfolioChange::Order);
+    assert_eq!(portfolio.apply(&order("o", "resting", "40", 14)), PortfolioChange::OldOrder);
+}
+
+#[test]
+fn a_view_is_subscribed_while_all_three_channels_are_confirmed() {
+    let mut portfolio = Portfolio::new();
+    for channel in [Channel::Fill, Channel::UserOrders, Channel::MarketPositions] {
+        assert!(!portfolio.is_subscribed());
+        portfolio.apply(&Event::Subscribed { channel, sid: 1 });
+    }
+    assert!(portfolio.is_subscribed() && !portfolio.is_current());
+    portfolio.apply(&lost());
+    assert!(!portfolio.is_subscribed());
+}

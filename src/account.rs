@@ -227,8 +227,10 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
 
     // Without `subaccount` these are the fills of all of them.
     let live = client.get_fills().limit(LIMIT);
-    let live = since.into_iter().fold(live, |request, since| request.min_ts(since));
-    let mut rows = live.stream();
+    let mut rows = match since {
+        Some(since) => live.min_ts(since).stream(),
+        None => live.stream(),
+    };
     while let Some(fill) = rows.next().await.transpose()? {
         fills.push(FillRecord::from(&fill));
     }
@@ -240,8 +242,10 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
         return Ok(fills);
     }
     let archive = client.get_fills_historical().limit(LIMIT);
-    let archive = since.into_iter().fold(archive, |request, since| request.min_ts(since));
-    let mut rows = archive.stream();
+    let mut rows = match since {
+        Some(since) => archive.min_ts(since).stream(),
+        None => archive.stream(),
+    };
     while let Some(fill) = rows.next().await.transpose()? {
         fills.push(FillRecord::from(&fill));
     }

@@ -492,7 +492,7 @@ async fn lists_longer_than_a_page_are_read_to_the_end() {
             assert!(made.orders.iter().all(|item| item.error.is_none()));
         }
         // One order meets them all.
-        let all = Count::ONE.checked_mul(ROWS as i64).unwrap();
+        let all = Count::ONE.checked_mul(i64::try_from(ROWS).unwrap()).unwrap();
         place(trader, order(TICKERS[0], BookSide::Bid, "0.5000".parse().unwrap(), all)).await;
     })
     .await;

@@ -226,11 +226,11 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     let mut fills = Vec::new();
 
     // Without `subaccount` these are the fills of all of them.
-    let live = client.get_fills().limit(LIMIT);
-    let mut rows = match since {
-        Some(since) => live.min_ts(since).stream(),
-        None => live.stream(),
-    };
+    let mut live = client.get_fills().limit(LIMIT);
+    if let Some(since) = since {
+        live = live.min_ts(since);
+    }
+    let mut rows = live.stream();
     while let Some(fill) = rows.next().await.transpose()? {
         fills.push(FillRecord::from(&fill));
     }
@@ -241,11 +241,11 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     if since.is_some_and(|since| since > cutoff.timestamp()) {
         return Ok(fills);
     }
-    let archive = client.get_fills_historical().limit(LIMIT);
-    let mut rows = match since {
-        Some(since) => archive.min_ts(since).stream(),
-        None => archive.stream(),
-    };
+    let mut archive = client.get_fills_historical().limit(LIMIT);
+    if let Some(since) = since {
+        archive = archive.min_ts(since);
+    }
+    let mut rows = archive.stream();
     while let Some(fill) = rows.next().await.transpose()? {
         fills.push(FillRecord::from(&fill));
     }

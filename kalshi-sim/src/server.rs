@@ -32,7 +32,7 @@ use crate::{
     line::Cutter,
     query::Query,
     reply::Reply,
-    state::{Call, State},
+    state::{Call, Caller, State},
     stream::{self, STREAM_PATH, hub::Hub},
     trouble,
 };
@@ -263,23 +263,23 @@ fn form(query: &str) -> Vec<(String, String)> {
 }
 
 /// The account that signed a handshake.
-pub(crate) fn caller(shared: &Shared, request: &Request) -> Result<AccountId, Reply> {
+pub(crate) fn caller(shared: &Shared, request: &Request) -> Result<Caller, Reply> {
     let Some(signed) = Signed::read(request.headers())? else {
         return Err(Reply::signature_missing());
     };
     let key = {
         let state = shared.state();
         let key = state.keys.get(&signed.key_id);
-        key.map(|key| (Arc::clone(&key.verifier), key.account))
+        key.map(|key| (Arc::clone(&key.verifier), key.caller()))
     };
-    let Some((key, account)) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
+    let Some((key, caller)) = key else { return Err(Reply::unauthorized("NOT_FOUND")) };
     signed.verify(
         &key,
         request.method().as_str(),
         request.uri().path(),
         shared.clock.real().now(),
     )?;
-    Ok(account)
+    Ok(caller)
 }
 
 pub(crate) fn respond(reply: Reply) -> Response {

@@ -54,6 +54,13 @@ pub(crate) struct Caller {
     pub(crate) fcm_member: bool,
 }
 
+impl Caller {
+    /// Whether something of a member's subaccount is the caller's to see.
+    pub(crate) fn owns(&self, account: AccountId, subaccount: Subaccount) -> bool {
+        account == self.account && self.bound.is_none_or(|bound| bound == subaccount)
+    }
+}
+
 impl Call<'_> {
     /// The caller of a private operation.
     pub(crate) fn caller(&self) -> Result<Caller, Reply> {

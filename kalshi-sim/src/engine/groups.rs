@@ -89,7 +89,7 @@ impl Engine {
                 volume: Count::ZERO,
             },
         );
-        self.emit(Event::Group { account, group: id, change: GroupChange::Created });
+        self.emit(Event::Group { account, subaccount, group: id, change: GroupChange::Created });
         Ok(id)
     }
 
@@ -109,7 +109,7 @@ impl Engine {
             group.matched.clear();
             group.volume = Count::ZERO;
         }
-        self.emit(Event::Group { account, group, change: GroupChange::Reset });
+        self.emit(Event::Group { account, subaccount, group, change: GroupChange::Reset });
         Ok(())
     }
 
@@ -145,7 +145,7 @@ impl Engine {
         let Some(found) = self.groups.get_mut(&group) else { return Ok(()) };
         found.limit = limit;
         let over = found.volume(now) > limit;
-        self.emit(Event::Group { account, group, change: GroupChange::LimitUpdated });
+        self.emit(Event::Group { account, subaccount, group, change: GroupChange::LimitUpdated });
         if over {
             self.trip(group);
         }
@@ -165,7 +165,7 @@ impl Engine {
         self.group_of(account, group, subaccount, shard)?;
         self.cancel_orders_of(group);
         self.groups.remove(&group);
-        self.emit(Event::Group { account, group, change: GroupChange::Deleted });
+        self.emit(Event::Group { account, subaccount, group, change: GroupChange::Deleted });
         Ok(())
     }
 
@@ -210,9 +210,9 @@ impl Engine {
     fn trip(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.triggered = true;
-        let account = group.account;
+        let (account, subaccount) = (group.account, group.subaccount);
         self.cancel_orders_of(id);
-        self.emit(Event::Group { account, group: id, change: GroupChange::Triggered });
+        self.emit(Event::Group { account, subaccount, group: id, change: GroupChange::Triggered });
     }
 
     fn cancel_orders_of(&mut self, id: GroupId) {

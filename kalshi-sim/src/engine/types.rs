@@ -443,6 +443,7 @@ pub(crate) enum Event {
     },
     Group {
         account: AccountId,
+        subaccount: Subaccount,
         group: GroupId,
         change: GroupChange,
     },

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     engine::ids::AccountId,
     random::Random,
-    state::State,
+    state::{Caller, State},
     stream::{
         faults::{Dice, Ending, Fate, StreamFaults},
         session::{Frame, Session},
@@ -118,12 +118,13 @@ impl Hub {
         inner.down.contains_key(&None) || inner.down.contains_key(&Some(account))
     }
 
-    pub(crate) fn connect(&self, account: AccountId) -> (u64, Arc<Queue>) {
+    pub(crate) fn connect(&self, caller: Caller) -> (u64, Arc<Queue>) {
+        let account = caller.account;
         let mut inner = self.lock();
         inner.last += 1;
         let id = inner.last;
         let faults = inner.own_faults.get(&account).unwrap_or(&inner.faults).clone();
-        let session = Session::new(account, faults.clone());
+        let session = Session::new(caller, faults.clone());
         let queue = Arc::new(Queue::default());
         let dice = Dice::new(&faults, id);
         let entry =

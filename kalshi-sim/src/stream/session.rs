@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{
-        ids::{AccountId, MarketId, RfqId},
+        ids::{MarketId, RfqId},
         types::{Event, MarketChange, MarketStatus},
     },
-    state::State,
+    state::{Caller, State},
     stream::{
         faults::{Ending, StreamFaults},
         wire,
@@ -139,7 +139,7 @@ struct Subscription {
 /// One connection's subscriptions.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    account: AccountId,
+    reader: Caller,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
     /// What was set for it when it began.
@@ -184,8 +184,8 @@ type Refused = (u32, String, Option<String>);
 
 impl Session {
     /// A session with the habits that are set for it when it begins.
-    pub(crate) fn new(account: AccountId, habits: StreamFaults) -> Self {
-        Self { account, subscriptions: BTreeMap::new(), last_sid: 0, habits, rate: (0, 0) }
+    pub(crate) fn new(reader: Caller, habits: StreamFaults) -> Self {
+        Self { reader, subscriptions: BTreeMap::new(), last_sid: 0, habits, rate: (0, 0) }
     }
 
     /// Carries out a command of the client.
@@ -212,9 +212,9 @@ impl Session {
     /// Turns what has happened into messages for those who subscribed to it.
     pub(crate) fn publish(&mut self, event: &Event, state: &State, out: &mut Vec<Frame>) {
         let now = state.engine.now().as_millis();
-        let account = self.account;
+        let reader = self.reader;
         for (sid, subscription) in &mut self.subscriptions {
-            let Some((kind, msg)) = subscription.message(event, state, account) else { continue };
+            let Some((kind, msg)) = subscription.message(event, state, reader) else { continue };
             if let Event::Market { market, change: MarketChange::Created } = event
                 && let Some(of) = wire::new_event(state, *market)
             {
@@ -583,7 +583,7 @@ impl Subscription {
         &self,
         event: &Event,
         state: &State,
-        reader: AccountId,
+        reader: Caller,
     ) -> Option<(&'static str, Value)> {
         match (self.channel, event) {
             (Channel::OrderbookDelta, Event::Level { market, side, price, delta, order })
@@ -609,38 +609,39 @@ impl Subscription {
                     .flatten()
                     .map(|m| ("trade", m))
             }
-            (Channel::Fill, Event::Fill { account, fill }) if *account == reader => {
-                let fill = state.engine.ledger.account(reader)?.fills.get(*fill)?;
-                self.wants(fill.market)
-                    .then(|| wire::fill(state, fill))
-                    .flatten()
-                    .map(|m| ("fill", m))
+            (Channel::Fill, Event::Fill { account, fill }) => {
+                let fill = state.engine.ledger.account(*account)?.fills.get(*fill)?;
+                let wanted = reader.owns(*account, fill.subaccount) && self.wants(fill.market);
+                wanted.then(|| wire::fill(state, fill)).flatten().map(|m| ("fill", m))
             }
-            (Channel::UserOrders, Event::Order { account, order, reason })
-                if *account == reader =>
-            {
-                let market = state.engine.order(*order)?.market;
-                self.wants(market)
+            (Channel::UserOrders, Event::Order { account, order, reason }) => {
+                let found = state.engine.order(*order)?;
+                let wanted = reader.owns(*account, found.subaccount) && self.wants(found.market);
+                wanted
                     .then(|| wire::user_order(state, *order, *reason))
                     .flatten()
                     .map(|m| ("user_order", m))
             }
             (Channel::MarketPositions, Event::Position { account, subaccount, market })
-                if *account == reader && self.wants(*market) =>
+                if reader.owns(*account, *subaccount) && self.wants(*market) =>
             {
-                let msg = wire::position(state, reader, *subaccount, *market)?;
+                let msg = wire::position(state, *account, *subaccount, *market)?;
                 Some(("market_position", msg))
             }
-            (Channel::OrderGroupUpdates, Event::Group { account, group, change })
-                if *account == reader =>
+            (Channel::OrderGroupUpdates, Event::Group { account, subaccount, group, change })
+                if reader.owns(*account, *subaccount) =>
             {
                 Some(("order_group_updates", wire::group(state, *group, *change)))
             }
             (Channel::Communications, Event::Rfq { rfq, created }) => {
                 let rfq = state.engine.rfq(*rfq)?;
-                let wanted = (!self.own_only || rfq.account == reader) && self.in_shard(rfq.id);
+                let wanted = (!self.own_only || reader.owns(rfq.account, rfq.subaccount))
+                    && self.in_shard(rfq.id);
                 let kind = if *created { "rfq_created" } else { "rfq_deleted" };
-                wanted.then(|| wire::rfq(state, rfq, reader, *created)).flatten().map(|m| (kind, m))
+                wanted
+                    .then(|| wire::rfq(state, rfq, reader.account, *created))
+                    .flatten()
+                    .map(|m| (kind, m))
             }
             (Channel::Communications, Event::Quote { quote, change }) => {
                 let quote = state.engine.quote(*quote)?;
@@ -804,7 +805,8 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let state = State::new(Start::new(7, start()));
-            let session = Session::new(state.first_account, StreamFaults::default());
+            let reader = Caller { account: state.first_account, bound: None, fcm_member: false };
+            let session = Session::new(reader, StreamFaults::default());
             Self { state, session }
         }
 

@@ -34,8 +34,8 @@ pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
 }
 
 fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
-    let account = server::caller(shared, request)?;
-    if shared.streams.is_down(account) {
+    let caller = server::caller(shared, request)?;
+    if shared.streams.is_down(caller.account) {
         return Err(Reply::unavailable());
     }
     let wants = |name: header::HeaderName, word: &str| {
@@ -57,7 +57,7 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply
             .max_frame_size(Some(MAX_FRAME));
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let (id, queue) = shared.streams.connect(account);
+        let (id, queue) = shared.streams.connect(caller);
         serve(&shared, id, &queue, socket).await;
         shared.streams.disconnect(id);
     });

@@ -19,7 +19,7 @@ use crate::{
         communications::{pseudonym, requester},
         market::time,
     },
-    state::State,
+    state::{Caller, State},
 };
 
 /// A level's price as the book channel gives it: asks are bids for NO, in NO prices unless the
@@ -60,7 +60,7 @@ pub(super) struct Delta {
 pub(super) fn delta(
     state: &State,
     delta: &Delta,
-    reader: AccountId,
+    reader: Caller,
     yes_prices: bool,
 ) -> Option<Value> {
     let market = state.engine.market(delta.market)?;
@@ -74,7 +74,8 @@ pub(super) fn delta(
         "ts": time(now),
         "ts_ms": now.as_millis(),
     });
-    let order = state.engine.order(delta.order).filter(|order| order.account == reader);
+    let order = state.engine.order(delta.order);
+    let order = order.filter(|order| reader.owns(order.account, order.subaccount));
     if let Some(order) = order {
         if let Some(id) = &order.client_order_id {
             msg["client_order_id"] = json!(id);
@@ -370,11 +371,12 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
 pub(super) fn quote(
     state: &State,
     quote: &Quote,
-    reader: AccountId,
+    reader: Caller,
     change: QuoteChange,
 ) -> Option<(&'static str, Value)> {
     let rfq = state.engine.rfq_of(quote)?;
-    if quote.account != reader && rfq.account != reader {
+    let is_maker = reader.owns(quote.account, quote.subaccount);
+    if !is_maker && !reader.owns(rfq.account, rfq.subaccount) {
         return None;
     }
     let market = state.engine.market(rfq.market)?;
@@ -382,16 +384,16 @@ pub(super) fn quote(
         "quote_id": quote.id.to_string(),
         "rfq_id": rfq.id.to_string(),
         "quote_creator_id": pseudonym(quote.account),
-        "rfq_creator_id": requester(rfq.account, rfq.obscured, reader),
+        "rfq_creator_id": requester(rfq.account, rfq.obscured, reader.account),
         "market_ticker": market.ticker,
     });
     let mut add = |key: &str, value: Value| msg[key] = value;
-    let own = if quote.account == reader { quote.subaccount } else { rfq.subaccount };
+    let own = if is_maker { quote.subaccount } else { rfq.subaccount };
     if own != 0 {
         add("subaccount", json!(own));
     }
     if change == QuoteChange::Executed {
-        let order = if quote.account == reader { quote.order } else { quote.rfq_order };
+        let order = if is_maker { quote.order } else { quote.rfq_order };
         let order = order.and_then(|order| state.engine.order(order))?;
         add("order_id", json!(order.id.to_string()));
         add("client_order_id", json!(order.client_order_id.as_deref().unwrap_or("")));

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use kalshi_auth::{Timestamp, sign};
+use kalshi_auth::{Credentials, Timestamp, sign};
+use kalshi_sdk::types::{
+    ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request, GenerateApiKeyRequest,
+};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
@@ -29,8 +32,16 @@ pub(crate) async fn connect_as(
     role: Role,
     at: Timestamp,
 ) -> Result<Socket, Error> {
-    let mut request = exchange.stream_url().into_client_request()?;
     let credentials = exchange.credentials(role).expect("every role has a key");
+    connect_with(exchange, credentials, at).await
+}
+
+async fn connect_with(
+    exchange: &Exchange,
+    credentials: &Credentials,
+    at: Timestamp,
+) -> Result<Socket, Error> {
+    let mut request = exchange.stream_url().into_client_request()?;
     let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
     signed.insert_into(request.headers_mut());
     connect_async(request).await.map(|(socket, _)| socket)
@@ -229,4 +240,57 @@ async fn trouble_for_one_member_leaves_the_others_alone() {
     send(&mut theirs, &json!({"id": 2, "cmd": "update_subscription", "params": again})).await;
     assert_eq!(frame(&mut theirs).await["type"], "orderbook_snapshot");
     assert!(connect_as(&exchange, Role::Maker, now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_key_bound_to_a_subaccount_hears_nothing_of_the_others() {
+    let exchange = Exchange::start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let owner = exchange.client(Role::Trader).unwrap();
+    let new =
+        GenerateApiKeyRequest::builder().name("bound").key_type(ApiKeyType::Ed25519).subaccount(5);
+    let made = owner.generate_api_key().body(new).send().await.unwrap().into_inner();
+    let bound = Credentials::from_pem(&made.api_key_id, made.private_key.expose()).unwrap();
+    let mut sockets = [
+        connect(&exchange, now()).await.unwrap(),
+        connect_with(&exchange, &bound, now()).await.unwrap(),
+    ];
+    for socket in &mut sockets {
+        subscribe(socket, &ticker).await;
+        let own = json!({"channels": ["user_orders", "order_group_updates"]});
+        send(socket, &json!({"id": 2, "cmd": "subscribe", "params": own})).await;
+        frame(socket).await;
+        frame(socket).await;
+    }
+    let group = CreateOrderGroupRequest::builder().contracts_limit(10);
+    owner.create_order_group().body(group).send().await.unwrap();
+    let order = CreateOrderV2Request::builder()
+        .ticker(&*ticker)
+        .side("bid")
+        .price("0.0100")
+        .count("1.00")
+        .time_in_force("good_till_canceled")
+        .self_trade_prevention_type("maker")
+        .client_order_id("mine");
+    owner.create_order_v2().body(order).send().await.unwrap();
+    for (socket, is_owner) in sockets.iter_mut().zip([true, false]) {
+        send(socket, &json!({"id": 3, "cmd": "list_subscriptions"})).await;
+        let (mut kinds, mut names) = (Vec::new(), Vec::new());
+        loop {
+            let frame = frame(socket).await;
+            if frame["id"] == 3 {
+                break;
+            }
+            kinds.push(frame["type"].as_str().unwrap().to_owned());
+            names.push(frame["msg"]["client_order_id"].clone());
+        }
+        kinds.sort();
+        if is_owner {
+            assert_eq!(kinds, ["order_group_updates", "orderbook_delta", "user_order"]);
+            assert_eq!(names.iter().filter(|name| **name == "mine").count(), 2);
+        } else {
+            assert_eq!(kinds, ["orderbook_delta"]);
+            assert_eq!(names, [Value::Null]);
+        }
+    }
 }

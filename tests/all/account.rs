@@ -111,9 +111,11 @@ impl Desk {
         let agreed = timeout(PATIENCE, async {
             while self.view() != rest.orders_and_positions() || self.fills.len() < rest.fills.len()
             {
-                self.event().await;
+                // Nothing more may come after the last confirmation.
                 if self.portfolio.is_subscribed() && !self.portfolio.is_current() {
                     self.reconcile().await;
+                } else {
+                    self.event().await;
                 }
             }
         });

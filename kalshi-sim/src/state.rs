@@ -56,7 +56,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Whether something of a member's subaccount is the caller's to see.
-    pub(crate) fn owns(&self, account: AccountId, subaccount: Subaccount) -> bool {
+    pub(crate) fn owns(self, account: AccountId, subaccount: Subaccount) -> bool {
         account == self.account && self.bound.is_none_or(|bound| bound == subaccount)
     }
 }

@@ -12,5 +12,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = env::var("OUT_DIR")?;
     fs::write(Path::new(&out).join("generated.rs"), generated.code)?;
     fs::write(Path::new(&out).join("dispatch.rs"), generated.dispatch)?;
+    fs::write(Path::new(&out).join("handlers.rs"), generated.handlers)?;
     Ok(())
 }

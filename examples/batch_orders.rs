@@ -35,23 +35,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let grid = PriceGrid::new(market.price_ranges.clone())?;
     let run = SystemClock.now().as_millis();
 
-    let orders = grid
-        .ticks()
-        .take(RUNGS)
-        .enumerate()
-        .map(|(rung, price)| {
-            CreateOrderV2Request::builder()
-                .ticker(&*market.ticker)
-                .side(BookSide::Bid)
-                .price(price)
-                .count("1.00")
-                .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
-                .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-                .post_only(true)
-                .client_order_id(format!("ladder-{run}-{rung}"))
-                .try_into()
-        })
-        .collect::<Result<Vec<CreateOrderV2Request>, _>>()?;
+    let orders = grid.ticks().take(RUNGS).enumerate().map(|(rung, price)| {
+        CreateOrderV2Request::builder()
+            .ticker(&*market.ticker)
+            .side(BookSide::Bid)
+            .price(price)
+            .count("1.00")
+            .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+            .post_only(true)
+            .client_order_id(format!("ladder-{run}-{rung}"))
+    });
     let batch = BatchCreateOrdersV2Request::builder().orders(orders);
     let placed = client.batch_create_orders_v2().body(batch).send().await?.into_inner().orders;
 
@@ -71,15 +65,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let cancels = resting
-        .into_iter()
-        .map(|id| {
-            BatchCancelOrdersV2RequestOrdersItem::builder()
-                .order_id(id)
-                .market_ticker(&*market.ticker)
-                .try_into()
-        })
-        .collect::<Result<Vec<BatchCancelOrdersV2RequestOrdersItem>, _>>()?;
+    let cancels = resting.into_iter().map(|id| {
+        BatchCancelOrdersV2RequestOrdersItem::builder().order_id(id).market_ticker(&*market.ticker)
+    });
     let batch = BatchCancelOrdersV2Request::builder().orders(cancels);
     for item in client.batch_cancel_orders_v2().body(batch).send().await?.into_inner().orders {
         match item.error {

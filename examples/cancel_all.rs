@@ -17,7 +17,10 @@ use std::{env, error::Error};
 
 use kalshi_sdk::{
     Client, PriceGrid,
-    types::{BookSide, CreateOrderV2Request, GetMarketsStatus},
+    types::{
+        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
+        SelfTradePreventionType,
+    },
 };
 
 /// Calls after which somebody should look at it.
@@ -57,8 +60,8 @@ async fn place_some(client: &Client) -> Result<(), Box<dyn Error>> {
             .side(BookSide::Bid)
             .price(PriceGrid::new(market.price_ranges)?.lowest())
             .count("1.00")
-            .time_in_force("good_till_canceled")
-            .self_trade_prevention_type("taker_at_cross");
+            .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
         client.create_order_v2().body(order).send().await?;
     }
     Ok(())

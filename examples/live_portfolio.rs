@@ -20,7 +20,10 @@ use kalshi_sdk::{
         Event, FillRecord, Overflow, Payload, Portfolio, PortfolioChange, Reconciled, Stream,
         Subscription,
     },
-    types::{BookSide, CreateOrderV2Request, GetMarketsStatus},
+    types::{
+        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
+        SelfTradePreventionType,
+    },
 };
 use kalshi_sim::Exchange;
 
@@ -103,8 +106,8 @@ async fn trade_unseen(client: &Client, exchange: &Exchange) -> Result<(), Box<dy
         .side(BookSide::Bid)
         .price(market.yes_ask_dollars)
         .count("1.00")
-        .time_in_force("immediate_or_cancel")
-        .self_trade_prevention_type("taker_at_cross");
+        .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
     exchange.cut_streams();
     client.create_order_v2().body(order).send().await?;
     Ok(())

@@ -16,7 +16,10 @@ use std::error::Error;
 
 use kalshi_sdk::{
     Client, Dollars,
-    types::{BookSide, CreateOrderV2Request, GetMarketsStatus},
+    types::{
+        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
+        SelfTradePreventionType,
+    },
 };
 
 #[tokio::main]
@@ -79,8 +82,8 @@ async fn buy_one(client: &Client) -> Result<(), Box<dyn Error>> {
         .side(BookSide::Bid)
         .price(market.yes_ask_dollars)
         .count("1.00")
-        .time_in_force("immediate_or_cancel")
-        .self_trade_prevention_type("taker_at_cross");
+        .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
     client.create_order_v2().body(order).send().await?;
     Ok(())
 }

@@ -17,8 +17,8 @@ use std::{error::Error, time::Duration};
 use kalshi_sdk::{
     Client, Credentials, Dollars, Environment, PriceGrid,
     types::{
-        AcceptQuoteRequest, AcceptQuoteRequestAcceptedSide, CreateQuoteRequest, CreateRfqRequest,
-        GetMarketsStatus, QuoteStatus, Rfq,
+        AcceptQuoteRequest, AcceptedSide, CreateQuoteRequest, CreateRfqRequest, GetMarketsStatus,
+        QuoteStatus, Rfq,
     },
 };
 use kalshi_sim::{Exchange, Role};
@@ -132,7 +132,7 @@ async fn ask(client: &Client) -> Result<(), Box<dyn Error>> {
 
 /// The other member hits the bid for NO, and so buys YES.
 async fn accept(client: &Client, rfq: &str, quote: &str) -> Result<(), Box<dyn Error>> {
-    let side = AcceptQuoteRequest::builder().accepted_side(AcceptQuoteRequestAcceptedSide::No);
+    let side = AcceptQuoteRequest::builder().accepted_side(AcceptedSide::No);
     client.accept_rfq_quote().rfq_id(rfq).quote_id(quote).body(side).send().await?;
     Ok(())
 }

@@ -43,13 +43,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         keys.into_iter().find(|key| key.api_key_id == old_id).ok_or("the key is not listed")?;
 
     // The same rights as before: what is left out would become `read` and `write`.
-    let mut new = GenerateApiKeyRequest::builder()
+    let new = GenerateApiKeyRequest::builder()
         .name(format!("{} (rotated)", old.name))
         .key_type(ApiKeyType::Ed25519)
-        .scopes(old.scopes);
-    if let Some(subaccount) = old.subaccount {
-        new = new.subaccount(subaccount);
-    }
+        .scopes(old.scopes)
+        .subaccount(old.subaccount);
     let made = client.generate_api_key().body(new).send().await?.into_inner();
     write_secret(&path, made.private_key.expose())?;
     println!("new key {} in {}", made.api_key_id, path.display());

@@ -20,8 +20,35 @@ pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 
 /// A client of the Trade API: one method for each operation.
 ///
-/// The methods stand in the order of the exchange's paths. To find the one for a purpose, start at the
-/// [`guide`](crate::guide), or search the table of [`OPERATIONS`](crate::OPERATIONS) by its tags.
+/// Each method returns a request: set its parameters in any order, then `send` it. Lists have
+/// `stream` and `pages`, too. The [`guide`](crate::guide) shows how the methods go together;
+/// [`OPERATIONS`](crate::OPERATIONS) has them as data.
+///
+/// | to do | methods |
+/// |---|---|
+/// | find markets | [`get_series_list`](Self::get_series_list), [`get_series`](Self::get_series), [`get_events`](Self::get_events), [`get_event`](Self::get_event), [`get_event_metadata`](Self::get_event_metadata), [`get_markets`](Self::get_markets), [`get_market`](Self::get_market), [`get_multivariate_events`](Self::get_multivariate_events) |
+/// | search | [`get_tags_for_series_categories`](Self::get_tags_for_series_categories), [`get_filters_for_sports`](Self::get_filters_for_sports), [`get_milestones`](Self::get_milestones), [`get_milestone`](Self::get_milestone), [`get_structured_targets`](Self::get_structured_targets), [`get_structured_target`](Self::get_structured_target) |
+/// | order books, trades, candles | [`get_market_orderbook`](Self::get_market_orderbook), [`get_market_orderbooks`](Self::get_market_orderbooks), [`get_trades`](Self::get_trades), [`get_market_candlesticks`](Self::get_market_candlesticks), [`batch_get_market_candlesticks`](Self::batch_get_market_candlesticks), [`get_market_candlesticks_by_event`](Self::get_market_candlesticks_by_event), [`get_event_forecast_percentiles_history`](Self::get_event_forecast_percentiles_history) |
+/// | what an event is about, live | [`get_live_data_by_milestone`](Self::get_live_data_by_milestone), [`get_live_datas`](Self::get_live_datas), [`get_event_live_data`](Self::get_event_live_data), [`get_live_data`](Self::get_live_data), [`get_game_stats`](Self::get_game_stats), [`get_weather_index`](Self::get_weather_index), [`get_weather_index_calibrations`](Self::get_weather_index_calibrations) |
+/// | place and change orders | [`create_order_v2`](Self::create_order_v2), [`batch_create_orders_v2`](Self::batch_create_orders_v2), [`amend_order_v2`](Self::amend_order_v2), [`decrease_order_v2`](Self::decrease_order_v2) |
+/// | cancel orders | [`cancel_order_v2`](Self::cancel_order_v2), [`batch_cancel_orders_v2`](Self::batch_cancel_orders_v2), [`cancel_all_orders`](Self::cancel_all_orders) |
+/// | look orders up | [`get_orders`](Self::get_orders), [`get_order`](Self::get_order), [`get_order_queue_position`](Self::get_order_queue_position), [`get_order_queue_positions`](Self::get_order_queue_positions) |
+/// | limit what orders can do | [`create_order_group`](Self::create_order_group), [`get_order_groups`](Self::get_order_groups), [`get_order_group`](Self::get_order_group), [`update_order_group_limit`](Self::update_order_group_limit), [`trigger_order_group`](Self::trigger_order_group), [`reset_order_group`](Self::reset_order_group), [`delete_order_group`](Self::delete_order_group) |
+/// | cash, positions, fills, settlements | [`get_balance`](Self::get_balance), [`get_positions`](Self::get_positions), [`get_fills`](Self::get_fills), [`get_settlements`](Self::get_settlements), [`get_deposits`](Self::get_deposits), [`get_withdrawals`](Self::get_withdrawals), [`get_portfolio_resting_order_total_value`](Self::get_portfolio_resting_order_total_value) |
+/// | subaccounts | [`create_subaccount`](Self::create_subaccount), [`get_subaccount_balances`](Self::get_subaccount_balances), [`apply_subaccount_transfer`](Self::apply_subaccount_transfer), [`get_subaccount_transfers`](Self::get_subaccount_transfers), [`get_subaccount_netting`](Self::get_subaccount_netting), [`update_subaccount_netting`](Self::update_subaccount_netting) |
+/// | cash between shards and exchanges | [`intra_exchange_instance_transfer`](Self::intra_exchange_instance_transfer), [`get_intra_exchange_instance_transfers`](Self::get_intra_exchange_instance_transfers), [`get_intra_exchange_instance_transfer`](Self::get_intra_exchange_instance_transfer), [`get_target_balance_allocation`](Self::get_target_balance_allocation), [`set_target_balance_allocation`](Self::set_target_balance_allocation) |
+/// | ask for quotes | [`create_rfq`](Self::create_rfq), [`get_rfqs`](Self::get_rfqs), [`get_rfq`](Self::get_rfq), [`delete_rfq`](Self::delete_rfq), [`accept_rfq_quote`](Self::accept_rfq_quote), [`get_communications_id`](Self::get_communications_id) |
+/// | make quotes | [`create_quote`](Self::create_quote), [`get_quotes`](Self::get_quotes), [`get_rfq_quote`](Self::get_rfq_quote), [`delete_rfq_quote`](Self::delete_rfq_quote), [`confirm_rfq_quote`](Self::confirm_rfq_quote) |
+/// | ask for many quotes at once | [`create_rfq_batch`](Self::create_rfq_batch), [`get_rfq_batches`](Self::get_rfq_batches), [`get_rfq_batch`](Self::get_rfq_batch), [`delete_rfq_batch`](Self::delete_rfq_batch), [`get_rfq_batch_best_quotes`](Self::get_rfq_batch_best_quotes), [`accept_rfq_batch`](Self::accept_rfq_batch), [`get_rfq_batch_quotes`](Self::get_rfq_batch_quotes), [`create_rfq_batch_quote`](Self::create_rfq_batch_quote), [`delete_rfq_batch_quote`](Self::delete_rfq_batch_quote), [`confirm_rfq_batch_quote`](Self::confirm_rfq_batch_quote) |
+/// | block trades | [`propose_block_trade`](Self::propose_block_trade), [`get_block_trade_proposals`](Self::get_block_trade_proposals), [`accept_block_trade_proposal`](Self::accept_block_trade_proposal) |
+/// | combo markets | [`get_multivariate_event_collections`](Self::get_multivariate_event_collections), [`get_multivariate_event_collection`](Self::get_multivariate_event_collection), [`create_market_in_multivariate_event_collection`](Self::create_market_in_multivariate_event_collection) |
+/// | the archive | [`get_historical_cutoff`](Self::get_historical_cutoff), [`get_historical_markets`](Self::get_historical_markets), [`get_historical_market`](Self::get_historical_market), [`get_market_candlesticks_historical`](Self::get_market_candlesticks_historical), [`get_trades_historical`](Self::get_trades_historical), [`get_fills_historical`](Self::get_fills_historical), [`get_historical_orders`](Self::get_historical_orders), [`get_historical_positions`](Self::get_historical_positions) |
+/// | status of the exchange | [`get_exchange_status`](Self::get_exchange_status), [`get_exchange_schedule`](Self::get_exchange_schedule), [`get_user_data_timestamp`](Self::get_user_data_timestamp) |
+/// | fees and rewards | [`get_series_fee_changes`](Self::get_series_fee_changes), [`get_event_fee_changes`](Self::get_event_fee_changes), [`get_incentive_programs`](Self::get_incentive_programs) |
+/// | rate limits | [`get_account_api_limits`](Self::get_account_api_limits), [`get_account_endpoint_costs`](Self::get_account_endpoint_costs), [`get_account_api_usage_level_volume_progress`](Self::get_account_api_usage_level_volume_progress), [`upgrade_account_api_usage_level`](Self::upgrade_account_api_usage_level) |
+/// | API keys | [`get_api_keys`](Self::get_api_keys), [`create_api_key`](Self::create_api_key), [`generate_api_key`](Self::generate_api_key), [`delete_api_key`](Self::delete_api_key) |
+/// | FCM members | [`get_fcm_fills`](Self::get_fcm_fills), [`get_fcm_orders`](Self::get_fcm_orders), [`get_fcm_positions`](Self::get_fcm_positions), [`create_fcm_position_transfer`](Self::create_fcm_position_transfer), [`list_fcm_subtraders`](Self::list_fcm_subtraders), [`create_fcm_subtrader`](Self::create_fcm_subtrader), [`get_fcm_subtrader_blocked_categories`](Self::get_fcm_subtrader_blocked_categories), [`update_fcm_subtrader_blocked_categories`](Self::update_fcm_subtrader_blocked_categories), [`delete_fcm_event_contract_daily_cap`](Self::delete_fcm_event_contract_daily_cap), [`get_fcm_event_contract_daily_cap`](Self::get_fcm_event_contract_daily_cap), [`update_fcm_event_contract_daily_cap`](Self::update_fcm_event_contract_daily_cap) |
+/// | anything else | [`raw`](Self::raw) |
 ///
 /// Cheap to clone; clones share connections and credentials. Neither [`Debug`] nor any error shows
 /// the private key.
@@ -193,7 +220,8 @@ impl ClientBuilder {
     ///
     /// Signing stays innermost, so each attempt of a retry gets a new timestamp and signature. The
     /// layer finds the `&'static Operation` in the request's extensions: retry only what its
-    /// [`retry`](crate::Operation::retry) allows.
+    /// [`retry`](crate::Operation::retry) allows. The module [`middleware`](crate::middleware) has
+    /// what a layer is made of, and an example.
     pub fn with_middleware(mut self, middleware: impl Middleware) -> Self {
         self.middleware.push(Arc::new(middleware));
         self

@@ -15,3 +15,9 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+
+/// The other half, for servers: a trait with one method for each operation.
+#[cfg(feature = "server")]
+pub mod server {
+    include!(concat!(env!("OUT_DIR"), "/handlers.rs"));
+}

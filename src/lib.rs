@@ -29,6 +29,30 @@
 //! `KALSHI_PRIVATE_KEY_PATH`. Public operations work without credentials; a private one fails
 //! before anything is sent.
 //!
+//! # Requests
+//!
+//! A body is built field by field. A required field that is forgotten does not compile; what can be
+//! known only at run time (a parameter that is missing, a price that does not parse) is refused by
+//! `send` before anything is sent, all of it in one error.
+//!
+//! ```
+//! use kalshi_sdk::types::{
+//!     BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
+//! };
+//!
+//! let order = CreateOrderV2Request::builder()
+//!     .ticker("KXHIGHNY-26NOV23-T60")
+//!     .side(BookSide::Bid)
+//!     .count("10.00")
+//!     .price("0.5600")
+//!     .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+//!     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
+//! ```
+//!
+//! Setters take whatever converts (`"0.5600"` or a [`Dollars`]), and those of optional fields an
+//! `Option`, too. The page of each request ([`builder`]) lists its parameters and has an example;
+//! [`Client`] has its methods by task.
+//!
 //! # Lists
 //!
 //! Every operation with a cursor has `stream()` for the rows of all pages and `pages()` for the
@@ -83,8 +107,8 @@
 //!
 //! # What it refuses to do
 //!
-//! - It does not retry, limit its rate or follow redirects by itself. Add a layer with
-//!   [`ClientBuilder::with_middleware`]; signing stays below it.
+//! - It does not retry, limit its rate or follow redirects by itself. Add a layer of your own (see
+//!   [`middleware`]); signing stays below it.
 //! - It sends credentials to the configured origin only, and shows them nowhere.
 //! - It checks no order before the exchange does: what cannot be sent is refused, what may be
 //!   refused is sent.
@@ -97,9 +121,16 @@ mod environment;
 mod error;
 mod generated;
 pub mod guide;
+#[doc(alias = "retry")]
+#[doc(alias = "metrics")]
+#[doc(alias = "logging")]
+#[doc(alias = "tracing")]
+#[doc(alias = "layer")]
+pub mod middleware;
 pub mod operation;
 mod pagination;
 mod raw;
+pub mod request;
 mod transport;
 mod values;
 
@@ -112,6 +143,10 @@ pub use kalshi_types::{self, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, 
 pub use kalshi_ws as streams;
 pub use progenitor_client::ResponseValue;
 
+/// For servers, such as a simulator: a trait that answers every operation.
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub use crate::generated::server;
 pub use crate::{
     client::{
         Client, ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT,
@@ -120,9 +155,10 @@ pub use crate::{
     environment::Environment,
     error::{Effect, Error, ErrorKind},
     generated::{SPEC_VERSION, builder, types},
-    operation::{OPERATIONS, Operation},
+    operation::{OPERATIONS, Operation, OperationId},
     pagination::{Pages, Rows},
     raw::RawRequest,
+    request::InvalidFields,
     values::{CommaSeparated, InvalidList, SecretText},
 };
 

@@ -3,7 +3,7 @@
 //! For whatever needs more than a method: routing in a simulator, command lines, rate limiters,
 //! retry rules, logs.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use http::Method;
 
@@ -38,8 +38,8 @@ pub struct Operation {
     pub pagination: Option<Pagination>,
     /// Whether a second sending does harm.
     pub retry: RetrySafety,
-    /// Tokens that a request takes from the rate limit, as known when this crate was made. The
-    /// exchange's own table is `get_account_endpoint_costs`.
+    /// What a request takes from the rate limit, as known when this crate was made. The exchange's
+    /// own table of tokens is `get_account_endpoint_costs`.
     pub cost: Cost,
     /// The exchange means to remove it.
     pub deprecated: bool,
@@ -56,6 +56,129 @@ impl Operation {
     pub fn by_id(id: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.id == id)
     }
+
+    /// Returns the operation as a value to match on; `None` for a
+    /// [`RawRequest`](crate::RawRequest), which is not in the table.
+    pub fn typed_id(&self) -> Option<OperationId> {
+        self.id.parse().ok()
+    }
+
+    /// Returns the JSON Schema (2020-12) of the request's body, `None` if there is no body.
+    ///
+    /// The text is complete in itself: what it refers to stands under `$defs`. It is what the
+    /// exchange's document says, with descriptions; values that the exchange adds to an enum later
+    /// are not in it.
+    ///
+    /// ```
+    /// use kalshi_sdk::OperationId;
+    ///
+    /// let schema = OperationId::CreateOrderV2.operation().body_schema().unwrap();
+    /// let schema: serde_json::Value = serde_json::from_str(schema)?;
+    /// assert_eq!(schema["properties"]["ticker"]["type"], "string");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn body_schema(&self) -> Option<&'static str> {
+        generated::body_schema(self.id)
+    }
+}
+
+pub use generated::OperationId;
+
+impl OperationId {
+    /// Returns every operation, in the order of [`OPERATIONS`].
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        generated::OPERATION_IDS.iter().map(|(id, _)| *id)
+    }
+
+    /// Returns the name of the client's method: `get_markets`.
+    pub fn as_str(self) -> &'static str {
+        generated::OPERATION_IDS[self as usize].1
+    }
+
+    /// Returns the entry of the table.
+    pub fn operation(self) -> &'static Operation {
+        &OPERATIONS[self as usize]
+    }
+}
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for OperationId {
+    type Err = UnknownOperation;
+
+    /// Reads the name of a method, `get_markets`.
+    fn from_str(name: &str) -> Result<Self, UnknownOperation> {
+        let found = generated::OPERATION_IDS.iter().find(|(_, known)| *known == name);
+        found.map(|(id, _)| *id).ok_or_else(|| UnknownOperation::new(name))
+    }
+}
+
+impl TryFrom<&str> for OperationId {
+    type Error = UnknownOperation;
+
+    fn try_from(name: &str) -> Result<Self, UnknownOperation> {
+        name.parse()
+    }
+}
+
+/// A name that is not that of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownOperation {
+    /// The name.
+    pub name: String,
+    /// The operation whose name is nearest, if any is near.
+    pub nearest: Option<OperationId>,
+}
+
+impl UnknownOperation {
+    fn new(name: &str) -> Self {
+        // A longer text is no misspelt name, and comparing it would take long.
+        let near = if name.len() > 100 { None } else { nearest(name) };
+        Self { name: name.to_owned(), nearest: near }
+    }
+}
+
+impl fmt::Display for UnknownOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no operation is called {:?}", self.name)?;
+        match self.nearest {
+            Some(id) => write!(f, "; the nearest name is {:?}", id.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for UnknownOperation {}
+
+/// The operation that the fewest edits lead to, if they are few.
+fn nearest(name: &str) -> Option<OperationId> {
+    let distances = generated::OPERATION_IDS.iter().map(|(id, known)| (distance(name, known), *id));
+    let (edits, id) = distances.min()?;
+    (edits <= name.len() / 3).then_some(id)
+}
+
+/// How many bytes must be inserted, removed or replaced to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        let mut left = i + 1;
+        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
+            let replaced = corner + usize::from(x != y);
+            corner = *cell;
+            left = replaced.min(left + 1).min(corner + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 impl fmt::Display for Operation {
@@ -159,11 +282,147 @@ pub enum RetrySafety {
 }
 
 /// What a request takes from the rate limit.
+///
+/// A limiter keeps one bucket for each lane, kind and shard: [`lane`](Self::lane),
+/// [`bucket`](Self::bucket) and [`shard`](Self::shard) name it, [`total`](Self::total) counts the
+/// tokens. A request is admitted if all of its tokens are in the bucket; with 429 it has taken none
+/// and was not executed. How fast the buckets refill is in `get_account_api_limits`, and differs
+/// from account to account.
+///
+/// ```
+/// use kalshi_sdk::{OperationId, operation::{Bucket, ShardScope}};
+///
+/// let cost = OperationId::BatchCancelOrdersV2.operation().cost;
+/// assert_eq!((cost.bucket, cost.shard), (Bucket::Write, ShardScope::Unscoped));
+/// assert_eq!(cost.per_item, Some("orders"));
+/// assert_eq!(cost.total(25), 50);
+/// ```
+#[doc(alias = "rate limit")]
+#[doc(alias = "token bucket")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Tokens.
+    /// The half of the exchange whose budget pays.
+    pub lane: Lane,
+    /// The bucket of that budget.
+    pub bucket: Bucket,
+    /// Tokens of a call, or of each item if [`per_item`](Self::per_item) is set.
     pub tokens: u32,
-    /// For each item of the body, rather than for the call.
-    pub per_item: bool,
+    /// The field of the body whose items are charged one by one; `None` if the call is.
+    pub per_item: Option<&'static str>,
+    /// A parameter with which a call costs something else.
+    pub by_parameter: Option<ParameterCost>,
+    /// Which shard's bucket pays.
+    pub shard: ShardScope,
+}
+
+impl Cost {
+    pub(crate) const DEFAULT: Self = Self {
+        lane: Lane::EventContracts,
+        bucket: Bucket::Read,
+        tokens: 10,
+        per_item: None,
+        by_parameter: None,
+        shard: ShardScope::Unscoped,
+    };
+
+    /// Returns the tokens of a call whose body has `items` items; the number does not matter where
+    /// the call is charged as one. [`by_parameter`](Self::by_parameter) is not looked at.
+    pub fn total(&self, items: usize) -> u64 {
+        let tokens = u64::from(self.tokens);
+        match self.per_item {
+            Some(_) => tokens.saturating_mul(u64::try_from(items).unwrap_or(u64::MAX)),
+            None => tokens,
+        }
+    }
+}
+
+/// A half of the exchange with budgets of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Lane {
+    /// Event contracts: this API.
+    EventContracts,
+    /// Perpetual futures on margin.
+    Perpetuals,
+}
+
+/// A bucket of the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Bucket {
+    /// Reads, and writes that are not about orders or quotes. Public operations are never signed,
+    /// so this client pays nothing for them.
+    Read,
+    /// Orders, order groups, requests for quotes, quotes and block trades.
+    Write,
+    /// A bucket that only this operation uses. `get_balance` has one: one call a second up to the
+    /// level `advanced`, five above, and no burst.
+    Own,
+}
+
+/// What a call costs if a parameter has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParameterCost {
+    /// The name of the parameter on the wire.
+    pub name: &'static str,
+    /// The value, as text.
+    pub value: &'static str,
+    /// Tokens of such a call, instead of [`Cost::tokens`].
+    pub tokens: u32,
+}
+
+/// Which shard's bucket pays for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ShardScope {
+    /// The bucket that belongs to no shard, whatever the request names.
+    Unscoped,
+    /// The bucket of the shard that `exchange_index` names (in the query or in the body) if that is
+    /// 1 or more; shard 0 is the unscoped bucket. Without it, or with -1, a request that names its
+    /// market is routed by the exchange: then the unscoped bucket and that of **every** other shard
+    /// must have the tokens. Naming the shard is cheaper and faster.
+    Named,
+    /// Always the bucket of this shard.
+    Fixed(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_names_the_nearest_operation() {
+        let error = "create_order".parse::<OperationId>().unwrap_err();
+        assert_eq!(error.nearest, Some(OperationId::CreateOrderV2));
+        let text = error.to_string();
+        assert!(
+            text.contains("\"create_order\"") && text.contains("\"create_order_v2\""),
+            "{text}"
+        );
+        let error = "unrelated words".parse::<OperationId>().unwrap_err();
+        assert_eq!((error.nearest, error.to_string().contains("nearest")), (None, false));
+        assert_eq!("x".repeat(101).parse::<OperationId>().unwrap_err().nearest, None);
+    }
+
+    #[test]
+    fn distances_count_edits() {
+        for (a, b, edits) in
+            [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "", 2)]
+        {
+            assert_eq!((distance(a, b), distance(b, a)), (edits, edits), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn ids_and_operations_belong_together() {
+        for (id, operation) in OperationId::all().zip(OPERATIONS) {
+            assert_eq!(id.as_str(), operation.id);
+            assert_eq!(id.operation(), operation);
+            assert_eq!(operation.typed_id(), Some(id));
+            assert_eq!(operation.id.parse(), Ok(id));
+        }
+        assert_eq!(OperationId::all().len(), OPERATIONS.len());
+    }
 }

@@ -29,7 +29,7 @@ const fn raw(access: Access) -> Operation {
         parameters: &[],
         pagination: None,
         retry: RetrySafety::Reconcile,
-        cost: Cost { tokens: 10, per_item: false },
+        cost: Cost::DEFAULT,
         deprecated: false,
         // Any answer may hold a secret: nothing is known of it.
         secret: true,

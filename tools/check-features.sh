@@ -9,7 +9,7 @@ check() {
 }
 
 check -p kalshi-sdk --no-default-features
-for feature in aws-lc-rs gzip http2 native-tls rustls socks streams; do
+for feature in aws-lc-rs gzip http2 native-tls rustls server socks streams; do
     # TLS by the operating system needs its headers, which a bare machine may not have.
     if [ "$feature" = native-tls ] && ! pkg-config --exists openssl 2>/dev/null; then
         echo "skipped native-tls: no OpenSSL headers here"

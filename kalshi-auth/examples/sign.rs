@@ -19,6 +19,15 @@ use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, Timestamp, si
 
 const USAGE: &str = "usage: sign --key-id ID --key FILE METHOD PATH [--timestamp MS]";
 
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// Reports whether the text is like the name of an option, and so may be repeated.
+fn is_name_of_option(text: &str) -> bool {
+    let name = text.trim_start_matches('-');
+    let plain = |c: char| c.is_ascii_lowercase() || c == '-';
+    text.starts_with('-') && !name.is_empty() && name.len() <= 20 && name.chars().all(plain)
+}
+
 struct Arguments {
     key_id: String,
     key: String,
@@ -75,6 +84,9 @@ impl Arguments {
                 "--key-id" => &mut key_id,
                 "--key" => &mut key,
                 "--timestamp" => &mut timestamp,
+                unknown if is_name_of_option(unknown) => {
+                    return Err(format!("{unknown} is an unknown option; {USAGE}"));
+                }
                 // The argument is not repeated: it may be anything, a key included.
                 unknown if unknown.starts_with('-') => {
                     return Err(format!("there is an unknown option; {USAGE}"));
@@ -93,6 +105,9 @@ impl Arguments {
             (None, _, _) => Err(format!("--key-id is missing; {USAGE}")),
             (_, None, _) => Err(format!("--key is missing; {USAGE}")),
             (_, _, Err(_)) => Err(format!("give one method and one path; {USAGE}")),
+            (_, _, Ok([method, _])) if !METHODS.contains(&method.to_ascii_uppercase().as_str()) => {
+                Err(format!("the method must be one of {}; {USAGE}", METHODS.join(", ")))
+            }
             (Some(key_id), Some(key), Ok([method, path])) => {
                 Ok(Self { key_id, key, method, path, timestamp })
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{Generated, document::join, names::words};
+use crate::{Generated, document::join, names::split_acronyms};
 
 /// What the words of a document cover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn repeats(name: &str, text: &str) -> bool {
     let split = |text: &str| -> BTreeSet<String> {
         let mut parts = BTreeSet::new();
         let mut word = String::new();
-        for c in words(text).chars().chain([' ']) {
+        for c in split_acronyms(text).chars().chain([' ']) {
             if !c.is_alphanumeric() || c.is_uppercase() {
                 parts.insert(std::mem::take(&mut word));
             }

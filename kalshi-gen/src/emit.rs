@@ -16,7 +16,7 @@ use crate::{
     locate::{locate, quietly},
     names::{field_name, parameter_name},
     normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
-    operations::{self, OperationModel},
+    operations::{self, CostModel, OperationModel, ParameterCostModel, ShardModel},
     refine::{self, ParameterTypes, Parts},
 };
 
@@ -87,6 +87,7 @@ fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(Strin
     let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
     let methods = operations.iter().map(|operation| method(operation, &links));
     let table = operations.iter().map(entry);
+    let ids = ids(operations);
     let count = operations.len();
     let lists = operations.iter().filter_map(list);
     let version = normalised.document["info"]["version"].as_str().unwrap_or_default();
@@ -111,6 +112,8 @@ fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(Strin
         }
 
         #(#lists)*
+
+        #ids
 
         /// Every operation of the document, in the order of its paths.
         pub static OPERATIONS: [crate::Operation; #count] = [#(#table),*];
@@ -294,13 +297,30 @@ fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
 /// What the reader of a method must know before anything else, as one line.
 fn facts(operation: &OperationModel) -> String {
     let access = if operation.private { "signed" } else { "public" };
-    let cost = match operation.cost {
-        Some((tokens, true)) => format!("{tokens} tokens per item"),
-        Some((tokens, false)) => format!("{tokens} tokens"),
-        None if operation.private => "10 tokens, the default cost".to_owned(),
-        None => "no tokens while unsigned".to_owned(),
+    format!("`{} {}` · {access} · {}", operation.method, operation.path, cost_text(operation))
+}
+
+/// The cost of a call, with the bucket that pays.
+fn cost_text(operation: &OperationModel) -> String {
+    let CostModel { bucket, tokens, per_item, parameter, shard } = &operation.cost;
+    if !operation.private {
+        return "no tokens: it is never signed".to_owned();
+    }
+    if *bucket == "Own" {
+        return "a bucket of its own".to_owned();
+    }
+    let each = if per_item.is_some() { " per item" } else { "" };
+    let of = match shard {
+        ShardModel::Unscoped => format!("the {bucket} bucket"),
+        ShardModel::Named => {
+            format!("the {bucket} bucket of the shard that `exchange_index` names")
+        }
+        ShardModel::Fixed(shard) => format!("the {bucket} bucket of shard {shard}"),
     };
-    format!("`{} {}` · {access} · {cost}", operation.method, operation.path)
+    let when = parameter.as_ref().map_or_else(String::new, |parameter| {
+        format!(" ({} with `{}={}`)", parameter.tokens, parameter.name, parameter.value)
+    });
+    format!("{tokens} tokens{each}{when} from {of}")
 }
 
 fn method(operation: &OperationModel, links: &Links) -> TokenStream {
@@ -320,8 +340,10 @@ fn method(operation: &OperationModel, links: &Links) -> TokenStream {
     }
     let docs = doc(Some(&text), links);
     let deprecated = operation.deprecated.then(|| quote!(#[deprecated]));
+    let aliases = &operation.aliases;
     quote! {
         #docs
+        #(#[doc(alias = #aliases)])*
         #deprecated
         pub fn #id(&self) -> builder::#builder<'_> {
             builder::#builder::new(self)
@@ -333,7 +355,7 @@ fn entry(operation: &OperationModel) -> TokenStream {
     let OperationModel { id, operation_id, path, tag, success, deprecated, secret, .. } = operation;
     let method = format_ident!("{}", operation.method);
     let access = if operation.private { quote!(Signed) } else { quote!(Public) };
-    let (tokens, per_item) = operation.cost.unwrap_or((10, false));
+    let cost = cost(&operation.cost);
     let summary = operation.summary.as_deref().unwrap_or_default();
     let description = operation.description.as_deref().unwrap_or_default();
     let body = match &operation.body {
@@ -382,12 +404,66 @@ fn entry(operation: &OperationModel) -> TokenStream {
             parameters: &[#(#parameters),*],
             pagination: #pagination,
             retry: crate::operation::RetrySafety::#retry,
-            cost: crate::operation::Cost { tokens: #tokens, per_item: #per_item },
+            cost: #cost,
             deprecated: #deprecated,
             secret: #secret,
             summary: #summary,
             description: #description,
         }
+    }
+}
+
+fn cost(cost: &CostModel) -> TokenStream {
+    let CostModel { bucket, tokens, per_item, parameter, shard } = cost;
+    let bucket = format_ident!("{bucket}");
+    let option =
+        |value: Option<TokenStream>| value.map_or(quote!(None), |value| quote!(Some(#value)));
+    let per_item = option(per_item.as_ref().map(|field| quote!(#field)));
+    let parameter = option(parameter.as_ref().map(|ParameterCostModel { name, value, tokens }| {
+        quote!(crate::operation::ParameterCost { name: #name, value: #value, tokens: #tokens })
+    }));
+    let shard = match shard {
+        ShardModel::Unscoped => quote!(Unscoped),
+        ShardModel::Named => quote!(Named),
+        ShardModel::Fixed(shard) => quote!(Fixed(#shard)),
+    };
+    quote! {
+        crate::operation::Cost {
+            lane: crate::operation::Lane::EventContracts,
+            bucket: crate::operation::Bucket::#bucket,
+            tokens: #tokens,
+            per_item: #per_item,
+            by_parameter: #parameter,
+            shard: crate::operation::ShardScope::#shard,
+        }
+    }
+}
+
+/// The names of the operations as an enum, in the order of the table.
+fn ids(operations: &[OperationModel]) -> TokenStream {
+    let variants: Vec<_> =
+        operations.iter().map(|operation| format_ident!("{}", operation.builder)).collect();
+    let docs = operations.iter().map(|operation| {
+        format!(
+            "[`{0}`](crate::Client::{0}): `{1} {2}`.",
+            operation.id, operation.method, operation.path
+        )
+    });
+    let names = operations.iter().map(|operation| &operation.id);
+    let count = operations.len();
+    quote! {
+        /// An operation of the Trade API, as a value to match on and to configure with.
+        ///
+        /// [`as_str`](Self::as_str) is the name of the client's method.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum OperationId {
+            #(#[doc = #docs] #variants,)*
+        }
+
+        /// The operations and their names, in the order of the table.
+        pub(crate) static OPERATION_IDS: [(OperationId, &str); #count] =
+            [#((OperationId::#variants, #names)),*];
     }
 }
 

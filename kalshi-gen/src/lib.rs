@@ -8,12 +8,14 @@
 //! Deterministic: no clock, no network, no environment; the same input gives the same bytes.
 //! It never writes a file; the command behind `cargo gen` does.
 
+mod body_schemas;
 mod coverage;
 pub mod diff;
 mod document;
 mod emit;
 mod error;
 mod files;
+mod handlers;
 mod locate;
 mod names;
 mod normalise;
@@ -21,6 +23,7 @@ mod operations;
 mod overlay;
 mod refine;
 mod review;
+mod samples;
 mod shapes;
 mod stream;
 pub mod vendor;
@@ -44,6 +47,8 @@ pub struct Generated {
     pub code: String,
     /// A function that calls any operation by its name, for tests that walk the whole table.
     pub dispatch: String,
+    /// A trait with one method for each operation, for servers.
+    pub handlers: String,
     /// The document after every pass, and how often each fired.
     pub normalised: Normalised,
     /// How the overlays fared.
@@ -91,11 +96,22 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
 }
 
 fn from_document(document: serde_json::Value, applied: Applied) -> Result<Generated> {
+    let bodies = body_schemas::collect(&document);
     let normalised = normalise::normalise(document)?;
     let operations =
         operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
     let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
     let shapes = shapes::shapes(&normalised, &operations);
     code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
-    Ok(Generated { code, dispatch, normalised, applied, operations, messages: Vec::new() })
+    code += &body_schemas::emit(&operations, &bodies).to_string();
+    let handlers = handlers::emit(&operations);
+    Ok(Generated {
+        code,
+        dispatch,
+        handlers,
+        normalised,
+        applied,
+        operations,
+        messages: Vec::new(),
+    })
 }

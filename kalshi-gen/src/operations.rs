@@ -7,7 +7,10 @@ use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
     names::method_name,
-    normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations},
+    normalise::{
+        COMMA_LIST, ITEMS, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
+    },
+    samples::Samples,
 };
 
 /// One operation of the document.
@@ -43,8 +46,12 @@ pub struct OperationModel {
     pub description: Option<String>,
     /// How its list goes on, if it is one.
     pub pagination: Option<PaginationModel>,
-    /// Token cost, when it is known to differ from the default.
-    pub cost: Option<(u32, bool)>,
+    /// What it takes from the rate limit.
+    pub cost: CostModel,
+    /// Words that people search for when they mean it.
+    pub aliases: Vec<String>,
+    /// A program that sends it.
+    pub example: String,
     /// Its response holds a secret.
     pub secret: bool,
     /// The field of the request that makes a second sending harmless.
@@ -62,6 +69,8 @@ pub struct ParameterModel {
     pub required: bool,
     /// What its text looks like.
     pub kind: &'static str,
+    /// The enum that it takes, if it takes one.
+    pub type_name: Option<String>,
     /// Marked as deprecated.
     pub deprecated: bool,
     /// What it means.
@@ -81,6 +90,50 @@ pub struct PaginationModel {
     pub item: Option<String>,
 }
 
+/// What an operation takes from the rate limit: `x-kalshi-cost`, over what holds for its family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostModel {
+    /// `Read`, `Write` or `Own`.
+    pub bucket: &'static str,
+    /// Tokens of a call, or of each item.
+    pub tokens: u32,
+    /// The field of the body whose items are counted, if it is not the call that costs.
+    pub per_item: Option<String>,
+    /// A parameter with which the call costs something else.
+    pub parameter: Option<ParameterCostModel>,
+    /// Which of the shards' buckets pay.
+    pub shard: ShardModel,
+}
+
+/// Another cost of the calls whose parameter has this value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterCostModel {
+    /// The name on the wire.
+    pub name: String,
+    /// The text of the value.
+    pub value: String,
+    /// Tokens of such a call.
+    pub tokens: u32,
+}
+
+/// Which of the shards' buckets pay for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardModel {
+    /// The bucket that belongs to no shard.
+    Unscoped,
+    /// That of the shard named by `exchange_index`.
+    Named,
+    /// Always that of one shard.
+    Fixed(u32),
+}
+
+/// The default cost of a call.
+const DEFAULT_TOKENS: u32 = 10;
+
+/// The families whose changes are paid from the Write bucket; everything else is paid from the
+/// Read bucket.
+const WRITE_FAMILIES: [&str; 3] = ["communications", "order-groups", "orders"];
+
 /// Lists whose response has two arrays: (the response, the field with the rows).
 const ROWS: [(&str, &str); 2] =
     [("GetEventsResponse", "events"), ("GetPositionsResponse", "market_positions")];
@@ -93,7 +146,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         let builder = operation_id(operation).to_owned();
         let text = |key| operation.get(key).and_then(Value::as_str).map(str::to_owned);
         let (success, response) = success(operation);
-        let parameters = parameters(document, operation, &pointer)?;
+        let parameters = parameters(normalised, operation, &pointer)?;
         let pagination = match &response {
             Some(response) => match parameters.iter().position(|p| p.name == "cursor") {
                 Some(index) if parameters[index].kind != "Text" => {
@@ -125,11 +178,17 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
             summary: text("summary"),
             description: text("description"),
             pagination,
-            cost: cost(operation, &pointer)?,
+            cost: cost(document, operation, method, &pointer)?,
+            aliases: aliases(operation, &pointer)?,
+            example: String::new(),
             secret: operation.get("x-kalshi-secret") == Some(&Value::Bool(true)),
             idempotency_key: text("x-kalshi-idempotency-key"),
             builder,
         });
+    }
+    let samples = Samples::new(normalised);
+    for model in &mut models {
+        model.example = samples.example(model);
     }
     Ok(models)
 }
@@ -162,14 +221,19 @@ fn body_type(holder: &Value) -> Option<String> {
 }
 
 fn parameters(
-    document: &Value,
+    normalised: &Normalised,
     operation: &Map<String, Value>,
     pointer: &str,
 ) -> Result<Vec<ParameterModel>> {
+    let document = &normalised.document;
     let mut models = Vec::new();
     for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
         let schema = &parameter["schema"];
         let schema = schema.pointer("/allOf/0").unwrap_or(schema);
+        let referred = schema.get("$ref").and_then(Value::as_str).and_then(schema_name);
+        let is_enum = |name: &&str| normalised.enums.iter().any(|open| open.name == *name);
+        let items = parameter.pointer(&format!("/{ITEMS}/$ref")).and_then(Value::as_str);
+        let type_name = referred.or(items.and_then(schema_name)).filter(is_enum);
         let schema = resolve(document, schema, pointer)?;
         let format = schema.get("format").and_then(Value::as_str);
         let kind = match (schema.get("type").and_then(Value::as_str), format) {
@@ -188,6 +252,7 @@ fn parameters(
             in_path: parameter["in"] == "path",
             required: parameter["in"] == "path" || parameter["required"] == true,
             kind,
+            type_name: type_name.map(str::to_owned),
             deprecated: parameter["deprecated"] == true,
             description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),
         });
@@ -238,15 +303,83 @@ fn pagination(document: &Value, response: &str, pointer: &str) -> Result<Paginat
     })
 }
 
-/// `x-kalshi-cost: {tokens: 2, per: item}`, from the overlay.
-fn cost(operation: &Map<String, Value>, pointer: &str) -> Result<Option<(u32, bool)>> {
-    let Some(cost) = operation.get("x-kalshi-cost") else { return Ok(None) };
+/// `x-kalshi-aliases: [place order]`, from the overlay.
+fn aliases(operation: &Map<String, Value>, pointer: &str) -> Result<Vec<String>> {
+    let Some(aliases) = operation.get("x-kalshi-aliases") else { return Ok(Vec::new()) };
+    let pointer = join(pointer, "x-kalshi-aliases");
+    let Some(aliases) = aliases.as_array() else { refuse!(pointer, "must be a list") };
+    let mut texts = Vec::with_capacity(aliases.len());
+    for (index, alias) in aliases.iter().enumerate() {
+        // rustdoc refuses quotes, and blanks at the ends.
+        let text = alias
+            .as_str()
+            .filter(|text| !text.is_empty() && text.trim() == *text && !text.contains(['"', '\'']));
+        let Some(text) = text else { refuse!(join(&pointer, &index.to_string()), "must be words") };
+        texts.push(text.to_owned());
+    }
+    Ok(texts)
+}
+
+/// `x-kalshi-cost`, from the overlay: `tokens`; `per: item`; `bucket: read`, `write` or `own`;
+/// `shard: named` or a number; `when: {parameter, value, tokens}`.
+fn cost(
+    document: &Value,
+    operation: &Map<String, Value>,
+    method: &str,
+    pointer: &str,
+) -> Result<CostModel> {
     let pointer = join(pointer, "x-kalshi-cost");
-    let tokens = cost.get("tokens").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    let Some(tokens) = tokens else { refuse!(pointer, "`tokens` must be a count") };
-    match cost.get("per").and_then(Value::as_str) {
-        None | Some("call") => Ok(Some((tokens, false))),
-        Some("item") => Ok(Some((tokens, true))),
-        Some(other) => refuse!(pointer, "`per` is `call` or `item`, not `{other}`"),
+    let tag = operation.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
+    let writes = method != "get" && tag.is_some_and(|tag| WRITE_FAMILIES.contains(&tag));
+    let mut model = CostModel {
+        bucket: if writes { "Write" } else { "Read" },
+        tokens: DEFAULT_TOKENS,
+        per_item: None,
+        parameter: None,
+        shard: ShardModel::Unscoped,
+    };
+    let Some(cost) = operation.get("x-kalshi-cost") else { return Ok(model) };
+    let Some(cost) = cost.as_object() else { refuse!(pointer, "must be a mapping") };
+    let tokens = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+    for (key, value) in cost {
+        let at = join(&pointer, key);
+        match (key.as_str(), value.as_str()) {
+            ("tokens", _) => match tokens(value) {
+                Some(tokens) => model.tokens = tokens,
+                None => refuse!(at, "`tokens` must be a count"),
+            },
+            ("per", Some("call")) => {}
+            ("per", Some("item")) => model.per_item = Some(counted(document, operation, &at)?),
+            ("bucket", Some("read")) => model.bucket = "Read",
+            ("bucket", Some("write")) => model.bucket = "Write",
+            ("bucket", Some("own")) => model.bucket = "Own",
+            ("shard", Some("named")) => model.shard = ShardModel::Named,
+            ("shard", None) if tokens(value).is_some() => {
+                model.shard = ShardModel::Fixed(tokens(value).unwrap_or_default());
+            }
+            ("when", _) => {
+                let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
+                let parts =
+                    (text("parameter"), text("value"), value.get("tokens").and_then(tokens));
+                let (Some(name), Some(value), Some(tokens)) = parts else {
+                    refuse!(at, "needs `parameter`, `value` and `tokens`")
+                };
+                model.parameter = Some(ParameterCostModel { name, value, tokens });
+            }
+            _ => refuse!(at, "`{key}: {value}` is no part of a cost"),
+        }
+    }
+    Ok(model)
+}
+
+/// The one list in the body of an operation that is charged for each item.
+fn counted(document: &Value, operation: &Map<String, Value>, pointer: &str) -> Result<String> {
+    let schema = body(operation).and_then(|(name, _)| {
+        document.pointer(&join(&join("/components/schemas", &name), "properties"))?.as_object()
+    });
+    let lists = schema.into_iter().flatten().filter(|(_, field)| field["type"] == "array");
+    match lists.collect::<Vec<_>>().as_slice() {
+        [(name, _)] => Ok((*name).clone()),
+        _ => refuse!(pointer, "the body must have one list whose items are counted"),
     }
 }

@@ -95,6 +95,7 @@ fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
     Ok(Generated {
         code: code.to_string(),
         dispatch: String::new(),
+        handlers: String::new(),
         normalised,
         applied,
         operations: Vec::new(),

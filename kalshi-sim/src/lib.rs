@@ -94,6 +94,7 @@ mod gate;
 mod keys;
 mod limits;
 mod line;
+mod operations;
 mod pages;
 mod query;
 mod random;

@@ -166,12 +166,13 @@ impl Limits {
 }
 
 fn cost(operation: &Operation, body: &Value) -> i64 {
-    let tokens = i64::from(operation.cost.tokens);
-    let items = match &body["orders"] {
-        Value::Array(items) if operation.cost.per_item => items.len(),
-        _ => 1,
-    };
-    tokens.saturating_mul(i64::try_from(items).unwrap_or(i64::MAX))
+    // The bucket that the exchange keeps for this operation is not simulated: it is a read here.
+    if operation.cost.bucket == kalshi_sdk::operation::Bucket::Own {
+        return 10;
+    }
+    let items =
+        operation.cost.per_item.and_then(|field| body[field].as_array()).map_or(1, Vec::len);
+    i64::try_from(operation.cost.total(items)).unwrap_or(i64::MAX)
 }
 
 fn lane(operation: &Operation, query: &Query, body: &Value) -> Lane {
@@ -179,7 +180,7 @@ fn lane(operation: &Operation, query: &Query, body: &Value) -> Lane {
         return Lane::Read;
     }
     match operation.tag {
-        "orders" if !operation.cost.per_item => {
+        "orders" if operation.cost.per_item.is_none() => {
             let named = body["exchange_index"]
                 .as_i64()
                 .or_else(|| query.get("exchange_index").and_then(|text| text.parse().ok()));

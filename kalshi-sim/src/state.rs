@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use kalshi_auth::exchange::PublicKey;
-use kalshi_sdk::Operation;
+use kalshi_sdk::{Operation, server::dispatch};
 use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use crate::{
         types::{Subaccount, Time},
     },
     exchange::Role,
-    families::{self, Account, Desk, Families, World},
+    families::{Account, Desk, Families, World},
     gate,
     keys::{Key, Keys},
     limits::{Limits, Tier},
@@ -197,25 +197,14 @@ impl State {
             }
         }
         self.advance(call.time());
-        if let Some(outcome) = self.made_up(call) {
-            return outcome;
-        }
-        match call.operation.tag {
-            "account" => families::account::handle(self, call),
-            "api-keys" => families::api_keys::handle(self, call),
-            "communications" => families::communications::handle(self, call),
-            "events" => families::events::handle(self, call),
-            "exchange" => families::exchange::handle(self, call),
-            "market" => families::market::handle(self, call),
-            "order-groups" => families::order_groups::handle(self, call),
-            "orders" => families::orders::handle(self, call),
-            "portfolio" => families::portfolio::handle(self, call),
-            _ => Err(Reply::not_implemented(call.operation.id)),
+        match call.operation.typed_id() {
+            Some(id) => dispatch(id, self, &*call),
+            None => Err(Reply::not_implemented(call.operation.id)),
         }
     }
 
     /// Answers an operation that the engine has no part in.
-    fn made_up(&mut self, call: &Call<'_>) -> Option<Outcome> {
+    pub(crate) fn made_up(&mut self, call: &Call<'_>) -> Outcome {
         let caller = call.caller;
         let id = caller.map(|caller| caller.account.to_string()).unwrap_or_default();
         let held = caller.and_then(|caller| self.engine.ledger.account(caller.account));
@@ -229,7 +218,8 @@ impl State {
         let Catalogue { series, events, listings } = &mut self.catalogue;
         let mut desk = Desk { engine: &mut self.engine, listings };
         let world = World { series, events, markets: &mut desk, limits: &mut self.limits };
-        self.families.handle(world, &account, call)
+        let answered = self.families.handle(world, &account, call);
+        answered.unwrap_or_else(|| Err(Reply::not_implemented(call.operation.id)))
     }
 }
 

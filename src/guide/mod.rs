@@ -24,42 +24,85 @@
 //! Each has a table of calls, and a list of what means something else here.
 
 #[doc = include_str!("first_call.md")]
+#[doc(alias = "quickstart")]
+#[doc(alias = "hello world")]
 pub mod first_call {}
 
 #[doc = include_str!("keys.md")]
+#[doc(alias = "authentication")]
+#[doc(alias = "private key")]
+#[doc(alias = "PEM")]
+#[doc(alias = "signing")]
+#[doc(alias = "credentials")]
 pub mod keys {}
 
 #[doc = include_str!("markets.md")]
+#[doc(alias = "order book")]
 pub mod markets {}
 
 #[doc = include_str!("money.md")]
+#[doc(alias = "round")]
+#[doc(alias = "rounding")]
+#[doc(alias = "decimal")]
+#[doc(alias = "tick size")]
+#[doc(alias = "fee")]
 pub mod money {}
 
 #[doc = include_str!("lists.md")]
+#[doc(alias = "pagination")]
+#[doc(alias = "cursor")]
+#[doc(alias = "archive")]
+#[doc(alias = "backfill")]
 pub mod lists {}
 
 #[doc = include_str!("orders.md")]
+#[doc(alias = "place order")]
+#[doc(alias = "cancel all")]
+#[doc(alias = "close position")]
+#[doc(alias = "idempotency")]
+#[doc(alias = "duplicate order")]
 pub mod orders {}
 
 #[doc = include_str!("portfolio.md")]
+#[doc(alias = "positions")]
+#[doc(alias = "pnl")]
+#[doc(alias = "balance")]
 pub mod portfolio {}
 
 #[doc = include_str!("rfqs.md")]
 pub mod rfqs {}
 
 #[doc = include_str!("errors.md")]
+#[doc(alias = "retry")]
+#[doc(alias = "backoff")]
+#[doc(alias = "timeout")]
+#[doc(alias = "ambiguous failure")]
 pub mod errors {}
 
 #[doc = include_str!("troubleshooting.md")]
+#[doc(alias = "rate limit")]
+#[doc(alias = "401")]
+#[doc(alias = "403")]
+#[doc(alias = "409")]
+#[doc(alias = "429")]
 pub mod troubleshooting {}
 
 #[doc = include_str!("streams.md")]
+#[doc(alias = "websocket")]
+#[doc(alias = "live data")]
 pub mod streams {}
 
 #[doc = include_str!("testing.md")]
+#[doc(alias = "mock")]
+#[doc(alias = "simulator")]
+#[doc(alias = "paper trading")]
+#[doc(alias = "fault injection")]
 pub mod testing {}
 
 #[doc = include_str!("staying_current.md")]
+#[doc(alias = "changelog")]
+#[doc(alias = "deprecation")]
+#[doc(alias = "MSRV")]
 pub mod staying_current {}
 
 #[doc = include_str!("coming_from_python.md")]

@@ -9,6 +9,7 @@ use std::{
 use futures_util::FutureExt as _;
 use kalshi_sdk::{
     Client, Count, Credentials, Dollars, ErrorKind, UnixMillis,
+    request::Complete,
     streams::{
         AccountSource, Backoff, Event, FillRecord, OrderRecord, Overflow, Payload, Portfolio,
         PortfolioChange, PositionRecord, ReconcileError, Reconciled, Stream, Subscription,
@@ -16,7 +17,7 @@ use kalshi_sdk::{
     },
     types::{
         ApiKeyType, ApplySubaccountTransferRequest, BatchCreateOrdersV2Request, BookSide,
-        CreateOrderV2Request, CreateSubaccountRequest, GenerateApiKeyRequest, builder,
+        CreateOrderV2Request, CreateSubaccountRequest, GenerateApiKeyRequest,
     },
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, StreamFaults};
@@ -272,7 +273,7 @@ fn order(
     side: BookSide,
     price: Dollars,
     count: Count,
-) -> builder::CreateOrderV2Request {
+) -> Complete<CreateOrderV2Request> {
     CreateOrderV2Request::builder()
         .ticker(ticker)
         .side(side)
@@ -282,7 +283,7 @@ fn order(
         .self_trade_prevention_type("maker")
 }
 
-async fn place(client: &Client, order: builder::CreateOrderV2Request) -> String {
+async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> String {
     client.create_order_v2().body(order).send().await.unwrap().into_inner().order_id
 }
 

@@ -382,6 +382,7 @@ async fn calls_that_lack_something_required_compile_and_are_refused_before_sendi
     assert_eq!(error.effect(), Effect::NotSent);
     let unsigned = builder(&server.url()).build().unwrap();
     assert_eq!(unsigned.get_balance().send().await.unwrap_err().effect(), Effect::NotSent);
-    assert!(types::CreateOrderV2Request::try_from(types::CreateOrderV2Request::builder()).is_err());
+    // A field of a body is another matter: without it the call does not compile, as the doctests of
+    // `kalshi_sdk::request::Complete` hold.
     assert_eq!(server.requests().len(), 0);
 }

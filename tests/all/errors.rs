@@ -13,6 +13,7 @@ use std::{
 use httpmock::MockServer;
 use kalshi_sdk::{
     Client, Effect, Error, ErrorKind,
+    request::Complete,
     types::{BookSide, CreateOrderV2Request},
 };
 use serde_json::json;
@@ -29,7 +30,7 @@ fn said(error: &Error) -> Said<'_> {
     (error.status().map(|s| s.as_u16()), error.code(), error.message(), error.details())
 }
 
-fn order() -> kalshi_sdk::types::builder::CreateOrderV2Request {
+fn order() -> Complete<CreateOrderV2Request> {
     CreateOrderV2Request::builder()
         .ticker("KXBTC-25")
         .side(BookSide::Bid)

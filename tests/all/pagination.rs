@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::StreamExt as _;
 use kalshi_sdk::{
     ErrorKind,
-    types::{GetMarketsStatus, GetPositionsSettlementStatus},
+    types::{GetMarketsStatus, SettlementStatusFilter},
 };
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ async fn a_page_with_two_lists_streams_the_one_of_its_name_and_pages_keep_both()
     ];
     let server = pages(script.clone()).await;
     let client = client(&server.url());
-    let request = client.get_positions().settlement_status(GetPositionsSettlementStatus::All);
+    let request = client.get_positions().settlement_status(SettlementStatusFilter::All);
     let rows = request.clone().stream().try_collect().await.unwrap();
     assert_eq!(rows.iter().map(|p| p.ticker.as_str()).collect::<Vec<_>>(), ["A", "B"]);
 

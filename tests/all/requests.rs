@@ -15,9 +15,10 @@ use kalshi_sdk::{
     Client, Credentials, Effect, Environment, Error, ErrorKind, OPERATIONS, Operation,
     auth::{KeyType, ManualClock, Timestamp, exchange::KeyPair},
     operation::{Access, Body, Place},
+    request::Complete,
     types::{
         ApiKeyScope, BookSide, CreateApiKeyRequest, CreateOrderV2Request, GenerateApiKeyRequest,
-        SelfTradePreventionType,
+        OrderStatus, PositionCountFilter, QuoteStatus, RfqStatus, SelfTradePreventionType,
     },
 };
 use proptest::{
@@ -37,7 +38,7 @@ use crate::{
 
 const ORDER: &str = r#"{"order_id":"1","fill_count":"0.00","remaining_count":"1.00","ts_ms":1}"#;
 
-fn order() -> kalshi_sdk::types::builder::CreateOrderV2Request {
+fn order() -> Complete<CreateOrderV2Request> {
     CreateOrderV2Request::builder()
         .ticker("KXBTC-25")
         .side(BookSide::Bid)
@@ -356,19 +357,16 @@ async fn a_body_without_fields_need_not_be_given() {
 }
 
 #[tokio::test]
-async fn a_required_body_that_is_missing_or_incomplete_says_which_field() {
+async fn c8_whatever_is_missing_or_invalid_is_named_at_once_in_one_wording() {
     let server = always(Answer::new(201, ORDER)).await;
     let client = client(&server.url());
-    let incomplete = CreateOrderV2Request::builder().ticker("KXBTC-25").side(BookSide::Bid);
     let cases = [
-        (client.create_order_v2().body(incomplete), "count"),
-        (client.create_order_v2(), "count"),
-        (client.create_order_v2().body(order().price("0.1234567")), "price"),
-        (client.create_order_v2().body(order().price("fifty cents")), "price"),
-        (client.create_order_v2().body(order().count("1.005")), "count"),
-        (client.create_order_v2().body_map(|body| body.ticker("KXBTC-25")), "count"),
+        (client.create_order_v2(), "`body` is missing", ""),
+        (client.create_order_v2().body(order().price("0.1234567")), "`body`: `price`:", ""),
+        (client.create_order_v2().body(order().price("fifty cents")), "`body`: `price`:", ""),
+        (client.create_order_v2().body(order().count("1.005").price("x")), "`count`:", "`price`:"),
     ];
-    for (request, field) in cases {
+    for (request, field, other) in cases {
         let error = request.send().await.expect_err(field);
         assert_eq!(
             (error.kind(), error.effect()),
@@ -376,9 +374,95 @@ async fn a_required_body_that_is_missing_or_incomplete_says_which_field() {
             "{error:?}"
         );
         assert_eq!(error.operation_id(), Some("create_order_v2"));
-        assert!(error.to_string().contains(field), "{field} is not in: {error}");
+        let text = error.to_string();
+        assert!(
+            text.contains(field) && text.contains(other),
+            "{field} or {other} is not in: {text}"
+        );
+    }
+    let error = client.amend_order_v2().subaccount(1).send().await.unwrap_err();
+    assert_eq!(error.to_string(), "amend_order_v2: `order_id` is missing; `body` is missing");
+    let request = client.get_market_candlesticks().ticker("A").start_ts("yesterday");
+    let text = request.send().await.unwrap_err().to_string();
+    for part in [
+        "`series_ticker` is missing",
+        "`start_ts`: ",
+        "`end_ts` is missing",
+        "`period_interval` is missing",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
     }
     assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn every_required_parameter_and_body_is_named_when_it_is_missing() {
+    let server = always(Answer::new(200, "{}")).await;
+    let client = client(&server.url());
+    let mut tried = 0;
+    for operation in OPERATIONS {
+        let mut required: Vec<&str> =
+            operation.parameters.iter().filter(|p| p.required).map(|p| p.name).collect();
+        if operation.body == Body::Required {
+            required.push("body");
+        }
+        if required.is_empty() {
+            continue;
+        }
+        tried += 1;
+        let error = call(&client, operation, &BTreeMap::new(), None).await.expect_err(operation.id);
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{operation}: {error}");
+        for name in required {
+            let said = error.to_string();
+            let name = if name == "type" { "type_" } else { name };
+            assert!(said.contains(&format!("`{name}` is missing")), "{name} is not in: {said}");
+        }
+    }
+    assert!(tried > 40, "only {tried}");
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn optional_parameters_and_fields_take_an_option_or_a_bare_value() {
+    let server = always(Answer::new(201, ORDER)).await;
+    let client = client(&server.url());
+    let (some, none) = (Some("mine-1"), None::<String>);
+    let order = order().client_order_id(some).order_group_id(none).post_only(true);
+    client.create_order_v2().body(order).send().await.unwrap();
+    let sent = server.last().json();
+    assert_eq!((&sent["client_order_id"], sent.get("order_group_id")), (&"mine-1".into(), None));
+    assert_eq!(sent["post_only"], true);
+    let server = always(Answer::new(200, r#"{"orders":[],"cursor":""}"#)).await;
+    let client = self::client(&server.url());
+    let (limit, ticker) = (Some(5), None::<&str>);
+    client.get_orders().limit(limit).ticker(ticker).subaccount(0).send().await.unwrap();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(server.last().query(), [pair("limit", "5"), pair("subaccount", "0")]);
+}
+
+#[tokio::test]
+async fn c5_filters_take_the_enums_that_come_back_and_any_text() {
+    let server = always(Answer::new(200, r#"{"orders":[],"cursor":""}"#)).await;
+    let client = client(&server.url());
+    client.get_orders().status(OrderStatus::Resting).send().await.unwrap();
+    assert_eq!(server.last().query(), [("status".to_owned(), "resting".to_owned())]);
+    client.get_fcm_orders().status(OrderStatus::Executed).send().await.unwrap();
+    assert_eq!(server.last().query(), [("status".to_owned(), "executed".to_owned())]);
+    client.get_orders().status("a new one").send().await.unwrap();
+    assert_eq!(server.last().query(), [("status".to_owned(), "a new one".to_owned())]);
+    let server = always(Answer::new(200, r#"{"market_positions":[],"event_positions":[]}"#)).await;
+    let client = self::client(&server.url());
+    let both = [PositionCountFilter::Position, PositionCountFilter::TotalTraded];
+    client.get_positions().count_filter(both).send().await.unwrap();
+    assert_eq!(
+        server.last().query(),
+        [("count_filter".to_owned(), "position,total_traded".to_owned())]
+    );
+    // One type for the filter and for what comes back.
+    let _: fn(kalshi_sdk::types::Quote) -> QuoteStatus = |quote| quote.status;
+    let _: fn(kalshi_sdk::types::Rfq) -> RfqStatus = |rfq| rfq.status;
+    let _ = client.get_quotes().status(QuoteStatus::Open);
+    let _ = client.get_rfqs().status(RfqStatus::Open);
 }
 
 #[tokio::test]

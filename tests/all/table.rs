@@ -7,8 +7,8 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client, ErrorKind, OPERATIONS, Operation,
-    operation::{Access, Body, ParameterKind, Place},
+    Client, ErrorKind, OPERATIONS, Operation, OperationId,
+    operation::{Access, Body, Bucket, Lane, ParameterKind, Place, ShardScope},
 };
 use serde_json::{Value, json};
 
@@ -335,4 +335,101 @@ fn the_base_path_of_the_tests_is_that_of_the_exchange() {
     let production = kalshi_sdk::Environment::Production;
     assert!(production.rest_url().ends_with(BASE));
     assert_eq!(operation("get_markets").path, "/markets");
+}
+
+#[test]
+fn the_page_of_the_client_lists_every_operation_by_task() {
+    let source = include_str!("../../src/client.rs");
+    for operation in OPERATIONS {
+        let link = format!("[`{0}`](Self::{0})", operation.id);
+        assert_eq!(source.matches(&link).count(), usize::from(!operation.deprecated), "{link}");
+    }
+}
+
+#[test]
+fn the_words_that_people_search_lead_somewhere() {
+    let generated = include_str!(concat!(env!("OUT_DIR"), "/generated.rs"));
+    let guide = include_str!("../../src/guide/mod.rs");
+    for words in [
+        "place order", "cancel all", "rate limit", "close position", "fee", "order book", "balance",
+    ] {
+        let found = generated.contains(&format!("doc (alias = \"{words}\")"))
+            || guide.contains(&format!("doc(alias = \"{words}\")"));
+        assert!(found, "{words}");
+    }
+    assert!(guide.contains("doc(alias = \"retry\")") && guide.contains("doc(alias = \"round\")"));
+}
+
+#[test]
+fn every_body_has_a_schema_that_is_complete_in_itself() {
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value {
+                        Value::String(text) if key == "$ref" => found.push(text),
+                        value => references(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    for operation in OPERATIONS {
+        let schema = operation.body_schema();
+        assert_eq!(schema.is_some(), operation.body != Body::None, "{operation}");
+        let Some(schema) = schema else { continue };
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(schema["type"], "object", "{operation}");
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(schema["properties"][name.as_str().unwrap()].is_object(), "{operation} {name}");
+        }
+        let mut found = Vec::new();
+        references(&schema, &mut found);
+        for reference in found {
+            let target = reference.strip_prefix('#').and_then(|pointer| schema.pointer(pointer));
+            assert!(target.is_some(), "{operation}: {reference}");
+        }
+    }
+    let schema = OperationId::CreateOrderV2.operation().body_schema().unwrap();
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    assert_eq!(schema["title"], "CreateOrderV2Request");
+    assert!(schema["properties"]["time_in_force"]["enum"].as_array().unwrap().len() >= 3);
+    assert!(schema["$defs"]["BookSide"]["enum"].as_array().unwrap().contains(&"bid".into()));
+    assert!(schema["properties"]["price"].get("nullable").is_none());
+}
+
+#[test]
+fn c9_costs_name_bucket_items_and_shard() {
+    let cost = |id: OperationId| id.operation().cost;
+    let create = cost(OperationId::CreateOrderV2);
+    assert_eq!(
+        (create.tokens, create.bucket, create.shard),
+        (10, Bucket::Write, ShardScope::Named)
+    );
+    assert_eq!((create.lane, create.per_item), (Lane::EventContracts, None));
+    let batch = cost(OperationId::BatchCancelOrdersV2);
+    assert_eq!(
+        (batch.total(40), batch.per_item, batch.shard),
+        (80, Some("orders"), ShardScope::Unscoped)
+    );
+    let all = cost(OperationId::CancelAllOrders);
+    assert_eq!((all.total(40), all.bucket, all.shard), (2, Bucket::Write, ShardScope::Unscoped));
+    let quote = cost(OperationId::CreateQuote);
+    assert_eq!((quote.tokens, quote.bucket, quote.shard), (2, Bucket::Write, ShardScope::Fixed(1)));
+    assert_eq!(cost(OperationId::GetBalance).bucket, Bucket::Own);
+    assert_eq!(cost(OperationId::GenerateApiKey).bucket, Bucket::Read, "not about orders");
+    for operation in OPERATIONS {
+        let reads = operation.method == http::Method::GET;
+        let cost = operation.cost;
+        assert!(!reads || cost.bucket != Bucket::Write, "{operation}");
+        assert!(cost.shard == ShardScope::Unscoped || cost.bucket == Bucket::Write, "{operation}");
+        if cost.shard == ShardScope::Named {
+            let named = operation.parameters.iter().any(|p| p.name == "exchange_index");
+            let schema = operation.body_schema().unwrap_or_default();
+            assert!(named || schema.contains("exchange_index"), "{operation}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod enums;
 mod formats;
 mod schemas;
 mod shape;
+mod shared_enums;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) use self::{
     formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     shape::{reachable, request_schemas},
+    shared_enums::ITEMS,
 };
 
 /// The methods an operation can have, as OpenAPI spells them.
@@ -102,6 +104,7 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     report.push(("inline objects named", shape::name_objects(it, moves)?));
     report.push(("bounds and defaults left to the server", shape::drop_bounds(it)?));
     report.push(("formats set from the allow-lists", formats::set(it)?));
+    report.push(("enums shared by name", shared_enums::share(it, moves)?));
     let (enums, fired) = enums::take(it, moves)?;
     report.push(("enums opened", fired));
     report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Literal, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
 use super::{
     ParameterTypes,
+    requests::{Requests, builder, builder_name, markers},
     send::send,
-    tokens::{argument, items, struct_fields},
+    tokens::{argument, items, matches, struct_fields},
     types::FieldDocs,
 };
 use crate::{
@@ -18,18 +19,30 @@ use crate::{
     operations::OperationModel,
 };
 
-/// The setters of the builders of types are written anew: an optional field takes its bare value
-/// (`.client_order_id("mine")`), and each carries the words of its field.
-pub(super) fn refine_type_builders(tokens: TokenStream, docs: &FieldDocs) -> Result<TokenStream> {
+/// The builders of types are named after them: `MarketBuilder` builds a `Market`. Those of request
+/// types are made anew (see [`builder`]); the others get setters that take the bare value of an
+/// optional field and carry the words of their fields.
+pub(super) fn refine_type_builders(
+    tokens: TokenStream,
+    docs: &FieldDocs,
+    requests: &Requests,
+) -> Result<TokenStream> {
     let mut fields: BTreeMap<String, Vec<(Ident, TokenStream)>> = BTreeMap::new();
-    let mut out = TokenStream::new();
+    let mut out = if requests.is_empty() { TokenStream::new() } else { markers(requests) };
     for item in items(tokens) {
+        if let Some(required) = requests.get(&item.name) {
+            // The other items of the same name are parts of progenitor's builder.
+            if item.keyword == "struct" {
+                out.extend(builder(&item, required, requests, docs)?);
+            }
+            continue;
+        }
         match item.keyword.as_str() {
             "struct" => {
                 let text = format!("Builds a [`{0}`](super::{0}), field by field.", item.name);
-                out.extend(quote!(#[doc = #text]));
+                out.extend(quote!(#[doc = #text] #[doc(hidden)]));
                 fields.insert(item.name.clone(), struct_fields(&item));
-                out.extend(item.tokens);
+                out.extend(renamed(&item.name.clone(), item.tokens));
             }
             "impl" if item.is_inherent() => {
                 let name = item.name.clone();
@@ -40,13 +53,52 @@ pub(super) fn refine_type_builders(tokens: TokenStream, docs: &FieldDocs) -> Res
                     let docs = docs.get(&(name.clone(), field.to_string())).into_iter().flatten();
                     setter(field, ty, &quote!(#(#docs)*))
                 });
-                let body = quote!(#(#setters)*);
-                out.extend(item.with_body(body));
+                let name = builder_name(&name);
+                out.extend(quote!(impl #name { #(#setters)* }));
             }
-            _ => out.extend(item.tokens),
+            _ => out.extend(renamed(&item.name.clone(), item.tokens)),
         }
     }
     Ok(out)
+}
+
+/// The code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. A field that
+/// has no value says so in the one wording that requests have, too.
+fn renamed(name: &str, tokens: Vec<TokenTree>) -> TokenStream {
+    let mut out: Vec<TokenTree> = Vec::new();
+    for token in tokens {
+        // `::X`, not `value: X`.
+        let colon = |back: usize| {
+            let at = out.len().checked_sub(back).and_then(|at| out.get(at));
+            matches!(at, Some(TokenTree::Punct(p)) if p.as_char() == ':')
+        };
+        let after_path = colon(1) && colon(2);
+        out.push(match token {
+            TokenTree::Ident(ident) if ident == name && !after_path => {
+                TokenTree::Ident(builder_name(name))
+            }
+            TokenTree::Group(group) => {
+                let inner = renamed(name, group.stream().into_iter().collect());
+                TokenTree::Group(Group::new(group.delimiter(), inner))
+            }
+            TokenTree::Literal(text) => TokenTree::Literal(reworded(text)),
+            other => other,
+        });
+    }
+    out.into_iter().collect()
+}
+
+/// `"no value supplied for x"` and `"x was not initialized"` as "`x` is missing".
+fn reworded(literal: Literal) -> Literal {
+    let text = literal.to_string();
+    let text = text.trim_matches('"');
+    let name = text
+        .strip_prefix("no value supplied for ")
+        .or_else(|| text.strip_suffix(" was not initialized"));
+    match name {
+        Some(name) => Literal::string(&format!("`{name}` is missing")),
+        None => literal,
+    }
 }
 
 /// A setter that takes whatever converts, and keeps the reason when it does not.
@@ -70,6 +122,23 @@ fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
     }
 }
 
+/// The setter of a parameter. An optional one takes an `Option`, too.
+fn parameter_setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
+    let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
+    let Some(inner) = argument(&tokens, "Option") else { return setter(field, ty, docs) };
+    let text = field.to_string();
+    quote! {
+        #docs
+        pub fn #field<V, K>(mut self, value: V) -> Self
+        where
+            V: crate::request::OptionalValue<#inner, K>,
+        {
+            self.#field = value.optional_value(#text);
+            self
+        }
+    }
+}
+
 pub(super) fn refine_builders(
     tokens: TokenStream,
     operations: &[OperationModel],
@@ -83,40 +152,64 @@ pub(super) fn refine_builders(
         .collect();
     let mut out = TokenStream::new();
     let mut sends = 0;
+    let mut fields: BTreeMap<String, Vec<(Ident, TokenStream)>> = BTreeMap::new();
     for item in items(tokens) {
         match item.keyword.as_str() {
             "use" => {}
             "struct" => {
-                let fields = struct_fields(&item).into_iter();
-                parameters
-                    .extend(fields.map(|(name, ty)| ((item.name.clone(), name.to_string()), ty)));
-                out.extend(item.tokens);
-            }
-            "impl" if item.is_inherent() => {
-                let Some((index, operation)) = by_builder.get(item.name.as_str()) else {
+                let Some((_, operation)) = by_builder.get(item.name.as_str()) else {
                     refuse!("", "progenitor's builder `{}` is of no operation", item.name)
                 };
-                let mut body = TokenStream::new();
-                for function in items(item.body().unwrap_or_default()) {
-                    if function.name == "send" {
-                        sends += 1;
-                        body.extend(send(&function, *index, operation)?);
-                        continue;
+                let own: Vec<_> = struct_fields(&item)
+                    .into_iter()
+                    .map(|(name, ty)| {
+                        let ty = if name == "body" { body_type(operation, ty) } else { ty };
+                        (name, ty)
+                    })
+                    .collect();
+                parameters.extend(
+                    own.iter()
+                        .map(|(name, ty)| ((item.name.clone(), name.to_string()), ty.clone())),
+                );
+                let docs = builder_docs(operation);
+                let name = format_ident!("{}", item.name);
+                let (names, types): (Vec<_>, Vec<_>) = own.iter().cloned().unzip();
+                out.extend(quote! {
+                    #[doc = #docs]
+                    #[derive(Clone, Debug)]
+                    #[must_use = "a request does nothing until it is sent"]
+                    pub struct #name<'a> {
+                        client: &'a super::Client,
+                        #(#names: Result<#types, String>,)*
                     }
-                    let docs = parameter_docs(&function.name, operation, links);
-                    if function.name == "new" && matches!(&operation.body, Some((_, false))) {
-                        body.extend(docs);
-                        body.extend(without_body(function.tokens.into_iter().collect()));
-                        continue;
-                    }
-                    match parameters.get(&(item.name.clone(), function.name.clone())) {
-                        Some(ty) if function.name != "body" => {
-                            let name = format_ident!("{}", function.name);
-                            body.extend(setter(&name, ty, &docs));
+                });
+                fields.insert(item.name.clone(), own);
+            }
+            "impl" if item.is_inherent() => {
+                let (Some((index, operation)), Some(own)) =
+                    (by_builder.get(item.name.as_str()), fields.get(&item.name))
+                else {
+                    refuse!("", "progenitor's builder `{}` is of no operation", item.name)
+                };
+                let mut body = new(operation, own);
+                for mut function in items(item.body().unwrap_or_default()) {
+                    match function.name.as_str() {
+                        "send" => {
+                            sends += 1;
+                            let names: Vec<Ident> =
+                                own.iter().map(|(name, _)| name.clone()).collect();
+                            function.tokens = plain_body(function.tokens);
+                            body.extend(send(&function, *index, operation, &names)?);
                         }
-                        _ => {
-                            body.extend(docs);
-                            body.extend(function.tokens);
+                        "new" | "body_map" => {}
+                        "body" => body.extend(body_setter(operation)),
+                        name => {
+                            let Some((field, ty)) = own.iter().find(|(field, _)| field == name)
+                            else {
+                                refuse!("", "progenitor's `{}` has no `{name}`", item.name)
+                            };
+                            let docs = parameter_docs(name, operation, links);
+                            body.extend(parameter_setter(field, ty, &docs));
                         }
                     }
                 }
@@ -131,42 +224,111 @@ pub(super) fn refine_builders(
     Ok(out)
 }
 
-/// An optional body that is not given is `{}`: the exchange has been seen to refuse a request
-/// without any.
-fn without_body(tokens: TokenStream) -> TokenStream {
-    let mut out: Vec<TokenTree> = Vec::new();
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        match token {
-            TokenTree::Ident(word) if word == "Err" => match tokens.peek() {
-                Some(TokenTree::Group(group))
-                    if group.stream().to_string().contains("body was not initialized") =>
-                {
-                    tokens.next();
-                    out.extend(quote!(Ok(::std::default::Default::default())));
-                }
-                _ => out.push(TokenTree::Ident(word)),
-            },
-            TokenTree::Group(group) => out.push(TokenTree::Group(Group::new(
-                group.delimiter(),
-                without_body(group.stream()),
-            ))),
-            other => out.push(other),
+/// The type of the body itself; progenitor keeps a builder of it.
+fn body_type(operation: &OperationModel, ty: TokenStream) -> TokenStream {
+    match &operation.body {
+        Some((name, _)) => {
+            let name = format_ident!("{name}");
+            quote!(types::#name)
+        }
+        None => ty,
+    }
+}
+
+/// Starts a request: what is required is missing, an optional body is `{}` (the exchange has been
+/// seen to refuse a request without any).
+fn new(operation: &OperationModel, fields: &[(Ident, TokenStream)]) -> TokenStream {
+    let names = fields.iter().map(|(name, _)| name);
+    let values = fields.iter().map(|(name, ty)| {
+        let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
+        let text = name.to_string();
+        if name == "body" && matches!(&operation.body, Some((_, false))) {
+            quote!(Ok(::std::default::Default::default()))
+        } else if argument(&tokens, "Option").is_some() {
+            quote!(Ok(None))
+        } else {
+            quote!(Err(crate::request::missing(#text)))
+        }
+    });
+    quote! {
+        pub(crate) fn new(client: &'a super::Client) -> Self {
+            Self { client, #(#names: #values,)* }
         }
     }
-    out.into_iter().collect()
+}
+
+fn body_setter(operation: &OperationModel) -> TokenStream {
+    let Some((name, _)) = &operation.body else { return TokenStream::new() };
+    let words = format!(
+        "Sets the body: a [`{name}`](types::{name}), or a builder of one whose required fields are \
+         set."
+    );
+    let name = format_ident!("{name}");
+    quote! {
+        #[doc = #words]
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: crate::request::IntoBody<types::#name>,
+        {
+            self.body = crate::request::body(value);
+            self
+        }
+    }
+}
+
+/// Drops the conversion of a builder into the body that progenitor's `send` makes:
+/// `body.and_then(|v| types::X::try_from(v)…)`.
+fn plain_body(tokens: Vec<TokenTree>) -> Vec<TokenTree> {
+    let mut out = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while at < tokens.len() {
+        let rest = &tokens[at..];
+        if matches(rest, &["body", ".", "and_then", "()"]) {
+            out.push(tokens[at].clone());
+            at += 4;
+            continue;
+        }
+        out.push(match &tokens[at] {
+            TokenTree::Group(group) => {
+                let inner = plain_body(group.stream().into_iter().collect());
+                TokenTree::Group(Group::new(group.delimiter(), inner.into_iter().collect()))
+            }
+            other => other.clone(),
+        });
+        at += 1;
+    }
+    out
 }
 
 fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> TokenStream {
     let parameter = operation.parameters.iter().find(|p| parameter_name(&p.name) == function);
-    match (parameter, function) {
-        (Some(parameter), _) => {
-            let docs = doc(parameter.description.as_deref(), links);
-            let deprecated = parameter.deprecated.then(|| quote!(#[deprecated]));
-            quote!(#docs #deprecated)
+    let Some(parameter) = parameter else { return TokenStream::new() };
+    let docs = doc(parameter.description.as_deref(), links);
+    let deprecated = parameter.deprecated.then(|| quote!(#[deprecated]));
+    quote!(#docs #deprecated)
+}
+
+/// What the page of a request says: the operation, what must be set, what may be.
+fn builder_docs(operation: &OperationModel) -> String {
+    let mut text = format!("A request for [`{0}`](crate::Client::{0}).", operation.id);
+    let list = |required: bool| -> Vec<String> {
+        let parameters = operation.parameters.iter().filter(|p| p.required == required);
+        let mut names: Vec<String> = parameters
+            .map(|parameter| format!("[`{0}`](Self::{0})", parameter_name(&parameter.name)))
+            .collect();
+        if let Some((body, needed)) = &operation.body
+            && *needed == required
+        {
+            names.push(format!("[`body`](Self::body) (a [`{body}`](types::{body}))"));
         }
-        (None, "body") => doc(Some("The body: a value, or a builder of one."), links),
-        (None, "body_map") => doc(Some("Changes the builder of the body in place."), links),
-        _ => doc(Some("Starts a request; nothing is sent."), links),
+        names
+    };
+    let (required, optional) = (list(true), list(false));
+    if !required.is_empty() {
+        text += &format!("\n\nRequired: {}.", required.join(", "));
     }
+    if !optional.is_empty() {
+        text += &format!("\n\nOptional: {}.", optional.join(", "));
+    }
+    text + "\n\n```no_run\n" + &operation.example + "\n```"
 }

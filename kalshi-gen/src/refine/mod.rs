@@ -5,6 +5,7 @@
 //! parsed. A place that does not look as expected is an error, never a silent pass.
 
 mod builders;
+mod requests;
 mod send;
 mod tokens;
 mod types;

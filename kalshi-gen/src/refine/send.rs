@@ -17,6 +17,7 @@ pub(super) fn send(
     function: &Item,
     index: usize,
     operation: &OperationModel,
+    fields: &[Ident],
 ) -> Result<TokenStream> {
     let expected = |what: &str| {
         Error::new("", format!("progenitor's `{}::send` has no {what}", operation.builder))
@@ -70,6 +71,7 @@ pub(super) fn send(
         #[doc = #docs]
         pub async fn send(self) -> Result<ResponseValue<#response>, crate::Error> {
             let #operation = &super::OPERATIONS[#index];
+            crate::request::check(#operation, &[#(self.#fields.as_ref().err()),*])?;
             #prefix
             #client.#call(#operation, #request).await
         }

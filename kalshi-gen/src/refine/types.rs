@@ -1,6 +1,6 @@
 //! The types of requests and responses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -9,6 +9,7 @@ use syn::{Attribute, Field, Fields, ItemStruct, Type, parse_quote};
 
 use super::{
     builders,
+    requests::{Requests, builder_name},
     tokens::{items, parse},
 };
 use crate::{
@@ -26,30 +27,41 @@ pub(super) fn refine_types(
     normalised: &Normalised,
     links: &Links,
 ) -> Result<TokenStream> {
-    let requests = request_schemas(&normalised.document)?;
+    let bodies = request_schemas(&normalised.document)?;
     let mut docs = FieldDocs::new();
+    let mut requests = Requests::new();
     let mut out = TokenStream::new();
     for item in items(tokens) {
         match (item.keyword.as_str(), item.name.as_str()) {
             ("struct", name) => {
                 let name = name.to_owned();
                 let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
-                let lenient = !requests.contains(&name);
+                let lenient = !bodies.contains(&name);
+                if !lenient && matches!(parsed.fields, Fields::Named(_)) {
+                    requests.insert(name.clone(), required_fields(&parsed, normalised));
+                }
                 refine_struct(&mut parsed, normalised, lenient, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
             ("mod", "builder") => {
                 let body = item.body().unwrap_or_default();
-                out.extend(item.with_body(builders::refine_type_builders(body, &docs)?));
+                out.extend(item.with_body(builders::refine_type_builders(body, &docs, &requests)?));
             }
             ("impl", name) if item.is_inherent() => {
                 let words = builder_words(name, normalised);
+                let builder = builder_name(name);
                 let mut body = TokenStream::new();
                 for part in items(item.body().unwrap_or_default()) {
                     if part.keyword == "fn" && part.name == "builder" {
-                        body.extend(quote!(#[doc = #words]));
+                        body.extend(quote! {
+                            #[doc = #words]
+                            pub fn builder() -> builder::#builder {
+                                ::std::default::Default::default()
+                            }
+                        });
+                    } else {
+                        body.extend(part.tokens);
                     }
-                    body.extend(part.tokens);
                 }
                 out.extend(item.with_body(body));
             }
@@ -59,27 +71,33 @@ pub(super) fn refine_types(
     Ok(out)
 }
 
-/// What a builder says of itself: which fields it cannot do without.
+/// The required fields of a struct, by their Rust names.
+fn required_fields(item: &ItemStruct, normalised: &Normalised) -> BTreeSet<String> {
+    let pointer = join(&join("/components/schemas", &item.ident.to_string()), "required");
+    let required = normalised.document.pointer(&pointer).and_then(Value::as_array);
+    let is_required = |wire: &str| required.is_some_and(|names| names.iter().any(|n| n == wire));
+    let fields = item.fields.iter().filter_map(|field| {
+        let name = field.ident.as_ref()?.to_string();
+        let wire = renamed(&field.attrs).unwrap_or_else(|| name.clone());
+        is_required(&wire).then_some(name)
+    });
+    fields.collect()
+}
+
+/// The doc comment of `builder()`: it names the required fields.
 fn builder_words(name: &str, normalised: &Normalised) -> String {
-    let pointer = join("/components/schemas", name);
-    let Some(schema) = normalised.document.pointer(&pointer) else {
-        // A part of another schema that progenitor named.
-        return "Builds one, field by field.".to_owned();
-    };
-    let fields: Vec<String> = schema
-        .get("required")
-        .and_then(Value::as_array)
+    let pointer = join(&join("/components/schemas", name), "required");
+    let required = normalised.document.pointer(&pointer).and_then(Value::as_array);
+    let fields: Vec<String> = required
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
         .map(|field| format!("`{}`", parameter_name(field)))
         .collect();
-    match fields.as_slice() {
-        [] => "Builds one, field by field; none has to be set.".to_owned(),
-        [only] => format!("Builds one, field by field; {only} must be set."),
-        [first @ .., last] => {
-            format!("Builds one, field by field; {} and {last} must be set.", first.join(", "))
-        }
+    if fields.is_empty() {
+        "Returns a builder.".to_owned()
+    } else {
+        format!("Returns a builder. Required fields: {}.", fields.join(", "))
     }
 }
 

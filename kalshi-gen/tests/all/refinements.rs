@@ -71,6 +71,65 @@ fn setters_take_the_bare_value_and_keep_the_reason_of_a_failure() {
     assert_has(&self::code(parameter), "self . n = crate :: builder_value (\"n\" , value) ; self");
 }
 
+#[test]
+fn optional_parameters_and_fields_of_requests_take_an_option_too() {
+    let parameter = "parameters: [{name: n, in: query, schema: {type: integer}}]";
+    let setter = "where V : crate :: request :: OptionalValue < i64 , K > , { self . n = value . optional_value (\"n\")";
+    assert_has(&code(parameter), setter);
+    let field = "where V : crate :: request :: OptionalValue < i64 , K > , { self . fields . n = value . optional_value (\"n\")";
+    assert_has(&request("{n: {type: integer}}"), field);
+}
+
+#[test]
+fn c7_a_builder_is_not_named_like_its_type() {
+    for code in [response("{x: {type: string}}"), request("{x: {type: string}}")] {
+        assert_has(&code, "pub struct ABuilder");
+        assert_has(&code, "pub fn builder () -> builder :: ABuilder");
+        assert_eq!(code.matches("pub struct A {").count(), 1);
+    }
+}
+
+#[test]
+fn a_request_with_a_required_field_that_is_not_set_does_not_compile() {
+    let mut document = with(
+        "{a: {type: string}, b: {type: string, nullable: true}, c: {type: string}}",
+        "{requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}}",
+    );
+    document["components"]["schemas"]["A"]["required"] = json!(["a", "b"]);
+    let code = code(&document);
+    assert_has(&code, "pub struct ABuilder < S0 = missing :: a , S1 = missing :: b >");
+    assert_has(&code, "where S0 : crate :: request :: IsSet , S1 : crate :: request :: IsSet ,");
+    assert_has(
+        &code,
+        "pub fn a < V > (mut self , value : V) -> ABuilder < crate :: request :: Set , S1 >",
+    );
+    assert_has(
+        &code,
+        "pub fn b < V , K > (mut self , value : V) -> ABuilder < S0 , crate :: request :: Set >",
+    );
+    assert_has(&code, "pub fn c < V , K > (mut self , value : V) -> Self");
+    assert_has(&code, "pub mod missing");
+}
+
+#[test]
+fn c8_what_is_missing_has_one_wording() {
+    let required = "{requestBody: {required: true, content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}, parameters: [{name: n, in: query, required: true, schema: {type: integer}}]}";
+    let code = code(&with("{x: {type: string}}", required));
+    assert_has(&code, "n : Err (crate :: request :: missing (\"n\"))");
+    assert_has(&code, "body : Err (crate :: request :: missing (\"body\"))");
+    assert_has(
+        &code,
+        "crate :: request :: check (operation , & [self . n . as_ref () . err () , self . body . as_ref () . err ()]) ?",
+    );
+    for old in ["was not initialized", "no value supplied", "conversion to"] {
+        assert_lacks(&code, old);
+    }
+    let mut document = document();
+    document["components"]["schemas"]["A"]["required"] = json!(["x"]);
+    let code = self::code(&document);
+    assert_has(&code, "Err (\"`x` is missing\"");
+}
+
 fn code(of: impl Into<Document>) -> String {
     crate::support::code(&of.into().0)
 }
@@ -186,7 +245,7 @@ fn words_reach_methods_setters_fields_and_links() {
     let code = code(&document);
     assert_has(
         &code,
-        "Get it.\\n\\n`GET /a` · public · no tokens while unsigned\\n\\nReads [`A`](crate::types::A).",
+        "Get it.\\n\\n`GET /a` · public · no tokens: it is never signed\\n\\nReads [`A`](crate::types::A).",
     );
     assert_has(&code, "# [doc = \"How far.\"] pub fn n <");
     // The field and its setter.
@@ -215,12 +274,86 @@ fn operations_that_change_something_say_what_a_dropped_future_means() {
 fn the_table_has_a_row_for_every_operation() {
     let mut document = document();
     document["paths"]["/a"]["get"]["security"] = json!([{"key": []}]);
-    document["paths"]["/a"]["get"]["x-kalshi-cost"] = json!({"tokens": 2, "per": "item"});
     let code = code(&document);
     assert_has(&code, "pub static OPERATIONS : [crate :: Operation ; 1usize]");
     assert_has(&code, "access : crate :: operation :: Access :: Signed");
-    assert_has(&code, "cost : crate :: operation :: Cost { tokens : 2u32 , per_item : true }");
     assert_eq!(run(&document).unwrap().operations.len(), 1);
+}
+
+#[test]
+fn c9_a_cost_names_its_bucket_and_how_it_is_counted() {
+    let cost = |tag: &str, method: &str, more: &str| {
+        let body = "requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}";
+        let yaml = format!("{{tags: [{tag}], security: [{{key: []}}], {body}{more}}}");
+        let mut document = with("{rows: {type: array, items: {type: string}}}", &yaml);
+        let operation = document["paths"]["/a"]["get"].take();
+        document["paths"]["/a"] = json!({method: operation});
+        self::code(&document)
+    };
+    for (tag, method, more, data, text) in [
+        (
+            "orders",
+            "post",
+            "",
+            "bucket : crate :: operation :: Bucket :: Write , tokens : 10u32",
+            "10 tokens from the Write bucket",
+        ),
+        ("orders", "get", "", "Bucket :: Read , tokens : 10u32", "10 tokens from the Read bucket"),
+        ("portfolio", "post", "", "Bucket :: Read", "from the Read bucket"),
+        (
+            "orders",
+            "delete",
+            ", x-kalshi-cost: {tokens: 2, per: item}",
+            "tokens : 2u32 , per_item : Some (\"rows\")",
+            "2 tokens per item from the Write bucket",
+        ),
+        (
+            "orders",
+            "post",
+            ", x-kalshi-cost: {shard: named}",
+            "shard : crate :: operation :: ShardScope :: Named",
+            "of the shard that `exchange_index` names",
+        ),
+        (
+            "orders",
+            "post",
+            ", x-kalshi-cost: {shard: 1}",
+            "ShardScope :: Fixed (1u32)",
+            "the Write bucket of shard 1",
+        ),
+        (
+            "portfolio",
+            "get",
+            ", x-kalshi-cost: {bucket: own}",
+            "Bucket :: Own",
+            "a bucket of its own",
+        ),
+        (
+            "portfolio",
+            "get",
+            ", x-kalshi-cost: {tokens: 5, when: {parameter: deep, value: 'true', tokens: 50}}",
+            "ParameterCost { name : \"deep\" , value : \"true\" , tokens : 50u32 }",
+            "5 tokens (50 with `deep=true`) from",
+        ),
+    ] {
+        let code = cost(tag, method, more);
+        assert_has(&code, data);
+        assert_has(&code, text);
+    }
+}
+
+#[test]
+fn aliases_are_words_that_the_search_finds() {
+    let code = code("x-kalshi-aliases: [rate limit, '429']");
+    assert_has(&code, "# [doc (alias = \"rate limit\")] # [doc (alias = \"429\")]");
+}
+
+#[test]
+fn a_server_has_a_method_for_every_operation_and_none_has_a_default() {
+    let handlers = run(&document()).unwrap().handlers;
+    let handlers = handlers.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_has(&handlers, "fn get_a (self , call : Call) -> Self :: Response ;");
+    assert_has(&handlers, "crate :: OperationId :: GetA => handler . get_a (call)");
 }
 
 #[test]

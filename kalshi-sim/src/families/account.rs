@@ -1,6 +1,6 @@
 //! What operations cost. The limits themselves are in `usage`.
 
-use kalshi_sdk::OPERATIONS;
+use kalshi_sdk::{OPERATIONS, operation::Bucket};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,7 +19,7 @@ pub(crate) fn handle(_: &mut State, call: &Call<'_>) -> Outcome {
 fn endpoint_costs() -> Reply {
     let rows: Vec<Value> = OPERATIONS
         .iter()
-        .filter(|operation| operation.cost.tokens != 10)
+        .filter(|operation| operation.cost.tokens != 10 && operation.cost.bucket != Bucket::Own)
         .map(|operation| {
             json!({
                 "method": operation.method.as_str(),

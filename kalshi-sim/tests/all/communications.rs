@@ -2,9 +2,10 @@
 
 use kalshi_sdk::{
     Client,
+    request::Complete,
     types::{
         CreateQuoteRequest, CreateRfqBatchChild, CreateRfqBatchRequest, CreateRfqRequest,
-        GetMarketsStatus, ProposeBlockTradeRequest, UserFilter, builder,
+        GetMarketsStatus, ProposeBlockTradeRequest, UserFilter,
     },
 };
 use kalshi_sim::{Exchange, Role};
@@ -17,7 +18,7 @@ async fn open_markets(client: &Client) -> Vec<String> {
     markets.into_iter().map(|market| market.ticker).collect()
 }
 
-fn request(ticker: &str) -> builder::CreateRfqRequest {
+fn request(ticker: &str) -> Complete<CreateRfqRequest> {
     CreateRfqRequest::builder().market_ticker(ticker).contracts_fp("10.00").rest_remainder(false)
 }
 

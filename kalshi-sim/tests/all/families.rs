@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
-use kalshi_sdk::types::{
-    CreateMarketInMultivariateEventCollectionRequest, TickerPair, TickerPairSide,
-};
+use kalshi_sdk::types::{CreateMarketInMultivariateEventCollectionRequest, LegSide, TickerPair};
 use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
@@ -84,7 +82,7 @@ async fn a_combo_that_was_made_is_a_market_like_any_other() {
             TickerPair::builder()
                 .market_ticker(markets.markets[0].ticker.clone())
                 .event_ticker(event.ticker.clone())
-                .side(TickerPairSide::Yes),
+                .side(LegSide::Yes),
         );
     }
     let legs: Vec<TickerPair> = legs.into_iter().map(|leg| leg.try_into().unwrap()).collect();

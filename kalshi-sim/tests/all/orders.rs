@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use kalshi_auth::Credentials;
 use kalshi_sdk::{
     Client, Count, Dollars,
+    request::Complete,
     types::{
         AmendOrderV2Request, ApiKeyType, BatchCancelOrdersV2Request, BatchCreateOrdersV2Request,
         BookSide, CreateOrderGroupRequest, CreateOrderV2Request, CreateOrderV2Response,
         DecreaseOrderV2Request, GenerateApiKeyRequest, GetMarketsStatus, Market, Order,
-        OrderStatus, UpdateOrderGroupLimitRequest, builder,
+        OrderStatus, UpdateOrderGroupLimitRequest,
     },
 };
 use kalshi_sim::{Exchange, Role};
@@ -25,7 +26,7 @@ async fn open_market(client: &Client, series: &str) -> Market {
     open.send().await.unwrap().into_inner().markets.remove(0)
 }
 
-fn order(market: &Market, side: BookSide, price: Dollars) -> builder::CreateOrderV2Request {
+fn order(market: &Market, side: BookSide, price: Dollars) -> Complete<CreateOrderV2Request> {
     CreateOrderV2Request::builder()
         .ticker(&*market.ticker)
         .side(side)
@@ -40,7 +41,7 @@ fn low() -> Dollars {
     "0.0100".parse().unwrap()
 }
 
-async fn place(client: &Client, order: builder::CreateOrderV2Request) -> CreateOrderV2Response {
+async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> CreateOrderV2Response {
     client.create_order_v2().body(order).send().await.unwrap().into_inner()
 }
 
@@ -278,7 +279,7 @@ async fn decreases_and_cancels_say_what_is_left_and_what_is_gone() {
     let client = exchange.client(Role::Trader).unwrap();
     let market = open_market(&client, "KXSIMRATE").await;
     let id = place(&client, order(&market, BookSide::Bid, low())).await.order_id;
-    let decrease = async |body: builder::DecreaseOrderV2Request| {
+    let decrease = async |body: Complete<DecreaseOrderV2Request>| {
         let sent = client.decrease_order_v2().order_id(&*id).body(body).send().await;
         sent.map(|done| done.remaining_count)
     };

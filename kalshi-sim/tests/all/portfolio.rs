@@ -7,12 +7,13 @@ use std::{sync::Arc, time::Duration};
 use kalshi_auth::{Credentials, KeyType, ManualClock, Timestamp, exchange::KeyPair};
 use kalshi_sdk::{
     Client, Count, Dollars,
+    request::Complete,
     types::{
         ApiKeyType, ApplySubaccountTransferRequest, BookSide, CreateOrderV2Request,
         CreateOrderV2Response, CreateSubaccountRequest, ExchangeInstance, GenerateApiKeyRequest,
         GetMarketsStatus, IntraExchangeInstanceTransferRequest,
         IntraExchangeInstanceTransferStatus, Market, SetTargetBalanceAllocationRequest,
-        TargetBalanceAllocationInput, UpdateSubaccountNettingRequest, builder,
+        TargetBalanceAllocationInput, UpdateSubaccountNettingRequest,
     },
 };
 use kalshi_sim::{Exchange, Role};
@@ -32,7 +33,7 @@ async fn open_markets(client: &Client, series: &str) -> Vec<Market> {
     open.send().await.unwrap().into_inner().markets
 }
 
-fn order(market: &Market, side: BookSide, count: &str) -> builder::CreateOrderV2Request {
+fn order(market: &Market, side: BookSide, count: &str) -> Complete<CreateOrderV2Request> {
     let price = if side == BookSide::Bid { market.yes_ask_dollars } else { market.yes_bid_dollars };
     CreateOrderV2Request::builder()
         .ticker(&*market.ticker)
@@ -43,7 +44,7 @@ fn order(market: &Market, side: BookSide, count: &str) -> builder::CreateOrderV2
         .self_trade_prevention_type("maker")
 }
 
-async fn place(client: &Client, order: builder::CreateOrderV2Request) -> CreateOrderV2Response {
+async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> CreateOrderV2Response {
     client.create_order_v2().body(order).send().await.unwrap().into_inner()
 }
 
@@ -66,7 +67,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> (u16, String) {
     (status(&error), error.code().unwrap_or_default().to_owned())
 }
 
-fn between(from: i64, to: i64, cents: i64, id: &str) -> builder::ApplySubaccountTransferRequest {
+fn between(from: i64, to: i64, cents: i64, id: &str) -> Complete<ApplySubaccountTransferRequest> {
     ApplySubaccountTransferRequest::builder()
         .client_transfer_id(id)
         .from_subaccount(from)

@@ -351,7 +351,13 @@ fn the_words_that_people_search_lead_somewhere() {
     let generated = include_str!(concat!(env!("OUT_DIR"), "/generated.rs"));
     let guide = include_str!("../../src/guide/mod.rs");
     for words in [
-        "place order", "cancel all", "rate limit", "close position", "fee", "order book", "balance",
+        "place order",
+        "cancel all",
+        "rate limit",
+        "close position",
+        "fee",
+        "order book",
+        "balance",
     ] {
         let found = generated.contains(&format!("doc (alias = \"{words}\")"))
             || guide.contains(&format!("doc(alias = \"{words}\")"));

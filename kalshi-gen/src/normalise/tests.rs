@@ -329,9 +329,9 @@ fn the_report_names_every_pass_in_order_with_how_often_it_fired() {
     let report =
         run(&operation(""), "{B: {type: object, properties: {x: {type: string, example: y}}}}")
             .report;
-    assert_eq!(report.len(), 13);
+    assert_eq!(report.len(), 14);
     assert_eq!(report[0], ("examples and extensions dropped", 1));
-    assert_eq!(report[12], ("references with siblings wrapped", 0));
+    assert_eq!(report[13], ("references with siblings wrapped", 0));
 }
 
 #[test]

@@ -88,7 +88,8 @@ fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(Strin
     let methods = operations.iter().map(|operation| method(operation, &links));
     let table = operations.iter().map(entry);
     let count = operations.len();
-    let lists = operations.iter().filter_map(list);
+    let lists =
+        operations.iter().enumerate().filter_map(|(index, operation)| list(index, operation));
     let version = normalised.document["info"]["version"].as_str().unwrap_or_default();
     let code = quote! {
         use crate::Client;
@@ -392,7 +393,7 @@ fn entry(operation: &OperationModel) -> TokenStream {
 }
 
 /// The streams of a list operation.
-fn list(operation: &OperationModel) -> Option<TokenStream> {
+fn list(index: usize, operation: &OperationModel) -> Option<TokenStream> {
     let pagination = operation.pagination.as_ref()?;
     let builder = format_ident!("{}", operation.builder);
     let page = format_ident!("{}", operation.response.as_deref()?);
@@ -412,10 +413,23 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
     let rows = format!(
         "Streams the rows of every page (`{}`), fetching pages as they are needed.\n\n\
          # Errors\n\n\
-         A failed page ends the stream after the error; so does a cursor that the server repeats, \
-         with [`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop).\n\n\
+         A row that does not decode is an error that answers \
+         [`is_row`](crate::Error::is_row); the rows after it follow. Any other error ends the \
+         stream: a failed page, or a cursor that the server repeats \
+         ([`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop)). Code that concludes anything \
+         from the absence of a row calls [`all`](Self::all) instead.\n\n\
          # Cancellation\n\n\
-         Dropping the stream stops between pages, or drops the page under way.",
+         Dropping the stream stops between pages, or drops the page in flight.",
+        pagination.items
+    );
+    let all = format!(
+        "Fetches the rows of every page (`{}`): all of them, or an error.\n\n\
+         This is the call for whatever concludes from the absence of a row, such as a \
+         reconciliation or an export: no row is skipped.\n\n\
+         # Errors\n\n\
+         The first error, also of a single row; the rows before it are dropped.\n\n\
+         # Cancellation\n\n\
+         Only reads are sent: dropping the future has no effect on the account.",
         pagination.items
     );
     Some(quote! {
@@ -428,7 +442,15 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
             }
 
             async fn fetch(self) -> Result<Self::Page, crate::Error> {
-                self.send().await.map(::progenitor_client::ResponseValue::into_inner)
+                let (client, request) = self.into_request()?;
+                client.call_page(&OPERATIONS[#index], request).await
+            }
+
+            async fn fetch_rows(
+                self,
+            ) -> Result<crate::pagination::Fetched<Self>, crate::Error> {
+                let (client, request) = self.into_request()?;
+                client.call_rows::<Self>(&OPERATIONS[#index], request).await
             }
 
             fn cursor(page: &Self::Page) -> Option<&str> {
@@ -446,11 +468,18 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
                 crate::pagination::rows(self)
             }
 
+            #[doc = #all]
+            pub async fn all(self) -> Result<Vec<#row>, crate::Error> {
+                self.stream().try_collect().await
+            }
+
             /// Streams whole pages, for what stands beside the rows.
             ///
             /// # Errors
             ///
-            /// As with [`stream`](Self::stream).
+            /// A page that cannot be fetched, or in which a row does not decode, is an error and
+            /// ends the stream; [`Pages::resume`](crate::Pages::resume) and
+            /// [`Pages::skip`](crate::Pages::skip) go on from there.
             pub fn pages(self) -> crate::pagination::Pages<'a, types::#page> {
                 crate::pagination::pages(self)
             }

@@ -30,7 +30,7 @@ pub use crate::{
     document::parse,
     error::{Error, Result},
     files::{read, read_overlays},
-    normalise::{EnumValue, Normalised, OpenEnum, Report},
+    normalise::{EnumValue, Label, Labels, Normalised, OpenEnum, Report},
     operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,

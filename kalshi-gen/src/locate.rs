@@ -55,11 +55,12 @@ pub(crate) fn locate(
     fails: &dyn Fn(&Normalised) -> Option<Error>,
 ) -> Error {
     let fails = |document: Value| {
-        let Normalised { enums, renamed, moves, .. } = normalised;
+        let Normalised { enums, renamed, labels, moves, .. } = normalised;
         fails(&Normalised {
             document,
             enums: enums.clone(),
             renamed: renamed.clone(),
+            labels: labels.clone(),
             report: Vec::new(),
             moves: moves.clone(),
         })

@@ -66,7 +66,12 @@ fn types(generated: &Generated) -> String {
         let Some(map) = schema.as_object() else { continue };
         if map.contains_key("properties") {
             let _ = writeln!(out, "\nstruct {name}");
-            fields(map, 1, &mut out);
+            fields(
+                map,
+                1,
+                &|field| normalised.labels.contains_key(&(name.clone(), field.into())),
+                &mut out,
+            );
         } else {
             let _ = writeln!(out, "\ntype {name} = {}", shape(schema));
         }
@@ -74,19 +79,30 @@ fn types(generated: &Generated) -> String {
     out
 }
 
-/// The fields of a mapping; `*` marks the required, `?` those that may be null.
-fn fields(map: &Map<String, Value>, depth: usize, out: &mut String) {
+/// The fields of a mapping; `*` marks the required, `~` the labels, which read as nothing where they
+/// are absent or null, `?` those that may be null.
+fn fields(
+    map: &Map<String, Value>,
+    depth: usize,
+    is_label: &dyn Fn(&str) -> bool,
+    out: &mut String,
+) {
     let required = map.get("required").and_then(Value::as_array);
     for (name, field) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let must = required.is_some_and(|names| names.iter().any(|n| n == name));
-        let mark = if must { "*" } else { "" };
+        let mark = match (is_label(name), must) {
+            (true, _) => "~",
+            (false, true) => "*",
+            (false, false) => "",
+        };
         let null = if field["nullable"] == true { "?" } else { "" };
         let deprecated = if field["deprecated"] == true { " deprecated" } else { "" };
         let indent = "  ".repeat(depth);
         let _ = writeln!(out, "{indent}{name}{mark}: {}{null}{deprecated}", shape(field));
         let inner = if field["type"] == "array" { &field["items"] } else { field };
         if let Some(inner) = inner.as_object() {
-            fields(inner, depth + 1, out);
+            // Objects inside others have names of their own; what is left has no labels.
+            fields(inner, depth + 1, &|_| false, out);
         }
     }
 }

@@ -29,7 +29,17 @@ pub(crate) fn shapes(normalised: &Normalised, operations: &[OperationModel]) -> 
             let values: Vec<&str> = open.values.iter().map(|value| value.wire.as_str()).collect();
             types.insert(name, json!({"e": values}));
         } else if let Some(schema) = schemas.and_then(|schemas| schemas.get(&name)) {
-            types.insert(name, shape(schema));
+            let mut shape = shape(schema);
+            // A label that is missing costs nothing, and is still told.
+            if let Some(required) = shape.get_mut("r").and_then(Value::as_array_mut) {
+                let of = normalised.labels.keys().filter(|(schema, _)| *schema == name);
+                for field in of.map(|(_, field)| json!(field)) {
+                    if !required.contains(&field) {
+                        required.push(field);
+                    }
+                }
+            }
+            types.insert(name, shape);
         }
     }
     json!({"o": of_operations, "t": types}).to_string()

@@ -6,6 +6,7 @@
 mod check;
 mod enums;
 mod formats;
+mod labels;
 mod schemas;
 mod shape;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::{
     error::{Error, Result, refuse},
 };
 
+pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     shape::{reachable, request_schemas},
@@ -62,6 +64,9 @@ pub struct Normalised {
     pub enums: Vec<OpenEnum>,
     /// The name in the published document of each operation and schema that was renamed.
     pub renamed: BTreeMap<String, String>,
+    /// The labels: fields of responses that may be absent or null although the document requires
+    /// them.
+    pub labels: Labels,
     /// How often each pass fired.
     pub report: Report,
     pub(crate) moves: Moves,
@@ -107,9 +112,11 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
     report.push(("optional lists of requests kept when empty", shape::keep_empty_lists(it)?));
     report.push(("cursors of responses made optional", shape::free_cursors(it)));
+    let (labels, fired) = labels::set(it, &enums)?;
+    report.push(("labels of responses made lenient", fired));
     report.push(("references with siblings wrapped", shape::wrap_references(it)?));
     document::sort(it);
-    Ok(Normalised { document, enums, renamed, report, moves: Moves::default() })
+    Ok(Normalised { document, enums, renamed, labels, report, moves: Moves::default() })
 }
 
 /// What the passes moved, so that an error found later names the place in the published document.

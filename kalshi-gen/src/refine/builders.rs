@@ -15,6 +15,7 @@ use crate::{
     emit::{Links, doc},
     error::{Result, refuse},
     names::parameter_name,
+    normalise::Normalised,
     operations::OperationModel,
 };
 
@@ -72,6 +73,7 @@ fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
 
 pub(super) fn refine_builders(
     tokens: TokenStream,
+    normalised: &Normalised,
     operations: &[OperationModel],
     links: &Links,
     parameters: &mut ParameterTypes,
@@ -100,7 +102,7 @@ pub(super) fn refine_builders(
                 for function in items(item.body().unwrap_or_default()) {
                     if function.name == "send" {
                         sends += 1;
-                        body.extend(send(&function, *index, operation)?);
+                        body.extend(send(&function, *index, operation, normalised)?);
                         continue;
                     }
                     let docs = parameter_docs(&function.name, operation, links);

@@ -51,8 +51,14 @@ pub(crate) fn refine(
     };
     let mut parameters = ParameterTypes::new();
     Ok(Parts {
-        types: types::refine_types(types, normalised, links)?,
-        builders: builders::refine_builders(builders, operations, links, &mut parameters)?,
+        types: types::refine_types(types, normalised, operations, links)?,
+        builders: builders::refine_builders(
+            builders,
+            normalised,
+            operations,
+            links,
+            &mut parameters,
+        )?,
         parameters,
     })
 }

@@ -1,6 +1,6 @@
 //! The types of requests and responses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -12,11 +12,12 @@ use super::{
     tokens::{items, parse},
 };
 use crate::{
-    document::join,
+    document::{join, schema_name},
     emit::Links,
     error::Result,
     names::parameter_name,
-    normalise::{Normalised, request_schemas},
+    normalise::{Label, Normalised, request_schemas},
+    operations::OperationModel,
 };
 
 pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
@@ -24,9 +25,12 @@ pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 pub(super) fn refine_types(
     tokens: TokenStream,
     normalised: &Normalised,
+    operations: &[OperationModel],
     links: &Links,
 ) -> Result<TokenStream> {
     let requests = request_schemas(&normalised.document)?;
+    let answers: BTreeSet<&str> =
+        operations.iter().filter_map(|operation| operation.response.as_deref()).collect();
     let mut docs = FieldDocs::new();
     let mut out = TokenStream::new();
     for item in items(tokens) {
@@ -34,8 +38,14 @@ pub(super) fn refine_types(
             ("struct", name) => {
                 let name = name.to_owned();
                 let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
-                let lenient = !requests.contains(&name);
-                refine_struct(&mut parsed, normalised, lenient, links, &mut docs);
+                let leniency = if requests.contains(&name) {
+                    Leniency::None
+                } else if answers.contains(name.as_str()) {
+                    Leniency::Answer
+                } else {
+                    Leniency::Part
+                };
+                refine_struct(&mut parsed, normalised, leniency, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
             ("mod", "builder") => {
@@ -83,10 +93,22 @@ fn builder_words(name: &str, normalised: &Normalised) -> String {
     }
 }
 
+/// How a type reads what the exchange leaves out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leniency {
+    /// As the document says: a request carries it.
+    None,
+    /// The whole of an answer: null is an empty list, and a required list that is missing is an
+    /// error. An answer without its list is not the answer that was asked for.
+    Answer,
+    /// A part of an answer: null or nothing is an empty list.
+    Part,
+}
+
 fn refine_struct(
     item: &mut ItemStruct,
     normalised: &Normalised,
-    lenient: bool,
+    leniency: Leniency,
     links: &Links,
     docs: &mut FieldDocs,
 ) {
@@ -101,6 +123,9 @@ fn refine_struct(
     }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
+    if is_empty_label(&name, normalised) {
+        item.attrs.push(parse_quote!(#[derive(Default)]));
+    }
     let schema = normalised.document.pointer(&join("/components/schemas", &name));
     if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
         item.attrs.push(parse_quote!(#[deprecated]));
@@ -118,8 +143,9 @@ fn refine_struct(
         let kept =
             attributes.filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
         docs.insert((name.clone(), ident), kept.cloned().collect());
-        if lenient && is_collection(&field.ty) {
-            set_lenient(field);
+        if leniency != Leniency::None {
+            let label = normalised.labels.get(&(name.clone(), wire));
+            set_lenient(field, leniency, label.copied());
         }
         if let Some(function) = fast_time(&field.ty) {
             field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
@@ -179,14 +205,84 @@ fn is_collection(ty: &Type) -> bool {
     matches!(last_name(ty).as_deref(), Some("Vec" | "BTreeMap" | "Map"))
 }
 
-/// Null, or nothing, decodes as an empty collection.
-fn set_lenient(field: &mut Field) {
-    if !has_default(&field.attrs) {
+/// Whether the type is that of a label that reads as an object without contents.
+fn is_empty_label(name: &str, normalised: &Normalised) -> bool {
+    let objects = normalised.labels.iter().filter(|(_, label)| **label == Label::Object);
+    objects.into_iter().any(|((schema, field), _)| {
+        let pointer = join(&join("/components/schemas", schema), "properties");
+        let property = normalised.document.pointer(&join(&pointer, field));
+        let reference = property.and_then(|p| p.get("$ref").or_else(|| p.pointer("/allOf/0/$ref")));
+        reference.and_then(Value::as_str).and_then(schema_name) == Some(name)
+    })
+}
+
+/// Sets how a field of a response reads what is null or absent, and a price that is empty.
+fn set_lenient(field: &mut Field, leniency: Leniency, label: Option<Label>) {
+    let outer = last_name(&field.ty);
+    let (function, may_be_absent) = match (outer.as_deref(), label) {
+        (Some("Vec" | "BTreeMap" | "Map"), _) => {
+            (collection(&field.ty), leniency == Leniency::Part)
+        }
+        (_, Some(Label::Text)) => {
+            field.attrs.push(parse_quote! {
+                #[serde(
+                    default = "::kalshi_types::wire::unset",
+                    deserialize_with = "::kalshi_types::wire::null_as_unset"
+                )]
+            });
+            return;
+        }
+        (_, Some(Label::Object)) => ("null_as_default", true),
+        (Some("Option"), _) if is_quantity(&field.ty) => {
+            // A field that is required and may be null has a reader of its own: it must be there.
+            let before = field.attrs.len();
+            field.attrs.retain(|attribute| !is_reader(attribute));
+            ("blank_as_none", before == field.attrs.len())
+        }
+        _ => return,
+    };
+    if may_be_absent && !has_default(&field.attrs) {
         field.attrs.push(parse_quote!(#[serde(default)]));
     }
-    field
-        .attrs
-        .push(parse_quote!(#[serde(deserialize_with = "::kalshi_types::wire::null_as_default")]));
+    let function = format!("::kalshi_types::wire::{function}");
+    field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
+}
+
+/// The reader of a list or map, by what is in it.
+fn collection(ty: &Type) -> &'static str {
+    let inner = inner_type(ty);
+    let nested = inner.as_ref().is_some_and(is_collection);
+    match (last_name(ty).as_deref(), nested) {
+        (Some("Vec"), true) => "lists_in_list",
+        (Some("BTreeMap"), true) => "lists_in_map",
+        (Some("BTreeMap"), false) => "map_without_nulls",
+        _ => "null_as_default",
+    }
+}
+
+/// The last argument of a generic type: the element of a list, the value of a map.
+fn inner_type(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments
+    else {
+        return None;
+    };
+    arguments.args.iter().rev().find_map(|argument| match argument {
+        syn::GenericArgument::Type(ty) => Some(ty.clone()),
+        _ => None,
+    })
+}
+
+/// `Option<Dollars>` or `Option<Count>`.
+fn is_quantity(ty: &Type) -> bool {
+    let inner = inner_type(ty).and_then(|inner| last_name(&inner));
+    matches!(inner.as_deref(), Some("Dollars" | "Count"))
+}
+
+/// `#[serde(deserialize_with = …)]`, alone.
+fn is_reader(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("serde")
+        && attribute.meta.to_token_stream().to_string().contains("deserialize_with")
 }
 
 /// RFC 3339 in the one layout that the exchange sends is read without chrono's general parser.

@@ -1,7 +1,8 @@
 //! The caller's own account, read by REST for the view that streams keep of it.
 //!
-//! What the two say of the same fill, order or position must be equal to the last digit: the view
-//! tells by it whether something was missed.
+//! What the two say about the same fill, order or position must be equal to the last digit: the view
+//! tells by it whether something was missed. It also concludes from what is *not* there, so every
+//! list is read with `all`: a row that does not decode fails the reading instead of looking closed.
 
 use std::collections::BTreeMap;
 
@@ -172,12 +173,8 @@ impl From<&Order> for OrderRecord {
 
 async fn orders(client: &Client) -> Result<Vec<OrderRecord>, Error> {
     // Without `subaccount` these are the orders of all of them.
-    let mut rows = client.get_orders().status("resting").limit(LIMIT).stream();
-    let mut orders = Vec::new();
-    while let Some(order) = rows.next().await.transpose()? {
-        orders.push(OrderRecord::from(&order));
-    }
-    Ok(orders)
+    let orders = client.get_orders().status("resting").limit(LIMIT).all().await?;
+    Ok(orders.iter().map(OrderRecord::from).collect())
 }
 
 async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
@@ -186,17 +183,20 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
         // A list that moves while it is read may give a row twice: the later one is newer.
         let mut held: BTreeMap<String, MarketPosition> = BTreeMap::new();
         // Without `subaccount` these would be the positions of the main one only.
-        let mut rows = client
+        let rows = client
             .get_positions()
             .subaccount(subaccount)
             .count_filter("position")
             .limit(LIMIT)
-            .stream();
-        while let Some(position) = rows.next().await.transpose()? {
-            let before = held.get(&position.ticker).map(|before| &before.exchange_index);
-            if let Some(before) = before.filter(|before| **before != position.exchange_index) {
-                let (ticker, shard) = (&position.ticker, &position.exchange_index);
-                let text = format!("{ticker} is on two shards, {before} and {shard}");
+            .all()
+            .await?;
+        for position in rows {
+            let before =
+                held.get(&position.ticker).and_then(|before| before.exchange_index.as_ref());
+            if let (Some(before), Some(shard)) = (before, &position.exchange_index)
+                && before != shard
+            {
+                let text = format!("{} is on two shards, {before} and {shard}", position.ticker);
                 return Err(Error::unusable("get_positions", text));
             }
             held.insert(position.ticker.clone(), position);
@@ -230,10 +230,7 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     if let Some(since) = since {
         live = live.min_ts(since);
     }
-    let mut rows = live.stream();
-    while let Some(fill) = rows.next().await.transpose()? {
-        fills.push(FillRecord::from(&fill));
-    }
+    fills.extend(live.all().await?.iter().map(FillRecord::from));
 
     // The archive comes second, and where it ends is asked in between: a fill that moves there
     // meanwhile is then read twice, not missed.
@@ -245,10 +242,7 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     if let Some(since) = since {
         archive = archive.min_ts(since);
     }
-    let mut rows = archive.stream();
-    while let Some(fill) = rows.next().await.transpose()? {
-        fills.push(FillRecord::from(&fill));
-    }
+    fills.extend(archive.all().await?.iter().map(FillRecord::from));
     Ok(fills)
 }
 

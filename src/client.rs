@@ -6,6 +6,8 @@ use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemC
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
 use crate::{
+    attempts::AttemptRecorder,
+    call::{CallReport, OnCall},
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer, OnDrift},
     environment::Environment,
     error::Error,
@@ -48,6 +50,9 @@ struct Inner {
     credentials: Option<Credentials>,
     max_response_bytes: usize,
     drift: Option<Observer>,
+    on_call: Option<OnCall>,
+    /// The path of the base URL.
+    base_path: String,
 }
 
 impl Client {
@@ -99,6 +104,15 @@ impl Client {
         self.0.max_response_bytes
     }
 
+    /// The path of the base URL, without a slash at the end.
+    pub(crate) fn base_path(&self) -> &str {
+        &self.0.base_path
+    }
+
+    pub(crate) fn on_call(&self) -> Option<&OnCall> {
+        self.0.on_call.as_ref()
+    }
+
     pub(crate) fn drift(&self) -> Option<&Observer> {
         self.0.drift.as_ref()
     }
@@ -133,6 +147,7 @@ pub struct ClientBuilder {
     plain_http: bool,
     on_drift: Option<OnDrift>,
     drift_interval: Option<Duration>,
+    on_call: Option<OnCall>,
 }
 
 impl ClientBuilder {
@@ -156,6 +171,9 @@ impl ClientBuilder {
     }
 
     /// Your own HTTP client, for its pool, TLS, DNS or socket settings.
+    ///
+    /// A retry policy of its own (`reqwest::ClientBuilder::retry`) has no effect on writes: their
+    /// bodies can be sent once, so that no attempt is hidden from [`Error::effect`].
     ///
     /// It must not follow redirects (`redirect(reqwest::redirect::Policy::none())`): reqwest would
     /// carry the signature headers to whichever host it is sent to. [`build`](Self::build) refuses
@@ -231,6 +249,32 @@ impl ClientBuilder {
         self
     }
 
+    /// Reports each call when it ends, for metrics: operation, attempts, status, bytes, duration and
+    /// outcome. Calls whose future is dropped are reported as canceled.
+    ///
+    /// The hook runs on the task of the call: it should return at once, and must not panic. Without
+    /// one no time is measured.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), kalshi_sdk::Error> {
+    /// use kalshi_sdk::{CallOutcome, Client, Environment};
+    ///
+    /// let client = Client::builder()
+    ///     .with_environment(Environment::Demo)
+    ///     .on_call(|call| {
+    ///         let failed = call.outcome != CallOutcome::Success;
+    ///         println!("{} {:?} failed={failed}", call.operation.id, call.duration);
+    ///     })
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_call(mut self, hook: impl Fn(&CallReport) + Send + Sync + 'static) -> Self {
+        self.on_call = Some(Box::new(hook));
+        self
+    }
+
     /// Makes the client. Sends nothing.
     ///
     /// # Errors
@@ -264,13 +308,16 @@ impl ClientBuilder {
         let drift = self.on_drift.map(|on_drift| Observer::new(on_drift, interval, clock.clone()));
         let signer = self.credentials.clone().map(|credentials| Signer::new(credentials, clock));
         let signing = SigningMiddleware::new(signer, origin);
+        let recorder = AttemptRecorder::new(self.http_client.is_some());
         Ok(Client(Arc::new(Inner {
             base_url: environment.rest_url().to_owned(),
             http,
-            stack: stack.with(signing).build(),
+            stack: stack.with(signing).with(recorder).build(),
             credentials: self.credentials,
             max_response_bytes: self.max_response_bytes.unwrap_or(DEFAULT_MAX_RESPONSE_BYTES),
             drift,
+            on_call: self.on_call,
+            base_path: url.path().trim_end_matches('/').to_owned(),
         })))
     }
 

@@ -91,10 +91,13 @@
 
 #[cfg(feature = "streams")]
 mod account;
+mod attempts;
+mod call;
 mod client;
 mod drift;
 mod environment;
 mod error;
+mod error_body;
 mod generated;
 pub mod guide;
 pub mod operation;
@@ -113,12 +116,13 @@ pub use kalshi_ws as streams;
 pub use progenitor_client::ResponseValue;
 
 pub use crate::{
+    call::{CallOutcome, CallReport},
     client::{
         Client, ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT,
     },
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, DriftKind},
     environment::Environment,
-    error::{Effect, Error, ErrorKind},
+    error::{Effect, Error, ErrorKind, FailedRow},
     generated::{SPEC_VERSION, builder, types},
     operation::{OPERATIONS, Operation},
     pagination::{Pages, Rows},

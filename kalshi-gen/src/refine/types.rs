@@ -116,14 +116,14 @@ fn refine_struct(
     let name = item.ident.to_string();
     if let Fields::Unnamed(fields) = &item.fields
         && fields.unnamed.iter().all(|field| is_collection(&field.ty))
-        && !item.attrs.iter().any(|a| a.to_token_stream().to_string().contains("Default"))
+        && !derives_default(&item.attrs)
     {
         // A body without fields is a map of anything; it starts out empty.
         item.attrs.push(parse_quote!(#[derive(Default)]));
     }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
-    if is_empty_label(&name, normalised) {
+    if is_empty_label(&name, normalised) && !derives_default(&item.attrs) {
         item.attrs.push(parse_quote!(#[derive(Default)]));
     }
     let schema = normalised.document.pointer(&join("/components/schemas", &name));
@@ -203,6 +203,13 @@ fn last_name(ty: &Type) -> Option<String> {
 
 fn is_collection(ty: &Type) -> bool {
     matches!(last_name(ty).as_deref(), Some("Vec" | "BTreeMap" | "Map"))
+}
+
+fn derives_default(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("derive")
+            && attribute.to_token_stream().to_string().contains("Default")
+    })
 }
 
 /// Whether the type is that of a label that reads as an object without contents.

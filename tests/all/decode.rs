@@ -56,10 +56,16 @@ async fn keys_without_scopes_decode() {
 }
 
 #[tokio::test]
-async fn null_or_nothing_for_a_list_is_an_empty_list() {
-    for body in [r#"{"api_keys":null}"#, "{}", r#"{"api_keys":[]}"#] {
+async fn a3_null_is_an_empty_list_and_a_response_without_its_list_is_an_error() {
+    for body in [r#"{"api_keys":null}"#, r#"{"api_keys":[]}"#] {
         assert!(api_keys(body).await.unwrap().api_keys.is_empty(), "{body}");
     }
+    for body in ["{}", r#"{"something":1}"#] {
+        let error = api_keys(body).await.unwrap_err();
+        assert_eq!((error.kind(), error.json_path()), (ErrorKind::Decode, Some("api_keys")));
+        assert_eq!(error.effect(), Effect::Unknown);
+    }
+    // Within a response, nothing is an empty list, too.
     let body = r#"{"api_keys":[{"api_key_id":"a","name":"n","scopes":null}]}"#;
     assert!(api_keys(body).await.unwrap().api_keys[0].scopes.is_empty());
 }
@@ -234,7 +240,8 @@ async fn bytes_that_are_no_text_are_a_decode_error_and_never_a_panic() {
 async fn an_answer_nested_without_end_does_not_overflow_the_stack() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     // What is not in the document is skipped over, however deep.
-    assert!(api_keys(format!(r#"{{"new":{deep}}}"#)).await.unwrap().api_keys.is_empty());
+    let body = format!(r#"{{"new":{deep},"api_keys":[]}}"#);
+    assert!(api_keys(body).await.unwrap().api_keys.is_empty());
     let mut page = page();
     page["markets"][0]["custom_strike"] = json!({"x": "DEEP"});
     let error = markets(page.to_string().replace("\"DEEP\"", &deep)).await.unwrap_err();

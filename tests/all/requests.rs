@@ -610,7 +610,9 @@ async fn a_failure_of_middleware_is_told_from_one_of_the_exchange() {
     let client = builder(&server.url()).with_middleware(Broken).build().unwrap();
     let error = client.get_markets().send().await.unwrap_err();
     // Whether it had sent something before it failed, nobody can tell.
-    assert_eq!((error.kind(), error.effect()), (ErrorKind::Middleware, Effect::Unknown));
+    // No attempt had gone out.
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Middleware, Effect::NotSent));
+    assert_eq!(error.attempts(), 0);
     assert!(whole_text(&error).contains("out of budget"));
 }
 

@@ -620,9 +620,9 @@ impl<'a> Walk<'_, 'a> {
                     let alone = before.content.is_empty();
                     let verdict = match direction {
                         Direction::Response if alone => verdict(
-                            Wire::Works,
+                            Wire::Breaks,
                             Rust::Breaks,
-                            "a body that was not expected is not read; the result is another type in Rust",
+                            "a body where none was expected is no success; the result is another type in Rust",
                         ),
                         Direction::Response => verdict(
                             Wire::Behaves,

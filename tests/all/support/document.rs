@@ -3,7 +3,7 @@
 //! Made from the document as published, with the corrections of its facts alone: what the
 //! generator makes of the document afterwards is what is under test here.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
 
 use kalshi_sdk::Operation;
 use serde_json::{Map, Value, json};
@@ -57,6 +57,8 @@ pub(crate) struct Required {
     /// The JSON pointer of the object that holds it.
     pub(crate) holder: String,
     pub(crate) name: String,
+    /// The reviewed list of types calls it a label: it may go missing after all.
+    pub(crate) is_label: bool,
 }
 
 impl Required {
@@ -143,6 +145,18 @@ impl Document {
         parameters.collect()
     }
 
+    /// The lists and maps of a response that the document requires.
+    pub(crate) fn required_lists(&self, schema: &Value) -> Vec<String> {
+        let keys = self.shape(schema).keys;
+        let required = keys.get("required").and_then(Value::as_array).into_iter().flatten();
+        let names = required.filter_map(Value::as_str).filter(|name| {
+            let field = self.shape(&keys["properties"][*name]).keys;
+            field["type"] == "array"
+                || field["type"] == "object" && !field.contains_key("properties")
+        });
+        names.map(str::to_owned).collect()
+    }
+
     /// Whether a request must be signed.
     pub(crate) fn is_private(&self, operation: &Operation) -> bool {
         let own = self.operation(operation).get("security").or_else(|| self.0.get("security"));
@@ -168,6 +182,26 @@ impl Document {
             || keys.get("enum").is_some_and(listed);
         shape
     }
+}
+
+/// Whether the review file marks a field as a label. Schemas without a name of their own have none.
+fn is_label(schema: Option<&str>, field: &str) -> bool {
+    static LABELS: OnceLock<BTreeSet<(String, String)>> = OnceLock::new();
+    let labels = LABELS.get_or_init(|| {
+        let review = include_str!("../../golden/types.txt");
+        let mut labels = BTreeSet::new();
+        let mut schema = "";
+        for line in review.lines() {
+            if let Some(name) = line.strip_prefix("struct ") {
+                schema = name;
+            } else if let Some((field, _)) = line.trim().split_once("~:") {
+                labels.insert((schema.to_ascii_lowercase(), field.to_owned()));
+            }
+        }
+        labels
+    });
+    // The review file has the names as Rust spells them: `Rfq` for `RFQ`.
+    schema.is_some_and(|schema| labels.contains(&(schema.to_ascii_lowercase(), field.to_owned())))
 }
 
 impl<'a> Generator<'a> {
@@ -240,7 +274,7 @@ impl<'a> Generator<'a> {
         let required = shape.keys.get("required").and_then(Value::as_array);
         for (name, schema) in properties {
             let must = required.is_some_and(|names| names.iter().any(|known| known == name));
-            if let Some(value) = self.field(name, schema, must, at) {
+            if let Some(value) = self.field(shape.name.as_deref(), name, schema, must, at) {
                 map.insert(name.clone(), value);
             }
         }
@@ -251,7 +285,14 @@ impl<'a> Generator<'a> {
     }
 
     /// The value of a field; `None` if it is left out.
-    fn field(&mut self, name: &str, schema: &Value, must: bool, at: &str) -> Option<Value> {
+    fn field(
+        &mut self,
+        holder: Option<&str>,
+        name: &str,
+        schema: &Value,
+        must: bool,
+        at: &str,
+    ) -> Option<Value> {
         let shape = self.document.shape(schema);
         let free = shape.keys.get("type").is_some_and(|kind| kind == "object")
             && !shape.keys.contains_key("properties");
@@ -260,8 +301,12 @@ impl<'a> Generator<'a> {
                 && shape.keys.get("type").is_some_and(|kind| kind == "array");
         // The server sends null, or nothing, for an empty list.
         let lenient = self.response && list;
-        let (may_be_absent, may_be_null) =
-            (!must || lenient, shape.nullable || lenient || (self.response && !must));
+        let is_label = self.response && is_label(holder, name);
+        // The list of a whole response must be there, or it is not that response.
+        let (may_be_absent, may_be_null) = (
+            !must || is_label || lenient && !at.is_empty(),
+            shape.nullable || lenient || is_label || (self.response && !must),
+        );
         let choice = match self.fill {
             Fill::Least if may_be_absent => 0,
             Fill::Nulls if may_be_null => 1,
@@ -274,7 +319,8 @@ impl<'a> Generator<'a> {
             _ => {}
         }
         if must && !shape.nullable && !list {
-            self.required.push(Required { holder: at.to_owned(), name: name.to_owned() });
+            let (holder, name) = (at.to_owned(), name.to_owned());
+            self.required.push(Required { holder, name, is_label });
         }
         if !self.response && list && !must {
             // An empty list and none at all may differ in a request; a test of its own looks at it.

@@ -12,8 +12,10 @@ mod decode;
 #[allow(unreachable_pub, reason = "generated for whatever module includes it")]
 mod dispatch;
 mod drift;
+mod effects;
 mod errors;
 mod pagination;
 mod requests;
+mod rows;
 mod support;
 mod table;

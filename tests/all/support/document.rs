@@ -145,6 +145,16 @@ impl Document {
         parameters.collect()
     }
 
+    /// Whether an object must have any field that is not a label.
+    pub(crate) fn requires_something(&self, schema: &Value) -> bool {
+        let shape = self.shape(schema);
+        let required = shape.keys.get("required").and_then(Value::as_array).into_iter().flatten();
+        let mut required = required.filter_map(Value::as_str);
+        required.any(|name| {
+            !matches!(name, "cursor" | "next_cursor") && !is_label(shape.name.as_deref(), name)
+        })
+    }
+
     /// The lists and maps of a response that the document requires.
     pub(crate) fn required_lists(&self, schema: &Value) -> Vec<String> {
         let keys = self.shape(schema).keys;

@@ -254,7 +254,7 @@ impl Error {
     ///
     /// The object may be missing, belong to another subaccount or shard, be too new (a market just
     /// created), or have moved to the `historical` operations. If every operation answers 404, the
-    /// [`base_url`](Self::base_url) is wrong: it ends with `/trade-api/v2`.
+    /// [`base_url`](Self::base_url) is that of something else.
     pub fn is_not_found(&self) -> bool {
         self.has_status(StatusCode::NOT_FOUND)
     }
@@ -544,9 +544,6 @@ impl Error {
         inner.base_url = Some(call.base_url.to_owned());
         inner.hint = match inner.status.map(|status| status.as_u16()) {
             Some(400) => price_hint(call.sent),
-            Some(404) if !call.base_url.contains("/trade-api/v2") => {
-                Some("the base URL has no /trade-api/v2 in its path".to_owned())
-            }
             _ => None,
         };
         self

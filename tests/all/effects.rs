@@ -527,13 +527,11 @@ async fn newcomer_12_an_error_points_at_a_price_in_cents_and_at_a_base_url_witho
     let error = place(&client).await.unwrap_err();
     assert!(!error.to_string().contains("prices are dollars"), "{error}");
 
-    let server = always(Answer::new(404, "404 page not found")).await;
+    // A base URL without its path would answer 404 to everything: it is refused when the client is
+    // built, with the URL that works.
     let bare = server.url().replace(BASE, "");
-    let error = builder(&bare).build().unwrap().get_markets().send().await.unwrap_err();
-    let shown = error.to_string();
-    assert!(shown.contains("the base URL has no /trade-api/v2 in its path"), "{shown}");
-    let error = builder(&server.url()).build().unwrap().get_markets().send().await.unwrap_err();
-    assert!(!error.to_string().contains("has no /trade-api/v2"), "{error}");
+    let error = builder(&bare).build().unwrap_err();
+    assert!(error.to_string().contains(&server.url()), "{error}");
 }
 
 #[tokio::test]

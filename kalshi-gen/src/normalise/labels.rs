@@ -33,7 +33,7 @@ pub type Labels = BTreeMap<(String, String), Label>;
 pub(crate) const LABEL: &str = "x-kalshi-label";
 
 /// Texts for people, and enums that change no number: labels wherever they stand in a response.
-const TEXTS: [&str; 29] = [
+const TEXTS: [&str; 28] = [
     "category",
     "color_code",
     "contract_terms_url",
@@ -60,7 +60,6 @@ const TEXTS: [&str; 29] = [
     "sub_title",
     "subtitle",
     "title",
-    "units",
     "usage_tier",
     "yes_sub_title",
 ];

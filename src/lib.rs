@@ -31,9 +31,9 @@
 //!
 //! # Lists
 //!
-//! Every operation with a cursor has `stream()` for the rows of all pages and `pages()` for the
-//! pages themselves. They fetch as far as they are read and stop with an error if the server
-//! repeats a cursor.
+//! Every operation with a cursor has `stream()` for the rows of all pages, `pages()` for the pages
+//! themselves, and `all()` for all rows or an error. The streams fetch as far as they are read and
+//! end with an error if the server repeats a cursor.
 //!
 //! ```no_run
 //! # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
@@ -56,8 +56,9 @@
 //! # Values that the server adds
 //!
 //! Enums are open: a value that this version does not know arrives as `Unknown` with its text, and
-//! goes back unchanged. Unknown fields are ignored, a null list is an empty one. A required field
-//! that is missing is an error that says where: a made-up price would cost money.
+//! goes back unchanged. Unknown fields are ignored, a null list is an empty one, and a label that is
+//! missing (a text, a flag) reads as nothing. An id, a price or a count that is missing is an error
+//! of its row that says where: a made-up price would cost money.
 //!
 //! # When a write fails
 //!
@@ -67,11 +68,11 @@
 //! # async fn run(client: Client, order: types::CreateOrderV2Request) {
 //! match client.create_order_v2().body(order).send().await {
 //!     Ok(order) => println!("order {}", order.order_id),
-//!     // An earlier sending with this client_order_id was carried out.
+//!     // An earlier request with this client_order_id was carried out.
 //!     Err(error) if error.is_conflict() => println!("it is there already: {error}"),
 //!     Err(error) => match error.effect() {
 //!         Effect::NotSent | Effect::Rejected => println!("nothing happened: {error}"),
-//!         // The order may be in the book: look for its client_order_id before sending again.
+//!         // The order may be in the book: look for its client_order_id before retrying.
 //!         _ => println!("reconcile first: {error}"),
 //!     },
 //! }

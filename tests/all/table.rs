@@ -208,7 +208,10 @@ pub(crate) fn fit(operation: &Operation, body: Option<&Value>, reply: &mut Value
     }
     let sent = body.unwrap()["orders"].as_array().cloned().unwrap_or_default();
     let told = reply["orders"].as_array().cloned().unwrap_or_default();
-    let spare = || json!({"order_id": "spare", "reduced_by": "0.00"});
+    let spare = || match operation.id {
+        "batch_cancel_orders_v2" => json!({"order_id": "spare", "reduced_by": "0.00"}),
+        _ => json!({"order_id": "spare"}),
+    };
     let items = sent.iter().enumerate().map(|(index, sent)| {
         let mut item = told.get(index).cloned().unwrap_or_else(spare);
         for id in ["order_id", "client_order_id"] {

@@ -61,6 +61,7 @@ pub(crate) fn locate(
             enums: enums.clone(),
             renamed: renamed.clone(),
             labels: labels.clone(),
+            unreached: Vec::new(),
             report: Vec::new(),
             moves: moves.clone(),
         })

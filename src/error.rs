@@ -354,7 +354,7 @@ impl Error {
 
     pub(crate) fn auth(operation: &'static Operation, source: Source) -> Self {
         // The cause says what to do about it, so it must not hide behind `source`.
-        let text = format!("could not sign: {source}");
+        let text = format!("the request could not be signed and was not sent: {source}");
         Self::before_sending(ErrorKind::Auth, Some(operation), text).with_source(source)
     }
 

@@ -181,7 +181,7 @@ async fn a_private_operation_without_credentials_sends_nothing_and_says_what_to_
         assert_eq!((error.kind(), error.effect()), (ErrorKind::Auth, Effect::NotSent), "{error:?}");
         assert!(error.is_auth());
         let shown = error.to_string();
-        for part in [operation.id, "nothing was sent", "KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY"] {
+        for part in [operation.id, "was not sent", "KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY"] {
             assert!(shown.contains(part), "{part} is not in: {shown}");
         }
     }

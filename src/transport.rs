@@ -69,7 +69,8 @@ impl Client {
         let mut extensions = Extensions::new();
         extensions.insert(operation);
         extensions.insert(match operation.access {
-            Access::Public => SigningPolicy::Never,
+            // A token is no signature; no operation of this document needs one.
+            Access::Public | Access::Bearer => SigningPolicy::Never,
             Access::Signed => SigningPolicy::Required,
         });
         let response = self

@@ -6,7 +6,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{Generated, document::join, names::words};
+use crate::{
+    Generated,
+    document::join,
+    names::words,
+    normalise::{formats, money},
+};
 
 /// What the words of a document cover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +20,9 @@ pub struct Coverage {
     pub kinds: Vec<(&'static str, usize, usize)>,
     /// JSON pointers of the parts without words, and of those whose words say nothing, with why.
     pub findings: Vec<String>,
+    /// JSON pointers of fields that look like an amount of money or a time and have no format that
+    /// says so, with what to do.
+    pub unformatted: Vec<String>,
     /// How many `deprecated: true` the document has, and how many of them the code marks.
     pub deprecated: (usize, usize),
 }
@@ -90,7 +98,18 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
     let findings = count.findings.iter().map(|(p, what)| format!("{}: {what}", place(p))).collect();
     let kinds =
         KINDS.into_iter().zip(count.kinds).map(|(kind, (with, without))| (kind, with, without));
-    Coverage { kinds: kinds.collect(), findings, deprecated: deprecated(generated) }
+    let amounts = money::unformatted(&normalised.document).into_iter().map(|(pointer, name)| {
+        format!(
+            "{}: `{name}` looks like an amount and is plain text: give it a format or \
+             `x-kalshi-text: true`",
+            place(&pointer)
+        )
+    });
+    let times = formats::without_unit(&normalised.document).into_iter().map(|(pointer, name)| {
+        format!("{}: `{name}` looks like a time and has no unit", place(&pointer))
+    });
+    let unformatted = amounts.chain(times).collect();
+    Coverage { kinds: kinds.collect(), findings, unformatted, deprecated: deprecated(generated) }
 }
 
 const KINDS: [&str; 7] =
@@ -107,7 +126,7 @@ impl Count {
         let words = words.map(str::trim).filter(|words| !words.is_empty());
         let Some(words) = words else {
             self.kinds[kind].1 += 1;
-            self.findings.push((pointer.to_owned(), "has no words".to_owned()));
+            self.findings.push((pointer.to_owned(), "is undocumented".to_owned()));
             return;
         };
         self.kinds[kind].0 += 1;

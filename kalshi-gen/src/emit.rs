@@ -15,18 +15,10 @@ use crate::{
     error::{Error, Result},
     locate::{locate, quietly},
     names::{field_name, parameter_name},
-    normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS, money},
     operations::{self, OperationModel},
     refine::{self, ParameterTypes, Parts},
 };
-
-/// Schemas that kalshi-types holds exactly: (schema, type, printed and parsed as text).
-const EXACT: [(&str, &str, bool); 4] = [
-    ("FixedPointCount", "::kalshi_types::Count", true),
-    ("FixedPointDollars", "::kalshi_types::Dollars", true),
-    ("PriceLevelDollarsCountFp", "::kalshi_types::PriceLevel", false),
-    ("PriceRange", "::kalshi_types::PriceRange", false),
-];
 
 /// The code of the client and of its dispatcher, unformatted.
 pub(crate) fn emit(
@@ -192,9 +184,9 @@ fn settings(normalised: &Normalised) -> GenerationSettings {
         .with_map_type("::std::collections::BTreeMap")
         .with_derive("PartialEq");
     let text = [TypeImpl::Display, TypeImpl::FromStr];
-    for (schema, path, as_text) in EXACT {
-        let impls = if as_text { &text[..] } else { &[] };
-        settings.with_replacement(schema, path, impls.iter().copied());
+    for (schema, exact) in money::exact(&normalised.document) {
+        let impls = if exact.as_text { &text[..] } else { &[] };
+        settings.with_replacement(schema, exact.path, impls.iter().copied());
     }
     for open in &normalised.enums {
         let path = format!("crate::types::{}", open.name);
@@ -223,8 +215,9 @@ impl Links {
     fn new(normalised: &Normalised, operations: &[OperationModel]) -> Self {
         let mut links = BTreeMap::new();
         let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
+        let exact: BTreeMap<String, _> = money::exact(&normalised.document).into_iter().collect();
         for name in schemas.into_iter().flatten().map(|(name, _)| name) {
-            let exact = EXACT.iter().find(|(schema, ..)| schema == name).map(|(_, path, _)| *path);
+            let exact = exact.get(name).map(|exact| exact.path);
             let (shown, path) = match exact {
                 Some(path) => {
                     let path = path.trim_start_matches("::");
@@ -293,11 +286,11 @@ fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
 
 /// What the reader of a method must know before anything else, as one line.
 fn facts(operation: &OperationModel) -> String {
-    let access = if operation.private { "signed" } else { "public" };
+    let access = operation.access_words();
     let cost = match operation.cost {
         Some((tokens, true)) => format!("{tokens} tokens per item"),
         Some((tokens, false)) => format!("{tokens} tokens"),
-        None if operation.private => "10 tokens, the default cost".to_owned(),
+        None if operation.is_private() => "10 tokens, the default cost".to_owned(),
         None => "no tokens while unsigned".to_owned(),
     };
     format!("`{} {}` · {access} · {cost}", operation.method, operation.path)
@@ -332,7 +325,11 @@ fn method(operation: &OperationModel, links: &Links) -> TokenStream {
 fn entry(operation: &OperationModel) -> TokenStream {
     let OperationModel { id, operation_id, path, tag, success, deprecated, secret, .. } = operation;
     let method = format_ident!("{}", operation.method);
-    let access = if operation.private { quote!(Signed) } else { quote!(Public) };
+    let access = operation.access.iter().map(|access| {
+        let access = format_ident!("{access:?}");
+        quote!(crate::operation::Access::#access)
+    });
+    let (access, alternatives) = (access.clone().next(), access.skip(1));
     let (tokens, per_item) = operation.cost.unwrap_or((10, false));
     let summary = operation.summary.as_deref().unwrap_or_default();
     let description = operation.description.as_deref().unwrap_or_default();
@@ -376,7 +373,8 @@ fn entry(operation: &OperationModel) -> TokenStream {
             method: ::http::Method::#method,
             path: #path,
             tag: #tag,
-            access: crate::operation::Access::#access,
+            access: #access,
+            alternatives: &[#(#alternatives),*],
             success: #success,
             body: crate::operation::Body::#body,
             parameters: &[#(#parameters),*],

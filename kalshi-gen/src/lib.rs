@@ -13,6 +13,7 @@ pub mod diff;
 mod document;
 mod emit;
 mod error;
+mod families;
 mod files;
 mod locate;
 mod names;
@@ -29,12 +30,13 @@ pub use crate::{
     coverage::Coverage,
     document::parse,
     error::{Error, Result},
+    families::{FAMILIES, Family, generate_any, kind},
     files::{read, read_overlays},
     normalise::{EnumValue, Normalised, OpenEnum, Report},
-    operations::{OperationModel, PaginationModel, ParameterModel},
+    operations::{Access, OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
-    stream::{MessageModel, generate_streams},
+    stream::MessageModel,
 };
 
 /// Everything that one document and its overlays turn into.
@@ -89,6 +91,21 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
         Ok((document, _)) => error.at_a_place_of(&document),
         Err(_) => error,
     })
+}
+
+/// Generates the messages and commands of the WebSocket API from its `AsyncAPI` document and the
+/// overlays that belong to it.
+///
+/// # Errors
+///
+/// As with [`generate`].
+pub fn generate_streams(
+    document: &str,
+    overlays: &[Overlay],
+    unmatched: Unmatched,
+) -> Result<Generated> {
+    let [_, streams] = &FAMILIES;
+    streams.generate(document, overlays, unmatched)
 }
 
 /// Writes the shared parameters, request bodies and responses of a document out where operations

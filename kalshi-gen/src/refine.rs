@@ -255,8 +255,10 @@ fn refine_struct(
             set_lenient(field);
         }
         if let Some(function) = fast_time(&field.ty) {
+            // A field that must be there and may be null has a function already.
+            let required = drop_deserialize_with(&mut field.attrs);
             field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
-            if function.ends_with("optional") && !has_default(&field.attrs) {
+            if function.ends_with("optional") && !required && !has_default(&field.attrs) {
                 field.attrs.push(parse_quote!(#[serde(default)]));
             }
         }
@@ -291,6 +293,32 @@ fn renamed(attributes: &[Attribute]) -> Option<String> {
         });
     }
     found
+}
+
+/// Drops the word of a serde attribute that names a function; reports whether there was one.
+fn drop_deserialize_with(attributes: &mut Vec<Attribute>) -> bool {
+    use syn::{Meta, Token, punctuated::Punctuated};
+
+    let mut dropped = false;
+    attributes.retain_mut(|attribute| {
+        if !attribute.path().is_ident("serde") {
+            return true;
+        }
+        let parts = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        let Ok(parts) = parts else { return true };
+        let kept: Vec<&Meta> =
+            parts.iter().filter(|part| !part.path().is_ident("deserialize_with")).collect();
+        if kept.len() == parts.len() {
+            return true;
+        }
+        dropped = true;
+        let keep = !kept.is_empty();
+        if keep {
+            *attribute = parse_quote!(#[serde(#(#kept),*)]);
+        }
+        keep
+    });
+    dropped
 }
 
 fn has_default(attributes: &[Attribute]) -> bool {
@@ -635,7 +663,7 @@ impl Locals {
 fn send_docs(operation: &OperationModel) -> String {
     let mut text = format!("Sends `{} {}`.\n\n# Errors\n\n", operation.method, operation.path);
     text.push_str("[`Error`](crate::Error): a parameter that cannot be sent, ");
-    if operation.private {
+    if operation.is_private() {
         text.push_str("missing credentials, ");
     }
     text.push_str(

@@ -24,7 +24,7 @@ const HEADER: &str = "# Made by `cargo gen update`; do not edit.\n";
 fn operations(models: &[OperationModel]) -> String {
     let mut out = HEADER.to_owned();
     for model in models {
-        let access = if model.private { "signed" } else { "public" };
+        let access = model.access_words();
         let deprecated = if model.deprecated { " deprecated" } else { "" };
         let _ = writeln!(
             out,

@@ -81,9 +81,13 @@ fn describe(response: &mut Mapping, status: &str) {
     response.extend(rest);
 }
 
+/// The exchange's extensions that say something about the structure: the names of error codes, and
+/// which texts of the streams hold amounts.
+const STRUCTURE: [&str; 3] = ["x-error-codes", "x-rust-serialize-with", "x-rust-type"];
+
 fn is_prose(word: &str) -> bool {
     matches!(word, "description" | "summary" | "title" | "example" | "examples" | "externalDocs")
-        || word.starts_with("x-") && word != "x-error-codes"
+        || word.starts_with("x-") && !STRUCTURE.contains(&word)
 }
 
 fn holds_names(word: &str) -> bool {

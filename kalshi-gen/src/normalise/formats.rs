@@ -134,6 +134,33 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
     })?;
     Ok(fired)
 }
+
+/// The integer fields that are named like a time and have no unit: (JSON pointer, name).
+pub(crate) fn without_unit(document: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
+    let _ = walk(&mut schemas, "/components/schemas", &mut |at, map| {
+        if at.is_key("properties") && at.holds_names() {
+            for (name, schema) in map.iter().filter(|(name, _)| looks_like_a_time(name)) {
+                let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+                if schema.get("type").is_some_and(|ty| ty == "integer")
+                    && ![UNIX_SECONDS, UNIX_MILLIS].contains(&format)
+                {
+                    found.push((at.below(name).pointer(), name.clone()));
+                }
+            }
+        }
+        Ok(())
+    });
+    found
+}
+
+fn looks_like_a_time(name: &str) -> bool {
+    name == "ts"
+        || name.contains("_ts_")
+        || ["_ts", "_ms", "_time"].iter().any(|end| name.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -213,8 +240,7 @@ mod tests {
     #[test]
     fn no_integer_that_is_named_like_a_time_is_left_without_a_unit() {
         for (id, name) in integers() {
-            let like_a_time =
-                ["_ts", "_ms", "_time"].iter().any(|end| name.ends_with(end)) || name == "ts";
+            let like_a_time = looks_like_a_time(&name);
             let has_unit = SECONDS.contains(&name.as_str())
                 || MILLIS.contains(&name.as_str())
                 || id.is_some_and(|id| MILLIS_PARAMETERS.contains(&(id.as_str(), &name)));

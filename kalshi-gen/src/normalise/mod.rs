@@ -3,9 +3,13 @@
 //! Each pass is a small function over the untyped document and says how often it fired. What
 //! cannot be generated is refused here, with a pointer: progenitor would panic instead.
 
+mod access;
 mod check;
+pub(crate) mod cursors;
 mod enums;
-mod formats;
+pub(crate) mod formats;
+pub(crate) mod money;
+mod nullability;
 mod schemas;
 mod shape;
 #[cfg(test)]
@@ -21,7 +25,9 @@ use crate::{
 };
 
 pub(crate) use self::{
+    access::ACCESS,
     formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    nullability::fold_json_schema,
     shape::{forget_origins, reachable, request_schemas, write_out_references},
 };
 
@@ -105,21 +111,27 @@ fn passes(mut document: Value, mut report: Report, moves: &mut Moves) -> Result<
     document::sort(it);
     check::version(it)?;
     report.push(("examples and extensions dropped", shape::drop_noise(it)?));
+    report.push(("type lists, null parts and constants folded", fold_json_schema(it)?));
     check::references(it)?;
     report.push(("parameters written out in place", shape::inline_parameters(it, moves)?));
+    report.push(("lists joined by commas", shape::join_lists(it)?));
     check::operations(it)?;
+    report.push(("operations that need a key or a token", access::resolve(it)?));
     report.push(("error responses left to the transport", shape::drop_errors(it, moves)?));
     report.push(("inline bodies named", shape::name_bodies(it, moves)?));
     report.push(("names respelt", shape::respell(it, &mut renamed, moves)?));
     schemas::check(it)?;
+    report.push(("cursors made text", cursors::make_cursors_text(it)?));
     report.push(("inline objects named", shape::name_objects(it, moves)?));
     report.push(("bounds and defaults left to the server", shape::drop_bounds(it)?));
     report.push(("formats set from the allow-lists", formats::set(it)?));
+    report.push(("amounts made exact", money::make_exact(it)?));
     let (enums, fired) = enums::take(it, moves)?;
     report.push(("enums opened", fired));
-    report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
-    report.push(("optional lists of requests kept when empty", shape::keep_empty_lists(it)?));
-    report.push(("cursors of responses made optional", shape::free_cursors(it)));
+    report
+        .push(("nullable lists of responses made plain", nullability::drop_list_nullability(it)?));
+    report.push(("optional lists of requests kept when empty", nullability::keep_empty_lists(it)?));
+    report.push(("cursors of responses made optional", cursors::make_cursors_optional(it)));
     report.push(("references with siblings wrapped", shape::wrap_references(it)?));
     document::sort(it);
     Ok(Normalised {

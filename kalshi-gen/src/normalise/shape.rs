@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Moves, each_operation, operation_id, operations};
+use super::{COMMA_LIST, Moves, check, each_operation, operation_id, operations};
 use crate::{
     document::{At, is_nested, join, resolve_place, schema_name, walk},
     error::{Result, refuse},
@@ -245,6 +245,35 @@ pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Resu
     Ok(fired)
 }
 
+/// Makes lists whose values stand behind one key, joined by commas (`explode: false`), what they are
+/// on the wire: one text. progenitor would repeat the key.
+pub(super) fn join_lists(document: &mut Value) -> Result<usize> {
+    let mut joined = Vec::new();
+    for (pointer, _, _, operation) in operations(document)? {
+        let parameters = operation.get("parameters").and_then(Value::as_array);
+        for (index, parameter) in parameters.into_iter().flatten().enumerate() {
+            let form = parameter.get("style").is_none_or(|style| style == "form");
+            if parameter["in"] != "query" || parameter["explode"] != false || !form {
+                continue;
+            }
+            let pointer = format!("{pointer}/parameters/{index}");
+            if let Some(schema) = parameter.get("schema")
+                && check::is_list(document, schema, &join(&pointer, "schema"))?
+            {
+                joined.push(pointer);
+            }
+        }
+    }
+    for pointer in &joined {
+        if let Some(Value::Object(parameter)) = document.pointer_mut(pointer) {
+            parameter.remove("explode");
+            parameter.remove("style");
+            parameter.insert("schema".to_owned(), json!({"type": "string", "format": COMMA_LIST}));
+        }
+    }
+    Ok(joined.len())
+}
+
 /// Removes every response but the success: the transport turns each failure into one error, by
 /// status and body, whatever the document promises. Shared parts have been written out by now.
 pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usize> {
@@ -265,6 +294,10 @@ pub(super) fn drop_errors(document: &mut Value, moves: &mut Moves) -> Result<usi
                 let (found, place) = resolve_place(&root, response, &pointer)?;
                 moves.add(pointer, place.unwrap_or_default().to_owned());
                 *response = found.clone();
+            }
+            // OpenAPI demands one; nothing is made of it.
+            if let Some(response) = response.as_object_mut() {
+                response.entry("description").or_insert_with(|| "".into());
             }
         }
         Ok(())
@@ -507,79 +540,6 @@ pub(super) fn drop_bounds(document: &mut Value) -> Result<usize> {
         Ok(())
     })?;
     Ok(fired)
-}
-
-/// Lists and maps of responses lose `nullable`: null decodes as empty (see `refine`), because the
-/// server does send null for an empty list.
-pub(super) fn plain_lists(document: &mut Value) -> Result<usize> {
-    let requests = request_schemas(document)?;
-    let mut fired = 0;
-    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
-    for (name, schema) in schemas.into_iter().flatten() {
-        if requests.contains(name) {
-            continue;
-        }
-        walk(schema, "", &mut |at, map| {
-            let list = match map.get("type").and_then(Value::as_str) {
-                Some("array") => true,
-                Some("object") => !map.contains_key("properties"),
-                _ => false,
-            };
-            // An element that is null is not an empty list.
-            if list && !at.is_key("items") && map.remove("nullable").is_some() {
-                fired += 1;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(fired)
-}
-
-/// Lists and maps that a request may leave out become nullable: an empty list says something else
-/// than no list. A new key with no scopes must not get all of them because the list was left out.
-pub(super) fn keep_empty_lists(document: &mut Value) -> Result<usize> {
-    let requests = request_schemas(document)?;
-    let mut fired = 0;
-    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
-    for (name, schema) in schemas.into_iter().flatten() {
-        if !requests.contains(name) {
-            continue;
-        }
-        walk(schema, "", &mut |_, map| {
-            let required = map.get("required").and_then(Value::as_array).cloned();
-            let properties = map.get_mut("properties").and_then(Value::as_object_mut);
-            for (field, property) in properties.into_iter().flatten() {
-                let optional = !required.iter().flatten().any(|name| name == field);
-                if optional
-                    && property.get("type").and_then(Value::as_str) == Some("array")
-                    && property.get("nullable") != Some(&Value::Bool(true))
-                {
-                    property["nullable"] = Value::Bool(true);
-                    fired += 1;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(fired)
-}
-
-/// The cursor of a page may be missing, whatever its schema says: that is one of the ways in which
-/// a list ends.
-pub(super) fn free_cursors(document: &mut Value) -> usize {
-    let mut fired = 0;
-    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
-    for (name, schema) in schemas.into_iter().flatten() {
-        let required = schema.get_mut("required").and_then(Value::as_array_mut);
-        if let Some(required) = required
-            && name.ends_with("Response")
-        {
-            let before = required.len();
-            required.retain(|field| field != "cursor" && field != "next_cursor");
-            fired += before - required.len();
-        }
-    }
-    fired
 }
 
 /// The schemas that a request body can hold, at any depth.

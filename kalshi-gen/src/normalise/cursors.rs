@@ -51,6 +51,13 @@ pub(super) fn make_cursors_text(document: &mut Value) -> Result<usize> {
             text.insert(SCALAR.to_owned(), true.into());
         }
         *field = text;
+        // Missing and null are the end of the list.
+        if let Some((schema, name)) = pointer.rsplit_once("/properties/")
+            && let Some(Value::Array(required)) =
+                document.pointer_mut(&format!("{schema}/required"))
+        {
+            required.retain(|field| field != name);
+        }
     }
     Ok(changes.len())
 }

@@ -1,0 +1,270 @@
+//! The types of requests and responses.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use serde_json::Value;
+use syn::{Attribute, Field, Fields, ItemStruct, Type, parse_quote};
+
+use super::{
+    builders,
+    tokens::{items, parse},
+};
+use crate::{
+    document::join,
+    emit::Links,
+    error::Result,
+    names::parameter_name,
+    normalise::{Normalised, cursors::SCALAR, request_schemas},
+};
+
+pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
+
+pub(super) fn refine_types(
+    tokens: TokenStream,
+    normalised: &Normalised,
+    links: &Links,
+) -> Result<TokenStream> {
+    let requests = request_schemas(&normalised.document)?;
+    let mut docs = FieldDocs::new();
+    let mut out = TokenStream::new();
+    for item in items(tokens) {
+        match (item.keyword.as_str(), item.name.as_str()) {
+            ("struct", name) => {
+                let name = name.to_owned();
+                let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
+                let lenient = !requests.contains(&name);
+                refine_struct(&mut parsed, normalised, lenient, links, &mut docs);
+                parsed.to_tokens(&mut out);
+            }
+            ("mod", "builder") => {
+                let body = item.body().unwrap_or_default();
+                out.extend(item.with_body(builders::refine_type_builders(body, &docs)?));
+            }
+            ("impl", name) if item.is_inherent() => {
+                let words = builder_words(name, normalised);
+                let mut body = TokenStream::new();
+                for part in items(item.body().unwrap_or_default()) {
+                    if part.keyword == "fn" && part.name == "builder" {
+                        body.extend(quote!(#[doc = #words]));
+                    }
+                    body.extend(part.tokens);
+                }
+                out.extend(item.with_body(body));
+            }
+            _ => out.extend(item.tokens),
+        }
+    }
+    if has_scalar(&normalised.document) {
+        out.extend(scalar_text());
+    }
+    Ok(out)
+}
+
+fn has_scalar(document: &Value) -> bool {
+    let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
+    let fields = schemas.into_iter().flatten().filter_map(|(_, schema)| schema.get("properties"));
+    fields.filter_map(Value::as_object).flatten().any(|(_, field)| field.get(SCALAR).is_some())
+}
+
+/// Reads a cursor that is no text, as the text that is sent back.
+fn scalar_text() -> TokenStream {
+    quote! {
+        fn scalar_text<'de, D: ::serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> ::std::result::Result<::std::option::Option<::std::string::String>, D::Error> {
+            #[derive(::serde::Deserialize)]
+            #[serde(untagged)]
+            enum Scalar {
+                Text(::std::string::String),
+                Number(::serde_json::Number),
+                Truth(bool),
+            }
+            let scalar =
+                <::std::option::Option<Scalar> as ::serde::Deserialize>::deserialize(deserializer)?;
+            ::std::result::Result::Ok(scalar.map(|scalar| match scalar {
+                Scalar::Text(text) => text,
+                Scalar::Number(number) => number.to_string(),
+                Scalar::Truth(truth) => truth.to_string(),
+            }))
+        }
+    }
+}
+
+/// What a builder says of itself: which fields it cannot do without.
+fn builder_words(name: &str, normalised: &Normalised) -> String {
+    let pointer = join("/components/schemas", name);
+    let Some(schema) = normalised.document.pointer(&pointer) else {
+        // A part of another schema that progenitor named.
+        return "Builds one, field by field.".to_owned();
+    };
+    let fields: Vec<String> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|field| format!("`{}`", parameter_name(field)))
+        .collect();
+    match fields.as_slice() {
+        [] => "Builds one, field by field; none has to be set.".to_owned(),
+        [only] => format!("Builds one, field by field; {only} must be set."),
+        [first @ .., last] => {
+            format!("Builds one, field by field; {} and {last} must be set.", first.join(", "))
+        }
+    }
+}
+
+fn refine_struct(
+    item: &mut ItemStruct,
+    normalised: &Normalised,
+    lenient: bool,
+    links: &Links,
+    docs: &mut FieldDocs,
+) {
+    relink(&mut item.attrs, links);
+    let name = item.ident.to_string();
+    if let Fields::Unnamed(fields) = &item.fields
+        && fields.unnamed.iter().all(|field| is_collection(&field.ty))
+        && !item.attrs.iter().any(|a| a.to_token_stream().to_string().contains("Default"))
+    {
+        // A body without fields is a map of anything; it starts out empty.
+        item.attrs.push(parse_quote!(#[derive(Default)]));
+    }
+    let Fields::Named(fields) = &mut item.fields else { return };
+    item.attrs.push(parse_quote!(#[non_exhaustive]));
+    let schema = normalised.document.pointer(&join("/components/schemas", &name));
+    if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
+        item.attrs.push(parse_quote!(#[deprecated]));
+    }
+    let properties = schema.and_then(|schema| schema.get("properties"));
+    for field in &mut fields.named {
+        relink(&mut field.attrs, links);
+        let Some(ident) = field.ident.as_ref().map(ToString::to_string) else { continue };
+        let wire = renamed(&field.attrs).unwrap_or_else(|| ident.clone());
+        let property = properties.and_then(|properties| properties.get(&wire));
+        if property.and_then(|p| p.get("deprecated")) == Some(&Value::Bool(true)) {
+            field.attrs.push(parse_quote!(#[deprecated]));
+        }
+        let attributes = field.attrs.iter();
+        let kept =
+            attributes.filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
+        docs.insert((name.clone(), ident), kept.cloned().collect());
+        if lenient && is_collection(&field.ty) {
+            set_lenient(field);
+        }
+        if property.and_then(|p| p.get(SCALAR)) == Some(&Value::Bool(true)) {
+            drop_deserialize_with(&mut field.attrs);
+            if !has_default(&field.attrs) {
+                field.attrs.push(parse_quote!(#[serde(default)]));
+            }
+            field.attrs.push(parse_quote!(#[serde(deserialize_with = "scalar_text")]));
+        }
+        if let Some(function) = fast_time(&field.ty) {
+            // A field that must be there and may be null has a function already.
+            let required = drop_deserialize_with(&mut field.attrs);
+            field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
+            if function.ends_with("optional") && !required && !has_default(&field.attrs) {
+                field.attrs.push(parse_quote!(#[serde(default)]));
+            }
+        }
+    }
+}
+
+/// Names in backticks become links in the words that came through progenitor.
+fn relink(attributes: &mut [Attribute], links: &Links) {
+    for attribute in attributes {
+        if let syn::Meta::NameValue(pair) = &mut attribute.meta
+            && pair.path.is_ident("doc")
+            && let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = &mut pair.value
+        {
+            let resolved = links.resolve(&text.value());
+            *text = syn::LitStr::new(&resolved, text.span());
+        }
+    }
+}
+
+/// The `rename` of a serde attribute.
+fn renamed(attributes: &[Attribute]) -> Option<String> {
+    let mut found = None;
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("serde")) {
+        // Other words of the attribute carry no value, or one that is not wanted.
+        let _ = attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("rename") {
+                found = Some(meta.value()?.parse::<syn::LitStr>()?.value());
+            } else if meta.input.peek(syn::Token![=]) {
+                meta.value()?.parse::<syn::Expr>()?;
+            }
+            Ok(())
+        });
+    }
+    found
+}
+
+/// Drops the word of a serde attribute that names a function; reports whether there was one.
+fn drop_deserialize_with(attributes: &mut Vec<Attribute>) -> bool {
+    use syn::{Meta, Token, punctuated::Punctuated};
+
+    let mut dropped = false;
+    attributes.retain_mut(|attribute| {
+        if !attribute.path().is_ident("serde") {
+            return true;
+        }
+        let parts = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        let Ok(parts) = parts else { return true };
+        let kept: Vec<&Meta> =
+            parts.iter().filter(|part| !part.path().is_ident("deserialize_with")).collect();
+        if kept.len() == parts.len() {
+            return true;
+        }
+        dropped = true;
+        let keep = !kept.is_empty();
+        if keep {
+            *attribute = parse_quote!(#[serde(#(#kept),*)]);
+        }
+        keep
+    });
+    dropped
+}
+
+fn has_default(attributes: &[Attribute]) -> bool {
+    attributes.iter().filter(|a| a.path().is_ident("serde")).any(|attribute| {
+        let text = attribute.meta.to_token_stream().to_string();
+        text.contains("default")
+    })
+}
+
+/// The last name of a path type: `Vec` of `::std::vec::Vec<T>`.
+fn last_name(ty: &Type) -> Option<String> {
+    match ty {
+        Type::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
+        _ => None,
+    }
+}
+
+fn is_collection(ty: &Type) -> bool {
+    matches!(last_name(ty).as_deref(), Some("Vec" | "BTreeMap" | "Map"))
+}
+
+/// Null, or nothing, decodes as an empty collection.
+fn set_lenient(field: &mut Field) {
+    if !has_default(&field.attrs) {
+        field.attrs.push(parse_quote!(#[serde(default)]));
+    }
+    field
+        .attrs
+        .push(parse_quote!(#[serde(deserialize_with = "::kalshi_types::wire::null_as_default")]));
+}
+
+/// RFC 3339 in the one layout that the exchange sends is read without chrono's general parser.
+fn fast_time(ty: &Type) -> Option<&'static str> {
+    let text = ty.to_token_stream().to_string().replace(' ', "");
+    match text.trim_start_matches("::") {
+        "chrono::DateTime<::chrono::offset::Utc>" => Some("::kalshi_types::wire::date_time"),
+        "std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>" => {
+            Some("::kalshi_types::wire::date_time_optional")
+        }
+        _ => None,
+    }
+}

@@ -88,7 +88,10 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -96,6 +99,20 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Prints help, or what is wrong with the arguments and what they look like.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A terminal that has gone away cannot be told so.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "\nFor example:\n  cargo gen check\n  cargo gen update --from PUBLISHED.yaml\n  \
+         cargo gen diff OLD.yaml NEW.yaml\n  cargo gen generate --spec ANY.yaml"
+    );
+    ExitCode::from(2)
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -167,6 +184,20 @@ fn from_root(family: &Family, root: &Path) -> Result<Option<Generated>, Failure>
         .map_err(|error| refused(&spec, family.overlays, &overlays, &error))
 }
 
+/// What each document that the root has turns into; at least one.
+fn all(root: &Path) -> Result<Vec<(&'static Family, Generated)>, Failure> {
+    let mut found = Vec::new();
+    for family in &FAMILIES {
+        found.extend(from_root(family, root)?.map(|generated| (family, generated)));
+    }
+    if found.is_empty() {
+        let files: Vec<&str> = FAMILIES.iter().map(|family| family.file).collect();
+        let message = format!("{}: neither {} is here", root.display(), files.join(" nor "));
+        return Err(Failure::input(message));
+    }
+    Ok(found)
+}
+
 /// The review files of a document, each with the text that it is to have.
 fn reviews(family: &Family, generated: &Generated) -> Vec<(&'static str, String)> {
     let review = generated.review();
@@ -178,10 +209,8 @@ fn reviews(family: &Family, generated: &Generated) -> Vec<(&'static str, String)
 
 fn check(root: &Path) -> Result<(), Failure> {
     let mut messages = Vec::new();
-    for family in &FAMILIES {
-        if let Some(generated) = from_root(family, root)? {
-            messages.extend(check_one(family, &generated, root)?);
-        }
+    for (family, generated) in all(root)? {
+        messages.extend(check_one(family, &generated, root)?);
     }
     if messages.is_empty() {
         Ok(())

@@ -72,8 +72,7 @@ fn follow(root: &Path) -> Result<Plan, Failure> {
     let mut plan = Plan::new();
     let manifest = root.join("Cargo.toml");
     let mut text = read(&manifest).ok();
-    for family in &FAMILIES {
-        let Some(generated) = crate::from_root(family, root)? else { continue };
+    for (family, generated) in crate::all(root)? {
         plan.extend(planned(family, &generated, root));
         let document = read(&root.join(family.file))?;
         text = text.map(|text| with_metadata(&text, family.metadata, &version(&document)));

@@ -8,6 +8,7 @@ mod diff;
 mod diff_mutations;
 mod mutations;
 mod odd_documents;
+mod published;
 mod refinements;
 mod sameness;
 mod streams;

@@ -100,8 +100,8 @@ impl Dollars {
     /// ```
     /// use kalshi_types::Dollars;
     ///
-    /// let fee: Dollars = "0.008425".parse()?;
-    /// assert_eq!(fee.ceil_to(Dollars::from_micros(100)), Some("0.0085".parse()?));
+    /// let amount: Dollars = "0.008425".parse()?;
+    /// assert_eq!(amount.ceil_to(Dollars::CENT), Some("0.01".parse()?));
     /// # Ok::<(), kalshi_types::ParseError>(())
     /// ```
     #[must_use = "the rounded amount is returned, not stored"]

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use crate::{
-    Access, Generated, Overlay, Unmatched,
+    Access, Generated, Overlay, Unmatched, asyncapi,
     diff::Kind,
     document::join,
     error::{Error, Result, refuse},
-    generate, stream,
+    generate,
 };
 
 /// One published document, and what becomes of it.
@@ -88,14 +88,14 @@ impl Family {
         let generated = match self.kind {
             Kind::OpenApi => generate(document, overlays, unmatched)?,
             Kind::AsyncApi => {
-                stream::generate_messages(document, overlays, unmatched, self.by_hand)?
+                asyncapi::generate_messages(document, overlays, unmatched, self.by_hand)?
             }
         };
         for operation in &generated.operations {
             if !operation.access.iter().any(|access| self.access.contains(access)) {
                 let pointer =
                     join(&join("/paths", &operation.path), &operation.method.to_lowercase());
-                let access = operation.access_words();
+                let access = operation.access_text();
                 refuse!(pointer, "the client of the {} cannot be {access}", self.name);
             }
         }
@@ -150,7 +150,7 @@ pub fn generate_any(
     unmatched: Unmatched,
 ) -> Result<Generated> {
     match kind(&crate::parse(document)?) {
-        Ok(Kind::AsyncApi) => stream::generate_messages(document, overlays, unmatched, &[]),
+        Ok(Kind::AsyncApi) => asyncapi::generate_messages(document, overlays, unmatched, &[]),
         _ => generate(document, overlays, unmatched),
     }
 }

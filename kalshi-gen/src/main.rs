@@ -227,7 +227,7 @@ fn check_one(family: &Family, generated: &Generated, root: &Path) -> Result<Vec<
     for redundant in &generated.applied.redundant {
         let _ = writeln!(report, "redundant: {}/{redundant}", family.overlays);
     }
-    for (pass, fired) in &generated.normalised.report {
+    for (pass, fired) in &generated.normalized.report {
         let _ = writeln!(report, "{pass}: {fired}");
     }
     if !generated.operations.is_empty() {
@@ -287,7 +287,7 @@ fn dump(root: &Path, what: What, document: &str) -> Result<(), Failure> {
     };
     match what {
         What::Code => print(&formatted(&generated)?),
-        What::Document => print(&format!("{:#}\n", generated.normalised.document)),
+        What::Document => print(&format!("{:#}\n", generated.normalized.document)),
         What::Operations => print(&generated.review().operations),
         What::Types => print(&generated.review().types),
     }

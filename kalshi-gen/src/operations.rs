@@ -7,8 +7,8 @@ use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
     names::method_name,
-    normalise::{
-        ACCESS, COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
+    normalize::{
+        ACCESS, COMMA_LIST, Normalized, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
     },
 };
 
@@ -65,9 +65,9 @@ pub enum Access {
 }
 
 impl Access {
-    /// The word for it in review files and documentation.
+    /// Returns its name in review files and documentation.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Public => "public",
             Self::Signed => "signed",
@@ -77,23 +77,23 @@ impl Access {
 }
 
 impl OperationModel {
-    /// The preferred way to be let in.
+    /// Returns the preferred way to be let in.
     #[must_use]
     pub fn preferred_access(&self) -> Access {
         self.access.first().copied().unwrap_or(Access::Public)
     }
 
-    /// Whether it needs credentials.
+    /// Reports whether it needs credentials.
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.preferred_access() != Access::Public
     }
 
-    /// Every way to be let in, in words: `signed or bearer`.
+    /// Returns every way to be let in as text: `signed or bearer`.
     #[must_use]
-    pub fn access_words(&self) -> String {
-        let words: Vec<&str> = self.access.iter().map(|access| access.word()).collect();
-        words.join(" or ")
+    pub fn access_text(&self) -> String {
+        let names: Vec<&str> = self.access.iter().map(|access| access.name()).collect();
+        names.join(" or ")
     }
 }
 
@@ -131,9 +131,9 @@ pub struct PaginationModel {
 const ROWS: [(&str, &str); 2] =
     [("GetEventsResponse", "events"), ("GetPositionsResponse", "market_positions")];
 
-/// Reads the operations out of a normalised document, in the order of its paths.
-pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
-    let document = &normalised.document;
+/// Reads the operations out of a normalized document, in the order of its paths.
+pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
+    let document = &normalized.document;
     let mut models = Vec::new();
     for (pointer, path, method, operation) in operations(document)? {
         let builder = operation_id(operation).to_owned();
@@ -153,7 +153,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         };
         models.push(OperationModel {
             id: method_name(&builder),
-            operation_id: normalised.renamed.get(&builder).unwrap_or(&builder).clone(),
+            operation_id: normalized.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
             tag: operation
@@ -180,12 +180,12 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
     Ok(models)
 }
 
-/// The ways in, as a pass left them.
+/// Returns the ways in, as a pass left them.
 fn access(operation: &Map<String, Value>) -> Vec<Access> {
     let words = operation.get(ACCESS).and_then(Value::as_array);
     let all = [Access::Public, Access::Signed, Access::Bearer];
     let found = words.into_iter().flatten();
-    found.filter_map(|word| all.into_iter().find(|access| word == access.word())).collect()
+    found.filter_map(|word| all.into_iter().find(|access| word == access.name())).collect()
 }
 
 fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
@@ -201,7 +201,7 @@ fn body(operation: &Map<String, Value>) -> Option<(String, bool)> {
 
 fn body_type(holder: &Value) -> Option<String> {
     let schema = holder.pointer("/content/application~1json/schema")?;
-    // A reference with words beside it has been wrapped.
+    // A reference with a description beside it has been wrapped.
     let schema = schema.pointer("/allOf/0").unwrap_or(schema);
     schema.get("$ref")?.as_str().and_then(schema_name).map(str::to_owned)
 }

@@ -12,8 +12,8 @@ use clap::Args;
 use kalshi_gen::{
     FAMILIES, Family, Generated, Unmatched,
     diff::{Change, Diff, Rust, Wire},
+    import::{structure, with_entry, with_metadata},
     kind, parse, read,
-    vendor::{structure, with_entry, with_metadata},
 };
 
 use super::diff::compare;
@@ -166,7 +166,7 @@ fn overlay_report(family: &Family, generated: &Generated) -> String {
         applied.redundant.len(),
         coverage.findings.len(),
         coverage.unformatted.len(),
-        generated.normalised.unreached.len(),
+        generated.normalized.unreached.len(),
     );
     for target in &applied.unmatched {
         let _ = writeln!(report, "  matches nothing any more: {}/{target}", family.overlays);
@@ -177,7 +177,7 @@ fn overlay_report(family: &Family, generated: &Generated) -> String {
     for finding in coverage.findings.iter().chain(&coverage.unformatted) {
         let _ = writeln!(report, "  {finding}");
     }
-    for name in &generated.normalised.unreached {
+    for name in &generated.normalized.unreached {
         let _ = writeln!(report, "  makes no type, since nothing reaches it: {name}");
     }
     report

@@ -15,7 +15,7 @@ use super::schema::Spot;
 use crate::{
     document::{join, resolve_place},
     error::{Result, refuse},
-    normalise::reachable,
+    normalize::reachable,
 };
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "patch", "head", "options", "trace"];

@@ -12,7 +12,7 @@ use super::{
     types::FieldDocs,
 };
 use crate::{
-    emit::{Links, doc},
+    docs::{Links, doc},
     error::{Result, refuse},
     names::parameter_name,
     operations::OperationModel,

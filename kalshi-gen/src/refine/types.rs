@@ -12,21 +12,21 @@ use super::{
     tokens::{items, parse},
 };
 use crate::{
+    docs::Links,
     document::join,
-    emit::Links,
     error::Result,
     names::parameter_name,
-    normalise::{Normalised, cursors::SCALAR, request_schemas},
+    normalize::{Normalized, cursors::SCALAR, request_schemas},
 };
 
 pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
 pub(super) fn refine_types(
     tokens: TokenStream,
-    normalised: &Normalised,
+    normalized: &Normalized,
     links: &Links,
 ) -> Result<TokenStream> {
-    let requests = request_schemas(&normalised.document)?;
+    let requests = request_schemas(&normalized.document)?;
     let mut docs = FieldDocs::new();
     let mut out = TokenStream::new();
     for item in items(tokens) {
@@ -35,7 +35,7 @@ pub(super) fn refine_types(
                 let name = name.to_owned();
                 let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
                 let lenient = !requests.contains(&name);
-                refine_struct(&mut parsed, normalised, lenient, links, &mut docs);
+                refine_struct(&mut parsed, normalized, lenient, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
             ("mod", "builder") => {
@@ -43,7 +43,7 @@ pub(super) fn refine_types(
                 out.extend(item.with_body(builders::refine_type_builders(body, &docs)?));
             }
             ("impl", name) if item.is_inherent() => {
-                let words = builder_words(name, normalised);
+                let words = builder_words(name, normalized);
                 let mut body = TokenStream::new();
                 for part in items(item.body().unwrap_or_default()) {
                     if part.keyword == "fn" && part.name == "builder" {
@@ -56,7 +56,7 @@ pub(super) fn refine_types(
             _ => out.extend(item.tokens),
         }
     }
-    if has_scalar(&normalised.document) {
+    if has_scalar(&normalized.document) {
         out.extend(scalar_text());
     }
     Ok(out)
@@ -93,9 +93,9 @@ fn scalar_text() -> TokenStream {
 }
 
 /// What a builder says of itself: which fields it cannot do without.
-fn builder_words(name: &str, normalised: &Normalised) -> String {
+fn builder_words(name: &str, normalized: &Normalized) -> String {
     let pointer = join("/components/schemas", name);
-    let Some(schema) = normalised.document.pointer(&pointer) else {
+    let Some(schema) = normalized.document.pointer(&pointer) else {
         // A part of another schema that progenitor named.
         return "Builds one, field by field.".to_owned();
     };
@@ -118,7 +118,7 @@ fn builder_words(name: &str, normalised: &Normalised) -> String {
 
 fn refine_struct(
     item: &mut ItemStruct,
-    normalised: &Normalised,
+    normalized: &Normalized,
     lenient: bool,
     links: &Links,
     docs: &mut FieldDocs,
@@ -134,7 +134,7 @@ fn refine_struct(
     }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
-    let schema = normalised.document.pointer(&join("/components/schemas", &name));
+    let schema = normalized.document.pointer(&join("/components/schemas", &name));
     if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
         item.attrs.push(parse_quote!(#[deprecated]));
     }

@@ -129,7 +129,7 @@ fn the_generated_code_is_rust() {
 }
 
 #[test]
-fn words_are_counted_by_kind_and_missing_ones_are_named() {
+fn items_are_counted_by_kind_and_undocumented_ones_are_named() {
     let mut document = with_operation("{summary: Get A, description: Reads the thing.}");
     document["components"]["schemas"]["A"] = kalshi_gen::parse(
         "{type: object, description: A thing that is read., properties: {
@@ -160,7 +160,7 @@ fn words_are_counted_by_kind_and_missing_ones_are_named() {
         findings,
         [
             format!(
-                "{at}/market_ticker: the words only repeat the name: \"The ticker of the market.\""
+                "{at}/market_ticker: the description only repeats the name: \"The ticker of the market.\""
             ),
             format!("{at}/s/enum/down: is undocumented"),
             format!("{at}/x: is undocumented"),

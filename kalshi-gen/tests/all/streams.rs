@@ -300,7 +300,7 @@ fn g9_schemas_that_no_message_reaches_make_no_types() {
     let document =
         format!("{DOCUMENT}    forgotten: {{type: object, properties: {{x: {{type: string}}}}}}\n");
     let generated = generate(&document).unwrap();
-    assert_eq!(generated.normalised.unreached, ["forgotten"]);
+    assert_eq!(generated.normalized.unreached, ["forgotten"]);
     let types = generated.review().types;
     assert!(!types.contains("struct Forgotten"), "{types}");
     assert!(types.contains("#   forgotten\n"), "{types}");

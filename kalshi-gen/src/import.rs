@@ -170,7 +170,7 @@ pub fn with_metadata(manifest: &str, table: &str, version: &str) -> String {
 pub fn with_entry(changelog: &str, entry: &str) -> String {
     const HEADING: &str = "## Unreleased\n";
     let Some(at) = changelog.find(HEADING) else {
-        // Before the first release, after the words at the top.
+        // Before the first release, after the introduction.
         let at = changelog.find("\n## ").map_or(changelog.len(), |at| at + 1);
         let (top, rest) = changelog.split_at(at);
         return format!("{top}{HEADING}\n{entry}\n{rest}");

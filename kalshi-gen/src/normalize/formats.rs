@@ -200,7 +200,7 @@ mod tests {
     fn document() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
         let mut document = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
-        super::super::shape::drop_unreached(&mut document);
+        super::super::reach::drop_unreached(&mut document);
         document
     }
 

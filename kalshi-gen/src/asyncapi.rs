@@ -18,7 +18,7 @@ use crate::{
     emit,
     error::{Result, refuse},
     names::type_name,
-    normalise::{self, Moves, UNIX_MILLIS, UNIX_SECONDS, money, reachable},
+    normalize::{self, Moves, UNIX_MILLIS, UNIX_SECONDS, money, reachable},
     overlay::{self, Applied, Overlay, Unmatched},
 };
 
@@ -66,7 +66,7 @@ pub(crate) fn generate_messages(
         overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
     }
     let published = document.clone();
-    normalise::fold_json_schema(&mut document)
+    normalize::fold_json_schema(&mut document)
         .and_then(|_| from_document(&document, applied, by_hand))
         .map_err(|error| error.at_a_place_of(&published))
 }
@@ -79,9 +79,9 @@ fn from_document(
     let mut moves = Moves::default();
     let model = Model::read(document, &mut moves)?;
     let (model, unreached) = (&model, model.unreached.clone());
-    let normalised =
-        normalise::normalise_after(model.document(document)?, unreached, Vec::new(), moves)?;
-    let types = emit::emit_types(&normalised, by_hand)?;
+    let normalized =
+        normalize::normalize_after(model.document(document)?, unreached, Vec::new(), moves)?;
+    let types = emit::emit_types(&normalized, by_hand)?;
     let messages = messages(model, document, by_hand);
     let code = quote! {
         /// What messages and commands carry.
@@ -93,7 +93,7 @@ fn from_document(
     Ok(Generated {
         code: code.to_string(),
         dispatch: String::new(),
-        normalised,
+        normalized,
         applied,
         operations: Vec::new(),
         messages: models(document),
@@ -114,7 +114,7 @@ fn models(document: &Value) -> Vec<MessageModel> {
                 name: name.clone(),
                 pointer: join(place, name),
                 channel,
-                description: words(part),
+                description: description(part),
             });
         }
     }
@@ -131,7 +131,7 @@ pub struct MessageModel {
     pub pointer: String,
     /// Whether it is a channel; a message otherwise.
     pub channel: bool,
-    /// Its words.
+    /// Its description.
     pub description: Option<String>,
 }
 
@@ -168,7 +168,7 @@ fn choices(document: &Value, schema: &Value) -> BTreeMap<String, Vec<String>> {
 /// What the document says, taken out of its envelopes.
 struct Model {
     messages: Vec<Message>,
-    /// Each channel, with its words.
+    /// Each channel, with its description.
     channels: Vec<(String, Option<String>)>,
     schemas: Map<String, Value>,
     /// Schemas that no message refers to.
@@ -248,9 +248,9 @@ impl Model {
                 };
                 moves.add(join("/components/schemas", &name), field.pointer.clone());
                 let mut schema = field.schema.clone();
-                let words = message.get("description");
-                if let (Some(map), Some(words)) = (schema.as_object_mut(), words) {
-                    map.entry("description").or_insert_with(|| words.clone());
+                let text = message.get("description");
+                if let (Some(map), Some(text)) = (schema.as_object_mut(), text) {
+                    map.entry("description").or_insert_with(|| text.clone());
                 }
                 self.schemas.entry(name.clone()).or_insert(schema);
                 Some(name)
@@ -274,7 +274,7 @@ impl Model {
                     body,
                     sequenced: envelope.required.iter().any(|name| name == "seq"),
                     channels,
-                    description: words(message),
+                    description: description(message),
                     choices: choices.unwrap_or_default(),
                 });
                 let same: Vec<&Message> =
@@ -390,7 +390,7 @@ fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec
         if type_name(address).is_none() {
             refuse!(join(&pointer, "address"), "`{address}` makes no name");
         }
-        channels.push((address.to_owned(), words(channel)));
+        channels.push((address.to_owned(), description(channel)));
         for (name, message) in
             channel.get("messages").and_then(Value::as_object).into_iter().flatten()
         {
@@ -409,10 +409,10 @@ fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec
 fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenStream {
     let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or_default();
     let mut channel_variants = TokenStream::new();
-    for (address, words) in &model.channels {
+    for (address, description) in &model.channels {
         let variant = format_ident!("{}", type_name(address).unwrap_or_default());
-        let words = words.clone().unwrap_or_else(|| format!("The channel `{address}`."));
-        channel_variants.extend(quote!(#[doc = #words] #variant = #address,));
+        let text = description.clone().unwrap_or_else(|| format!("The channel `{address}`."));
+        channel_variants.extend(quote!(#[doc = #text] #variant = #address,));
     }
     let mut variants = TokenStream::new();
     let mut names = TokenStream::new();
@@ -429,9 +429,9 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
             let body = format_ident!("{}", message.body);
             quote!(::std::boxed::Box<types::#body>)
         };
-        let words = message.description.clone();
-        let words = words.unwrap_or_else(|| format!("A message of the type `{wire}`."));
-        variants.extend(quote!(#[doc = #words] #variant(#ty),));
+        let text = message.description.clone();
+        let text = text.unwrap_or_else(|| format!("A message of the type `{wire}`."));
+        variants.extend(quote!(#[doc = #text] #variant(#ty),));
         names.extend(quote!(Self::#variant(_) => #wire,));
         counting.extend(quote!(Self::#variant(_) => #sequenced,));
         by_type.entry(wire).or_default().push(message);
@@ -582,9 +582,9 @@ fn is_scalar(schema: &Value) -> bool {
     scalar && schema.get("enum").is_none()
 }
 
-fn words(part: &Value) -> Option<String> {
-    let words = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
-    words.map(|words| words.trim().to_owned())
+fn description(part: &Value) -> Option<String> {
+    let text = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
+    text.map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]

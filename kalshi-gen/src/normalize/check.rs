@@ -229,7 +229,7 @@ fn scalar_or_list<'a>(
     mut schema: &'a Value,
     mut pointer: String,
 ) -> Result<(&'a Value, String)> {
-    // A reference with words beside it may be written as `allOf` of one.
+    // A reference with a description beside it may be written as `allOf` of one.
     for _ in 0..16 {
         let (found, place) = resolve_place(document, schema, &pointer)?;
         schema = found;

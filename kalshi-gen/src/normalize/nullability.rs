@@ -133,3 +133,19 @@ pub(super) fn keep_empty_lists(document: &mut Value) -> Result<usize> {
     }
     Ok(fired)
 }
+
+/// `$ref` with anything beside it becomes `allOf`: openapiv3 drops the siblings, and a required
+/// field with a nullable reference would then fail on null.
+pub(super) fn wrap_references(document: &mut Value) -> Result<usize> {
+    let mut fired = 0;
+    walk(document, "", &mut |at, map| {
+        if map.len() > 1 && map.get("$ref").is_some_and(Value::is_string) && !at.holds_names() {
+            if let Some(reference) = map.remove("$ref") {
+                map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+            }
+            fired += 1;
+        }
+        Ok(())
+    })?;
+    Ok(fired)
+}

@@ -29,8 +29,8 @@ pub(super) fn resolve(document: &mut Value) -> Result<usize> {
         operation.remove("security");
         let access = found.next().unwrap_or_default();
         fired += usize::from(access != [Access::Public]);
-        let words: Vec<&str> = access.iter().map(|access| access.word()).collect();
-        operation.insert(ACCESS.to_owned(), json!(words));
+        let names: Vec<&str> = access.iter().map(|access| access.name()).collect();
+        operation.insert(ACCESS.to_owned(), json!(names));
         Ok(())
     })?;
     if let Some(root) = document.as_object_mut() {

@@ -1,7 +1,7 @@
 //! The verdicts about requests: a server that goes by the changed document, to the letter, refuses
 //! what the deployed client sends, and one that goes by the document as it was takes it.
 
-use kalshi_gen::diff::{Wire, diff};
+use kalshi_gen::diff::{WireImpact, diff};
 use kalshi_sdk::{Client, Effect, Error, types};
 use serde_json::{Value, json};
 
@@ -136,7 +136,7 @@ async fn claim<F: Future<Output = bool>>(
     let changes = diff(OLD, &new.to_string()).unwrap().changes;
     let change = changes.iter().find(|change| change.id == id);
     let change = change.unwrap_or_else(|| panic!("no {id} in {changes:#?}"));
-    assert_eq!(change.wire, Wire::Breaks, "{id}");
+    assert_eq!(change.wire, WireImpact::Breaks, "{id}");
     let before = exchange(&old).await;
     assert!(!call(client(&before.url())).await, "{id}: refused before");
     let after = exchange(&new).await;
@@ -215,11 +215,11 @@ async fn narrower_bodies_refuse_what_the_client_sends() {
 /// Every id of the comparison's own corpus that breaks the wire of the Trade API is claimed here or
 /// in `claims`, or says why not.
 #[test]
-fn every_breaking_id_is_held_against_the_client() {
+fn every_breaking_id_is_validated_against_the_client() {
     const OTHERWISE: [(&str, &str); 4] = [
         ("api-removed-with-deprecation", "the wire is that of a removal without a warning"),
-        ("request-parameter-max-length-decreased", "one rule for bounds, held by `-set`"),
-        ("request-property-max-items-decreased", "one rule for bounds, held by the parameters'"),
+        ("request-parameter-max-length-decreased", "one rule for bounds, shown by `-set`"),
+        ("request-property-max-items-decreased", "one rule for bounds, shown by the parameters'"),
         ("request-property-became-not-nullable", "no request of the document sends null"),
     ];
     let claimed = concat!(include_str!("claims.rs"), include_str!("claims_requests.rs"));

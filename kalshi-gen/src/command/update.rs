@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use kalshi_gen::{
     Generated, Unmatched,
-    diff::{Change, Diff, Kind, Rust, Wire},
+    diff::{Change, Diff, Kind, SourceImpact, WireImpact},
     generate, parse, read, read_overlays,
     vendor::{structure, with_entry, with_metadata},
 };
@@ -94,7 +94,7 @@ fn take_over(root: &Path, from: &Path) -> Result<(Plan, String), Failure> {
         if is_stream { ("asyncapi.yaml", "asyncapi") } else { ("openapi.yaml", "openapi") };
     let place = root.join(name);
     let old = read(&place)?;
-    let found = compare(&place, &old, from, &new)?;
+    let found = compare(Some(root), &place, &old, from, &new)?;
     let mut plan = Plan::new();
     let mut report = found.render(
         kalshi_gen::diff::Format::Text,
@@ -160,10 +160,10 @@ fn entry(found: &Diff) -> String {
     };
     let mut out = format!("### {surface} {versions}\n\n");
     let kinds: [(&str, Takes); 4] = [
-        ("**breaking**", |c| matches!(c.rust, Rust::Breaks | Rust::Refuses)),
-        ("**wire**", |c| c.wire != Wire::Works),
-        ("**deprecated**", |c| c.rust == Rust::Deprecates),
-        ("**added**", |c| c.rust == Rust::Adds),
+        ("**breaking**", |c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses)),
+        ("**wire**", |c| c.wire != WireImpact::Works),
+        ("**deprecated**", |c| c.source == SourceImpact::Deprecates),
+        ("**added**", |c| c.source == SourceImpact::Adds),
     ];
     let mut rest = 0;
     let mut lines: Vec<Vec<String>> = vec![Vec::new(); kinds.len()];

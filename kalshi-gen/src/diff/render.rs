@@ -1,20 +1,20 @@
-//! Changes as text for people, JSON for programs, Markdown for a pull request, and annotations.
+//! Renders changes as text, JSON, Markdown for a pull request, or annotations.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Change, Context, Diff, Level, Rust, Wire};
+use super::{Change, Context, Diff, Level, SourceImpact, WireImpact};
 
-/// What a report looks like.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Grouped by what has to be done.
+    /// Plain text, grouped by what has to be done.
     #[default]
     Text,
-    /// One object.
+    /// One JSON object.
     Json,
-    /// The text of a pull request.
+    /// Markdown for the text of a pull request.
     Markdown,
     /// Workflow commands of GitHub, one line for each change.
     Github,
@@ -37,10 +37,10 @@ type Group = (&'static str, fn(&Change) -> bool);
 /// The groups of a report. A change stands in the first that takes it.
 const GROUPS: [Group; 6] = [
     ("Accepted before", |change| change.accepted.is_some()),
-    ("Breaks deployed clients on the wire", |change| change.wire == Wire::Breaks),
+    ("Breaks deployed clients on the wire", |change| change.wire == WireImpact::Breaks),
     ("Breaks code that calls this crate", |change| change.level() == Level::Breaking),
-    ("Behaves differently, or is about to leave", |change| change.level() == Level::Warning),
-    ("Adds to the API", |change| change.rust == Rust::Adds),
+    ("Behaves differently, or is about to be removed", |change| change.level() == Level::Warning),
+    ("Adds to the API", |change| change.source == SourceImpact::Adds),
     ("Changes nothing for clients", |_| true),
 ];
 
@@ -61,7 +61,7 @@ fn groups(diff: &Diff) -> Vec<(&'static str, Vec<&Change>)> {
 
 fn versions(diff: &Diff) -> String {
     if diff.old_version == diff.new_version {
-        format!("{}, both documents say so", diff.new_version)
+        format!("{} in both documents", diff.new_version)
     } else {
         format!("{} to {}", diff.old_version, diff.new_version)
     }
@@ -69,18 +69,18 @@ fn versions(diff: &Diff) -> String {
 
 fn verdicts(change: &Change) -> String {
     let wire = match change.wire {
-        Wire::Works => "wire works",
-        Wire::Behaves => "wire behaves differently",
-        Wire::Breaks => "wire breaks",
+        WireImpact::Works => "wire works",
+        WireImpact::Behaves => "wire behaves differently",
+        WireImpact::Breaks => "wire breaks",
     };
-    let rust = match change.rust {
-        Rust::Same => "Rust same",
-        Rust::Adds => "Rust adds",
-        Rust::Deprecates => "Rust deprecates",
-        Rust::Refuses => "Rust compiles and refuses",
-        Rust::Breaks => "Rust breaks",
+    let source = match change.source {
+        SourceImpact::Same => "Rust same",
+        SourceImpact::Adds => "Rust adds",
+        SourceImpact::Deprecates => "Rust deprecates",
+        SourceImpact::Refuses => "Rust compiles and refuses",
+        SourceImpact::Breaks => "Rust breaks",
     };
-    format!("{wire}, {rust}")
+    format!("{wire}, {source}")
 }
 
 fn values(change: &Change) -> String {
@@ -125,6 +125,9 @@ fn text(diff: &Diff, context: &Context<'_>) -> String {
                 let _ = writeln!(out, "      accepted: {reason}");
             }
             let _ = writeln!(out, "      {} at {}", change.fingerprint, change.pointer);
+            if let Some(definition) = &change.definition {
+                let _ = writeln!(out, "      defined at {definition}");
+            }
         }
     }
     if let Some(bump) = bump(diff, context) {
@@ -200,7 +203,7 @@ fn markdown(diff: &Diff, context: &Context<'_>) -> String {
         let cut = (0..=LIMIT).rev().find(|&at| out.is_char_boundary(at)).unwrap_or(0);
         let line = out.get(..cut).and_then(|text| text.rfind('\n')).unwrap_or(0);
         out.truncate(line);
-        out.push_str("\n\nThe rest is cut: run `cargo gen diff`.\n");
+        out.push_str("\n\nThe rest is cut off: run `cargo gen diff` for all of it.\n");
     }
     out
 }

@@ -5,7 +5,7 @@
 
 mod check;
 mod enums;
-mod formats;
+pub(crate) mod formats;
 mod schemas;
 mod shape;
 #[cfg(test)]

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kalshi_gen::diff::{Accepted, Change, Context, Diff, Format, Level, diff, mirrors};
+use kalshi_gen::{
+    Overlay,
+    diff::{
+        Accepted, Change, Context, Diff, Direction, Format, Level, SourceImpact, WireImpact, diff,
+        diff_with_overlays, is_same_family, mirrors,
+    },
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -101,8 +107,9 @@ fn word(value: impl serde::Serialize) -> String {
 }
 
 fn line(change: &Change) -> String {
-    let (direction, wire, rust) = (word(change.direction), word(change.wire), word(change.rust));
-    format!("{} {direction} {wire} {rust}", change.id)
+    let directions: Vec<String> = change.directions.iter().map(word).collect();
+    let (wire, source) = (word(change.wire), word(change.source));
+    format!("{} {} {wire} {source}", change.id, directions.join("+"))
 }
 
 #[test]
@@ -186,7 +193,7 @@ fn every_change_is_known_by_its_fingerprint_and_can_be_accepted() {
         // An accepted break still needs the release that a break needs.
         let next = found.next_version("0.3.0").unwrap();
         let breaks =
-            found.changes.iter().any(|c| matches!(word(c.rust).as_str(), "breaks" | "refuses"));
+            found.changes.iter().any(|c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses));
         assert_eq!(next.part == "minor", breaks, "{}: {next}", case.name);
     }
 }
@@ -221,7 +228,8 @@ fn the_version_follows_from_the_worst_change() {
     };
     let none = compared(&base, &base);
     let info = with("/info/version", "1.1.0".into());
-    let adds = with("/components/schemas/Fresh", serde_json::json!({"type": "string"}));
+    let fresh = "/components/schemas/Thing/properties/fresh";
+    let adds = with(fresh, serde_json::json!({"type": "string"}));
     let breaks = with("/paths/~1things/get/operationId", "ListThings".into());
     for (current, expected) in [
         ("0.3.1", ["0.3.1", "0.3.2", "0.3.2", "0.4.0"]),

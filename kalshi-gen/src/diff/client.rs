@@ -1,0 +1,120 @@
+//! The document as the client reads it: the published one with the overlays applied. Verdicts are
+//! about clients, and those are generated from this one; what changed is said of the published
+//! documents alone.
+
+use serde_json::Value;
+
+use super::schema::bare;
+use crate::{
+    document::{self, join, resolve},
+    error::Result,
+    overlay::{self, Applied, Overlay, Unmatched},
+};
+
+const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+
+/// Applies what the overlays say about the structure. Actions that match nothing were written for
+/// another version.
+pub(super) fn document(published: &Value, overlays: &[Overlay]) -> Result<Value> {
+    let mut document = published.clone();
+    write_out(&mut document)?;
+    for overlay in overlays {
+        let structural = structural(overlay)?;
+        if let Some(structural) = structural
+            && let Err(error) = apply(&mut document, &structural)
+        {
+            // The overlay as it was written names the place.
+            return apply(&mut document, overlay).and(Err(error));
+        }
+    }
+    Ok(document)
+}
+
+fn apply(document: &mut Value, overlay: &Overlay) -> Result<()> {
+    overlay::apply(document, overlay, Unmatched::Count, &mut Applied::default())
+}
+
+/// The actions of an overlay that say more than prose: nine of ten describe.
+fn structural(overlay: &Overlay) -> Result<Option<Overlay>> {
+    let Some(mut parsed) = document::parse(&overlay.text).ok().filter(|o| o.get("actions").is_some())
+    else {
+        return Ok(Some(overlay.clone()));
+    };
+    let Some(actions) = parsed.get_mut("actions").and_then(Value::as_array_mut) else {
+        return Ok(Some(overlay.clone()));
+    };
+    actions.retain(|action| action.get("update").is_none_or(|update| !is_empty(&bare(update))));
+    if actions.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Overlay { name: overlay.name.clone(), text: parsed.to_string() }))
+}
+
+/// Mappings of mappings of nothing.
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.values().all(is_empty))
+}
+
+/// Writes shared parameters and responses where they are used: there the overlays look for them.
+fn write_out(document: &mut Value) -> Result<()> {
+    let root = document.clone();
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for (path, item) in paths.into_iter().flatten() {
+        let at = join("/paths", path);
+        let Some(item) = item.as_object_mut() else { continue };
+        for (method, operation) in item.iter_mut().filter(|(m, _)| METHODS.contains(&m.as_str())) {
+            let at = join(&at, method);
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            for (index, parameter) in parameters.into_iter().flatten().enumerate() {
+                let at = join(&join(&at, "parameters"), &index.to_string());
+                *parameter = resolve(&root, parameter, &at)?.clone();
+            }
+            let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+            for (code, response) in responses.into_iter().flatten() {
+                let at = join(&join(&at, "responses"), code);
+                *response = resolve(&root, response, &at)?.clone();
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn overlay(text: &str) -> Overlay {
+        Overlay { name: "test.yaml".to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn only_actions_about_the_structure_are_applied() {
+        let published = json!({"a": {"b": 1}});
+        let text = "actions: [{target: $.a, update: {description: Words., x-note: 1}}]";
+        assert!(structural(&overlay(text)).unwrap().is_none());
+        let text = "actions: [{target: $.a, update: {description: Words., nullable: true}}]";
+        let found = document(&published, &[overlay(text)]).unwrap();
+        assert_eq!(found.pointer("/a/nullable"), Some(&json!(true)));
+    }
+
+    #[test]
+    fn an_overlay_finds_a_shared_parameter_where_it_is_used() {
+        let published = json!({
+            "paths": {"/a": {"get": {"parameters": [{"$ref": "#/components/parameters/P"}]}}},
+            "components": {"parameters": {"P": {"name": "p", "in": "query"}}},
+        });
+        let text = "actions: [{target: \"$.paths['/a'].get.parameters[?@.name=='p']\", update: {required: true}}]";
+        let found = document(&published, &[overlay(text)]).unwrap();
+        assert_eq!(found.pointer("/paths/~1a/get/parameters/0/required"), Some(&json!(true)));
+        assert_eq!(found.pointer("/components/parameters/P/required"), None);
+    }
+
+    #[test]
+    fn an_overlay_that_is_none_is_named_with_the_place() {
+        let text = "actions: [{target: $.a, update: {description: x}}, {target: '$.[', update: {type: x}}]";
+        let error = document(&json!({"a": 1}), &[overlay(text)]).unwrap_err();
+        assert!(error.to_string().starts_with("test.yaml#/actions/1"), "{error}");
+    }
+}

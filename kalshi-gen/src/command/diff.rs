@@ -151,11 +151,7 @@ pub(crate) fn compare(
 
 /// The overlays of the root that belong to the documents: where one of them is the root's own, or
 /// an edition of it.
-fn overlays(
-    root: &Path,
-    old: (&Path, &str),
-    new: (&Path, &str),
-) -> Result<Vec<Overlay>, Failure> {
+fn overlays(root: &Path, old: (&Path, &str), new: (&Path, &str)) -> Result<Vec<Overlay>, Failure> {
     for (file, folder) in FAMILIES {
         let (own, folder) = (root.join(file), root.join(folder));
         if !own.is_file() || !folder.is_dir() {

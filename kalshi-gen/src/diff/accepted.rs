@@ -39,7 +39,10 @@ impl Accepted {
             let at = |key| format!("/{index}/{key}");
             let hex = entry.fingerprint.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
             if entry.fingerprint.len() != 12 || !hex {
-                return Err(Error::new(at("fingerprint"), "must be twelve hexadecimal digits, in quotes"));
+                return Err(Error::new(
+                    at("fingerprint"),
+                    "must be twelve hexadecimal digits, in quotes",
+                ));
             }
             if entry.reason.trim().is_empty() {
                 return Err(Error::new(at("reason"), "must say why the change was accepted"));

@@ -36,7 +36,8 @@ fn apply(document: &mut Value, overlay: &Overlay) -> Result<()> {
 
 /// The actions of an overlay that say more than prose: nine of ten describe.
 fn structural(overlay: &Overlay) -> Result<Option<Overlay>> {
-    let Some(mut parsed) = document::parse(&overlay.text).ok().filter(|o| o.get("actions").is_some())
+    let Some(mut parsed) =
+        document::parse(&overlay.text).ok().filter(|o| o.get("actions").is_some())
     else {
         return Ok(Some(overlay.clone()));
     };

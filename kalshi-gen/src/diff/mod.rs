@@ -235,7 +235,9 @@ pub fn diff_with_overlays(
     renames::guess(&mut changes, &old, &new);
     changes.sort_by(|a, b| {
         let key = |c: &Change| (std::cmp::Reverse(c.level()), c.subject.clone(), c.field.clone());
-        key(a).cmp(&key(b)).then_with(|| (&a.id, &a.before, &a.after).cmp(&(&b.id, &b.before, &b.after)))
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| (&a.id, &a.before, &a.after).cmp(&(&b.id, &b.before, &b.after)))
     });
     Ok(Diff { kind: new.kind, old_version: old.version, new_version: new.version, changes })
 }

@@ -41,9 +41,13 @@ pub(super) fn bump(current: &str, diff: &Diff) -> Result<Bump> {
         .map_while(|n| n.parse().ok())
         .collect();
     let &[major, minor, patch] = numbers.as_slice() else {
-        return Err(Error::new("", format!("`{current}` is not a version of three numbers, such as 0.4.0")));
+        return Err(Error::new(
+            "",
+            format!("`{current}` is not a version of three numbers, such as 0.4.0"),
+        ));
     };
-    let has = |wanted: &[SourceImpact]| diff.changes.iter().any(|change| wanted.contains(&change.source));
+    let has =
+        |wanted: &[SourceImpact]| diff.changes.iter().any(|change| wanted.contains(&change.source));
     let urgent = diff.changes.iter().any(|change| change.wire == WireImpact::Breaks);
     let (part, why) = if diff.changes.is_empty() {
         ("none", "nothing changed")

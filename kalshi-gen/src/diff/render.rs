@@ -252,37 +252,61 @@ fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// Where the keys of a document stand, for documents in block style: the published ones are.
-struct Lines<'t>(Vec<(usize, &'t str)>);
+/// The lines of a document in block style, as the published ones are.
+struct Lines<'t>(Vec<Line<'t>>);
+
+struct Line<'t> {
+    /// The column of the content, behind the dashes of a list.
+    depth: usize,
+    /// The column of the first dash.
+    dash: Option<usize>,
+    content: &'t str,
+}
+
+impl Line<'_> {
+    fn has_key(&self, step: &str) -> bool {
+        let key = self.content.split(": ").next().unwrap_or(self.content).trim_end_matches(':');
+        key.trim_matches(['\'', '"']) == step
+    }
+}
 
 impl<'t> Lines<'t> {
     fn new(text: &'t str) -> Self {
         let lines = text.lines().map(|line| {
             let content = line.trim_start_matches([' ', '-']);
-            (line.len() - content.len(), content)
+            let spaces = line.len() - line.trim_start_matches(' ').len();
+            let dash = line.get(spaces..).is_some_and(|rest| rest.starts_with("- "));
+            let depth = line.len() - content.len();
+            Line { depth, dash: dash.then_some(spaces), content }
         });
         Self(lines.collect())
     }
 
     /// The line of the deepest step that can be followed, counted from one.
     fn of(&self, pointer: &str) -> usize {
-        let (mut at, mut indent, mut found) = (0, None::<usize>, 1);
+        let (mut start, mut found) = (0, 1);
+        // Where the block of the last step ends: at a line that is not deeper, or at the next item.
+        let (mut indent, mut item) = (None::<usize>, None::<usize>);
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
-            let next =
-                self.0.iter().enumerate().skip(at).take_while(|(index, (depth, content))| {
-                    // Within the block of the step before.
-                    *index == at
-                        || content.is_empty()
-                        || indent.is_none_or(|indent| *depth > indent)
-                });
-            let mut next = next.filter(|(_, (depth, content))| {
-                let key = content.split(": ").next().unwrap_or(content).trim_end_matches(':');
-                key.trim_matches(['\'', '"']) == step && indent.is_none_or(|indent| *depth > indent)
+            let block = self.0.iter().enumerate().skip(start).take_while(|(index, line)| {
+                let deeper = indent.is_none_or(|indent| line.depth > indent);
+                let next = line.dash.is_some_and(|dash| item.is_some_and(|item| dash <= item));
+                *index == start && item.is_some()
+                    || line.content.is_empty()
+                    || deeper && !(next && item.is_some())
             });
-            // A step into a list has no line of its own: look further below.
-            if let Some((index, (depth, _))) = next.next() {
-                (at, indent, found) = (index + 1, Some(*depth), index + 1);
+            let block: Vec<(usize, &Line<'_>)> = block.collect();
+            let key = block.iter().find(|(_, line)| line.has_key(&step));
+            if let Some((index, line)) = key {
+                (start, found, indent, item) = (index + 1, index + 1, Some(line.depth), None);
+                continue;
+            }
+            let Ok(number) = step.parse::<usize>() else { continue };
+            let dash = block.iter().find_map(|(_, line)| line.dash);
+            let mut items = block.iter().filter(|(_, line)| dash.is_some() && line.dash == dash);
+            if let (Some((index, _)), Some(dash)) = (items.nth(number), dash) {
+                (start, found, indent, item) = (*index, index + 1, Some(dash), Some(dash));
             }
         }
         found

@@ -115,7 +115,10 @@ const BEHAVES: WireImpact = WireImpact::Behaves;
 const FAILS: WireImpact = WireImpact::Breaks;
 
 /// No row says anything about a schema without operations but this.
-const UNREACHABLE: &str = "unreachable: no operation and no message carries it, no type is made of it";
+const UNREACHABLE: &str =
+    "unreachable: no operation and no message carries it, no type is made of it";
+
+const OWN: &str = "its type is one of this crate's own and stays, whatever the document has";
 
 /// The verdicts. The first row that fits counts.
 #[rustfmt::skip]
@@ -188,11 +191,15 @@ const TABLE: &[Row] = {
     row(MessageAttributeChanged, ANY, &[],                    SAME,   WORKS,   "no code is made of it"),
 
     // Named schemas
+    row(SchemaAdded,             ANY, &[Known],               SAME,   WORKS,   OWN),
     row(SchemaAdded,             ANY, &[CarriedAfter],        ADDS,   WORKS,   "one more type"),
     row(SchemaAdded,             ANY, &[],                    SAME,   WORKS,   UNREACHABLE),
+    row(SchemaRemoved,           ANY, &[Kept],                SAME,   WORKS,   OWN),
     row(SchemaRemoved,           ANY, &[CarriedBefore],       BREAKS, WORKS,   "its type is gone in Rust"),
     row(SchemaRemoved,           ANY, &[],                    SAME,   WORKS,   UNREACHABLE),
+    row(SchemaBecameReachable,   ANY, &[Known],               SAME,   WORKS,   OWN),
     row(SchemaBecameReachable,   ANY, &[],                    ADDS,   WORKS,   "an operation or message carries it now: one more type"),
+    row(SchemaBecameUnreachable, ANY, &[Kept],                SAME,   WORKS,   OWN),
     row(SchemaBecameUnreachable, ANY, &[],                    BREAKS, WORKS,   "unreachable: no operation and no message carries it any more, its type is gone in Rust"),
     row(SchemaNameChanged,  DOCUMENT, &[],                    SAME,   WORKS,   UNREACHABLE),
     row(SchemaNameChanged,       ANY, &[],                    BY_TYPE, WORKS,  "the type is named after the schema; its contents are compared on their own"),

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use kalshi_gen::{
-    Overlay,
-    diff::{
-        Accepted, Change, Context, Diff, Direction, Format, Level, SourceImpact, WireImpact, diff,
-        diff_with_overlays, is_same_family, mirrors,
-    },
+use kalshi_gen::diff::{
+    Accepted, Change, Context, Diff, Format, Level, SourceImpact, diff, mirrors,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::support::{published, read};
+use crate::{
+    diff_mutations::sound,
+    support::{published, read},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +164,15 @@ fn unmirrored(there: &Diff, back: &Diff) -> Vec<String> {
 }
 
 #[test]
+fn every_report_of_the_corpus_says_each_change_once_and_at_places_that_exist() {
+    for (case, old, new) in corpus() {
+        for (old, new) in [(&old, &new), (&new, &old)] {
+            assert_eq!(sound(&compared(old, new), old, new), Vec::<String>::new(), "{}", case.name);
+        }
+    }
+}
+
+#[test]
 fn a_change_that_is_undone_says_its_mirror_image() {
     let mut wrong = Vec::new();
     for (case, old, new) in corpus() {
@@ -192,8 +200,10 @@ fn every_change_is_known_by_its_fingerprint_and_can_be_accepted() {
         assert_eq!(found.worst(), None, "{}", case.name);
         // An accepted break still needs the release that a break needs.
         let next = found.next_version("0.3.0").unwrap();
-        let breaks =
-            found.changes.iter().any(|c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses));
+        let breaks = found
+            .changes
+            .iter()
+            .any(|c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses));
         assert_eq!(next.part == "minor", breaks, "{}: {next}", case.name);
     }
 }

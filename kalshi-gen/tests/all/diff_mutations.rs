@@ -167,7 +167,9 @@ pub(crate) fn sound(found: &Diff, old: &Value, new: &Value) -> Vec<String> {
             for format in [&change.before, &change.after] {
                 let named = format.as_ref().is_some_and(|format| {
                     !format.is_empty()
-                        && format.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                        && format
+                            .chars()
+                            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
                 });
                 if !named {
                     wrong.push(format!("no format: {change:?}"));

@@ -200,6 +200,9 @@ fn body_place(direction: Direction, new: &Operation<'_>, field: &str, suffix: &s
 }
 
 /// The fields that a document requires without declaring them.
-pub(super) fn undeclared(required: &BTreeSet<String>, declared: impl Fn(&str) -> bool) -> BTreeSet<String> {
+pub(super) fn undeclared(
+    required: &BTreeSet<String>,
+    declared: impl Fn(&str) -> bool,
+) -> BTreeSet<String> {
     required.iter().filter(|name| !declared(name)).cloned().collect()
 }

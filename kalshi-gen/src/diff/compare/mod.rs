@@ -256,8 +256,11 @@ impl<'m, 'a> Walk<'m, 'a> {
                 continue;
             }
             let pointer = join(if after.is_some() { new_pointer } else { old_pointer }, key);
-            let field =
-                if place.field.is_empty() { key.clone() } else { format!("{}: {key}", place.field) };
+            let field = if place.field.is_empty() {
+                key.clone()
+            } else {
+                format!("{}: {key}", place.field)
+            };
             let place = Place { field, ..place.clone() };
             let at = if after.is_some() { In::New(&pointer) } else { In::Old(&pointer) };
             self.say_at(&place, kind, at, Said::values(before.map(text), after.map(text)));

@@ -211,11 +211,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Whether a parameter that overlays declare on both sides has two types.
-    fn other_type(
-        &self,
-        old: Option<&Parameter<'a>>,
-        new: Option<&Parameter<'a>>,
-    ) -> Result<bool> {
+    fn other_type(&self, old: Option<&Parameter<'a>>, new: Option<&Parameter<'a>>) -> Result<bool> {
         let (Some(old_model), Some(new_model)) = (self.old.client, self.new.client) else {
             return Ok(false);
         };
@@ -238,11 +234,8 @@ impl<'a> Walk<'_, 'a> {
         spot: Option<&crate::diff::schema::Spot<'a>>,
         required: bool,
     ) -> Result<Option<String>> {
-        let (edition, schema) = if is_old {
-            (self.old, &place.old_schema)
-        } else {
-            (self.new, &place.new_schema)
-        };
+        let (edition, schema) =
+            if is_old { (self.old, &place.old_schema) } else { (self.new, &place.new_schema) };
         let (Some(model), Some(spot)) = (edition.client, spot) else { return Ok(None) };
         let found = full_type(model, place, schema, field, spot, required);
         let found = found.map_err(|error| if is_old { of_old(error) } else { of_new(error) })?;

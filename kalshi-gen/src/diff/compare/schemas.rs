@@ -19,6 +19,9 @@ use crate::{
     document::join,
 };
 
+/// The schemas whose types are written by hand.
+const OWN_TYPES: [&str; 2] = ["FixedPointDollars", "FixedPointCount"];
+
 /// What is known of a place where a schema is used: a field, a parameter, an element, a body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
@@ -52,10 +55,7 @@ struct Pair<'f, 'a> {
 
 impl<'a> Pair<'_, 'a> {
     fn of_clients(&self) -> (&Flat<'a>, &Flat<'a>) {
-        (
-            self.old_client.as_ref().unwrap_or(self.old),
-            self.new_client.as_ref().unwrap_or(self.new),
-        )
+        (self.old_client.as_ref().unwrap_or(self.old), self.new_client.as_ref().unwrap_or(self.new))
     }
 }
 
@@ -66,13 +66,14 @@ impl<'a> Walk<'_, 'a> {
         for name in keys(&old.schemas, &new.schemas) {
             let subject = format!("schema {name}");
             let carried = (self.old_carried.contains(name), self.new_carried.contains(name));
+            let own = OWN_TYPES.contains(&name.as_str());
             let traits = Traits::default()
+                .with(Trait::Known, own)
+                .with(Trait::Kept, own)
                 .with(Trait::CarriedBefore, carried.0)
                 .with(Trait::CarriedAfter, carried.1);
             let kind = match (old.schemas.get(name), new.schemas.get(name), carried) {
-                (Some(_), Some(after), (true, false)) => {
-                    (FactKind::SchemaBecameUnreachable, after)
-                }
+                (Some(_), Some(after), (true, false)) => (FactKind::SchemaBecameUnreachable, after),
                 (Some(_), Some(after), (false, true)) => (FactKind::SchemaBecameReachable, after),
                 (Some(_), Some(_), (is_carried, _)) => {
                     if !self.compared.contains(name) {
@@ -206,7 +207,12 @@ impl<'a> Walk<'_, 'a> {
                 let before = own(self.old.published.root, old).map_err(of_old)?;
                 let after = own(self.new.published.root, new).map_err(of_new)?;
                 self.nullable(place, slot, &new.pointer, &before, &after);
-                self.schema_attributes(place, (&old.pointer, &before), (&new.pointer, &after), None);
+                self.schema_attributes(
+                    place,
+                    (&old.pointer, &before),
+                    (&new.pointer, &after),
+                    None,
+                );
                 let known = self.old.published.schema(a).is_some()
                     && self.new.published.schema(b).is_some();
                 if !known {
@@ -306,7 +312,8 @@ impl<'a> Walk<'_, 'a> {
                     |schema: &Flat<'_>| schema.kind.clone().unwrap_or_else(|| "any".to_owned());
                 (FactKind::TypeChanged, (text(old), text(new)))
             } else {
-                let text = |spot: &Spot<'_>, schema: &Flat<'_>| format_name(base_name(spot), schema);
+                let text =
+                    |spot: &Spot<'_>, schema: &Flat<'_>| format_name(base_name(spot), schema);
                 (FactKind::FormatChanged, (text(before, old), text(after, new)))
             };
             let said = Said::values(Some(texts.0), Some(texts.1)).traits(traits);
@@ -409,8 +416,7 @@ impl<'a> Walk<'_, 'a> {
         let of_client = |client: &Flat<'_>| client.values.as_deref().map(texts).unwrap_or_default();
         let (known, kept) = (of_client(old_client), of_client(new_client));
         // The `type` of a message is how a client knows it.
-        let names_message =
-            self.new.published.kind == Kind::AsyncApi && place.field == "type";
+        let names_message = self.new.published.kind == Kind::AsyncApi && place.field == "type";
         for value in before.difference(&after) {
             let traits = traits
                 .with(Trait::NamesMessage, names_message)
@@ -433,7 +439,8 @@ impl<'a> Walk<'_, 'a> {
             let client = |flat: &Option<Flat<'a>>, published: bool| {
                 let spot = flat.as_ref().and_then(|flat| flat.fields.get(name)).cloned();
                 let declared = spot.is_some();
-                let required = flat.as_ref().filter(|_| declared).map(|f| f.required.contains(name));
+                let required =
+                    flat.as_ref().filter(|_| declared).map(|f| f.required.contains(name));
                 (spot, required.unwrap_or(published))
             };
             let (known, old_required) = client(old_client, required.0);
@@ -459,7 +466,8 @@ impl<'a> Walk<'_, 'a> {
                     let (ty, lenient, _) =
                         client_slot(self.old, &place, &place.old_schema, name, &end, old_required)
                             .map_err(of_old)?;
-                    let next = self.client_type(&place, name, false, kept.as_ref(), new_required)?;
+                    let next =
+                        self.client_type(&place, name, false, kept.as_ref(), new_required)?;
                     let reads = lenient || ty.starts_with("Option<");
                     let traits = Traits::default()
                         .with(Trait::Required, required.0)
@@ -486,8 +494,7 @@ impl<'a> Walk<'_, 'a> {
                 (None, None) => {}
             }
         }
-        let declared =
-            |name: &str| old.fields.contains_key(name) || new.fields.contains_key(name);
+        let declared = |name: &str| old.fields.contains_key(name) || new.fields.contains_key(name);
         let (before, after) =
             (undeclared(&old.required, declared), undeclared(&new.required, declared));
         for name in before.symmetric_difference(&after) {
@@ -677,15 +684,15 @@ fn has_other_format(before: &Spot<'_>, old: &Flat<'_>, after: &Spot<'_>, new: &F
 
 /// How values of one side fare in the type of the other.
 fn type_traits(place: &Place, slot: &Slot, site: &Site<'_>, pair: &Pair<'_, '_>) -> Traits {
-    let name = |end: &End<'_>| {
-        base_name(end.client.as_ref().unwrap_or(&end.spot)).map(str::to_owned)
-    };
+    let name =
+        |end: &End<'_>| base_name(end.client.as_ref().unwrap_or(&end.spot)).map(str::to_owned);
     let (old_name, new_name) = (name(&site.old), name(&site.new));
     let (old, new) = pair.of_clients();
     let forward: Reading = reading(old_name.as_deref(), old, new_name.as_deref(), new);
     let backward = reading(new_name.as_deref(), new, old_name.as_deref(), old);
     // A named type may keep its name and hold something else.
-    let inner = |name: Option<&str>, schema: &Flat<'_>| inner_type(&format_name(name, schema), schema);
+    let inner =
+        |name: Option<&str>, schema: &Flat<'_>| inner_type(&format_name(name, schema), schema);
     let other_inner = inner(old_name.as_deref(), old) != inner(new_name.as_deref(), new);
     slot.traits
         .with_readings(forward, backward)

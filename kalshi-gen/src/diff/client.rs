@@ -13,42 +13,55 @@ use crate::{
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
-/// Applies what the overlays say about the structure. Actions that match nothing were written for
-/// another version.
-pub(super) fn document(published: &Value, overlays: &[Overlay]) -> Result<Value> {
-    let mut document = published.clone();
-    write_out(&mut document)?;
-    for overlay in overlays {
-        let structural = structural(overlay)?;
-        if let Some(structural) = structural
-            && let Err(error) = apply(&mut document, &structural)
-        {
-            // The overlay as it was written names the place.
-            return apply(&mut document, overlay).and(Err(error));
-        }
+/// The overlays of which a client's document is made.
+pub(super) struct Overlays<'o>(Vec<(&'o Overlay, Overlay)>);
+
+impl<'o> Overlays<'o> {
+    /// Keeps what the overlays say about the structure: nine of ten actions describe.
+    pub(super) fn new(overlays: &'o [Overlay]) -> Self {
+        let structural = overlays.iter().filter_map(|o| Some((o, structural(o)?)));
+        Self(structural.collect())
     }
-    Ok(document)
+
+    /// Applies the overlays to a published document. Actions that match nothing were written for
+    /// another version.
+    ///
+    /// # Errors
+    ///
+    /// An overlay or one of its actions is malformed.
+    pub(super) fn apply(&self, published: &Value) -> Result<Value> {
+        let mut document = published.clone();
+        write_out(&mut document)?;
+        for (whole, structural) in &self.0 {
+            if let Err(error) = apply(&mut document, structural) {
+                // The overlay as it was written names the place.
+                return apply(&mut document, whole).and(Err(error));
+            }
+        }
+        Ok(document)
+    }
 }
 
 fn apply(document: &mut Value, overlay: &Overlay) -> Result<()> {
     overlay::apply(document, overlay, Unmatched::Count, &mut Applied::default())
 }
 
-/// The actions of an overlay that say more than prose: nine of ten describe.
-fn structural(overlay: &Overlay) -> Result<Option<Overlay>> {
+/// The actions of an overlay that say more than prose, if there are any. What is no overlay is
+/// left for [`apply`] to refuse.
+fn structural(overlay: &Overlay) -> Option<Overlay> {
     let Some(mut parsed) =
         document::parse(&overlay.text).ok().filter(|o| o.get("actions").is_some())
     else {
-        return Ok(Some(overlay.clone()));
+        return Some(overlay.clone());
     };
     let Some(actions) = parsed.get_mut("actions").and_then(Value::as_array_mut) else {
-        return Ok(Some(overlay.clone()));
+        return Some(overlay.clone());
     };
     actions.retain(|action| action.get("update").is_none_or(|update| !is_empty(&bare(update))));
     if actions.is_empty() {
-        return Ok(None);
+        return None;
     }
-    Ok(Some(Overlay { name: overlay.name.clone(), text: parsed.to_string() }))
+    Some(Overlay { name: overlay.name.clone(), text: parsed.to_string() })
 }
 
 /// Mappings of mappings of nothing.
@@ -94,9 +107,9 @@ mod tests {
     fn only_actions_about_the_structure_are_applied() {
         let published = json!({"a": {"b": 1}});
         let text = "actions: [{target: $.a, update: {description: Words., x-note: 1}}]";
-        assert!(structural(&overlay(text)).unwrap().is_none());
+        assert!(structural(&overlay(text)).is_none());
         let text = "actions: [{target: $.a, update: {description: Words., nullable: true}}]";
-        let found = document(&published, &[overlay(text)]).unwrap();
+        let found = Overlays::new(&[overlay(text)]).apply(&published).unwrap();
         assert_eq!(found.pointer("/a/nullable"), Some(&json!(true)));
     }
 
@@ -107,7 +120,7 @@ mod tests {
             "components": {"parameters": {"P": {"name": "p", "in": "query"}}},
         });
         let text = "actions: [{target: \"$.paths['/a'].get.parameters[?@.name=='p']\", update: {required: true}}]";
-        let found = document(&published, &[overlay(text)]).unwrap();
+        let found = Overlays::new(&[overlay(text)]).apply(&published).unwrap();
         assert_eq!(found.pointer("/paths/~1a/get/parameters/0/required"), Some(&json!(true)));
         assert_eq!(found.pointer("/components/parameters/P/required"), None);
     }
@@ -115,7 +128,7 @@ mod tests {
     #[test]
     fn an_overlay_that_is_none_is_named_with_the_place() {
         let text = "actions: [{target: $.a, update: {description: x}}, {target: '$.[', update: {type: x}}]";
-        let error = document(&json!({"a": 1}), &[overlay(text)]).unwrap_err();
+        let error = Overlays::new(&[overlay(text)]).apply(&json!({"a": 1})).unwrap_err();
         assert!(error.to_string().starts_with("test.yaml#/actions/1"), "{error}");
     }
 }

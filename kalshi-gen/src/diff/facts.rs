@@ -238,8 +238,9 @@ pub(super) struct Fact {
     pub(super) before: Option<String>,
     pub(super) after: Option<String>,
     pub(super) traits: Traits,
-    /// For a new message that deployed clients take for another one: how it differs from that.
-    pub(super) taken_for: Vec<Fact>,
+    /// For a new message whose `type` deployed clients know: how it differs from each of those
+    /// messages, which the clients may take it for.
+    pub(super) taken_for: Vec<Vec<Fact>>,
 }
 
 #[cfg(test)]

@@ -39,8 +39,10 @@ pub(super) fn changes(facts: Vec<Fact>, old: &Carriers, new: &Carriers) -> Vec<C
 fn judge(fact: &Fact) -> Verdict {
     let mut traits = fact.traits;
     if traits.has(Trait::ReadAsAnother) {
-        let mut wires = fact.taken_for.iter().map(|fact| judge(fact).wire);
-        traits = traits.with(Trait::UnreadableAsAnother, wires.any(|w| w == WireImpact::Breaks));
+        // Clients that know several messages of this type try each of them.
+        let fails = |facts: &Vec<Fact>| facts.iter().any(|f| judge(f).wire == WireImpact::Breaks);
+        let unreadable = fact.taken_for.iter().all(fails);
+        traits = traits.with(Trait::UnreadableAsAnother, unreadable);
     }
     verdict(fact.kind, fact.direction, traits)
 }

@@ -220,8 +220,9 @@ pub fn diff_with_overlays(
         );
         return Err((Side::New, crate::Error::new("", message)));
     }
+    let overlays = (!overlays.is_empty()).then(|| client::Overlays::new(overlays));
     let applied = |value: &Value| -> Result<Option<Value>> {
-        (!overlays.is_empty()).then(|| client::document(value, overlays)).transpose()
+        overlays.as_ref().map(|overlays| overlays.apply(value)).transpose()
     };
     let old_applied = applied(&old_value).map_err(of_old)?;
     let new_applied = applied(&new_value).map_err(of_new)?;

@@ -141,7 +141,7 @@ const TABLE: &[Row] = {
     row(OperationAttributeChanged, ANY, &[],      SAME,       WORKS,   "no code is made of it"),
 
     // Parameters
-    row(ParameterAdded,   ANY, &[Known],    BY_TYPE, WORKS,   "an overlay declares it already"),
+    row(ParameterAdded,   ANY, &[Known],    BY_TYPE, WORKS,   "an overlay declares it already, perhaps with another type"),
     row(ParameterAdded,   ANY, &[Required], REFUSES, FAILS,   "deployed clients do not send it; calls compile without it and are refused before sending"),
     row(ParameterAdded,   ANY, &[],         ADDS,    WORKS,   "it may be left out"),
     row(ParameterRemoved, ANY, &[Kept],     BY_TYPE, BEHAVES, "an overlay still declares it; the exchange may ignore or refuse it"),
@@ -206,7 +206,7 @@ const TABLE: &[Row] = {
 
     // Fields
     row(FieldAdded,      DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
-    row(FieldAdded,      ANY,      &[Known],        BY_TYPE, WORKS,   "an overlay declares it already"),
+    row(FieldAdded,      ANY,      &[Known],        BY_TYPE, WORKS,   "an overlay declares it already, perhaps with another type"),
     row(FieldAdded,      REQUEST,  &[Required],     REFUSES, FAILS,   "deployed clients do not send it; builders compile without it and then fail"),
     row(FieldAdded,      REQUEST,  &[],             ADDS,    WORKS,   "it may be left out"),
     row(FieldAdded,      ERROR,    &[],             ADDS,    WORKS,   "errors are read whatever they hold"),

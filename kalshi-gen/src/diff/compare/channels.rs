@@ -122,9 +122,9 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// How a new message differs from the ones that deployed clients know by the same `type`, and
-    /// take it for. `None` where they know none.
-    fn taken_for(&self, new: &Message<'a>) -> Result<Option<Vec<Fact>>> {
+    /// How a new message differs from each of those that deployed clients know by the same `type`.
+    /// `None` where they know none.
+    fn taken_for(&self, new: &Message<'a>) -> Result<Option<Vec<Vec<Fact>>>> {
         let Some(payload) = new.payload.as_ref().filter(|_| !new.sent) else { return Ok(None) };
         let Some(kind) = message_type(self.new.published, payload) else { return Ok(None) };
         let mut found = None;
@@ -143,7 +143,7 @@ impl<'a> Walk<'_, 'a> {
             // Two payloads of two names: their contents are compared, not their names.
             walk.enqueue(place, slot, site);
             walk.drain()?;
-            found.get_or_insert_with(Vec::new).append(&mut walk.facts);
+            found.get_or_insert_with(Vec::new).push(walk.facts);
         }
         Ok(found)
     }

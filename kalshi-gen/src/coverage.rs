@@ -48,7 +48,12 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
         said.for_each(|text| count.empty(&pointer, text));
         for (index, parameter) in operation.parameters.iter().enumerate() {
             let pointer = format!("{pointer}/parameters/{index}");
+            // A place in a list says less than a name.
+            let findings = count.findings.len();
             count.add(1, &pointer, &parameter.name, parameter.description.as_deref());
+            for (_, what) in &mut count.findings[findings..] {
+                *what = format!("parameter `{}`: {what}", parameter.name);
+            }
         }
     }
     let normalised = &generated.normalised;
@@ -77,13 +82,12 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
         let kind = if message.channel { 5 } else { 6 };
         count.add(kind, &message.pointer, &message.name, message.description.as_deref());
     }
-    // Where they stand in the published document.
-    let published = |pointer: &String| {
+    // Where an overlay addresses them.
+    let place = |pointer: &String| {
         let error = crate::Error::new(pointer.clone(), "");
-        normalised.moves.published(error).pointer().to_owned()
+        normalised.moves.overlaid(error).pointer().to_owned()
     };
-    let findings =
-        count.findings.iter().map(|(p, what)| format!("{}: {what}", published(p))).collect();
+    let findings = count.findings.iter().map(|(p, what)| format!("{}: {what}", place(p))).collect();
     let kinds =
         KINDS.into_iter().zip(count.kinds).map(|(kind, (with, without))| (kind, with, without));
     Coverage { kinds: kinds.collect(), findings, deprecated: deprecated(generated) }

@@ -268,7 +268,7 @@ fn walk_from(value: &mut Value, at: &At<'_>, visit: &mut Visit<'_>) -> Result<()
     Ok(())
 }
 
-fn is_nested(value: &Value) -> bool {
+pub(crate) fn is_nested(value: &Value) -> bool {
     value.is_object() || value.is_array()
 }
 

@@ -77,6 +77,7 @@ impl Generated {
 pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated> {
     let read = || -> Result<(serde_json::Value, Applied)> {
         let mut document = parse(document)?;
+        normalise::write_out_references(&mut document);
         let mut applied = Applied::default();
         for overlay in overlays {
             overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
@@ -88,6 +89,15 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
         Ok((document, _)) => error.at_a_place_of(&document),
         Err(_) => error,
     })
+}
+
+/// Writes the shared parameters, request bodies and responses of a document out where operations
+/// refer to them, as it is done before overlays are applied: for what addresses each in its place.
+#[must_use]
+pub fn written_out(mut document: serde_json::Value) -> serde_json::Value {
+    normalise::write_out_references(&mut document);
+    normalise::forget_origins(&mut document);
+    document
 }
 
 fn from_document(document: serde_json::Value, applied: Applied) -> Result<Generated> {

@@ -60,6 +60,7 @@ pub(crate) fn locate(
             document,
             enums: enums.clone(),
             renamed: renamed.clone(),
+            unreached: Vec::new(),
             report: Vec::new(),
             moves: moves.clone(),
         })

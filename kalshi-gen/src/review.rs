@@ -54,6 +54,12 @@ fn operations(models: &[OperationModel]) -> String {
 fn types(generated: &Generated) -> String {
     let mut out = HEADER.to_owned();
     let normalised = &generated.normalised;
+    if !normalised.unreached.is_empty() {
+        let _ = writeln!(out, "\n# Nothing reaches these schemas, so they make no types:");
+        for name in &normalised.unreached {
+            let _ = writeln!(out, "#   {name}");
+        }
+    }
     let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
     for (name, schema) in schemas.into_iter().flatten() {
         if let Some(open) = normalised.enums.iter().find(|open| open.name == *name) {

@@ -18,7 +18,7 @@ use crate::{
     emit,
     error::{Result, refuse},
     names::type_name,
-    normalise::{self, Moves, UNIX_MILLIS, UNIX_SECONDS},
+    normalise::{self, Moves, UNIX_MILLIS, UNIX_SECONDS, reachable},
     overlay::{self, Applied, Overlay, Unmatched},
 };
 
@@ -82,9 +82,11 @@ pub fn generate_streams(
 fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
     let mut moves = Moves::default();
     let model = Model::read(document, &mut moves)?;
-    let normalised = normalise::normalise_after(model.document(document)?, moves)?;
+    let (model, unreached) = (&model, model.unreached.clone());
+    let normalised =
+        normalise::normalise_after(model.document(document)?, unreached, Vec::new(), moves)?;
     let types = emit::emit_types(&normalised, &BY_HAND)?;
-    let messages = messages(&model, document);
+    let messages = messages(model, document);
     let code = quote! {
         /// What messages and commands carry.
         pub mod types {
@@ -158,6 +160,8 @@ struct Model {
     /// Each channel, with its words.
     channels: Vec<(String, Option<String>)>,
     schemas: Map<String, Value>,
+    /// Schemas that no message refers to.
+    unreached: Vec<String>,
 }
 
 impl Model {
@@ -174,7 +178,8 @@ impl Model {
         }
         let (channels, on) = channels(root)?;
         let components = object(root, "", "components")?;
-        let mut model = Self { messages: Vec::new(), channels, schemas: Map::new() };
+        let mut model =
+            Self { messages: Vec::new(), channels, schemas: Map::new(), unreached: Vec::new() };
         moves.begin();
         for (key, message) in object(components, "/components", "messages")? {
             let pointer = join("/components/messages", key);
@@ -186,11 +191,17 @@ impl Model {
             model.message(document, key, message, &pointer, on, moves)?;
         }
         // What the envelopes refer to, apart from the envelopes.
+        let reached = reachable(document, model.schemas.values().collect());
         for (name, schema) in object(components, "/components", "schemas")? {
-            if !name.ends_with("Payload") && !is_scalar(schema) {
+            if name.ends_with("Payload") || is_scalar(schema) {
+                continue;
+            }
+            if reached.contains(name) {
                 let to = join("/components/schemas", name);
                 moves.add(to.clone(), to);
                 model.schemas.insert(name.clone(), schema.clone());
+            } else {
+                model.unreached.push(name.clone());
             }
         }
         Ok(model)

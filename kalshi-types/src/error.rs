@@ -1,7 +1,7 @@
 use std::{error, fmt};
 
-/// Why a text, or a decimal of another type, is not a [`Dollars`](crate::Dollars) or a
-/// [`Count`](crate::Count).
+/// The reason why a text, or a decimal of another type, is not a [`Dollars`](crate::Dollars), a
+/// [`Count`](crate::Count) or a time.
 ///
 /// The message names the quantity and the reason, and does not repeat the text, which may be long
 /// and is known to the caller.
@@ -44,6 +44,8 @@ pub enum ParseErrorKind {
 pub(crate) enum Quantity {
     Dollars,
     Count,
+    UnixSeconds,
+    UnixMillis,
 }
 
 impl ParseError {
@@ -81,6 +83,7 @@ impl Quantity {
         match self {
             Self::Dollars => 6,
             Self::Count => 2,
+            Self::UnixSeconds | Self::UnixMillis => 0,
         }
     }
 }
@@ -90,6 +93,8 @@ impl fmt::Display for Quantity {
         f.write_str(match self {
             Self::Dollars => "dollar amount",
             Self::Count => "contract count",
+            Self::UnixSeconds => "time in seconds since 1970",
+            Self::UnixMillis => "time in milliseconds since 1970",
         })
     }
 }

@@ -3,7 +3,7 @@
 //! - [`Dollars`] is an amount of money or a price, in units of 10^-6 USD.
 //! - [`Count`] is a number of contracts, in units of 10^-2 contracts.
 //! - [`PriceGrid`] says which prices a market accepts, and finds the nearest ones.
-//! - [`PriceLevel`], [`UnixSeconds`], [`UnixMillis`], [`open_enum!`] and [`wire`] are what else the
+//! - [`BookSide`], [`PriceLevel`], [`UnixSeconds`], [`UnixMillis`], [`open_enum!`] and [`wire`] are what else the
 //!   generated types of all surfaces share.
 //!
 //! The numbers are exact. A text that a type cannot hold is refused rather than rounded, arithmetic
@@ -44,6 +44,8 @@
 mod quantity;
 #[macro_use]
 mod open_enum;
+#[doc(hidden)]
+pub mod builder;
 mod count;
 #[cfg(feature = "rust_decimal")]
 mod decimal;
@@ -51,6 +53,7 @@ mod dollars;
 mod error;
 mod grid;
 mod level;
+mod side;
 mod text;
 mod time;
 pub mod wire;
@@ -61,6 +64,7 @@ pub use crate::{
     error::{ParseError, ParseErrorKind},
     grid::{GridError, GridErrorKind, PriceGrid, PriceRange, Ticks},
     level::PriceLevel,
+    side::BookSide,
     time::{UnixMillis, UnixSeconds},
 };
 

@@ -48,13 +48,15 @@ mod scan;
 mod soak;
 mod stream;
 mod subscription;
-mod values;
 
-pub(crate) use crate::values::{builder_value, builder_value_optional};
+/// The environments of the exchange: production, demo, or another URL.
+pub use kalshi_auth::Environment;
+pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
+
 pub use crate::{
     book::{BookError, OrderBook, Outcome, Sweep},
     books::{BookChange, BookState, Books},
-    config::{Backoff, Config, Environment, Tap},
+    config::{Backoff, Config, Tap},
     error::{CommandError, ConnectError, ConnectErrorKind},
     event::{DisconnectReason, EndReason, Event, Refusal},
     frame::{Decoder, Frame, Malformed, Unknown},

@@ -15,11 +15,12 @@ const GET_MARKETS: &str = "/paths/~1markets/get";
 /// The changes that follow when the published document is edited.
 #[track_caller]
 fn changes(edit: impl FnOnce(&mut Value)) -> Vec<Change> {
-    let mut document = kalshi_gen::parse(OLD).unwrap();
-    let before = document.clone();
+    // Shared parameters in place, so that an edit is one of a single operation.
+    let before = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
+    let mut document = before.clone();
     edit(&mut document);
     assert_ne!(document, before, "the edit does nothing");
-    diff(OLD, &document.to_string()).unwrap().changes
+    diff(&before.to_string(), &document.to_string()).unwrap().changes
 }
 
 fn at<'a>(document: &'a mut Value, pointer: &str) -> &'a mut Value {

@@ -130,10 +130,10 @@ async fn claim<F: Future<Output = bool>>(
     call: impl Fn(Client) -> F,
     edit: impl FnOnce(&mut Value),
 ) {
-    let old = kalshi_gen::parse(OLD).unwrap();
+    let old = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
     let mut new = old.clone();
     edit(&mut new);
-    let changes = diff(OLD, &new.to_string()).unwrap().changes;
+    let changes = diff(&old.to_string(), &new.to_string()).unwrap().changes;
     let change = changes.iter().find(|change| change.id == id);
     let change = change.unwrap_or_else(|| panic!("no {id} in {changes:#?}"));
     assert_eq!(change.wire, WireImpact::Breaks, "{id}");

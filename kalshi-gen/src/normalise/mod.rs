@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) use self::{
     formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
-    shape::{reachable, request_schemas},
+    shape::{forget_origins, reachable, request_schemas, write_out_references},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.
@@ -62,6 +62,9 @@ pub struct Normalised {
     pub enums: Vec<OpenEnum>,
     /// The name in the published document of each operation and schema that was renamed.
     pub renamed: BTreeMap<String, String>,
+    /// The published names of the schemas that no operation (or message) reaches: no types are
+    /// generated from them.
+    pub unreached: Vec<String>,
     /// How often each pass fired.
     pub report: Report,
     pub(crate) moves: Moves,
@@ -73,20 +76,30 @@ pub struct Normalised {
 ///
 /// The first thing in the document that cannot be generated, at its place in the document as it
 /// came in.
-pub(crate) fn normalise(document: Value) -> Result<Normalised> {
-    normalise_after(document, Moves::default())
+pub(crate) fn normalise(mut document: Value) -> Result<Normalised> {
+    let mut moves = Moves::default();
+    let written_out = shape::record_origins(&mut document, &mut moves);
+    let report = vec![("shared parameters, bodies and responses written out", written_out)];
+    let unreached = shape::drop_unreached(&mut document);
+    normalise_after(document, unreached, report, moves)
 }
 
-/// The same for a document that was made from another, whose places the moves know.
-pub(crate) fn normalise_after(document: Value, mut moves: Moves) -> Result<Normalised> {
-    let passed = passes(document, &mut moves);
+/// Normalizes a document that was made from another, whose places the moves know and of whose
+/// schemas some were not reached.
+pub(crate) fn normalise_after(
+    document: Value,
+    unreached: Vec<String>,
+    mut report: Report,
+    mut moves: Moves,
+) -> Result<Normalised> {
+    report.push(("unreached schemas dropped", unreached.len()));
+    let passed = passes(document, report, &mut moves);
     passed
-        .map(|passed| Normalised { moves: moves.clone(), ..passed })
+        .map(|passed| Normalised { moves: moves.clone(), unreached, ..passed })
         .map_err(|error| moves.published(error))
 }
 
-fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
-    let mut report = Report::new();
+fn passes(mut document: Value, mut report: Report, moves: &mut Moves) -> Result<Normalised> {
     let mut renamed = BTreeMap::new();
     let it = &mut document;
     document::sort(it);
@@ -109,24 +122,40 @@ fn passes(mut document: Value, moves: &mut Moves) -> Result<Normalised> {
     report.push(("cursors of responses made optional", shape::free_cursors(it)));
     report.push(("references with siblings wrapped", shape::wrap_references(it)?));
     document::sort(it);
-    Ok(Normalised { document, enums, renamed, report, moves: Moves::default() })
+    Ok(Normalised {
+        document,
+        enums,
+        renamed,
+        unreached: Vec::new(),
+        report,
+        moves: Moves::default(),
+    })
 }
 
 /// What the passes moved, so that an error found later names the place in the published document.
 /// One list for each pass that moves something.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Moves(Vec<Vec<(String, String)>>);
+pub(crate) struct Moves {
+    /// The parts that were written out before the overlays were applied.
+    origins: Vec<(String, String)>,
+    passes: Vec<Vec<(String, String)>>,
+}
 
 impl Moves {
+    /// What stands at `to` was written out from `from` before the overlays were applied.
+    pub(crate) fn add_origin(&mut self, to: String, from: String) {
+        self.origins.push((to, from));
+    }
+
     /// A pass begins: what it moves, it moves once.
     pub(crate) fn begin(&mut self) {
-        self.0.push(Vec::new());
+        self.passes.push(Vec::new());
     }
 
     /// What stands at `to` after the pass stood at `from` before it.
     pub(crate) fn add(&mut self, to: String, from: String) {
         if to != from
-            && let Some(pass) = self.0.last_mut()
+            && let Some(pass) = self.passes.last_mut()
         {
             pass.push((to, from));
         }
@@ -134,16 +163,29 @@ impl Moves {
 
     /// The error, at the place where its cause stood in the published document.
     pub(crate) fn published(&self, error: Error) -> Error {
+        let error = self.overlaid(error);
+        let pointer = moved(&self.origins, error.pointer());
+        error.moved(pointer)
+    }
+
+    /// The error, at the place that an overlay addresses: shared parts are written out where they
+    /// are used, before the first pass.
+    pub(crate) fn overlaid(&self, error: Error) -> Error {
         let mut pointer = error.pointer().to_owned();
-        for pass in self.0.iter().rev() {
-            let moved = pass.iter().find_map(|(to, from)| {
-                let rest = pointer.strip_prefix(to.as_str())?;
-                (rest.is_empty() || rest.starts_with('/')).then(|| format!("{from}{rest}"))
-            });
-            pointer = moved.unwrap_or(pointer);
+        for pass in self.passes.iter().rev() {
+            pointer = moved(pass, &pointer);
         }
         error.moved(pointer)
     }
+}
+
+/// The place before a pass of what stands at `pointer` after it.
+fn moved(pass: &[(String, String)], pointer: &str) -> String {
+    let before = pass.iter().find_map(|(to, from)| {
+        let rest = pointer.strip_prefix(to.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| format!("{from}{rest}"))
+    });
+    before.unwrap_or_else(|| pointer.to_owned())
 }
 
 /// One operation as (pointer, path, method, operation).

@@ -6,10 +6,141 @@ use serde_json::{Value, json};
 
 use super::{Moves, each_operation, operation_id, operations};
 use crate::{
-    document::{join, resolve_place, schema_name, walk},
+    document::{At, is_nested, join, resolve_place, schema_name, walk},
     error::{Result, refuse},
     names::{pascal, type_name},
 };
+
+/// The key by which a part that was written out remembers the place where it stands.
+const ORIGIN: &str = "x-kalshi-origin";
+
+/// Writes shared parameters, request bodies and responses out where operations refer to them. An
+/// overlay then addresses each in its place, whichever way the published document shares them.
+///
+/// A reference that leads nowhere stays: a later pass refuses it at its place.
+pub(crate) fn write_out_references(document: &mut Value) {
+    let root = shared(document);
+    let write_out = |part: &mut Value| {
+        let Some(reference) = part.get("$ref").and_then(Value::as_str) else { return };
+        if !["parameters", "requestBodies", "responses"].iter().any(|section| {
+            reference.strip_prefix("#/components/").is_some_and(|rest| rest.starts_with(section))
+        }) {
+            return;
+        }
+        if let Ok((Value::Object(found), Some(place))) = resolve_place(&root, part, "") {
+            let mut found = found.clone();
+            found.insert(ORIGIN.to_owned(), place.into());
+            *part = Value::Object(found);
+        }
+    };
+    each_part(document, &mut |_, part| write_out(part));
+}
+
+/// Takes the origins of written-out parts out of the document again, as moves.
+pub(super) fn record_origins(document: &mut Value, moves: &mut Moves) -> usize {
+    let mut fired = 0;
+    each_part(document, &mut |at, part| {
+        if let Some(Value::String(origin)) = part.as_object_mut().and_then(|p| p.remove(ORIGIN)) {
+            moves.add_origin(at.pointer(), origin);
+            fired += 1;
+        }
+    });
+    fired
+}
+
+/// Takes the origins of written-out parts out of the document again.
+pub(crate) fn forget_origins(document: &mut Value) {
+    record_origins(document, &mut Moves::default());
+}
+
+/// Calls `change` with the place of each parameter, request body and response of an operation.
+fn each_part(document: &mut Value, change: &mut dyn FnMut(&At<'_>, &mut Value)) {
+    fn parameters(
+        at: &At<'_>,
+        list: Option<&mut Value>,
+        change: &mut dyn FnMut(&At<'_>, &mut Value),
+    ) {
+        let list = list.and_then(Value::as_array_mut);
+        for (index, part) in list.into_iter().flatten().enumerate() {
+            change(&at.below("parameters").item(index), part);
+        }
+    }
+    let root = At::start("/paths");
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for (path, item) in paths.into_iter().flatten() {
+        let at = root.below(path);
+        parameters(&at, item.get_mut("parameters"), change);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let at = at.below(method);
+            parameters(&at, operation.get_mut("parameters"), change);
+            if let Some(body) = operation.get_mut("requestBody") {
+                change(&at.below("requestBody"), body);
+            }
+            let at = at.below("responses");
+            let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+            for (code, response) in responses.into_iter().flatten() {
+                change(&at.below(code), response);
+            }
+        }
+    }
+}
+
+/// Drops what no operation reaches and returns the names of the schemas among it: a type that
+/// nothing carries would be dead API. Error responses count, although no types of success do.
+pub(super) fn drop_unreached(document: &mut Value) -> Vec<String> {
+    let Some(paths) = document.get("paths") else { return Vec::new() };
+    let reached = reached(document, vec![paths]);
+    let mut unreached = Vec::new();
+    let components = document.get_mut("components").and_then(Value::as_object_mut);
+    for (section, parts) in components.into_iter().flatten() {
+        if section == "securitySchemes" {
+            continue;
+        }
+        let Some(parts) = parts.as_object_mut() else { continue };
+        let names = reached.get(section.as_str());
+        parts.retain(|name, _| {
+            let kept = names.is_some_and(|names| names.contains(name));
+            if !kept && section == "schemas" {
+                unreached.push(name.clone());
+            }
+            kept
+        });
+    }
+    unreached.sort();
+    unreached
+}
+
+/// The parts of `components` that these values refer to, and those that they refer to in turn: the
+/// names, by section.
+fn reached<'a>(
+    document: &'a Value,
+    mut from: Vec<&'a Value>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let components = document.get("components");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // A stack of its own: a long chain of references must not fill the program's.
+    while let Some(value) = from.pop() {
+        match value {
+            Value::Object(map) => {
+                let reference = map.get("$ref").and_then(Value::as_str);
+                let steps = reference.and_then(|r| r.strip_prefix("#/components/"));
+                if let Some((section, rest)) = steps.and_then(|steps| steps.split_once('/')) {
+                    // `#/components/schemas/A/items` needs `A`.
+                    let name = rest.split('/').next().unwrap_or(rest);
+                    let name = name.replace("~1", "/").replace("~0", "~");
+                    let part = components.and_then(|c| c.get(section)?.get(&name));
+                    if found.entry(section.to_owned()).or_default().insert(name) {
+                        from.extend(part);
+                    }
+                }
+                from.extend(map.values().filter(|value| is_nested(value)));
+            }
+            Value::Array(items) => from.extend(items.iter().filter(|value| is_nested(value))),
+            _ => {}
+        }
+    }
+    found
+}
 
 /// Drops what no code comes from. Our own extensions stay.
 ///
@@ -37,7 +168,11 @@ pub(super) fn drop_noise(document: &mut Value) -> Result<usize> {
 /// A document of the parts that operations refer to, apart from schemas: those are large.
 fn shared(document: &Value) -> Value {
     let part = |name: &str| document.pointer(&format!("/components/{name}")).cloned();
-    json!({"components": {"parameters": part("parameters"), "responses": part("responses")}})
+    json!({"components": {
+        "parameters": part("parameters"),
+        "requestBodies": part("requestBodies"),
+        "responses": part("responses"),
+    }})
 }
 
 /// Writes shared parameters (of a path, or referenced) into each operation.

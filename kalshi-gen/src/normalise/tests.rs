@@ -19,7 +19,8 @@ fn run(paths: &str, schemas: &str) -> Normalised {
     });
     document["paths"] = parse(paths).unwrap();
     document["components"]["schemas"] = parse(schemas).unwrap();
-    normalise(document).unwrap()
+    // Schemas that nothing reaches stay: the passes are what is under test.
+    normalise_after(document, Vec::new(), Report::new(), Moves::default()).unwrap()
 }
 
 /// `GetA` at `/a`, with these keys, and `B` as its response.
@@ -329,9 +330,94 @@ fn the_report_names_every_pass_in_order_with_how_often_it_fired() {
     let report =
         run(&operation(""), "{B: {type: object, properties: {x: {type: string, example: y}}}}")
             .report;
-    assert_eq!(report.len(), 13);
-    assert_eq!(report[0], ("examples and extensions dropped", 1));
-    assert_eq!(report[12], ("references with siblings wrapped", 0));
+    assert_eq!(report.len(), 14);
+    assert_eq!(report[0], ("unreached schemas dropped", 0));
+    assert_eq!(report[1], ("examples and extensions dropped", 1));
+    assert_eq!(report[13], ("references with siblings wrapped", 0));
+}
+
+/// A document whose parameter, body and responses stand in `components`.
+fn sharing() -> Value {
+    parse(
+        "
+openapi: 3.0.0
+info: {title: Test, version: '1'}
+paths:
+  /a/{id}:
+    parameters: [{$ref: '#/components/parameters/Id'}]
+    post:
+      operationId: GetA
+      parameters: [{$ref: '#/components/parameters/Also'}]
+      requestBody: {$ref: '#/components/requestBodies/B'}
+      responses:
+        '200': {$ref: '#/components/responses/R'}
+        '404': {$ref: '#/components/responses/Gone'}
+components:
+  parameters:
+    Id: {name: id, in: path, required: true, schema: {$ref: '#/components/schemas/Name'}}
+    Also: {$ref: '#/components/parameters/Limit'}
+    Limit: {name: limit, in: query, schema: {type: integer, minimum: 0}}
+    Unused: {name: unused, in: query, schema: {$ref: '#/components/schemas/OfUnused'}}
+  requestBodies:
+    B: {content: {application/json: {schema: {$ref: '#/components/schemas/B'}}}}
+  responses:
+    R: {description: OK, content: {application/json: {schema: {$ref: '#/components/schemas/R'}}}}
+    Gone: {description: No, content: {application/json: {schema: {$ref: '#/components/schemas/E'}}}}
+  schemas:
+    Name: {type: string}
+    B: {type: object, properties: {x: {type: string}}}
+    R: {type: object, properties: {y: {$ref: '#/components/schemas/Inner'}}}
+    Inner: {type: object, properties: {z: {type: string}}}
+    E: {type: object, properties: {code: {type: string}}}
+    OfUnused: {type: string}
+    Old: {type: object, properties: {r: {$ref: '#/components/schemas/R'}, o: {$ref: '#/components/schemas/Older'}}}
+    Older: {type: object, properties: {o: {$ref: '#/components/schemas/Old'}}}
+",
+    )
+    .unwrap()
+}
+
+#[test]
+fn g6_shared_parts_stand_in_their_places_when_overlays_are_applied() {
+    let mut document = sharing();
+    write_out_references(&mut document);
+    let operation = &document["paths"]["/a/{id}"]["post"];
+    assert_eq!(document["paths"]["/a/{id}"]["parameters"][0]["name"], "id");
+    assert_eq!(operation["parameters"][0]["name"], "limit", "through two references");
+    for (place, schema) in [("/requestBody", "B"), ("/responses/200", "R"), ("/responses/404", "E")]
+    {
+        let schema = format!("#/components/schemas/{schema}");
+        let found = operation.pointer(&format!("{place}/content/application~1json/schema/$ref"));
+        assert_eq!(found, Some(&json!(schema)), "{place}");
+    }
+    // A second time there is nothing to write out.
+    let once = document.clone();
+    write_out_references(&mut document);
+    assert_eq!(document, once);
+}
+
+#[test]
+fn g6_an_error_in_a_shared_part_names_the_place_where_it_stands() {
+    let mut document = sharing();
+    write_out_references(&mut document);
+    // An overlay may take an earlier parameter away.
+    let list = document["paths"]["/a/{id}"]["post"]["parameters"].as_array_mut().unwrap();
+    list[0]["in"] = json!("cookie");
+    let error = normalise(document).unwrap_err();
+    assert_eq!(error.pointer(), "/components/parameters/Limit/in");
+}
+
+#[test]
+fn g9_schemas_that_no_operation_reaches_make_no_types() {
+    let mut document = sharing();
+    write_out_references(&mut document);
+    let normalised = normalise(document).unwrap();
+    assert_eq!(normalised.unreached, ["OfUnused", "Old", "Older"]);
+    let schemas = normalised.document["components"]["schemas"].as_object().unwrap();
+    let kept: Vec<&str> = schemas.keys().map(String::as_str).collect();
+    assert_eq!(kept, ["B", "E", "Inner", "Name", "R"]);
+    assert_eq!(normalised.report[0], ("shared parameters, bodies and responses written out", 5));
+    assert_eq!(normalised.report[1], ("unreached schemas dropped", 3));
 }
 
 #[test]

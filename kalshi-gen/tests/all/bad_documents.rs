@@ -3,7 +3,7 @@
 use kalshi_gen::{Unmatched, generate};
 use serde_json::{Value, json};
 
-use crate::support::{at_path, document, refused, with_operation, with_schema};
+use crate::support::{at_path, document, reaching_all, refused, with_operation, with_schema};
 
 /// The one line that a text is refused with.
 #[track_caller]
@@ -140,12 +140,12 @@ fn chains_of_schemas_are_bounded() {
         chain["components"]["schemas"][format!("C{link}")] = json!({"allOf": [{"$ref": next}]});
     }
     chain["components"]["schemas"]["C100"] = json!({"type": "string"});
-    assert!(refused(&chain).ends_with("more than 64 schemas in a chain"));
+    assert!(refused(&reaching_all(chain)).ends_with("more than 64 schemas in a chain"));
     let mut many = document();
     for index in 0..3_000 {
         many["components"]["schemas"][format!("C{index}")] = json!({"type": "string"});
     }
-    assert_eq!(refused(&many), "/components/schemas: more than 2000 schemas");
+    assert_eq!(refused(&reaching_all(many)), "/components/schemas: more than 2000 schemas");
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn schema_names_make_distinct_types() {
     let named = |name: &str| {
         let mut document = document();
         document["components"]["schemas"][name] = json!({"type": "string"});
-        refused(&document)
+        refused(&reaching_all(document))
     };
     for name in ["::", "é", "1", "a b"] {
         assert!(named(name).ends_with("makes no type name"), "{name}");

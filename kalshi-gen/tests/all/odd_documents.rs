@@ -4,7 +4,7 @@
 use kalshi_gen::{Generated, Unmatched, generate};
 use serde_json::json;
 
-use crate::support::{code, document, read, with_operation, with_schema};
+use crate::support::{code, document, reaching_all, read, with_operation, with_schema};
 
 fn odd() -> Generated {
     generate(&read("tests/documents/odd.yaml"), &[], Unmatched::Refuse).unwrap()
@@ -96,7 +96,7 @@ fn an_inline_enum_makes_way_for_a_schema_of_its_name() {
     let mut document = with_schema("{type: object, properties: {s: {type: string, enum: [a]}}}");
     document["components"]["schemas"]["AS"] =
         json!({"type": "object", "properties": {"q": {"type": "string"}}});
-    let code = code(&document);
+    let code = code(&reaching_all(document));
     assert!(code.contains("pub enum AsField"), "{code}");
     assert!(code.contains("pub struct As "), "{code}");
 }

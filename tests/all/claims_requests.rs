@@ -177,9 +177,10 @@ async fn narrower_parameters_refuse_what_the_client_sends() {
 /// The impact that the comparison sees in an edit, for one id.
 #[track_caller]
 fn wire(edit: impl FnOnce(&mut Value), id: &str) -> (Value, WireImpact) {
-    let mut new = kalshi_gen::parse(OLD).unwrap();
+    let old = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
+    let mut new = old.clone();
     edit(&mut new);
-    let changes = diff(OLD, &new.to_string()).unwrap().changes;
+    let changes = diff(&old.to_string(), &new.to_string()).unwrap().changes;
     let change = changes.iter().find(|change| change.id == id);
     let change = change.unwrap_or_else(|| panic!("no {id} in {changes:#?}"));
     (new, change.wire)

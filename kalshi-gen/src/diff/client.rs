@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::schema::bare;
 use crate::{
-    document::{self, join, resolve},
+    document,
     error::Result,
+    normalise::{forget_origins, write_out_references},
     overlay::{self, Applied, Overlay, Unmatched},
 };
-
-const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
 /// The overlays of which a client's document is made.
 pub(super) struct Overlays<'o>(Vec<(&'o Overlay, Overlay)>);
@@ -31,13 +30,14 @@ impl<'o> Overlays<'o> {
     /// An overlay or one of its actions is malformed.
     pub(super) fn apply(&self, published: &Value) -> Result<Value> {
         let mut document = published.clone();
-        write_out(&mut document)?;
+        write_out_references(&mut document);
         for (whole, structural) in &self.0 {
             if let Err(error) = apply(&mut document, structural) {
                 // The overlay as it was written names the place.
                 return apply(&mut document, whole).and(Err(error));
             }
         }
+        forget_origins(&mut document);
         Ok(document)
     }
 }
@@ -67,30 +67,6 @@ fn structural(overlay: &Overlay) -> Option<Overlay> {
 /// Mappings of mappings of nothing.
 fn is_empty(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.values().all(is_empty))
-}
-
-/// Writes shared parameters and responses where they are used: there the overlays look for them.
-fn write_out(document: &mut Value) -> Result<()> {
-    let root = document.clone();
-    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    for (path, item) in paths.into_iter().flatten() {
-        let at = join("/paths", path);
-        let Some(item) = item.as_object_mut() else { continue };
-        for (method, operation) in item.iter_mut().filter(|(m, _)| METHODS.contains(&m.as_str())) {
-            let at = join(&at, method);
-            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
-            for (index, parameter) in parameters.into_iter().flatten().enumerate() {
-                let at = join(&join(&at, "parameters"), &index.to_string());
-                *parameter = resolve(&root, parameter, &at)?.clone();
-            }
-            let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
-            for (code, response) in responses.into_iter().flatten() {
-                let at = join(&join(&at, "responses"), code);
-                *response = resolve(&root, response, &at)?.clone();
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ const OWN: &str = "its type is one of this crate's own and stays, whatever the d
 
 /// The verdicts. The first row that fits counts.
 #[rustfmt::skip]
+#[cfg_attr(not(test), expect(clippy::enum_glob_use, reason = "the columns say which enum it is"))]
 const TABLE: &[Row] = {
     use FactKind::*;
     use Trait::*;

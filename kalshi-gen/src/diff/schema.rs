@@ -19,6 +19,12 @@ pub(super) const COUNT: &str = "fixed-point-count";
 /// Which function of the exchange's own code writes a text.
 const SERIALIZER: &str = "x-rust-serialize-with";
 
+/// Which type a text has in the exchange's own code.
+const RUST_TYPE: &str = "x-rust-type";
+
+/// An overlay's word that a text is no amount, whatever its name says.
+const TEXT: &str = "x-kalshi-text";
+
 /// `allOf` within `allOf`: no published schema goes beyond two.
 const MAX_MERGE: usize = 16;
 
@@ -69,8 +75,8 @@ pub(super) enum Rest<'a> {
 pub(super) struct Flat<'a> {
     pub(super) kind: Option<String>,
     pub(super) format: Option<String>,
-    /// What `x-rust-serialize-with` says.
-    serializer: Option<String>,
+    /// The extensions that tell amounts from other texts.
+    hints: BTreeMap<String, Value>,
     pub(super) nullable: bool,
     /// The values it is limited to, `const` being one.
     pub(super) values: Option<Vec<Value>>,
@@ -90,7 +96,7 @@ impl Flat<'_> {
         Self {
             kind: None,
             format: None,
-            serializer: None,
+            hints: BTreeMap::new(),
             through: BTreeSet::new(),
             nullable: false,
             values: None,
@@ -118,14 +124,22 @@ pub(super) fn flat<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     let mut into = Flat::empty();
     merge(root, spot, &mut into, 0, true)?;
     if into.format.is_none() && into.values.is_none() && into.kind.as_deref() == Some("string") {
-        into.format = implied_format(root, spot, into.serializer.as_deref()).map(str::to_owned);
+        into.format = implied_format(root, spot, &into.hints).map(str::to_owned);
     }
     Ok(into)
 }
 
 /// The format of a text that an `AsyncAPI` document publishes without one: its notes for the
 /// exchange's own code tell amounts from other texts, else the ending of the name does.
-fn implied_format(root: &Value, spot: &Spot<'_>, serializer: Option<&str>) -> Option<&'static str> {
+fn implied_format(
+    root: &Value,
+    spot: &Spot<'_>,
+    hints: &BTreeMap<String, Value>,
+) -> Option<&'static str> {
+    root.get("asyncapi")?;
+    if hints.contains_key(TEXT) {
+        return None;
+    }
     let ends = |text: &str, dollars: &str, count: &str| {
         if text.ends_with(dollars) {
             Some(DOLLARS)
@@ -135,12 +149,18 @@ fn implied_format(root: &Value, spot: &Spot<'_>, serializer: Option<&str>) -> Op
             None
         }
     };
-    if let Some(found) = serializer.and_then(|text| ends(text, "_dollars", "_fixed_point_count")) {
-        return Some(found);
-    }
-    root.get("asyncapi")?;
-    let (holder, name) = spot.pointer.rsplit_once('/')?;
-    if holder.ends_with("/properties") { ends(name, "_dollars", "_fp") } else { None }
+    let hint = |key| hints.get(key).and_then(Value::as_str);
+    let printed = hint(SERIALIZER).and_then(|text| ends(text, "_dollars", "_fixed_point_count"));
+    let typed = || match hint(RUST_TYPE)?.rsplit("::").next()? {
+        "Price" | "Value" => Some(DOLLARS),
+        "Amount" | "Position" => Some(COUNT),
+        _ => None,
+    };
+    let named = || {
+        let (holder, name) = spot.pointer.rsplit_once('/')?;
+        if holder.ends_with("/properties") { ends(name, "_dollars", "_fp") } else { None }
+    };
+    printed.or_else(typed).or_else(named)
 }
 
 /// Only what is said at this very place: for a reference, the attributes beside it.
@@ -173,10 +193,8 @@ fn merge<'a>(
                 let Some(format) = value.as_str() else { refuse!(at(), "must be text") };
                 into.format.get_or_insert_with(|| format.to_owned());
             }
-            SERIALIZER => {
-                if let Some(text) = value.as_str() {
-                    into.serializer.get_or_insert_with(|| text.to_owned());
-                }
+            SERIALIZER | RUST_TYPE | TEXT => {
+                into.hints.entry(key.clone()).or_insert_with(|| value.clone());
             }
             "nullable" => into.nullable |= value == &Value::Bool(true),
             "enum" => {

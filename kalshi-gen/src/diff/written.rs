@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::schema::{COUNT, DOLLARS, Flat, format_name};
-use crate::normalise::formats::{UNIX_MILLIS, UNIX_SECONDS, unix_time};
+use crate::normalise::{UNIX_MILLIS, UNIX_SECONDS, unix_time};
 
 /// 2020 to 2100, in seconds.
 const AGE: (i64, i64) = (1_577_836_800, 4_102_444_800);

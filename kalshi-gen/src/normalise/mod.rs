@@ -5,7 +5,7 @@
 
 mod check;
 mod enums;
-pub(crate) mod formats;
+mod formats;
 mod schemas;
 mod shape;
 #[cfg(test)]
@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
     shape::{forget_origins, reachable, request_schemas, write_out_references},
 };
 

@@ -545,6 +545,12 @@ fn amounts_of_streams_are_known_by_serializer_and_name() {
     assert_eq!(change.id, "response-property-format-changed");
     assert_eq!(change.before.as_deref(), Some("fixed-point-count"));
     assert_eq!(change.wire, WireImpact::Breaks, "text that is no count is not read as one");
+    let typed = replaced(
+        STREAM,
+        "x-rust-serialize-with: 'a::serialize_fixed_point_count'",
+        "x-rust-type: a::Amount",
+    );
+    assert_eq!(only(&compared(STREAM, &typed)).id, "document-changed");
 }
 
 /// Runs the command in a workspace of its own with one overlay.

@@ -157,27 +157,7 @@ impl<'a> Walk<'_, 'a> {
             let said = Said::values(Some(old.name.clone()), Some(new.name.clone()));
             self.say_at(&at, FactKind::ParameterRenamed, In::New(&new.pointer), said);
         }
-        let mut slot = Slot {
-            traits: Traits::default()
-                .with(Trait::Parameter, true)
-                .with(Trait::Required, new.required),
-            ..Slot::default()
-        };
-        if old.schema.is_some() && new.schema.is_some() {
-            let (before, after) =
-                (old_client.as_ref().unwrap_or(&old), new_client.as_ref().unwrap_or(&new));
-            if let Some(schema) = &before.schema {
-                let root = self.old.client.filter(|_| old_client.is_some());
-                let root = root.unwrap_or(self.old.published).root;
-                slot.old_type = rust_type(root, schema).map_err(of_old)?;
-            }
-            if let Some(schema) = &after.schema {
-                let root = self.new.client.filter(|_| new_client.is_some());
-                let root = root.unwrap_or(self.new.published).root;
-                slot.new_type = rust_type(root, schema).map_err(of_new)?;
-            }
-        }
-        slot.traits = slot.traits.with(Trait::OtherType, slot.old_type != slot.new_type);
+        let slot = self.parameter_slot((&old, old_client.as_ref()), (&new, new_client.as_ref()))?;
         let pointer = new.pointer.clone();
         if old.required != new.required {
             let kind =
@@ -208,6 +188,33 @@ impl<'a> Walk<'_, 'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Learns what the clients do with a parameter, each given as published and as the client has
+    /// it.
+    fn parameter_slot(
+        &self,
+        (old, old_client): (&Parameter<'a>, Option<&Parameter<'a>>),
+        (new, new_client): (&Parameter<'a>, Option<&Parameter<'a>>),
+    ) -> Result<Slot> {
+        let mut slot = Slot::default();
+        if old.schema.is_some() && new.schema.is_some() {
+            if let Some(schema) = &old_client.unwrap_or(old).schema {
+                let root = self.old.client.filter(|_| old_client.is_some());
+                let root = root.unwrap_or(self.old.published).root;
+                slot.old_type = rust_type(root, schema).map_err(of_old)?;
+            }
+            if let Some(schema) = &new_client.unwrap_or(new).schema {
+                let root = self.new.client.filter(|_| new_client.is_some());
+                let root = root.unwrap_or(self.new.published).root;
+                slot.new_type = rust_type(root, schema).map_err(of_new)?;
+            }
+        }
+        slot.traits = Traits::default()
+            .with(Trait::Parameter, true)
+            .with(Trait::Required, new.required)
+            .with(Trait::OtherType, slot.old_type != slot.new_type);
+        Ok(slot)
     }
 
     /// Whether a parameter that overlays declare on both sides has two types.

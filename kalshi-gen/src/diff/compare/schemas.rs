@@ -44,6 +44,9 @@ pub(super) struct Job<'a> {
     site: Site<'a>,
 }
 
+/// Takes the schema of the contents out of a list or a map.
+type Get<'g, 'a> = &'g dyn Fn(&Flat<'a>) -> Option<Spot<'a>>;
+
 /// The contents of both schemas at a site.
 struct Pair<'f, 'a> {
     old: &'f Flat<'a>,
@@ -515,7 +518,6 @@ impl<'a> Walk<'_, 'a> {
             Rest::Of(spot) => Some(spot.clone()),
             _ => None,
         };
-        type Get<'g, 'a> = &'g dyn Fn(&Flat<'a>) -> Option<Spot<'a>>;
         let kinds: [(&str, &str, Get<'_, 'a>); 2] =
             [("[]", "items", &items), ("{}", "additional-properties", &values)];
         for (step, word, get) in kinds {

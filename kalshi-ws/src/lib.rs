@@ -66,7 +66,7 @@ pub use crate::{
         Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
         PositionRecord, ReconcileError, Reconciled, Reconciliation,
     },
-    replay::Replay,
+    replay::{PriceConvention, Replay},
     stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
 };

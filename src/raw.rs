@@ -24,6 +24,7 @@ const fn raw(access: Access) -> Operation {
         path: "",
         tag: "",
         access,
+        alternatives: &[],
         success: 200,
         body: Body::Optional,
         parameters: &[],

@@ -25,6 +25,7 @@ use crate::{
     error_body::{self, ErrorBody, MAX_ERROR_BODY},
     operation::{Access, Operation},
     pagination::{Fetched, List},
+    values::wipe,
 };
 
 /// The answer of a read below this size is looked at twice: an error inside a success is small, and
@@ -222,8 +223,12 @@ impl Client {
             if let Some(observer) = self.drift() {
                 observer.observe(operation, &response.body);
             }
-            let value = read(&response, &sent)?;
-            Ok(ResponseValue::new(value, response.status, response.headers))
+            let value = read(&response, &sent);
+            let RawResponse { status, headers, body, .. } = response;
+            if operation.secret {
+                wipe(body);
+            }
+            Ok(ResponseValue::new(value?, status, headers))
         }
         .instrument(span)
         .await
@@ -252,7 +257,8 @@ impl Client {
         extensions.insert(operation);
         extensions.insert(attempts.clone());
         extensions.insert(match operation.access {
-            Access::Public => SigningPolicy::Never,
+            // A token is no signature; no operation of this document needs one.
+            Access::Public | Access::Bearer => SigningPolicy::Never,
             Access::Signed => SigningPolicy::Required,
         });
         let response = self
@@ -263,6 +269,7 @@ impl Client {
         let status = response.status();
         let headers = response.headers().clone();
         watch.status = Some(status);
+        self.note_server_date(&headers);
         let body = self.read(operation, response).await?;
         watch.bytes = body.len();
         let response = RawResponse { operation, status, headers, body, is_read };

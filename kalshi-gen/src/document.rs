@@ -220,6 +220,11 @@ impl<'a> At<'a> {
             })
     }
 
+    /// Whether this is a schema of its own, not a part of one.
+    pub(crate) fn is_schema(&self) -> bool {
+        self.parent.is_some_and(|parent| matches!(parent.step, Step::Start("/components/schemas")))
+    }
+
     fn key(&self) -> Option<&str> {
         match self.step {
             Step::Key(key) => Some(key),

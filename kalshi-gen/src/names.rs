@@ -7,7 +7,7 @@ use heck::{ToPascalCase, ToSnakeCase};
 
 /// Rewrites runs of capitals as words, so that snake case reads well: `GetRFQs` to `GetRfqs`
 /// (`get_rfqs`, not `get_rf_qs`), `GetFCMOrders` to `GetFcmOrders`.
-pub(crate) fn words(name: &str) -> String {
+pub(crate) fn split_acronyms(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let mut out = String::with_capacity(name.len());
     let mut at = 0;
@@ -54,7 +54,7 @@ pub(crate) fn variant(value: &str) -> Option<String> {
         // `Self` cannot name a variant; what the value selects is the caller's own objects.
         "self" => return Some("Own".to_owned()),
         _ => pascal(&if value.chars().any(|c| c.is_ascii_lowercase()) {
-            words(value)
+            split_acronyms(value)
         } else {
             value.to_ascii_lowercase()
         }),
@@ -69,11 +69,11 @@ pub(crate) fn variant(value: &str) -> Option<String> {
     Some(if name.starts_with(|c: char| c.is_ascii_digit()) { format!("N{name}") } else { name })
 }
 
-/// Snake case of a name in camel case, after [`words`]: `GetRfqs` to `get_rfqs`.
+/// Snake case of a name in camel case, after [`split_acronyms`]: `GetRfqs` to `get_rfqs`.
 fn snake(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     let mut before = '_';
-    for c in words(name).chars() {
+    for c in split_acronyms(name).chars() {
         if c.is_ascii_uppercase() {
             if before != '_' {
                 out.push('_');
@@ -92,7 +92,7 @@ fn snake(name: &str) -> String {
 /// The type for a schema or the builder for an operation, as typify and progenitor spell it; `None`
 /// if the name has no letter to begin with.
 pub(crate) fn type_name(name: &str) -> Option<String> {
-    let mut name = spelt(&words(name));
+    let mut name = separate_words(&split_acronyms(name));
     // Until typify would leave it as it is: `A-B` becomes `AB`, and that `Ab`.
     for _ in 0..3 {
         name = name.to_snake_case().to_pascal_case();
@@ -120,7 +120,7 @@ fn cased(wire: &str, prefix: char) -> String {
     let name = match wire {
         "+1" => "plus1".to_owned(),
         "-1" => "minus1".to_owned(),
-        _ => spelt(wire).to_snake_case(),
+        _ => separate_words(wire).to_snake_case(),
     };
     kept(match name.chars().next() {
         None => "x".to_owned(),
@@ -130,7 +130,7 @@ fn cased(wire: &str, prefix: char) -> String {
 }
 
 /// What cannot stand in a name separates words.
-fn spelt(name: &str) -> String {
+fn separate_words(name: &str) -> String {
     name.replace('\'', "").replace(|c: char| !c.is_alphanumeric() && c != '_', "-")
 }
 
@@ -163,7 +163,7 @@ mod tests {
             ("CreateOrderV2Request", "CreateOrderV2Request"),
             ("RFQBatchQuote", "RfqBatchQuote"),
         ] {
-            assert_eq!(words(from), to);
+            assert_eq!(split_acronyms(from), to);
         }
     }
 

@@ -7,7 +7,9 @@ use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
     names::method_name,
-    normalise::{COMMA_LIST, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations},
+    normalize::{
+        ACCESS, COMMA_LIST, Normalized, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
+    },
 };
 
 /// One operation of the document.
@@ -25,8 +27,8 @@ pub struct OperationModel {
     pub path: String,
     /// The family.
     pub tag: String,
-    /// Whether it must be signed.
-    pub private: bool,
+    /// Who may call it, the preferred way first; never empty.
+    pub access: Vec<Access>,
     /// The status of its success.
     pub success: u16,
     /// The type of its success body, if it has one.
@@ -49,6 +51,50 @@ pub struct OperationModel {
     pub secret: bool,
     /// The field of the request that makes a second sending harmless.
     pub idempotency_key: Option<String>,
+}
+
+/// A way to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Without credentials.
+    Public,
+    /// With a signature of each request.
+    Signed,
+    /// With a token in the `Authorization` header.
+    Bearer,
+}
+
+impl Access {
+    /// Returns its name in review files and documentation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Signed => "signed",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
+impl OperationModel {
+    /// Returns the preferred way to be let in.
+    #[must_use]
+    pub fn preferred_access(&self) -> Access {
+        self.access.first().copied().unwrap_or(Access::Public)
+    }
+
+    /// Reports whether it needs credentials.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.preferred_access() != Access::Public
+    }
+
+    /// Returns every way to be let in as text: `signed or bearer`.
+    #[must_use]
+    pub fn access_text(&self) -> String {
+        let names: Vec<&str> = self.access.iter().map(|access| access.name()).collect();
+        names.join(" or ")
+    }
 }
 
 /// One parameter of an operation.
@@ -85,9 +131,9 @@ pub struct PaginationModel {
 const ROWS: [(&str, &str); 2] =
     [("GetEventsResponse", "events"), ("GetPositionsResponse", "market_positions")];
 
-/// Reads the operations out of a normalised document, in the order of its paths.
-pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
-    let document = &normalised.document;
+/// Reads the operations out of a normalized document, in the order of its paths.
+pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
+    let document = &normalized.document;
     let mut models = Vec::new();
     for (pointer, path, method, operation) in operations(document)? {
         let builder = operation_id(operation).to_owned();
@@ -96,9 +142,9 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         let parameters = parameters(document, operation, &pointer)?;
         let pagination = match &response {
             Some(response) => match parameters.iter().position(|p| p.name == "cursor") {
-                Some(index) if parameters[index].kind != "Text" => {
+                Some(index) if matches!(parameters[index].kind, "CommaSeparated" | "List") => {
                     let pointer = format!("{pointer}/parameters/{index}/schema");
-                    refuse!(pointer, "a cursor must be text")
+                    refuse!(pointer, "a cursor must be a scalar")
                 }
                 Some(_) => Some(pagination(document, response, &pointer)?),
                 None => None,
@@ -107,7 +153,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         };
         models.push(OperationModel {
             id: method_name(&builder),
-            operation_id: normalised.renamed.get(&builder).unwrap_or(&builder).clone(),
+            operation_id: normalized.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
             tag: operation
@@ -116,7 +162,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
-            private: security(document, operation),
+            access: access(operation),
             success,
             response,
             body: body(operation),
@@ -134,13 +180,12 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
     Ok(models)
 }
 
-/// The operation's own `security`, or the document's; an empty list or an empty alternative makes
-/// it public.
-fn security(document: &Value, operation: &Map<String, Value>) -> bool {
-    let own = operation.get("security").or_else(|| document.get("security"));
-    let Some(alternatives) = own.and_then(Value::as_array) else { return false };
-    !alternatives.is_empty()
-        && alternatives.iter().all(|a| a.as_object().is_some_and(|schemes| !schemes.is_empty()))
+/// Returns the ways in, as a pass left them.
+fn access(operation: &Map<String, Value>) -> Vec<Access> {
+    let words = operation.get(ACCESS).and_then(Value::as_array);
+    let all = [Access::Public, Access::Signed, Access::Bearer];
+    let found = words.into_iter().flatten();
+    found.filter_map(|word| all.into_iter().find(|access| word == access.name())).collect()
 }
 
 fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
@@ -156,7 +201,7 @@ fn body(operation: &Map<String, Value>) -> Option<(String, bool)> {
 
 fn body_type(holder: &Value) -> Option<String> {
     let schema = holder.pointer("/content/application~1json/schema")?;
-    // A reference with words beside it has been wrapped.
+    // A reference with a description beside it has been wrapped.
     let schema = schema.pointer("/allOf/0").unwrap_or(schema);
     schema.get("$ref")?.as_str().and_then(schema_name).map(str::to_owned)
 }

@@ -1,7 +1,7 @@
 //! OpenAPI Overlay 1.0: `target` (`JSONPath`, RFC 9535), `update`, `remove`.
 //!
 //! Three kinds of overlay exist in this workspace: `corrections.yaml` (what the document gets
-//! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our words).
+//! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our descriptions).
 
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -20,7 +20,7 @@ pub struct Overlay {
     pub text: String,
 }
 
-/// Whether an action that matches nothing stops the generator.
+/// What an action that matches nothing does to the generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmatched {
     /// It stops: the overlay belongs to this very document.
@@ -29,7 +29,7 @@ pub enum Unmatched {
     Count,
 }
 
-/// How the actions of the overlays fared.
+/// The outcome of the actions of the overlays.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
     /// Actions that changed the document.

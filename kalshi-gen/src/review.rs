@@ -24,7 +24,7 @@ const HEADER: &str = "# Made by `cargo gen update`; do not edit.\n";
 fn operations(models: &[OperationModel]) -> String {
     let mut out = HEADER.to_owned();
     for model in models {
-        let access = if model.private { "signed" } else { "public" };
+        let access = model.access_text();
         let deprecated = if model.deprecated { " deprecated" } else { "" };
         let _ = writeln!(
             out,
@@ -53,16 +53,16 @@ fn operations(models: &[OperationModel]) -> String {
 
 fn types(generated: &Generated) -> String {
     let mut out = HEADER.to_owned();
-    let normalised = &generated.normalised;
-    if !normalised.unreached.is_empty() {
+    let normalized = &generated.normalized;
+    if !normalized.unreached.is_empty() {
         let _ = writeln!(out, "\n# Nothing reaches these schemas, so they make no types:");
-        for name in &normalised.unreached {
+        for name in &normalized.unreached {
             let _ = writeln!(out, "#   {name}");
         }
     }
-    let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
+    let schemas = normalized.document.pointer("/components/schemas").and_then(Value::as_object);
     for (name, schema) in schemas.into_iter().flatten() {
-        if let Some(open) = normalised.enums.iter().find(|open| open.name == *name) {
+        if let Some(open) = normalized.enums.iter().find(|open| open.name == *name) {
             let _ = writeln!(out, "\nenum {name}");
             for value in &open.values {
                 let _ = writeln!(out, "  {} = {:?}", value.variant, value.wire);
@@ -75,7 +75,7 @@ fn types(generated: &Generated) -> String {
             fields(
                 map,
                 1,
-                &|field| normalised.labels.contains_key(&(name.clone(), field.into())),
+                &|field| normalized.labels.contains_key(&(name.clone(), field.into())),
                 &mut out,
             );
         } else {

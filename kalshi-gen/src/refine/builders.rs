@@ -12,10 +12,10 @@ use super::{
     types::FieldDocs,
 };
 use crate::{
-    emit::{Links, doc},
+    docs::{Links, doc},
     error::{Result, refuse},
     names::parameter_name,
-    normalise::Normalised,
+    normalize::Normalized,
     operations::OperationModel,
 };
 
@@ -73,7 +73,7 @@ fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
 
 pub(super) fn refine_builders(
     tokens: TokenStream,
-    normalised: &Normalised,
+    normalized: &Normalized,
     operations: &[OperationModel],
     links: &Links,
     parameters: &mut ParameterTypes,
@@ -102,7 +102,7 @@ pub(super) fn refine_builders(
                 for function in items(item.body().unwrap_or_default()) {
                     if function.name == "send" {
                         sends += 1;
-                        body.extend(send(&function, *index, operation, normalised)?);
+                        body.extend(send(&function, *index, operation, normalized)?);
                         continue;
                     }
                     let docs = parameter_docs(&function.name, operation, links);

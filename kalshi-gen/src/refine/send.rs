@@ -10,7 +10,7 @@ use crate::{
     document::{join, schema_name},
     error::{Error, Result},
     names::parameter_name,
-    normalise::Normalised,
+    normalize::Normalized,
     operations::OperationModel,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn send(
     function: &Item,
     index: usize,
     operation: &OperationModel,
-    normalised: &Normalised,
+    normalized: &Normalized,
 ) -> Result<TokenStream> {
     let expected = |what: &str| {
         Error::new("", format!("progenitor's `{}::send` has no {what}", operation.builder))
@@ -68,7 +68,7 @@ pub(super) fn send(
     } else {
         quote!(())
     };
-    let call = call(operation, normalised);
+    let call = call(operation, normalized);
     let docs = send_docs(operation);
     let Locals { client, operation, request } = names;
     Ok(quote! {
@@ -91,18 +91,18 @@ pub(super) fn send(
 }
 
 /// The method of the client that takes the request, by what can pass for a success.
-fn call(operation: &OperationModel, normalised: &Normalised) -> TokenStream {
+fn call(operation: &OperationModel, normalized: &Normalized) -> TokenStream {
     let Some(response) = &operation.response else { return quote!(call_empty(operation, request)) };
-    let schema = normalised.document.pointer(&join("/components/schemas", response));
+    let schema = normalized.document.pointer(&join("/components/schemas", response));
     let schema = schema.unwrap_or(&Value::Null);
-    if let Some((items, ids)) = batch(operation, schema, normalised) {
+    if let Some((items, ids)) = batch(operation, schema, normalized) {
         return quote! {
             call_batch(operation, request, crate::transport::Batch { items: #items, ids: &[#(#ids),*] })
         };
     }
     let label = |field: &str| {
         let field = (response.clone(), field.to_owned());
-        normalised.labels.contains_key(&field)
+        normalized.labels.contains_key(&field)
     };
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
     if required.filter_map(Value::as_str).any(|field| !label(field)) {
@@ -123,10 +123,10 @@ const ERROR_KEYS: [&str; 4] = ["error", "code", "message", "msg"];
 fn batch<'a>(
     operation: &OperationModel,
     response: &'a Value,
-    normalised: &'a Normalised,
+    normalized: &'a Normalized,
 ) -> Option<(&'a str, Vec<&'a str>)> {
     let (request, _) = operation.body.as_ref()?;
-    let schema = |name: &str| normalised.document.pointer(&join("/components/schemas", name));
+    let schema = |name: &str| normalized.document.pointer(&join("/components/schemas", name));
     let request = schema(request)?;
     // Both must have the list: a success without one says nothing of its items.
     let list = |of: &'a Value, field: &str| -> Option<&'a serde_json::Map<String, Value>> {
@@ -175,7 +175,7 @@ impl Locals {
 fn send_docs(operation: &OperationModel) -> String {
     let mut text = format!("Sends `{} {}`.\n\n# Errors\n\n", operation.method, operation.path);
     text.push_str("[`Error`](crate::Error): an invalid parameter, ");
-    if operation.private {
+    if operation.is_private() {
         text.push_str("missing credentials, ");
     }
     text.push_str(

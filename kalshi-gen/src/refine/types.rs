@@ -12,11 +12,11 @@ use super::{
     tokens::{items, parse},
 };
 use crate::{
+    docs::Links,
     document::{join, schema_name},
-    emit::Links,
     error::Result,
     names::parameter_name,
-    normalise::{Label, Normalised, request_schemas},
+    normalize::{Label, Normalized, cursors::SCALAR, request_schemas},
     operations::OperationModel,
 };
 
@@ -24,11 +24,11 @@ pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
 pub(super) fn refine_types(
     tokens: TokenStream,
-    normalised: &Normalised,
+    normalized: &Normalized,
     operations: &[OperationModel],
     links: &Links,
 ) -> Result<TokenStream> {
-    let requests = request_schemas(&normalised.document)?;
+    let requests = request_schemas(&normalized.document)?;
     let answers: BTreeSet<&str> =
         operations.iter().filter_map(|operation| operation.response.as_deref()).collect();
     let mut docs = FieldDocs::new();
@@ -45,7 +45,7 @@ pub(super) fn refine_types(
                 } else {
                     Leniency::Part
                 };
-                refine_struct(&mut parsed, normalised, leniency, links, &mut docs);
+                refine_struct(&mut parsed, normalized, leniency, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
             ("mod", "builder") => {
@@ -53,7 +53,7 @@ pub(super) fn refine_types(
                 out.extend(item.with_body(builders::refine_type_builders(body, &docs)?));
             }
             ("impl", name) if item.is_inherent() => {
-                let words = builder_words(name, normalised);
+                let words = builder_words(name, normalized);
                 let mut body = TokenStream::new();
                 for part in items(item.body().unwrap_or_default()) {
                     if part.keyword == "fn" && part.name == "builder" {
@@ -66,13 +66,46 @@ pub(super) fn refine_types(
             _ => out.extend(item.tokens),
         }
     }
+    if has_scalar(&normalized.document) {
+        out.extend(scalar_text());
+    }
     Ok(out)
 }
 
+fn has_scalar(document: &Value) -> bool {
+    let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
+    let fields = schemas.into_iter().flatten().filter_map(|(_, schema)| schema.get("properties"));
+    fields.filter_map(Value::as_object).flatten().any(|(_, field)| field.get(SCALAR).is_some())
+}
+
+/// Reads a cursor that is no text, as the text that is sent back.
+fn scalar_text() -> TokenStream {
+    quote! {
+        fn scalar_text<'de, D: ::serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> ::std::result::Result<::std::option::Option<::std::string::String>, D::Error> {
+            #[derive(::serde::Deserialize)]
+            #[serde(untagged)]
+            enum Scalar {
+                Text(::std::string::String),
+                Number(::serde_json::Number),
+                Truth(bool),
+            }
+            let scalar =
+                <::std::option::Option<Scalar> as ::serde::Deserialize>::deserialize(deserializer)?;
+            ::std::result::Result::Ok(scalar.map(|scalar| match scalar {
+                Scalar::Text(text) => text,
+                Scalar::Number(number) => number.to_string(),
+                Scalar::Truth(truth) => truth.to_string(),
+            }))
+        }
+    }
+}
+
 /// What a builder says of itself: which fields it cannot do without.
-fn builder_words(name: &str, normalised: &Normalised) -> String {
+fn builder_words(name: &str, normalized: &Normalized) -> String {
     let pointer = join("/components/schemas", name);
-    let Some(schema) = normalised.document.pointer(&pointer) else {
+    let Some(schema) = normalized.document.pointer(&pointer) else {
         // A part of another schema that progenitor named.
         return "Builds one, field by field.".to_owned();
     };
@@ -107,7 +140,7 @@ enum Leniency {
 
 fn refine_struct(
     item: &mut ItemStruct,
-    normalised: &Normalised,
+    normalized: &Normalized,
     leniency: Leniency,
     links: &Links,
     docs: &mut FieldDocs,
@@ -123,10 +156,10 @@ fn refine_struct(
     }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
-    if is_empty_label(&name, normalised) && !derives_default(&item.attrs) {
+    if is_empty_label(&name, normalized) && !derives_default(&item.attrs) {
         item.attrs.push(parse_quote!(#[derive(Default)]));
     }
-    let schema = normalised.document.pointer(&join("/components/schemas", &name));
+    let schema = normalized.document.pointer(&join("/components/schemas", &name));
     if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
         item.attrs.push(parse_quote!(#[deprecated]));
     }
@@ -144,12 +177,21 @@ fn refine_struct(
             attributes.filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
         docs.insert((name.clone(), ident), kept.cloned().collect());
         if leniency != Leniency::None {
-            let label = normalised.labels.get(&(name.clone(), wire));
+            let label = normalized.labels.get(&(name.clone(), wire));
             set_lenient(field, leniency, label.copied());
         }
+        if property.and_then(|p| p.get(SCALAR)) == Some(&Value::Bool(true)) {
+            drop_deserialize_with(&mut field.attrs);
+            if !has_default(&field.attrs) {
+                field.attrs.push(parse_quote!(#[serde(default)]));
+            }
+            field.attrs.push(parse_quote!(#[serde(deserialize_with = "scalar_text")]));
+        }
         if let Some(function) = fast_time(&field.ty) {
+            // A field that must be there and may be null has a function already.
+            let required = drop_deserialize_with(&mut field.attrs);
             field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
-            if function.ends_with("optional") && !has_default(&field.attrs) {
+            if function.ends_with("optional") && !required && !has_default(&field.attrs) {
                 field.attrs.push(parse_quote!(#[serde(default)]));
             }
         }
@@ -186,6 +228,32 @@ fn renamed(attributes: &[Attribute]) -> Option<String> {
     found
 }
 
+/// Drops the word of a serde attribute that names a function; reports whether there was one.
+fn drop_deserialize_with(attributes: &mut Vec<Attribute>) -> bool {
+    use syn::{Meta, Token, punctuated::Punctuated};
+
+    let mut dropped = false;
+    attributes.retain_mut(|attribute| {
+        if !attribute.path().is_ident("serde") {
+            return true;
+        }
+        let parts = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        let Ok(parts) = parts else { return true };
+        let kept: Vec<&Meta> =
+            parts.iter().filter(|part| !part.path().is_ident("deserialize_with")).collect();
+        if kept.len() == parts.len() {
+            return true;
+        }
+        dropped = true;
+        let keep = !kept.is_empty();
+        if keep {
+            *attribute = parse_quote!(#[serde(#(#kept),*)]);
+        }
+        keep
+    });
+    dropped
+}
+
 fn has_default(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|a| a.path().is_ident("serde")).any(|attribute| {
         let text = attribute.meta.to_token_stream().to_string();
@@ -213,11 +281,11 @@ fn derives_default(attributes: &[Attribute]) -> bool {
 }
 
 /// Whether the type is that of a label that reads as an object without contents.
-fn is_empty_label(name: &str, normalised: &Normalised) -> bool {
-    let objects = normalised.labels.iter().filter(|(_, label)| **label == Label::Object);
+fn is_empty_label(name: &str, normalized: &Normalized) -> bool {
+    let objects = normalized.labels.iter().filter(|(_, label)| **label == Label::Object);
     objects.into_iter().any(|((schema, field), _)| {
         let pointer = join(&join("/components/schemas", schema), "properties");
-        let property = normalised.document.pointer(&join(&pointer, field));
+        let property = normalized.document.pointer(&join(&pointer, field));
         let reference = property.and_then(|p| p.get("$ref").or_else(|| p.pointer("/allOf/0/$ref")));
         reference.and_then(Value::as_str).and_then(schema_name) == Some(name)
     })

@@ -267,19 +267,54 @@ fn path_and_path_parameters_agree() {
 }
 
 #[test]
-fn a_list_in_the_query_repeats_its_key() {
+fn a_list_in_the_query_has_a_style_that_is_known() {
     let list = |more: &str| {
         with_operation(&format!(
             "parameters: [{{name: a, in: query, {more}, schema: {{type: array, items: {{type: string}}}}}}]"
         ))
     };
-    assert_eq!(
-        refused(&list("explode: false")),
-        "/paths/~1a/get/parameters/0/explode: a list must repeat its key (`explode: true`)"
+    assert!(
+        refused(&list("explode: false, style: spaceDelimited"))
+            .starts_with("/paths/~1a/get/parameters/0/style: ")
     );
     assert!(
         refused(&list("style: pipeDelimited")).starts_with("/paths/~1a/get/parameters/0/style: ")
     );
+}
+
+#[test]
+fn g8_security_that_is_neither_a_signature_nor_a_token_is_refused_at_its_place() {
+    let secured = |schemes: &str, security: &str| {
+        let mut document = with_operation(&format!("security: {security}"));
+        document["components"]["securitySchemes"] = kalshi_gen::parse(schemes).unwrap();
+        refused(&document)
+    };
+    let at = "/paths/~1a/get/security";
+    for (schemes, security, line) in [
+        (
+            "{}",
+            "[{key: []}]",
+            format!("{at}/0/key: `key` is not declared in `#/components/securitySchemes`"),
+        ),
+        (
+            "{k: {type: oauth2}}",
+            "[{k: []}]",
+            format!("{at}/0/k: security of the type `oauth2` is not generated"),
+        ),
+        (
+            "{k: {type: apiKey, in: query, name: k}}",
+            "[{k: []}]",
+            format!("{at}/0/k: security of the type `apiKey` is not generated"),
+        ),
+        (
+            "{k: {type: apiKey, in: header, name: k}, t: {type: http, scheme: bearer}}",
+            "[{}, {k: [], t: []}]",
+            format!("{at}/1: a request is either signed or carries a token, not both"),
+        ),
+        ("{}", "[1]", format!("{at}/0: must be a mapping")),
+    ] {
+        assert_eq!(secured(schemes, security), line);
+    }
 }
 
 #[test]
@@ -346,7 +381,13 @@ fn schemas_that_make_no_type_are_refused() {
     let at = "/components/schemas/A";
     for (yaml, line) in [
         ("{type: text}", format!("{at}/type: the type `text` is unknown")),
-        ("{type: [string, 'null']}", format!("{at}/type: must be text")),
+        ("{type: {a: b}}", format!("{at}/type: must be text")),
+        ("{type: [string, 1]}", format!("{at}/type: a list of types must hold names")),
+        ("{type: ['null']}", format!("{at}/type: a list of types needs one beside `null`")),
+        (
+            "{type: [string, integer]}",
+            format!("{at}/type: `string`, `integer` make no single type"),
+        ),
         ("{allOf: []}", format!("{at}/allOf: must be a list of schemas")),
         ("{oneOf: {}}", format!("{at}/oneOf: must be a list of schemas")),
         ("{not: {type: string}}", format!("{at}/not: `not` makes no type")),
@@ -409,8 +450,8 @@ fn the_rows_of_a_list_are_one_array() {
     let line = "/components/schemas/A: a list with a cursor must have one array of rows";
     assert_eq!(list(json!({"cursor": text})), line);
     assert_eq!(list(json!({"cursor": text, "a": rows, "b": rows})), line);
-    let number = json!({"cursor": {"type": "integer"}, "rows": rows});
-    assert_eq!(list(number), "/components/schemas/A/properties/cursor: a cursor must be text");
+    let several = json!({"cursor": rows, "rows": rows});
+    assert_eq!(list(several), "/components/schemas/A/properties/cursor: a cursor must be a scalar");
 }
 
 #[test]

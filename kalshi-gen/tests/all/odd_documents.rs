@@ -29,7 +29,8 @@ fn operations_have_methods_whatever_their_ids() {
 
 #[test]
 fn access_follows_the_security_of_operation_or_document() {
-    let private: Vec<bool> = odd().operations.iter().map(|operation| operation.private).collect();
+    let private: Vec<bool> =
+        odd().operations.iter().map(kalshi_gen::OperationModel::is_private).collect();
     // The document's; optional; none; the document's twice.
     assert_eq!(private, [true, false, false, true, true]);
 }
@@ -128,7 +129,7 @@ fn the_generated_code_is_rust() {
 }
 
 #[test]
-fn words_are_counted_by_kind_and_missing_ones_are_named() {
+fn items_are_counted_by_kind_and_undocumented_ones_are_named() {
     let mut document = with_operation("{summary: Get A, description: Reads the thing.}");
     document["components"]["schemas"]["A"] = kalshi_gen::parse(
         "{type: object, description: A thing that is read., properties: {
@@ -159,10 +160,10 @@ fn words_are_counted_by_kind_and_missing_ones_are_named() {
         findings,
         [
             format!(
-                "{at}/market_ticker: the words only repeat the name: \"The ticker of the market.\""
+                "{at}/market_ticker: the description only repeats the name: \"The ticker of the market.\""
             ),
-            format!("{at}/s/enum/down: has no words"),
-            format!("{at}/x: has no words"),
+            format!("{at}/s/enum/down: is undocumented"),
+            format!("{at}/x: is undocumented"),
             format!("{at}/y: `tbd` says nothing"),
         ]
     );

@@ -81,9 +81,13 @@ fn describe(response: &mut Mapping, status: &str) {
     response.extend(rest);
 }
 
+/// The exchange's extensions that say something about the structure: the names of error codes, and
+/// which texts of the streams hold amounts.
+const STRUCTURE: [&str; 3] = ["x-error-codes", "x-rust-serialize-with", "x-rust-type"];
+
 fn is_prose(word: &str) -> bool {
     matches!(word, "description" | "summary" | "title" | "example" | "examples" | "externalDocs")
-        || word.starts_with("x-") && word != "x-error-codes"
+        || word.starts_with("x-") && !STRUCTURE.contains(&word)
 }
 
 fn holds_names(word: &str) -> bool {
@@ -166,7 +170,7 @@ pub fn with_metadata(manifest: &str, table: &str, version: &str) -> String {
 pub fn with_entry(changelog: &str, entry: &str) -> String {
     const HEADING: &str = "## Unreleased\n";
     let Some(at) = changelog.find(HEADING) else {
-        // Before the first release, after the words at the top.
+        // Before the first release, after the introduction.
         let at = changelog.find("\n## ").map_or(changelog.len(), |at| at + 1);
         let (top, rest) = changelog.split_at(at);
         return format!("{top}{HEADING}\n{entry}\n{rest}");

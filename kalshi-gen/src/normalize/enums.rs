@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{EnumValue, Moves, OpenEnum, operation_id, operations, shape::add_schema};
+use super::{EnumValue, Moves, OpenEnum, bodies::add_schema, operation_id, operations};
 use crate::{
     document::{join, walk},
     error::{Result, refuse},
@@ -35,7 +35,7 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
     let mut null_too = BTreeSet::new();
     for (pointer, name) in found {
         let mut name = type_name(&name).unwrap_or(name);
-        // The words of a parameter stand beside its schema.
+        // The description of a parameter stands beside its schema.
         let beside = pointer.strip_suffix("/schema").and_then(|beside| document.pointer(beside));
         let beside = beside.and_then(|beside| beside.get("description")).cloned();
         let Some(Value::Object(schema)) = document.pointer_mut(&pointer) else { continue };
@@ -46,12 +46,12 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
         if values.nullable {
             schema.insert("nullable".to_owned(), true.into());
         }
-        let words = schema.remove("x-enum-descriptions").unwrap_or_default();
+        let descriptions = schema.remove("x-enum-descriptions").unwrap_or_default();
         // Numbers and truths stay what they are: a new interval or level must not fail a page.
         let Known { texts: Some(texts), .. } = values else { continue };
         let description = schema.get("description").or(beside.as_ref());
         let description = description.and_then(Value::as_str).map(str::to_owned);
-        let mut open = open_enum(&at, name.clone(), &texts, &words, description)?;
+        let mut open = open_enum(&at, name.clone(), &texts, &descriptions, description)?;
         let own = pointer == join("/components/schemas", &name);
         if own {
             if schema.get("nullable") == Some(&Value::Bool(true)) {
@@ -171,7 +171,7 @@ fn open_enum(
     pointer: &str,
     name: String,
     texts: &[(usize, String)],
-    words: &Value,
+    descriptions: &Value,
     description: Option<String>,
 ) -> Result<OpenEnum> {
     let mut seen = BTreeMap::new();
@@ -182,7 +182,7 @@ fn open_enum(
         if let Some(first) = seen.insert(variant.clone(), wire) {
             refuse!(at(), "`{first}` and `{wire}` would both be `{variant}`");
         }
-        let description = words.get(wire).and_then(Value::as_str).map(str::to_owned);
+        let description = descriptions.get(wire).and_then(Value::as_str).map(str::to_owned);
         values.push(EnumValue { variant, wire: wire.clone(), description });
     }
     Ok(OpenEnum { name, description, values })

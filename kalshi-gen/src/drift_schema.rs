@@ -1,4 +1,4 @@
-//! What each response should look like, as data that the client can hold against what it got.
+//! The expected form of each response, as data that the client compares with what it got.
 //!
 //! One JSON text: a name of one letter for each part, because every user of the client carries it.
 
@@ -6,15 +6,15 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     document::schema_name,
-    normalise::{Normalised, reachable},
+    normalize::{Normalized, reachable},
     operations::OperationModel,
 };
 
 /// `{"o": {operation: type}, "t": {type: shape}}`, where a shape is `0` (anything), `"Type"`,
 /// `{"a": shape}` for a list, `{"m": shape}` for a map, `{"e": [values]}` for an open enum, and
 /// `{"f": {field: shape}, "r": [required]}` for an object.
-pub(crate) fn shapes(normalised: &Normalised, operations: &[OperationModel]) -> String {
-    let document = &normalised.document;
+pub(crate) fn shapes(normalized: &Normalized, operations: &[OperationModel]) -> String {
+    let document = &normalized.document;
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     let mut of_operations = Map::new();
     let mut roots = Vec::new();
@@ -25,14 +25,14 @@ pub(crate) fn shapes(normalised: &Normalised, operations: &[OperationModel]) -> 
     }
     let mut types = Map::new();
     for name in reachable(document, roots.iter().collect()) {
-        if let Some(open) = normalised.enums.iter().find(|open| open.name == name) {
+        if let Some(open) = normalized.enums.iter().find(|open| open.name == name) {
             let values: Vec<&str> = open.values.iter().map(|value| value.wire.as_str()).collect();
             types.insert(name, json!({"e": values}));
         } else if let Some(schema) = schemas.and_then(|schemas| schemas.get(&name)) {
             let mut shape = shape(schema);
             // A label that is missing costs nothing, and is still told.
             if let Some(required) = shape.get_mut("r").and_then(Value::as_array_mut) {
-                let of = normalised.labels.keys().filter(|(schema, _)| *schema == name);
+                let of = normalized.labels.keys().filter(|(schema, _)| *schema == name);
                 for field in of.map(|(_, field)| json!(field)) {
                     if !required.contains(&field) {
                         required.push(field);

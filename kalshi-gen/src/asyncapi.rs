@@ -6,7 +6,7 @@
 //! document without operations, to the passes that the REST document goes through. An envelope with
 //! a field that nobody reads is refused, since that field would be lost in silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -18,13 +18,9 @@ use crate::{
     emit,
     error::{Result, refuse},
     names::type_name,
-    normalise::{self, Moves, UNIX_MILLIS, UNIX_SECONDS, reachable},
+    normalize::{self, Moves, UNIX_MILLIS, UNIX_SECONDS, money, reachable},
     overlay::{self, Applied, Overlay, Unmatched},
 };
-
-/// Types that kalshi-ws writes itself: (schema, type). A delta is the one message that arrives a
-/// hundred thousand times a second, and its texts are shared.
-const BY_HAND: [(&str, &str); 1] = [("OrderbookDelta", "crate::Delta")];
 
 /// What an envelope from the exchange may hold.
 const ENVELOPE: [&str; 6] = ["id", "msg", "sending_ts_ms", "seq", "sid", "type"];
@@ -55,38 +51,38 @@ const MILLIS: [&str; 8] = [
     "window_start_ts_ms",
 ];
 
-/// What the generated types are called, and where else their kind of text stands.
-const NUMBERS: [(&str, &str); 2] =
-    [("fixed-point-dollars", "FixedPointDollars"), ("fixed-point-count", "FixedPointCount")];
-
-/// Generates the messages and commands of the streams from an `AsyncAPI` document and the overlays
-/// that belong to it. There are no operations in what comes out, and no dispatcher.
-///
-/// # Errors
-///
-/// As with [`generate`](crate::generate): the first thing that cannot be generated, with its JSON
-/// pointer.
-pub fn generate_streams(
+/// Generates the messages and commands of a document of streams and the overlays that belong to
+/// it. There are no operations in what comes out, and no dispatcher. `by_hand` are types that the
+/// crate of the document writes itself, as (schema, type).
+pub(crate) fn generate_messages(
     document: &str,
     overlays: &[Overlay],
     unmatched: Unmatched,
+    by_hand: &[(&str, &str)],
 ) -> Result<Generated> {
     let mut document = parse(document)?;
     let mut applied = Applied::default();
     for overlay in overlays {
         overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
     }
-    from_document(&document, applied).map_err(|error| error.at_a_place_of(&document))
+    let published = document.clone();
+    normalize::fold_json_schema(&mut document)
+        .and_then(|_| from_document(&document, applied, by_hand))
+        .map_err(|error| error.at_a_place_of(&published))
 }
 
-fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
+fn from_document(
+    document: &Value,
+    applied: Applied,
+    by_hand: &[(&str, &str)],
+) -> Result<Generated> {
     let mut moves = Moves::default();
     let model = Model::read(document, &mut moves)?;
     let (model, unreached) = (&model, model.unreached.clone());
-    let normalised =
-        normalise::normalise_after(model.document(document)?, unreached, Vec::new(), moves)?;
-    let types = emit::emit_types(&normalised, &BY_HAND)?;
-    let messages = messages(model, document);
+    let normalized =
+        normalize::normalize_after(model.document(document)?, unreached, Vec::new(), moves)?;
+    let types = emit::emit_types(&normalized, by_hand)?;
+    let messages = messages(model, document, by_hand);
     let code = quote! {
         /// What messages and commands carry.
         pub mod types {
@@ -97,7 +93,7 @@ fn from_document(document: &Value, applied: Applied) -> Result<Generated> {
     Ok(Generated {
         code: code.to_string(),
         dispatch: String::new(),
-        normalised,
+        normalized,
         applied,
         operations: Vec::new(),
         messages: models(document),
@@ -118,7 +114,7 @@ fn models(document: &Value) -> Vec<MessageModel> {
                 name: name.clone(),
                 pointer: join(place, name),
                 channel,
-                description: words(part),
+                description: description(part),
             });
         }
     }
@@ -135,7 +131,7 @@ pub struct MessageModel {
     pub pointer: String,
     /// Whether it is a channel; a message otherwise.
     pub channel: bool,
-    /// Its words.
+    /// Its description.
     pub description: Option<String>,
 }
 
@@ -152,12 +148,27 @@ struct Message {
     /// The channels that it comes on.
     channels: Vec<String>,
     description: Option<String>,
+    /// The values of each field of its `msg` that has a set of them.
+    choices: BTreeMap<String, Vec<String>>,
+}
+
+/// The values of the fields of a `msg` that have a set of values.
+fn choices(document: &Value, schema: &Value) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    let fields = schema.get("properties").and_then(Value::as_object);
+    for (name, field) in fields.into_iter().flatten() {
+        let Ok(field) = resolve(document, field, "") else { continue };
+        let values = field.get("enum").and_then(Value::as_array);
+        let texts = values.map(|v| v.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        found.extend(texts.map(|texts| (name.clone(), texts)));
+    }
+    found
 }
 
 /// What the document says, taken out of its envelopes.
 struct Model {
     messages: Vec<Message>,
-    /// Each channel, with its words.
+    /// Each channel, with its description.
     channels: Vec<(String, Option<String>)>,
     schemas: Map<String, Value>,
     /// Schemas that no message refers to.
@@ -237,16 +248,16 @@ impl Model {
                 };
                 moves.add(join("/components/schemas", &name), field.pointer.clone());
                 let mut schema = field.schema.clone();
-                let words = message.get("description");
-                if let (Some(map), Some(words)) = (schema.as_object_mut(), words) {
-                    map.entry("description").or_insert_with(|| words.clone());
+                let text = message.get("description");
+                if let (Some(map), Some(text)) = (schema.as_object_mut(), text) {
+                    map.entry("description").or_insert_with(|| text.clone());
                 }
                 self.schemas.entry(name.clone()).or_insert(schema);
                 Some(name)
             }
         };
-        let wire = envelope.fields.get("type").and_then(|field| field.schema.get("const"));
-        let wire = wire.and_then(Value::as_str);
+        let wire = envelope.fields.get("type").and_then(|field| constant(&field.schema));
+        let choices = envelope.fields.get(part).map(|field| choices(document, &field.schema));
         match (command, wire, body) {
             (true, ..) => Ok(()),
             (false, None, _) => refuse!(pointer, "the payload does not say its `type`"),
@@ -257,27 +268,34 @@ impl Model {
                 let Some(variant) = type_name(key) else {
                     refuse!(pointer, "`{key}` makes no type name")
                 };
-                if self.messages.iter().any(|other| other.wire == wire) {
-                    refuse!(pointer, "two messages have the type `{wire}`");
-                }
                 self.messages.push(Message {
                     wire: wire.to_owned(),
                     variant,
                     body,
                     sequenced: envelope.required.iter().any(|name| name == "seq"),
                     channels,
-                    description: words(message),
+                    description: description(message),
+                    choices: choices.unwrap_or_default(),
                 });
-                Ok(())
+                let same: Vec<&Message> =
+                    self.messages.iter().filter(|other| other.wire == wire).collect();
+                match discriminator(&same) {
+                    Some(_) => Ok(()),
+                    None => refuse!(
+                        pointer,
+                        "two messages have the type `{wire}`, and no field tells them apart"
+                    ),
+                }
             }
         }
     }
 
     /// The OpenAPI document of the schemas.
     fn document(&self, source: &Value) -> Result<Value> {
-        let mut schemas = Value::Object(self.schemas.clone());
-        let mut failed = None;
-        walk(&mut schemas, "/components/schemas", &mut |at, map| {
+        let mut schemas = self.schemas.clone();
+        money::add_built_in(&mut schemas, type_name);
+        let mut schemas = Value::Object(schemas);
+        walk(&mut schemas, "/components/schemas", &mut |_, map| {
             // A name for a scalar would become a type that says no more than `String`.
             if let Some(reference) = map.get("$ref").and_then(Value::as_str).map(str::to_owned)
                 && let Ok(target) = resolve(source, &json!({"$ref": reference}), "")
@@ -288,36 +306,18 @@ impl Model {
                     map.entry(key.clone()).or_insert_with(|| value.clone());
                 }
             }
-            let format = map.get("format").and_then(Value::as_str);
-            if let Some((_, name)) = NUMBERS.iter().find(|(known, _)| Some(*known) == format) {
-                map.remove("type");
-                map.remove("format");
-                map.insert("$ref".to_owned(), json!(format!("#/components/schemas/{name}")));
-            }
-            if map.contains_key("const") && failed.is_none() {
-                failed = Some(at.pointer());
-            }
             if let Some(Value::Object(properties)) = map.get_mut("properties") {
-                properties.iter_mut().for_each(|(name, schema)| set_time(name, schema));
+                for (name, schema) in properties.iter_mut() {
+                    set_time(name, schema);
+                    if let Value::Object(schema) = schema
+                        && let Some(format) = money::format(name, schema)
+                    {
+                        schema.insert("format".to_owned(), format.into());
+                    }
+                }
             }
             Ok(())
         })?;
-        if let Some(pointer) = failed {
-            refuse!(pointer, "`const` is understood in envelopes only");
-        }
-        if let Value::Object(schemas) = &mut schemas {
-            let text = json!({"type": "string"});
-            let texts = json!({"type": "array", "items": {"type": "string"}});
-            for (name, mut schema, words) in [
-                ("FixedPointCount", text.clone(), "Contracts, in steps of 0.01."),
-                ("FixedPointDollars", text, "US dollars, with up to six decimals."),
-                ("PriceLevelDollarsCountFp", texts, "What is bid at one price."),
-                ("PriceRange", json!({"type": "object"}), "A band of the grid that prices are on."),
-            ] {
-                schema["description"] = json!(words);
-                schemas.insert(name.to_owned(), schema);
-            }
-        }
         let version = source.pointer("/info/version").cloned().unwrap_or_default();
         Ok(json!({
             "openapi": "3.0.3",
@@ -390,7 +390,7 @@ fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec
         if type_name(address).is_none() {
             refuse!(join(&pointer, "address"), "`{address}` makes no name");
         }
-        channels.push((address.to_owned(), words(channel)));
+        channels.push((address.to_owned(), description(channel)));
         for (name, message) in
             channel.get("messages").and_then(Value::as_object).into_iter().flatten()
         {
@@ -406,23 +406,22 @@ fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec
 }
 
 /// Channels, messages, and how a message is read.
-fn messages(model: &Model, document: &Value) -> TokenStream {
+fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenStream {
     let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or_default();
     let mut channel_variants = TokenStream::new();
-    for (address, words) in &model.channels {
+    for (address, description) in &model.channels {
         let variant = format_ident!("{}", type_name(address).unwrap_or_default());
-        let words = words.clone().unwrap_or_else(|| format!("The channel `{address}`."));
-        channel_variants.extend(quote!(#[doc = #words] #variant = #address,));
+        let text = description.clone().unwrap_or_else(|| format!("The channel `{address}`."));
+        channel_variants.extend(quote!(#[doc = #text] #variant = #address,));
     }
     let mut variants = TokenStream::new();
-    let mut arms = TokenStream::new();
     let mut names = TokenStream::new();
-    let mut kinds = TokenStream::new();
     let mut counting = TokenStream::new();
+    let mut by_type: BTreeMap<&str, Vec<&Message>> = BTreeMap::new();
     for message in &model.messages {
         let Message { wire, sequenced, .. } = message;
         let variant = format_ident!("{}", message.variant);
-        let by_hand = BY_HAND.iter().find(|(name, _)| *name == message.body);
+        let by_hand = by_hand.iter().find(|(name, _)| *name == message.body);
         let ty = if let Some((_, path)) = by_hand {
             path.parse().unwrap_or_default()
         } else {
@@ -430,21 +429,35 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
             let body = format_ident!("{}", message.body);
             quote!(::std::boxed::Box<types::#body>)
         };
-        let words = message.description.clone();
-        let words = words.unwrap_or_else(|| format!("A message of the type `{wire}`."));
-        variants.extend(quote!(#[doc = #words] #variant(#ty),));
-        arms.extend(quote!(#wire => ::serde_json::from_str(msg).map(Self::#variant),));
+        let text = message.description.clone();
+        let text = text.unwrap_or_else(|| format!("A message of the type `{wire}`."));
+        variants.extend(quote!(#[doc = #text] #variant(#ty),));
         names.extend(quote!(Self::#variant(_) => #wire,));
-        let channels = message.channels.iter().map(|address| {
+        counting.extend(quote!(Self::#variant(_) => #sequenced,));
+        by_type.entry(wire).or_default().push(message);
+    }
+    let mut arms = TokenStream::new();
+    let mut kinds = TokenStream::new();
+    // In the order of the document.
+    let mut types: Vec<&str> = model.messages.iter().map(|message| message.wire.as_str()).collect();
+    types.dedup();
+    let count = by_type.len();
+    for wire in types {
+        let Some(messages) = by_type.remove(wire) else { continue };
+        arms.extend(reader(wire, &messages));
+        let sequenced = messages.iter().all(|message| message.sequenced);
+        let mut channels: Vec<&str> =
+            messages.iter().flat_map(|m| &m.channels).map(String::as_str).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        let channels = channels.into_iter().map(|address| {
             let channel = format_ident!("{}", type_name(address).unwrap_or_default());
             quote!(crate::Channel::#channel)
         });
-        counting.extend(quote!(Self::#variant(_) => #sequenced,));
         kinds.extend(quote! {
             crate::MessageKind { name: #wire, channels: &[#(#channels),*], sequenced: #sequenced },
         });
     }
-    let count = model.messages.len();
     quote! {
         ::kalshi_types::open_enum! {
             /// A channel that can be subscribed to.
@@ -481,6 +494,72 @@ fn messages(model: &Model, document: &Value) -> TokenStream {
     }
 }
 
+/// The field that tells messages of one type apart, and which of them takes the values that none
+/// lists: the one that lists most. Nothing tells a single message apart, and nothing has to.
+fn discriminator<'a>(messages: &[&'a Message]) -> Option<(&'a str, usize)> {
+    let [first, ..] = messages else { return None };
+    if messages.len() == 1 {
+        return Some(("", 0));
+    }
+    first.choices.keys().find_map(|field| {
+        let lists: Vec<&Vec<String>> =
+            messages.iter().map(|message| message.choices.get(field)).collect::<Option<_>>()?;
+        let distinct: BTreeSet<&String> = lists.iter().copied().flatten().collect();
+        let most = lists.iter().map(|list| list.len()).max()?;
+        let mut largest = lists.iter().enumerate().filter(|(_, list)| list.len() == most);
+        let (general, _) = largest.next()?;
+        let all: usize = lists.iter().map(|list| list.len()).sum();
+        (distinct.len() == all && largest.next().is_none()).then_some((field.as_str(), general))
+    })
+}
+
+/// The arm that reads the messages of one type.
+fn reader(wire: &str, messages: &[&Message]) -> TokenStream {
+    let read = |message: &Message| {
+        let variant = format_ident!("{}", message.variant);
+        quote!(::serde_json::from_str(msg).map(Self::#variant))
+    };
+    let (Some((field, general)), [first, ..]) = (discriminator(messages), messages) else {
+        return TokenStream::new();
+    };
+    if messages.len() == 1 {
+        let read = read(first);
+        return quote!(#wire => #read,);
+    }
+    let general = messages.get(general).copied().unwrap_or(first);
+    let others = messages.iter().filter(|message| message.variant != general.variant);
+    let arms = others.map(|message| {
+        let values = message.choices.get(field).into_iter().flatten();
+        let read = read(message);
+        quote!(#(Some(#values))|* => #read,)
+    });
+    let read = read(general);
+    quote! {
+        #wire => {
+            #[derive(::serde::Deserialize)]
+            struct Told<'a> {
+                #[serde(borrow, default, rename = #field)]
+                by: Option<::std::borrow::Cow<'a, str>>,
+            }
+            match ::serde_json::from_str::<Told<'_>>(msg) {
+                Ok(told) => match told.by.as_deref() {
+                    #(#arms)*
+                    _ => #read,
+                },
+                Err(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// The only value that a schema allows.
+fn constant(schema: &Value) -> Option<&str> {
+    match schema.get("enum")?.as_array()?.as_slice() {
+        [Value::String(only)] => Some(only),
+        _ => None,
+    }
+}
+
 fn set_time(name: &str, schema: &mut Value) {
     let format = if SECONDS.contains(&name) {
         UNIX_SECONDS
@@ -503,9 +582,9 @@ fn is_scalar(schema: &Value) -> bool {
     scalar && schema.get("enum").is_none()
 }
 
-fn words(part: &Value) -> Option<String> {
-    let words = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
-    words.map(|words| words.trim().to_owned())
+fn description(part: &Value) -> Option<String> {
+    let text = part.get("description").or_else(|| part.get("summary")).and_then(Value::as_str);
+    text.map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{OpenEnum, shape::request_schemas};
+use super::{OpenEnum, reach::request_schemas};
 use crate::{
     document::{join, schema_name},
     error::{Result, refuse},

@@ -74,17 +74,22 @@ const MILLIS: [&str; 7] = [
     "ts_ms",
 ];
 
+/// Returns the format of an integer that is a time, by the name of its field or parameter.
+pub(crate) fn unix_time(name: &str) -> Option<&'static str> {
+    if SECONDS.contains(&name) {
+        Some(UNIX_SECONDS)
+    } else if MILLIS.contains(&name) {
+        Some(UNIX_MILLIS)
+    } else {
+        None
+    }
+}
+
 /// Sets our formats by allow-list, and drops `uuid`: an id is text that must survive unharmed.
 pub(super) fn set(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
     let mut time = |name: &str, schema: &mut Value| {
-        let format = if SECONDS.contains(&name) {
-            UNIX_SECONDS
-        } else if MILLIS.contains(&name) {
-            UNIX_MILLIS
-        } else {
-            return;
-        };
+        let Some(format) = unix_time(name) else { return };
         if schema.get("type").and_then(Value::as_str) == Some("integer") {
             schema["format"] = json!(format);
             fired += 1;
@@ -134,6 +139,33 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
     })?;
     Ok(fired)
 }
+
+/// The integer fields that are named like a time and have no unit: (JSON pointer, name).
+pub(crate) fn without_unit(document: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
+    let _ = walk(&mut schemas, "/components/schemas", &mut |at, map| {
+        if at.is_key("properties") && at.holds_names() {
+            for (name, schema) in map.iter().filter(|(name, _)| looks_like_a_time(name)) {
+                let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+                if schema.get("type").is_some_and(|ty| ty == "integer")
+                    && ![UNIX_SECONDS, UNIX_MILLIS].contains(&format)
+                {
+                    found.push((at.below(name).pointer(), name.clone()));
+                }
+            }
+        }
+        Ok(())
+    });
+    found
+}
+
+fn looks_like_a_time(name: &str) -> bool {
+    name == "ts"
+        || name.contains("_ts_")
+        || ["_ts", "_ms", "_time"].iter().any(|end| name.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -173,7 +205,7 @@ mod tests {
     fn document() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
         let mut document = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
-        super::super::shape::drop_unreached(&mut document);
+        super::super::reach::drop_unreached(&mut document);
         document
     }
 
@@ -213,8 +245,7 @@ mod tests {
     #[test]
     fn no_integer_that_is_named_like_a_time_is_left_without_a_unit() {
         for (id, name) in integers() {
-            let like_a_time =
-                ["_ts", "_ms", "_time"].iter().any(|end| name.ends_with(end)) || name == "ts";
+            let like_a_time = looks_like_a_time(&name);
             let has_unit = SECONDS.contains(&name.as_str())
                 || MILLIS.contains(&name.as_str())
                 || id.is_some_and(|id| MILLIS_PARAMETERS.contains(&(id.as_str(), &name)));

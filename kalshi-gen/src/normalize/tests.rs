@@ -10,7 +10,7 @@ fn passed(paths: &str, schemas: &str) -> Value {
     run(paths, schemas).document
 }
 
-fn run(paths: &str, schemas: &str) -> Normalised {
+fn run(paths: &str, schemas: &str) -> Normalized {
     let mut document = json!({
         "openapi": "3.0.0",
         "info": {"title": "Test", "version": "1"},
@@ -20,7 +20,7 @@ fn run(paths: &str, schemas: &str) -> Normalised {
     document["paths"] = parse(paths).unwrap();
     document["components"]["schemas"] = parse(schemas).unwrap();
     // Schemas that nothing reaches stay: the passes are what is under test.
-    normalise_after(document, Vec::new(), Report::new(), Moves::default()).unwrap()
+    normalize_after(document, Vec::new(), Report::new(), Moves::default()).unwrap()
 }
 
 /// `GetA` at `/a`, with these keys, and `B` as its response.
@@ -56,7 +56,7 @@ fn noise_goes_and_fields_of_the_same_names_stay() {
     let passed = passed(&operation("x-other: 1, x-kalshi-secret: true, callbacks: {},"), "{B: {}}");
     let operation = passed["paths"]["/a"]["get"].as_object().unwrap();
     let keys: Vec<&str> = operation.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["operationId", "responses", "x-kalshi-secret"]);
+    assert_eq!(keys, ["operationId", "responses", "x-kalshi-access", "x-kalshi-secret"]);
     assert_eq!(passed["info"]["title"], "Test");
 }
 
@@ -80,7 +80,7 @@ fn parameters_of_the_path_and_shared_ones_stand_in_the_operation() {
              responses: {'204': {description: OK}}",
     )
     .unwrap();
-    let passed = normalise(document).unwrap().document;
+    let passed = normalize(document).unwrap().document;
     assert_eq!(passed["paths"]["/a/{id}"].get("parameters"), None);
     assert_eq!(passed["components"].get("parameters"), None);
     assert_eq!(
@@ -107,7 +107,7 @@ fn only_the_success_is_left_of_the_responses() {
             '404': {description: No, content: {text/html: {}}}, 5XX: {description: No}}}}",
     )
     .unwrap();
-    let passed = normalise(document).unwrap().document;
+    let passed = normalize(document).unwrap().document;
     let responses = &passed["paths"]["/a"]["get"]["responses"];
     assert_eq!(*responses, json!({"200": {"description": "Done"}}));
     assert_eq!(passed["components"].get("responses"), None);
@@ -133,17 +133,17 @@ fn inline_bodies_are_named_after_their_operation() {
 
 #[test]
 fn acronyms_and_other_spellings_become_type_names_with_all_references() {
-    let normalised = run(
+    let normalized = run(
         "/a: {get: {operationId: getRFQs, responses: {'204': {description: OK}}}}",
         "{RFQ: {type: array, items: {$ref: '#/components/schemas/order_status'}},
           order_status: {type: array, items: {$ref: '#/components/schemas/RFQ'}}}",
     );
-    let schemas = &normalised.document["components"]["schemas"];
+    let schemas = &normalized.document["components"]["schemas"];
     assert_eq!(schemas["Rfq"]["items"], json!({"$ref": "#/components/schemas/OrderStatus"}));
     assert_eq!(schemas["OrderStatus"]["items"], json!({"$ref": "#/components/schemas/Rfq"}));
-    assert_eq!(normalised.document["paths"]["/a"]["get"]["operationId"], "GetRfqs");
+    assert_eq!(normalized.document["paths"]["/a"]["get"]["operationId"], "GetRfqs");
     let renamed: Vec<_> =
-        normalised.renamed.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        normalized.renamed.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     assert_eq!(renamed, [("GetRfqs", "getRFQs"), ("OrderStatus", "order_status"), ("Rfq", "RFQ")]);
 }
 
@@ -228,7 +228,7 @@ fn formats_of_parameters_follow_the_allow_lists_of_their_operation() {
 
 #[test]
 fn enums_of_text_are_taken_out_and_numbers_stay() {
-    let normalised = run(
+    let normalized = run(
         &operation("parameters: [{name: s, in: query, description: Which way., schema: {type: string, enum: [up]}}],"),
         "{Side: {type: string, description: A side., enum: [yes, 'no', ''], x-enum-descriptions: {yes: It is.}},
           B: {type: object, properties: {
@@ -237,7 +237,7 @@ fn enums_of_text_are_taken_out_and_numbers_stay() {
             ways: {type: array, items: {type: string, enum: [a]}},
             minutes: {type: integer, enum: [1, 60]}}}}",
     );
-    let enums: Vec<(&str, Vec<&str>)> = normalised
+    let enums: Vec<(&str, Vec<&str>)> = normalized
         .enums
         .iter()
         .map(|open| (open.name.as_str(), open.values.iter().map(|v| v.variant.as_str()).collect()))
@@ -251,10 +251,10 @@ fn enums_of_text_are_taken_out_and_numbers_stay() {
             ("Side", vec!["Yes", "No", "Unset"]),
         ]
     );
-    assert_eq!(normalised.enums[2].description.as_deref(), Some("Which way."));
-    assert_eq!(normalised.enums[3].description.as_deref(), Some("A side."));
-    assert_eq!(normalised.enums[3].values[0].description.as_deref(), Some("It is."));
-    let properties = &normalised.document["components"]["schemas"]["B"]["properties"];
+    assert_eq!(normalized.enums[2].description.as_deref(), Some("Which way."));
+    assert_eq!(normalized.enums[3].description.as_deref(), Some("A side."));
+    assert_eq!(normalized.enums[3].values[0].description.as_deref(), Some("It is."));
+    let properties = &normalized.document["components"]["schemas"]["B"]["properties"];
     assert_eq!(properties["side"], json!({"$ref": "#/components/schemas/Side"}));
     assert_eq!(
         properties["way"],
@@ -273,8 +273,8 @@ fn enums_of_one_name_are_one_if_their_values_are() {
         let schemas = format!(
             "{{B: {{}}, GetA: {{type: object, properties: {{side: {{type: string, enum: {values}}}}}}} {more}}}"
         );
-        let normalised = run(&operation(parameter), &schemas);
-        normalised.enums.iter().map(|open| open.name.clone()).collect()
+        let normalized = run(&operation(parameter), &schemas);
+        normalized.enums.iter().map(|open| open.name.clone()).collect()
     };
     assert_eq!(names("[x, y]", ""), ["GetASide"]);
     assert_eq!(names("[z]", ""), ["GetASide", "GetASideField"]);
@@ -330,10 +330,10 @@ fn the_report_names_every_pass_in_order_with_how_often_it_fired() {
     let report =
         run(&operation(""), "{B: {type: object, properties: {x: {type: string, example: y}}}}")
             .report;
-    assert_eq!(report.len(), 14);
+    assert_eq!(report.len(), 19);
     assert_eq!(report[0], ("unreached schemas dropped", 0));
     assert_eq!(report[1], ("examples and extensions dropped", 1));
-    assert_eq!(report[13], ("references with siblings wrapped", 0));
+    assert_eq!(report[18], ("references with siblings wrapped", 0));
 }
 
 /// A document whose parameter, body and responses stand in `components`.
@@ -403,7 +403,7 @@ fn g6_an_error_in_a_shared_part_names_the_place_where_it_stands() {
     // An overlay may take an earlier parameter away.
     let list = document["paths"]["/a/{id}"]["post"]["parameters"].as_array_mut().unwrap();
     list[0]["in"] = json!("cookie");
-    let error = normalise(document).unwrap_err();
+    let error = normalize(document).unwrap_err();
     assert_eq!(error.pointer(), "/components/parameters/Limit/in");
 }
 
@@ -411,13 +411,13 @@ fn g6_an_error_in_a_shared_part_names_the_place_where_it_stands() {
 fn g9_schemas_that_no_operation_reaches_make_no_types() {
     let mut document = sharing();
     write_out_references(&mut document);
-    let normalised = normalise(document).unwrap();
-    assert_eq!(normalised.unreached, ["OfUnused", "Old", "Older"]);
-    let schemas = normalised.document["components"]["schemas"].as_object().unwrap();
+    let normalized = normalize(document).unwrap();
+    assert_eq!(normalized.unreached, ["OfUnused", "Old", "Older"]);
+    let schemas = normalized.document["components"]["schemas"].as_object().unwrap();
     let kept: Vec<&str> = schemas.keys().map(String::as_str).collect();
     assert_eq!(kept, ["B", "E", "Inner", "Name", "R"]);
-    assert_eq!(normalised.report[0], ("shared parameters, bodies and responses written out", 5));
-    assert_eq!(normalised.report[1], ("unreached schemas dropped", 3));
+    assert_eq!(normalized.report[0], ("shared parameters, bodies and responses written out", 5));
+    assert_eq!(normalized.report[1], ("unreached schemas dropped", 3));
 }
 
 #[test]

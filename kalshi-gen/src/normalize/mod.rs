@@ -3,12 +3,20 @@
 //! Each pass is a small function over the untyped document and says how often it fired. What
 //! cannot be generated is refused here, with a pointer: progenitor would panic instead.
 
+mod access;
+mod annotations;
+mod bodies;
 mod check;
+pub(crate) mod cursors;
 mod enums;
-mod formats;
+pub(crate) mod formats;
 mod labels;
+pub(crate) mod money;
+mod nullability;
+mod parameters;
+mod reach;
 mod schemas;
-mod shape;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +31,11 @@ use crate::{
 
 pub use self::labels::{Label, Labels};
 pub(crate) use self::{
-    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
-    shape::{forget_origins, reachable, request_schemas, write_out_references},
+    access::ACCESS,
+    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
+    nullability::fold_json_schema,
+    parameters::{forget_origins, write_out_references},
+    reach::{reachable, request_schemas},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.
@@ -57,7 +68,7 @@ pub type Report = Vec<(&'static str, usize)>;
 
 /// A document that has been through every pass.
 #[derive(Clone, Debug)]
-pub struct Normalised {
+pub struct Normalized {
     /// The document.
     pub document: Value,
     /// The enums that were taken out of it.
@@ -81,56 +92,68 @@ pub struct Normalised {
 ///
 /// The first thing in the document that cannot be generated, at its place in the document as it
 /// came in.
-pub(crate) fn normalise(mut document: Value) -> Result<Normalised> {
+pub(crate) fn normalize(mut document: Value) -> Result<Normalized> {
     let mut moves = Moves::default();
-    let written_out = shape::record_origins(&mut document, &mut moves);
+    let written_out = parameters::record_origins(&mut document, &mut moves);
     let report = vec![("shared parameters, bodies and responses written out", written_out)];
-    let unreached = shape::drop_unreached(&mut document);
-    normalise_after(document, unreached, report, moves)
+    let unreached = reach::drop_unreached(&mut document);
+    normalize_after(document, unreached, report, moves)
 }
 
 /// Normalizes a document that was made from another, whose places the moves know and of whose
 /// schemas some were not reached.
-pub(crate) fn normalise_after(
+pub(crate) fn normalize_after(
     document: Value,
     unreached: Vec<String>,
     mut report: Report,
     mut moves: Moves,
-) -> Result<Normalised> {
+) -> Result<Normalized> {
     report.push(("unreached schemas dropped", unreached.len()));
     let passed = passes(document, report, &mut moves);
     passed
-        .map(|passed| Normalised { moves: moves.clone(), unreached, ..passed })
+        .map(|passed| Normalized { moves: moves.clone(), unreached, ..passed })
         .map_err(|error| moves.published(error))
 }
 
-fn passes(mut document: Value, mut report: Report, moves: &mut Moves) -> Result<Normalised> {
+fn passes(mut source: Value, mut report: Report, moves: &mut Moves) -> Result<Normalized> {
     let mut renamed = BTreeMap::new();
-    let it = &mut document;
-    document::sort(it);
-    check::version(it)?;
-    report.push(("examples and extensions dropped", shape::drop_noise(it)?));
-    check::references(it)?;
-    report.push(("parameters written out in place", shape::inline_parameters(it, moves)?));
-    check::operations(it)?;
-    report.push(("error responses left to the transport", shape::drop_errors(it, moves)?));
-    report.push(("inline bodies named", shape::name_bodies(it, moves)?));
-    report.push(("names respelt", shape::respell(it, &mut renamed, moves)?));
-    schemas::check(it)?;
-    report.push(("inline objects named", shape::name_objects(it, moves)?));
-    report.push(("bounds and defaults left to the server", shape::drop_bounds(it)?));
-    report.push(("formats set from the allow-lists", formats::set(it)?));
-    let (enums, fired) = enums::take(it, moves)?;
+    let document = &mut source;
+    document::sort(document);
+    check::version(document)?;
+    report.push(("examples and extensions dropped", annotations::strip_annotations(document)?));
+    report.push(("type lists, null parts and constants folded", fold_json_schema(document)?));
+    check::references(document)?;
+    report
+        .push(("parameters written out in place", parameters::inline_parameters(document, moves)?));
+    report.push(("lists joined by commas", parameters::join_lists(document)?));
+    check::operations(document)?;
+    report.push(("operations that need a key or a token", access::resolve(document)?));
+    report.push(("error responses left to the transport", bodies::drop_errors(document, moves)?));
+    report.push(("inline bodies named", bodies::name_bodies(document, moves)?));
+    report.push(("names respelt", spelling::respell(document, &mut renamed, moves)?));
+    schemas::check(document)?;
+    report.push(("cursors made text", cursors::make_cursors_text(document)?));
+    report.push(("inline objects named", bodies::name_objects(document, moves)?));
+    report.push(("bounds and defaults left to the server", annotations::drop_bounds(document)?));
+    report.push(("formats set from the allow-lists", formats::set(document)?));
+    report.push(("amounts made exact", money::make_exact(document)?));
+    let (enums, fired) = enums::take(document, moves)?;
     report.push(("enums opened", fired));
-    report.push(("nullable lists of responses made plain", shape::plain_lists(it)?));
-    report.push(("optional lists of requests kept when empty", shape::keep_empty_lists(it)?));
-    report.push(("cursors of responses made optional", shape::free_cursors(it)));
-    let (labels, fired) = labels::set(it, &enums)?;
+    report.push((
+        "nullable lists of responses made plain",
+        nullability::drop_list_nullability(document)?,
+    ));
+    report.push((
+        "optional lists of requests kept when empty",
+        nullability::keep_empty_lists(document)?,
+    ));
+    report.push(("cursors of responses made optional", cursors::make_cursors_optional(document)));
+    let (labels, fired) = labels::set(document, &enums)?;
     report.push(("labels of responses made lenient", fired));
-    report.push(("references with siblings wrapped", shape::wrap_references(it)?));
-    document::sort(it);
-    Ok(Normalised {
-        document,
+    report.push(("references with siblings wrapped", nullability::wrap_references(document)?));
+    document::sort(document);
+    Ok(Normalized {
+        document: source,
         enums,
         renamed,
         labels,

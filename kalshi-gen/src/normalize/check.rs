@@ -179,9 +179,6 @@ fn parameters(
                 refuse!(join(&pointer, "schema"), "a list in a path is not generated");
             }
             in_path.insert(name.to_owned(), pointer);
-        } else if list && parameter.get("explode") == Some(&Value::Bool(false)) {
-            // progenitor ignores `explode` and always repeats the key.
-            refuse!(join(&pointer, "explode"), "a list must repeat its key (`explode: true`)");
         }
     }
     let template = template(path, pointer)?;
@@ -213,7 +210,7 @@ fn template(path: &str, pointer: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Whether a parameter is a list; refuses what is neither a scalar nor a list of scalars.
-fn is_list(document: &Value, schema: &Value, pointer: &str) -> Result<bool> {
+pub(super) fn is_list(document: &Value, schema: &Value, pointer: &str) -> Result<bool> {
     let (schema, pointer) = scalar_or_list(document, schema, pointer.to_owned())?;
     if schema.get("type").and_then(Value::as_str) != Some("array") {
         return Ok(false);
@@ -232,7 +229,7 @@ fn scalar_or_list<'a>(
     mut schema: &'a Value,
     mut pointer: String,
 ) -> Result<(&'a Value, String)> {
-    // A reference with words beside it may be written as `allOf` of one.
+    // A reference with a description beside it may be written as `allOf` of one.
     for _ in 0..16 {
         let (found, place) = resolve_place(document, schema, &pointer)?;
         schema = found;

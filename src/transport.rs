@@ -15,6 +15,7 @@ use crate::{
     client::Client,
     error::{self, Error},
     operation::{Access, Operation},
+    values::wipe,
 };
 
 /// A body below this size is looked at twice: an error inside a success is small. A larger one is
@@ -38,13 +39,17 @@ impl Client {
         if let Some(observer) = self.drift() {
             observer.observe(operation, &body);
         }
-        match decode(operation, status, &headers, &body) {
+        let result = match decode(operation, status, &headers, &body) {
             Ok(value) => Ok(ResponseValue::new(value, status, headers)),
             Err(_) if error::is_envelope(&body) => {
                 Err(Error::answer(operation, status, &headers, &body))
             }
             Err(error) => Err(error),
+        };
+        if operation.secret {
+            wipe(body);
         }
+        result
     }
 
     /// Sends a request whose success has no body to decode.
@@ -80,6 +85,7 @@ impl Client {
             .map_err(|error| not_answered(operation, error))?;
         let status = response.status();
         let headers = response.headers().clone();
+        self.note_server_date(&headers);
         let body = self.read(operation, response).await?;
         tracing::debug!(operation = operation.id, status = status.as_u16(), bytes = body.len());
         if !status.is_success() || (body.len() < ENVELOPE_LIMIT && error::is_envelope(&body)) {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
-/// A list that travels as one text joined by commas, such as the `tickers` of `get_markets`.
+/// A list that is sent as one text joined by commas, such as the `tickers` of `get_markets`.
 ///
 /// ```
 /// use kalshi_sdk::CommaSeparated;
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommaSeparated(String);
 
-/// Why a list cannot travel joined by commas.
+/// The reason why a list cannot be joined by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommaSeparatedError {
@@ -82,7 +83,7 @@ impl Serialize for CommaSeparated {
 impl TryFrom<&str> for CommaSeparated {
     type Error = CommaSeparatedError;
 
-    /// Takes one item, or a text that is already joined.
+    /// Accepts one item, or a text that is already joined.
     fn try_from(text: &str) -> Result<Self, CommaSeparatedError> {
         if text.is_empty() { Err(CommaSeparatedError::Empty) } else { Self::join(text.split(',')) }
     }
@@ -130,13 +131,22 @@ impl<T: AsRef<str>, const N: usize> TryFrom<[T; N]> for CommaSeparated {
 
 /// A text that the exchange shows once, such as a new private key.
 ///
-/// Neither `Debug` nor an error shows it; it is wiped from memory when dropped. `Serialize` does
-/// write it out: that is how to store it.
+/// Neither `Debug` nor an error shows it; it is wiped from memory when dropped, and so is the body of
+/// the response that it came in. Buffers of the JSON reader, of TLS and of the system are not.
+/// `Serialize` does write it out: that is how to store it.
+///
+/// ```
+/// use kalshi_sdk::SecretText;
+///
+/// let secret = SecretText::from("-----BEGIN PRIVATE KEY-----");
+/// assert_eq!(format!("{secret:?}"), "** redacted **");
+/// assert!(secret.expose().starts_with("-----BEGIN"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// The text itself.
+    /// Returns the text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -172,9 +182,32 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
+/// Overwrites a body that held a secret, unless a part of it is still in use elsewhere.
+pub(crate) fn wipe(body: Bytes) {
+    drop(overwritten(body));
+}
+
+fn overwritten(body: Bytes) -> Option<BytesMut> {
+    let mut body = body.try_into_mut().ok()?;
+    body.as_mut().zeroize();
+    Some(body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn d4_a_body_that_held_a_secret_is_overwritten_in_place() {
+        let mut body = BytesMut::with_capacity(64);
+        for piece in ["-----BEGIN", " PRIVATE KEY-----"] {
+            body.extend_from_slice(piece.as_bytes());
+        }
+        let place = body.as_ptr();
+        let body = overwritten(body.freeze()).expect("it has one owner");
+        assert_eq!(body.as_ptr(), place);
+        assert_eq!(body, [0; 27][..]);
+    }
 
     #[test]
     fn a_list_of_one_and_a_joined_text_are_the_same() {

@@ -13,12 +13,17 @@ use kalshi_types::UnixMillis;
 
 /// The source of the time that a [`Signer`](crate::Signer) signs with.
 ///
-/// The exchange refuses a request whose time is off by more than a few seconds. A client that
-/// learns the offset of its machine's clock, from the `Date` header of a response for example, can
-/// correct for it with a clock of its own.
+/// The exchange refuses a request whose time is off by more than a few seconds
+/// (`header_timestamp_expired`). An [`OffsetClock`] corrects the clock of a machine that is off.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the time now.
     fn now(&self) -> UnixMillis;
+
+    /// Returns the time now without any correction: that of the machine, from which the offset of
+    /// the exchange's clock is counted.
+    fn uncorrected(&self) -> UnixMillis {
+        self.now()
+    }
 }
 
 /// The clock of the machine.
@@ -74,5 +79,94 @@ impl Clock for ManualClock {
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> UnixMillis {
         C::now(self)
+    }
+
+    fn uncorrected(&self) -> UnixMillis {
+        C::uncorrected(self)
+    }
+}
+
+/// The difference between the exchange's clock and that of the machine, in milliseconds.
+///
+/// Above zero if the exchange is ahead. Learned from the `Date` header of an answer, which has whole
+/// seconds, it is right to within about a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClockOffset(i64);
+
+impl ClockOffset {
+    /// No difference.
+    pub const ZERO: Self = Self(0);
+
+    /// Returns an offset of milliseconds; above zero if the exchange is ahead.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Returns the offset between two readings of the same moment.
+    pub const fn between(machine: UnixMillis, exchange: UnixMillis) -> Self {
+        Self(exchange.as_millis().saturating_sub(machine.as_millis()))
+    }
+
+    /// Returns the milliseconds; above zero if the exchange is ahead.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the size of the offset, whichever clock is ahead.
+    pub const fn abs(self) -> Duration {
+        Duration::from_millis(self.0.unsigned_abs())
+    }
+}
+
+impl fmt::Display for ClockOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:+} ms", self.0)
+    }
+}
+
+/// A clock that corrects another one by an offset, which is zero until it is set.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kalshi_auth::{Clock, ClockOffset, ManualClock, OffsetClock, UnixMillis};
+///
+/// let machine = ManualClock::at(UnixMillis::from_millis(60_000));
+/// let clock = OffsetClock::new(machine);
+/// clock.set_offset(ClockOffset::from_millis(-1_500));
+/// assert_eq!(clock.now(), UnixMillis::from_millis(58_500));
+/// assert_eq!(clock.uncorrected(), UnixMillis::from_millis(60_000));
+/// ```
+#[derive(Debug, Default)]
+pub struct OffsetClock<C = SystemClock> {
+    clock: C,
+    offset: AtomicI64,
+}
+
+impl<C: Clock> OffsetClock<C> {
+    /// Returns a clock that corrects `clock`, by nothing yet.
+    pub const fn new(clock: C) -> Self {
+        Self { clock, offset: AtomicI64::new(0) }
+    }
+
+    /// Sets the offset, in place of the one before. Setting the same offset twice changes nothing.
+    pub fn set_offset(&self, offset: ClockOffset) {
+        self.offset.store(offset.0, Ordering::SeqCst);
+    }
+
+    /// Returns the offset.
+    pub fn offset(&self) -> ClockOffset {
+        ClockOffset(self.offset.load(Ordering::SeqCst))
+    }
+}
+
+impl<C: Clock> Clock for OffsetClock<C> {
+    fn now(&self) -> UnixMillis {
+        let millis = self.clock.now().as_millis().saturating_add(self.offset().0);
+        UnixMillis::from_millis(millis)
+    }
+
+    fn uncorrected(&self) -> UnixMillis {
+        self.clock.uncorrected()
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     backend::{Backend, PrivateKey},
     error::{AuthError, AuthErrorKind},
-    key::{KeyType, ParsedKey, looks_like_key},
+    key::{KeyType, ParsedKey, looks_like_key, may_hold_key, shown_path},
 };
 
 /// The variable that holds the id of the API key.
@@ -208,6 +208,8 @@ fn parse_key_id(key_id: &str) -> Result<HeaderValue, AuthError> {
         "the key id is a private key; it should be the id that the exchange shows beside the key"
     } else if key_id.len() > MAX_KEY_ID {
         "the key id is longer than 128 characters; it should be the id that the exchange shows"
+    } else if may_hold_key(key_id) {
+        "the key id looks like a part of a private key; it should be the id that the exchange shows"
     } else if !key_id.bytes().all(|byte| byte.is_ascii_graphic()) {
         "the key id holds blanks, line ends or letters beyond ASCII; ids of the exchange do not"
     } else if let Ok(header) = HeaderValue::from_str(key_id) {
@@ -254,7 +256,7 @@ fn from_file_in(
         return Err(key_file("the path is empty"));
     }
     let file = expand_home(path, home)?;
-    let place = || file.display();
+    let place = || shown_path(&file);
     let text = read_bounded(&file).map_err(|error| error.in_place(place()))?;
     Credentials::from_pem(key_id, &text).map_err(|error| match error.kind() {
         AuthErrorKind::KeyId => error,
@@ -270,7 +272,8 @@ fn expand_home(path: &Path, home: impl FnOnce() -> Option<OsString>) -> Result<P
     match home().filter(|home| !home.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(parts)),
         None => {
-            Err(key_file("the path starts with `~`, but HOME is not set").in_place(path.display()))
+            Err(key_file("the path starts with `~`, but HOME is not set")
+                .in_place(shown_path(path)))
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{borrow::Cow, env, ffi::OsString, fmt, net::IpAddr, str::FromStr};
 
 use http::Uri;
 
-use crate::error::{AuthError, AuthErrorKind};
+use crate::{
+    error::{AuthError, AuthErrorKind},
+    key::may_hold_key,
+};
 
 /// The environment variable that [`Environment::from_env`] reads.
 pub const ENVIRONMENT_VAR: &str = "KALSHI_ENV";
@@ -196,7 +199,15 @@ impl Environment {
         if authority.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')) {
             return Err(invalid("the base URL must not hold a user name or password"));
         }
-        let bad = |why: String| invalid(format!("the base URL {url:?} {why}"));
+        // Not the query, which may be a token.
+        let shown = url.split(['?', '#']).next().unwrap_or_default();
+        let bad = |why: String| {
+            invalid(if may_hold_key(shown) {
+                format!("the base URL, not shown because it may hold a key, {why}")
+            } else {
+                format!("the base URL {shown:?} {why}")
+            })
+        };
         let uri: Uri = url.parse().map_err(|error| bad(format!("is invalid: {error}")))?;
         if !uri.scheme_str().is_some_and(|scheme| scheme == secure || scheme == plain) {
             return Err(bad(format!(
@@ -215,10 +226,9 @@ impl Environment {
         // The exchange's path is part of what is signed, so that no other can work.
         if !service.is_stream() && !uri.path().ends_with(service.path()) {
             let path = service.path();
-            let place = url.trim_end_matches('/');
             return Err(bad(match uri.path() {
-                "/" => format!("has no path: write {:?}", format!("{place}{path}")),
-                _ => format!("does not end with {path}, the path of the API"),
+                "/" => format!("has no path: add {path:?} to it"),
+                _ => format!("does not end with {path:?}, the path of the API"),
             }));
         }
         Ok(uri)

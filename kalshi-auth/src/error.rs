@@ -40,6 +40,8 @@ pub enum AuthErrorKind {
     InvalidRequest,
     /// The cryptographic library failed.
     Signing,
+    /// There was no signature within the time limit: too many requests wait for theirs.
+    TimedOut,
     /// The signature is not one of the text by the key.
     BadSignature,
 }

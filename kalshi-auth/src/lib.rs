@@ -46,6 +46,7 @@
 //!
 //! - `middleware`, on by default: the middleware, and with it `reqwest`. Without the feature there
 //!   is no HTTP client among the dependencies.
+//! - `async`: [`Signer::sign_async`], which signs on threads of its own. Part of `middleware`.
 //! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
 //!   keys load in the same way. An application that speaks TLS with rustls often links the library
 //!   already.
@@ -59,20 +60,22 @@ mod error;
 mod key;
 #[cfg(feature = "middleware")]
 mod middleware;
-#[cfg(feature = "middleware")]
+#[cfg(feature = "async")]
 mod offload;
 #[cfg(feature = "middleware")]
 mod origin;
 #[cfg(feature = "server")]
 pub mod server;
 mod signing;
+#[cfg(feature = "async")]
+mod sync;
 
 /// The time of signatures.
 pub use kalshi_types::UnixMillis;
 
 pub use crate::{
     backend::Backend,
-    clock::{Clock, ManualClock, SystemClock},
+    clock::{Clock, ClockOffset, ManualClock, OffsetClock, SystemClock},
     credentials::{Credentials, KEY_ID_VAR, PRIVATE_KEY_PATH_VAR, PRIVATE_KEY_VAR},
     environment::{ENVIRONMENT_VAR, Environment, Service, is_loopback},
     error::{AuthError, AuthErrorKind},

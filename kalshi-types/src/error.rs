@@ -19,7 +19,7 @@ pub struct ParseError {
     kind: ParseErrorKind,
 }
 
-/// What is wrong with a text, or with a decimal.
+/// The fault of a text, or of a decimal of another type.
 ///
 /// When several things are wrong, the first in the order of this list is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,7 @@ pub enum ParseErrorKind {
 pub(crate) enum Quantity {
     Dollars,
     Count,
+    Decimal,
     UnixSeconds,
     UnixMillis,
 }
@@ -53,7 +54,7 @@ impl ParseError {
         Self { quantity, kind }
     }
 
-    /// What is wrong.
+    /// Returns what is wrong.
     pub const fn kind(&self) -> ParseErrorKind {
         self.kind
     }
@@ -83,6 +84,7 @@ impl Quantity {
         match self {
             Self::Dollars => 6,
             Self::Count => 2,
+            Self::Decimal => 36,
             Self::UnixSeconds | Self::UnixMillis => 0,
         }
     }
@@ -93,6 +95,7 @@ impl fmt::Display for Quantity {
         f.write_str(match self {
             Self::Dollars => "dollar amount",
             Self::Count => "contract count",
+            Self::Decimal => "decimal",
             Self::UnixSeconds => "time in seconds since 1970",
             Self::UnixMillis => "time in milliseconds since 1970",
         })

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt::Write as _, hint::black_box, time::Instant}
 
 use criterion::{Criterion, Throughput, criterion_group};
 use kalshi_types::UnixMillis;
-use kalshi_ws::{BookChange, Books, Decoder, Event, Frame, Replay};
+use kalshi_ws::{BookChange, Books, Decoder, Event, Frame, PriceConvention, Replay};
 use serde::Deserialize;
 
 const FRAMES: usize = 1_000_000;
@@ -159,7 +159,7 @@ fn baseline_books(frames: &Frames) -> baseline::Books {
 
 /// A replay and its books, after the snapshots.
 fn started(frames: &Frames) -> (Replay, Books) {
-    let (mut replay, mut books) = (Replay::new(), Books::new());
+    let (mut replay, mut books) = (Replay::new(PriceConvention::Yes), Books::new());
     for frame in &frames.start {
         play(&mut replay, &mut books, frame);
     }

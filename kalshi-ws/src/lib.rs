@@ -5,7 +5,7 @@
 //! - [`Subscription`] is a wish for one channel; [`Commands`] changes the wishes of a running stream.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
-//! - [`Portfolio`] keeps the caller's own fills, orders and positions, and is reconciled with REST.
+//! - [`Portfolio`] keeps your fills, orders and positions, and is reconciled with REST.
 //! - [`Decoder`] turns the text of a frame into what it says. It loses nothing: a message of a type
 //!   that it does not know is kept whole.
 //!
@@ -63,10 +63,10 @@ pub use crate::{
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
     message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
     portfolio::{
-        Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
-        PositionRecord, ReconcileError, Reconciled, Reconciliation,
+        AccountSnapshot, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
+        PositionRecord, ReconcileStatus, Reconciled, Reconciliation,
     },
-    replay::Replay,
+    replay::{PriceConvention, Replay},
     stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
 };

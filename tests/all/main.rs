@@ -8,6 +8,7 @@
 mod account;
 mod claims;
 mod claims_requests;
+mod client;
 mod decode;
 #[allow(unreachable_pub, reason = "generated for whatever module includes it")]
 mod dispatch;

@@ -253,7 +253,8 @@ fn credentials_over_plain_http_to_another_machine_must_be_asked_for() {
     assert!(error.to_string().contains("https"), "{error}");
     builder(url).with_credentials(credentials()).with_plain_http().build().unwrap();
     builder(url).build().unwrap();
-    builder("https://exchange.example/x").with_credentials(credentials()).build().unwrap();
+    let url = "https://exchange.example/x/trade-api/v2";
+    builder(url).with_credentials(credentials()).build().unwrap();
 }
 
 // Queries and bodies.

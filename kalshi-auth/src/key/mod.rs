@@ -15,7 +15,7 @@ use rsa::RsaPrivateKey;
 
 #[cfg(all(feature = "server", feature = "aws-lc-rs"))]
 pub(crate) use self::der::pkcs8_private_key;
-pub(crate) use self::pem::looks_like_key;
+pub(crate) use self::pem::{looks_like_key, may_hold_key, shown_path};
 #[cfg(feature = "server")]
 pub(crate) use self::public::ParsedPublicKey;
 use crate::error::{AuthError, AuthErrorKind};

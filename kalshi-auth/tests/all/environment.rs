@@ -120,11 +120,11 @@ fn a_url_with_parts_that_do_not_belong_is_refused() {
 }
 
 #[test]
-fn newcomer_12_a_base_url_without_the_path_of_the_api_is_refused_with_the_right_one() {
+fn newcomer_12_a_base_url_without_the_path_of_the_api_is_refused_with_what_is_missing() {
     for (url, hint) in [
-        ("http://127.0.0.1:8080", "has no path: write \"http://127.0.0.1:8080/trade-api/v2\""),
-        ("http://127.0.0.1:8080/", "has no path: write \"http://127.0.0.1:8080/trade-api/v2\""),
-        ("http://127.0.0.1:8080/v2", "does not end with /trade-api/v2, the path of the API"),
+        ("http://127.0.0.1:8080", "has no path: add \"/trade-api/v2\" to it"),
+        ("http://127.0.0.1:8080/", "has no path: add \"/trade-api/v2\" to it"),
+        ("http://127.0.0.1:8080/v2", "does not end with \"/trade-api/v2\", the path of the API"),
     ] {
         let error = custom(url).checked_url(Service::Rest).unwrap_err();
         assert!(error.to_string().ends_with(hint), "{error}");

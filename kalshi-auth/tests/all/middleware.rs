@@ -506,3 +506,60 @@ async fn a_clock_that_panics_costs_one_request() {
     assert_eq!(error.kind(), AuthErrorKind::Signing);
     client.execute(balance()).await.unwrap();
 }
+
+#[tokio::test]
+async fn c6_the_wait_for_a_signature_counts_into_the_time_limit() {
+    /// Answers with the timeout that was left for the request.
+    struct Left;
+
+    #[async_trait::async_trait]
+    impl Middleware for Left {
+        async fn handle(
+            &self,
+            request: Request,
+            _: &mut Extensions,
+            _: Next<'_>,
+        ) -> reqwest_middleware::Result<Response> {
+            let left = request.timeout().map_or(u128::MAX, Duration::as_nanos);
+            Ok(http::Response::new(left.to_string()).into())
+        }
+    }
+
+    let client = |signer, limit| {
+        let origin: Origin = "https://external-api.kalshi.com".parse().unwrap();
+        let signing = SigningMiddleware::new(Some(signer), [origin]).with_time_limit(limit);
+        ClientBuilder::new(http()).with(signing).with(Left).build()
+    };
+    let gate = Arc::new(Gate::default());
+    let signer = Signer::new(rsa_credentials(), gate.clone());
+
+    // Nobody opens the gate before the error is here.
+    let late = client(signer.clone(), Duration::from_millis(1)).execute(balance()).await;
+    let error = auth_error(late);
+    assert_eq!(error.kind(), AuthErrorKind::TimedOut);
+    let mut own = balance();
+    *own.timeout_mut() = Some(Duration::from_millis(1));
+    let late = client(signer.clone(), Duration::from_secs(3_600)).execute(own).await;
+    assert_eq!(auth_error(late).kind(), AuthErrorKind::TimedOut);
+
+    gate.open();
+    let limit = Duration::from_secs(3_600);
+    let response = client(signer, limit).execute(balance()).await.unwrap();
+    let left: u128 = response.text().await.unwrap().parse().unwrap();
+    assert!(left < limit.as_nanos(), "{left}");
+}
+
+#[tokio::test]
+async fn c6_a_signature_without_a_client_does_not_hold_up_its_worker() {
+    let gate = Arc::new(Gate::default());
+    let signer = Signer::new(rsa_credentials(), gate.clone());
+    let mut signed = pin!(signer.sign_async("GET", "/trade-api/ws/v2"));
+    // In place, the first poll would wait for the gate, and fail.
+    let first = signed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(first.is_pending());
+    gate.open();
+    let signed = signed.await.unwrap();
+    let timestamp = signed.timestamp().to_str().unwrap();
+    let message = format!("{timestamp}GET/trade-api/ws/v2");
+    assert!(verifies(&text(RSA), message.as_bytes(), &base64(signed.signature())));
+}

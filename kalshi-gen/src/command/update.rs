@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use kalshi_gen::{
     FAMILIES, Family, Generated, Unmatched,
-    diff::{Change, Diff, Rust, Wire},
+    diff::{Change, Diff, SourceImpact, WireImpact},
     import::{structure, with_entry, with_metadata},
     kind, parse, read,
 };
@@ -119,7 +119,7 @@ fn take_over(root: &Path, from: &Path) -> Result<(Plan, &'static str), Failure> 
     let new = structure(&published).map_err(|error| refused(from, "", &[], &error))?;
     let family = family_of(root, from, &new)?;
     let place = root.join(family.file);
-    let found = compare(&place, &read(&place)?, from, &new)?;
+    let found = compare(Some(root), &place, &read(&place)?, from, &new)?;
     print(&found.render(
         kalshi_gen::diff::Format::Text,
         &kalshi_gen::diff::Context {
@@ -196,10 +196,10 @@ fn entry(family: &Family, found: &Diff) -> String {
     };
     let mut out = format!("### {surface} {versions}\n\n");
     let kinds: [(&str, Takes); 4] = [
-        ("**breaking**", |c| matches!(c.rust, Rust::Breaks | Rust::Refuses)),
-        ("**wire**", |c| c.wire != Wire::Works),
-        ("**deprecated**", |c| c.rust == Rust::Deprecates),
-        ("**added**", |c| c.rust == Rust::Adds),
+        ("**breaking**", |c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses)),
+        ("**wire**", |c| c.wire != WireImpact::Works),
+        ("**deprecated**", |c| c.source == SourceImpact::Deprecates),
+        ("**added**", |c| c.source == SourceImpact::Adds),
     ];
     let mut rest = 0;
     let mut lines: Vec<Vec<String>> = vec![Vec::new(); kinds.len()];

@@ -74,17 +74,22 @@ const MILLIS: [&str; 7] = [
     "ts_ms",
 ];
 
+/// Returns the format of an integer that is a time, by the name of its field or parameter.
+pub(crate) fn unix_time(name: &str) -> Option<&'static str> {
+    if SECONDS.contains(&name) {
+        Some(UNIX_SECONDS)
+    } else if MILLIS.contains(&name) {
+        Some(UNIX_MILLIS)
+    } else {
+        None
+    }
+}
+
 /// Sets our formats by allow-list, and drops `uuid`: an id is text that must survive unharmed.
 pub(super) fn set(document: &mut Value) -> Result<usize> {
     let mut fired = 0;
     let mut time = |name: &str, schema: &mut Value| {
-        let format = if SECONDS.contains(&name) {
-            UNIX_SECONDS
-        } else if MILLIS.contains(&name) {
-            UNIX_MILLIS
-        } else {
-            return;
-        };
+        let Some(format) = unix_time(name) else { return };
         if schema.get("type").and_then(Value::as_str) == Some("integer") {
             schema["format"] = json!(format);
             fired += 1;

@@ -30,7 +30,7 @@ use crate::{
 
 pub(crate) use self::{
     access::ACCESS,
-    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},

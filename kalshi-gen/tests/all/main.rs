@@ -5,6 +5,7 @@
 mod bad_documents;
 mod command;
 mod diff;
+mod diff_findings;
 mod diff_mutations;
 mod mutations;
 mod odd_documents;

@@ -113,9 +113,9 @@ async fn keys_that_make_no_sense_are_refused() {
     for request in [
         new(""),
         new("a").scopes(vec![ApiKeyScope::Write]),
-        new("a").scopes(vec![ApiKeyScope::Unknown("write::brand_new".to_owned())]),
+        new("a").scopes(vec![ApiKeyScope::Unknown("write::brand_new".into())]),
         new("a").subaccount(64),
-        new("a").key_type(ApiKeyType::Unknown("dsa".to_owned())),
+        new("a").key_type(ApiKeyType::Unknown("dsa".into())),
     ] {
         let error = owner.generate_api_key().body(request).send().await.unwrap_err();
         assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")), "{error}");

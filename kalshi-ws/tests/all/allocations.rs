@@ -1,7 +1,7 @@
 //! What the way of a delta costs the allocator.
 
 use kalshi_types::UnixMillis;
-use kalshi_ws::{BookChange, Books, Replay};
+use kalshi_ws::{BookChange, Books, PriceConvention, Replay};
 
 use crate::exchange::{delta, snapshot};
 
@@ -9,7 +9,7 @@ const MARKETS: i64 = 20;
 
 #[test]
 fn a_delta_of_a_known_market_allocates_nothing() {
-    let mut replay = Replay::new();
+    let mut replay = Replay::new(PriceConvention::Yes);
     let mut books = Books::new();
     let now = UnixMillis::from_millis(0);
     let ack = r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#;

@@ -19,6 +19,9 @@ use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, UnixMillis, s
 
 const USAGE: &str = "usage: sign --key-id ID --key FILE METHOD PATH [--timestamp MS]";
 
+/// The methods of the exchange's operations.
+const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+
 struct Arguments {
     key_id: String,
     key: String,
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to print, or what is wrong.
+/// Returns the text to print, or the reason why there is none.
 pub(crate) fn output(arguments: impl Iterator<Item = String>) -> Result<String, String> {
     headers(&Arguments::parse(arguments)?)
 }
@@ -76,9 +79,16 @@ impl Arguments {
                 "--key-id" => &mut key_id,
                 "--key" => &mut key,
                 "--timestamp" => &mut timestamp,
-                // The argument is not repeated: it may be anything, a key included.
+                // A name is repeated only if it looks like one: it may be anything, a key included.
                 unknown if unknown.starts_with('-') => {
-                    return Err(format!("there is an unknown option; {USAGE}"));
+                    let name = unknown.split('=').next().unwrap_or_default();
+                    let is_name = name.len() <= 16
+                        && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase());
+                    return Err(if is_name {
+                        format!("the option {name} is unknown; {USAGE}")
+                    } else {
+                        format!("there is an unknown option; {USAGE}")
+                    });
                 }
                 _ => {
                     positional.push(argument);
@@ -94,6 +104,9 @@ impl Arguments {
             (None, _, _) => Err(format!("--key-id is missing; {USAGE}")),
             (_, None, _) => Err(format!("--key is missing; {USAGE}")),
             (_, _, Err(_)) => Err(format!("give one method and one path; {USAGE}")),
+            (_, _, Ok([method, _])) if !METHODS.contains(&method.as_str()) => {
+                Err(format!("the method must be one of {}; {USAGE}", METHODS.join(", ")))
+            }
             (Some(key_id), Some(key), Ok([method, path])) => {
                 Ok(Self { key_id, key, method, path, timestamp })
             }

@@ -62,7 +62,7 @@ struct Inner {
 }
 
 impl Credentials {
-    /// From the text of a PEM file.
+    /// Reads the text of a PEM file.
     ///
     /// # Errors
     /// [`AuthErrorKind::KeyId`] if the key id is empty or cannot be a header value,
@@ -72,7 +72,7 @@ impl Credentials {
         Self::from_pem_using(Backend::default(), key_id, pem)
     }
 
-    /// As [`from_pem`](Self::from_pem), with the library to sign with.
+    /// Does the same as [`from_pem`](Self::from_pem), with the library to sign with.
     ///
     /// # Errors
     /// As [`from_pem`](Self::from_pem).
@@ -86,16 +86,17 @@ impl Credentials {
         Ok(Self(Arc::new(Inner { key_id, private_key })))
     }
 
-    /// From a PEM file. `~` at the start of the path stands for the directory in `HOME`.
+    /// Reads a PEM file. `~` at the start of the path stands for the directory in `HOME`.
     ///
     /// # Errors
     /// [`AuthErrorKind::KeyFile`] if there is no such file, or if it cannot be read or is too large
-    /// for a key; else as [`from_pem`](Self::from_pem). The message starts with the path.
+    /// for a key; else as [`from_pem`](Self::from_pem). The message starts with the path, unless that
+    /// may hold a part of a key: then with its length.
     pub fn from_file(key_id: impl AsRef<str>, path: impl AsRef<Path>) -> Result<Self, AuthError> {
         from_file_in(key_id.as_ref(), path.as_ref(), || env::var_os("HOME"))
     }
 
-    /// From the environment: `KALSHI_API_KEY_ID`, and either `KALSHI_PRIVATE_KEY` with the text of
+    /// Reads the environment: `KALSHI_API_KEY_ID`, and either `KALSHI_PRIVATE_KEY` with the text of
     /// the PEM file or `KALSHI_PRIVATE_KEY_PATH` with its path.
     ///
     /// An empty variable counts as one that is not set.
@@ -110,8 +111,8 @@ impl Credentials {
         Self::from_vars(|name| env::var_os(name))
     }
 
-    /// As [`from_env`](Self::from_env), with the variables of another source, such as the profile
-    /// of a configuration file.
+    /// Does the same as [`from_env`](Self::from_env), with the variables of another source, such as
+    /// the profile of a configuration file.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
@@ -154,17 +155,17 @@ impl Credentials {
             .map_err(|error| error.in_place(PRIVATE_KEY_PATH_VAR))
     }
 
-    /// The id of the API key.
+    /// Returns the id of the API key.
     pub fn key_id(&self) -> &str {
         self.0.key_id.to_str().unwrap_or_default()
     }
 
-    /// The kind of the private key.
+    /// Returns the kind of the private key.
     pub fn key_type(&self) -> KeyType {
         self.0.private_key.key_type()
     }
 
-    /// The library that signs.
+    /// Returns the library that signs.
     pub fn backend(&self) -> Backend {
         self.0.private_key.backend()
     }
@@ -188,7 +189,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The error of those who need credentials and have none.
+/// Returns the error for a request that needs credentials, without any.
 pub(crate) fn missing_credentials() -> AuthError {
     AuthError::new(
         AuthErrorKind::MissingCredentials,
@@ -235,7 +236,7 @@ fn text_variable(
     }
 }
 
-/// Without the quotes that some readers of `.env` files leave.
+/// Removes the quotes that some readers of `.env` files leave.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
     ['"', '\'']

@@ -4,6 +4,7 @@
 //! the id of an API key, the time in milliseconds, and a signature over `time + METHOD + path`.
 //! This crate makes them.
 //!
+//! - [`Environment`] is where the exchange is: the table of its hosts.
 //! - [`Credentials`] is a key id and its private key, from PEM text, a file or the environment.
 //! - [`sign`] is the pure function from credentials, method, path and time to [`SignedHeaders`].
 //! - [`Signer`] is credentials and a [`Clock`]: what a client holds on to.
@@ -35,12 +36,12 @@
 //! # What it refuses to do
 //!
 //! - It never prints a key: `Debug` is redacted by hand, no type implements `Serialize`, and no
-//!   error repeats what it could not read.
+//!   error holds text that could not be read, or a path that may be a part of a key.
 //! - It never signs for a host that it was not given, and never over plain HTTP to another machine
-//!   unless told so in as many words.
-//! - It knows nothing of operations. Whether a request is to be signed is told to it.
-//! - It reads the clock in one place only, [`SystemClock`], and the environment in one function
-//!   only, [`Credentials::from_env`] (and `HOME`, for a file under `~`).
+//!   unless `Origin::insecure` allows it.
+//! - It knows nothing of operations. The caller says whether a request is to be signed.
+//! - It reads the clock in one place only, [`SystemClock`], and environment variables in
+//!   [`Credentials::from_env`] and [`Environment::from_env`] only (and `HOME`, for a file under `~`).
 //!
 //! # Features
 //!

@@ -17,9 +17,9 @@ use crate::{
     signing::{SignedHeaders, Signer},
 };
 
-/// Whether a request is to be signed.
+/// The policy that says whether a request is signed.
 ///
-/// Put into the [`Extensions`] of the request. A request without it is taken as [`Required`], so
+/// Put it into the [`Extensions`] of the request. A request without it is taken as [`Required`], so
 /// that forgetting it shows at once.
 ///
 /// [`Required`]: SigningPolicy::Required
@@ -30,9 +30,9 @@ pub enum SigningPolicy {
     Required,
     /// The request is signed if there are credentials, and sent without otherwise.
     ///
-    /// For operations that show more to those who sign.
+    /// For operations that show more if they are signed.
     Optional,
-    /// The request is sent without signature, to whatever host.
+    /// The request is sent without signature, to any host.
     ///
     /// For public operations: signed, they would count against the account's rate limits.
     Never,
@@ -86,7 +86,7 @@ pub struct SigningMiddleware {
 }
 
 impl SigningMiddleware {
-    /// Signs with the signer, if there is one, for the origins.
+    /// Returns a middleware that signs with the signer, if there is one, for the origins.
     pub fn new(signer: Option<Signer>, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { signer, origins: origins.into_iter().collect(), time_limit: None }
     }
@@ -119,21 +119,21 @@ impl SigningMiddleware {
         }
         let limit = request.timeout().copied().or(self.time_limit);
         let (method, path) = (request.method().as_str(), url.path());
-        let (signed, left) = match (signer.credentials().key_type(), limit) {
+        let (headers, left) = match (signer.credentials().key_type(), limit) {
             (KeyType::Rsa, Some(limit)) => {
                 let start = Instant::now();
-                let signed = tokio::time::timeout(limit, signer.sign_async(method, path))
+                let headers = tokio::time::timeout(limit, signer.sign_async(method, path))
                     .await
                     .map_err(|_| timed_out(limit))?;
                 let left = limit.checked_sub(start.elapsed()).ok_or_else(|| timed_out(limit))?;
-                (signed?, Some(left))
+                (headers?, Some(left))
             }
             _ => (signer.sign_async(method, path).await?, None),
         };
         if let Some(left) = left {
             *request.timeout_mut() = Some(left);
         }
-        Ok(Some(signed))
+        Ok(Some(headers))
     }
 }
 

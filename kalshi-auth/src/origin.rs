@@ -12,7 +12,7 @@ use crate::{
 /// Scheme, host and port: a place that credentials may go to.
 ///
 /// Made from any URL of the place; the rest of the URL is left out. Plain HTTP is for this machine
-/// only, where nobody listens in, unless it is asked for by [`Origin::insecure`].
+/// only, where there are no eavesdroppers, unless it is asked for by [`Origin::insecure`].
 ///
 /// ```
 /// use kalshi_auth::Origin;
@@ -31,7 +31,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a URL.
+    /// Returns the origin of a URL.
     ///
     /// # Errors
     /// [`AuthErrorKind::InvalidOrigin`] if the URL is not one of HTTPS, or of HTTP on this machine.
@@ -43,9 +43,9 @@ impl Origin {
         Err(invalid("the headers would go over plain HTTP to another machine; use https"))
     }
 
-    /// The origin of a URL, which may be one of plain HTTP to another machine.
+    /// Returns the origin of a URL, which may be one of plain HTTP to another machine.
     ///
-    /// Whoever listens in can repeat a request for as long as its timestamp is valid.
+    /// An eavesdropper can repeat a request for as long as its timestamp is valid.
     ///
     /// # Errors
     /// [`AuthErrorKind::InvalidOrigin`] if the URL is not one of HTTPS or HTTP.
@@ -58,7 +58,7 @@ impl Origin {
         }
     }
 
-    /// Whether a URL is of this origin.
+    /// Reports whether a URL is of this origin.
     pub fn contains(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host)
             && url.scheme() == self.scheme

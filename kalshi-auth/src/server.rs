@@ -1,4 +1,4 @@
-//! What the exchange does with keys: it makes key pairs, and checks signatures.
+//! The exchange's side: key pairs, and checks of signatures.
 //!
 //! For simulators of the exchange and for tests. A client needs none of it.
 //!
@@ -46,7 +46,7 @@ pub struct KeyPair {
 }
 
 impl PublicKey {
-    /// From the text of a PEM file with the label `PUBLIC KEY`, RSA or Ed25519.
+    /// Reads the text of a PEM file with the label `PUBLIC KEY`, RSA or Ed25519.
     ///
     /// # Errors
     /// [`AuthErrorKind::MalformedKey`] if the text does not hold exactly one intact key,
@@ -55,7 +55,7 @@ impl PublicKey {
         Self::from_pem_using(Backend::default(), pem)
     }
 
-    /// As [`from_pem`](Self::from_pem), with the library to verify with.
+    /// Does the same as [`from_pem`](Self::from_pem), with the library to verify with.
     ///
     /// # Errors
     /// As [`from_pem`](Self::from_pem).
@@ -67,12 +67,12 @@ impl PublicKey {
         Ok(Self { key: backend::PublicKey::new(backend, &parsed)?, parsed })
     }
 
-    /// The kind of the key.
+    /// Returns the kind of the key.
     pub const fn key_type(&self) -> KeyType {
         self.parsed.key_type()
     }
 
-    /// The text of a PEM file with the label `PUBLIC KEY`.
+    /// Returns the text of a PEM file with the label `PUBLIC KEY`.
     ///
     /// # Errors
     /// [`AuthErrorKind::MalformedKey`] if the key cannot be encoded, which does not happen to keys
@@ -99,7 +99,7 @@ impl PublicKey {
         ))
     }
 
-    /// Checks the signature of a request, as it stands in the header: in Base64.
+    /// Checks the signature of a request, as it is in the header: in Base64.
     ///
     /// Whether the timestamp is near enough to now is for the caller to check.
     ///
@@ -128,7 +128,7 @@ impl fmt::Debug for PublicKey {
 impl KeyPair {
     /// Makes a key pair: RSA of 2048 bits, or Ed25519.
     ///
-    /// RSA takes a fraction of a second, and in pure Rust without optimisation many seconds.
+    /// RSA takes a fraction of a second, and in pure Rust without optimization many seconds.
     ///
     /// # Errors
     /// [`AuthErrorKind::Signing`] if the system has no random numbers to give.
@@ -136,7 +136,7 @@ impl KeyPair {
         Self::generate_using(Backend::default(), key_type)
     }
 
-    /// As [`generate`](Self::generate), with the library to make it with.
+    /// Does the same as [`generate`](Self::generate), with the library to make it with.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -146,17 +146,17 @@ impl KeyPair {
         Ok(Self { private_key_pem: key.to_pem()?, public_key })
     }
 
-    /// The kind of the keys.
+    /// Returns the kind of the keys.
     pub const fn key_type(&self) -> KeyType {
         self.public_key.key_type()
     }
 
-    /// The text of the private key's PEM file.
+    /// Returns the text of the private key's PEM file.
     pub fn private_key_pem(&self) -> &str {
         &self.private_key_pem
     }
 
-    /// The public key.
+    /// Returns the public key.
     pub const fn public_key(&self) -> &PublicKey {
         &self.public_key
     }

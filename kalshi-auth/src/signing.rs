@@ -83,9 +83,9 @@ pub fn sign(
     Ok(SignedHeaders { key: credentials.key_id_header().clone(), signature, timestamp })
 }
 
-/// The text that is signed: `timestamp + METHOD + path`, the path cut at the first `?`.
+/// Returns the text that is signed: `timestamp + METHOD + path`, the path cut at the first `?`.
 ///
-/// [`sign`] needs no help with it. It is here for those who check signatures, or who sign with a key
+/// [`sign`] needs no help with it. It is here for checks of signatures, and for signatures by a key
 /// that this crate never sees.
 ///
 /// ```
@@ -100,17 +100,17 @@ pub fn signing_text(method: &str, path: &str, timestamp: UnixMillis) -> String {
 }
 
 impl SignedHeaders {
-    /// The value of [`ACCESS_KEY`].
+    /// Returns the value of [`ACCESS_KEY`].
     pub const fn key(&self) -> &HeaderValue {
         &self.key
     }
 
-    /// The value of [`ACCESS_SIGNATURE`], marked as sensitive.
+    /// Returns the value of [`ACCESS_SIGNATURE`], marked as sensitive.
     pub const fn signature(&self) -> &HeaderValue {
         &self.signature
     }
 
-    /// The value of [`ACCESS_TIMESTAMP`].
+    /// Returns the value of [`ACCESS_TIMESTAMP`].
     pub const fn timestamp(&self) -> &HeaderValue {
         &self.timestamp
     }
@@ -149,17 +149,17 @@ impl fmt::Debug for SignedHeaders {
 }
 
 impl Signer {
-    /// A signer that takes the time from the clock.
+    /// Returns a signer that takes the time from the clock.
     pub fn new(credentials: Credentials, clock: Arc<dyn Clock>) -> Self {
         Self { credentials, clock }
     }
 
-    /// What it signs with.
+    /// Returns the credentials that it signs with.
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// What it takes the time from.
+    /// Returns the clock that it takes the time from.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -202,7 +202,7 @@ fn without_query(path: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }
 
-/// The text, and how many digits the timestamp at its start has.
+/// Returns the text, and the number of digits of the timestamp at its start.
 fn text_and_digits(method: &str, path: &str, timestamp: UnixMillis) -> (String, usize) {
     const MAX_DIGITS: usize = 20;
     let mut text = String::with_capacity(MAX_DIGITS + method.len() + path.len());
@@ -247,7 +247,7 @@ fn check_time(timestamp: UnixMillis) -> Result<(), AuthError> {
     Err(AuthError::new(AuthErrorKind::InvalidRequest, "the clock stands before 1970"))
 }
 
-/// A header value of text that is visible ASCII by construction.
+/// Returns a header value of text that is visible ASCII by construction.
 fn visible(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, AuthError> {
     text.try_into()
         .map_err(|_| AuthError::new(AuthErrorKind::Signing, "the signature is not a header value"))

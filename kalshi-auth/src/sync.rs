@@ -63,7 +63,7 @@ mod simulated {
         guard
     }
 
-    /// Starts a thread. Now and then there is none to be had.
+    /// Starts a thread. Now and then the system has none to give.
     pub(crate) fn spawn(_: &str, work: impl FnOnce() + Send + 'static) -> bool {
         if thread_rng().gen_bool(0.1) {
             return false;

@@ -468,9 +468,10 @@ mod tests {
 
     #[test]
     fn every_rounding_goes_its_own_way() {
+        use Rounding::{AwayFromZero, Ceil, Floor, HalfAwayFromZero, HalfEven, TowardZero};
+
         let rounded =
             |text: &str, rounding| decimal(text).to_count(rounding).unwrap().as_hundredths();
-        use Rounding::{AwayFromZero, Ceil, Floor, HalfAwayFromZero, HalfEven, TowardZero};
         for (text, results) in [
             //          Floor, Ceil, TowardZero, AwayFromZero, HalfEven, HalfAwayFromZero
             ("0.015", [1, 2, 1, 2, 2, 2]),

@@ -342,7 +342,7 @@ mod tests {
             value += value;
         }
         assert_eq!((value - value).get(), Err(ArithmeticError::OutOfRange));
-        assert_eq!((value * 0).get(), Err(ArithmeticError::OutOfRange));
+        assert_eq!((value * -1).get(), Err(ArithmeticError::OutOfRange));
     }
 
     #[test]

@@ -206,8 +206,11 @@ mod tests {
     #[test]
     fn newcomer_6_a_value_compares_with_values_and_text_by_value_and_by_reference() {
         let values = [Result3::from("yes"), Result3::from("new")];
-        assert!(values[0] == Result3::Yes && values[0] == "yes" && "yes" == values[0]);
-        assert!(values[1] == "new" && *"new" == values[1] && values[1] != Result3::Yes);
+        assert_eq!(values[0], Result3::Yes);
+        assert_eq!(values[0], "yes");
+        assert_eq!("yes", values[0]);
+        assert_eq!(*"new", values[1]);
+        assert_ne!(values[1], Result3::Yes);
         let yes = values.iter().filter(|value| *value == Result3::Yes).count();
         assert_eq!(yes, 1);
     }

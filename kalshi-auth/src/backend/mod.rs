@@ -19,7 +19,7 @@ use crate::{
 /// The size of the longest signature in bytes: one of the largest RSA key.
 pub(crate) const MAX_SIGNATURE: usize = MAX_RSA_BITS / 8;
 
-/// The library that signs.
+/// A library that signs.
 ///
 /// The default is the fastest of those compiled in. The choice makes no difference to what is
 /// signed or accepted.

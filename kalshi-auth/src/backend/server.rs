@@ -1,4 +1,4 @@
-//! What only the side of the exchange computes: checks of signatures, and new keys.
+//! Computations of the exchange's side only: checks of signatures, and new keys.
 
 use ed25519_dalek::{Signature as Ed25519Signature, SigningKey, VerifyingKey};
 use rsa::{

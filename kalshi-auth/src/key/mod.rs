@@ -1,6 +1,6 @@
-//! From text to a checked key: what is accepted, and what each refusal says.
+//! Turns text into a checked key, or into an error that says what to do.
 //!
-//! The same for every backend. Nothing here repeats the text it reads: a file that was taken for a
+//! The same for every backend. No error holds the text that was read: a file that was taken for a
 //! key by mistake, or a key that was damaged, is as secret as a good one.
 
 mod der;

@@ -1,4 +1,4 @@
-//! The text around a key, as people have it: from files with either line end, from environment
+//! The text around a key, as it comes: from files with either line end, from environment
 //! variables with `\n` in place of line ends, with quotes, without line wraps.
 
 use std::path::Path;
@@ -91,7 +91,7 @@ pub(crate) fn may_hold_key(text: &str) -> bool {
 /// Returns a path as an error may show it: whole, or its beginning if it is very long, or nothing but
 /// its length if it may hold a key.
 pub(crate) fn shown_path(path: &Path) -> String {
-    /// Four lines of PEM. Paths that people give a key file are shorter.
+    /// Four lines of PEM. Paths of key files are shorter.
     const MAX_WHOLE: usize = 4 * 64;
     let text = path.to_string_lossy();
     let length = text.chars().count();
@@ -128,7 +128,7 @@ impl Characters {
         }
     }
 
-    /// For a run without slashes. Names of folders are shorter, or have letters of one case, or have
+    /// Judges a run without slashes. Names of folders are shorter, or have letters of one case, or have
     /// no digits. Of 20 characters of a key, one in thirty has no digit.
     fn are_of_a_key(text: &str) -> bool {
         let Self { length, upper, lower, other } = Self::of(text);
@@ -140,7 +140,7 @@ impl Characters {
         }
     }
 
-    /// For a run with slashes, which keys have, too: one in 64 characters.
+    /// Judges a run with slashes, which keys have, too: one in 64 characters.
     fn are_of_a_key_with_slashes(text: &str) -> bool {
         let Self { length, upper, lower, other } = Self::of(text);
         length >= 40 && upper && lower && other
@@ -152,7 +152,7 @@ impl Block {
         self.text.get(self.label.0..self.label.1).unwrap_or_default()
     }
 
-    /// The bytes of the body.
+    /// Returns the bytes of the body.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, AuthError> {
         let body = self.text.get(self.body.0..self.body.1).unwrap_or_default();
         // The header lines of traditional PEM: `Proc-Type: 4,ENCRYPTED` is the only one in use.

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::helpers::{KEY_ID, base64, ed25519_credentials, rsa_credentials, text, verifies};
 
-/// A server that answers with the statuses in turn, the last of them for ever.
+/// A server that answers with the statuses in turn, the last of them forever.
 struct Server {
     url: String,
     requests: Arc<Mutex<Vec<Received>>>,
@@ -553,13 +553,13 @@ async fn c6_the_wait_for_a_signature_counts_into_the_time_limit() {
 async fn c6_a_signature_without_a_client_does_not_hold_up_its_worker() {
     let gate = Arc::new(Gate::default());
     let signer = Signer::new(rsa_credentials(), gate.clone());
-    let mut signed = pin!(signer.sign_async("GET", "/trade-api/ws/v2"));
+    let mut pending = pin!(signer.sign_async("GET", "/trade-api/ws/v2"));
     // In place, the first poll would wait for the gate, and fail.
-    let first = signed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let first = pending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(first.is_pending());
     gate.open();
-    let signed = signed.await.unwrap();
-    let timestamp = signed.timestamp().to_str().unwrap();
+    let headers = pending.await.unwrap();
+    let timestamp = headers.timestamp().to_str().unwrap();
     let message = format!("{timestamp}GET/trade-api/ws/v2");
-    assert!(verifies(&text(RSA), message.as_bytes(), &base64(signed.signature())));
+    assert!(verifies(&text(RSA), message.as_bytes(), &base64(headers.signature())));
 }

@@ -34,14 +34,16 @@ fn the_example_prints_the_headers_of_a_golden_vector() {
 
 #[test]
 fn wrong_usage_of_the_example_is_one_line_that_says_what_is_wrong() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&[], "--key-id is missing; usage: sign"),
         (&["--key-id"], "--key-id needs a value; usage: sign"),
         (&["--key-id", "a", "GET", "/"], "--key is missing"),
         (&["--key-id", "a", "--key", "b"], "give one method and one path"),
         (&["--key-id", "a", "--key", "b", "GET", "/", "/"], "give one method and one path"),
         (&["--key-id", "a", "--key-id", "b"], "--key-id is given twice"),
-        (&["--kye", "a"], "there is an unknown option"),
+        (&["--kye", "a"], "the option --kye is unknown; usage: sign"),
+        (&["-----BEGIN PRIVATE KEY-----", "a"], "there is an unknown option; usage: sign"),
+        (&["--key-id", "a", "--key", "b", "FOO", "/"], "the method must be one of GET, POST, PUT"),
         (&["--key-id", "a", "--key", "/no-such-file", "GET", "/"], "/no-such-file: the file does"),
     ];
     for (arguments, start) in cases {

@@ -108,7 +108,8 @@ mod values;
 
 pub use kalshi_auth::{self as auth, Credentials, Environment};
 pub use kalshi_types::{
-    self, BookSide, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, UnixSeconds,
+    self, ArithmeticError, BookSide, Count, Decimal, Dollars, Exact, PriceGrid, PriceLevel,
+    Rounding, UnixMillis, UnixSeconds,
 };
 /// Streams, order books and the view of the own account: the crate `kalshi-ws`.
 ///

@@ -528,10 +528,10 @@ async fn newcomer_12_an_error_points_at_a_price_in_cents_and_at_a_base_url_witho
     assert!(!error.to_string().contains("prices are dollars"), "{error}");
 
     // A base URL without its path would answer 404 to everything: it is refused when the client is
-    // built, with the URL that works.
+    // built, and the error says what to add.
     let bare = server.url().replace(BASE, "");
     let error = builder(&bare).build().unwrap_err();
-    assert!(error.to_string().contains(&server.url()), "{error}");
+    assert!(error.to_string().contains(&format!("add {BASE:?} to it")), "{error}");
 }
 
 #[tokio::test]

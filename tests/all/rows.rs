@@ -218,6 +218,7 @@ async fn a_reconciliation_reads_no_list_with_a_hole() {
         let last = request.path().rsplit('/').next().unwrap_or_default();
         Answer::json(&match last {
             "balances" => json!({"subaccount_balances": [balance]}),
+            "user_data_timestamp" => json!({"as_of_time": "2026-01-01T00:00:00Z"}),
             "positions" => {
                 json!({"market_positions": [position], "event_positions": [], "cursor": ""})
             }
@@ -225,7 +226,7 @@ async fn a_reconciliation_reads_no_list_with_a_hole() {
         })
     })
     .await;
-    let error = client(&server.url()).read(None).await.unwrap_err();
+    let error = client(&server.url()).fetch_account(None).await.unwrap_err();
     assert_eq!(error.json_path(), Some("market_positions[0].position_fp"));
 }
 

@@ -28,7 +28,7 @@ const ROWS: usize = 5_000;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, _exchange) = common::connect().await?;
-    let now = i64::try_from(SystemClock.now().as_millis())? / 1_000;
+    let now = SystemClock.now().as_millis() / 1_000;
     let since = UnixSeconds::from_seconds(now - DAYS * 24 * 60 * 60);
     let ticker = env::args().nth(1);
 

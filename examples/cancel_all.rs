@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn resting(client: &Client) -> Result<usize, Box<dyn Error>> {
-    Ok(client.get_orders().status("resting").limit(1_000).stream().try_collect().await?.len())
+    Ok(client.get_orders().status("resting").limit(1_000).all().await?.len())
 }
 
 /// Something to cancel.

@@ -26,6 +26,7 @@ use kalshi_sdk::{
     },
 };
 use kalshi_sim::Exchange;
+use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -45,9 +46,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             PortfolioChange::Stale => println!("something may have been missed: {event:?}"),
             _ => {}
         }
-        // Place no orders of your own from `Stale` to here.
-        if portfolio.is_subscribed() && !portfolio.is_current() {
+        // Place no orders of your own from `Stale` until the view is current.
+        while portfolio.is_subscribed() && !portfolio.is_current() {
             let found = portfolio.reconcile(&client).await?;
+            if let Some(wait) = found.retry_after() {
+                // The exchange's reads are behind what was missed.
+                sleep(wait).await;
+                continue;
+            }
             show(&portfolio, &found);
             match &exchange {
                 Some(exchange) if outages == 0 => {

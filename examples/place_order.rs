@@ -89,16 +89,13 @@ async fn market(client: &Client, ticker: Option<String>) -> Result<Market, Box<d
 }
 
 /// The exchange's id of the order with an id of ours. Reads trail the engine a little.
+///
+/// All rows or an error: an order in a row that does not decode must not pass for absent.
 async fn find(
     client: &Client,
     ticker: &str,
     client_order_id: &str,
 ) -> Result<Option<String>, Box<dyn Error>> {
-    let mut orders = client.get_orders().ticker(ticker).stream();
-    while let Some(order) = orders.next().await.transpose()? {
-        if order.client_order_id == client_order_id {
-            return Ok(Some(order.order_id));
-        }
-    }
-    Ok(None)
+    let mut orders = client.get_orders().ticker(ticker).all().await?.into_iter();
+    Ok(orders.find(|order| order.client_order_id == client_order_id).map(|order| order.order_id))
 }

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Positive is YES, negative is NO. Settled markets are left out unless asked for.
     println!("positions");
-    for held in client.get_positions().stream().try_collect().await? {
+    for held in client.get_positions().all().await? {
         println!(
             "  {} {} contracts, cost {}, realized {}",
             held.ticker, held.position_fp, held.market_exposure_dollars, held.realized_pnl_dollars
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     println!("resting orders");
-    for order in client.get_orders().status("resting").stream().try_collect().await? {
+    for order in client.get_orders().status("resting").all().await? {
         println!(
             "  {} {} {} at {}",
             order.ticker, order.book_side, order.remaining_count_fp, order.yes_price_dollars

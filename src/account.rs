@@ -1,14 +1,13 @@
-//! The caller's own account, read by REST for the view that streams keep of it.
+//! Your account, read by REST for the view that streams keep of it.
 //!
-//! What the two say of the same fill, order or position must be equal to the last digit: the view
-//! tells by it whether something was missed.
+//! What the two say about the same fill, order or position must be equal to the last digit: the view
+//! tells by it whether something was missed. It also concludes from what is *not* there, so every
+//! list is read with `all`: a row that does not decode fails the reading instead of looking closed.
 
 use std::collections::BTreeMap;
 
 use kalshi_types::{UnixMillis, UnixSeconds};
-use kalshi_ws::{
-    Account, AccountSource, Config, Environment, FillRecord, OrderRecord, PositionRecord,
-};
+use kalshi_ws::{AccountSnapshot, AccountSource, Config, FillRecord, OrderRecord, PositionRecord};
 
 use crate::{
     client::Client,
@@ -31,7 +30,7 @@ impl Client {
     /// streams need them.
     ///
     /// ```
-    /// # use kalshi_sdk::auth::{Credentials, KeyType, exchange::KeyPair};
+    /// # use kalshi_sdk::auth::{Credentials, KeyType, server::KeyPair};
     /// # let pair = KeyPair::generate(KeyType::Ed25519)?;
     /// # let credentials = Credentials::from_pem("key-id", pair.private_key_pem())?;
     /// let client = kalshi_sdk::Client::demo(credentials)?;
@@ -43,24 +42,22 @@ impl Client {
         let credentials = self.credentials().ok_or_else(|| {
             Error::config("the client has no credentials, and a stream needs them")
         })?;
-        let environment = Environment::of_rest_url(self.base_url())
-            .ok_or_else(|| Error::config("the base URL is not one of HTTP"))?;
-        Ok(Config::new(environment, credentials.clone()))
+        Ok(Config::new(self.environment().clone(), credentials.clone()))
     }
 }
 
 /// Reads the account over REST, for [`Portfolio::reconcile`](kalshi_ws::Portfolio::reconcile).
 ///
-/// | | what is read | what is not |
+/// | | read | not read |
 /// |---|---|---|
-/// | fills | of all subaccounts and shards, from the second before `fills_since` on, the archived ones included; all that there ever were if there is no time | the caller's own names of orders, which REST does not say |
+/// | fills | of all subaccounts and shards, from the second before `fills_since` on, the archived ones included; all that there ever were if there is no time | client order ids, which REST does not say |
 /// | orders | those that rest, of all subaccounts and shards | |
 /// | positions | those that are not zero, of each subaccount that [`get_subaccount_balances`](Client::get_subaccount_balances) lists, on all shards | those in settled markets, which have been paid out |
 ///
 /// A fill may be there twice, if it moved to the archive meanwhile: the view counts it once.
 ///
 /// A key that is bound to one subaccount reads that one. Whether the exchange lets it ask which
-/// subaccounts there are is not documented; if not, the reading fails with
+/// subaccounts there are is not documented; if not, the read fails with
 /// [`is_forbidden`](Error::is_forbidden).
 ///
 /// It costs 10 tokens for each page of up to 1,000 rows, and as much for each subaccount. Nothing is
@@ -70,14 +67,14 @@ impl Client {
 /// # How new it is
 ///
 /// The exchange's reads trail its matching engine by a moment, so what happened right before may be
-/// missing from them. Reconcile a second time once
-/// [`get_user_data_timestamp`](Client::get_user_data_timestamp) has passed the time of the last
-/// `Subscribed`: nothing counts twice, and what was late is found.
+/// missing from them. [`get_user_data_timestamp`](Client::get_user_data_timestamp) says how far they
+/// are; it is asked before anything is read, and the view is current only if that is after the last
+/// loss. Until then [`Reconciled::retry_after`](kalshi_ws::Reconciled::retry_after) says how long to
+/// wait: the guide's page on [streams](crate::guide::streams) has the loop.
 ///
 /// # A view that begins at a time of its own
 ///
-/// A new view asks for all fills that there ever were. To leave the old ones out, read between
-/// [`begin`](kalshi_ws::Portfolio::begin) and [`finish`](kalshi_ws::Portfolio::finish):
+/// A new view asks for all fills that there ever were. To leave the old ones out, give it a time:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -87,20 +84,20 @@ impl Client {
 /// # let midnight = kalshi_sdk::UnixMillis::from(exchange.now());
 /// use kalshi_sdk::streams::{AccountSource, Portfolio};
 ///
-/// let mut portfolio = Portfolio::new();
+/// let mut portfolio = Portfolio::new().with_fills_since(midnight);
 /// let begun = portfolio.begin();
-/// let account = client.read(begun.fills_since().or(Some(midnight))).await?;
-/// let (found, is_current) = portfolio.finish(begun, account);
+/// let snapshot = client.fetch_account(begun.fills_since()).await?;
+/// let found = portfolio.finish(begun, snapshot);
 /// assert!(found.missed.is_empty());
 /// // Nothing was subscribed to, so what happens from now on would be missed.
-/// assert!(!is_current);
+/// assert!(!found.is_current());
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 ///
-/// Whatever a request answered, [`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop) included;
+/// Any error of a request, [`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop) included;
 /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) where the answer cannot be true: no subaccount at
 /// all, or one market on two shards.
 ///
@@ -110,20 +107,30 @@ impl Client {
 impl AccountSource for Client {
     type Error = Error;
 
-    /// What things come to is read before what they come from: orders, then positions, then fills.
-    /// An order that is gone by the first reading has its fills in the last, so what was closed is
-    /// explained by what was missed. A fill in between shows twice, as an order that rests and as a
-    /// position, rather than not at all; the stream's messages about it put that right.
-    async fn read(&self, fills_since: Option<UnixMillis>) -> Result<Account, Error> {
-        let orders = orders(self).await?;
-        let positions = positions(self).await?;
-        let fills = fills(self, fills_since).await?;
-        Ok(Account { fills, orders, positions })
+    async fn fetch_as_of(&self) -> Result<UnixMillis, Error> {
+        // Cut to the millisecond, so never later than it is.
+        Ok(self.get_user_data_timestamp().send().await?.as_of_time.into())
+    }
+
+    /// The time comes first: what is read after it is at least as new. Then results are read before
+    /// their causes: orders, then positions, then fills. An order that is gone by the first read has
+    /// its fills in the last, so what was closed is explained by what was missed. A fill in between
+    /// shows twice, as an order that rests and as a position, rather than not at all; the stream's
+    /// messages about it put that right.
+    async fn fetch_account(
+        &self,
+        fills_since: Option<UnixMillis>,
+    ) -> Result<AccountSnapshot, Error> {
+        let mut snapshot = AccountSnapshot::new(self.fetch_as_of().await?);
+        snapshot.orders = orders(self).await?;
+        snapshot.positions = positions(self).await?;
+        snapshot.fills = fills(self, fills_since).await?;
+        Ok(snapshot)
     }
 }
 
 /// Agrees with what the stream says of the same fill, except for what REST does not say: the
-/// caller's name of the order, and the position after it.
+/// client order id, and the position after it.
 impl From<&Fill> for FillRecord {
     fn from(fill: &Fill) -> Self {
         // `ts` is the same time, cut to the second.
@@ -172,12 +179,8 @@ impl From<&Order> for OrderRecord {
 
 async fn orders(client: &Client) -> Result<Vec<OrderRecord>, Error> {
     // Without `subaccount` these are the orders of all of them.
-    let mut rows = client.get_orders().status("resting").limit(LIMIT).stream();
-    let mut orders = Vec::new();
-    while let Some(order) = rows.next().await.transpose()? {
-        orders.push(OrderRecord::from(&order));
-    }
-    Ok(orders)
+    let orders = client.get_orders().status("resting").limit(LIMIT).all().await?;
+    Ok(orders.iter().map(OrderRecord::from).collect())
 }
 
 async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
@@ -186,17 +189,20 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
         // A list that moves while it is read may give a row twice: the later one is newer.
         let mut held: BTreeMap<String, MarketPosition> = BTreeMap::new();
         // Without `subaccount` these would be the positions of the main one only.
-        let mut rows = client
+        let rows = client
             .get_positions()
             .subaccount(subaccount)
             .count_filter("position")
             .limit(LIMIT)
-            .stream();
-        while let Some(position) = rows.next().await.transpose()? {
-            let before = held.get(&position.ticker).map(|before| &before.exchange_index);
-            if let Some(before) = before.filter(|before| **before != position.exchange_index) {
-                let (ticker, shard) = (&position.ticker, &position.exchange_index);
-                let text = format!("{ticker} is on two shards, {before} and {shard}");
+            .all()
+            .await?;
+        for position in rows {
+            let before =
+                held.get(&position.ticker).and_then(|before| before.exchange_index.as_ref());
+            if let (Some(before), Some(shard)) = (before, &position.exchange_index)
+                && before != shard
+            {
+                let text = format!("{} is on two shards, {before} and {shard}", position.ticker);
                 return Err(Error::unusable("get_positions", text));
             }
             held.insert(position.ticker.clone(), position);
@@ -230,10 +236,7 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     if let Some(since) = since {
         live = live.min_ts(since);
     }
-    let mut rows = live.stream();
-    while let Some(fill) = rows.next().await.transpose()? {
-        fills.push(FillRecord::from(&fill));
-    }
+    fills.extend(live.all().await?.iter().map(FillRecord::from));
 
     // The archive comes second, and where it ends is asked in between: a fill that moves there
     // meanwhile is then read twice, not missed.
@@ -245,10 +248,7 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     if let Some(since) = since {
         archive = archive.min_ts(since);
     }
-    let mut rows = archive.stream();
-    while let Some(fill) = rows.next().await.transpose()? {
-        fills.push(FillRecord::from(&fill));
-    }
+    fills.extend(archive.all().await?.iter().map(FillRecord::from));
     Ok(fills)
 }
 

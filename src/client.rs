@@ -1,24 +1,36 @@
-//! The client and how it is set up.
+//! The client and its builder.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemClock};
+use chrono::DateTime;
+use http::{HeaderMap, HeaderValue};
+
+use kalshi_auth::{
+    Clock, ClockOffset, Credentials, Environment, Origin, Service, Signer, SigningMiddleware,
+    SystemClock, UnixMillis, is_loopback,
+};
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
 use crate::{
+    attempts::AttemptRecorder,
+    call::{CallReport, OnCall},
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer, OnDrift},
-    environment::Environment,
     error::Error,
 };
 
-/// How long a connection may take to come about, unless set otherwise.
+/// The time limit for connecting, unless set otherwise.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call may take from connecting to the last byte, unless set otherwise.
+/// The time limit for a call, from the wait for a signature to the last byte, unless set otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How large an answer may be, unless set otherwise. The list of all series is tens of megabytes.
+/// The size limit of a response body, unless set otherwise. The list of all series has tens of
+/// megabytes.
 pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 
-/// A client of the Trade API: one method for each operation.
+/// A client of the Trade API, with one method for each operation.
 ///
 /// Each method returns a request: set its parameters in any order, then `send` it. Lists have
 /// `stream` and `pages`, too. The [`guide`](crate::guide) shows how the methods go together;
@@ -69,21 +81,28 @@ pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
+    environment: Environment,
+    clock: Arc<dyn Clock>,
+    /// The `Date` of the last response, and the machine's time when it came.
+    server_date: Mutex<Option<(HeaderValue, UnixMillis)>>,
     base_url: String,
     http: reqwest::Client,
     stack: ClientWithMiddleware,
     credentials: Option<Credentials>,
     max_response_bytes: usize,
     drift: Option<Observer>,
+    on_call: Option<OnCall>,
+    /// The path of the base URL.
+    base_path: String,
 }
 
 impl Client {
-    /// Starts to set up a client.
+    /// Returns a builder.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A client of the production environment: real money.
+    /// Returns a client of the production environment: real money.
     ///
     /// # Errors
     ///
@@ -95,7 +114,7 @@ impl Client {
             .build()
     }
 
-    /// A client of the demo environment: mock money. Its keys are made on the demo site.
+    /// Returns a client of the demo environment: mock money. Its keys are made on the demo site.
     ///
     /// # Errors
     ///
@@ -104,14 +123,75 @@ impl Client {
         Self::builder().with_environment(Environment::Demo).with_credentials(credentials).build()
     }
 
-    /// The base URL, without a slash at the end.
+    /// Returns the environment that the client was built for.
+    pub fn environment(&self) -> &Environment {
+        &self.0.environment
+    }
+
+    /// Returns the base URL, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
 
-    /// The credentials that sign private requests, if there are any.
+    /// Returns the credentials that sign private requests, if there are any.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.0.credentials.as_ref()
+    }
+
+    /// Returns the difference between the exchange's clock and that of the machine, as of the last
+    /// response that had a `Date` header. `None` before there was one.
+    ///
+    /// The header has whole seconds, so that the offset is right to within about a second. Nothing is
+    /// corrected by itself: hand the offset to an [`OffsetClock`](crate::auth::OffsetClock). It is
+    /// counted from the uncorrected clock, so that setting it again changes nothing.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use kalshi_sdk::{
+    ///     Client, Credentials, Environment,
+    ///     auth::{OffsetClock, SystemClock},
+    /// };
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = Arc::new(OffsetClock::new(SystemClock));
+    /// let client = Client::builder()
+    ///     .with_environment(Environment::Demo)
+    ///     .with_credentials(Credentials::from_env()?)
+    ///     .with_clock(clock.clone())
+    ///     .build()?;
+    /// let mut balance = client.get_balance().send().await;
+    /// if let Err(error) = &balance
+    ///     && error.code() == Some("header_timestamp_expired")
+    ///     && let Some(offset) = client.clock_offset()
+    /// {
+    ///     eprintln!("the clock of this machine is off by {offset}");
+    ///     clock.set_offset(offset);
+    ///     balance = client.get_balance().send().await;
+    /// }
+    /// println!("{}", balance?.balance_dollars);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clock_offset(&self) -> Option<ClockOffset> {
+        let (date, machine) = self.server_date().clone()?;
+        let date = DateTime::parse_from_rfc2822(date.to_str().ok()?).ok()?;
+        // It was cut off to a whole second, half a second ago on average.
+        let exchange = UnixMillis::from(date.to_utc()).saturating_add(Duration::from_millis(500));
+        Some(ClockOffset::between(machine, exchange))
+    }
+
+    /// Keeps the `Date` of a response for [`clock_offset`](Self::clock_offset).
+    pub(crate) fn note_server_date(&self, headers: &HeaderMap) {
+        if let Some(date) = headers.get(http::header::DATE) {
+            let now = self.0.clock.uncorrected();
+            *self.server_date() = Some((date.clone(), now));
+        }
+    }
+
+    fn server_date(&self) -> std::sync::MutexGuard<'_, Option<(HeaderValue, UnixMillis)>> {
+        // It is written in one step, so that a panic leaves it whole.
+        self.0.server_date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
@@ -124,6 +204,15 @@ impl Client {
 
     pub(crate) fn max_response_bytes(&self) -> usize {
         self.0.max_response_bytes
+    }
+
+    /// The path of the base URL, without a slash at the end.
+    pub(crate) fn base_path(&self) -> &str {
+        &self.0.base_path
+    }
+
+    pub(crate) fn on_call(&self) -> Option<&OnCall> {
+        self.0.on_call.as_ref()
     }
 
     pub(crate) fn drift(&self) -> Option<&Observer> {
@@ -140,10 +229,18 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Sets up a [`Client`].
+/// The builder of a [`Client`].
 ///
 /// The environment must be named; everything else has a default. Nothing connects, spawns or reads
 /// the process's environment until a request is sent.
+///
+/// # Proxies
+///
+/// A client that this builder makes goes through the proxies of the variables `HTTPS_PROXY` and
+/// `HTTP_PROXY`, with one exception: a request to this machine (`127.0.0.1`, `localhost`) goes through
+/// no proxy, unless one was set by [`with_proxy`](Self::with_proxy). It may be plain HTTP, and a proxy
+/// would see its signature. An HTTP client of your own is taken as it is: give it `no_proxy()` for this
+/// machine.
 #[derive(Default)]
 #[must_use = "call `build`"]
 pub struct ClientBuilder {
@@ -160,63 +257,73 @@ pub struct ClientBuilder {
     plain_http: bool,
     on_drift: Option<OnDrift>,
     drift_interval: Option<Duration>,
+    on_call: Option<OnCall>,
 }
 
 impl ClientBuilder {
-    /// Where the exchange is. There is no default: production moves real money.
+    /// Sets the environment. There is no default: production moves real money.
     pub fn with_environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// What signs private requests. Without it the public operations work.
+    /// Sets the credentials that sign private requests. Without them the public operations work.
     pub fn with_credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
         self
     }
 
-    /// Where timestamps come from, instead of the system's clock. The exchange refuses a timestamp
-    /// that is off by more than a few seconds.
+    /// Sets the clock that timestamps come from, in place of the system's. The exchange refuses a
+    /// timestamp that is off by more than a few seconds: see [`Client::clock_offset`].
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Your own HTTP client, for its pool, TLS, DNS or socket settings.
+    /// Sets an HTTP client of your own, for its pool, TLS, DNS or socket settings.
+    ///
+    /// A retry policy of its own (`reqwest::ClientBuilder::retry`) has no effect on writes: their
+    /// bodies can be sent once, so that no attempt is hidden from [`Error::effect`].
     ///
     /// It must not follow redirects (`redirect(reqwest::redirect::Policy::none())`): reqwest would
-    /// carry the signature headers to whichever host it is sent to. [`build`](Self::build) refuses
-    /// one that does. Timeouts, proxy and user agent are then yours to set on it.
+    /// carry the signature headers to any host that it is sent to. [`build`](Self::build) refuses one
+    /// that does. Timeouts, proxy and user agent are then yours to set on it. Its timeout starts when
+    /// a request is signed, so that the wait for an RSA signature comes on top.
+    ///
+    /// Its proxies cannot be seen from here: set `no_proxy()` on it for an exchange on this machine.
     pub fn with_http_client(mut self, client: reqwest::Client) -> Self {
         self.http_client = Some(client);
         self
     }
 
-    /// How long a call may take from connecting to the last byte: [`DEFAULT_TIMEOUT`] unless set.
+    /// Sets the time limit for a call, from the wait for a signature to the last byte:
+    /// [`DEFAULT_TIMEOUT`] unless set.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How long a connection may take to come about: [`DEFAULT_CONNECT_TIMEOUT`] unless set.
+    /// Sets the time limit for connecting: [`DEFAULT_CONNECT_TIMEOUT`] unless set.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
     }
 
-    /// A proxy for every request. Without one the `HTTPS_PROXY` family of variables applies.
+    /// Sets a proxy for every request, also one to this machine. Without one the variables
+    /// `HTTPS_PROXY` and `HTTP_PROXY` apply, save for this machine.
     pub fn with_proxy(mut self, proxy: reqwest::Proxy) -> Self {
         self.proxy = Some(proxy);
         self
     }
 
-    /// The `User-Agent`: the name and version of this crate unless set.
+    /// Sets the `User-Agent`: the name and version of this crate unless set.
     pub fn with_user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = Some(user_agent.into());
         self
     }
 
-    /// A layer around every request, such as retries or metrics; the first one added is outermost.
+    /// Adds a layer around every request, such as retries or metrics; the first one added is
+    /// outermost.
     ///
     /// Signing stays innermost, so each attempt of a retry gets a new timestamp and signature. The
     /// layer finds the `&'static Operation` in the request's extensions: retry only what its
@@ -227,7 +334,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How large an answer may be: [`DEFAULT_MAX_RESPONSE_BYTES`] unless set.
+    /// Sets the size limit of a response body: [`DEFAULT_MAX_RESPONSE_BYTES`] unless set.
     pub fn with_max_response_bytes(mut self, bytes: usize) -> Self {
         self.max_response_bytes = Some(bytes);
         self
@@ -235,47 +342,73 @@ impl ClientBuilder {
 
     /// Signs requests that go to another machine over plain HTTP, too.
     ///
-    /// Whoever listens in can repeat such a request while its timestamp is fresh. On this machine
+    /// An eavesdropper can repeat such a request while its timestamp is fresh. On this machine
     /// (`127.0.0.1`, `localhost`) plain HTTP needs no permission.
     pub fn with_plain_http(mut self) -> Self {
         self.plain_http = true;
         self
     }
 
-    /// Looks at every success for what this version of the crate does not know: unknown fields,
-    /// unknown values of enums, required fields that are missing. Each is handed to `observer`, and
-    /// logged as a warning, once per operation, place and interval.
+    /// Checks every success for what this version of the crate does not know: unknown fields, unknown
+    /// values of enums, required fields that are missing. Each is handed to `observer`, and logged as a
+    /// warning, once per operation, JSON path and interval.
     ///
-    /// Without it nothing is looked at. With it each answer is read a second time, on the task that
+    /// Without it nothing is checked. With it each response is read a second time, on the task that
     /// made the call: `observer` should return at once.
     pub fn on_drift(mut self, observer: impl Fn(&Drift) + Send + Sync + 'static) -> Self {
         self.on_drift = Some(Box::new(observer));
         self
     }
 
-    /// How long the same drift stays unsaid: [`DEFAULT_DRIFT_INTERVAL`] unless set.
+    /// Sets the interval in which repeated drift is suppressed: [`DEFAULT_DRIFT_INTERVAL`] unless set.
     pub fn with_drift_interval(mut self, interval: Duration) -> Self {
         self.drift_interval = Some(interval);
         self
     }
 
-    /// Makes the client. Sends nothing.
+    /// Reports each call when it ends, for metrics: operation, attempts, status, bytes, duration and
+    /// outcome. Calls whose future is dropped are reported as canceled.
+    ///
+    /// The hook runs on the task of the call: it should return at once, and must not panic. Without
+    /// one no time is measured.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), kalshi_sdk::Error> {
+    /// use kalshi_sdk::{CallOutcome, Client, Environment};
+    ///
+    /// let client = Client::builder()
+    ///     .with_environment(Environment::Demo)
+    ///     .on_call(|call| {
+    ///         let failed = call.outcome != CallOutcome::Success;
+    ///         println!("{} {:?} failed={failed}", call.operation.id, call.duration);
+    ///     })
+    ///     .build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_call(mut self, hook: impl Fn(&CallReport) + Send + Sync + 'static) -> Self {
+        self.on_call = Some(Box::new(hook));
+        self
+    }
+
+    /// Builds the client. Sends nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config): no environment, a base URL that is none or
-    /// (with credentials) of plain HTTP to another machine, a client of your own that follows
-    /// redirects, or settings that such a client makes void.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): no environment; a base URL that is invalid,
+    /// lacks the path `/trade-api/v2` or (with credentials) is of plain HTTP to another machine; an
+    /// HTTP client of your own that follows redirects, or settings that are ignored with one.
     pub fn build(self) -> Result<Client, Error> {
         let Some(environment) = &self.environment else {
             return Err(Error::config(
                 "no environment: call with_environment(Environment::Demo) or another",
             ));
         };
-        let url = environment.checked_url()?;
+        let url = checked_url(environment)?;
         let http = match &self.http_client {
             Some(client) => self.checked(client)?,
-            None => self.own_client()?,
+            None => self.own_client(&url)?,
         };
         let mut stack = reqwest_middleware::ClientBuilder::new(http.clone());
         for layer in self.middleware {
@@ -290,19 +423,31 @@ impl ClientBuilder {
         let origin = origin.transpose().map_err(|error| Error::config(error.to_string()))?;
         let interval = self.drift_interval.unwrap_or(DEFAULT_DRIFT_INTERVAL);
         let drift = self.on_drift.map(|on_drift| Observer::new(on_drift, interval, clock.clone()));
-        let signer = self.credentials.clone().map(|credentials| Signer::new(credentials, clock));
-        let signing = SigningMiddleware::new(signer, origin);
+        let signer = self
+            .credentials
+            .clone()
+            .map(|credentials| Signer::new(credentials, Arc::clone(&clock)));
+        let mut signing = SigningMiddleware::new(signer, origin);
+        if self.http_client.is_none() {
+            signing = signing.with_time_limit(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
+        }
+        let recorder = AttemptRecorder::new(self.http_client.is_some());
         Ok(Client(Arc::new(Inner {
-            base_url: environment.rest_url().to_owned(),
+            base_url: environment.rest_url().into_owned(),
+            environment: environment.clone(),
+            clock,
+            server_date: Mutex::default(),
             http,
-            stack: stack.with(signing).build(),
+            stack: stack.with(signing).with(recorder).build(),
             credentials: self.credentials,
             max_response_bytes: self.max_response_bytes.unwrap_or(DEFAULT_MAX_RESPONSE_BYTES),
             drift,
+            on_call: self.on_call,
+            base_path: url.path().trim_end_matches('/').to_owned(),
         })))
     }
 
-    fn own_client(&self) -> Result<reqwest::Client, Error> {
+    fn own_client(&self, url: &reqwest::Url) -> Result<reqwest::Client, Error> {
         let user_agent = self.user_agent.as_deref().unwrap_or(concat!(
             env!("CARGO_PKG_NAME"),
             "/",
@@ -316,28 +461,37 @@ impl ClientBuilder {
             .user_agent(user_agent);
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
+        } else if url.host_str().is_some_and(is_loopback) {
+            builder = builder.no_proxy();
+        }
+        #[cfg(feature = "http2")]
+        {
+            // A connection that died in silence would take every request with it: HTTP/2 has one
+            // for all. The exchange answers pings.
+            builder = builder
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .http2_keep_alive_timeout(Duration::from_secs(10))
+                .http2_keep_alive_while_idle(true);
         }
         builder.build().map_err(|error| {
-            Error::config(format!("the HTTP client cannot be made: {}", error.without_url()))
+            Error::config(format!("could not build the HTTP client: {}", error.without_url()))
         })
     }
 
-    /// Takes a client of the caller's if it follows no redirect.
+    /// Accepts a client of the caller's if it follows no redirects.
     fn checked(&self, client: &reqwest::Client) -> Result<reqwest::Client, Error> {
-        let void = [
+        let ignored = [
             ("with_timeout", self.timeout.is_some()),
             ("with_connect_timeout", self.connect_timeout.is_some()),
             ("with_proxy", self.proxy.is_some()),
             ("with_user_agent", self.user_agent.is_some()),
         ];
-        if let Some((setting, _)) = void.iter().find(|(_, set)| *set) {
+        if let Some((setting, _)) = ignored.iter().find(|(_, set)| *set) {
             return Err(Error::config(format!(
-                "{setting} has no effect on a client of your own: set it on that client"
+                "{setting} is ignored with a custom client: set it on that client"
             )));
         }
-        // reqwest tells its policy nowhere else. Should the form of this text change, every client
-        // is refused, and the test of this function fails.
-        if !format!("{client:?}").contains("Policy(None)") {
+        if !follows_no_redirects(client) {
             return Err(Error::config(
                 "the HTTP client follows redirects, which would carry signatures to other hosts: \
                  build it with redirect(reqwest::redirect::Policy::none())",
@@ -345,6 +499,26 @@ impl ClientBuilder {
         }
         Ok(client.clone())
     }
+}
+
+/// Reports whether a client is known to follow no redirects.
+///
+/// reqwest tells its policy nowhere but in its debug output. There it is a field of the client
+/// itself: nested fields are further to the right, and a header or user agent that has such a line in
+/// it is printed with its line ends escaped. Should the form of this text change, every client is
+/// refused, and the tests of this module fail.
+fn follows_no_redirects(client: &reqwest::Client) -> bool {
+    const FIELD: &str = "    redirect_policy: ";
+    let printed = format!("{client:#?}");
+    let mut policies = printed.lines().filter_map(|line| line.strip_prefix(FIELD));
+    policies.next() == Some("\"Policy(None)\",") && policies.next().is_none()
+}
+
+fn checked_url(environment: &Environment) -> Result<reqwest::Url, Error> {
+    environment.checked_url(Service::Rest).map_err(|error| Error::config(error.to_string()))?;
+    let text = environment.rest_url();
+    reqwest::Url::parse(&text)
+        .map_err(|error| Error::config(format!("the base URL {text:?} is invalid: {error}")))
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -376,11 +550,39 @@ mod tests {
     }
 
     #[test]
+    fn d4_text_in_headers_does_not_pass_for_a_redirect_policy() {
+        let mut headers = HeaderMap::new();
+        for text in [
+            "Policy(None)",
+            "redirect_policy: \"Policy(None)\",",
+            "    redirect_policy: \"Policy(None)\",",
+        ] {
+            headers.append("x-note", HeaderValue::from_str(text).unwrap());
+        }
+        let custom = reqwest::redirect::Policy::custom(|attempt| match attempt.previous().len() {
+            0..3 => attempt.follow(),
+            _ => attempt.stop(),
+        });
+        let following = || reqwest::Client::builder().default_headers(headers.clone());
+        for (client, policy) in [
+            (following().user_agent("redirect_policy: \"Policy(None)\","), "the default"),
+            (following().redirect(reqwest::redirect::Policy::limited(1)), "limited"),
+            (following().redirect(custom), "custom"),
+        ] {
+            let client = client.build().unwrap();
+            assert!(format!("{client:?}").contains("Policy(None)"));
+            assert!(builder().with_http_client(client).build().is_err(), "{policy}");
+        }
+        let strict = following().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        builder().with_http_client(strict).build().unwrap();
+    }
+
+    #[test]
     fn a_setting_that_would_have_no_effect_is_refused() {
         let strict = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         let own = builder().with_http_client(strict.build().unwrap());
         let error = own.with_timeout(Duration::from_secs(1)).build().unwrap_err();
-        assert!(error.to_string().starts_with("with_timeout has no effect"), "{error}");
+        assert!(error.to_string().starts_with("with_timeout is ignored"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! What the server sends and this version of the crate does not know. Opt-in, and blind to values:
-//! it tells names and places, and of values only those of enums.
+//! Reports what the server sends and this version of the crate does not know. Opt-in, and blind to
+//! values: it reports names and places, and of values only those of enums.
 //!
-//! Works on the JSON as it came, beside decoding, so that a required field that is missing is told
-//! as such although nothing decodes. Its memory is bounded.
+//! Works on the JSON as it came, beside decoding, so that a required field that is missing is
+//! reported as such although nothing decodes. Its memory is bounded: the body is walked as it is
+//! read.
 
 use std::{
     borrow::Cow,
@@ -13,15 +14,16 @@ use std::{
 };
 
 use kalshi_auth::Clock;
+use serde::de::{self, DeserializeSeed, IgnoredAny};
 use serde_json::Value;
 
 use crate::{generated::SHAPES, operation::Operation};
 
-/// How long the same drift stays unsaid, unless set otherwise.
+/// How long repeated drift is suppressed, unless set otherwise.
 pub const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Places that are remembered at once. A server that sends ever new names fills it; what is new
-/// then stays unsaid until something old is forgotten, and that is logged.
+/// then is suppressed until something old is forgotten, and that is logged.
 const MAX_REMEMBERED: usize = 1024;
 /// Names and values are shown up to this many characters.
 const MAX_TEXT: usize = 64;
@@ -60,7 +62,8 @@ pub enum DriftKind {
     UnknownField,
     /// A value of an enum that arrives as `Unknown`.
     UnknownValue,
-    /// A field that should always be there: unless it is a list, the answer does not decode.
+    /// A field that should always be there. The response does not decode, unless the field is a
+    /// label or a list within the response.
     MissingField,
 }
 
@@ -79,7 +82,7 @@ pub(crate) type OnDrift = Box<dyn Fn(&Drift) + Send + Sync>;
 
 type Key = (&'static str, DriftKind, String, Option<String>);
 
-/// Holds answers against shapes, and remembers what it has said.
+/// Validates responses against shapes, and remembers what it has reported.
 pub(crate) struct Observer {
     on_drift: OnDrift,
     interval: Duration,
@@ -93,13 +96,18 @@ impl Observer {
     }
 
     /// Looks at the body of a success. What is no JSON is for decoding to refuse.
+    ///
+    /// Nothing is built of the body: it is walked as it is read.
     pub(crate) fn observe(&self, operation: &'static Operation, body: &[u8]) {
         let shapes = shapes();
         let Some(shape) = shapes.get("o").and_then(|of| of.get(operation.id)) else { return };
-        let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
         let types = shapes.get("t").unwrap_or(&Value::Null);
         let mut walk = Walk { operation, types, found: HashSet::new() };
-        walk.value(shape, &value, "", 0);
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let read = walk.at(shape, "", 0).deserialize(&mut reader).and_then(|()| reader.end());
+        if read.is_err() {
+            return;
+        }
         for key in walk.found {
             self.say(operation, key);
         }
@@ -116,7 +124,7 @@ impl Observer {
     }
 
     fn is_due(&self, key: &Key) -> bool {
-        let now = self.clock.now().as_millis();
+        let now = u64::try_from(self.clock.now().as_millis()).unwrap_or_default();
         let interval = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
         // Another thread's panic leaves a map that is whole.
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -130,7 +138,7 @@ impl Observer {
         if said.len() >= MAX_REMEMBERED {
             said.retain(|_, last| now.saturating_sub(*last) < interval);
             if said.len() >= MAX_REMEMBERED {
-                tracing::debug!("too much drift to remember; some of it stays unsaid");
+                tracing::debug!("too much drift to remember; some of it is suppressed");
                 return false;
             }
         }
@@ -158,62 +166,133 @@ struct Walk<'s> {
     found: HashSet<Key>,
 }
 
-impl Walk<'_> {
-    fn value(&mut self, shape: &Value, value: &Value, path: &str, depth: usize) {
-        if depth > MAX_DEPTH || value.is_null() || self.found.len() >= MAX_REMEMBERED {
-            return;
+impl<'s> Walk<'s> {
+    /// The walk at one place of the body.
+    fn at<'w>(&'w mut self, shape: &'s Value, path: &'w str, depth: usize) -> Place<'w, 's> {
+        let mut shape = shape;
+        let mut depth = depth;
+        // A name stands for the shape of a type.
+        while let Value::String(name) = shape {
+            depth += 1;
+            let Some(named) = self.types.get(name).filter(|_| depth <= MAX_DEPTH) else { break };
+            shape = named;
         }
-        match shape {
-            Value::String(name) => {
-                if let Some(shape) = self.types.get(name) {
-                    self.value(shape, value, path, depth + 1);
-                }
-            }
-            Value::Object(parts) => {
-                if let (Some(shape), Value::Array(items)) = (parts.get("a"), value) {
-                    let path = format!("{path}[]");
-                    for item in items {
-                        self.value(shape, item, &path, depth + 1);
-                    }
-                } else if let (Some(shape), Value::Object(map)) = (parts.get("m"), value) {
-                    let path = format!("{path}{{}}");
-                    for item in map.values() {
-                        self.value(shape, item, &path, depth + 1);
-                    }
-                } else if let (Some(Value::Array(known)), Value::String(text)) =
-                    (parts.get("e"), value)
-                {
-                    if !known.iter().any(|known| known == text) {
-                        // A secret is no enum, but what stands there may be anything.
-                        let text = (!self.operation.secret).then(|| cut(text).into_owned());
-                        self.add(DriftKind::UnknownValue, path.to_owned(), text);
-                    }
-                } else if let (Some(Value::Object(fields)), Value::Object(map)) =
-                    (parts.get("f"), value)
-                {
-                    for (name, inner) in map {
-                        let path = below(path, name);
-                        match fields.get(name) {
-                            Some(shape) => self.value(shape, inner, &path, depth + 1),
-                            None => self.add(DriftKind::UnknownField, path, None),
-                        }
-                    }
-                    let required = parts.get("r").and_then(Value::as_array);
-                    for name in required.into_iter().flatten().filter_map(Value::as_str) {
-                        if !map.contains_key(name) {
-                            self.add(DriftKind::MissingField, below(path, name), None);
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
+        Place { walk: self, shape, path, depth }
     }
 
     fn add(&mut self, kind: DriftKind, path: String, value: Option<String>) {
         if self.found.len() < MAX_REMEMBERED {
             self.found.insert((self.operation.id, kind, path, value));
         }
+    }
+}
+
+/// One value of the body, held against its shape while it is read.
+struct Place<'w, 's> {
+    walk: &'w mut Walk<'s>,
+    shape: &'s Value,
+    path: &'w str,
+    depth: usize,
+}
+
+impl<'s> Place<'_, 's> {
+    /// The shape of a part, where there is one and the body is not absurdly deep.
+    fn part(&self, name: &str) -> Option<&'s Value> {
+        (self.depth < MAX_DEPTH).then(|| self.shape.get(name)).flatten()
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        // What has no shape is skipped, however deep it is.
+        if self.shape.is_object() && self.depth < MAX_DEPTH {
+            deserializer.deserialize_any(self)
+        } else {
+            de::Deserialize::deserialize(deserializer).map(|IgnoredAny| ())
+        }
+    }
+}
+
+impl<'de> de::Visitor<'de> for Place<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if let Some(Value::Array(known)) = self.part("e")
+            && !known.iter().any(|known| known == text)
+        {
+            // A secret is no enum, but what stands there may be anything.
+            let text = (!self.walk.operation.secret).then(|| cut(text).into_owned());
+            self.walk.add(DriftKind::UnknownValue, self.path.to_owned(), text);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Some(shape) = self.part("a") else {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        };
+        let path = format!("{}[]", self.path);
+        while items.next_element_seed(self.walk.at(shape, &path, self.depth + 1))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if let Some(shape) = self.part("m") {
+            let path = format!("{}{{}}", self.path);
+            while map.next_key::<IgnoredAny>()?.is_some() {
+                map.next_value_seed(self.walk.at(shape, &path, self.depth + 1))?;
+            }
+            return Ok(());
+        }
+        let fields = self.part("f").and_then(Value::as_object);
+        let required = self.part("r").and_then(Value::as_array).filter(|_| fields.is_some());
+        let mut missing: Vec<&str> =
+            required.into_iter().flatten().filter_map(Value::as_str).collect();
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            let Some(fields) = fields else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            missing.retain(|field| *field != name);
+            let path = below(self.path, &name);
+            if let Some(shape) = fields.get(&*name) {
+                map.next_value_seed(self.walk.at(shape, &path, self.depth + 1))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                self.walk.add(DriftKind::UnknownField, path, None);
+            }
+        }
+        for name in missing {
+            self.walk.add(DriftKind::MissingField, below(self.path, name), None);
+        }
+        Ok(())
     }
 }
 
@@ -245,6 +324,21 @@ mod tests {
         }
         let with = OPERATIONS.iter().filter(|o| shapes["o"].get(o.id).is_some()).count();
         assert!(with > 90, "{with}");
+    }
+
+    #[test]
+    fn d3_a_body_of_many_numbers_is_walked_without_building_it() {
+        // Nothing to find, and nothing that would be kept: 32 MiB of what no shape knows.
+        let operation = Operation::by_id("get_markets").unwrap();
+        let body = format!(r#"{{"markets":[],"cursor":"","x":[0{}]}}"#, ",0".repeat(16 << 20));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&seen);
+        let on_drift: OnDrift =
+            Box::new(move |drift| into.lock().unwrap().push(drift.path.clone()));
+        let clock = Arc::new(kalshi_auth::SystemClock);
+        let observer = Observer::new(on_drift, DEFAULT_DRIFT_INTERVAL, clock);
+        observer.observe(operation, body.as_bytes());
+        assert_eq!(*seen.lock().unwrap(), ["x"]);
     }
 
     #[test]

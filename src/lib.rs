@@ -55,9 +55,9 @@
 //!
 //! # Lists
 //!
-//! Every operation with a cursor has `stream()` for the rows of all pages and `pages()` for the
-//! pages themselves. They fetch as far as they are read and stop with an error if the server
-//! repeats a cursor.
+//! Every operation with a cursor has `stream()` for the rows of all pages, `pages()` for the pages
+//! themselves, and `all()` for all rows or an error. The streams fetch as far as they are read and
+//! end with an error if the server repeats a cursor.
 //!
 //! ```no_run
 //! # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
@@ -80,8 +80,9 @@
 //! # Values that the server adds
 //!
 //! Enums are open: a value that this version does not know arrives as `Unknown` with its text, and
-//! goes back unchanged. Unknown fields are ignored, a null list is an empty one. A required field
-//! that is missing is an error that says where: a made-up price would cost money.
+//! goes back unchanged. Unknown fields are ignored, a null list is an empty one, and a label that is
+//! missing (a text, a flag) reads as nothing. An id, a price or a count that is missing is an error
+//! of its row that says where: a made-up price would cost money.
 //!
 //! # When a write fails
 //!
@@ -91,11 +92,11 @@
 //! # async fn run(client: Client, order: types::CreateOrderV2Request) {
 //! match client.create_order_v2().body(order).send().await {
 //!     Ok(order) => println!("order {}", order.order_id),
-//!     // An earlier sending with this client_order_id was carried out.
+//!     // An earlier request with this client_order_id was carried out.
 //!     Err(error) if error.is_conflict() => println!("it is there already: {error}"),
 //!     Err(error) => match error.effect() {
 //!         Effect::NotSent | Effect::Rejected => println!("nothing happened: {error}"),
-//!         // The order may be in the book: look for its client_order_id before sending again.
+//!         // The order may be in the book: look for its client_order_id before retrying.
 //!         _ => println!("reconcile first: {error}"),
 //!     },
 //! }
@@ -115,10 +116,12 @@
 
 #[cfg(feature = "streams")]
 mod account;
+mod attempts;
+mod call;
 mod client;
 mod drift;
-mod environment;
 mod error;
+mod error_body;
 mod generated;
 pub mod guide;
 #[doc(alias = "retry")]
@@ -134,8 +137,11 @@ pub mod request;
 mod transport;
 mod values;
 
-pub use kalshi_auth::{self as auth, Credentials};
-pub use kalshi_types::{self, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, UnixSeconds};
+pub use kalshi_auth::{self as auth, Credentials, Environment};
+pub use kalshi_types::{
+    self, ArithmeticError, BookSide, Count, Decimal, Dollars, Exact, PriceGrid, PriceLevel,
+    Rounding, UnixMillis, UnixSeconds,
+};
 /// Streams, order books and the view of the own account: the crate `kalshi-ws`.
 ///
 /// The page [`guide::streams`] says how they go together with a [`Client`].
@@ -148,21 +154,21 @@ pub use progenitor_client::ResponseValue;
 #[doc(hidden)]
 pub use crate::generated::server;
 pub use crate::{
+    call::{CallOutcome, CallReport},
     client::{
         Client, ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT,
     },
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, DriftKind},
-    environment::Environment,
-    error::{Effect, Error, ErrorKind},
+    error::{Effect, Error, ErrorKind, FailedRow},
     generated::{SPEC_VERSION, builder, types},
     operation::{OPERATIONS, Operation, OperationId},
     pagination::{Pages, Rows},
     raw::RawRequest,
     request::InvalidFields,
-    values::{CommaSeparated, InvalidList, SecretText},
+    values::{CommaSeparated, CommaSeparatedError, SecretText},
 };
 
-pub(crate) use crate::values::{builder_value, builder_value_optional};
+pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
 
 /// The README's examples compile.
 #[cfg(doctest)]

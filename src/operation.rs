@@ -26,8 +26,10 @@ pub struct Operation {
     pub path: &'static str,
     /// The family: `market`, `orders`, `portfolio`, …
     pub tag: &'static str,
-    /// Whether a request must be signed.
+    /// How a request is authenticated.
     pub access: Access,
+    /// The other ways in which the exchange would let a request in. This client does not take them.
+    pub alternatives: &'static [Access],
     /// The status of a success.
     pub success: u16,
     /// Whether a body is sent.
@@ -187,7 +189,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Whether a request must be signed.
+/// How a request is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -195,6 +197,8 @@ pub enum Access {
     Public,
     /// Always signed.
     Signed,
+    /// With a token in the `Authorization` header.
+    Bearer,
 }
 
 /// Whether a body is sent.

@@ -1,7 +1,7 @@
-//! The escape hatch: any method and path, signed and read like the operations.
+//! Raw requests: any method and path, signed and read like the operations.
 //!
-//! The exchange's document lags behind its server now and then. Until the next release of this
-//! crate an operation that it does not know can be called here.
+//! The exchange's document sometimes lags behind its server. Until the next release of this crate
+//! an operation that it does not know can be called here.
 
 use http::Method;
 use progenitor_client::ResponseValue;
@@ -24,6 +24,7 @@ const fn raw(access: Access) -> Operation {
         path: "",
         tag: "",
         access,
+        alternatives: &[],
         success: 200,
         body: Body::Optional,
         parameters: &[],
@@ -31,7 +32,7 @@ const fn raw(access: Access) -> Operation {
         retry: RetrySafety::Reconcile,
         cost: Cost::DEFAULT,
         deprecated: false,
-        // Any answer may hold a secret: nothing is known of it.
+        // Any response may hold a secret: nothing is known about it.
         secret: true,
         summary: "",
         description: "",
@@ -48,9 +49,10 @@ pub struct RawRequest {
 }
 
 impl Client {
-    /// Starts a request to any path below the base URL, signed if not [`public`](RawRequest::public).
+    /// Returns a builder of a request to any path below the base URL, signed unless it is
+    /// [`public`](RawRequest::public).
     ///
-    /// The path starts with a slash and is sent as it is: encode what stands in it.
+    /// The path starts with a slash and is sent as it is: percent-encode its parts.
     ///
     /// ```no_run
     /// # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
@@ -94,7 +96,7 @@ impl RawRequest {
         self
     }
 
-    /// Sends it and decodes the answer; `serde_json::Value` takes any.
+    /// Sends it and decodes the response; `serde_json::Value` takes any.
     ///
     /// # Errors
     ///
@@ -102,25 +104,26 @@ impl RawRequest {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future does not call the request back. Treat that like an error whose effect is
-    /// [`Unknown`](crate::Effect::Unknown): read the state back before sending a write again.
+    /// Dropping the future does not cancel the request. Treat that like an error whose effect is
+    /// [`Unknown`](crate::Effect::Unknown): read the state back before retrying a write.
     pub async fn send<T: DeserializeOwned>(self) -> Result<ResponseValue<T>, Error> {
         let (client, operation, request) = self.into_request()?;
-        client.call(operation, request).await
+        client.call_raw(operation, request).await
     }
 
-    /// Sends it and takes a success without reading its body.
+    /// Sends it and accepts a success whose body is empty, or JSON that is not an error.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send). A success that is neither, such as a page of a proxy, is
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode).
     ///
     /// # Cancellation
     ///
     /// As [`send`](Self::send).
     pub async fn send_empty(self) -> Result<ResponseValue<()>, Error> {
         let (client, operation, request) = self.into_request()?;
-        client.call_empty(operation, request).await
+        client.call_raw_empty(operation, request).await
     }
 
     fn into_request(self) -> Result<(Client, &'static Operation, reqwest::Request), Error> {
@@ -130,7 +133,7 @@ impl RawRequest {
     }
 }
 
-/// Refuses a path that would end up at another place than it says.
+/// Refuses a path that a URL parser would change, so that it would name another resource.
 fn checked(path: &str) -> Result<(), Error> {
     let refuse =
         |why: &str| Err(Error::invalid_request(&SIGNED, format!("the path {path:?} {why}")));
@@ -139,13 +142,13 @@ fn checked(path: &str) -> Result<(), Error> {
         || path.contains(|c: char| c.is_control() || c.is_whitespace())
     {
         return refuse(
-            "must hold neither `?`, `#`, `\\` nor white space: encode it, or use `query`",
+            "must not contain `?`, `#`, `\\` or white space: percent-encode it, or use `query`",
         );
     }
     for segment in rest.split('/') {
-        // URL parsers take the encoded dots for directions, too.
+        // URL parsers resolve the encoded dots, too.
         if matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | "..") {
-            return refuse("must hold neither an empty step, nor `.`, nor `..`");
+            return refuse("must not contain an empty segment, `.` or `..`");
         }
     }
     Ok(())
@@ -153,6 +156,8 @@ fn checked(path: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -174,6 +179,72 @@ mod tests {
         }
         for path in ["/exchange/status", "/a/%2F", "/a.b/..c"] {
             assert!(checked(path).is_ok(), "{path}");
+        }
+    }
+
+    const BASE: &str = "https://exchange.invalid/trade-api/v2";
+
+    /// A path that is accepted names on the wire what it says: nothing is resolved, cut or moved to
+    /// another host, and each segment decodes to the bytes that were given.
+    fn path_before_equals_path_after(path: &str) -> Result<(), TestCaseError> {
+        if checked(path).is_err() {
+            return Ok(());
+        }
+        let url = reqwest::Url::parse(&format!("{BASE}{path}")).unwrap();
+        prop_assert_eq!(url.host_str(), Some("exchange.invalid"));
+        prop_assert_eq!((url.query(), url.fragment(), url.username()), (None, None, ""));
+        let after = url.path().strip_prefix("/trade-api/v2").unwrap();
+        prop_assert_eq!(after.split('/').count(), path.split('/').count());
+        for (before, after) in path.split('/').zip(after.split('/')) {
+            prop_assert_eq!(decoded(before), decoded(after), "{} became {}", path, url.path());
+        }
+        // An ASCII path with nothing that a URL must encode is the same text.
+        if path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%:@!$&'()*+,;=".contains(&b)) {
+            prop_assert_eq!(after, path);
+        }
+        Ok(())
+    }
+
+    fn decoded(segment: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = segment.as_bytes();
+        while let [first, after @ ..] = rest {
+            let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+            let byte = hex.filter(|two| !two.starts_with('+'));
+            match byte.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+                Some(byte) if *first == b'%' => {
+                    bytes.push(byte);
+                    rest = &after[2..];
+                }
+                _ => {
+                    bytes.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_path_is_the_path_that_is_sent(path in any::<String>()) {
+            path_before_equals_path_after(&path)?;
+            path_before_equals_path_after(&format!("/{path}"))?;
+        }
+
+        #[test]
+        fn an_accepted_path_of_dangerous_parts_is_the_path_that_is_sent(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just("/"), Just("."), Just(".."), Just("%2e"), Just("%2E"), Just("%2f"),
+                    Just("%5c"), Just("\\"), Just("?"), Just("#"), Just("@"), Just(":"),
+                    Just("%00"), Just("%"), Just("\t"), Just(" "), Just("a"), Just("é"), Just("\u{a0}"),
+                    Just("\u{200b}"), Just("\u{feff}"), Just("|"), Just("<"), Just("{"), Just("\u{7f}"),
+                ],
+                0..12,
+            ),
+        ) {
+            path_before_equals_path_after(&format!("/{}", parts.concat()))?;
         }
     }
 }

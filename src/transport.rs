@@ -1,132 +1,378 @@
-//! From a request to an answer: the only place that knows reqwest-middleware.
+//! From a request to a response: with `attempts` and `client` the only place that knows
+//! reqwest-middleware.
 //!
 //! progenitor's hooks are not used. They can only fail with a `reqwest::Error`, which nobody else
 //! can make, and its reading of a body loses the status; so the generated `send` hands the request
-//! to [`Client::call`] instead, and whatever goes wrong from there is one [`Error`].
+//! to [`Client::call`] or one of its siblings instead, and whatever goes wrong from there is one
+//! [`Error`]. The siblings differ in what can pass for a success.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, StatusCode};
 use kalshi_auth::{AuthError, SigningPolicy};
 use progenitor_client::ResponseValue;
-use reqwest::Request;
-use serde::de::DeserializeOwned;
+use reqwest::{Body, Request};
+use serde::de::{self, DeserializeOwned, Deserializer as _, IgnoredAny};
+use serde_json::value::RawValue;
+use tracing::Instrument as _;
 
 use crate::{
+    attempts::{Attempts, is_read},
+    call::Watch,
     client::Client,
-    error::{self, Error},
+    error::{CallContext, Error, Kept, Response},
+    error_body::{self, ErrorBody, MAX_ERROR_BODY},
     operation::{Access, Operation},
+    pagination::{Fetched, List},
+    values::wipe,
 };
 
-/// A body below this size is looked at twice: an error inside a success is small. A larger one is
-/// looked at again if it does not decode: a large body that does is no error.
+/// The answer of a read below this size is looked at twice: an error inside a success is small, and
+/// a larger one that decodes has what was asked for. The answer of a write is always looked at.
 const ENVELOPE_LIMIT: usize = 4 * 1024;
 
-struct Answer {
+/// A response whose body has been read.
+struct RawResponse {
+    operation: &'static Operation,
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    is_read: bool,
+}
+
+impl RawResponse {
+    fn parts(&self) -> Response<'_> {
+        Response {
+            operation: self.operation,
+            status: self.status,
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+}
+
+/// A request for several things at once, and the reply that says what became of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    /// The list, in the request and in the reply.
+    pub(crate) items: &'static str,
+    /// The ids by which an item of the reply belongs to one of the request.
+    pub(crate) ids: &'static [&'static str],
 }
 
 impl Client {
-    /// Sends a request and decodes its answer.
-    pub(crate) async fn call<T: DeserializeOwned>(
+    /// Sends a request and decodes its response, which has a field that must be there.
+    pub(crate) async fn call<T>(
         &self,
         operation: &'static Operation,
         request: Request,
-    ) -> Result<ResponseValue<T>, Error> {
-        let Answer { status, headers, body } = self.exchange(operation, request).await?;
-        if let Some(observer) = self.drift() {
-            observer.observe(operation, &body);
-        }
-        match decode(operation, status, &headers, &body) {
-            Ok(value) => Ok(ResponseValue::new(value, status, headers)),
-            Err(_) if error::is_envelope(&body) => {
-                Err(Error::answer(operation, status, &headers, &body))
-            }
-            Err(error) => Err(error),
-        }
+    ) -> Result<ResponseValue<T>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.run(operation, request, |response, _| value(response, keep::<T>)).await
     }
 
-    /// Sends a request whose success has no body to decode.
+    /// Sends a request whose response decodes from any object: it is a success unless it has one of
+    /// these fields.
+    pub(crate) async fn call_open<T>(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+        error_keys: &'static [&'static str],
+    ) -> Result<ResponseValue<T>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.run(operation, request, move |response, _| {
+            let value = value(response, keep::<T>)?;
+            if error_body::has_field(&response.body, error_keys) {
+                return Err(Error::answer(response.parts()).with_value(keep(value)));
+            }
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Sends a request for several things, whose reply must speak of each, in order.
+    pub(crate) async fn call_batch<T>(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+        batch: Batch,
+    ) -> Result<ResponseValue<T>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.run(operation, request, move |response, sent| {
+            let value = value(response, keep::<T>)?;
+            match batch.mismatch(sent, &response.body) {
+                None => Ok(value),
+                Some(text) => {
+                    Err(Error::undocumented(response.parts(), Some(batch.items.to_owned()))
+                        .with_text(text)
+                        .with_value(keep(value)))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends a request whose success has no body.
     pub(crate) async fn call_empty(
         &self,
         operation: &'static Operation,
         request: Request,
     ) -> Result<ResponseValue<()>, Error> {
-        let Answer { status, headers, body } = self.exchange(operation, request).await?;
-        // Nothing is decoded here, so that a large error would pass for a success.
-        if error::is_envelope(&body) {
-            return Err(Error::answer(operation, status, &headers, &body));
-        }
-        Ok(ResponseValue::new((), status, headers))
+        self.run(operation, request, |response, _| {
+            if error_body::is_blank(&response.body) {
+                return Ok(());
+            }
+            Err(if ErrorBody::read(&response.body).says_something() {
+                Error::answer(response.parts())
+            } else {
+                Error::undocumented(response.parts(), None)
+            })
+        })
+        .await
     }
 
-    async fn exchange(
+    /// Sends a request of which nothing is known, and decodes its response.
+    pub(crate) async fn call_raw<T: DeserializeOwned>(
         &self,
         operation: &'static Operation,
         request: Request,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ResponseValue<T>, Error> {
+        self.run(operation, request, |response, _| value(response, |_: T| None)).await
+    }
+
+    /// Sends a request of which nothing is known, and takes any success that is no error.
+    pub(crate) async fn call_raw_empty(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+    ) -> Result<ResponseValue<()>, Error> {
+        self.run(operation, request, |response, _| {
+            if error_body::is_harmless(&response.body) {
+                return Ok(());
+            }
+            Err(if ErrorBody::read(&response.body).says_something() {
+                Error::answer(response.parts())
+            } else {
+                Error::undocumented(response.parts(), None)
+            })
+        })
+        .await
+    }
+
+    /// Fetches a page of a list. The error of one that does not decode knows the next cursor, if
+    /// that can be read.
+    pub(crate) async fn call_page<T>(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+    ) -> Result<T, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let page = self.run(operation, request, |response, _| {
+            value(response, keep::<T>).map_err(|error| {
+                let cursor = loose(response).and_then(|page| page.cursor);
+                error.with_next_cursor(cursor)
+            })
+        });
+        page.await.map(ResponseValue::into_inner)
+    }
+
+    /// Fetches the rows of a page. Where the page does not decode as a whole, its rows are decoded
+    /// one by one.
+    pub(crate) async fn call_rows<L: List>(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+    ) -> Result<Fetched<L>, Error> {
+        let fetched = self.run(operation, request, |response, _| {
+            let failed = match value(response, keep::<L::Page>) {
+                Ok(page) => return Ok(Fetched::Page(page)),
+                Err(error) => error,
+            };
+            // An error of the exchange is one of the call, whatever else stands in the body.
+            let page = failed.is_decode().then(|| loose(response)).flatten();
+            let Some(page) = page else { return Err(failed) };
+            Ok(one_by_one::<L>(response, page, &failed))
+        });
+        fetched.await.map(ResponseValue::into_inner)
+    }
+
+    /// Sends a request, reads the response, and adds to an error what the call knows.
+    async fn run<T>(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+        read: impl FnOnce(&RawResponse, &[u8]) -> Result<T, Error>,
+    ) -> Result<ResponseValue<T>, Error> {
+        let attempts = Attempts::default();
+        let path = request.url().path();
+        let path = path.strip_prefix(self.base_path()).unwrap_or(path).to_owned();
+        let sent = sent(&request);
+        let mut watch = Watch::start(operation, request.method(), attempts.clone(), self.on_call());
+        let span = watch.span();
+        let result = async {
+            let response = self.round_trip(operation, request, &attempts, &mut watch).await?;
+            if let Some(observer) = self.drift() {
+                observer.observe(operation, &response.body);
+            }
+            let value = read(&response, &sent);
+            let RawResponse { status, headers, body, .. } = response;
+            if operation.secret {
+                wipe(body);
+            }
+            Ok(ResponseValue::new(value?, status, headers))
+        }
+        .instrument(span)
+        .await
+        .map_err(|error: Error| {
+            error.in_call(CallContext {
+                base_url: self.base_url(),
+                path: &path,
+                sent: &sent,
+                attempts: &attempts,
+            })
+        });
+        watch.end(&result);
+        result
+    }
+
+    /// Sends a request and reads a success; everything else is an error.
+    async fn round_trip(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+        attempts: &Attempts,
+        watch: &mut Watch<'_>,
+    ) -> Result<RawResponse, Error> {
+        let is_read = is_read(request.method());
         let mut extensions = Extensions::new();
         extensions.insert(operation);
+        extensions.insert(attempts.clone());
         extensions.insert(match operation.access {
-            Access::Public => SigningPolicy::Never,
+            // A token is no signature; no operation of this document needs one.
+            Access::Public | Access::Bearer => SigningPolicy::Never,
             Access::Signed => SigningPolicy::Required,
         });
         let response = self
             .stack()
             .execute_with_extensions(request, &mut extensions)
             .await
-            .map_err(|error| not_answered(operation, error))?;
+            .map_err(|error| no_response(operation, error))?;
         let status = response.status();
         let headers = response.headers().clone();
+        watch.status = Some(status);
+        self.note_server_date(&headers);
         let body = self.read(operation, response).await?;
-        tracing::debug!(operation = operation.id, status = status.as_u16(), bytes = body.len());
-        if !status.is_success() || (body.len() < ENVELOPE_LIMIT && error::is_envelope(&body)) {
-            return Err(Error::answer(operation, status, &headers, &body));
-        }
-        Ok(Answer { status, headers, body })
+        watch.bytes = body.len();
+        let response = RawResponse { operation, status, headers, body, is_read };
+        if status.is_success() { Ok(response) } else { Err(Error::answer(response.parts())) }
     }
 
-    /// Reads the body, up to the limit.
+    /// Reads the body: that of a success up to the client's limit, beyond which it is an error, and
+    /// that of an error as far as it is looked at.
     async fn read(
         &self,
         operation: &'static Operation,
         mut response: reqwest::Response,
     ) -> Result<Bytes, Error> {
         let status = response.status();
+        let is_success = status.is_success();
         let limit = self.max_response_bytes();
+        let too_large =
+            |headers: &HeaderMap| Err(Error::too_large(operation, status, headers, limit));
         let announced = response.content_length().unwrap_or(0);
-        if announced > limit as u64 {
-            return Err(Error::too_large(operation, status, limit));
+        if is_success && announced > limit as u64 {
+            return too_large(response.headers());
         }
+        let limit = if is_success { limit } else { limit.min(MAX_ERROR_BODY) };
         // What is announced is allocated at once only while it is small: a server could lie.
-        let mut body =
-            BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).min(1 << 20));
+        let announced = usize::try_from(announced).unwrap_or(0).min(limit).min(1 << 20);
+        let mut body = BytesMut::with_capacity(announced);
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
-                    return Err(Error::too_large(operation, status, limit));
+                Ok(Some(chunk)) => {
+                    let room = limit.saturating_sub(body.len());
+                    if chunk.len() <= room {
+                        body.extend_from_slice(&chunk);
+                    } else if is_success {
+                        return too_large(response.headers());
+                    } else {
+                        body.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                        return Ok(body.freeze());
+                    }
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body.freeze()),
-                // A refusal stays one if its explanation is cut off.
+                // The status has been said; its explanation is cut off.
                 Err(_) if status.is_client_error() => return Ok(body.freeze()),
-                Err(error) => return Err(Error::no_answer(operation, error)),
+                Err(error) => return Err(Error::unanswered(operation, error)),
             }
         }
     }
 }
 
+/// Keeps a value for an error.
+#[expect(clippy::unnecessary_wraps, reason = "the signature that `value` takes")]
+fn keep<T: Send + Sync + 'static>(value: T) -> Option<Kept> {
+    Some(Box::new(value))
+}
+
+/// The body of a write, as far as an error may speak of it.
+fn sent(request: &Request) -> Vec<u8> {
+    let body = request.body().and_then(Body::as_bytes);
+    match body {
+        Some(body) if !is_read(request.method()) => body.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// Decodes the value of a success, and refuses one that carries an error.
+fn value<T: DeserializeOwned>(
+    response: &RawResponse,
+    keep: impl FnOnce(T) -> Option<Kept>,
+) -> Result<T, Error> {
+    let body = &response.body;
+    match decode(response) {
+        Ok(value) => {
+            let is_looked_at = !response.is_read || body.len() < ENVELOPE_LIMIT;
+            if is_looked_at && ErrorBody::read(body).is_envelope {
+                return Err(Error::answer(response.parts()).with_value(keep(value)));
+            }
+            Ok(value)
+        }
+        Err(error) => {
+            let said = ErrorBody::read(body);
+            // A body that lacks a field of its own and has a message is no value that went wrong.
+            let is_foreign = error
+                .json_path()
+                .is_some_and(|path| !path.contains(['.', '[']) && !path.is_empty());
+            if said.is_envelope || (is_foreign && lacks_a_field(&error) && said.says_something()) {
+                return Err(Error::answer(response.parts()));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn lacks_a_field(error: &Error) -> bool {
+    use std::error::Error as _;
+    // A secret response keeps no cause; an error is then as good a name for it.
+    error.source().is_none_or(|cause| cause.to_string().starts_with("missing field"))
+}
+
 /// Decodes the body of a success.
 ///
 /// The bytes are checked as UTF-8 once and then read as text, which is a third faster than letting
-/// the reader check every string. The way to the place of a failure is worked out only after one.
-fn decode<T: DeserializeOwned>(
-    operation: &'static Operation,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<T, Error> {
+/// the reader check every string. The path to the place of a failure is worked out only after one.
+fn decode<T: DeserializeOwned>(response: &RawResponse) -> Result<T, Error> {
+    let body = &response.body;
     if let Ok(text) = std::str::from_utf8(body)
         && let Ok(value) = serde_json::from_str(text)
     {
@@ -141,7 +387,7 @@ fn decode<T: DeserializeOwned>(
         },
         Err(failed) => failed,
     };
-    Err(Error::decode(operation, status, headers, body, failed))
+    Err(Error::decode(response.parts(), failed))
 }
 
 /// Gives an error behind the value the form of one within it, at the root.
@@ -150,9 +396,119 @@ fn trailing(error: serde_json::Error) -> serde_path_to_error::Error<serde_json::
     serde_path_to_error::Error::new(track.path(), error)
 }
 
-fn not_answered(operation: &'static Operation, error: reqwest_middleware::Error) -> Error {
+/// A page whose rows have not been decoded.
+struct LoosePage<'a> {
+    rows: Vec<&'a RawValue>,
+    cursor: Option<String>,
+}
+
+/// Takes a page apart without decoding its rows; `None` unless it is JSON as a whole, has its rows,
+/// and its cursor reads.
+fn loose(response: &RawResponse) -> Option<LoosePage<'_>> {
+    let pagination = response.operation.pagination?;
+    let text = std::str::from_utf8(&response.body).ok()?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let visitor = LooseVisitor { items: pagination.items, cursor: pagination.cursor };
+    let page = reader.deserialize_map(visitor).ok()?;
+    reader.end().ok()?;
+    Some(LoosePage { rows: page.0?, cursor: page.1 })
+}
+
+struct LooseVisitor {
+    items: &'static str,
+    cursor: &'static str,
+}
+
+impl<'a> de::Visitor<'a> for LooseVisitor {
+    type Value = (Option<Vec<&'a RawValue>>, Option<String>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a page")
+    }
+
+    fn visit_map<A: de::MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut rows, mut cursor) = (None, None);
+        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+            if key == self.items {
+                // Of two lists one would be lost.
+                if rows.is_some() {
+                    return Err(de::Error::duplicate_field(self.items));
+                }
+                rows = Some(map.next_value::<Option<Vec<&RawValue>>>()?.unwrap_or_default());
+            } else if key == self.cursor {
+                cursor = map.next_value::<Option<String>>()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok((rows, cursor))
+    }
+}
+
+/// Decodes each row of a page that does not decode as a whole.
+fn one_by_one<L: List>(response: &RawResponse, page: LoosePage<'_>, failed: &Error) -> Fetched<L> {
+    let items = response.operation.pagination.map_or("", |pagination| pagination.items);
+    let rows = page.rows.into_iter().enumerate().map(|(index, row)| {
+        let mut reader = serde_json::Deserializer::from_str(row.get());
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let parts = Response { body: row.get().as_bytes(), ..response.parts() };
+            Error::failed_row(parts, items, index, error)
+        })
+    });
+    let rows: Vec<Result<L::Row, Error>> = rows.collect();
+    if rows.iter().all(Result::is_ok) {
+        // What stands beside the rows is not part of this stream.
+        tracing::warn!(
+            operation = response.operation.id,
+            path = failed.json_path(),
+            "a page is not as documented beside its rows"
+        );
+    }
+    Fetched::Rows(rows, page.cursor)
+}
+
+impl Batch {
+    /// Says how the reply does not fit the request; `None` if it does.
+    fn mismatch(self, sent: &[u8], reply: &[u8]) -> Option<String> {
+        let (sent, told) = (self.read(sent), self.read(reply));
+        let (sent, told) = (sent.unwrap_or_default(), told.unwrap_or_default());
+        if sent.len() != told.len() {
+            return Some(format!(
+                "the reply has {} {} for {} that were sent",
+                told.len(),
+                self.items,
+                sent.len()
+            ));
+        }
+        let text = |item: &Item<'_>, id: &str| {
+            let text: Option<String> = serde_json::from_str(item.get(id)?.get()).ok()?;
+            text.filter(|text| !text.is_empty())
+        };
+        sent.iter().zip(&told).enumerate().find_map(|(index, (sent, told))| {
+            self.ids.iter().find_map(|id| {
+                let (sent, told) = (text(sent, id)?, text(told, id)?);
+                (sent != told).then(|| {
+                    format!(
+                        "{}[{index}] of the reply is for the {id} {told:?}, not {sent:?}",
+                        self.items
+                    )
+                })
+            })
+        })
+    }
+
+    fn read(self, body: &[u8]) -> Option<Vec<Item<'_>>> {
+        let fields: Item<'_> = serde_json::from_slice(body).ok()?;
+        serde_json::from_str(fields.get(self.items)?.get()).ok()
+    }
+}
+
+/// The fields of an object, undecoded.
+type Item<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+fn no_response(operation: &'static Operation, error: reqwest_middleware::Error) -> Error {
     match error {
-        reqwest_middleware::Error::Reqwest(error) => Error::no_answer(operation, error),
+        reqwest_middleware::Error::Reqwest(error) => Error::unanswered(operation, error),
         reqwest_middleware::Error::Middleware(error) => match error.downcast::<AuthError>() {
             Ok(error) => Error::auth(operation, error.into()),
             Err(error) => Error::middleware(operation, error.into()),

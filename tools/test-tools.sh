@@ -43,7 +43,15 @@ openapi: 3.0.0
 info:
   title: Small
   version: 3.34.0
+servers:
+- url: https://external-api.kalshi.com/trade-api/v2
 paths:
+  /c:
+    get:
+      operationId: GetC
+      responses:
+        '204':
+          description: No Content
   /a:
     get:
       operationId: GetA

@@ -15,18 +15,12 @@ use std::{
 };
 
 use http::HeaderValue;
-use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, Timestamp, sign};
+use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, UnixMillis, sign};
 
 const USAGE: &str = "usage: sign --key-id ID --key FILE METHOD PATH [--timestamp MS]";
 
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-
-/// Reports whether the text is like the name of an option, and so may be repeated.
-fn is_name_of_option(text: &str) -> bool {
-    let name = text.trim_start_matches('-');
-    let plain = |c: char| c.is_ascii_lowercase() || c == '-';
-    text.starts_with('-') && !name.is_empty() && name.len() <= 20 && name.chars().all(plain)
-}
+/// The methods of the exchange's operations.
+const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 
 struct Arguments {
     key_id: String,
@@ -53,19 +47,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to print, or what is wrong.
+/// Returns the text to print, or the reason why there is none.
 pub(crate) fn output(arguments: impl Iterator<Item = String>) -> Result<String, String> {
-    headers(&Arguments::parse(arguments)?).map_err(|error| error.to_string())
+    headers(&Arguments::parse(arguments)?)
 }
 
-fn headers(arguments: &Arguments) -> Result<String, AuthError> {
+fn headers(arguments: &Arguments) -> Result<String, String> {
     let Arguments { key_id, key, method, path, timestamp } = arguments;
-    let timestamp: Timestamp = match timestamp {
-        Some(text) => text.parse()?,
+    let timestamp: UnixMillis = match timestamp {
+        Some(text) => text.parse().map_err(|error| format!("--timestamp: {error}"))?,
         None => SystemClock.now(),
     };
-    let credentials = Credentials::from_file(key_id, key)?;
-    let signed = sign(&credentials, method, path, timestamp)?;
+    let refused = |error: AuthError| error.to_string();
+    let credentials = Credentials::from_file(key_id, key).map_err(refused)?;
+    let signed = sign(&credentials, method, path, timestamp).map_err(refused)?;
     let lines = [
         ("KALSHI-ACCESS-KEY", signed.key()),
         ("KALSHI-ACCESS-SIGNATURE", signed.signature()),
@@ -84,12 +79,16 @@ impl Arguments {
                 "--key-id" => &mut key_id,
                 "--key" => &mut key,
                 "--timestamp" => &mut timestamp,
-                unknown if is_name_of_option(unknown) => {
-                    return Err(format!("{unknown} is an unknown option; {USAGE}"));
-                }
-                // The argument is not repeated: it may be anything, a key included.
+                // A name is repeated only if it looks like one: it may be anything, a key included.
                 unknown if unknown.starts_with('-') => {
-                    return Err(format!("there is an unknown option; {USAGE}"));
+                    let name = unknown.split('=').next().unwrap_or_default();
+                    let is_name = name.len() <= 16
+                        && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase());
+                    return Err(if is_name {
+                        format!("the option {name} is unknown; {USAGE}")
+                    } else {
+                        format!("there is an unknown option; {USAGE}")
+                    });
                 }
                 _ => {
                     positional.push(argument);
@@ -105,7 +104,7 @@ impl Arguments {
             (None, _, _) => Err(format!("--key-id is missing; {USAGE}")),
             (_, None, _) => Err(format!("--key is missing; {USAGE}")),
             (_, _, Err(_)) => Err(format!("give one method and one path; {USAGE}")),
-            (_, _, Ok([method, _])) if !METHODS.contains(&method.to_ascii_uppercase().as_str()) => {
+            (_, _, Ok([method, _])) if !METHODS.contains(&method.as_str()) => {
                 Err(format!("the method must be one of {}; {USAGE}", METHODS.join(", ")))
             }
             (Some(key_id), Some(key), Ok([method, path])) => {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     backend::{Backend, PrivateKey},
     error::{AuthError, AuthErrorKind},
-    key::{KeyType, ParsedKey, looks_like_key},
+    key::{KeyType, ParsedKey, looks_like_key, may_hold_key, shown_path},
 };
 
 /// The variable that holds the id of the API key.
@@ -62,7 +62,7 @@ struct Inner {
 }
 
 impl Credentials {
-    /// From the text of a PEM file.
+    /// Reads the text of a PEM file.
     ///
     /// # Errors
     /// [`AuthErrorKind::KeyId`] if the key id is empty or cannot be a header value,
@@ -72,7 +72,7 @@ impl Credentials {
         Self::from_pem_using(Backend::default(), key_id, pem)
     }
 
-    /// As [`from_pem`](Self::from_pem), with the library to sign with.
+    /// Does the same as [`from_pem`](Self::from_pem), with the library to sign with.
     ///
     /// # Errors
     /// As [`from_pem`](Self::from_pem).
@@ -86,16 +86,17 @@ impl Credentials {
         Ok(Self(Arc::new(Inner { key_id, private_key })))
     }
 
-    /// From a PEM file. `~` at the start of the path stands for the directory in `HOME`.
+    /// Reads a PEM file. `~` at the start of the path stands for the directory in `HOME`.
     ///
     /// # Errors
     /// [`AuthErrorKind::KeyFile`] if there is no such file, or if it cannot be read or is too large
-    /// for a key; else as [`from_pem`](Self::from_pem). The message starts with the path.
+    /// for a key; else as [`from_pem`](Self::from_pem). The message starts with the path, unless that
+    /// may hold a part of a key: then with its length.
     pub fn from_file(key_id: impl AsRef<str>, path: impl AsRef<Path>) -> Result<Self, AuthError> {
         from_file_in(key_id.as_ref(), path.as_ref(), || env::var_os("HOME"))
     }
 
-    /// From the environment: `KALSHI_API_KEY_ID`, and either `KALSHI_PRIVATE_KEY` with the text of
+    /// Reads the environment: `KALSHI_API_KEY_ID`, and either `KALSHI_PRIVATE_KEY` with the text of
     /// the PEM file or `KALSHI_PRIVATE_KEY_PATH` with its path.
     ///
     /// An empty variable counts as one that is not set.
@@ -110,8 +111,8 @@ impl Credentials {
         Self::from_vars(|name| env::var_os(name))
     }
 
-    /// As [`from_env`](Self::from_env), with the variables of another source, such as the profile
-    /// of a configuration file.
+    /// Does the same as [`from_env`](Self::from_env), with the variables of another source, such as
+    /// the profile of a configuration file.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
@@ -154,17 +155,17 @@ impl Credentials {
             .map_err(|error| error.in_place(PRIVATE_KEY_PATH_VAR))
     }
 
-    /// The id of the API key.
+    /// Returns the id of the API key.
     pub fn key_id(&self) -> &str {
         self.0.key_id.to_str().unwrap_or_default()
     }
 
-    /// The kind of the private key.
+    /// Returns the kind of the private key.
     pub fn key_type(&self) -> KeyType {
         self.0.private_key.key_type()
     }
 
-    /// The library that signs.
+    /// Returns the library that signs.
     pub fn backend(&self) -> Backend {
         self.0.private_key.backend()
     }
@@ -188,7 +189,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The error of those who need credentials and have none.
+/// Returns the error for a request that needs credentials, without any.
 pub(crate) fn missing_credentials() -> AuthError {
     AuthError::new(
         AuthErrorKind::MissingCredentials,
@@ -208,6 +209,8 @@ fn parse_key_id(key_id: &str) -> Result<HeaderValue, AuthError> {
         "the key id is a private key; it should be the id that the exchange shows beside the key"
     } else if key_id.len() > MAX_KEY_ID {
         "the key id is longer than 128 characters; it should be the id that the exchange shows"
+    } else if may_hold_key(key_id) {
+        "the key id looks like a part of a private key; it should be the id that the exchange shows"
     } else if !key_id.bytes().all(|byte| byte.is_ascii_graphic()) {
         "the key id holds blanks, line ends or letters beyond ASCII; ids of the exchange do not"
     } else if let Ok(header) = HeaderValue::from_str(key_id) {
@@ -233,7 +236,7 @@ fn text_variable(
     }
 }
 
-/// Without the quotes that some readers of `.env` files leave.
+/// Removes the quotes that some readers of `.env` files leave.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
     ['"', '\'']
@@ -254,7 +257,7 @@ fn from_file_in(
         return Err(key_file("the path is empty"));
     }
     let file = expand_home(path, home)?;
-    let place = || file.display();
+    let place = || shown_path(&file);
     let text = read_bounded(&file).map_err(|error| error.in_place(place()))?;
     Credentials::from_pem(key_id, &text).map_err(|error| match error.kind() {
         AuthErrorKind::KeyId => error,
@@ -270,7 +273,8 @@ fn expand_home(path: &Path, home: impl FnOnce() -> Option<OsString>) -> Result<P
     match home().filter(|home| !home.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(parts)),
         None => {
-            Err(key_file("the path starts with `~`, but HOME is not set").in_place(path.display()))
+            Err(key_file("the path starts with `~`, but HOME is not set")
+                .in_place(shown_path(path)))
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The one error of the crate. It never repeats key material, nor what it could not read.
+//! The one error of the crate. It holds no key material, and no text that could not be read.
 
 use std::{borrow::Cow, error, fmt, io};
 
-/// Why a key was refused or a request was not signed.
+/// The reason why a key was refused or a request was not signed.
 ///
-/// Whatever the kind, nothing was sent: all errors of this crate come before the request leaves.
+/// Nothing was sent: all errors of this crate come before the request leaves.
 ///
 /// The message says what was found and what to do about it. It holds no key bytes and no PEM text.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct AuthError {
     source: Option<io::Error>,
 }
 
-/// What went wrong, in kinds that a program may want to tell apart.
+/// The kinds of errors that a program may want to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
@@ -22,6 +22,8 @@ pub enum AuthErrorKind {
     MissingCredentials,
     /// The environment variables contradict each other, or one is missing.
     Environment,
+    /// The environment of the exchange is missing, or its URL is invalid.
+    InvalidEnvironment,
     /// The key id is not the id of an API key.
     KeyId,
     /// The key file cannot be read.
@@ -38,6 +40,8 @@ pub enum AuthErrorKind {
     InvalidRequest,
     /// The cryptographic library failed.
     Signing,
+    /// There was no signature within the time limit: too many requests wait for theirs.
+    TimedOut,
     /// The signature is not one of the text by the key.
     BadSignature,
 }
@@ -58,12 +62,12 @@ impl AuthError {
         self
     }
 
-    /// What went wrong.
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> AuthErrorKind {
         self.kind
     }
 
-    /// Whether there are no credentials at all.
+    /// Reports whether there are no credentials at all.
     ///
     /// # Troubleshooting
     ///
@@ -74,7 +78,7 @@ impl AuthError {
         matches!(self.kind, AuthErrorKind::MissingCredentials)
     }
 
-    /// Whether credentials were given, but cannot be used as they are.
+    /// Reports whether credentials were given, but cannot be used as they are.
     ///
     /// # Troubleshooting
     ///
@@ -91,7 +95,7 @@ impl AuthError {
         )
     }
 
-    /// Whether the request goes to a host that the credentials are not for.
+    /// Reports whether the request goes to a host that the credentials are not for.
     ///
     /// # Troubleshooting
     ///
@@ -101,7 +105,7 @@ impl AuthError {
         matches!(self.kind, AuthErrorKind::ForeignOrigin)
     }
 
-    /// Whether a signature did not match.
+    /// Reports whether a signature did not match.
     pub const fn is_bad_signature(&self) -> bool {
         matches!(self.kind, AuthErrorKind::BadSignature)
     }

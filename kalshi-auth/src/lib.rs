@@ -4,6 +4,7 @@
 //! the id of an API key, the time in milliseconds, and a signature over `time + METHOD + path`.
 //! This crate makes them.
 //!
+//! - [`Environment`] is where the exchange is: the table of its hosts.
 //! - [`Credentials`] is a key id and its private key, from PEM text, a file or the environment.
 //! - [`sign`] is the pure function from credentials, method, path and time to [`SignedHeaders`].
 //! - [`Signer`] is credentials and a [`Clock`]: what a client holds on to.
@@ -13,13 +14,13 @@
 )]
 //!
 //! ```
-//! use kalshi_auth::{Credentials, Timestamp, sign};
+//! use kalshi_auth::{Credentials, UnixMillis, sign};
 //!
 //! # let pem = "-----BEGIN PRIVATE KEY-----\n\
 //! #     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
 //! #     -----END PRIVATE KEY-----\n";
 //! let credentials = Credentials::from_pem("a952bcbe-ec3b-4b5b-b8f9-11dae589608c", pem)?;
-//! let now = Timestamp::from_millis(1_703_123_456_789);
+//! let now = UnixMillis::from_millis(1_703_123_456_789);
 //!
 //! // The query is not part of the signed text, so it makes no difference here.
 //! let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/orders?limit=5", now)?;
@@ -35,41 +36,49 @@
 //! # What it refuses to do
 //!
 //! - It never prints a key: `Debug` is redacted by hand, no type implements `Serialize`, and no
-//!   error repeats what it could not read.
+//!   error holds text that could not be read, or a path that may be a part of a key.
 //! - It never signs for a host that it was not given, and never over plain HTTP to another machine
-//!   unless told so in as many words.
-//! - It knows nothing of operations. Whether a request is to be signed is told to it.
-//! - It reads the clock in one place only, [`SystemClock`], and the environment in one function
-//!   only, [`Credentials::from_env`] (and `HOME`, for a file under `~`).
+//!   unless `Origin::insecure` allows it.
+//! - It knows nothing of operations. The caller says whether a request is to be signed.
+//! - It reads the clock in one place only, [`SystemClock`], and environment variables in
+//!   [`Credentials::from_env`] and [`Environment::from_env`] only (and `HOME`, for a file under `~`).
 //!
 //! # Features
 //!
 //! - `middleware`, on by default: the middleware, and with it `reqwest`. Without the feature there
 //!   is no HTTP client among the dependencies.
+//! - `async`: [`Signer::sign_async`], which signs on threads of its own. Part of `middleware`.
 //! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
 //!   keys load in the same way. An application that speaks TLS with rustls often links the library
 //!   already.
-//! - `exchange`: the other side of the wire, for simulators and tests.
+//! - `server`: the other side of the wire, for simulators and tests.
 
 mod backend;
 mod clock;
 mod credentials;
+mod environment;
 mod error;
-#[cfg(feature = "exchange")]
-pub mod exchange;
 mod key;
 #[cfg(feature = "middleware")]
 mod middleware;
-#[cfg(feature = "middleware")]
+#[cfg(feature = "async")]
 mod offload;
 #[cfg(feature = "middleware")]
 mod origin;
+#[cfg(feature = "server")]
+pub mod server;
 mod signing;
+#[cfg(feature = "async")]
+mod sync;
+
+/// The time of signatures.
+pub use kalshi_types::UnixMillis;
 
 pub use crate::{
     backend::Backend,
-    clock::{Clock, ManualClock, SystemClock, Timestamp},
+    clock::{Clock, ClockOffset, ManualClock, OffsetClock, SystemClock},
     credentials::{Credentials, KEY_ID_VAR, PRIVATE_KEY_PATH_VAR, PRIVATE_KEY_VAR},
+    environment::{ENVIRONMENT_VAR, Environment, Service, is_loopback},
     error::{AuthError, AuthErrorKind},
     key::KeyType,
     signing::{

@@ -1,6 +1,9 @@
 //! The middleware: signs each attempt of a request, for the hosts that it was given.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Extensions, HeaderMap, HeaderName};
 use reqwest::{Request, Response};
@@ -10,14 +13,13 @@ use crate::{
     credentials::missing_credentials,
     error::{AuthError, AuthErrorKind},
     key::KeyType,
-    offload,
     origin::Origin,
     signing::{SignedHeaders, Signer},
 };
 
-/// Whether a request is to be signed.
+/// The policy that says whether a request is signed.
 ///
-/// Put into the [`Extensions`] of the request. A request without it is taken as [`Required`], so
+/// Put it into the [`Extensions`] of the request. A request without it is taken as [`Required`], so
 /// that forgetting it shows at once.
 ///
 /// [`Required`]: SigningPolicy::Required
@@ -28,9 +30,9 @@ pub enum SigningPolicy {
     Required,
     /// The request is signed if there are credentials, and sent without otherwise.
     ///
-    /// For operations that show more to those who sign.
+    /// For operations that show more if they are signed.
     Optional,
-    /// The request is sent without signature, to whatever host.
+    /// The request is sent without signature, to any host.
     ///
     /// For public operations: signed, they would count against the account's rate limits.
     Never,
@@ -80,17 +82,30 @@ pub enum SigningPolicy {
 pub struct SigningMiddleware {
     signer: Option<Signer>,
     origins: Arc<[Origin]>,
+    time_limit: Option<Duration>,
 }
 
 impl SigningMiddleware {
-    /// Signs with the signer, if there is one, for the origins.
+    /// Returns a middleware that signs with the signer, if there is one, for the origins.
     pub fn new(signer: Option<Signer>, origins: impl IntoIterator<Item = Origin>) -> Self {
-        Self { signer, origins: origins.into_iter().collect() }
+        Self { signer, origins: origins.into_iter().collect(), time_limit: None }
+    }
+
+    /// Limits the time for a signature and the request together, for each attempt.
+    ///
+    /// Give it the timeout of the HTTP client, which otherwise starts only after the signature. What
+    /// is left after the signature becomes the timeout of the request. A request that has a timeout
+    /// of its own keeps to that. It needs a Tokio runtime with its timer.
+    ///
+    /// Requests wait for their signatures if many are made at once: a processor makes some thousand
+    /// RSA signatures a second.
+    pub fn with_time_limit(self, limit: Duration) -> Self {
+        Self { time_limit: Some(limit), ..self }
     }
 
     async fn headers(
         &self,
-        request: &Request,
+        request: &mut Request,
         policy: SigningPolicy,
     ) -> Result<Option<SignedHeaders>, AuthError> {
         let signer = match (policy, &self.signer) {
@@ -102,11 +117,23 @@ impl SigningMiddleware {
         if !self.origins.iter().any(|origin| origin.contains(url)) {
             return Err(foreign_origin(url));
         }
-        match signer.credentials().key_type() {
-            KeyType::Rsa => offload::sign(signer, request.method(), url.path()).await,
-            KeyType::Ed25519 => signer.sign(request.method().as_str(), url.path()),
+        let limit = request.timeout().copied().or(self.time_limit);
+        let (method, path) = (request.method().as_str(), url.path());
+        let (headers, left) = match (signer.credentials().key_type(), limit) {
+            (KeyType::Rsa, Some(limit)) => {
+                let start = Instant::now();
+                let headers = tokio::time::timeout(limit, signer.sign_async(method, path))
+                    .await
+                    .map_err(|_| timed_out(limit))?;
+                let left = limit.checked_sub(start.elapsed()).ok_or_else(|| timed_out(limit))?;
+                (headers?, Some(left))
+            }
+            _ => (signer.sign_async(method, path).await?, None),
+        };
+        if let Some(left) = left {
+            *request.timeout_mut() = Some(left);
         }
-        .map(Some)
+        Ok(Some(headers))
     }
 }
 
@@ -120,11 +147,18 @@ impl Middleware for SigningMiddleware {
     ) -> reqwest_middleware::Result<Response> {
         remove_access_headers(request.headers_mut());
         let policy = extensions.get().copied().unwrap_or_default();
-        if let Some(signed) = self.headers(&request, policy).await.map_err(Error::middleware)? {
+        if let Some(signed) = self.headers(&mut request, policy).await.map_err(Error::middleware)? {
             signed.insert_into(request.headers_mut());
         }
         next.run(request, extensions).await
     }
+}
+
+fn timed_out(limit: Duration) -> AuthError {
+    AuthError::new(
+        AuthErrorKind::TimedOut,
+        format!("there was no signature within {limit:?}: too many requests wait for theirs"),
+    )
 }
 
 fn remove_access_headers(headers: &mut HeaderMap) {

@@ -4,12 +4,15 @@ use std::{fmt, str::FromStr};
 
 use reqwest::Url;
 
-use crate::error::{AuthError, AuthErrorKind};
+use crate::{
+    environment::is_loopback,
+    error::{AuthError, AuthErrorKind},
+};
 
 /// Scheme, host and port: a place that credentials may go to.
 ///
 /// Made from any URL of the place; the rest of the URL is left out. Plain HTTP is for this machine
-/// only, where nobody listens in, unless it is asked for by [`Origin::insecure`].
+/// only, where there are no eavesdroppers, unless it is asked for by [`Origin::insecure`].
 ///
 /// ```
 /// use kalshi_auth::Origin;
@@ -28,21 +31,21 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a URL.
+    /// Returns the origin of a URL.
     ///
     /// # Errors
     /// [`AuthErrorKind::InvalidOrigin`] if the URL is not one of HTTPS, or of HTTP on this machine.
     pub fn new(url: &Url) -> Result<Self, AuthError> {
         let origin = Self::insecure(url)?;
-        if origin.scheme == "https" || is_loopback(url) {
+        if origin.scheme == "https" || url.host_str().is_some_and(is_loopback) {
             return Ok(origin);
         }
         Err(invalid("the headers would go over plain HTTP to another machine; use https"))
     }
 
-    /// The origin of a URL, which may be one of plain HTTP to another machine.
+    /// Returns the origin of a URL, which may be one of plain HTTP to another machine.
     ///
-    /// Whoever listens in can repeat a request for as long as its timestamp is valid.
+    /// An eavesdropper can repeat a request for as long as its timestamp is valid.
     ///
     /// # Errors
     /// [`AuthErrorKind::InvalidOrigin`] if the URL is not one of HTTPS or HTTP.
@@ -55,7 +58,7 @@ impl Origin {
         }
     }
 
-    /// Whether a URL is of this origin.
+    /// Reports whether a URL is of this origin.
     pub fn contains(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host)
             && url.scheme() == self.scheme
@@ -89,17 +92,6 @@ impl TryFrom<&str> for Origin {
 
     fn try_from(text: &str) -> Result<Self, AuthError> {
         text.parse()
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback()),
-        None => false,
     }
 }
 

@@ -4,10 +4,11 @@ use std::{fmt, fmt::Write as _, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kalshi_types::UnixMillis;
 
 use crate::{
     backend::MAX_SIGNATURE,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     credentials::Credentials,
     error::{AuthError, AuthErrorKind},
 };
@@ -59,17 +60,19 @@ pub struct Signer {
 ///
 /// # Errors
 /// [`AuthErrorKind::InvalidRequest`] if the method is not a word, or if the path does not start at
-/// the root or holds what cannot be in a path on the wire (spaces, fragments, anything but ASCII).
+/// the root or holds what cannot be in a path on the wire (spaces, fragments, anything but ASCII), or
+/// if the time is before 1970.
 /// [`AuthErrorKind::Signing`] if the system has no random numbers to give.
 pub fn sign(
     credentials: &Credentials,
     method: &str,
     path: &str,
-    timestamp: Timestamp,
+    timestamp: UnixMillis,
 ) -> Result<SignedHeaders, AuthError> {
     let path = without_query(path);
     check_method(method)?;
     check_path(path)?;
+    check_time(timestamp)?;
 
     let (text, digits) = text_and_digits(method, path, timestamp);
     let mut signature = [0; MAX_SIGNATURE];
@@ -80,34 +83,34 @@ pub fn sign(
     Ok(SignedHeaders { key: credentials.key_id_header().clone(), signature, timestamp })
 }
 
-/// The text that is signed: `timestamp + METHOD + path`, the path cut at the first `?`.
+/// Returns the text that is signed: `timestamp + METHOD + path`, the path cut at the first `?`.
 ///
-/// [`sign`] needs no help with it. It is here for those who check signatures, or who sign with a key
+/// [`sign`] needs no help with it. It is here for checks of signatures, and for signatures by a key
 /// that this crate never sees.
 ///
 /// ```
-/// use kalshi_auth::{Timestamp, signing_text};
+/// use kalshi_auth::{UnixMillis, signing_text};
 ///
-/// let time = Timestamp::from_millis(1_703_123_456_789);
+/// let time = UnixMillis::from_millis(1_703_123_456_789);
 /// let text = signing_text("get", "/trade-api/v2/portfolio/orders?limit=5", time);
 /// assert_eq!(text, "1703123456789GET/trade-api/v2/portfolio/orders");
 /// ```
-pub fn signing_text(method: &str, path: &str, timestamp: Timestamp) -> String {
+pub fn signing_text(method: &str, path: &str, timestamp: UnixMillis) -> String {
     text_and_digits(method, without_query(path), timestamp).0
 }
 
 impl SignedHeaders {
-    /// The value of [`ACCESS_KEY`].
+    /// Returns the value of [`ACCESS_KEY`].
     pub const fn key(&self) -> &HeaderValue {
         &self.key
     }
 
-    /// The value of [`ACCESS_SIGNATURE`], marked as sensitive.
+    /// Returns the value of [`ACCESS_SIGNATURE`], marked as sensitive.
     pub const fn signature(&self) -> &HeaderValue {
         &self.signature
     }
 
-    /// The value of [`ACCESS_TIMESTAMP`].
+    /// Returns the value of [`ACCESS_TIMESTAMP`].
     pub const fn timestamp(&self) -> &HeaderValue {
         &self.timestamp
     }
@@ -146,24 +149,49 @@ impl fmt::Debug for SignedHeaders {
 }
 
 impl Signer {
-    /// A signer that takes the time from the clock.
+    /// Returns a signer that takes the time from the clock.
     pub fn new(credentials: Credentials, clock: Arc<dyn Clock>) -> Self {
         Self { credentials, clock }
     }
 
-    /// What it signs with.
+    /// Returns the credentials that it signs with.
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// What it takes the time from.
+    /// Returns the clock that it takes the time from.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Signs a request as of now, without holding up the async worker that it is called on.
+    ///
+    /// An RSA signature takes a fraction of a millisecond to two of processor time. It is made on a
+    /// thread of its own, of which there are as many as processors but one. An Ed25519 signature takes
+    /// less than moving it would, and is made in place.
+    ///
+    /// A process that was made by `fork` has threads of its own. A future that was started before the
+    /// `fork` never ends in the new process.
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign), and [`AuthErrorKind::Signing`] if the clock or the library panicked.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future takes the request off the queue. Nothing was sent.
+    #[cfg(feature = "async")]
+    pub async fn sign_async(&self, method: &str, path: &str) -> Result<SignedHeaders, AuthError> {
+        match self.credentials.key_type() {
+            crate::KeyType::Rsa => crate::offload::sign(self, method, path).await,
+            crate::KeyType::Ed25519 => self.sign(method, path),
+        }
     }
 
     /// Signs a request as of now. See [`sign`].
     ///
     /// # Errors
+    ///
     /// As [`sign`].
     pub fn sign(&self, method: &str, path: &str) -> Result<SignedHeaders, AuthError> {
         sign(&self.credentials, method, path, self.clock.now())
@@ -174,8 +202,8 @@ fn without_query(path: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }
 
-/// The text, and how many digits the timestamp at its start has.
-fn text_and_digits(method: &str, path: &str, timestamp: Timestamp) -> (String, usize) {
+/// Returns the text, and the number of digits of the timestamp at its start.
+fn text_and_digits(method: &str, path: &str, timestamp: UnixMillis) -> (String, usize) {
     const MAX_DIGITS: usize = 20;
     let mut text = String::with_capacity(MAX_DIGITS + method.len() + path.len());
     // Writing into a String cannot fail.
@@ -212,7 +240,14 @@ fn check_path(path: &str) -> Result<(), AuthError> {
     Err(AuthError::new(AuthErrorKind::InvalidRequest, problem))
 }
 
-/// A header value of text that is visible ASCII by construction.
+fn check_time(timestamp: UnixMillis) -> Result<(), AuthError> {
+    if timestamp >= UnixMillis::EPOCH {
+        return Ok(());
+    }
+    Err(AuthError::new(AuthErrorKind::InvalidRequest, "the clock stands before 1970"))
+}
+
+/// Returns a header value of text that is visible ASCII by construction.
 fn visible(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, AuthError> {
     text.try_into()
         .map_err(|_| AuthError::new(AuthErrorKind::Signing, "the signature is not a header value"))

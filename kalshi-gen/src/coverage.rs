@@ -1,4 +1,4 @@
-//! Which parts of the document have words, and which words say nothing.
+//! Which items of a document are documented, and which descriptions say nothing.
 //!
 //! Runs for `cargo gen check` only; a build does not ask.
 
@@ -6,20 +6,29 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{Generated, document::join, names::split_acronyms};
+use crate::{
+    Generated,
+    document::join,
+    names::split_acronyms,
+    normalize::{formats, money},
+};
 
-/// What the words of a document cover.
+/// The documented and the undocumented items of a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Kind of part, how many have words, how many lack them.
+    /// Kind of item, how many are documented, how many are not.
     pub kinds: Vec<(&'static str, usize, usize)>,
-    /// JSON pointers of the parts without words, and of those whose words say nothing, with why.
+    /// JSON pointers of the undocumented items, and of those whose description says nothing, with
+    /// the reason.
     pub findings: Vec<String>,
+    /// JSON pointers of fields that look like an amount of money or a time and have no format that
+    /// says so, with what to do.
+    pub unformatted: Vec<String>,
     /// How many `deprecated: true` the document has, and how many of them the code marks.
     pub deprecated: (usize, usize),
 }
 
-/// Words that fill a place without saying anything.
+/// Phrases that fill a place without saying anything.
 const EMPTY: [&str; 12] = [
     "as the name suggests",
     "endpoint for",
@@ -42,18 +51,23 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
         let said = [&operation.summary, &operation.description];
         let said = said.into_iter().flatten().map(String::as_str);
         // A title may repeat the name; the description below it may not.
-        let words =
+        let description =
             if operation.summary.is_some() { operation.description.as_deref() } else { None };
-        count.add(0, &pointer, &operation.operation_id, words);
+        count.add(0, &pointer, &operation.operation_id, description);
         said.for_each(|text| count.empty(&pointer, text));
         for (index, parameter) in operation.parameters.iter().enumerate() {
             let pointer = format!("{pointer}/parameters/{index}");
+            // A place in a list says less than a name.
+            let findings = count.findings.len();
             count.add(1, &pointer, &parameter.name, parameter.description.as_deref());
+            for (_, what) in &mut count.findings[findings..] {
+                *what = format!("parameter `{}`: {what}", parameter.name);
+            }
         }
     }
-    let normalised = &generated.normalised;
-    let enums: BTreeSet<&str> = normalised.enums.iter().map(|open| open.name.as_str()).collect();
-    let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
+    let normalized = &generated.normalized;
+    let enums: BTreeSet<&str> = normalized.enums.iter().map(|open| open.name.as_str()).collect();
+    let schemas = normalized.document.pointer("/components/schemas").and_then(Value::as_object);
     for (name, schema) in
         schemas.into_iter().flatten().filter(|(name, _)| !enums.contains(name.as_str()))
     {
@@ -65,7 +79,7 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
             count.add(3, &join(&join(&pointer, "properties"), field), field, text(schema));
         }
     }
-    for open in &normalised.enums {
+    for open in &normalized.enums {
         let pointer = join("/components/schemas", &open.name);
         count.add(2, &pointer, &open.name, open.description.as_deref());
         for value in &open.values {
@@ -77,16 +91,26 @@ pub(crate) fn coverage(generated: &Generated) -> Coverage {
         let kind = if message.channel { 5 } else { 6 };
         count.add(kind, &message.pointer, &message.name, message.description.as_deref());
     }
-    // Where they stand in the published document.
-    let published = |pointer: &String| {
+    // Where an overlay addresses them.
+    let place = |pointer: &String| {
         let error = crate::Error::new(pointer.clone(), "");
-        normalised.moves.published(error).pointer().to_owned()
+        normalized.moves.overlaid(error).pointer().to_owned()
     };
-    let findings =
-        count.findings.iter().map(|(p, what)| format!("{}: {what}", published(p))).collect();
+    let findings = count.findings.iter().map(|(p, what)| format!("{}: {what}", place(p))).collect();
     let kinds =
         KINDS.into_iter().zip(count.kinds).map(|(kind, (with, without))| (kind, with, without));
-    Coverage { kinds: kinds.collect(), findings, deprecated: deprecated(generated) }
+    let amounts = money::unformatted(&normalized.document).into_iter().map(|(pointer, name)| {
+        format!(
+            "{}: `{name}` looks like an amount and is plain text: give it a format or \
+             `x-kalshi-text: true`",
+            place(&pointer)
+        )
+    });
+    let times = formats::without_unit(&normalized.document).into_iter().map(|(pointer, name)| {
+        format!("{}: `{name}` looks like a time and has no unit", place(&pointer))
+    });
+    let unformatted = amounts.chain(times).collect();
+    Coverage { kinds: kinds.collect(), findings, unformatted, deprecated: deprecated(generated) }
 }
 
 const KINDS: [&str; 7] =
@@ -99,23 +123,23 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, kind: usize, pointer: &str, name: &str, words: Option<&str>) {
-        let words = words.map(str::trim).filter(|words| !words.is_empty());
-        let Some(words) = words else {
+    fn add(&mut self, kind: usize, pointer: &str, name: &str, description: Option<&str>) {
+        let text = description.map(str::trim).filter(|text| !text.is_empty());
+        let Some(text) = text else {
             self.kinds[kind].1 += 1;
-            self.findings.push((pointer.to_owned(), "has no words".to_owned()));
+            self.findings.push((pointer.to_owned(), "is undocumented".to_owned()));
             return;
         };
         self.kinds[kind].0 += 1;
-        self.empty(pointer, words);
-        if repeats(name, words) {
-            let what = format!("the words only repeat the name: {words:?}");
+        self.empty(pointer, text);
+        if repeats(name, text) {
+            let what = format!("the description only repeats the name: {text:?}");
             self.findings.push((pointer.to_owned(), what));
         }
     }
 
-    fn empty(&mut self, pointer: &str, words: &str) {
-        let lower = words.to_lowercase();
+    fn empty(&mut self, pointer: &str, text: &str) {
+        let lower = text.to_lowercase();
         if let Some(phrase) = EMPTY.iter().find(|phrase| has_phrase(&lower, phrase)) {
             self.findings.push((pointer.to_owned(), format!("`{phrase}` says nothing")));
         }
@@ -126,7 +150,7 @@ fn text(schema: &Value) -> Option<&str> {
     schema.get("description").and_then(Value::as_str)
 }
 
-/// Whether the phrase stands there as words, not within another word.
+/// Reports whether the text has the phrase, not within another word.
 fn has_phrase(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, found)| {
         let before = text[..at].chars().next_back();
@@ -135,7 +159,7 @@ fn has_phrase(text: &str, phrase: &str) -> bool {
     })
 }
 
-/// Whether the words are those of the name, in whatever order, and nothing else.
+/// Reports whether the text has the words of the name, in whatever order, and nothing else.
 fn repeats(name: &str, text: &str) -> bool {
     const FILLERS: [&str; 10] = ["a", "an", "for", "in", "is", "its", "of", "the", "this", "value"];
     let split = |text: &str| -> BTreeSet<String> {
@@ -157,9 +181,9 @@ fn repeats(name: &str, text: &str) -> bool {
         && split(text).iter().all(|word| name.contains(word) || FILLERS.contains(&word.as_str()))
 }
 
-/// Every `deprecated: true` of the document, and those that became an attribute.
+/// Counts every `deprecated: true` of the document, and those that became an attribute.
 fn deprecated(generated: &Generated) -> (usize, usize) {
-    let document = &generated.normalised.document;
+    let document = &generated.normalized.document;
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     let schemas = || schemas.into_iter().flatten().map(|(_, schema)| schema);
     let is = |schema: &&Value| schema.get("deprecated") == Some(&Value::Bool(true));

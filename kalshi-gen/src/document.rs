@@ -220,6 +220,11 @@ impl<'a> At<'a> {
             })
     }
 
+    /// Whether this is a schema of its own, not a part of one.
+    pub(crate) fn is_schema(&self) -> bool {
+        self.parent.is_some_and(|parent| matches!(parent.step, Step::Start("/components/schemas")))
+    }
+
     fn key(&self) -> Option<&str> {
         match self.step {
             Step::Key(key) => Some(key),
@@ -268,7 +273,7 @@ fn walk_from(value: &mut Value, at: &At<'_>, visit: &mut Visit<'_>) -> Result<()
     Ok(())
 }
 
-fn is_nested(value: &Value) -> bool {
+pub(crate) fn is_nested(value: &Value) -> bool {
     value.is_object() || value.is_array()
 }
 

@@ -1,96 +1,92 @@
 //! Runs progenitor, and emits what it does not make: open enums, the methods of the client, the
 //! operation table, streams over pages.
 
-use std::collections::BTreeMap;
-
 use openapiv3::OpenAPI;
 use proc_macro2::TokenStream;
 use progenitor_impl::{GenerationSettings, Generator, InterfaceStyle, TagStyle, TypeImpl};
 use quote::{format_ident, quote};
 use schemars::schema::{InstanceType, SchemaObject};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
+    docs::{Links, doc},
     error::{Error, Result},
-    locate::{locate, quietly},
+    locate::{catch_panic, locate},
     names::{field_name, parameter_name},
-    normalise::{COMMA_LIST, Normalised, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    normalize::{COMMA_LIST, Normalized, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS, money},
     operations::{self, CostModel, OperationModel, ParameterCostModel, ShardModel},
     refine::{self, ParameterTypes, Parts},
 };
 
-/// Schemas that kalshi-types holds exactly: (schema, type, printed and parsed as text).
-const EXACT: [(&str, &str, bool); 4] = [
-    ("FixedPointCount", "::kalshi_types::Count", true),
-    ("FixedPointDollars", "::kalshi_types::Dollars", true),
-    ("PriceLevelDollarsCountFp", "::kalshi_types::PriceLevel", false),
-    ("PriceRange", "::kalshi_types::PriceRange", false),
-];
+/// Open enums that every surface shares, as (schema, type, values). A document that has another
+/// value needs it in the shared type first.
+const SHARED: [(&str, &str, &[&str]); 1] =
+    [("BookSide", "::kalshi_types::BookSide", &["bid", "ask"])];
 
 /// The code of the client and of its dispatcher, unformatted.
 pub(crate) fn emit(
-    normalised: &Normalised,
+    normalized: &Normalized,
     operations: &[OperationModel],
 ) -> Result<(String, String)> {
-    quietly(|| code(normalised, operations)).map_err(|error| {
+    catch_panic(|| code(normalized, operations)).map_err(|error| {
         let error = if error.pointer().is_empty() {
-            locate(normalised, error, &|part| {
+            locate(normalized, error, &|part| {
                 let operations = operations::model(part).ok()?;
-                quietly(|| code(part, &operations)).err()
+                catch_panic(|| code(part, &operations)).err()
             })
         } else {
             error
         };
-        normalised.moves.published(error)
+        normalized.moves.published(error)
     })
 }
 
 /// The types of a document without operations: what a surface other than REST needs. `by_hand` are
 /// types that its crate writes itself, as (schema, type).
-pub(crate) fn emit_types(normalised: &Normalised, by_hand: &[(&str, &str)]) -> Result<TokenStream> {
-    let types = |normalised: &Normalised| -> Result<TokenStream> {
+pub(crate) fn emit_types(normalized: &Normalized, by_hand: &[(&str, &str)]) -> Result<TokenStream> {
+    let types = |normalized: &Normalized| -> Result<TokenStream> {
         let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
         let document =
-            OpenAPI::deserialize(&normalised.document).map_err(|error| refused(&error))?;
-        let mut settings = settings(normalised);
+            OpenAPI::deserialize(&normalized.document).map_err(|error| refused(&error))?;
+        let mut settings = settings(normalized);
         for (schema, path) in by_hand {
             settings.with_replacement(schema, path, std::iter::empty());
         }
         let tokens = Generator::new(&settings)
             .generate_tokens(&document)
             .map_err(|error| refused(&error))?;
-        let links = Links::new(normalised, &[]);
-        let types = refine::refine(tokens, normalised, &[], &links)?.types;
-        let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
+        let links = Links::new(normalized, &[]);
+        let types = refine::refine(tokens, normalized, &[], &links)?.types;
+        let enums = normalized.enums.iter().map(|open| open_enum(open, &links));
         Ok(quote!(#(#enums)* #types))
     };
-    quietly(|| types(normalised)).map_err(|error| {
+    catch_panic(|| types(normalized)).map_err(|error| {
         let error = if error.pointer().is_empty() {
-            locate(normalised, error, &|part| quietly(|| types(part)).err())
+            locate(normalized, error, &|part| catch_panic(|| types(part)).err())
         } else {
             error
         };
-        normalised.moves.published(error)
+        normalized.moves.published(error)
     })
 }
 
-fn code(normalised: &Normalised, operations: &[OperationModel]) -> Result<(String, String)> {
+fn code(normalized: &Normalized, operations: &[OperationModel]) -> Result<(String, String)> {
     let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
-    let document = OpenAPI::deserialize(&normalised.document).map_err(|error| refused(&error))?;
-    let settings = settings(normalised);
+    let document = OpenAPI::deserialize(&normalized.document).map_err(|error| refused(&error))?;
+    let settings = settings(normalized);
     let tokens =
         Generator::new(&settings).generate_tokens(&document).map_err(|error| refused(&error))?;
-    let links = Links::new(normalised, operations);
+    let links = Links::new(normalized, operations);
     let Parts { types, builders, parameters } =
-        refine::refine(tokens, normalised, operations, &links)?;
-    let enums = normalised.enums.iter().map(|open| open_enum(open, &links));
+        refine::refine(tokens, normalized, operations, &links)?;
+    let enums = normalized.enums.iter().map(|open| open_enum(open, &links));
     let methods = operations.iter().map(|operation| method(operation, &links));
     let table = operations.iter().map(entry);
     let ids = ids(operations);
     let count = operations.len();
-    let lists = operations.iter().filter_map(list);
-    let version = normalised.document["info"]["version"].as_str().unwrap_or_default();
+    let lists =
+        operations.iter().enumerate().filter_map(|(index, operation)| list(index, operation));
+    let version = normalized.document["info"]["version"].as_str().unwrap_or_default();
     let code = quote! {
         use crate::Client;
 
@@ -187,7 +183,7 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
         .replace("crate :: CommaSeparated", "CommaSeparated")
 }
 
-fn settings(normalised: &Normalised) -> GenerationSettings {
+fn settings(normalized: &Normalized) -> GenerationSettings {
     let mut settings = GenerationSettings::new();
     settings
         .with_interface(InterfaceStyle::Builder)
@@ -195,11 +191,11 @@ fn settings(normalised: &Normalised) -> GenerationSettings {
         .with_map_type("::std::collections::BTreeMap")
         .with_derive("PartialEq");
     let text = [TypeImpl::Display, TypeImpl::FromStr];
-    for (schema, path, as_text) in EXACT {
-        let impls = if as_text { &text[..] } else { &[] };
-        settings.with_replacement(schema, path, impls.iter().copied());
+    for (schema, exact) in money::exact(&normalized.document) {
+        let impls = if exact.as_text { &text[..] } else { &[] };
+        settings.with_replacement(schema, exact.path, impls.iter().copied());
     }
-    for open in &normalised.enums {
+    for open in &normalized.enums {
         let path = format!("crate::types::{}", open.name);
         settings.with_replacement(&open.name, path, text.iter().copied());
     }
@@ -219,67 +215,14 @@ fn settings(normalised: &Normalised) -> GenerationSettings {
     settings
 }
 
-/// Turns names in backticks into links: `` `GetOrders` `` to the method, `` `Order` `` to the type.
-pub(crate) struct Links(BTreeMap<String, String>);
-
-impl Links {
-    fn new(normalised: &Normalised, operations: &[OperationModel]) -> Self {
-        let mut links = BTreeMap::new();
-        let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
-        for name in schemas.into_iter().flatten().map(|(name, _)| name) {
-            let exact = EXACT.iter().find(|(schema, ..)| schema == name).map(|(_, path, _)| *path);
-            let (shown, path) = match exact {
-                Some(path) => {
-                    let path = path.trim_start_matches("::");
-                    (path.rsplit("::").next().unwrap_or(path).to_owned(), path.to_owned())
-                }
-                None => (name.clone(), format!("crate::types::{name}")),
-            };
-            let link = format!("[`{shown}`]({path})");
-            let published = normalised.renamed.get(name).unwrap_or(name);
-            links.insert(published.clone(), link.clone());
-            links.insert(name.clone(), link);
-        }
-        for operation in operations {
-            let link = format!("[`{0}`](crate::Client::{0})", operation.id);
-            links.insert(operation.operation_id.clone(), link.clone());
-            links.insert(operation.builder.clone(), link);
-        }
-        Self(links)
-    }
-
-    pub(crate) fn resolve(&self, text: &str) -> String {
-        if text.contains("```") {
-            return text.to_owned();
-        }
-        let mut out = String::with_capacity(text.len());
-        for (index, part) in text.split('`').enumerate() {
-            match self.0.get(part) {
-                Some(link) if index % 2 == 1 => out.push_str(link),
-                _ if index % 2 == 1 => {
-                    out.push('`');
-                    out.push_str(part);
-                    out.push('`');
-                }
-                _ => out.push_str(part),
-            }
-        }
-        out
-    }
-}
-
-/// A doc comment, or nothing.
-pub(crate) fn doc(text: Option<&str>, links: &Links) -> TokenStream {
-    match text.map(str::trim) {
-        Some(text) if !text.is_empty() => {
-            let text = links.resolve(text);
-            quote!(#[doc = #text])
-        }
-        _ => TokenStream::new(),
-    }
-}
-
 fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
+    let shared = SHARED.iter().find(|(name, ..)| *name == open.name);
+    if let Some((_, path, known)) = shared
+        && open.values.iter().all(|value| known.contains(&value.wire.as_str()))
+    {
+        let path: syn::Path = syn::parse_str(path).expect("a path of the table above");
+        return quote!(pub use #path;);
+    }
     let name = format_ident!("{}", open.name);
     let docs = doc(open.description.as_deref(), links);
     let variants = open.values.iter().map(|value| {
@@ -296,14 +239,14 @@ fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
 
 /// What the reader of a method must know before anything else, as one line.
 fn facts(operation: &OperationModel) -> String {
-    let access = if operation.private { "signed" } else { "public" };
+    let access = operation.access_text();
     format!("`{} {}` · {access} · {}", operation.method, operation.path, cost_text(operation))
 }
 
 /// The cost of a call, with the bucket that pays.
 fn cost_text(operation: &OperationModel) -> String {
     let CostModel { bucket, tokens, per_item, parameter, shard } = &operation.cost;
-    if !operation.private {
+    if !operation.is_private() {
         return "no tokens: it is never signed".to_owned();
     }
     if *bucket == "Own" {
@@ -354,7 +297,11 @@ fn method(operation: &OperationModel, links: &Links) -> TokenStream {
 fn entry(operation: &OperationModel) -> TokenStream {
     let OperationModel { id, operation_id, path, tag, success, deprecated, secret, .. } = operation;
     let method = format_ident!("{}", operation.method);
-    let access = if operation.private { quote!(Signed) } else { quote!(Public) };
+    let access = operation.access.iter().map(|access| {
+        let access = format_ident!("{access:?}");
+        quote!(crate::operation::Access::#access)
+    });
+    let (access, alternatives) = (access.clone().next(), access.skip(1));
     let cost = cost(&operation.cost);
     let summary = operation.summary.as_deref().unwrap_or_default();
     let description = operation.description.as_deref().unwrap_or_default();
@@ -398,7 +345,8 @@ fn entry(operation: &OperationModel) -> TokenStream {
             method: ::http::Method::#method,
             path: #path,
             tag: #tag,
-            access: crate::operation::Access::#access,
+            access: #access,
+            alternatives: &[#(#alternatives),*],
             success: #success,
             body: crate::operation::Body::#body,
             parameters: &[#(#parameters),*],
@@ -468,7 +416,7 @@ fn ids(operations: &[OperationModel]) -> TokenStream {
 }
 
 /// The streams of a list operation.
-fn list(operation: &OperationModel) -> Option<TokenStream> {
+fn list(index: usize, operation: &OperationModel) -> Option<TokenStream> {
     let pagination = operation.pagination.as_ref()?;
     let builder = format_ident!("{}", operation.builder);
     let page = format_ident!("{}", operation.response.as_deref()?);
@@ -488,10 +436,23 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
     let rows = format!(
         "Streams the rows of every page (`{}`), fetching pages as they are needed.\n\n\
          # Errors\n\n\
-         A failed page ends the stream after the error; so does a cursor that the server repeats, \
-         with [`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop).\n\n\
+         A row that does not decode is an error that answers \
+         [`is_row`](crate::Error::is_row); the rows after it follow. Any other error ends the \
+         stream: a failed page, or a cursor that the server repeats \
+         ([`ErrorKind::CursorLoop`](crate::ErrorKind::CursorLoop)). Code that concludes anything \
+         from the absence of a row calls [`all`](Self::all) instead.\n\n\
          # Cancellation\n\n\
-         Dropping the stream stops between pages, or drops the page under way.",
+         Dropping the stream stops between pages, or drops the page in flight.",
+        pagination.items
+    );
+    let all = format!(
+        "Fetches the rows of every page (`{}`): all of them, or an error.\n\n\
+         This is the call for whatever concludes from the absence of a row, such as a \
+         reconciliation or an export: no row is skipped.\n\n\
+         # Errors\n\n\
+         The first error, also of a single row; the rows before it are dropped.\n\n\
+         # Cancellation\n\n\
+         Only reads are sent: dropping the future has no effect on the account.",
         pagination.items
     );
     Some(quote! {
@@ -504,7 +465,15 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
             }
 
             async fn fetch(self) -> Result<Self::Page, crate::Error> {
-                self.send().await.map(::progenitor_client::ResponseValue::into_inner)
+                let (client, request) = self.into_request()?;
+                client.call_page(&OPERATIONS[#index], request).await
+            }
+
+            async fn fetch_rows(
+                self,
+            ) -> Result<crate::pagination::Fetched<Self>, crate::Error> {
+                let (client, request) = self.into_request()?;
+                client.call_rows::<Self>(&OPERATIONS[#index], request).await
             }
 
             fn cursor(page: &Self::Page) -> Option<&str> {
@@ -522,11 +491,18 @@ fn list(operation: &OperationModel) -> Option<TokenStream> {
                 crate::pagination::rows(self)
             }
 
+            #[doc = #all]
+            pub async fn all(self) -> Result<Vec<#row>, crate::Error> {
+                self.stream().try_collect().await
+            }
+
             /// Streams whole pages, for what stands beside the rows.
             ///
             /// # Errors
             ///
-            /// As with [`stream`](Self::stream).
+            /// A page that cannot be fetched, or in which a row does not decode, is an error and
+            /// ends the stream; [`Pages::resume`](crate::Pages::resume) and
+            /// [`Pages::skip`](crate::Pages::skip) go on from there.
             pub fn pages(self) -> crate::pagination::Pages<'a, types::#page> {
                 crate::pagination::pages(self)
             }

@@ -1,43 +1,48 @@
-//! Turns the OpenAPI document of the Kalshi Trade API into a Rust client.
+//! Turns the published documents of the Kalshi APIs into Rust.
 //!
-//! The way of a document: `document` reads it untyped, `overlay` applies our corrections and
-//! words, `normalise` brings it into the form that progenitor can take (or refuses it, with a
-//! JSON pointer), `emit` runs progenitor and makes what progenitor does not make (open enums, the
-//! operation table, streams over pages), and `refine` rewrites the tokens that come out.
+//! Generation pipeline: `document` reads a document untyped, `overlay` applies our corrections and
+//! descriptions, `normalize` brings it into the form that progenitor can take (or refuses it, with
+//! a JSON pointer), `emit` runs progenitor and makes what progenitor does not make (open enums, the
+//! operation table, streams over pages), and `refine` rewrites the tokens that come out. `asyncapi`
+//! takes the messages of a document of streams out of their envelopes first. `families` lists the
+//! documents that this workspace follows.
 //!
 //! Deterministic: no clock, no network, no environment; the same input gives the same bytes.
 //! It never writes a file; the command behind `cargo gen` does.
 
+mod asyncapi;
 mod body_schemas;
 mod coverage;
 pub mod diff;
+mod docs;
 mod document;
+mod drift_schema;
 mod emit;
 mod error;
+mod families;
 mod files;
 mod handlers;
+pub mod import;
 mod locate;
 mod names;
-mod normalise;
+mod normalize;
 mod operations;
 mod overlay;
 mod refine;
 mod review;
 mod samples;
-mod shapes;
-mod stream;
-pub mod vendor;
 
 pub use crate::{
+    asyncapi::MessageModel,
     coverage::Coverage,
     document::parse,
     error::{Error, Result},
+    families::{FAMILIES, Family, generate_any, kind},
     files::{read, read_overlays},
-    normalise::{EnumValue, Normalised, OpenEnum, Report},
-    operations::{OperationModel, PaginationModel, ParameterModel},
+    normalize::{EnumValue, Label, Labels, Normalized, OpenEnum, Report},
+    operations::{Access, OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
-    stream::{MessageModel, generate_streams},
 };
 
 /// Everything that one document and its overlays turn into.
@@ -50,8 +55,8 @@ pub struct Generated {
     /// A trait with one method for each operation, for servers.
     pub handlers: String,
     /// The document after every pass, and how often each fired.
-    pub normalised: Normalised,
-    /// How the overlays fared.
+    pub normalized: Normalized,
+    /// The outcome of the overlays.
     pub applied: Applied,
     /// The operation table.
     pub operations: Vec<OperationModel>,
@@ -60,13 +65,13 @@ pub struct Generated {
 }
 
 impl Generated {
-    /// Which parts of the document have words.
+    /// Returns which items of the document are documented.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         coverage::coverage(self)
     }
 
-    /// The files under review, made from the same document.
+    /// Returns the files under review, made from the same document.
     #[must_use]
     pub fn review(&self) -> Review {
         review::review(self)
@@ -82,6 +87,7 @@ impl Generated {
 pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated> {
     let read = || -> Result<(serde_json::Value, Applied)> {
         let mut document = parse(document)?;
+        normalize::write_out_references(&mut document);
         let mut applied = Applied::default();
         for overlay in overlays {
             overlay::apply(&mut document, overlay, unmatched, &mut applied)?;
@@ -95,13 +101,37 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
     })
 }
 
+/// Generates the messages and commands of the WebSocket API from its `AsyncAPI` document and the
+/// overlays that belong to it.
+///
+/// # Errors
+///
+/// As with [`generate`].
+pub fn generate_streams(
+    document: &str,
+    overlays: &[Overlay],
+    unmatched: Unmatched,
+) -> Result<Generated> {
+    let [_, streams] = &FAMILIES;
+    streams.generate(document, overlays, unmatched)
+}
+
+/// Writes the shared parameters, request bodies and responses of a document out where operations
+/// refer to them, as it is done before overlays are applied: for what addresses each in its place.
+#[must_use]
+pub fn written_out(mut document: serde_json::Value) -> serde_json::Value {
+    normalize::write_out_references(&mut document);
+    normalize::forget_origins(&mut document);
+    document
+}
+
 fn from_document(document: serde_json::Value, applied: Applied) -> Result<Generated> {
     let bodies = body_schemas::collect(&document);
-    let normalised = normalise::normalise(document)?;
+    let normalized = normalize::normalize(document)?;
     let operations =
-        operations::model(&normalised).map_err(|error| normalised.moves.published(error))?;
-    let (mut code, dispatch) = emit::emit(&normalised, &operations)?;
-    let shapes = shapes::shapes(&normalised, &operations);
+        operations::model(&normalized).map_err(|error| normalized.moves.published(error))?;
+    let (mut code, dispatch) = emit::emit(&normalized, &operations)?;
+    let shapes = drift_schema::shapes(&normalized, &operations);
     code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
     code += &body_schemas::emit(&operations, &bodies).to_string();
     let handlers = handlers::emit(&operations);
@@ -109,7 +139,7 @@ fn from_document(document: serde_json::Value, applied: Applied) -> Result<Genera
         code,
         dispatch,
         handlers,
-        normalised,
+        normalized,
         applied,
         operations,
         messages: Vec::new(),

@@ -14,13 +14,13 @@ use serde_json::{Map, Value, json};
 use crate::{
     document::join,
     error::{Error, Result},
-    normalise::{Normalised, reachable},
+    normalize::{Normalized, reachable},
 };
 
 const SCHEMAS: &str = "/components/schemas";
 
 /// Runs `work`; a panic becomes an error instead of text on the terminal.
-pub(crate) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // The hook belongs to the whole process. It is put back afterwards, and the panics of other
     // threads go through it meanwhile.
     static ONE: Mutex<()> = Mutex::new(());
@@ -41,30 +41,32 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without words");
+            .unwrap_or("a panic without a message");
         let line = text.lines().next().unwrap_or_default();
         let line: String = line.chars().take(160).collect();
-        Err(Error::new("", format!("progenitor makes nothing of this: {line}")))
+        Err(Error::new("", format!("progenitor cannot generate this: {line}")))
     })
 }
 
 /// The error at its place: the smallest part of the document that `fails` still refuses.
 pub(crate) fn locate(
-    normalised: &Normalised,
+    normalized: &Normalized,
     error: Error,
-    fails: &dyn Fn(&Normalised) -> Option<Error>,
+    fails: &dyn Fn(&Normalized) -> Option<Error>,
 ) -> Error {
     let fails = |document: Value| {
-        let Normalised { enums, renamed, moves, .. } = normalised;
-        fails(&Normalised {
+        let Normalized { enums, renamed, labels, moves, .. } = normalized;
+        fails(&Normalized {
             document,
             enums: enums.clone(),
             renamed: renamed.clone(),
+            labels: labels.clone(),
+            unreached: Vec::new(),
             report: Vec::new(),
             moves: moves.clone(),
         })
     };
-    let document = &normalised.document;
+    let document = &normalized.document;
     let (small, pointer) = match schema(document, &fails).or_else(|| operation(document, &fails)) {
         Some(found) => found,
         // It takes the whole document to fail.

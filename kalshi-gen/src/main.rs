@@ -13,10 +13,10 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use kalshi_gen::{
-    Coverage, Generated, Overlay, Unmatched, generate, generate_streams, read, read_overlays,
+    Coverage, FAMILIES, Family, Generated, Overlay, Unmatched, generate_any, read, read_overlays,
 };
 
-/// From the OpenAPI document of the Kalshi Trade API to Rust.
+/// From the published documents of the Kalshi APIs to Rust.
 #[derive(Parser)]
 #[command(name = "cargo gen", bin_name = "cargo gen", version)]
 struct Arguments {
@@ -29,25 +29,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Generate, report what each pass did and which places lack words, compare the review files.
-    /// Writes nothing.
+    /// Generate every document, report what each pass did and what is undocumented, compare the
+    /// review files. Writes nothing.
     Check,
-    /// Rewrite the review files (tests/golden) and the metadata from the documents, or take over a
-    /// published document with everything that follows from it.
+    /// Rewrite the review files and the metadata from the documents, or take over a published
+    /// document with everything that follows from it (`--from FILE`).
     Update(command::update::Arguments),
     /// Compare two documents: what changed, and who breaks.
     Diff(command::diff::Arguments),
-    /// Print what the workspace's document turns into.
+    /// Print what one of the workspace's documents turns into.
     Dump {
         #[arg(value_enum, default_value = "code")]
         what: What,
+        /// The document.
+        #[arg(long, default_value = "openapi.yaml")]
+        document: String,
     },
-    /// Print Rust for any document of this family.
+    /// Print Rust for any document, OpenAPI 3.0 or `AsyncAPI` 3.
     Generate {
-        /// An OpenAPI 3.0 document, YAML or JSON.
+        /// The document, YAML or JSON.
         #[arg(long)]
         spec: PathBuf,
-        /// Apply the workspace's overlays too; actions that match nothing are left out.
+        /// Apply the overlays of the workspace's document of the same kind; actions that match
+        /// nothing are left out.
         #[arg(long)]
         overlays: bool,
     },
@@ -64,9 +68,6 @@ enum What {
     /// The types under review.
     Types,
 }
-
-/// The files that `update` writes and `check` compares.
-const REVIEW: [&str; 2] = ["tests/golden/operations.txt", "tests/golden/types.txt"];
 
 /// What a failed run ends with: 1 for a finding, 2 for input that cannot be used.
 struct Failure {
@@ -87,7 +88,10 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -97,21 +101,48 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints help, or what is wrong with the arguments and what they look like.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A terminal that has gone away cannot be told so.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "\nFor example:\n  cargo gen check\n  cargo gen update --from PUBLISHED.yaml\n  \
+         cargo gen diff OLD.yaml NEW.yaml\n  cargo gen generate --spec ANY.yaml"
+    );
+    ExitCode::from(2)
+}
+
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check => check(&root(arguments)?),
         Command::Update(update) => command::update::run(update, &root(arguments)?),
         Command::Diff(diff) => command::diff::run(diff, root(arguments).ok().as_deref()),
-        Command::Dump { what } => dump(&root(arguments)?, *what),
+        Command::Dump { what, document } => dump(&root(arguments)?, *what, document),
         Command::Generate { spec, overlays } => {
-            let overlays = if *overlays {
-                read_overlays(&root(arguments)?.join("overlay"))?
-            } else {
-                Vec::new()
-            };
-            print(&formatted(&from(spec, &overlays, Unmatched::Count)?)?)
+            let text = read(spec)?;
+            let overlays =
+                if *overlays { overlays_for(&text, &root(arguments)?)? } else { Vec::new() };
+            let generated = generate_any(&text, &overlays, Unmatched::Count)
+                .map_err(|error| refused(spec, "overlay", &overlays, &error))?;
+            print(&formatted(&generated)?)
         }
     }
+}
+
+/// The overlays of the document of the same kind. What is no document is refused later, by name.
+fn overlays_for(text: &str, root: &Path) -> Result<Vec<Overlay>, Failure> {
+    let kind = kalshi_gen::parse(text).and_then(|document| kalshi_gen::kind(&document));
+    let family = FAMILIES.iter().find(|family| Ok(family.kind) == kind);
+    family.map_or(Ok(Vec::new()), |family| overlays_of(family, root))
+}
+
+/// The overlays that belong to a document, none if it has no folder of them.
+fn overlays_of(family: &Family, root: &Path) -> Result<Vec<Overlay>, Failure> {
+    let folder = root.join(family.overlays);
+    if folder.is_dir() { Ok(read_overlays(&folder)?) } else { Ok(Vec::new()) }
 }
 
 /// The nearest folder upwards that has both openapi.yaml and overlay/.
@@ -130,59 +161,56 @@ fn root(arguments: &Arguments) -> Result<PathBuf, Failure> {
         })
 }
 
-fn from(spec: &Path, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated, Failure> {
-    generate(&read(spec)?, overlays, unmatched).map_err(|error| {
-        let in_overlay = |o: &Overlay| error.pointer().starts_with(&format!("{}#", o.name));
-        let message = if overlays.iter().any(in_overlay) {
-            format!("overlay/{error}")
-        } else {
-            format!("{}: {error}", spec.display())
-        };
-        Failure { code: 2, message }
+/// The failure that an error of the generator is, with the file that it is in.
+fn refused(spec: &Path, folder: &str, overlays: &[Overlay], error: &kalshi_gen::Error) -> Failure {
+    let in_overlay = |o: &Overlay| error.pointer().starts_with(&format!("{}#", o.name));
+    Failure::input(if overlays.iter().any(in_overlay) {
+        format!("{folder}/{error}")
+    } else {
+        format!("{}: {error}", spec.display())
     })
 }
 
-fn from_root(root: &Path) -> Result<Generated, Failure> {
-    from(&root.join("openapi.yaml"), &read_overlays(&root.join("overlay"))?, Unmatched::Refuse)
+/// What the document of a family turns into; `None` if the root does not have it.
+fn from_root(family: &Family, root: &Path) -> Result<Option<Generated>, Failure> {
+    let spec = root.join(family.file);
+    if !spec.is_file() {
+        return Ok(None);
+    }
+    let overlays = overlays_of(family, root)?;
+    family
+        .generate(&read(&spec)?, &overlays, Unmatched::Refuse)
+        .map(Some)
+        .map_err(|error| refused(&spec, family.overlays, &overlays, &error))
+}
+
+/// What each document that the root has turns into; at least one.
+fn all(root: &Path) -> Result<Vec<(&'static Family, Generated)>, Failure> {
+    let mut found = Vec::new();
+    for family in &FAMILIES {
+        found.extend(from_root(family, root)?.map(|generated| (family, generated)));
+    }
+    if found.is_empty() {
+        let files: Vec<&str> = FAMILIES.iter().map(|family| family.file).collect();
+        let message = format!("{}: neither {} is here", root.display(), files.join(" nor "));
+        return Err(Failure::input(message));
+    }
+    Ok(found)
+}
+
+/// The review files of a document, each with the text that it is to have.
+fn reviews(family: &Family, generated: &Generated) -> Vec<(&'static str, String)> {
+    let review = generated.review();
+    let mut found = Vec::new();
+    found.extend(family.operations.map(|file| (file, review.operations)));
+    found.push((family.types, review.types));
+    found
 }
 
 fn check(root: &Path) -> Result<(), Failure> {
-    let generated = from_root(root)?;
-    let coverage = generated.coverage();
-    let mut report = format!("overlay actions applied: {}\n", generated.applied.actions);
-    for (pass, fired) in &generated.normalised.report {
-        let _ = writeln!(report, "{pass}: {fired}");
-    }
-    let _ = writeln!(report, "operations: {}", generated.operations.len());
-    let (flags, marked) = coverage.deprecated;
-    let _ = writeln!(report, "deprecated: {flags} in the document, {marked} in the code");
-    words(&mut report, "", &coverage);
-    let streams = streams(root)?.map(|generated| generated.coverage());
-    if let Some(streams) = &streams {
-        words(&mut report, "of the streams ", streams);
-    }
-    print(&report)?;
-    let review = generated.review();
-    let stale: Vec<&str> = REVIEW
-        .into_iter()
-        .zip([&review.operations, &review.types])
-        .filter(|(name, text)| read(&root.join(name)).ok().as_ref() != Some(text))
-        .map(|(name, _)| name)
-        .collect();
     let mut messages = Vec::new();
-    if !stale.is_empty() {
-        messages.push(format!("{} out of date; run `cargo gen update`", stale.join(", ")));
-    }
-    for (folder, coverage) in
-        [("overlay/docs", Some(&coverage)), ("kalshi-ws/overlay", streams.as_ref())]
-    {
-        let count = coverage.map_or(0, |coverage| coverage.findings.len());
-        if count > 0 {
-            messages.push(format!("{count} places lack words that say something ({folder})"));
-        }
-    }
-    if flags != marked {
-        messages.push(format!("{} deprecations did not reach the code", flags.abs_diff(marked)));
+    for (family, generated) in all(root)? {
+        messages.extend(check_one(family, &generated, root)?);
     }
     if messages.is_empty() {
         Ok(())
@@ -191,33 +219,75 @@ fn check(root: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What the document of the streams turns into, where the folder has one.
-fn streams(root: &Path) -> Result<Option<Generated>, Failure> {
-    let spec = root.join("kalshi-ws/asyncapi.yaml");
-    if !spec.is_file() {
-        return Ok(None);
+/// Reports on one document; what comes back has to be put right.
+fn check_one(family: &Family, generated: &Generated, root: &Path) -> Result<Vec<String>, Failure> {
+    let coverage = generated.coverage();
+    let mut report = format!("{} ({})\n", family.name, family.file);
+    let _ = writeln!(report, "overlay actions applied: {}", generated.applied.actions);
+    for redundant in &generated.applied.redundant {
+        let _ = writeln!(report, "redundant: {}/{redundant}", family.overlays);
     }
-    let overlays = read_overlays(&root.join("kalshi-ws/overlay"))?;
-    generate_streams(&read(&spec)?, &overlays, Unmatched::Refuse)
-        .map(Some)
-        .map_err(|error| Failure::input(format!("{}: {error}", spec.display())))
+    for (pass, fired) in &generated.normalized.report {
+        let _ = writeln!(report, "{pass}: {fired}");
+    }
+    if !generated.operations.is_empty() {
+        let _ = writeln!(report, "operations: {}", generated.operations.len());
+    }
+    let (flags, marked) = coverage.deprecated;
+    let _ = writeln!(report, "deprecated: {flags} in the document, {marked} in the code");
+    documentation(&mut report, &coverage);
+    for finding in &coverage.unformatted {
+        let _ = writeln!(report, "{finding}");
+    }
+    report.push('\n');
+    print(&report)?;
+    let stale: Vec<&str> = reviews(family, generated)
+        .into_iter()
+        .filter(|(name, text)| read(&root.join(name)).ok().as_ref() != Some(text))
+        .map(|(name, _)| name)
+        .collect();
+    let mut messages = Vec::new();
+    if !stale.is_empty() {
+        messages.push(format!("{} out of date: run `cargo gen update`", stale.join(", ")));
+    }
+    let undocumented = coverage.findings.len();
+    if undocumented > 0 {
+        messages.push(format!("{undocumented} undocumented items ({})", family.overlays));
+    }
+    let unformatted = coverage.unformatted.len();
+    if unformatted > 0 {
+        messages.push(format!("{unformatted} fields without a format ({})", family.overlays));
+    }
+    // A type that is written by hand has neither its field's attribute nor its setter's.
+    if flags != marked && family.by_hand.is_empty() {
+        messages.push(format!("{} deprecations did not reach the code", flags.abs_diff(marked)));
+    }
+    Ok(messages)
 }
 
-/// Reports what has words. Kinds of which the document has nothing are left out.
-fn words(report: &mut String, of: &str, coverage: &Coverage) {
+/// Reports what is documented. Kinds of which the document has nothing are left out.
+fn documentation(report: &mut String, coverage: &Coverage) {
     for (kind, with, without) in coverage.kinds.iter().filter(|(_, a, b)| a + b > 0) {
-        let _ = writeln!(report, "words: {with} {kind} {of}with, {without} without");
+        let _ = writeln!(report, "{kind}: {with} documented, {without} undocumented");
     }
     for finding in &coverage.findings {
         let _ = writeln!(report, "{finding}");
     }
 }
 
-fn dump(root: &Path, what: What) -> Result<(), Failure> {
-    let generated = from_root(root)?;
+fn dump(root: &Path, what: What, document: &str) -> Result<(), Failure> {
+    let Some(family) = Family::of_file(document) else {
+        let files: Vec<&str> = FAMILIES.iter().map(|family| family.file).collect();
+        let message =
+            format!("`{document}` is no document of this workspace: {}", files.join(", "));
+        return Err(Failure::input(message));
+    };
+    let Some(generated) = from_root(family, root)? else {
+        return Err(Failure::input(format!("{} is not here", root.join(document).display())));
+    };
     match what {
         What::Code => print(&formatted(&generated)?),
-        What::Document => print(&format!("{:#}\n", generated.normalised.document)),
+        What::Document => print(&format!("{:#}\n", generated.normalized.document)),
         What::Operations => print(&generated.review().operations),
         What::Types => print(&generated.review().types),
     }

@@ -92,7 +92,7 @@ fn snake(name: &str) -> String {
 /// The type for a schema or the builder for an operation, as typify and progenitor spell it; `None`
 /// if the name has no letter to begin with.
 pub(crate) fn type_name(name: &str) -> Option<String> {
-    let mut name = spelt(&split_acronyms(name));
+    let mut name = separate_words(&split_acronyms(name));
     // Until typify would leave it as it is: `A-B` becomes `AB`, and that `Ab`.
     for _ in 0..3 {
         name = name.to_snake_case().to_pascal_case();
@@ -120,7 +120,7 @@ fn cased(wire: &str, prefix: char) -> String {
     let name = match wire {
         "+1" => "plus1".to_owned(),
         "-1" => "minus1".to_owned(),
-        _ => spelt(wire).to_snake_case(),
+        _ => separate_words(wire).to_snake_case(),
     };
     kept(match name.chars().next() {
         None => "x".to_owned(),
@@ -130,7 +130,7 @@ fn cased(wire: &str, prefix: char) -> String {
 }
 
 /// What cannot stand in a name separates words.
-fn spelt(name: &str) -> String {
+fn separate_words(name: &str) -> String {
     name.replace('\'', "").replace(|c: char| !c.is_alphanumeric() && c != '_', "-")
 }
 

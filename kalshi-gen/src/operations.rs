@@ -7,8 +7,8 @@ use crate::{
     document::{join, resolve, schema_name},
     error::{Result, refuse},
     names::method_name,
-    normalise::{
-        COMMA_LIST, ITEMS, Normalised, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
+    normalize::{
+        ACCESS, COMMA_LIST, ITEMS, Normalized, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
     },
     samples::Samples,
 };
@@ -28,8 +28,8 @@ pub struct OperationModel {
     pub path: String,
     /// The family.
     pub tag: String,
-    /// Whether it must be signed.
-    pub private: bool,
+    /// Who may call it, the preferred way first; never empty.
+    pub access: Vec<Access>,
     /// The status of its success.
     pub success: u16,
     /// The type of its success body, if it has one.
@@ -56,6 +56,50 @@ pub struct OperationModel {
     pub secret: bool,
     /// The field of the request that makes a second sending harmless.
     pub idempotency_key: Option<String>,
+}
+
+/// A way to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Without credentials.
+    Public,
+    /// With a signature of each request.
+    Signed,
+    /// With a token in the `Authorization` header.
+    Bearer,
+}
+
+impl Access {
+    /// Returns its name in review files and documentation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Signed => "signed",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
+impl OperationModel {
+    /// Returns the preferred way to be let in.
+    #[must_use]
+    pub fn preferred_access(&self) -> Access {
+        self.access.first().copied().unwrap_or(Access::Public)
+    }
+
+    /// Reports whether it needs credentials.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.preferred_access() != Access::Public
+    }
+
+    /// Returns every way to be let in as text: `signed or bearer`.
+    #[must_use]
+    pub fn access_text(&self) -> String {
+        let names: Vec<&str> = self.access.iter().map(|access| access.name()).collect();
+        names.join(" or ")
+    }
 }
 
 /// One parameter of an operation.
@@ -138,20 +182,20 @@ const WRITE_FAMILIES: [&str; 3] = ["communications", "order-groups", "orders"];
 const ROWS: [(&str, &str); 2] =
     [("GetEventsResponse", "events"), ("GetPositionsResponse", "market_positions")];
 
-/// Reads the operations out of a normalised document, in the order of its paths.
-pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
-    let document = &normalised.document;
+/// Reads the operations out of a normalized document, in the order of its paths.
+pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
+    let document = &normalized.document;
     let mut models = Vec::new();
     for (pointer, path, method, operation) in operations(document)? {
         let builder = operation_id(operation).to_owned();
         let text = |key| operation.get(key).and_then(Value::as_str).map(str::to_owned);
         let (success, response) = success(operation);
-        let parameters = parameters(normalised, operation, &pointer)?;
+        let parameters = parameters(normalized, operation, &pointer)?;
         let pagination = match &response {
             Some(response) => match parameters.iter().position(|p| p.name == "cursor") {
-                Some(index) if parameters[index].kind != "Text" => {
+                Some(index) if matches!(parameters[index].kind, "CommaSeparated" | "List") => {
                     let pointer = format!("{pointer}/parameters/{index}/schema");
-                    refuse!(pointer, "a cursor must be text")
+                    refuse!(pointer, "a cursor must be a scalar")
                 }
                 Some(_) => Some(pagination(document, response, &pointer)?),
                 None => None,
@@ -160,7 +204,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
         };
         models.push(OperationModel {
             id: method_name(&builder),
-            operation_id: normalised.renamed.get(&builder).unwrap_or(&builder).clone(),
+            operation_id: normalized.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
             tag: operation
@@ -169,7 +213,7 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
-            private: security(document, operation),
+            access: access(operation),
             success,
             response,
             body: body(operation),
@@ -186,20 +230,19 @@ pub(crate) fn model(normalised: &Normalised) -> Result<Vec<OperationModel>> {
             builder,
         });
     }
-    let samples = Samples::new(normalised);
+    let samples = Samples::new(normalized);
     for model in &mut models {
         model.example = samples.example(model);
     }
     Ok(models)
 }
 
-/// The operation's own `security`, or the document's; an empty list or an empty alternative makes
-/// it public.
-fn security(document: &Value, operation: &Map<String, Value>) -> bool {
-    let own = operation.get("security").or_else(|| document.get("security"));
-    let Some(alternatives) = own.and_then(Value::as_array) else { return false };
-    !alternatives.is_empty()
-        && alternatives.iter().all(|a| a.as_object().is_some_and(|schemes| !schemes.is_empty()))
+/// Returns the ways in, as a pass left them.
+fn access(operation: &Map<String, Value>) -> Vec<Access> {
+    let words = operation.get(ACCESS).and_then(Value::as_array);
+    let all = [Access::Public, Access::Signed, Access::Bearer];
+    let found = words.into_iter().flatten();
+    found.filter_map(|word| all.into_iter().find(|access| word == access.name())).collect()
 }
 
 fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
@@ -215,23 +258,23 @@ fn body(operation: &Map<String, Value>) -> Option<(String, bool)> {
 
 fn body_type(holder: &Value) -> Option<String> {
     let schema = holder.pointer("/content/application~1json/schema")?;
-    // A reference with words beside it has been wrapped.
+    // A reference with a description beside it has been wrapped.
     let schema = schema.pointer("/allOf/0").unwrap_or(schema);
     schema.get("$ref")?.as_str().and_then(schema_name).map(str::to_owned)
 }
 
 fn parameters(
-    normalised: &Normalised,
+    normalized: &Normalized,
     operation: &Map<String, Value>,
     pointer: &str,
 ) -> Result<Vec<ParameterModel>> {
-    let document = &normalised.document;
+    let document = &normalized.document;
     let mut models = Vec::new();
     for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
         let schema = &parameter["schema"];
         let schema = schema.pointer("/allOf/0").unwrap_or(schema);
         let referred = schema.get("$ref").and_then(Value::as_str).and_then(schema_name);
-        let is_enum = |name: &&str| normalised.enums.iter().any(|open| open.name == *name);
+        let is_enum = |name: &&str| normalized.enums.iter().any(|open| open.name == *name);
         let items = parameter.pointer(&format!("/{ITEMS}/$ref")).and_then(Value::as_str);
         let type_name = referred.or(items.and_then(schema_name)).filter(is_enum);
         let schema = resolve(document, schema, pointer)?;

@@ -1,7 +1,7 @@
 //! OpenAPI Overlay 1.0: `target` (`JSONPath`, RFC 9535), `update`, `remove`.
 //!
 //! Three kinds of overlay exist in this workspace: `corrections.yaml` (what the document gets
-//! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our words).
+//! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our descriptions).
 
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -20,7 +20,7 @@ pub struct Overlay {
     pub text: String,
 }
 
-/// Whether an action that matches nothing stops the generator.
+/// What an action that matches nothing does to the generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmatched {
     /// It stops: the overlay belongs to this very document.
@@ -29,13 +29,16 @@ pub enum Unmatched {
     Count,
 }
 
-/// How the actions of the overlays fared.
+/// The outcome of the actions of the overlays.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
     /// Actions that changed the document.
     pub actions: usize,
     /// `overlay: target` of actions that matched nothing.
     pub unmatched: Vec<String>,
+    /// `overlay: target: what` of actions that add what the document already has. They do no harm,
+    /// and can go.
+    pub redundant: Vec<String>,
 }
 
 /// Applies one overlay to the document.
@@ -57,13 +60,17 @@ pub(crate) fn apply(
     };
     for (index, action) in actions.iter().enumerate() {
         let pointer = join("/actions", &index.to_string());
-        let target = act(document, action, &pointer).map_err(fail)?;
-        match target {
-            None => applied.actions += 1,
-            Some(target) if unmatched == Unmatched::Count => {
+        let (target, effect) = act(document, action, &pointer).map_err(fail)?;
+        match effect {
+            Effect::Changed => applied.actions += 1,
+            Effect::Redundant(what) => {
+                applied.actions += 1;
+                applied.redundant.push(format!("{}: {target}: {what}", overlay.name));
+            }
+            Effect::Unmatched if unmatched == Unmatched::Count => {
                 applied.unmatched.push(format!("{}: {target}", overlay.name));
             }
-            Some(target) => {
+            Effect::Unmatched => {
                 return Err(fail(Error::new(pointer, format!("`{target}` matches nothing"))));
             }
         }
@@ -71,8 +78,16 @@ pub(crate) fn apply(
     Ok(())
 }
 
-/// Carries out one action; gives back its target if that matched nothing.
-fn act<'a>(document: &mut Value, action: &'a Value, pointer: &str) -> Result<Option<&'a str>> {
+/// The effect of an action on the document.
+enum Effect {
+    Changed,
+    /// The document has (some of) what the action adds; the text says what.
+    Redundant(String),
+    Unmatched,
+}
+
+/// Carries out one action and returns its target.
+fn act<'a>(document: &mut Value, action: &'a Value, pointer: &str) -> Result<(&'a str, Effect)> {
     let Some(target) = action.get("target").and_then(Value::as_str) else {
         refuse!(pointer, "an action needs a `target`")
     };
@@ -84,42 +99,76 @@ fn act<'a>(document: &mut Value, action: &'a Value, pointer: &str) -> Result<Opt
         .map(serde_json_path::NormalizedPath::to_json_pointer)
         .collect();
     if places.is_empty() {
-        return Ok(Some(target));
+        return Ok((target, Effect::Unmatched));
     }
     let remove = action.get("remove").and_then(Value::as_bool).unwrap_or(false);
     let update = action.get("update");
     if remove == update.is_some() {
         refuse!(pointer, "an action has either `update` or `remove: true`");
     }
-    // Removal from the end, so that the index of a later place stays right.
-    for place in places.iter().rev() {
-        match update {
-            Some(update) => {
-                let Some(found) = document.pointer_mut(place) else { continue };
-                merge(found, update);
-            }
-            None => remove_at(document, place),
+    let Some(update) = update else {
+        // From the end, so that the index of a later place stays right.
+        for place in places.iter().rev() {
+            remove_at(document, place);
+        }
+        return Ok((target, Effect::Changed));
+    };
+    let mut merged = Merged::default();
+    for place in &places {
+        if let Some(found) = document.pointer_mut(place) {
+            merged.merge(found, update);
         }
     }
-    Ok(None)
+    let effect = if !merged.changed {
+        Effect::Redundant("the document already has all of it".to_owned())
+    } else if merged.present.is_empty() {
+        Effect::Changed
+    } else {
+        Effect::Redundant(format!("the document already has {}", merged.present.join(", ")))
+    };
+    Ok((target, effect))
 }
 
-/// Merges as the Overlay specification says: mappings deeply, lists by appending, the rest by
-/// replacing.
-fn merge(target: &mut Value, update: &Value) {
-    match (target, update) {
-        (Value::Object(target), Value::Object(update)) => {
-            for (key, value) in update {
-                match target.get_mut(key) {
-                    Some(found) => merge(found, value),
-                    None => {
+/// The outcome of merging an update into the places that it addresses.
+#[derive(Default)]
+struct Merged {
+    changed: bool,
+    /// The items of lists that were there already.
+    present: Vec<String>,
+}
+
+impl Merged {
+    /// Merges as the Overlay specification says: mappings deeply, lists by appending, the rest by
+    /// replacing. An item that the list already has is not appended a second time: every list of a
+    /// document that is worth correcting (`enum`, `required`, `tags`) is a set.
+    fn merge(&mut self, target: &mut Value, update: &Value) {
+        match (target, update) {
+            (Value::Object(target), Value::Object(update)) => {
+                for (key, value) in update {
+                    if let Some(found) = target.get_mut(key) {
+                        self.merge(found, value);
+                    } else {
                         target.insert(key.clone(), value.clone());
+                        self.changed = true;
                     }
                 }
             }
+            (Value::Array(target), Value::Array(update)) => {
+                for item in update {
+                    if target.contains(item) {
+                        self.present.push(format!("`{item}`"));
+                    } else {
+                        target.push(item.clone());
+                        self.changed = true;
+                    }
+                }
+            }
+            (target, update) if target == update => {}
+            (target, update) => {
+                *target = update.clone();
+                self.changed = true;
+            }
         }
-        (Value::Array(target), Value::Array(update)) => target.extend(update.iter().cloned()),
-        (target, update) => *target = update.clone(),
     }
 }
 
@@ -167,6 +216,32 @@ mod tests {
         let mut document = json!({"p": [{"x": 1}, {"y": 1}, {"x": 2}]});
         applied(&mut document, "actions: [{target: '$.p[?@.x]', remove: true}]").unwrap();
         assert_eq!(document, json!({"p": [{"y": 1}]}));
+    }
+
+    #[test]
+    fn g7_an_item_that_the_list_has_is_not_appended_again() {
+        let mut document = json!({"e": {"enum": ["a", "b"]}});
+        let text = "actions: [{target: $.e, update: {enum: [b, c]}}]";
+        let applied = applied(&mut document, text).unwrap();
+        assert_eq!(document, json!({"e": {"enum": ["a", "b", "c"]}}));
+        assert_eq!(applied.redundant, ["test.yaml: $.e: the document already has `\"b\"`"]);
+    }
+
+    #[test]
+    fn g6_an_action_that_adds_what_the_document_has_is_reported_and_changes_nothing() {
+        let before = json!({"e": {"enum": ["a"], "type": "string", "x": {"y": 1}}});
+        for update in ["{enum: [a]}", "{type: string}", "{x: {y: 1}}", "{type: string, enum: [a]}"]
+        {
+            let mut document = before.clone();
+            let text = format!("actions: [{{target: $.e, update: {update}}}]");
+            let applied = applied(&mut document, &text).unwrap();
+            assert_eq!((document, applied.actions), (before.clone(), 1), "{update}");
+            let line = "test.yaml: $.e: the document already has all of it";
+            assert_eq!(applied.redundant, [line], "{update}");
+        }
+        let mut document = before.clone();
+        let text = "actions: [{target: $.e, update: {type: string, format: date}}]";
+        assert!(applied(&mut document, text).unwrap().redundant.is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ const HEADER: &str = "# Made by `cargo gen update`; do not edit.\n";
 fn operations(models: &[OperationModel]) -> String {
     let mut out = HEADER.to_owned();
     for model in models {
-        let access = if model.private { "signed" } else { "public" };
+        let access = model.access_text();
         let deprecated = if model.deprecated { " deprecated" } else { "" };
         let _ = writeln!(
             out,
@@ -53,10 +53,16 @@ fn operations(models: &[OperationModel]) -> String {
 
 fn types(generated: &Generated) -> String {
     let mut out = HEADER.to_owned();
-    let normalised = &generated.normalised;
-    let schemas = normalised.document.pointer("/components/schemas").and_then(Value::as_object);
+    let normalized = &generated.normalized;
+    if !normalized.unreached.is_empty() {
+        let _ = writeln!(out, "\n# Nothing reaches these schemas, so they make no types:");
+        for name in &normalized.unreached {
+            let _ = writeln!(out, "#   {name}");
+        }
+    }
+    let schemas = normalized.document.pointer("/components/schemas").and_then(Value::as_object);
     for (name, schema) in schemas.into_iter().flatten() {
-        if let Some(open) = normalised.enums.iter().find(|open| open.name == *name) {
+        if let Some(open) = normalized.enums.iter().find(|open| open.name == *name) {
             let _ = writeln!(out, "\nenum {name}");
             for value in &open.values {
                 let _ = writeln!(out, "  {} = {:?}", value.variant, value.wire);
@@ -66,7 +72,12 @@ fn types(generated: &Generated) -> String {
         let Some(map) = schema.as_object() else { continue };
         if map.contains_key("properties") {
             let _ = writeln!(out, "\nstruct {name}");
-            fields(map, 1, &mut out);
+            fields(
+                map,
+                1,
+                &|field| normalized.labels.contains_key(&(name.clone(), field.into())),
+                &mut out,
+            );
         } else {
             let _ = writeln!(out, "\ntype {name} = {}", shape(schema));
         }
@@ -74,19 +85,30 @@ fn types(generated: &Generated) -> String {
     out
 }
 
-/// The fields of a mapping; `*` marks the required, `?` those that may be null.
-fn fields(map: &Map<String, Value>, depth: usize, out: &mut String) {
+/// The fields of a mapping; `*` marks the required, `~` the labels, which read as nothing where they
+/// are absent or null, `?` those that may be null.
+fn fields(
+    map: &Map<String, Value>,
+    depth: usize,
+    is_label: &dyn Fn(&str) -> bool,
+    out: &mut String,
+) {
     let required = map.get("required").and_then(Value::as_array);
     for (name, field) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let must = required.is_some_and(|names| names.iter().any(|n| n == name));
-        let mark = if must { "*" } else { "" };
+        let mark = match (is_label(name), must) {
+            (true, _) => "~",
+            (false, true) => "*",
+            (false, false) => "",
+        };
         let null = if field["nullable"] == true { "?" } else { "" };
         let deprecated = if field["deprecated"] == true { " deprecated" } else { "" };
         let indent = "  ".repeat(depth);
         let _ = writeln!(out, "{indent}{name}{mark}: {}{null}{deprecated}", shape(field));
         let inner = if field["type"] == "array" { &field["items"] } else { field };
         if let Some(inner) = inner.as_object() {
-            fields(inner, depth + 1, out);
+            // Objects inside others have names of their own; what is left has no labels.
+            fields(inner, depth + 1, &|_| false, out);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     document::schema_name,
     names::parameter_name,
-    normalise::{Normalised, UNIX_MILLIS, UNIX_SECONDS},
+    normalize::{Normalized, UNIX_MILLIS, UNIX_SECONDS},
     operations::{OperationModel, ParameterModel},
 };
 
@@ -34,16 +34,16 @@ const TEXTS: [(&str, &str); 16] = [
 
 /// Writes examples of one document.
 pub(crate) struct Samples<'a> {
-    normalised: &'a Normalised,
+    normalized: &'a Normalized,
     enums: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Samples<'a> {
-    pub(crate) fn new(normalised: &'a Normalised) -> Self {
+    pub(crate) fn new(normalized: &'a Normalized) -> Self {
         let first = |open: &'a crate::OpenEnum| {
             Some((open.name.as_str(), open.values.first()?.variant.as_str()))
         };
-        Self { normalised, enums: normalised.enums.iter().filter_map(first).collect() }
+        Self { normalized, enums: normalized.enums.iter().filter_map(first).collect() }
     }
 
     /// A doctest that sends the request, without the fences.
@@ -109,7 +109,7 @@ impl<'a> Samples<'a> {
     }
 
     fn schema(&self, name: &str) -> Option<&'a Value> {
-        self.normalised.document.pointer("/components/schemas")?.get(name)
+        self.normalized.document.pointer("/components/schemas")?.get(name)
     }
 
     /// An expression of a schema's type, or of something that converts into it.

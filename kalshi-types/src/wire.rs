@@ -1,6 +1,11 @@
-//! How generated types read fields: for `#[serde(deserialize_with)]`.
+//! Readers of fields for generated types, for `#[serde(deserialize_with)]`.
 
-use serde::{Deserialize, Deserializer};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IntoDeserializer as _},
+};
 
 /// Reads null as the default, which is empty for a list or a map.
 ///
@@ -15,6 +20,125 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Returns the value of a label that the exchange left out: the empty text, which an open enum
+/// holds as `Unset` or `Unknown`.
+///
+/// For `#[serde(default)]` beside [`null_as_unset`].
+pub fn unset<T: for<'a> From<&'a str>>() -> T {
+    T::from("")
+}
+
+/// Reads null as [`unset`].
+///
+/// # Errors
+///
+/// A value that is neither null nor of the type.
+pub fn null_as_unset<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: for<'a> From<&'a str> + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_else(unset))
+}
+
+/// Reads a list of lists; null is an empty list at both levels.
+///
+/// # Errors
+///
+/// A value that is not of the type.
+pub fn lists_in_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let lists = Option::<Vec<Option<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(lists.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Reads a map of lists or maps; null is an empty one at both levels, and its key is kept.
+///
+/// # Errors
+///
+/// A value that is not of the type.
+pub fn lists_in_map<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let lists = Option::<BTreeMap<String, Option<T>>>::deserialize(deserializer)?;
+    let lists = lists.unwrap_or_default();
+    Ok(lists.into_iter().map(|(key, list)| (key, list.unwrap_or_default())).collect())
+}
+
+/// Reads a map; null is an empty one, and a key whose value is null is an absent key.
+///
+/// # Errors
+///
+/// A value that is not of the type.
+pub fn map_without_nulls<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let values = Option::<BTreeMap<String, Option<T>>>::deserialize(deserializer)?;
+    let values = values.unwrap_or_default().into_iter();
+    Ok(values.filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
+/// Reads a number that may be missing: null and the empty text are `None`.
+///
+/// The exchange sends `""` for a price that does not exist.
+///
+/// # Errors
+///
+/// A value that is neither null, nor the empty text, nor of the type.
+pub fn blank_as_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_option(Blank(PhantomData))
+}
+
+/// Visits the option, and then what is inside it.
+struct Blank<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Blank<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a decimal number as text, the empty text, or null")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Self::Value, D::Error> {
+        inner.deserialize_any(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        if text.is_empty() { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(Some)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(Some)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(Some)
+    }
 }
 
 #[cfg(feature = "chrono")]
@@ -147,6 +271,78 @@ mod times {
             fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
                 let _ = in_utc(&bytes);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Dollars;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Row {
+        #[serde(default = "unset", deserialize_with = "null_as_unset")]
+        title: String,
+        #[serde(default, deserialize_with = "lists_in_list")]
+        candles: Vec<Vec<u8>>,
+        #[serde(default, deserialize_with = "lists_in_map")]
+        tags: BTreeMap<String, Vec<String>>,
+        #[serde(default, deserialize_with = "map_without_nulls")]
+        ids: BTreeMap<String, String>,
+        #[serde(default, deserialize_with = "blank_as_none")]
+        price: Option<Dollars>,
+    }
+
+    fn read(value: &serde_json::Value) -> Result<Row, serde_json::Error> {
+        serde_json::from_str(&value.to_string())
+    }
+
+    #[test]
+    fn nothing_and_null_and_nested_null_read_as_empty() {
+        let nothing = read(&json!({})).unwrap();
+        let nulls =
+            json!({"title": null, "candles": null, "tags": null, "ids": null, "price": null});
+        assert_eq!(read(&nulls).unwrap(), nothing);
+        assert_eq!((nothing.title.as_str(), nothing.price), ("", None));
+        let nested = read(&json!({
+            "candles": [[1], null],
+            "tags": {"Sports": ["a"], "Elections": null},
+            "ids": {"a": "b", "c": null},
+            "price": "",
+        }))
+        .unwrap();
+        assert_eq!(nested.candles, [vec![1], vec![]]);
+        assert_eq!(nested.tags["Sports"], ["a"]);
+        assert!(nested.tags["Elections"].is_empty());
+        assert_eq!(nested.ids.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(nested.price, None);
+    }
+
+    #[test]
+    fn what_is_there_is_read_as_strictly_as_before() {
+        assert_eq!(
+            read(&json!({"price": "0.56"})).unwrap().price,
+            Some(Dollars::from_micros(560_000))
+        );
+        assert_eq!(
+            read(&json!({"price": 1})).unwrap().price,
+            Some(Dollars::from_micros(1_000_000))
+        );
+        for wrong in [
+            json!({"price": " "}),
+            json!({"price": 0.56}),
+            json!({"price": "cheap"}),
+            json!({"price": []}),
+            json!({"price": true}),
+            json!({"title": 7}),
+            json!({"tags": {"a": "b"}}),
+            json!({"candles": [["x"]]}),
+            json!({"ids": {"a": 1}}),
+        ] {
+            assert!(read(&wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::{env, error::Error, pin::pin};
 
 use kalshi_ws::{
-    Books, Event, Stream, Subscription,
+    Books, Event, PriceConvention, Stream, Subscription,
     recording::{Player, Recorder, Recording, Speed},
 };
 use tokio::select;
@@ -16,9 +16,6 @@ use tokio::select;
 mod common;
 
 const NAME: &str = "stream";
-
-/// Bytes of lines in one file.
-const ROTATE: u64 = 256 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -35,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
     let (config, exchange) = common::configure().await?;
     let tickers = common::markets(exchange.as_ref(), named).await?;
-    let (recorder, writer) = Recorder::start(folder, NAME, ROTATE)?;
+    let (recorder, writer) = Recorder::builder(folder, NAME).start()?;
     let mut stream = Stream::connect(config.with_tap(recorder)).await?;
     stream.commands().subscribe(Subscription::orderbook(&tickers))?;
     stream.commands().subscribe(Subscription::trades(&tickers))?;
@@ -64,7 +61,8 @@ async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
 }
 
 async fn play(folder: &str, speed: Speed) -> Result<(), Box<dyn Error>> {
-    let mut player = Player::new(Recording::open(folder, NAME)?).with_speed(speed);
+    let mut player =
+        Player::new(Recording::open(folder, NAME)?, PriceConvention::Yes).with_speed(speed);
     let mut books = Books::new();
     let (mut messages, mut most) = (0_u64, 0);
     while let Some(event) = player.next().await {

@@ -1,99 +1,20 @@
 //! How a stream is set up. Nothing here connects, reads a file or starts anything.
 
 use std::{
-    env, fmt,
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
 
 use http::Uri;
-use kalshi_auth::{Clock, Credentials, SystemClock, Timestamp};
+use kalshi_auth::{Clock, Credentials, Environment, Service, SystemClock, is_loopback};
+use kalshi_types::UnixMillis;
 
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     machine::Limits,
 };
-
-/// Where the streams of the exchange are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Environment {
-    /// Real money.
-    Production,
-    /// Mock money.
-    Demo,
-    /// Any other URL, such as `ws://127.0.0.1:8080/trade-api/ws/v2`.
-    Custom(String),
-}
-
-impl Environment {
-    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (see
-    /// [`of_rest_url`](Self::of_rest_url)), or the URL of the streams.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectErrorKind::Config`] when the variable is missing or is something else.
-    pub fn from_env() -> Result<Self, ConnectError> {
-        let text = env::var("KALSHI_ENV").unwrap_or_default();
-        if text == "production" {
-            return Ok(Self::Production);
-        }
-        if text == "demo" {
-            return Ok(Self::Demo);
-        }
-        if text.starts_with("ws://") || text.starts_with("wss://") {
-            return Ok(Self::Custom(text));
-        }
-        Self::of_rest_url(&text).ok_or_else(|| {
-            ConnectError::new(
-                ConnectErrorKind::Config,
-                "KALSHI_ENV must be `production`, `demo` or a URL",
-            )
-        })
-    }
-
-    /// Where the streams are that belong to the base URL of a REST API, such as
-    /// `https://external-api.demo.kalshi.co/trade-api/v2`: on hosts of their own for production and
-    /// demo, on the same host for any other. `None` if the URL does not begin with `http://` or
-    /// `https://`.
-    ///
-    /// ```
-    /// use kalshi_ws::Environment;
-    ///
-    /// let url = |rest| Environment::of_rest_url(rest).map(|streams| streams.url().to_owned());
-    /// let local = "ws://127.0.0.1:8080/trade-api/ws/v2";
-    /// assert_eq!(url("http://127.0.0.1:8080/trade-api/v2/").as_deref(), Some(local));
-    /// let demo = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2";
-    /// assert_eq!(url("https://external-api.demo.kalshi.co/trade-api/v2").as_deref(), Some(demo));
-    /// assert_eq!(url("ftp://127.0.0.1"), None);
-    /// ```
-    pub fn of_rest_url(url: &str) -> Option<Self> {
-        let url = url.trim_end_matches('/');
-        match url {
-            "https://external-api.kalshi.com/trade-api/v2" => return Some(Self::Production),
-            "https://external-api.demo.kalshi.co/trade-api/v2" => return Some(Self::Demo),
-            _ => {}
-        }
-        let (scheme, rest) = url.split_once("://")?;
-        let scheme = match scheme {
-            "http" => "ws",
-            "https" => "wss",
-            _ => return None,
-        };
-        let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
-        Some(Self::Custom(format!("{scheme}://{rest}/trade-api/ws/v2")))
-    }
-
-    /// The URL of the streams.
-    pub fn url(&self) -> &str {
-        match self {
-            Self::Production => "wss://external-api-ws.kalshi.com/trade-api/ws/v2",
-            Self::Demo => "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2",
-            Self::Custom(url) => url,
-        }
-    }
-}
 
 /// How long to wait between attempts: twice as long after each, and up to half of it at random.
 #[derive(Clone)]
@@ -157,20 +78,20 @@ impl fmt::Debug for Backoff {
 /// It is called in the task that reads the connection, and must not wait for anything.
 pub trait Tap: Send {
     /// A frame arrived.
-    fn received(&mut self, at: Timestamp, text: &str);
+    fn received(&mut self, at: UnixMillis, text: &str);
 
     /// A frame is sent.
-    fn sent(&mut self, at: Timestamp, text: &str) {
+    fn sent(&mut self, at: UnixMillis, text: &str) {
         let _ = (at, text);
     }
 
     /// There is a connection.
-    fn connected(&mut self, at: Timestamp) {
+    fn connected(&mut self, at: UnixMillis) {
         let _ = at;
     }
 
     /// The connection is lost.
-    fn disconnected(&mut self, at: Timestamp, reason: &str) {
+    fn disconnected(&mut self, at: UnixMillis, reason: &str) {
         let _ = (at, reason);
     }
 }
@@ -266,21 +187,18 @@ impl Config {
 
     /// The URL, if credentials may be sent to it.
     pub(crate) fn checked_url(&self) -> Result<Uri, ConnectError> {
-        let text = self.environment.url();
-        let bad = |why: &str| {
-            ConnectError::new(ConnectErrorKind::Config, format!("the URL of the streams {why}"))
-        };
-        let uri: Uri = text.parse().map_err(|error| bad("is none").with_source(error))?;
-        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(bad("must not hold a user name or password"));
+        let refused = |text: String| ConnectError::new(ConnectErrorKind::Config, text);
+        let uri = self
+            .environment
+            .checked_url(Service::Streams)
+            .map_err(|error| refused(error.to_string()))?;
+        let open = uri.scheme_str() == Some("ws");
+        if open && !uri.host().is_some_and(is_loopback) {
+            return Err(refused(
+                "the URL of the streams must be wss:// unless it is of this machine".to_owned(),
+            ));
         }
-        match uri.scheme_str() {
-            Some("wss") => Ok(uri),
-            Some("ws") if is_loopback(authority.host()) => Ok(uri),
-            Some("ws") => Err(bad("must be wss:// unless it is of this machine")),
-            _ => Err(bad("must start with wss://")),
-        }
+        Ok(uri)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -309,9 +227,4 @@ impl fmt::Debug for Config {
             .field("items_per_command", &self.items_per_command)
             .finish_non_exhaustive()
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -7,7 +7,6 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use foldhash::fast::RandomState;
-use kalshi_auth::Timestamp;
 use kalshi_types::UnixMillis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -129,7 +128,7 @@ impl Decoder {
 
     /// Reads one frame, which arrived at the time.
     #[inline]
-    pub fn decode(&mut self, text: &str, received: Timestamp) -> Frame {
+    pub fn decode(&mut self, text: &str, received: UnixMillis) -> Frame {
         match scan(text) {
             Some(scanned) => Frame::Message(self.message(&scanned, received)),
             None => self.decode_any(text, received),
@@ -137,7 +136,7 @@ impl Decoder {
     }
 
     /// Reads one frame without the short way for deltas. The result is the same, later.
-    pub fn decode_any(&mut self, text: &str, received: Timestamp) -> Frame {
+    pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame {
         match read(text, received) {
             Ok(Frame::Message(Message {
                 payload: Payload::OrderbookDelta(mut delta),
@@ -157,7 +156,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn message(&mut self, scanned: &Scanned<'_>, received: Timestamp) -> Message {
+    fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
         let market = self.market(scanned.market_ticker, scanned.market_id);
         let payload = Payload::OrderbookDelta(Delta {
             market,
@@ -217,7 +216,7 @@ struct Envelope<'a> {
 }
 
 /// Any frame, by the general decoder.
-fn read(text: &str, received: Timestamp) -> Result<Frame, Box<Malformed>> {
+fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
         Box::new(Malformed {
             kind: None,

@@ -5,7 +5,7 @@
 //! - [`Subscription`] is a wish for one channel; [`Commands`] changes the wishes of a running stream.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
-//! - [`Portfolio`] keeps the caller's own fills, orders and positions, and is reconciled with REST.
+//! - [`Portfolio`] keeps your fills, orders and positions, and is reconciled with REST.
 //! - [`Decoder`] turns the text of a frame into what it says. It loses nothing: a message of a type
 //!   that it does not know is kept whole.
 //!
@@ -48,23 +48,25 @@ mod scan;
 mod soak;
 mod stream;
 mod subscription;
-mod values;
 
-pub(crate) use crate::values::{builder_value, builder_value_optional};
+/// The environments of the exchange: production, demo, or another URL.
+pub use kalshi_auth::Environment;
+pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
+
 pub use crate::{
     book::{BookError, OrderBook, Outcome, Sweep},
     books::{BookChange, BookState, Books},
-    config::{Backoff, Config, Environment, Tap},
+    config::{Backoff, Config, Tap},
     error::{CommandError, ConnectError, ConnectErrorKind},
     event::{DisconnectReason, EndReason, Event, Refusal},
     frame::{Decoder, Frame, Malformed, Unknown},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
     message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
     portfolio::{
-        Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
-        PositionRecord, ReconcileError, Reconciled, Reconciliation,
+        AccountSnapshot, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
+        PositionRecord, ReconcileStatus, Reconciled, Reconciliation,
     },
-    replay::Replay,
+    replay::{PriceConvention, Replay},
     stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
 };

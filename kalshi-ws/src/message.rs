@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use kalshi_auth::Timestamp;
 use kalshi_types::{Count, Dollars, UnixMillis};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,7 +23,7 @@ pub struct Message {
     /// When the exchange queued it to the network.
     pub sent: Option<UnixMillis>,
     /// When this machine read it, by the clock of the configuration.
-    pub received: Timestamp,
+    pub received: UnixMillis,
     /// What it carries.
     pub payload: Payload,
 }

@@ -1,55 +1,71 @@
-//! The events of a stream from frames that come from anywhere: a recording, a test, a socket of
-//! one's own. Pure; nothing is sent, and time passes only as the frames say.
+//! The events of a connection from frames that come from anywhere: a recording, a test, another
+//! socket. Pure; nothing is sent, and time passes only as the frames say.
 
 use std::time::Duration;
 
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
+    Payload,
     config::Backoff,
     event::{DisconnectReason, Event},
     frame::Decoder,
     machine::{Limits, Machine, Output},
+    types::MarketSide,
 };
+
+/// Which prices the NO side of an order book has in the frames of the exchange.
+///
+/// The subscription decides it (`use_yes_price`), and a frame does not say it. To read the one as
+/// the other gives books that are wrong throughout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PriceConvention {
+    /// Both sides have the price of YES. A connection of this crate always asks for it.
+    Yes,
+    /// Each side has the price of its own outcome: a bid for NO at 0.54 is an ask for YES at 0.46.
+    /// It is what the exchange sends if `use_yes_price` is not set.
+    Side,
+}
 
 /// Turns frames into the events that a [`Stream`](crate::Stream) would give.
 ///
 /// Subscriptions are taken from the confirmations among the frames. Sequence numbers are checked as
-/// in a stream, so a recording with a hole has the same [`Event::Gap`].
+/// on a connection, so a recording with a hole has the same [`Event::Gap`]. Order books come out in
+/// prices of YES, whatever the convention of the frames.
 ///
 /// ```
-/// use kalshi_auth::Timestamp;
-/// use kalshi_ws::{Books, Replay};
+/// use kalshi_types::UnixMillis;
+/// use kalshi_ws::{Books, Outcome, PriceConvention, Replay};
 ///
-/// let mut replay = Replay::new();
+/// // Recorded without `use_yes_price`.
+/// let mut replay = Replay::new(PriceConvention::Side);
 /// let mut books = Books::new();
 /// for frame in [
 ///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
-///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
+///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.45","10.00"]],"no_dollars_fp":[["0.54","10.00"]]}}"#,
 /// ] {
-///     replay.frame(frame, Timestamp::from_millis(0), |event| {
+///     replay.frame(frame, UnixMillis::from_millis(0), |event| {
 ///         books.apply(&event);
 ///     });
 /// }
-/// assert!(books.get("A").is_some());
+/// let ask = books.get("A").and_then(|book| book.best_ask(Outcome::Yes));
+/// assert_eq!(ask.map(|level| level.price), Some("0.46".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Replay {
+    prices: PriceConvention,
     machine: Machine,
     decoder: Decoder,
     /// Any instant: only differences count, and none of them matters here.
     now: Instant,
 }
 
-impl Default for Replay {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Replay {
-    /// Nothing has been played back yet.
-    pub fn new() -> Self {
+    /// Returns a replay of frames whose order books have these prices.
+    pub fn new(prices: PriceConvention) -> Self {
         let never = Duration::from_secs(u64::from(u32::MAX));
         let limits = Limits {
             command_timeout: never,
@@ -59,17 +75,23 @@ impl Replay {
             items_per_command: 1,
         };
         let now = Instant::now();
-        Self { machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
+        Self { prices, machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
     }
 
     /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
-    pub fn frame(&mut self, text: &str, received: Timestamp, mut each: impl FnMut(Event)) {
+    pub fn frame(&mut self, text: &str, received: UnixMillis, mut each: impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
         match self.machine.frame(frame, self.now) {
-            Some((_, event)) => each(event),
+            Some((_, event)) => each(self.in_yes_prices(event)),
             None => self.events(&mut each),
         }
+    }
+
+    /// Reads what follows with another convention: another recording begins.
+    #[cfg(feature = "recorder")]
+    pub(crate) fn set_price_convention(&mut self, prices: PriceConvention) {
+        self.prices = prices;
     }
 
     /// Calls `each` with what follows from the connection being lost here.
@@ -81,11 +103,39 @@ impl Replay {
     fn events(&mut self, each: &mut impl FnMut(Event)) {
         while let Some(output) = self.machine.output() {
             match output {
-                Output::Event(_, event) => each(event),
+                Output::Event(_, event) => each(self.in_yes_prices(event)),
                 Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
             }
         }
     }
+}
+
+impl Replay {
+    #[inline]
+    fn in_yes_prices(&self, event: Event) -> Event {
+        match self.prices {
+            PriceConvention::Yes => event,
+            PriceConvention::Side => in_yes_prices(event),
+        }
+    }
+}
+
+/// Gives the NO side of a book, or of a change, the price of YES. What has none keeps its price:
+/// it lies beyond zero and one, and the book refuses it.
+fn in_yes_prices(mut event: Event) -> Event {
+    let (Event::Message(message) | Event::Unmatched(message)) = &mut event else { return event };
+    match &mut message.payload {
+        Payload::OrderbookDelta(delta) if delta.side == MarketSide::No => {
+            delta.price_dollars = delta.price_dollars.complement().unwrap_or(delta.price_dollars);
+        }
+        Payload::OrderbookSnapshot(snapshot) => {
+            for level in &mut snapshot.no_dollars_fp {
+                level.price = level.price.complement().unwrap_or(level.price);
+            }
+        }
+        _ => {}
+    }
+    event
 }
 
 impl std::fmt::Debug for Replay {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::poll_fn};
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
@@ -548,7 +548,7 @@ impl Driver {
         }
     }
 
-    fn tap(&mut self, call: impl FnOnce(&mut dyn crate::config::Tap, Timestamp)) {
+    fn tap(&mut self, call: impl FnOnce(&mut dyn crate::config::Tap, UnixMillis)) {
         if let Some(tap) = &mut self.config.tap {
             call(&mut **tap, self.config.clock.now());
         }

@@ -14,7 +14,7 @@
 //! | read cash, positions and fills | [`portfolio`] |
 //! | ask for quotes, or make them | [`rfqs`] |
 //! | decide what to do about an error | [`errors`] |
-//! | find out why it is 401, 403, 409 or 429 | [`troubleshooting`] |
+//! | find out why it is 401, 403, 404, 409, 410 or 429 | [`troubleshooting`] |
 //! | follow the exchange live | [`streams`] |
 //! | test a bot offline | [`testing`] |
 //! | keep up with a moving API | [`staying_current`] |

@@ -1,5 +1,5 @@
-//! The caller's own account: the view that the streams keep, reconciled with what REST says, against
-//! the exchange of `kalshi-sim`. What the view has in the end is compared with what REST has.
+//! Your account: the view that the streams keep, reconciled with what REST says, against the
+//! exchange of `kalshi-sim`. What the view has in the end is compared with what REST has.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use kalshi_sdk::{
     request::Complete,
     streams::{
         AccountSource, Backoff, Event, FillRecord, OrderRecord, Overflow, Payload, Portfolio,
-        PortfolioChange, PositionRecord, ReconcileError, Reconciled, Stream, Subscription,
+        PortfolioChange, PositionRecord, ReconcileStatus, Reconciled, Stream, Subscription,
         types::{BookSide as StreamBookSide, MarketSide},
     },
     types::{
@@ -22,7 +22,7 @@ use kalshi_sdk::{
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, StreamFaults};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{Answer, Random, Request, Server, builder, client};
 
@@ -55,7 +55,8 @@ impl Desk {
         let trader = exchange.client(Role::Trader).unwrap();
         let maker = exchange.client(Role::Maker).unwrap();
         let stream = connect(&trader).await;
-        let portfolio = Portfolio::new();
+        // It has the exchange's clock.
+        let portfolio = Portfolio::new().with_clock_tolerance(Duration::ZERO);
         let mut desk = Self { exchange, trader, maker, stream, portfolio, fills: BTreeMap::new() };
         desk.subscribed().await;
         desk.reconcile().await;
@@ -92,12 +93,21 @@ impl Desk {
     }
 
     async fn reconcile(&mut self) -> Reconciled {
-        let found = self.portfolio.reconcile(&self.trader).await.unwrap();
-        for fill in &found.missed {
-            self.count(fill.clone());
+        loop {
+            let found = self.portfolio.reconcile(&self.trader).await.unwrap();
+            for fill in &found.missed {
+                self.count(fill.clone());
+            }
+            assert!(found.too_old.is_empty());
+            // The reads and the view may be of the same millisecond.
+            match found.retry_after() {
+                Some(wait) => {
+                    assert!(found.missed.is_empty(), "nothing was read");
+                    sleep(wait).await;
+                }
+                None => return found,
+            }
         }
-        assert!(found.too_old.is_empty());
-        found
     }
 
     fn count(&mut self, fill: FillRecord) {
@@ -439,7 +449,7 @@ async fn subaccounts_are_told_apart() {
     let made = desk.trader.generate_api_key().body(new).send().await.unwrap().into_inner();
     let key = Credentials::from_pem(&made.api_key_id, made.private_key.expose()).unwrap();
     let bound = builder(desk.exchange.base_url()).with_credentials(key).build().unwrap();
-    let account = bound.read(Some(desk.exchange.now().into())).await.unwrap();
+    let account = bound.fetch_account(Some(desk.exchange.now().into())).await.unwrap();
     assert!(!account.positions.is_empty());
     let numbers = account.positions.iter().map(|held| held.subaccount);
     let numbers = numbers.chain(account.orders.iter().map(|order| order.subaccount));
@@ -454,16 +464,18 @@ async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     desk.agrees_with_rest().await;
     desk.outage(async |trader, maker| trade(trader, maker, TICKERS[0], "1.00").await).await;
     for operation in [
+        "get_user_data_timestamp",
         "get_orders",
         "get_subaccount_balances",
         "get_positions",
         "get_fills",
         "get_historical_cutoff",
     ] {
+        // What is begun is noted, at most once for each moment.
+        let _ = desk.portfolio.begin();
         let before = format!("{:?}", desk.portfolio);
         desk.exchange.add_fault(Fault::new(FaultKind::status(503)).on(operation));
         let error = desk.portfolio.reconcile(&desk.trader).await.unwrap_err();
-        let ReconcileError::Source(error) = error else { panic!("{error:?}") };
         assert_eq!(error.operation_id(), Some(operation));
         assert!(!desk.portfolio.is_current());
         assert_eq!(format!("{:?}", desk.portfolio), before);
@@ -473,7 +485,9 @@ async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     desk.agrees_with_rest().await;
     // Whoever keeps an account up to date has no use for a key that may trade.
     let reader = desk.exchange.client(Role::Reader).unwrap();
-    assert!(desk.portfolio.reconcile(&reader).await.unwrap().missed.is_empty());
+    let found = desk.portfolio.reconcile(&reader).await.unwrap();
+    assert!(found.missed.is_empty());
+    assert_ne!(found.status, ReconcileStatus::NotSubscribed);
     assert!(desk.exchange.seen().len() > before_all);
 }
 
@@ -540,13 +554,14 @@ async fn whatever_happens_the_view_ends_where_rest_is() {
             } else {
                 // The account changes while it is read, and the stream is read meanwhile.
                 let begun = desk.portfolio.begin();
-                let (account, ()) = tokio::join!(desk.trader.read(begun.fills_since()), async {
-                    for _ in 0..3 {
-                        act(&mut random, &desk.trader, &desk.maker, &numbers).await;
-                    }
-                });
+                let (account, ()) =
+                    tokio::join!(desk.trader.fetch_account(begun.fills_since()), async {
+                        for _ in 0..3 {
+                            act(&mut random, &desk.trader, &desk.maker, &numbers).await;
+                        }
+                    });
                 desk.drain();
-                let (found, _) = desk.portfolio.finish(begun, account.unwrap());
+                let found = desk.portfolio.finish(begun, account.unwrap());
                 reported += found.missed.len();
                 for fill in found.missed {
                     desk.count(fill);
@@ -623,9 +638,10 @@ async fn the_archive_is_read_after_the_live_list_if_it_may_have_any() {
             _ => empty(request),
         })
         .await;
-        client(&server.url()).read(since).await.unwrap();
+        client(&server.url()).fetch_account(since).await.unwrap();
         let requests = server.requests();
-        let mut expected = vec!["orders", "balances", "positions", "fills", "cutoff"];
+        let mut expected =
+            vec!["user_data_timestamp", "orders", "balances", "positions", "fills", "cutoff"];
         expected.extend(archived.then_some("fills"));
         assert_eq!(requests.iter().map(last).collect::<Vec<_>>(), expected);
         for request in requests.iter().filter(|request| last(request) == "fills") {
@@ -635,6 +651,16 @@ async fn the_archive_is_read_after_the_live_list_if_it_may_have_any() {
             assert!(query.iter().all(|(name, _)| name != "subaccount"));
         }
     }
+}
+
+#[tokio::test]
+async fn reads_are_as_of_the_time_that_was_asked_for_before_them() {
+    let server = Server::start(empty).await;
+    let client = client(&server.url());
+    // Never later than it is.
+    let as_of = UnixMillis::from_millis(1_767_225_600_001);
+    assert_eq!(client.fetch_as_of().await.unwrap(), as_of);
+    assert_eq!(client.fetch_account(None).await.unwrap().as_of, as_of);
 }
 
 #[tokio::test]
@@ -650,7 +676,8 @@ async fn positions_are_asked_for_in_each_subaccount_page_by_page() {
         }
     })
     .await;
-    let account = client(&server.url()).read(Some(UnixMillis::from_millis(0))).await.unwrap();
+    let account =
+        client(&server.url()).fetch_account(Some(UnixMillis::from_millis(0))).await.unwrap();
     let held: Vec<_> = account
         .positions
         .iter()
@@ -685,7 +712,7 @@ async fn an_answer_that_cannot_be_true_is_an_error() {
             _ => empty(request),
         })
         .await;
-        let error = client(&server.url()).read(None).await.unwrap_err();
+        let error = client(&server.url()).fetch_account(None).await.unwrap_err();
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(text), "{error}");
     }
@@ -724,13 +751,21 @@ async fn without_credentials_there_is_no_stream() {
 #[tokio::test]
 async fn the_streams_are_those_of_the_client() {
     for (url, streams) in [
-        ("https://external-api.kalshi.com/trade-api/v2", "Production"),
-        ("https://external-api.demo.kalshi.co/trade-api/v2/", "Demo"),
-        ("https://example.com/trade-api/v2", "Custom(\"wss://example.com/trade-api/ws/v2\")"),
-        ("http://127.0.0.1:1/trade-api/v2/", "Custom(\"ws://127.0.0.1:1/trade-api/ws/v2\")"),
+        (
+            "https://external-api.kalshi.com/trade-api/v2",
+            "wss://external-api-ws.kalshi.com/trade-api/ws/v2",
+        ),
+        (
+            "https://external-api.demo.kalshi.co/trade-api/v2/",
+            "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2",
+        ),
+        ("https://example.com/trade-api/v2", "wss://example.com/trade-api/ws/v2"),
+        ("http://127.0.0.1:1/trade-api/v2/", "ws://127.0.0.1:1/trade-api/ws/v2"),
     ] {
-        let config = format!("{:?}", client(url).stream_config().unwrap());
-        assert!(config.contains(&format!("environment: {streams}")), "{config}");
+        let client = client(url);
+        assert_eq!(client.environment().streams_url(), streams);
+        let config = format!("{:?}", client.stream_config().unwrap());
+        assert!(config.contains(&format!("environment: {:?}", client.environment())), "{config}");
     }
 }
 
@@ -744,6 +779,7 @@ fn empty(request: &Request) -> Answer {
     match last(request) {
         "balances" => balances(&[(0, 0)]),
         "positions" => positions(&[], ""),
+        "user_data_timestamp" => Answer::json(&json!({"as_of_time": "2026-01-01T00:00:00.0019Z"})),
         "cutoff" => Answer::json(&json!({
             "market_settled_ts": "2020-01-01T00:00:00Z",
             "trades_created_ts": "2020-01-01T00:00:00Z",

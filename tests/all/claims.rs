@@ -1,8 +1,8 @@
-//! The verdicts of `cargo gen diff` about deployed clients, held against this one: the document is
+//! The verdicts of `cargo gen diff` about deployed clients, validated against this one: the document is
 //! changed, the comparison says who breaks, and an answer or a refusal of the new kind is sent to
 //! the client as it is.
 
-use kalshi_gen::diff::{Change, Wire, diff};
+use kalshi_gen::diff::{Change, WireImpact, diff};
 use kalshi_sdk::{Effect, ErrorKind, types};
 use serde_json::{Value, json};
 
@@ -15,11 +15,12 @@ const GET_MARKETS: &str = "/paths/~1markets/get";
 /// The changes that follow when the published document is edited.
 #[track_caller]
 fn changes(edit: impl FnOnce(&mut Value)) -> Vec<Change> {
-    let mut document = kalshi_gen::parse(OLD).unwrap();
-    let before = document.clone();
+    // Shared parameters in place, so that an edit is one of a single operation.
+    let before = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
+    let mut document = before.clone();
     edit(&mut document);
     assert_ne!(document, before, "the edit does nothing");
-    diff(OLD, &document.to_string()).unwrap().changes
+    diff(&before.to_string(), &document.to_string()).unwrap().changes
 }
 
 fn at<'a>(document: &'a mut Value, pointer: &str) -> &'a mut Value {
@@ -33,7 +34,7 @@ fn unrequire(document: &mut Value, pointer: &str, field: &str) {
 
 /// The verdict about one id, which must be among the changes.
 #[track_caller]
-fn wire(changes: &[Change], id: &str) -> Wire {
+fn wire(changes: &[Change], id: &str) -> WireImpact {
     let found = changes.iter().find(|change| change.id == id);
     found.unwrap_or_else(|| panic!("no {id} in {changes:#?}")).wire
 }
@@ -49,7 +50,7 @@ struct Claim {
     id: &'static str,
     document: fn(&mut Value),
     answer: fn(&mut Value),
-    verdict: Wire,
+    verdict: WireImpact,
 }
 
 fn field<'a>(document: &'a mut Value, name: &str) -> &'a mut Value {
@@ -62,7 +63,7 @@ fn claims() -> Vec<Claim> {
     vec![
         claim(
             "response-required-property-removed",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| {
                 unrequire(d, MARKET, "ticker");
                 at(d, &format!("{MARKET}/properties")).as_object_mut().unwrap().remove("ticker");
@@ -71,7 +72,7 @@ fn claims() -> Vec<Claim> {
         ),
         claim(
             "response-required-property-removed",
-            Wire::Works,
+            WireImpact::Works,
             |d| {
                 unrequire(d, MARKET, "price_ranges");
                 at(d, &format!("{MARKET}/properties"))
@@ -83,7 +84,7 @@ fn claims() -> Vec<Claim> {
         ),
         claim(
             "response-optional-property-removed",
-            Wire::Works,
+            WireImpact::Works,
             |d| {
                 drop(
                     at(d, &format!("{MARKET}/properties"))
@@ -96,49 +97,49 @@ fn claims() -> Vec<Claim> {
         ),
         claim(
             "response-optional-property-added",
-            Wire::Works,
+            WireImpact::Works,
             |d| at(d, &format!("{MARKET}/properties"))["brand_new"] = json!({"type": "string"}),
             |m| m["brand_new"] = json!("x"),
         ),
         claim(
             "response-property-became-optional",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| unrequire(d, MARKET, "close_time"),
             |m| drop(m.as_object_mut().unwrap().remove("close_time")),
         ),
         claim(
             "response-property-became-optional",
-            Wire::Works,
+            WireImpact::Works,
             |d| unrequire(d, MARKET, "price_ranges"),
             |m| drop(m.as_object_mut().unwrap().remove("price_ranges")),
         ),
         claim(
             "response-property-became-nullable",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| field(d, "ticker")["nullable"] = json!(true),
             |m| m["ticker"] = Value::Null,
         ),
         claim(
             "response-property-became-nullable",
-            Wire::Works,
+            WireImpact::Works,
             |d| field(d, "mve_collection_ticker")["nullable"] = json!(true),
             |m| m["mve_collection_ticker"] = Value::Null,
         ),
         claim(
             "response-property-became-nullable",
-            Wire::Works,
+            WireImpact::Works,
             |d| field(d, "price_ranges")["nullable"] = json!(true),
             |m| m["price_ranges"] = Value::Null,
         ),
         claim(
             "response-property-became-not-nullable",
-            Wire::Works,
+            WireImpact::Works,
             |d| drop(field(d, "cap_strike").as_object_mut().unwrap().remove("nullable")),
             |m| m["cap_strike"] = json!(1.5),
         ),
         claim(
             "response-property-became-required",
-            Wire::Works,
+            WireImpact::Works,
             |d| {
                 at(d, &format!("{MARKET}/required"))
                     .as_array_mut()
@@ -149,55 +150,55 @@ fn claims() -> Vec<Claim> {
         ),
         claim(
             "response-property-enum-value-added",
-            Wire::Works,
+            WireImpact::Works,
             |d| field(d, "status")["enum"].as_array_mut().unwrap().push(json!("brand_new")),
             |m| m["status"] = json!("brand_new"),
         ),
         claim(
             "response-property-became-not-enum",
-            Wire::Works,
+            WireImpact::Works,
             |d| drop(field(d, "status").as_object_mut().unwrap().remove("enum")),
             |m| m["status"] = json!("anything at all"),
         ),
         claim(
             "response-property-type-changed",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| *field(d, "settlement_timer_seconds") = json!({"type": "string"}),
             |m| m["settlement_timer_seconds"] = json!("60"),
         ),
         claim(
             "response-property-type-changed",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| *field(d, "settlement_timer_seconds") = json!({"type": "number"}),
             |m| m["settlement_timer_seconds"] = json!(60.5),
         ),
         claim(
             "response-property-type-changed",
-            Wire::Works,
+            WireImpact::Works,
             |d| field(d, "cap_strike")["type"] = json!("integer"),
             |m| m["cap_strike"] = json!(60),
         ),
         claim(
             "response-property-type-changed",
-            Wire::Behaves,
+            WireImpact::Behaves,
             |d| *field(d, "yes_bid_dollars") = json!({"type": "integer"}),
             |m| m["yes_bid_dollars"] = json!(56),
         ),
         claim(
             "response-property-format-changed",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| drop(field(d, "close_time").as_object_mut().unwrap().remove("format")),
             |m| m["close_time"] = json!("soon"),
         ),
         claim(
             "response-property-format-changed",
-            Wire::Breaks,
+            WireImpact::Breaks,
             |d| *field(d, "volume_fp") = json!({"$ref": "#/components/schemas/FixedPointDollars"}),
             |m| m["volume_fp"] = json!("1.2345"),
         ),
         claim(
             "response-property-format-changed",
-            Wire::Works,
+            WireImpact::Works,
             |d| {
                 *field(d, "yes_bid_dollars") =
                     json!({"$ref": "#/components/schemas/FixedPointCount"});
@@ -206,7 +207,7 @@ fn claims() -> Vec<Claim> {
         ),
         claim(
             "response-property-max-length-set",
-            Wire::Works,
+            WireImpact::Works,
             |d| field(d, "ticker")["maxLength"] = json!(3),
             |m| m["ticker"] = json!("a much longer ticker than that"),
         ),
@@ -223,7 +224,7 @@ async fn an_answer_of_the_new_shape_decodes_exactly_where_the_verdict_says_so() 
         let server = always(Answer::json(&page)).await;
         let answer = client(&server.url()).get_markets().send().await;
         match verdict {
-            Wire::Breaks => {
+            WireImpact::Breaks => {
                 let error = answer.expect_err(&format!("claim {index}, {} decoded", claim.id));
                 assert_eq!(error.kind(), ErrorKind::Decode, "claim {index}, {}", claim.id);
             }
@@ -249,7 +250,7 @@ async fn whole_numbers_for_dollars_are_read_as_whole_dollars() {
 async fn a_removed_operation_fails() {
     let found =
         changes(|d| drop(at(d, "/paths").as_object_mut().unwrap().remove("/exchange/status")));
-    assert_eq!(wire(&found, "api-removed-without-deprecation"), Wire::Breaks);
+    assert_eq!(wire(&found, "api-removed-without-deprecation"), WireImpact::Breaks);
     let server = always(Answer::new(404, r#"{"error":"not found"}"#)).await;
     let error = client(&server.url()).get_exchange_status().send().await.unwrap_err();
     assert!(error.is_not_found(), "{error}");
@@ -258,7 +259,7 @@ async fn a_removed_operation_fails() {
 #[tokio::test]
 async fn a_public_operation_is_not_signed_when_the_exchange_asks_for_it() {
     let found = changes(|d| at(d, GET_MARKETS)["security"] = json!([{"kalshiAccessKey": []}]));
-    assert_eq!(wire(&found, "api-security-added"), Wire::Breaks);
+    assert_eq!(wire(&found, "api-security-added"), WireImpact::Breaks);
     let server = always(Answer::new(401, "{}")).await;
     let error = client(&server.url()).get_markets().send().await.unwrap_err();
     assert_eq!(error.effect(), Effect::Rejected);
@@ -272,16 +273,16 @@ async fn what_is_newly_required_is_not_sent() {
     let found = changes(|d| {
         at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().push(parameter);
     });
-    assert_eq!(wire(&found, "new-required-request-parameter"), Wire::Breaks);
+    assert_eq!(wire(&found, "new-required-request-parameter"), WireImpact::Breaks);
     let found =
         changes(|d| at(d, &format!("{GET_MARKETS}/parameters/0"))["required"] = json!(true));
-    assert_eq!(wire(&found, "request-parameter-became-required"), Wire::Breaks);
+    assert_eq!(wire(&found, "request-parameter-became-required"), WireImpact::Breaks);
     let found = changes(|d| {
         let body = at(d, "/components/schemas/CreateOrderV2Request");
         body["properties"]["shard"] = json!({"type": "integer"});
         body["required"].as_array_mut().unwrap().push(json!("shard"));
     });
-    assert_eq!(wire(&found, "new-required-request-property"), Wire::Breaks);
+    assert_eq!(wire(&found, "new-required-request-property"), WireImpact::Breaks);
 
     let server = always(Answer::new(400, "{}")).await;
     let client = client(&server.url());
@@ -306,7 +307,7 @@ async fn what_was_removed_from_a_request_is_still_sent() {
     let found = changes(|d| {
         drop(at(d, &format!("{GET_MARKETS}/parameters")).as_array_mut().unwrap().remove(0));
     });
-    assert_eq!(wire(&found, "request-parameter-removed"), Wire::Behaves);
+    assert_eq!(wire(&found, "request-parameter-removed"), WireImpact::Behaves);
     let server = always(Answer::json(&page())).await;
     client(&server.url()).get_markets().limit(5).send().await.unwrap();
     assert_eq!(server.request().query(), [("limit".to_owned(), "5".to_owned())]);
@@ -315,7 +316,7 @@ async fn what_was_removed_from_a_request_is_still_sent() {
         let values = at(d, "/components/schemas/BookSide/enum").as_array_mut().unwrap();
         values.remove(0);
     });
-    assert_eq!(wire(&found, "request-property-enum-value-removed"), Wire::Breaks);
+    assert_eq!(wire(&found, "request-property-enum-value-removed"), WireImpact::Breaks);
     let gone =
         kalshi_gen::parse(OLD).unwrap().pointer("/components/schemas/BookSide/enum/0").cloned();
     let mut order = order();
@@ -329,9 +330,9 @@ async fn what_was_removed_from_a_request_is_still_sent() {
 async fn defaults_are_left_to_the_exchange_and_bounds_are_not_checked() {
     let limit = format!("{GET_MARKETS}/parameters/0/schema");
     let found = changes(|d| at(d, &limit)["default"] = json!(7));
-    assert_eq!(wire(&found, &found[0].id.clone()), Wire::Behaves);
+    assert_eq!(wire(&found, &found[0].id.clone()), WireImpact::Behaves);
     let found = changes(|d| at(d, &limit)["maximum"] = json!(1));
-    assert_eq!(wire(&found, &found[0].id.clone()), Wire::Breaks);
+    assert_eq!(wire(&found, &found[0].id.clone()), WireImpact::Breaks);
     let server = always(Answer::json(&page())).await;
     let client = client(&server.url());
     client.get_markets().send().await.unwrap();
@@ -348,7 +349,7 @@ async fn any_2xx_with_the_body_is_the_success_and_one_without_is_not() {
         let body = responses.remove("200").unwrap();
         responses.insert("202".to_owned(), body);
     });
-    assert_eq!(wire(&moved, "response-success-status-removed"), Wire::Works);
+    assert_eq!(wire(&moved, "response-success-status-removed"), WireImpact::Works);
     let server = always(Answer::new(202, page().to_string())).await;
     client(&server.url()).get_markets().send().await.unwrap();
 
@@ -357,24 +358,27 @@ async fn any_2xx_with_the_body_is_the_success_and_one_without_is_not() {
         responses.remove("200");
         responses.insert("204".to_owned(), json!({"description": "No Content"}));
     });
-    assert_eq!(wire(&emptied, "response-media-type-removed"), Wire::Breaks);
+    assert_eq!(wire(&emptied, "response-media-type-removed"), WireImpact::Breaks);
     let server = always(Answer::new(204, "")).await;
     client(&server.url()).get_markets().send().await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_body_where_none_was_expected_is_not_read() {
+async fn a_body_where_none_was_expected_is_no_success() {
     let place = "/paths/~1api_keys~1{api_key}/delete/responses/204";
     let content = json!({"application/json": {"schema": {"type": "object"}}});
     let found = changes(|d| at(d, place)["content"] = content);
-    assert_eq!(wire(&found, "response-media-type-added"), Wire::Works);
+    assert_eq!(wire(&found, "response-media-type-added"), WireImpact::Breaks);
     let server = always(Answer::new(200, r#"{"anything":1}"#)).await;
+    let error = client(&server.url()).delete_api_key().api_key("a").send().await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Decode, Effect::Unknown));
+    let server = always(Answer::new(200, "{}")).await;
     client(&server.url()).delete_api_key().api_key("a").send().await.unwrap();
 }
 
 #[tokio::test]
 async fn calls_that_lack_something_required_compile_and_are_refused_before_sending() {
-    // The Rust verdict `refuses`: a builder checks when it runs.
+    // The source impact `refuses`: a builder checks when it runs.
     let server = always(Answer::new(500, "{}")).await;
     let error = client(&server.url()).create_order_v2().send().await.unwrap_err();
     assert_eq!(error.effect(), Effect::NotSent);

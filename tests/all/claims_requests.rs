@@ -1,7 +1,7 @@
 //! The verdicts about requests: a server that goes by the changed document, to the letter, refuses
 //! what the deployed client sends, and one that goes by the document as it was takes it.
 
-use kalshi_gen::diff::{Wire, diff};
+use kalshi_gen::diff::{WireImpact, diff};
 use kalshi_sdk::{Client, Effect, Error, types};
 use serde_json::{Value, json};
 
@@ -130,13 +130,13 @@ async fn claim<F: Future<Output = bool>>(
     call: impl Fn(Client) -> F,
     edit: impl FnOnce(&mut Value),
 ) {
-    let old = kalshi_gen::parse(OLD).unwrap();
+    let old = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
     let mut new = old.clone();
     edit(&mut new);
-    let changes = diff(OLD, &new.to_string()).unwrap().changes;
+    let changes = diff(&old.to_string(), &new.to_string()).unwrap().changes;
     let change = changes.iter().find(|change| change.id == id);
     let change = change.unwrap_or_else(|| panic!("no {id} in {changes:#?}"));
-    assert_eq!(change.wire, Wire::Breaks, "{id}");
+    assert_eq!(change.wire, WireImpact::Breaks, "{id}");
     let before = exchange(&old).await;
     assert!(!call(client(&before.url())).await, "{id}: refused before");
     let after = exchange(&new).await;
@@ -159,12 +159,6 @@ async fn narrower_parameters_refuse_what_the_client_sends() {
         .await;
     claim("request-parameter-min-increased", markets, |d| at(d, &limit)["minimum"] = json!(6))
         .await;
-    claim("request-parameter-max-length-set", markets, |d| at(d, &event)["maxLength"] = json!(4))
-        .await;
-    claim("request-parameter-pattern-added", markets, |d| {
-        at(d, &event)["pattern"] = json!("^[0-9]*$");
-    })
-    .await;
     claim("request-parameter-became-enum", markets, |d| at(d, &event)["enum"] = json!(["OTHER"]))
         .await;
     claim("request-parameter-type-changed", markets, |d| at(d, &event)["type"] = json!("integer"))
@@ -176,6 +170,47 @@ async fn narrower_parameters_refuse_what_the_client_sends() {
     claim("new-required-request-parameter", markets, |d| {
         let fresh = json!({"name": "shard", "in": "query", "required": true, "schema": {"type": "integer"}});
         at(d, GET_MARKETS).as_array_mut().unwrap().push(fresh);
+    })
+    .await;
+}
+
+/// The impact that the comparison sees in an edit, for one id.
+#[track_caller]
+fn wire(edit: impl FnOnce(&mut Value), id: &str) -> (Value, WireImpact) {
+    let old = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
+    let mut new = old.clone();
+    edit(&mut new);
+    let changes = diff(&old.to_string(), &new.to_string()).unwrap().changes;
+    let change = changes.iter().find(|change| change.id == id);
+    let change = change.unwrap_or_else(|| panic!("no {id} in {changes:#?}"));
+    (new, change.wire)
+}
+
+#[tokio::test]
+async fn d2_a_bound_that_was_never_published_refuses_some_values_of_the_caller() {
+    let event = format!("{GET_MARKETS}/2/schema");
+    let bounds = [
+        ("request-parameter-max-length-set", "maxLength", json!(4)),
+        ("request-parameter-pattern-added", "pattern", json!("^[0-9]*$")),
+    ];
+    for (id, bound, value) in bounds {
+        let (new, impact) = wire(|d| at(d, &event)[bound] = value, id);
+        assert_eq!(impact, WireImpact::Behaves, "{id}");
+        let server = exchange(&new).await;
+        let call = |event: &str| {
+            let client = client(&server.url());
+            let event = event.to_owned();
+            async move { refused(client.get_markets().event_ticker(event).send().await) }
+        };
+        assert!(!call("1234").await, "{id}: what fits goes on as before");
+        assert!(call("SOME-EVENT").await, "{id}: what does not is up to the caller");
+    }
+}
+
+#[tokio::test]
+async fn d2_a_bound_that_refuses_the_text_of_our_type_refuses_every_call() {
+    claim("request-property-pattern-added", order, |d| {
+        at(d, "/components/schemas/FixedPointDollars")["pattern"] = json!("^[0-9]*$");
     })
     .await;
 }
@@ -215,11 +250,11 @@ async fn narrower_bodies_refuse_what_the_client_sends() {
 /// Every id of the comparison's own corpus that breaks the wire of the Trade API is claimed here or
 /// in `claims`, or says why not.
 #[test]
-fn every_breaking_id_is_held_against_the_client() {
+fn every_breaking_id_is_validated_against_the_client() {
     const OTHERWISE: [(&str, &str); 4] = [
         ("api-removed-with-deprecation", "the wire is that of a removal without a warning"),
-        ("request-parameter-max-length-decreased", "one rule for bounds, held by `-set`"),
-        ("request-property-max-items-decreased", "one rule for bounds, held by the parameters'"),
+        ("request-parameter-max-length-decreased", "one rule for bounds, shown by `max-decreased`"),
+        ("request-property-max-items-decreased", "one rule for bounds, shown by the parameters'"),
         ("request-property-became-not-nullable", "no request of the document sends null"),
     ];
     let claimed = concat!(include_str!("claims.rs"), include_str!("claims_requests.rs"));

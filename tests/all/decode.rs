@@ -56,10 +56,16 @@ async fn keys_without_scopes_decode() {
 }
 
 #[tokio::test]
-async fn null_or_nothing_for_a_list_is_an_empty_list() {
-    for body in [r#"{"api_keys":null}"#, "{}", r#"{"api_keys":[]}"#] {
+async fn a3_null_is_an_empty_list_and_a_response_without_its_list_is_an_error() {
+    for body in [r#"{"api_keys":null}"#, r#"{"api_keys":[]}"#] {
         assert!(api_keys(body).await.unwrap().api_keys.is_empty(), "{body}");
     }
+    for body in ["{}", r#"{"something":1}"#] {
+        let error = api_keys(body).await.unwrap_err();
+        assert_eq!((error.kind(), error.json_path()), (ErrorKind::Decode, Some("api_keys")));
+        assert_eq!(error.effect(), Effect::Unknown);
+    }
+    // Within a response, nothing is an empty list, too.
     let body = r#"{"api_keys":[{"api_key_id":"a","name":"n","scopes":null}]}"#;
     assert!(api_keys(body).await.unwrap().api_keys[0].scopes.is_empty());
 }
@@ -72,7 +78,7 @@ async fn an_unknown_scope_is_kept_and_printed_back_unchanged() {
     let keys = api_keys(body.to_string()).await.unwrap();
     let scopes = &keys.api_keys[0].scopes;
     assert_eq!(scopes[0], ApiKeyScope::Read);
-    assert_eq!(scopes[1], ApiKeyScope::Unknown("write::brand_new".to_owned()));
+    assert_eq!(scopes[1], ApiKeyScope::Unknown("write::brand_new".into()));
     assert_eq!(scopes[1].to_string(), "write::brand_new");
     assert!(scopes[2].is_unknown() && scopes[3].is_unknown());
     assert_eq!(serde_json::to_value(&keys).unwrap(), body);
@@ -95,7 +101,7 @@ async fn a_page_with_an_unknown_enum_a_null_list_fine_prices_and_negative_counts
     let decoded = markets(page.to_string()).await.unwrap();
     assert_eq!(decoded.markets.len(), 2);
     let market = &decoded.markets[0];
-    assert_eq!(market.status, MarketStatus::Unknown("on_fire".to_owned()));
+    assert_eq!(market.status, MarketStatus::Unknown("on_fire".into()));
     assert!(market.price_ranges.is_empty());
     assert_eq!(market.yes_bid_dollars, Dollars::from_micros(123_456));
     assert_eq!(market.volume_fp.as_hundredths(), -1_250);
@@ -234,7 +240,8 @@ async fn bytes_that_are_no_text_are_a_decode_error_and_never_a_panic() {
 async fn an_answer_nested_without_end_does_not_overflow_the_stack() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     // What is not in the document is skipped over, however deep.
-    assert!(api_keys(format!(r#"{{"new":{deep}}}"#)).await.unwrap().api_keys.is_empty());
+    let body = format!(r#"{{"new":{deep},"api_keys":[]}}"#);
+    assert!(api_keys(body).await.unwrap().api_keys.is_empty());
     let mut page = page();
     page["markets"][0]["custom_strike"] = json!({"x": "DEEP"});
     let error = markets(page.to_string().replace("\"DEEP\"", &deep)).await.unwrap_err();

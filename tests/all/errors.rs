@@ -91,14 +91,17 @@ async fn every_status_with_every_shape_of_body_becomes_one_error() {
     let (next, answer) = shared(Mutex::new(Answer::new(200, "")));
     let server = Server::start(move |_| answer.lock().unwrap().clone()).await;
     let client = client(&server.url());
-    for status in [400, 401, 403, 404, 409, 410, 418, 429, 500, 502, 503, 504] {
+    for status in [400, 401, 403, 404, 409, 410, 408, 418, 429, 499, 500, 502, 503, 504] {
         for (body, [code, message, details]) in shapes() {
             *next.lock().unwrap() = Answer::new(status, body.clone());
             let error = place(&client).await;
             assert_eq!(said(&error), (Some(status), code, message, details), "{status} {body}");
             assert_eq!(error.kind(), ErrorKind::Api, "{status} {body}");
-            let effect = if status < 500 { Effect::Rejected } else { Effect::Unknown };
+            // What a proxy answers after it passed the request on says nothing of the exchange.
+            let is_refusal = status < 500 && !matches!(status, 408 | 418 | 499);
+            let effect = if is_refusal { Effect::Rejected } else { Effect::Unknown };
             assert_eq!(error.effect(), effect, "{status} {body}");
+            assert_eq!(error.attempts(), 1);
             assert_eq!(error.operation_id(), Some("create_order_v2"));
             assert_eq!(error.excerpt().unwrap_or_default(), body);
             assert_eq!(error.json_path(), None);
@@ -124,7 +127,12 @@ async fn a_public_operation_fails_with_the_same_error() {
     let error = client.get_market().ticker("KXNONE").send().await.unwrap_err();
     assert!(error.is_not_found());
     assert_eq!((error.code(), error.effect()), (Some("not_found"), Effect::Rejected));
-    assert_eq!(error.to_string(), "get_market: 404 Not Found: not_found");
+    // The market and the base URL are what is wrong most often.
+    let shown =
+        format!("get_market /markets/KXNONE: 404 Not Found: not_found (base URL {})", server.url());
+    assert_eq!(error.to_string(), shown);
+    assert_eq!(error.path(), Some("/markets/KXNONE"));
+    assert_eq!(error.base_url(), Some(server.url().as_str()));
 }
 
 #[tokio::test]
@@ -139,8 +147,8 @@ async fn ten_megabytes_of_html_become_a_short_error() {
 }
 
 #[tokio::test]
-async fn a_megabyte_of_message_is_cut() {
-    let body = json!({"code": "x".repeat(1 << 20), "message": "é".repeat(1 << 20)}).to_string();
+async fn a_long_message_is_cut() {
+    let body = json!({"code": "x".repeat(100_000), "message": "é".repeat(200_000)}).to_string();
     let error = failed(Answer::new(400, body)).await;
     assert_eq!(error.message().unwrap().chars().count(), 1_001);
     assert!(error.code().unwrap().len() < 1_010);
@@ -148,7 +156,25 @@ async fn a_megabyte_of_message_is_cut() {
 }
 
 #[tokio::test]
-async fn an_error_within_a_success_is_a_refusal_however_long() {
+async fn d3_an_error_body_is_read_to_a_mebibyte_and_its_known_fields_only() {
+    // The code stands before the end of what is read, the message goes beyond it.
+    let body = json!({"code": "too_long", "message": "x".repeat(3 << 20)}).to_string();
+    for status in [400, 502] {
+        let error = failed(Answer::new(status, body.clone())).await;
+        assert_eq!((error.code(), error.message()), (Some("too_long"), None));
+        assert_eq!(error.status().unwrap().as_u16(), status);
+    }
+    // Numbers without end: nothing is built of them, and what is behind the limit is not waited
+    // for.
+    let zeros = format!("{{\"code\":\"zeros\",\"a\":[0{}", ",0".repeat(1 << 20));
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-length: 1000000000000\r\n\r\n";
+    let error = failed(Answer::Hang(format!("{head}{zeros}").into())).await;
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Api, Effect::Rejected), "{error:?}");
+    assert_eq!(error.code(), Some("zeros"));
+}
+
+#[tokio::test]
+async fn a5_an_error_within_a_success_is_unknown_however_long() {
     for padding in ["", &"x".repeat(20_000)] {
         let body = json!({
             "error": {"code": "deprecated_v1_order_endpoint", "message": "use V2"},
@@ -160,13 +186,13 @@ async fn an_error_within_a_success_is_a_refusal_however_long() {
                 said(&error),
                 (Some(status), Some("deprecated_v1_order_endpoint"), Some("use V2"), None)
             );
-            assert_eq!((error.kind(), error.effect()), (ErrorKind::Api, Effect::Rejected));
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::Api, Effect::Unknown));
         }
         // An operation without a body to decode must not take it for done, either.
         let server = always(Answer::new(200, body.to_string())).await;
         let error = client(&server.url()).cancel_all_orders().send().await.unwrap_err();
         assert_eq!(error.code(), Some("deprecated_v1_order_endpoint"));
-        assert_eq!(error.effect(), Effect::Rejected);
+        assert_eq!(error.effect(), Effect::Unknown);
     }
 }
 
@@ -194,7 +220,8 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
     drop(listener);
     let error = place(&client(&format!("http://{address}{BASE}"))).await;
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Connect, Effect::NotSent));
-    assert_eq!(error.to_string(), "create_order_v2: no connection came about");
+    assert_eq!(error.attempts(), 1);
+    assert_eq!(error.to_string(), format!("create_order_v2: could not connect to {address}"));
     assert_eq!(error.status(), None);
     assert!(error.source().is_some());
 }
@@ -230,7 +257,7 @@ async fn an_answer_that_does_not_come_in_time_leaves_the_effect_unknown() {
             "{begins}"
         );
         assert!(error.is_timeout());
-        assert_eq!(error.to_string(), "create_order_v2: no complete answer came in time");
+        assert_eq!(error.to_string(), "create_order_v2: no complete response arrived in time");
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -275,7 +302,8 @@ async fn a_connection_that_breaks_leaves_the_effect_unknown() {
             (ErrorKind::Transport, Effect::Unknown),
             "{answer:?}: {error:?}"
         );
-        assert_eq!(error.to_string(), "create_order_v2: the connection broke");
+        let shown = "create_order_v2: the connection was lost before the response ended";
+        assert_eq!(error.to_string(), shown);
         assert!(error.source().is_some());
     }
 }
@@ -344,7 +372,10 @@ async fn an_answer_over_the_limit_is_refused_announced_or_not() {
             "{error:?}"
         );
         assert_eq!(error.status().unwrap(), 200);
-        let shown = format!("get_api_keys: the answer is larger than {} bytes", body.len() - 1);
+        let shown = format!(
+            "get_api_keys: the response is larger than {} bytes, see with_max_response_bytes",
+            body.len() - 1
+        );
         assert_eq!(error.to_string(), shown);
         if fits {
             limited(body.len()).get_api_keys().send().await.unwrap();
@@ -425,7 +456,10 @@ async fn the_time_to_wait_is_read_from_the_answer() {
         ("soon", None),
         ("-1", None),
         ("1.5", None),
-        ("99999999999999999999", None),
+        // D4: a wait that would overflow a clock is a day.
+        ("99999999999999999999", Some(86_400)),
+        ("18446744073709551615", Some(86_400)),
+        ("86401", Some(86_400)),
     ];
     for (text, seconds) in cases {
         let answer = Answer::new(429, r#"{"error":"too many requests"}"#);
@@ -477,30 +511,34 @@ async fn an_error_reads_as_one_line_and_its_cause_stands_below() {
     let error = failed(Answer::new(201, r#"{"order_id":7}"#)).await;
     assert_eq!(
         error.to_string(),
-        "create_order_v2: 201 Created, but the body does not read as documented at `order_id`; \
+        "create_order_v2: 201 Created, but the body is not as documented at `order_id`; \
          the body begins with \"{\\\"order_id\\\":7}\""
     );
     assert_eq!(
         error.source().unwrap().to_string(),
         "invalid type: integer `7`, expected a string at line 1 column 13"
     );
+    let error = failed(Answer::new(404, r#"{"code":"not_found"}"#)).await;
     assert_eq!(
-        format!("{:?}", failed(Answer::new(404, r#"{"code":"not_found"}"#)).await),
+        format!("{error:?}").replace(error.base_url().unwrap(), "BASE"),
         "Error { kind: Api, effect: Rejected, operation: \"create_order_v2\", code: \"not_found\", \
-         excerpt: \"{\\\"code\\\":\\\"not_found\\\"}\", status: 404 }"
+         excerpt: \"{\\\"code\\\":\\\"not_found\\\"}\", path: \"/portfolio/events/orders\", \
+         base_url: \"BASE\", status: 404, attempts: 1 }"
     );
 }
 
 #[tokio::test]
-async fn no_error_shows_a_signature_or_the_url() {
+async fn no_error_shows_a_signature_or_a_query() {
     let hang = always(Answer::Hang(Vec::new())).await;
     let reset = always(Answer::Reset(Vec::new())).await;
     for (server, client) in [(&hang, impatient(&hang)), (&reset, client(&reset.url()))] {
-        let error = client.get_order().order_id("an-id-to-look-for").send().await.unwrap_err();
+        let error = client.get_orders().ticker("an-id-to-look-for").send().await.unwrap_err();
         let text = whole_text(&error);
         let request = server.request();
         assert!(!text.contains(request.header("kalshi-access-signature").unwrap()), "{text}");
         assert!(!text.contains("an-id-to-look-for"), "{text}");
+        // The path is shown: it names the order.
+        assert_eq!(error.path(), Some("/portfolio/orders"));
     }
 }
 

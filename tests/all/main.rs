@@ -8,12 +8,15 @@
 mod account;
 mod claims;
 mod claims_requests;
+mod client;
 mod decode;
 #[allow(unreachable_pub, reason = "generated for whatever module includes it")]
 mod dispatch;
 mod drift;
+mod effects;
 mod errors;
 mod pagination;
 mod requests;
+mod rows;
 mod support;
 mod table;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client, ErrorKind, OPERATIONS, Operation, OperationId,
+    Client, Effect, ErrorKind, OPERATIONS, Operation, OperationId,
     operation::{Access, Body, Bucket, Lane, ParameterKind, Place, ShardScope},
 };
 use serde_json::{Value, json};
@@ -201,6 +201,29 @@ fn escaped(value: &Value) -> String {
     }
 }
 
+/// Makes the reply to a batch one to its request: an item for each, with the same ids.
+pub(crate) fn fit(operation: &Operation, body: Option<&Value>, reply: &mut Value) {
+    if !operation.id.starts_with("batch_c") {
+        return;
+    }
+    let sent = body.unwrap()["orders"].as_array().cloned().unwrap_or_default();
+    let told = reply["orders"].as_array().cloned().unwrap_or_default();
+    let spare = || match operation.id {
+        "batch_cancel_orders_v2" => json!({"order_id": "spare", "reduced_by": "0.00"}),
+        _ => json!({"order_id": "spare"}),
+    };
+    let items = sent.iter().enumerate().map(|(index, sent)| {
+        let mut item = told.get(index).cloned().unwrap_or_else(spare);
+        for id in ["order_id", "client_order_id"] {
+            if let (Some(id), Some(place)) = (sent.get(id), item.get_mut(id)) {
+                *place = id.clone();
+            }
+        }
+        item
+    });
+    reply["orders"] = items.collect();
+}
+
 /// A random success of an operation; `None` when it has no body.
 fn success(operation: &'static Operation, fill: Fill, seed: u64) -> Option<Sample> {
     let (_, schema) = Document::get().success(operation);
@@ -248,11 +271,13 @@ async fn every_operation_is_sent_as_documented_and_its_answer_decodes() {
     for operation in OPERATIONS {
         for seed in 0..SEEDS {
             let case = Case::new(operation, seed);
-            let answer = success(operation, fill(seed), seed);
+            let mut answer = success(operation, fill(seed), seed);
+            if let Some(sample) = &mut answer {
+                fit(operation, case.body.as_ref(), &mut sample.value);
+            }
             let text = match &answer {
                 Some(sample) => print(&sample.value, seed),
-                // What an operation without a documented body sends along is not looked at.
-                None => ["", "{}", "OK"][usize::try_from(seed % 3).unwrap()].to_owned(),
+                None => ["", "{}", " {\n}"][usize::try_from(seed % 3).unwrap()].to_owned(),
             };
             table.answer(Answer::new(operation.success, text.clone()));
             let decoded = call(&table.client, operation, &case.parameters, case.body.clone())
@@ -279,10 +304,16 @@ async fn an_answer_without_a_required_field_fails_and_names_the_place() {
     let mut checked = 0;
     for operation in OPERATIONS {
         let case = Case::new(operation, 0);
-        let Some(Sample { value, required }) = success(operation, Fill::Most, 0) else { continue };
+        let Some(Sample { mut value, required }) = success(operation, Fill::Most, 0) else {
+            continue;
+        };
+        fit(operation, case.body.as_ref(), &mut value);
         // One of each name: the two items of a list are alike.
         let mut names = BTreeSet::new();
         for place in required {
+            if place.is_label {
+                continue;
+            }
             // A cursor may be missing, whatever the document says: the list ends there.
             if matches!(place.name.as_str(), "cursor" | "next_cursor") {
                 continue;
@@ -315,6 +346,72 @@ async fn an_answer_without_a_required_field_fails_and_names_the_place() {
         }
     }
     assert!(checked > 500, "only {checked} fields were tried");
+}
+
+#[tokio::test]
+async fn a3_every_response_without_one_of_its_lists_fails_and_with_null_for_it_does_not() {
+    let table = Table::start().await;
+    let mut checked = 0;
+    for operation in OPERATIONS {
+        let (_, Some(schema)) = Document::get().success(operation) else { continue };
+        let lists = Document::get().required_lists(schema);
+        let case = Case::new(operation, 0);
+        let Some(Sample { value, .. }) = success(operation, Fill::Most, 0) else { continue };
+        for list in lists {
+            let mut without = value.clone();
+            without.as_object_mut().unwrap().remove(&list).unwrap();
+            table.answer(Answer::new(operation.success, without.to_string()));
+            let error = call(&table.client, operation, &case.parameters, case.body.clone())
+                .await
+                .expect_err(&format!("{operation} without `{list}`"));
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::Decode, Effect::Unknown));
+            assert_eq!(error.json_path(), Some(list.as_str()), "{operation}");
+            checked += 1;
+            if operation.id.starts_with("batch_c") {
+                continue;
+            }
+            let mut with_null = value.clone();
+            with_null[&list] = Value::Null;
+            table.answer(Answer::new(operation.success, with_null.to_string()));
+            call(&table.client, operation, &case.parameters, case.body.clone())
+                .await
+                .unwrap_or_else(|error| panic!("{operation}, `{list}` null: {error:?}"));
+        }
+    }
+    assert!(checked > 50, "only {checked} lists were tried");
+}
+
+#[tokio::test]
+async fn every_label_reads_as_nothing_where_it_is_absent_or_null() {
+    let table = Table::start().await;
+    let mut checked = BTreeSet::new();
+    for operation in OPERATIONS {
+        let case = Case::new(operation, 0);
+        let Some(Sample { mut value, required }) = success(operation, Fill::Most, 0) else {
+            continue;
+        };
+        fit(operation, case.body.as_ref(), &mut value);
+        let labels: Vec<_> = required.into_iter().filter(|place| place.is_label).collect();
+        for nothing in [None, Some(Value::Null)] {
+            let mut bare = value.clone();
+            for place in &labels {
+                // An outer label takes the inner ones with it.
+                let Some(Value::Object(holder)) = bare.pointer_mut(&place.holder) else { continue };
+                match &nothing {
+                    None => drop(holder.remove(&place.name)),
+                    Some(value) => drop(holder.insert(place.name.clone(), value.clone())),
+                }
+                checked.insert(place.name.clone());
+            }
+            table.answer(Answer::new(operation.success, bare.to_string()));
+            call(&table.client, operation, &case.parameters, case.body.clone())
+                .await
+                .unwrap_or_else(|error| panic!("{operation} with {nothing:?}: {error:?}"));
+        }
+    }
+    for name in ["title", "result", "exchange_index", "is_block_trade", "price", "yes_bid"] {
+        assert!(checked.contains(name), "{name} is not in {checked:?}");
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl PrivateKey {
         }
     }
 
-    /// The length of the signature, or nothing if there are no random numbers.
+    /// Returns the length of the signature, or `None` if there are no random numbers.
     pub(crate) fn sign(&self, text: &[u8], buffer: &mut [u8; MAX_SIGNATURE]) -> Option<usize> {
         match self {
             Self::Rsa(key) => {

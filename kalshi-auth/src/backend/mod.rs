@@ -3,14 +3,14 @@
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
-#[cfg(feature = "exchange")]
-mod exchange;
 mod pure_rust;
+#[cfg(feature = "server")]
+mod server;
 
 use std::fmt;
 
-#[cfg(feature = "exchange")]
-pub(crate) use self::exchange::{PublicKey, generate};
+#[cfg(feature = "server")]
+pub(crate) use self::server::{PublicKey, generate};
 use crate::{
     error::{AuthError, AuthErrorKind},
     key::{KeyType, MAX_RSA_BITS, ParsedKey},
@@ -19,7 +19,7 @@ use crate::{
 /// The size of the longest signature in bytes: one of the largest RSA key.
 pub(crate) const MAX_SIGNATURE: usize = MAX_RSA_BITS / 8;
 
-/// The library that signs.
+/// A library that signs.
 ///
 /// The default is the fastest of those compiled in. The choice makes no difference to what is
 /// signed or accepted.

@@ -63,7 +63,7 @@ pub(super) fn pkcs1_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
     .map_err(|_| damaged())
 }
 
-/// The number of bits of a number without leading zero bytes.
+/// Returns the number of bits of a number without leading zero bytes.
 pub(super) fn bits(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
@@ -97,7 +97,7 @@ fn ring_ed25519(der: &[u8]) -> Option<ParsedKey> {
     (key.verifying_key().as_bytes() == public).then(|| ParsedKey::Ed25519(Box::new(key)))
 }
 
-/// What else is found under the label `PRIVATE KEY`, after somebody edited the label.
+/// Recognizes what else is found under the label `PRIVATE KEY`, after the label was edited.
 fn pkcs1_or_public(der: &[u8]) -> Option<AuthError> {
     if pkcs1::RsaPrivateKey::from_der(der).is_ok() {
         return Some(malformed(

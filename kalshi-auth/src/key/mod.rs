@@ -1,11 +1,11 @@
-//! From text to a checked key: what is accepted, and what each refusal says.
+//! Turns text into a checked key, or into an error that says what to do.
 //!
-//! The same for every backend. Nothing here repeats the text it reads: a file that was taken for a
+//! The same for every backend. No error holds the text that was read: a file that was taken for a
 //! key by mistake, or a key that was damaged, is as secret as a good one.
 
 mod der;
 mod pem;
-#[cfg(feature = "exchange")]
+#[cfg(feature = "server")]
 mod public;
 
 use std::fmt;
@@ -13,10 +13,10 @@ use std::fmt;
 use ed25519_dalek::SigningKey;
 use rsa::RsaPrivateKey;
 
-#[cfg(all(feature = "exchange", feature = "aws-lc-rs"))]
+#[cfg(all(feature = "server", feature = "aws-lc-rs"))]
 pub(crate) use self::der::pkcs8_private_key;
-pub(crate) use self::pem::looks_like_key;
-#[cfg(feature = "exchange")]
+pub(crate) use self::pem::{looks_like_key, may_hold_key, shown_path};
+#[cfg(feature = "server")]
 pub(crate) use self::public::ParsedPublicKey;
 use crate::error::{AuthError, AuthErrorKind};
 

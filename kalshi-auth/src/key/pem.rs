@@ -1,4 +1,4 @@
-//! The text around a key, as people have it: from files with either line end, from environment
+//! The text around a key, as it comes: from files with either line end, from environment
 //! variables with `\n` in place of line ends, with quotes, without line wraps.
 
 use std::path::Path;
@@ -64,12 +64,87 @@ pub(super) fn single_block(text: &[u8]) -> Result<Block, AuthError> {
     })
 }
 
-/// Whether a text that should be something else, a path or a key id, is a private key by mistake.
-/// Such a text must not be repeated.
+/// Reports whether a text that should be something else, a path or a key id, is a private key by
+/// mistake. Such a text must not be repeated.
 pub(crate) fn looks_like_key(text: &str) -> bool {
     let compact: Zeroizing<Vec<u8>> =
         Zeroizing::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
     text.contains(DASHES) || decode(&compact).is_some_and(|bytes| is_der_sequence(&bytes))
+}
+
+/// Reports whether a text that should be something else, a path or a key id, may be a private key or
+/// a part of one, with all that can happen to it: lines missing, dashes lost, characters cut off.
+///
+/// It says yes too often rather than too rarely: what it says yes to is not printed, and can still be
+/// used as a path.
+pub(crate) fn may_hold_key(text: &str) -> bool {
+    let text = text.trim();
+    looks_like_key(text)
+        || text.contains("PRIVATE KEY")
+        || text.chars().any(char::is_control)
+        || text.split(|c: char| !is_base64(c)).any(Characters::are_of_a_key)
+        || text
+            .split(|c: char| !is_base64(c) && c != '/')
+            .any(Characters::are_of_a_key_with_slashes)
+}
+
+/// Returns a path as an error may show it: whole, or its beginning if it is very long, or nothing but
+/// its length if it may hold a key.
+pub(crate) fn shown_path(path: &Path) -> String {
+    /// Four lines of PEM. Paths of key files are shorter.
+    const MAX_WHOLE: usize = 4 * 64;
+    let text = path.to_string_lossy();
+    let length = text.chars().count();
+    if may_hold_key(&text) {
+        format!("a path of {length} characters, not shown because it may hold a key")
+    } else if length > MAX_WHOLE {
+        let beginning: String = text.chars().take(64).collect();
+        format!("{beginning}… ({length} characters)")
+    } else {
+        text.into_owned()
+    }
+}
+
+fn is_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '+' || c == '='
+}
+
+/// The characters that a text without blanks, dots and dashes is made of.
+struct Characters {
+    length: usize,
+    upper: bool,
+    lower: bool,
+    other: bool,
+}
+
+impl Characters {
+    fn of(text: &str) -> Self {
+        let any = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
+        Self {
+            length: text.len(),
+            upper: any(u8::is_ascii_uppercase),
+            lower: any(u8::is_ascii_lowercase),
+            other: any(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'=')),
+        }
+    }
+
+    /// Judges a run without slashes. Names of folders are shorter, or have letters of one case, or have
+    /// no digits. Of 20 characters of a key, one in thirty has no digit.
+    fn are_of_a_key(text: &str) -> bool {
+        let Self { length, upper, lower, other } = Self::of(text);
+        match length {
+            ..20 => false,
+            20..32 => upper && lower && other,
+            32..40 => upper && lower,
+            40.. => upper && lower || other && (upper || lower),
+        }
+    }
+
+    /// Judges a run with slashes, which keys have, too: one in 64 characters.
+    fn are_of_a_key_with_slashes(text: &str) -> bool {
+        let Self { length, upper, lower, other } = Self::of(text);
+        length >= 40 && upper && lower && other
+    }
 }
 
 impl Block {
@@ -77,7 +152,7 @@ impl Block {
         self.text.get(self.label.0..self.label.1).unwrap_or_default()
     }
 
-    /// The bytes of the body.
+    /// Returns the bytes of the body.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, AuthError> {
         let body = self.text.get(self.body.0..self.body.1).unwrap_or_default();
         // The header lines of traditional PEM: `Proc-Type: 4,ENCRYPTED` is the only one in use.

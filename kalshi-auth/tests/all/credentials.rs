@@ -170,3 +170,60 @@ fn a_key_id_that_is_not_one_is_refused() {
         assert!(error.is_unusable_credentials());
     }
 }
+
+#[test]
+fn d2_a_part_of_a_key_in_place_of_a_path_is_not_printed() {
+    let pem = text("keys/accepted/rsa-2048-pkcs1.pem");
+    let lines: Vec<&str> = pem.lines().filter(|line| !line.contains("-----")).collect();
+    let without_last_line = lines[..lines.len() - 1].concat();
+    let without_dashes = format!("BEGIN RSA PRIVATE KEY {} END RSA PRIVATE KEY", lines.join(" "));
+    let with_line_ends = lines[..3].join("\n");
+    let short = text("keys/accepted/ed25519-pkcs8.pem");
+    let short = short.lines().nth(1).unwrap();
+    let cut_off = &short[..short.len() - 4];
+    for given in [&without_last_line, &without_dashes, &with_line_ends, lines[5], cut_off] {
+        let errors = [
+            Credentials::from_file(KEY_ID, given).unwrap_err(),
+            from_vars(&[("KALSHI_API_KEY_ID", KEY_ID), ("KALSHI_PRIVATE_KEY_PATH", given)])
+                .unwrap_err(),
+            from_vars(&[
+                ("KALSHI_API_KEY_ID", KEY_ID),
+                ("KALSHI_PRIVATE_KEY_PATH", &format!("~/{given}")),
+                ("HOME", ""),
+            ])
+            .unwrap_err(),
+            Credentials::from_pem(given, &pem).unwrap_err(),
+        ];
+        for error in errors {
+            let printed = format!("{error} {error:?}");
+            for piece in given.split_whitespace().filter(|piece| piece.len() > 16) {
+                assert!(!printed.contains(&piece[..8]), "{printed}");
+                assert!(!printed.contains(&piece[piece.len() - 8..]), "{printed}");
+            }
+        }
+    }
+    let error = Credentials::from_file(KEY_ID, cut_off).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a path of 60 characters, not shown because it may hold a key: the file does not exist"
+    );
+}
+
+#[test]
+fn d2_a_path_that_is_one_is_printed() {
+    for path in [
+        "/no/such/folder/kalshi.pem",
+        "no-such-key-a952bcbe-ec3b-4b5b-b8f9-11dae589608c.pem",
+        "/nix/store/0c0bhchd6b9ai3rjnbmsdvhqpy5nl1qz-none/key.pem",
+        "/var/folders/zz/zyxvpxvq6csfxvn_n0000000000000/T/none.pem",
+        "C:\\Users\\Alice\\AppData\\Local\\none.pem",
+        "/Users/Alice/Library/Application Support/none/key.pem",
+    ] {
+        let error = Credentials::from_file(KEY_ID, path).unwrap_err();
+        assert!(error.to_string().starts_with(path), "{error}");
+    }
+    let long = format!("/no/such/{}", "folder/".repeat(100));
+    let error = Credentials::from_file(KEY_ID, &long).unwrap_err();
+    let start = format!("{}… (709 characters): ", &long[..64]);
+    assert!(error.to_string().starts_with(&start), "{error}");
+}

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread, ThreadId},
@@ -16,7 +16,7 @@ use std::{
 use http::Extensions;
 use kalshi_auth::{
     AuthError, AuthErrorKind, Clock, Credentials, ManualClock, Origin, Signer, SigningMiddleware,
-    SigningPolicy, Timestamp,
+    SigningPolicy, UnixMillis,
 };
 use reqwest::{Method, Request, Response, Url, redirect};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::helpers::{KEY_ID, base64, ed25519_credentials, rsa_credentials, text, verifies};
 
-/// A server that answers with the statuses in turn, the last of them for ever.
+/// A server that answers with the statuses in turn, the last of them forever.
 struct Server {
     url: String,
     requests: Arc<Mutex<Vec<Received>>>,
@@ -137,14 +137,14 @@ const RSA: &str = "keys/public/rsa-2048.pem";
 /// A clock that moves on by a millisecond whenever it is read, and remembers who read it.
 #[derive(Debug, Default)]
 struct Ticking {
-    millis: AtomicU64,
+    millis: AtomicI64,
     readers: Mutex<HashSet<ThreadId>>,
 }
 
 impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
+    fn now(&self) -> UnixMillis {
         self.readers.lock().unwrap().insert(thread::current().id());
-        Timestamp::from_millis(1_703_123_456_789 + self.millis.fetch_add(1, Ordering::SeqCst))
+        UnixMillis::from_millis(1_703_123_456_789 + self.millis.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -405,7 +405,7 @@ fn a_request_is_signed_without_a_runtime() {
         }
     }
 
-    let client = offline(Arc::new(ManualClock::at(Timestamp::from_millis(1))));
+    let client = offline(Arc::new(ManualClock::at(UnixMillis::from_millis(1))));
     let mut future = pin!(client.execute(balance()));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let response = loop {
@@ -434,7 +434,7 @@ impl Gate {
 }
 
 impl Clock for Gate {
-    fn now(&self) -> Timestamp {
+    fn now(&self) -> UnixMillis {
         let count = self.asked.fetch_add(1, Ordering::SeqCst);
         let is_open = self.is_open.lock().unwrap();
         let (is_open, _) = self
@@ -442,7 +442,7 @@ impl Clock for Gate {
             .wait_timeout_while(is_open, Duration::from_secs(20), |open| !*open)
             .unwrap();
         assert!(*is_open, "the signature holds up the task that would open the gate");
-        Timestamp::from_millis(count)
+        UnixMillis::from_millis(i64::try_from(count).unwrap())
     }
 }
 
@@ -495,9 +495,9 @@ async fn a_clock_that_panics_costs_one_request() {
     struct Broken(AtomicU64);
 
     impl Clock for Broken {
-        fn now(&self) -> Timestamp {
+        fn now(&self) -> UnixMillis {
             assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "the first time (this is a test)");
-            Timestamp::from_millis(1)
+            UnixMillis::from_millis(1)
         }
     }
 
@@ -505,4 +505,61 @@ async fn a_clock_that_panics_costs_one_request() {
     let error = auth_error(client.execute(balance()).await);
     assert_eq!(error.kind(), AuthErrorKind::Signing);
     client.execute(balance()).await.unwrap();
+}
+
+#[tokio::test]
+async fn c6_the_wait_for_a_signature_counts_into_the_time_limit() {
+    /// Answers with the timeout that was left for the request.
+    struct Left;
+
+    #[async_trait::async_trait]
+    impl Middleware for Left {
+        async fn handle(
+            &self,
+            request: Request,
+            _: &mut Extensions,
+            _: Next<'_>,
+        ) -> reqwest_middleware::Result<Response> {
+            let left = request.timeout().map_or(u128::MAX, Duration::as_nanos);
+            Ok(http::Response::new(left.to_string()).into())
+        }
+    }
+
+    let client = |signer, limit| {
+        let origin: Origin = "https://external-api.kalshi.com".parse().unwrap();
+        let signing = SigningMiddleware::new(Some(signer), [origin]).with_time_limit(limit);
+        ClientBuilder::new(http()).with(signing).with(Left).build()
+    };
+    let gate = Arc::new(Gate::default());
+    let signer = Signer::new(rsa_credentials(), gate.clone());
+
+    // Nobody opens the gate before the error is here.
+    let late = client(signer.clone(), Duration::from_millis(1)).execute(balance()).await;
+    let error = auth_error(late);
+    assert_eq!(error.kind(), AuthErrorKind::TimedOut);
+    let mut own = balance();
+    *own.timeout_mut() = Some(Duration::from_millis(1));
+    let late = client(signer.clone(), Duration::from_secs(3_600)).execute(own).await;
+    assert_eq!(auth_error(late).kind(), AuthErrorKind::TimedOut);
+
+    gate.open();
+    let limit = Duration::from_secs(3_600);
+    let response = client(signer, limit).execute(balance()).await.unwrap();
+    let left: u128 = response.text().await.unwrap().parse().unwrap();
+    assert!(left < limit.as_nanos(), "{left}");
+}
+
+#[tokio::test]
+async fn c6_a_signature_without_a_client_does_not_hold_up_its_worker() {
+    let gate = Arc::new(Gate::default());
+    let signer = Signer::new(rsa_credentials(), gate.clone());
+    let mut pending = pin!(signer.sign_async("GET", "/trade-api/ws/v2"));
+    // In place, the first poll would wait for the gate, and fail.
+    let first = pending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(first.is_pending());
+    gate.open();
+    let headers = pending.await.unwrap();
+    let timestamp = headers.timestamp().to_str().unwrap();
+    let message = format!("{timestamp}GET/trade-api/ws/v2");
+    assert!(verifies(&text(RSA), message.as_bytes(), &base64(headers.signature())));
 }

@@ -1,10 +1,12 @@
 //! Nothing that is given as a key makes the loader panic, or comes back in its error.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kalshi_auth::Credentials;
+use kalshi_auth::{Credentials, Environment, Service};
 use proptest::prelude::*;
 
 use crate::helpers::{KEY_ID, base64, text};
+
+const KEYS: [&str; 3] = ["rsa-2048-pkcs1.pem", "rsa-2048-pkcs8.pem", "ed25519-pkcs8.pem"];
 
 fn der(name: &str) -> Vec<u8> {
     let pem = text(&format!("keys/accepted/{name}"));
@@ -71,6 +73,48 @@ proptest! {
         }
         load(pem("PRIVATE KEY", &bytes));
         load(pem("RSA PRIVATE KEY", &bytes));
+    }
+
+    #[test]
+    fn d2_no_piece_of_a_key_comes_back_in_an_error(
+        name in prop::sample::select(&KEYS[..]),
+        start in any::<prop::sample::Index>(),
+        length in 44_usize..400,
+        separator in prop_oneof![Just(""), Just("\n"), Just("\r\n"), Just(" "), Just("\\n")],
+        around in prop_oneof![Just(""), Just("\""), Just("/"), Just("~/"), Just("https://"), Just("x=")],
+    ) {
+        let pem = text(&format!("keys/accepted/{name}"));
+        let lines: Vec<&str> = pem.lines().filter(|line| !line.contains("-----")).collect();
+        let body = lines.join(separator);
+        // At least the length of an Ed25519 key, which is the shortest there is.
+        let start = start.index(body.len().saturating_sub(44).max(1));
+        let piece = &body[start..(start + length).min(body.len())];
+        let given = format!("{around}{piece}");
+        let environment = given.parse::<Environment>().and_then(|environment| {
+            environment.checked_url(Service::Rest).map(drop)
+        });
+        let from_vars = |name: &str, other: &str| Credentials::from_vars(|variable| {
+            if variable == name {
+                return Some(given.clone().into());
+            }
+            (variable == other).then(|| KEY_ID.into())
+        });
+        let errors = [
+            Credentials::from_pem(KEY_ID, &given).err(),
+            Credentials::from_pem(&given, &pem).err(),
+            Credentials::from_file(KEY_ID, &given).err(),
+            from_vars("KALSHI_PRIVATE_KEY", "KALSHI_API_KEY_ID").err(),
+            from_vars("KALSHI_PRIVATE_KEY_PATH", "KALSHI_API_KEY_ID").err(),
+            from_vars("KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY").err(),
+            environment.err(),
+        ];
+        for error in errors {
+            let error = error.expect("a piece of a key is nothing that can be used");
+            let printed = format!("{error} {error:?}");
+            for window in piece.as_bytes().windows(8) {
+                prop_assert!(!printed.contains(&*String::from_utf8_lossy(window)), "{}", printed);
+            }
+        }
     }
 
     #[test]

@@ -41,9 +41,9 @@ fn c15_wrong_usage_of_the_example_is_one_line_that_says_what_is_wrong() {
         (&["--key-id", "a", "--key", "b"], "give one method and one path"),
         (&["--key-id", "a", "--key", "b", "GET", "/", "/"], "give one method and one path"),
         (&["--key-id", "a", "--key-id", "b"], "--key-id is given twice"),
-        (&["--kye", "a"], "--kye is an unknown option"),
-        (&["-----BEGIN PRIVATE KEY-----"], "there is an unknown option"),
-        (&["--key-id", "a", "--key", "b", "FOO", "/"], "the method must be one of GET, POST"),
+        (&["--kye", "a"], "the option --kye is unknown; usage: sign"),
+        (&["-----BEGIN PRIVATE KEY-----", "a"], "there is an unknown option; usage: sign"),
+        (&["--key-id", "a", "--key", "b", "FOO", "/"], "the method must be one of GET, POST, PUT"),
         (&["--key-id", "a", "--key", "/no-such-file", "GET", "/"], "/no-such-file: the file does"),
     ];
     for (arguments, start) in cases {

@@ -1,12 +1,13 @@
-//! `cargo gen diff OLD NEW`: ends with 0, 1 if something is at or above the level that fails, and 2
-//! if the documents cannot be compared.
+//! `cargo gen diff OLD NEW`: exits with 0, with 1 if a change is at or above the level that fails, and
+//! with 2 if the documents cannot be compared.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use kalshi_gen::{
-    diff::{Accepted, Context, Diff, Format, Level, Side, diff},
-    read,
+    FAMILIES, Family, Overlay,
+    diff::{Accepted, Context, Diff, Format, Level, Side, diff_with_overlays},
+    parse, read, read_overlays,
 };
 
 use crate::{Failure, print};
@@ -14,27 +15,41 @@ use crate::{Failure, print};
 /// The file of accepted changes, below the root.
 const ACCEPTED: &str = "accepted.yaml";
 
+/// How the command is used, for those who got it wrong.
+const EXAMPLES: &str = "\
+Examples:
+  cargo gen diff openapi.yaml downloaded.yaml
+  cargo gen diff old.yaml new.yaml --format markdown --fail-on never
+  cargo gen diff old.yaml new.yaml --published-only
+
+Both documents must be of one kind, OpenAPI 3 or AsyncAPI 3.";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The document that was: OpenAPI 3 or `AsyncAPI` 3, YAML or JSON.
+    /// The document to compare with: OpenAPI 3 or `AsyncAPI` 3, YAML or JSON.
     old: PathBuf,
-    /// The document that is to be.
+    /// The document that replaces it.
     new: PathBuf,
-    /// What the report looks like.
+    /// The format of the report.
     #[arg(long, value_enum, default_value = "text")]
     format: FormatArgument,
-    /// End with 1 if a change that is not accepted is of this level or a worse one.
+    /// Exit with 1 if a change that is not accepted is of this level or a worse one.
     #[arg(long, value_enum, default_value = "breaking")]
     fail_on: FailOn,
     /// Fingerprints of accepted changes, with reasons; `accepted.yaml` of the root by default.
     #[arg(long)]
     accepted: Option<PathBuf>,
-    /// The version of the crate, for the release that follows; that of the root by default.
+    /// The current version of the crate, for the release that follows; that of the root by default.
     #[arg(long)]
     crate_version: Option<String>,
     /// The path that annotations name, where it is not that of the new document.
     #[arg(long)]
     file: Option<String>,
+    /// Judge clients of the documents as they are published. By default verdicts know the overlays
+    /// of the root, where the documents are editions of its own.
+    #[arg(long)]
+    published_only: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -47,19 +62,21 @@ enum FormatArgument {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FailOn {
-    /// Anything that breaks a deployed client or its callers' code.
+    /// A change that breaks a deployed client or its callers' code.
     Breaking,
-    /// Also what behaves differently or is deprecated.
+    /// A change in behavior or a deprecation, too.
     Warning,
     /// Any change.
     Info,
-    /// Nothing.
+    /// No change at all.
     Never,
 }
 
 pub(crate) fn run(arguments: &Arguments, root: Option<&Path>) -> Result<(), Failure> {
     let new_text = read(&arguments.new)?;
-    let mut found = compare(&arguments.old, &read(&arguments.old)?, &arguments.new, &new_text)?;
+    let old_text = read(&arguments.old)?;
+    let known = root.filter(|_| !arguments.published_only);
+    let mut found = compare(known, &arguments.old, &old_text, &arguments.new, &new_text)?;
     let default = root.map(|root| root.join(ACCEPTED)).filter(|path| path.is_file());
     let mut unused = Vec::new();
     if let Some(path) = arguments.accepted.as_ref().or(default.as_ref()) {
@@ -99,21 +116,58 @@ pub(crate) fn run(arguments: &Arguments, root: Option<&Path>) -> Result<(), Fail
     if above == 0 {
         return Ok(());
     }
-    let message = format!("{above} changes at or above `{limit}` that are not accepted");
+    let message = format!(
+        "{above} changes at or above `{limit}` are not accepted; accept them with a reason in \
+         {ACCEPTED}, or choose another --fail-on"
+    );
     Err(Failure { code: 1, message })
 }
 
-/// Compares two texts that were read from these files.
+/// Compares two texts that were read from these files. With a root, verdicts know its overlays.
 pub(crate) fn compare(
+    root: Option<&Path>,
     old: &Path,
     old_text: &str,
     new: &Path,
     new_text: &str,
 ) -> Result<Diff, Failure> {
-    diff(old_text, new_text).map_err(|(side, error)| {
+    let overlays = match root {
+        Some(root) => overlays(root, (old, old_text), (new, new_text))?,
+        None => Vec::new(),
+    };
+    diff_with_overlays(old_text, new_text, &overlays).map_err(|(side, error)| {
+        if overlays.iter().any(|overlay| error.pointer().starts_with(&format!("{}#", overlay.name)))
+        {
+            return Failure::input(format!("overlay/{error}"));
+        }
         let file = if side == Side::Old { old } else { new };
         Failure::input(format!("{}: {error}", file.display()))
     })
+}
+
+/// The overlays of the root that belong to the documents: where one of them is the root's own, or
+/// an edition of it.
+fn overlays(root: &Path, old: (&Path, &str), new: (&Path, &str)) -> Result<Vec<Overlay>, Failure> {
+    // A document that cannot be read is reported by the comparison.
+    let is_edition = |family: &Family, own: &str, text: &str| {
+        let documents = parse(own).and_then(|own| Ok((own, parse(text)?)));
+        documents.is_ok_and(|(own, other)| family.check(&other, &own).is_ok())
+    };
+    for family in &FAMILIES {
+        let (own, folder) = (root.join(family.file), root.join(family.overlays));
+        if !own.is_file() || !folder.is_dir() {
+            continue;
+        }
+        let is_own = |path: &Path| path.canonicalize().ok() == own.canonicalize().ok();
+        let matches = is_own(old.0) || is_own(new.0) || {
+            let text = read(&own)?;
+            is_edition(family, &text, old.1) || is_edition(family, &text, new.1)
+        };
+        if matches {
+            return Ok(read_overlays(&folder)?);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The version in the root's Cargo.toml: the first that stands there alone on a line.

@@ -10,18 +10,19 @@ use std::{
 
 use clap::Args;
 use kalshi_gen::{
-    Generated, Unmatched,
-    diff::{Change, Diff, Kind, Rust, Wire},
-    generate, parse, read, read_overlays,
-    vendor::{structure, with_entry, with_metadata},
+    FAMILIES, Family, Generated, Unmatched,
+    diff::{Change, Diff, SourceImpact, WireImpact},
+    import::{structure, with_entry, with_metadata},
+    kind, parse, read,
 };
 
 use super::diff::compare;
-use crate::{Failure, REVIEW, print};
+use crate::{Failure, overlays_of, print, refused, reviews};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A published document, OpenAPI or `AsyncAPI`: it takes the place of openapi.yaml or asyncapi.yaml.
+    /// A published document, OpenAPI or `AsyncAPI`: it takes the place of the workspace's document
+    /// of the same API. Without it, the review files and the metadata are rewritten.
     #[arg(long)]
     from: Option<PathBuf>,
     /// Write nothing; end with 1 if something would be written.
@@ -33,49 +34,56 @@ pub(crate) struct Arguments {
 type Plan = Vec<(PathBuf, String)>;
 
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<(), Failure> {
-    let (plan, report) = match &arguments.from {
+    let (plan, done) = match &arguments.from {
         Some(from) => take_over(root, from)?,
-        None => (follow(root)?, String::new()),
+        None => (follow(root)?, "the review files and the metadata follow from the documents"),
     };
     let stale: Plan =
         plan.into_iter().filter(|(path, text)| read(path).ok().as_ref() != Some(text)).collect();
-    print(&report)?;
     let names = stale.iter().map(|(path, _)| path.strip_prefix(root).unwrap_or(path).display());
     let names: Vec<String> = names.map(|name| name.to_string()).collect();
     if arguments.check && !stale.is_empty() {
-        let message = format!("{} out of date; run `cargo gen update`", names.join(", "));
+        let mut command = "cargo gen update".to_owned();
+        if let Some(from) = &arguments.from {
+            let _ = write!(command, " --from {}", from.display());
+        }
+        let message = format!("{} out of date: run `{command}`", names.join(", "));
         return Err(Failure { code: 1, message });
     }
     if !arguments.check {
         write_all(&stale)?;
-        for name in names {
+        for name in &names {
             print(&format!("wrote {name}\n"))?;
         }
+    }
+    if names.is_empty() {
+        let hint = if arguments.from.is_none() {
+            "; to take over a published document: `cargo gen update --from FILE`"
+        } else {
+            ""
+        };
+        print(&format!("nothing to write: {done}{hint}\n"))?;
     }
     Ok(())
 }
 
 /// What follows from the documents that are here.
 fn follow(root: &Path) -> Result<Plan, Failure> {
-    let generated = crate::from_root(root)?;
-    let mut plan = reviews(root, &generated);
+    let mut plan = Plan::new();
     let manifest = root.join("Cargo.toml");
-    if let Ok(old) = read(&manifest) {
-        let mut text = old;
-        for (table, file) in [("openapi", "openapi.yaml"), ("asyncapi", "asyncapi.yaml")] {
-            if let Ok(document) = read(&root.join(file)) {
-                text = with_metadata(&text, table, &version(&document));
-            }
-        }
-        plan.push((manifest, text));
+    let mut text = read(&manifest).ok();
+    for (family, generated) in crate::all(root)? {
+        plan.extend(planned(family, &generated, root));
+        let document = read(&root.join(family.file))?;
+        text = text.map(|text| with_metadata(&text, family.metadata, &version(&document)));
     }
+    plan.extend(text.map(|text| (manifest, text)));
     Ok(plan)
 }
 
-fn reviews(root: &Path, generated: &Generated) -> Plan {
-    let review = generated.review();
-    let texts = [review.operations, review.types];
-    REVIEW.into_iter().map(|name| root.join(name)).zip(texts).collect()
+fn planned(family: &Family, generated: &Generated, root: &Path) -> Plan {
+    let files = reviews(family, generated).into_iter();
+    files.map(|(name, text)| (root.join(name), text)).collect()
 }
 
 fn version(document: &str) -> String {
@@ -84,75 +92,103 @@ fn version(document: &str) -> String {
     version.unwrap_or_default().to_owned()
 }
 
-/// What follows from a published document, and what there is to say about it.
-fn take_over(root: &Path, from: &Path) -> Result<(Plan, String), Failure> {
+/// The family whose place a published document takes.
+fn family_of(root: &Path, from: &Path, published: &str) -> Result<&'static Family, Failure> {
+    let failed = |error: kalshi_gen::Error| refused(from, "", &[], &error);
+    let document = parse(published).map_err(failed)?;
+    let kind = kind(&document).map_err(failed)?;
+    let mut reason = None;
+    for family in FAMILIES.iter().filter(|family| family.kind == kind) {
+        let here = parse(&read(&root.join(family.file))?).map_err(|error| {
+            Failure::input(format!("{}: {error}", root.join(family.file).display()))
+        })?;
+        match family.check(&document, &here) {
+            Ok(()) => return Ok(family),
+            Err(error) => reason = Some(error),
+        }
+    }
+    let error = reason
+        .map_or_else(|| "no document of this kind is followed here".to_owned(), |e| e.to_string());
+    Err(Failure::input(format!("{}: {error}; nothing was changed", from.display())))
+}
+
+/// What follows from a published document. Everything that there is to say about it is printed
+/// first, whether it can be taken over or not.
+fn take_over(root: &Path, from: &Path) -> Result<(Plan, &'static str), Failure> {
     let published = read(from)?;
-    let refused = |error: kalshi_gen::Error| Failure::input(format!("{}: {error}", from.display()));
-    let new = structure(&published).map_err(refused)?;
-    let is_stream = parse(&new).map_err(refused)?.get("asyncapi").is_some();
-    let (name, table) =
-        if is_stream { ("asyncapi.yaml", "asyncapi") } else { ("openapi.yaml", "openapi") };
-    let place = root.join(name);
-    let old = read(&place)?;
-    let found = compare(&place, &old, from, &new)?;
-    let mut plan = Plan::new();
-    let mut report = found.render(
+    let new = structure(&published).map_err(|error| refused(from, "", &[], &error))?;
+    let family = family_of(root, from, &new)?;
+    let place = root.join(family.file);
+    let found = compare(Some(root), &place, &read(&place)?, from, &new)?;
+    print(&found.render(
         kalshi_gen::diff::Format::Text,
         &kalshi_gen::diff::Context {
             version: super::diff::crate_version(root).as_deref(),
             ..Default::default()
         },
-    );
+    ))?;
     // Another order of the same is no change, and rewriting the file would hide the next one.
     if found.changes.is_empty() {
-        return Ok((plan, report));
+        return Ok((Plan::new(), "the document is the one that is here"));
     }
-    if found.kind == Kind::OpenApi {
-        let overlays = read_overlays(&root.join("overlay"))?;
-        let generated = generate(&new, &overlays, Unmatched::Count).map_err(refused)?;
-        overlay_report(&generated, &mut report);
-        plan.extend(reviews(root, &generated));
-    }
+    let overlays = overlays_of(family, root)?;
+    let generated = family.generate(&new, &overlays, Unmatched::Count).map_err(|error| {
+        let mut failure = refused(from, family.overlays, &overlays, &error);
+        failure.message.push_str("; nothing was changed");
+        failure
+    })?;
+    print(&overlay_report(family, &generated))?;
+    let mut plan = planned(family, &generated, root);
     let manifest = root.join("Cargo.toml");
     if let Ok(text) = read(&manifest) {
-        plan.push((manifest, with_metadata(&text, table, &found.new_version)));
+        plan.push((manifest, with_metadata(&text, family.metadata, &found.new_version)));
     }
     let changelog = root.join("CHANGELOG.md");
     if let Ok(text) = read(&changelog) {
-        plan.push((changelog, with_entry(&text, &entry(&found))));
+        plan.push((changelog, with_entry(&text, &entry(family, &found))));
     }
     plan.push((place, new));
-    Ok((plan, report))
+    Ok((plan, "everything that follows from the document is here"))
 }
 
-/// What the overlays have to say about a document that they were not written for.
-fn overlay_report(generated: &Generated, report: &mut String) {
-    let unmatched = &generated.applied.unmatched;
-    let findings = &generated.coverage().findings;
+/// What the overlays have to say about a document that they were not written for, and what the
+/// document leaves unsaid.
+fn overlay_report(family: &Family, generated: &Generated) -> String {
+    let applied = &generated.applied;
+    let coverage = generated.coverage();
+    let mut report = String::new();
     let _ = writeln!(
         report,
-        "\nOverlays: {} actions applied, {} match nothing, {} places lack words",
-        generated.applied.actions,
-        unmatched.len(),
-        findings.len()
+        "\nOverlays: {} actions applied, {} match nothing, {} add what is there; \
+         {} undocumented items, {} fields without a format, {} unreached schemas",
+        applied.actions,
+        applied.unmatched.len(),
+        applied.redundant.len(),
+        coverage.findings.len(),
+        coverage.unformatted.len(),
+        generated.normalized.unreached.len(),
     );
-    for target in unmatched {
-        let _ = writeln!(report, "  matches nothing any more: {target}");
+    for target in &applied.unmatched {
+        let _ = writeln!(report, "  matches nothing any more: {}/{target}", family.overlays);
     }
-    for finding in findings {
+    for target in &applied.redundant {
+        let _ = writeln!(report, "  adds what is there: {}/{target}", family.overlays);
+    }
+    for finding in coverage.findings.iter().chain(&coverage.unformatted) {
         let _ = writeln!(report, "  {finding}");
     }
+    for name in &generated.normalized.unreached {
+        let _ = writeln!(report, "  makes no type, since nothing reaches it: {name}");
+    }
+    report
 }
 
 /// Whether a line of the changelog says a change.
 type Takes = fn(&Change) -> bool;
 
 /// The draft of the changelog: what callers have to know, the rest as a number.
-fn entry(found: &Diff) -> String {
-    let surface = match found.kind {
-        Kind::OpenApi => "Trade API",
-        Kind::AsyncApi => "WebSocket API",
-    };
+fn entry(family: &Family, found: &Diff) -> String {
+    let surface = family.name;
     let versions = if found.old_version == found.new_version {
         format!("{} as republished", found.new_version)
     } else {
@@ -160,10 +196,10 @@ fn entry(found: &Diff) -> String {
     };
     let mut out = format!("### {surface} {versions}\n\n");
     let kinds: [(&str, Takes); 4] = [
-        ("**breaking**", |c| matches!(c.rust, Rust::Breaks | Rust::Refuses)),
-        ("**wire**", |c| c.wire != Wire::Works),
-        ("**deprecated**", |c| c.rust == Rust::Deprecates),
-        ("**added**", |c| c.rust == Rust::Adds),
+        ("**breaking**", |c| matches!(c.source, SourceImpact::Breaks | SourceImpact::Refuses)),
+        ("**wire**", |c| c.wire != WireImpact::Works),
+        ("**deprecated**", |c| c.source == SourceImpact::Deprecates),
+        ("**added**", |c| c.source == SourceImpact::Adds),
     ];
     let mut rest = 0;
     let mut lines: Vec<Vec<String>> = vec![Vec::new(); kinds.len()];

@@ -1,4 +1,4 @@
-//! Changes that somebody has looked at and accepted, with the reason.
+//! Changes that were reviewed and accepted, with the reason.
 
 use serde::Deserialize;
 
@@ -22,29 +22,33 @@ struct Entry {
 }
 
 impl Accepted {
-    /// Reads the file's text.
+    /// Parses the text of such a file.
     ///
     /// # Errors
     ///
-    /// It is no list of fingerprints with reasons, one of them is empty, or one stands there twice.
+    /// The text is not a list of fingerprints with reasons, a reason is empty, or a fingerprint is in
+    /// the list twice.
     pub fn parse(text: &str) -> Result<Self> {
         let value = crate::parse(text)?;
         if value.is_null() {
             return Ok(Self::default());
         }
         let entries: Vec<Entry> = serde_json::from_value(value)
-            .map_err(|error| Error::new("", format!("no list of accepted changes: {error}")))?;
+            .map_err(|error| Error::new("", format!("not a list of accepted changes: {error}")))?;
         for (index, entry) in entries.iter().enumerate() {
             let at = |key| format!("/{index}/{key}");
             let hex = entry.fingerprint.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
             if entry.fingerprint.len() != 12 || !hex {
-                return Err(Error::new(at("fingerprint"), "twelve hexadecimal digits, in quotes"));
+                return Err(Error::new(
+                    at("fingerprint"),
+                    "must be twelve hexadecimal digits, in quotes",
+                ));
             }
             if entry.reason.trim().is_empty() {
-                return Err(Error::new(at("reason"), "say why it was accepted"));
+                return Err(Error::new(at("reason"), "must say why the change was accepted"));
             }
             if entries.iter().take(index).any(|other| other.fingerprint == entry.fingerprint) {
-                return Err(Error::new(at("fingerprint"), "stands here twice"));
+                return Err(Error::new(at("fingerprint"), "is in this list twice"));
             }
         }
         Ok(Self(entries))

@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 
 use super::schema::Spot;
 use crate::{
-    document::{join, resolve_place},
+    document::{join, resolve_place, schema_name},
     error::{Result, refuse},
-    normalise::reachable,
+    normalize::reachable,
 };
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "patch", "head", "options", "trace"];
@@ -37,7 +37,7 @@ const OF_DOCUMENTS: [&str; 9] = [
     "x-error-codes",
 ];
 
-/// What family a document belongs to.
+/// Which of the two languages a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -72,8 +72,8 @@ pub(super) struct Model<'a> {
     pub(super) schemas: BTreeMap<String, Spot<'a>>,
     /// The schemas that a client sends.
     pub(super) sent: BTreeSet<String>,
-    /// What else the document says of itself: (what, one of them) with its pointer and value.
-    pub(super) facts: BTreeMap<(&'static str, String), (String, Value)>,
+    /// The other parts of the document: (what, one of them) with its pointer and value.
+    pub(super) parts: BTreeMap<(&'static str, String), (String, Value)>,
 }
 
 #[derive(Debug)]
@@ -93,34 +93,40 @@ pub(super) struct Operation<'a> {
     /// By status.
     pub(super) responses: BTreeMap<String, Body<'a>>,
     /// What else it says.
-    pub(super) words: BTreeMap<String, Value>,
+    pub(super) attributes: BTreeMap<String, Value>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parameter<'a> {
     pub(super) name: String,
+    /// The place in the operation's or the path's list.
+    pub(super) used_at: String,
+    /// The place of the definition, the same unless a reference leads there.
     pub(super) pointer: String,
     pub(super) required: bool,
     pub(super) deprecated: bool,
     pub(super) schema: Option<Spot<'a>>,
-    pub(super) words: BTreeMap<String, Value>,
+    pub(super) attributes: BTreeMap<String, Value>,
 }
 
 /// A request body or a response.
 #[derive(Debug)]
 pub(super) struct Body<'a> {
+    /// The place in the operation.
+    pub(super) used_at: String,
+    /// The place of the definition, the same unless a reference leads there.
     pub(super) pointer: String,
     pub(super) required: bool,
     /// By media type.
     pub(super) content: BTreeMap<String, Option<Spot<'a>>>,
-    pub(super) words: BTreeMap<String, Value>,
+    pub(super) attributes: BTreeMap<String, Value>,
 }
 
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
     pub(super) pointer: String,
     pub(super) messages: BTreeMap<String, String>,
-    pub(super) words: BTreeMap<String, &'a Value>,
+    pub(super) attributes: BTreeMap<String, &'a Value>,
 }
 
 #[derive(Debug)]
@@ -129,7 +135,7 @@ pub(super) struct Message<'a> {
     /// The client sends it.
     pub(super) sent: bool,
     pub(super) payload: Option<Spot<'a>>,
-    pub(super) words: BTreeMap<String, Value>,
+    pub(super) attributes: BTreeMap<String, Value>,
 }
 
 pub(super) fn read(root: &Value) -> Result<Model<'_>> {
@@ -151,7 +157,7 @@ pub(super) fn read(root: &Value) -> Result<Model<'_>> {
         channels: BTreeMap::new(),
         schemas: BTreeMap::new(),
         sent: BTreeSet::new(),
-        facts: BTreeMap::new(),
+        parts: BTreeMap::new(),
     };
     for (name, schema) in children(root, "/components/schemas")? {
         let pointer = join("/components/schemas", name);
@@ -161,7 +167,7 @@ pub(super) fn read(root: &Value) -> Result<Model<'_>> {
         Kind::OpenApi => open_api(&mut model)?,
         Kind::AsyncApi => async_api(&mut model)?,
     }
-    facts(&mut model, map)?;
+    parts(&mut model, map)?;
     let operations = model.operations.values().filter_map(|o| o.body.as_ref());
     let bodies = operations.flat_map(|body| body.content.values().flatten());
     let messages = model.messages.values().filter(|m| m.sent).filter_map(|m| m.payload.as_ref());
@@ -182,7 +188,7 @@ fn open_api(model: &mut Model<'_>) -> Result<()> {
                 let known = matches!(method.as_str(), "parameters" | "summary" | "description");
                 if !known && !method.starts_with("x-") {
                     let key = ("path-item", format!("{path} {method}"));
-                    model.facts.insert(key, (join(&at, method), operation.clone()));
+                    model.parts.insert(key, (join(&at, method), operation.clone()));
                 }
                 continue;
             }
@@ -259,7 +265,7 @@ fn read_operation<'a>(
         parameters,
         body,
         responses,
-        words: words(map, &OF_OPERATIONS),
+        attributes: attributes(map, &OF_OPERATIONS),
     })
 }
 
@@ -270,6 +276,7 @@ fn read_parameter<'a>(
     pointer: String,
 ) -> Result<((String, String), Parameter<'a>)> {
     let (parameter, place) = resolve_place(root, parameter, &pointer)?;
+    let used_at = pointer.clone();
     let pointer = place.map_or(pointer, str::to_owned);
     let Some(map) = parameter.as_object() else { refuse!(pointer, "must be a mapping") };
     let (Some(name), Some(place)) = (map.get("name"), map.get("in")) else {
@@ -288,8 +295,9 @@ fn read_parameter<'a>(
         Parameter {
             required: in_path || flag("required"),
             deprecated: flag("deprecated"),
-            words: words(map, &["name", "in", "required", "deprecated", "schema"]),
+            attributes: attributes(map, &["name", "in", "required", "deprecated", "schema"]),
             name,
+            used_at,
             pointer,
             schema,
         },
@@ -298,6 +306,7 @@ fn read_parameter<'a>(
 
 fn read_body<'a>(root: &'a Value, body: &'a Value, pointer: String) -> Result<Body<'a>> {
     let (body, place) = resolve_place(root, body, &pointer)?;
+    let used_at = pointer.clone();
     let pointer = place.map_or(pointer, str::to_owned);
     let Some(map) = body.as_object() else { refuse!(pointer, "must be a mapping") };
     let at = join(&pointer, "content");
@@ -307,7 +316,13 @@ fn read_body<'a>(root: &'a Value, body: &'a Value, pointer: String) -> Result<Bo
         content.insert(media.clone(), value.get("schema").map(|v| Spot::new(v, pointer)));
     }
     let required = map.get("required") == Some(&Value::Bool(true));
-    Ok(Body { words: words(map, &["required", "content"]), pointer, required, content })
+    Ok(Body {
+        attributes: attributes(map, &["required", "content"]),
+        used_at,
+        pointer,
+        required,
+        content,
+    })
 }
 
 fn async_api(model: &mut Model<'_>) -> Result<()> {
@@ -326,10 +341,10 @@ fn async_api(model: &mut Model<'_>) -> Result<()> {
             messages.insert(key.clone(), place.clone());
             read_message(model, place)?;
         }
-        let words =
+        let attributes =
             map.iter().filter(|(key, _)| *key != "messages" && !super::schema::is_prose(key));
-        let words = words.map(|(key, value)| (key.clone(), value)).collect();
-        model.channels.insert(name.clone(), Channel { pointer, messages, words });
+        let attributes = attributes.map(|(key, value)| (key.clone(), value)).collect();
+        model.channels.insert(name.clone(), Channel { pointer, messages, attributes });
     }
     for (name, _) in children(root, "/components/messages")? {
         read_message(model, join("/components/messages", name))?;
@@ -355,8 +370,8 @@ fn async_api(model: &mut Model<'_>) -> Result<()> {
             };
         }
         let channel = map.get("channel").and_then(|c| c.get("$ref")).and_then(Value::as_str);
-        let kept = words(map, &[]);
-        model.facts.insert(
+        let kept = attributes(map, &[]);
+        model.parts.insert(
             ("stream-operation", name.clone()),
             (pointer, Value::Object(kept.into_iter().collect())),
         );
@@ -392,56 +407,56 @@ fn read_message(model: &mut Model<'_>, pointer: String) -> Result<()> {
     };
     let at = join(&pointer, "payload");
     let payload = map.get("payload").map(|payload| Spot::new(payload, at));
-    let words = words(map, &["payload"]);
-    model.messages.insert(key, Message { pointer, sent: false, payload, words });
+    let attributes = attributes(map, &["payload"]);
+    model.messages.insert(key, Message { pointer, sent: false, payload, attributes });
     Ok(())
 }
 
 /// What is compared as a whole: servers, tags, security schemes, and whatever else stands there.
-fn facts(model: &mut Model<'_>, map: &Map<String, Value>) -> Result<()> {
+fn parts(model: &mut Model<'_>, map: &Map<String, Value>) -> Result<()> {
     for (index, server) in
         map.get("servers").and_then(Value::as_array).into_iter().flatten().enumerate()
     {
         let name = server.get("url").map(text).unwrap_or_default();
         let pointer = join("/servers", &index.to_string());
-        model.facts.insert(("server", name), (pointer, super::schema::bare(server)));
+        model.parts.insert(("server", name), (pointer, super::schema::bare(server)));
     }
     for (name, server) in map.get("servers").and_then(Value::as_object).into_iter().flatten() {
         let pointer = join("/servers", name);
-        model.facts.insert(("server", name.clone()), (pointer, super::schema::bare(server)));
+        model.parts.insert(("server", name.clone()), (pointer, super::schema::bare(server)));
     }
     for (index, tag) in map.get("tags").and_then(Value::as_array).into_iter().flatten().enumerate()
     {
         let name = tag.get("name").map(text).unwrap_or_default();
         let pointer = join("/tags", &index.to_string());
-        model.facts.insert(("tag", name), (pointer, super::schema::bare(tag)));
+        model.parts.insert(("tag", name), (pointer, super::schema::bare(tag)));
     }
     for (name, scheme) in children(model.root, "/components/securitySchemes")? {
         let pointer = join("/components/securitySchemes", name);
         model
-            .facts
+            .parts
             .insert(("security-scheme", name.clone()), (pointer, super::schema::bare(scheme)));
     }
     let codes = model.root.pointer("/x-error-codes/codes").and_then(Value::as_array);
     for (index, code) in codes.into_iter().flatten().enumerate() {
         let name = code.get("code").map(text).unwrap_or_default();
         let pointer = join("/x-error-codes/codes", &index.to_string());
-        model.facts.insert(("error-code", name), (pointer, super::schema::bare(code)));
+        model.parts.insert(("error-code", name), (pointer, super::schema::bare(code)));
     }
     for (key, value) in map {
         if !OF_DOCUMENTS.contains(&key.as_str()) && !super::schema::is_prose(key) {
-            model.facts.insert(("document", key.clone()), (join("", key), value.clone()));
+            model.parts.insert(("document", key.clone()), (join("", key), value.clone()));
         }
     }
-    model.facts.insert(
+    model.parts.insert(
         ("spec-version", String::new()),
         ("/info/version".to_owned(), Value::String(model.version.clone())),
     );
     Ok(())
 }
 
-/// What a mapping says beside what is read on its own, prose left out.
-fn words(map: &Map<String, Value>, read: &[&str]) -> BTreeMap<String, Value> {
+/// The attributes of a mapping beside those that are read on their own, prose left out.
+fn attributes(map: &Map<String, Value>, read: &[&str]) -> BTreeMap<String, Value> {
     let kept = map.iter().filter(|(key, _)| !read.contains(&key.as_str()));
     let kept = kept.filter(|(key, _)| !super::schema::is_prose(key));
     kept.map(|(key, value)| (key.clone(), super::schema::bare(value))).collect()
@@ -471,12 +486,20 @@ fn text(value: &Value) -> String {
 }
 
 impl<'a> Model<'a> {
-    /// Which operations or messages carry each schema.
+    /// Returns the operations or messages that carry each schema.
     pub(super) fn carriers(&self) -> BTreeMap<String, BTreeSet<String>> {
+        // What each schema names by itself: followed once, not once for each operation.
+        let direct: BTreeMap<&str, BTreeSet<&'a str>> =
+            self.schemas.iter().map(|(name, spot)| (name.as_str(), named(spot.value))).collect();
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut add = |carrier: &str, spots: Vec<&'a Value>| {
-            for name in reachable(self.root, spots) {
-                found.entry(name).or_default().insert(carrier.to_owned());
+            let mut open: Vec<&'a str> = spots.into_iter().flat_map(named).collect();
+            let mut seen: BTreeSet<&'a str> = BTreeSet::new();
+            while let Some(name) = open.pop() {
+                if seen.insert(name) {
+                    found.entry(name.to_owned()).or_default().insert(carrier.to_owned());
+                    open.extend(direct.get(name).into_iter().flatten());
+                }
             }
         };
         for operation in self.operations.values() {
@@ -492,8 +515,26 @@ impl<'a> Model<'a> {
         found
     }
 
-    /// The schema that a reference names.
+    /// Returns the schema that a reference names.
     pub(super) fn schema(&self, name: &str) -> Option<&Spot<'a>> {
         self.schemas.get(name)
     }
+}
+
+/// The schemas that a value names by reference, without following them.
+fn named(value: &Value) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                let reference = map.get("$ref").and_then(Value::as_str);
+                found.extend(reference.and_then(schema_name));
+                open.extend(map.values());
+            }
+            Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+    found
 }

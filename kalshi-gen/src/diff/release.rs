@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Diff,
-    rules::{Rust, Wire},
+    rules::{SourceImpact, WireImpact},
 };
 use crate::error::{Error, Result};
 
@@ -41,15 +41,19 @@ pub(super) fn bump(current: &str, diff: &Diff) -> Result<Bump> {
         .map_while(|n| n.parse().ok())
         .collect();
     let &[major, minor, patch] = numbers.as_slice() else {
-        return Err(Error::new("", format!("`{current}` is no version of three numbers")));
+        return Err(Error::new(
+            "",
+            format!("`{current}` is not a version of three numbers, such as 0.4.0"),
+        ));
     };
-    let has = |wanted: &[Rust]| diff.changes.iter().any(|change| wanted.contains(&change.rust));
-    let urgent = diff.changes.iter().any(|change| change.wire == Wire::Breaks);
+    let has =
+        |wanted: &[SourceImpact]| diff.changes.iter().any(|change| wanted.contains(&change.source));
+    let urgent = diff.changes.iter().any(|change| change.wire == WireImpact::Breaks);
     let (part, why) = if diff.changes.is_empty() {
         ("none", "nothing changed")
-    } else if has(&[Rust::Breaks, Rust::Refuses]) {
+    } else if has(&[SourceImpact::Breaks, SourceImpact::Refuses]) {
         (if major == 0 { "minor" } else { "major" }, "code that calls this crate breaks")
-    } else if has(&[Rust::Adds, Rust::Deprecates]) {
+    } else if has(&[SourceImpact::Adds, SourceImpact::Deprecates]) {
         (if major == 0 { "patch" } else { "minor" }, "the Rust API grows")
     } else {
         ("patch", "the Rust API stays as it is")

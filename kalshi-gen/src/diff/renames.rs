@@ -13,8 +13,8 @@ pub(super) fn guess(changes: &mut [Change], old: &Model<'_>, new: &Model<'_>) {
         let fits = |come: &Change| {
             kind(gone)
                 .is_some_and(|(what, is_removed)| is_removed && kind(come) == Some((what, false)))
-                && gone.direction == come.direction
-                && (what_holds(gone) == what_holds(come))
+                && gone.directions == come.directions
+                && what_holds(gone) == what_holds(come)
                 && alike(gone, come, old, new)
         };
         let mut found = changes.iter().enumerate().filter(|(_, come)| fits(come));
@@ -79,7 +79,7 @@ fn what_holds(change: &Change) -> (&str, &str) {
 }
 
 fn alike(gone: &Change, come: &Change, old: &Model<'_>, new: &Model<'_>) -> bool {
-    let value = |model: &Model<'_>, change: &Change| model.root.pointer(&change.pointer).map(bare);
+    let value = |model: &Model<'_>, change: &Change| model.root.pointer(change.place()).map(bare);
     let (Some(mut was), Some(mut is)) = (value(old, gone), value(new, come)) else { return false };
     if gone.field.is_empty() {
         // An operation that moved keeps its id or everything else; a schema keeps everything.

@@ -1,20 +1,20 @@
-//! Changes as text for people, JSON for programs, Markdown for a pull request, and annotations.
+//! Renders changes as text, JSON, Markdown for a pull request, or annotations.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Change, Context, Diff, Level, Rust, Wire};
+use super::{Change, Context, Diff, Level, SourceImpact, WireImpact};
 
-/// What a report looks like.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Grouped by what has to be done.
+    /// Plain text, grouped by what has to be done.
     #[default]
     Text,
-    /// One object.
+    /// One JSON object.
     Json,
-    /// The text of a pull request.
+    /// Markdown for the text of a pull request.
     Markdown,
     /// Workflow commands of GitHub, one line for each change.
     Github,
@@ -37,10 +37,10 @@ type Group = (&'static str, fn(&Change) -> bool);
 /// The groups of a report. A change stands in the first that takes it.
 const GROUPS: [Group; 6] = [
     ("Accepted before", |change| change.accepted.is_some()),
-    ("Breaks deployed clients on the wire", |change| change.wire == Wire::Breaks),
+    ("Breaks deployed clients on the wire", |change| change.wire == WireImpact::Breaks),
     ("Breaks code that calls this crate", |change| change.level() == Level::Breaking),
-    ("Behaves differently, or is about to leave", |change| change.level() == Level::Warning),
-    ("Adds to the API", |change| change.rust == Rust::Adds),
+    ("Behaves differently, or is about to be removed", |change| change.level() == Level::Warning),
+    ("Adds to the API", |change| change.source == SourceImpact::Adds),
     ("Changes nothing for clients", |_| true),
 ];
 
@@ -61,7 +61,7 @@ fn groups(diff: &Diff) -> Vec<(&'static str, Vec<&Change>)> {
 
 fn versions(diff: &Diff) -> String {
     if diff.old_version == diff.new_version {
-        format!("{}, both documents say so", diff.new_version)
+        format!("{} in both documents", diff.new_version)
     } else {
         format!("{} to {}", diff.old_version, diff.new_version)
     }
@@ -69,18 +69,18 @@ fn versions(diff: &Diff) -> String {
 
 fn verdicts(change: &Change) -> String {
     let wire = match change.wire {
-        Wire::Works => "wire works",
-        Wire::Behaves => "wire behaves differently",
-        Wire::Breaks => "wire breaks",
+        WireImpact::Works => "wire works",
+        WireImpact::Behaves => "wire behaves differently",
+        WireImpact::Breaks => "wire breaks",
     };
-    let rust = match change.rust {
-        Rust::Same => "Rust same",
-        Rust::Adds => "Rust adds",
-        Rust::Deprecates => "Rust deprecates",
-        Rust::Refuses => "Rust compiles and refuses",
-        Rust::Breaks => "Rust breaks",
+    let source = match change.source {
+        SourceImpact::Same => "Rust same",
+        SourceImpact::Adds => "Rust adds",
+        SourceImpact::Deprecates => "Rust deprecates",
+        SourceImpact::Refuses => "Rust compiles and refuses",
+        SourceImpact::Breaks => "Rust breaks",
     };
-    format!("{wire}, {rust}")
+    format!("{wire}, {source}")
 }
 
 fn values(change: &Change) -> String {
@@ -125,6 +125,9 @@ fn text(diff: &Diff, context: &Context<'_>) -> String {
                 let _ = writeln!(out, "      accepted: {reason}");
             }
             let _ = writeln!(out, "      {} at {}", change.fingerprint, change.pointer);
+            if let Some(definition) = &change.definition {
+                let _ = writeln!(out, "      defined at {definition}");
+            }
         }
     }
     if let Some(bump) = bump(diff, context) {
@@ -200,7 +203,7 @@ fn markdown(diff: &Diff, context: &Context<'_>) -> String {
         let cut = (0..=LIMIT).rev().find(|&at| out.is_char_boundary(at)).unwrap_or(0);
         let line = out.get(..cut).and_then(|text| text.rfind('\n')).unwrap_or(0);
         out.truncate(line);
-        out.push_str("\n\nThe rest is cut: run `cargo gen diff`.\n");
+        out.push_str("\n\nThe rest is cut off: run `cargo gen diff` for all of it.\n");
     }
     out
 }
@@ -249,37 +252,61 @@ fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// Where the keys of a document stand, for documents in block style: the published ones are.
-struct Lines<'t>(Vec<(usize, &'t str)>);
+/// The lines of a document in block style, as the published ones are.
+struct Lines<'t>(Vec<Line<'t>>);
+
+struct Line<'t> {
+    /// The column of the content, behind the dashes of a list.
+    depth: usize,
+    /// The column of the first dash.
+    dash: Option<usize>,
+    content: &'t str,
+}
+
+impl Line<'_> {
+    fn has_key(&self, step: &str) -> bool {
+        let key = self.content.split(": ").next().unwrap_or(self.content).trim_end_matches(':');
+        key.trim_matches(['\'', '"']) == step
+    }
+}
 
 impl<'t> Lines<'t> {
     fn new(text: &'t str) -> Self {
         let lines = text.lines().map(|line| {
             let content = line.trim_start_matches([' ', '-']);
-            (line.len() - content.len(), content)
+            let spaces = line.len() - line.trim_start_matches(' ').len();
+            let dash = line.get(spaces..).is_some_and(|rest| rest.starts_with("- "));
+            let depth = line.len() - content.len();
+            Line { depth, dash: dash.then_some(spaces), content }
         });
         Self(lines.collect())
     }
 
     /// The line of the deepest step that can be followed, counted from one.
     fn of(&self, pointer: &str) -> usize {
-        let (mut at, mut indent, mut found) = (0, None::<usize>, 1);
+        let (mut start, mut found) = (0, 1);
+        // Where the block of the last step ends: at a line that is not deeper, or at the next item.
+        let (mut indent, mut item) = (None::<usize>, None::<usize>);
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
-            let next =
-                self.0.iter().enumerate().skip(at).take_while(|(index, (depth, content))| {
-                    // Within the block of the step before.
-                    *index == at
-                        || content.is_empty()
-                        || indent.is_none_or(|indent| *depth > indent)
-                });
-            let mut next = next.filter(|(_, (depth, content))| {
-                let key = content.split(": ").next().unwrap_or(content).trim_end_matches(':');
-                key.trim_matches(['\'', '"']) == step && indent.is_none_or(|indent| *depth > indent)
+            let block = self.0.iter().enumerate().skip(start).take_while(|(index, line)| {
+                let deeper = indent.is_none_or(|indent| line.depth > indent);
+                let next = line.dash.is_some_and(|dash| item.is_some_and(|item| dash <= item));
+                *index == start && item.is_some()
+                    || line.content.is_empty()
+                    || deeper && !(next && item.is_some())
             });
-            // A step into a list has no line of its own: look further below.
-            if let Some((index, (depth, _))) = next.next() {
-                (at, indent, found) = (index + 1, Some(*depth), index + 1);
+            let block: Vec<(usize, &Line<'_>)> = block.collect();
+            let key = block.iter().find(|(_, line)| line.has_key(&step));
+            if let Some((index, line)) = key {
+                (start, found, indent, item) = (index + 1, index + 1, Some(line.depth), None);
+                continue;
+            }
+            let Ok(number) = step.parse::<usize>() else { continue };
+            let dash = block.iter().find_map(|(_, line)| line.dash);
+            let mut items = block.iter().filter(|(_, line)| dash.is_some() && line.dash == dash);
+            if let (Some((index, _)), Some(dash)) = (items.nth(number), dash) {
+                (start, found, indent, item) = (*index, index + 1, Some(dash), Some(dash));
             }
         }
         found

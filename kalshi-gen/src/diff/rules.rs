@@ -1,395 +1,414 @@
-//! From facts to verdicts: what this crate does with each kind of change.
+//! From facts to verdicts: one row for each kind of change, direction and circumstance.
 //!
-//! What the rules know of the client: unknown fields are ignored, enums of text are open, bounds
+//! What the rows know of the client: unknown fields are ignored, enums of text are open, bounds
 //! and defaults are left to the server, a list or map of a response may be null or missing, an
-//! optional field may be null or missing, everything else of a response must be there and read.
-//! Builders check required parts when they run, not when they compile. Structs are
-//! `non_exhaustive`, so that a new field breaks nobody.
-
-use std::fmt;
+//! optional field may be null or missing, everything else of a response must be there and be
+//! readable. Overlays can make a field optional; [`Trait::ReadsNull`] and
+//! [`Trait::ReadsAbsence`] take them into account. Builders check required parts when they run,
+//! not when they compile. Structs are `non_exhaustive`, so that a new field breaks no code. A
+//! schema that no operation and no message carries makes no type.
+//!
+//! Bounds (`minimum`, `maximum`, lengths, numbers of items, `pattern`): the client never checks
+//! them, the server always did. Where a document published none, a new bound may be as old as the
+//! server, so it is `behaves`: the caller chooses the values, and a few of them may be refused. It
+//! `breaks` only if it refuses values that our types write by themselves: the text form of an
+//! amount or a time, the values of an enum, the seconds or milliseconds of our age, or everything
+//! that an integer of that width holds. A lower bound of zero for an integer that Rust has as
+//! signed refuses none of those. Where a published bound becomes narrower, values that were
+//! promised to work fail: that `breaks`.
 
 use serde::Serialize;
 
-use super::schema::Reading;
+use super::facts::{Direction, FactKind, Trait, Traits};
 
-/// Which way a changed part travels.
+/// What happens to code that calls this crate when it is generated anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// From the client to the exchange.
-    Request,
-    /// From the exchange to the client, as a success or on a stream.
-    Response,
-    /// From the exchange to the client, as a failure: one error, whatever its body.
-    Error,
-    /// Neither: a part of the document as such.
-    Document,
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Request => "request",
-            Self::Response => "response",
-            Self::Error => "error",
-            Self::Document => "document",
-        })
-    }
-}
-
-/// What happens to a client that is deployed already, when the exchange goes over to the new
-/// document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wire {
-    /// Every call goes on as before.
-    Works,
-    /// Calls succeed and may mean something else.
-    Behaves,
-    /// Some call that worked fails.
-    Breaks,
-}
-
-/// What happens to code that calls this crate, when it is generated anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rust {
+pub enum SourceImpact {
     /// The API is the same.
     Same,
     /// The API grows.
     Adds,
     /// The compiler warns.
     Deprecates,
-    /// Compiles, and is refused by the client itself, before sending.
+    /// It compiles, and the client itself refuses it before sending.
     Refuses,
-    /// Does not compile.
+    /// It does not compile.
     Breaks,
 }
 
-/// Both verdicts, and why.
-#[derive(Clone, Copy, Debug)]
+/// What happens to a client that is deployed already when the exchange goes over to the new
+/// document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WireImpact {
+    /// Every call goes on as before.
+    Works,
+    /// Calls succeed and may mean something else, or some values of the caller are refused.
+    Behaves,
+    /// Some call that worked fails.
+    Breaks,
+}
+
+/// Both verdicts, and the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    pub(super) wire: Wire,
-    pub(super) rust: Rust,
+    pub(super) source: SourceImpact,
+    pub(super) wire: WireImpact,
     pub(super) why: &'static str,
 }
 
-pub(super) fn verdict(wire: Wire, rust: Rust, why: &'static str) -> Verdict {
-    Verdict { wire, rust, why }
+/// The direction that a row is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Any,
+    Only(Direction),
 }
 
-/// What is known of a place where a schema is used: a field, a parameter, an element, a body.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four facts that are independent")]
-pub(super) struct Slot {
-    pub(super) old_type: String,
-    pub(super) new_type: String,
-    pub(super) new_required: bool,
-    /// The old client reads null.
-    pub(super) reads_null: bool,
-    /// The old client reads a response in which it is missing.
-    pub(super) reads_absence: bool,
-    /// The old client can send null: required and nullable.
-    pub(super) sends_null: bool,
+/// The source impact of a row, which may depend on the Rust types alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Is(SourceImpact),
+    /// `Breaks` if the Rust type is another one, else this.
+    ByType(SourceImpact),
 }
 
-impl Slot {
-    fn rust(&self) -> Rust {
-        if self.old_type == self.new_type { Rust::Same } else { Rust::Breaks }
-    }
+/// One verdict.
+#[derive(Debug)]
+struct Row {
+    kind: FactKind,
+    on: On,
+    /// All of these hold; a row without any is the last of its kind and direction.
+    when: &'static [Trait],
+    source: Source,
+    wire: WireImpact,
+    why: &'static str,
 }
 
-pub(super) fn field_added(direction: Direction, slot: &Slot) -> Verdict {
-    match direction {
-        Direction::Request if slot.new_required => verdict(
-            Wire::Breaks,
-            Rust::Refuses,
-            "deployed clients do not send it; builders compile without it and then fail",
-        ),
-        Direction::Request => verdict(Wire::Works, Rust::Adds, "it may be left out"),
-        Direction::Response => verdict(Wire::Works, Rust::Adds, "unknown fields are ignored"),
-        Direction::Error => verdict(Wire::Works, Rust::Adds, "errors are read whatever they hold"),
-        Direction::Document => verdict(Wire::Works, Rust::Adds, "no operation carries it"),
-    }
+const fn row(
+    kind: FactKind,
+    on: On,
+    when: &'static [Trait],
+    source: Source,
+    wire: WireImpact,
+    why: &'static str,
+) -> Row {
+    Row { kind, on, when, source, wire, why }
 }
 
-pub(super) fn field_removed(direction: Direction, slot: &Slot) -> Verdict {
-    match direction {
-        Direction::Request => verdict(
-            Wire::Behaves,
-            Rust::Breaks,
-            "deployed clients still send it, to be ignored or refused; the field is gone in Rust",
-        ),
-        Direction::Response if slot.reads_absence => verdict(
-            Wire::Works,
-            Rust::Breaks,
-            "deployed clients read a response without it; the field is gone in Rust",
-        ),
-        Direction::Response => verdict(
-            Wire::Breaks,
-            Rust::Breaks,
-            "deployed clients cannot read a response without it; the field is gone in Rust",
-        ),
-        Direction::Error => verdict(
-            Wire::Works,
-            Rust::Breaks,
-            "errors are read whatever they hold; the field is gone in Rust",
-        ),
-        Direction::Document => {
-            verdict(Wire::Works, Rust::Breaks, "no operation carries it; the field is gone in Rust")
-        }
-    }
+const ANY: On = On::Any;
+const REQUEST: On = On::Only(Direction::Request);
+const RESPONSE: On = On::Only(Direction::Response);
+const ERROR: On = On::Only(Direction::Error);
+const DOCUMENT: On = On::Only(Direction::Document);
+
+const SAME: Source = Source::Is(SourceImpact::Same);
+const ADDS: Source = Source::Is(SourceImpact::Adds);
+const DEPRECATES: Source = Source::Is(SourceImpact::Deprecates);
+const REFUSES: Source = Source::Is(SourceImpact::Refuses);
+const BREAKS: Source = Source::Is(SourceImpact::Breaks);
+const BY_TYPE: Source = Source::ByType(SourceImpact::Same);
+const BY_TYPE_OR_REFUSES: Source = Source::ByType(SourceImpact::Refuses);
+
+const WORKS: WireImpact = WireImpact::Works;
+const BEHAVES: WireImpact = WireImpact::Behaves;
+const FAILS: WireImpact = WireImpact::Breaks;
+
+/// No row says anything about a schema without operations but this.
+const UNREACHABLE: &str =
+    "unreachable: no operation and no message carries it, no type is made of it";
+
+const OWN: &str = "its type is one of this crate's own and stays, whatever the document has";
+
+/// The verdicts. The first row that fits counts.
+#[rustfmt::skip]
+#[cfg_attr(not(test), expect(clippy::enum_glob_use, reason = "the columns say which enum it is"))]
+const TABLE: &[Row] = {
+    use FactKind::*;
+    use Trait::*;
+    &[
+    // Operations
+    row(OperationAdded,       ANY, &[],           ADDS,       WORKS,   "one more method"),
+    row(OperationRemoved,     ANY, &[],           BREAKS,     FAILS,   "deployed clients call it, and its method is gone in Rust"),
+    row(OperationRenamed,     ANY, &[SameMethod], SAME,       WORKS,   "the method keeps its name"),
+    row(OperationRenamed,     ANY, &[],           BREAKS,     WORKS,   "the method is named after it"),
+    row(OperationDeprecated,  ANY, &[],           DEPRECATES, WORKS,   "the compiler warns; the exchange means to remove it"),
+    row(OperationReactivated, ANY, &[],           SAME,       WORKS,   "the compiler no longer warns"),
+    row(TagAdded,             ANY, &[],           SAME,       WORKS,   "a tag is a word of the operation table"),
+    row(TagRemoved,           ANY, &[],           SAME,       WORKS,   "a tag is a word of the operation table"),
+    row(SecurityAdded,        ANY, &[],           REFUSES,    FAILS,   "deployed clients do not sign it; without credentials it is refused before sending"),
+    row(SecurityRemoved,      ANY, &[],           SAME,       WORKS,   "a signature does no harm"),
+    row(SecurityChanged,      ANY, &[],           SAME,       WORKS,   "whether it is signed stays the same"),
+    row(OperationAttributeChanged, ANY, &[],      SAME,       WORKS,   "no code is made of it"),
+
+    // Parameters
+    row(ParameterAdded,   ANY, &[Known],    BY_TYPE, WORKS,   "an overlay declares it already, perhaps with another type"),
+    row(ParameterAdded,   ANY, &[Required], REFUSES, FAILS,   "deployed clients do not send it; calls compile without it and are refused before sending"),
+    row(ParameterAdded,   ANY, &[],         ADDS,    WORKS,   "it may be left out"),
+    row(ParameterRemoved, ANY, &[Kept],     BY_TYPE, BEHAVES, "an overlay still declares it; the exchange may ignore or refuse it"),
+    row(ParameterRemoved, ANY, &[],         BREAKS,  BEHAVES, "deployed clients still send it, to be ignored or refused; its setter is gone"),
+    row(ParameterRenamed, ANY, &[],         BREAKS,  WORKS,   "the setter is named after it"),
+    row(ParameterSchemaChanged,    ANY, &[], BREAKS, BEHAVES, "only one of the documents has a schema for it"),
+    row(ParameterAttributeChanged, ANY, &[], SAME,   BEHAVES, "the client sends it as before, whatever the document now asks for"),
+
+    // Bodies
+    row(RequestBodyAdded,          ANY, &[Required], REFUSES, FAILS,   "deployed clients send none; calls compile without it and are refused"),
+    row(RequestBodyAdded,          ANY, &[],         ADDS,    WORKS,   "it may be left out"),
+    row(RequestBodyRemoved,        ANY, &[],         BREAKS,  BEHAVES, "deployed clients still send it; its setter is gone in Rust"),
+    // An optional body that is left out is sent as `{}`.
+    row(RequestBodyBecameRequired, ANY, &[],         REFUSES, BEHAVES, "without a body deployed clients send `{}`; calls without one are refused before sending"),
+    row(RequestBodyBecameOptional, ANY, &[],         ADDS,    WORKS,   "it may be left out"),
+    row(SuccessStatusAdded,        ANY, &[],         SAME,    WORKS,   "every 2xx is read as the success"),
+    row(SuccessStatusRemoved,      ANY, &[],         SAME,    WORKS,   "every 2xx is read as the success"),
+    row(FailureStatusAdded,        ANY, &[],         SAME,    WORKS,   "every failure becomes the one error type"),
+    row(FailureStatusRemoved,      ANY, &[],         SAME,    WORKS,   "every failure becomes the one error type"),
+    row(MediaTypeAdded,   RESPONSE, &[NoBody],       BREAKS,  FAILS,   "a body where deployed clients expect none is no success to them; the result is another type in Rust"),
+    row(MediaTypeAdded,   RESPONSE, &[],             SAME,    BEHAVES, "no code is made of a second media type"),
+    row(MediaTypeAdded,   ERROR,    &[],             SAME,    WORKS,   "every failure becomes the one error type"),
+    row(MediaTypeAdded,   ANY,      &[],             SAME,    WORKS,   "JSON is sent as before"),
+    row(MediaTypeRemoved, ERROR,    &[],             SAME,    WORKS,   "every failure becomes the one error type"),
+    row(MediaTypeRemoved, REQUEST,  &[],             BREAKS,  FAILS,   "deployed clients send it"),
+    row(MediaTypeRemoved, ANY,      &[],             BREAKS,  FAILS,   "deployed clients read it"),
+    row(BodySchemaChanged,    ERROR, &[],            SAME,    WORKS,   "every failure becomes the one error type"),
+    row(BodySchemaChanged,    ANY,   &[],            BREAKS,  BEHAVES, "only one of the documents has a schema for it"),
+    row(BodyAttributeChanged, ANY,   &[],            SAME,    WORKS,   "no code is made of it"),
+
+    // Channels and messages
+    row(ChannelAdded,            ANY, &[],                    ADDS,   WORKS,   "one more channel"),
+    row(ChannelRemoved,          ANY, &[],                    BREAKS, FAILS,   "subscriptions to it are refused, and it is gone in Rust"),
+    row(ChannelAddressChanged,   ANY, &[],                    SAME,   FAILS,   "deployed clients subscribe by the old name"),
+    row(ChannelAttributeChanged, ANY, &[],                    SAME,   WORKS,   "no code is made of it"),
+    row(ChannelMessageAdded,     ANY, &[],                    ADDS,   WORKS,   "unknown messages are passed on unread"),
+    row(ChannelMessageRemoved,   ANY, &[],                    SAME,   BEHAVES, "it no longer comes on this channel"),
+    row(ChannelMessageChanged,   ANY, &[],                    BREAKS, BEHAVES, "another message has this name"),
+    row(MessageAdded,            ANY, &[UnreadableAsAnother], ADDS,   FAILS,   "deployed clients know another message of this `type` and cannot read this one as that"),
+    row(MessageAdded,            ANY, &[ReadAsAnother],       ADDS,   BEHAVES, "deployed clients know another message of this `type` and read this one as that"),
+    row(MessageAdded,            ANY, &[Sent],                ADDS,   WORKS,   "one more command"),
+    row(MessageAdded,            ANY, &[],                    ADDS,   WORKS,   "unknown messages are passed on unread"),
+    row(MessageRemoved,          ANY, &[Sent],                BREAKS, FAILS,   "deployed clients send it"),
+    row(MessageRemoved,          ANY, &[],                    BREAKS, BEHAVES, "it no longer comes, and is gone in Rust"),
+    row(MessageDirectionChanged, ANY, &[],                    BREAKS, FAILS,   "it travels the other way"),
+    row(MessagePayloadChanged,   ANY, &[],                    BREAKS, FAILS,   "only one of the documents has a payload for it"),
+    row(MessageAttributeChanged, ANY, &[],                    SAME,   WORKS,   "no code is made of it"),
+
+    // Named schemas
+    row(SchemaAdded,             ANY, &[Known],               SAME,   WORKS,   OWN),
+    row(SchemaAdded,             ANY, &[CarriedAfter],        ADDS,   WORKS,   "one more type"),
+    row(SchemaAdded,             ANY, &[],                    SAME,   WORKS,   UNREACHABLE),
+    row(SchemaRemoved,           ANY, &[Kept],                SAME,   WORKS,   OWN),
+    row(SchemaRemoved,           ANY, &[CarriedBefore],       BREAKS, WORKS,   "its type is gone in Rust"),
+    row(SchemaRemoved,           ANY, &[],                    SAME,   WORKS,   UNREACHABLE),
+    row(SchemaBecameReachable,   ANY, &[Known],               SAME,   WORKS,   OWN),
+    row(SchemaBecameReachable,   ANY, &[],                    ADDS,   WORKS,   "an operation or message carries it now: one more type"),
+    row(SchemaBecameUnreachable, ANY, &[Kept],                SAME,   WORKS,   OWN),
+    row(SchemaBecameUnreachable, ANY, &[],                    BREAKS, WORKS,   "unreachable: no operation and no message carries it any more, its type is gone in Rust"),
+    row(SchemaNameChanged,  DOCUMENT, &[],                    SAME,   WORKS,   UNREACHABLE),
+    row(SchemaNameChanged,       ANY, &[],                    BY_TYPE, WORKS,  "the type is named after the schema; its contents are compared on their own"),
+
+    // Fields
+    row(FieldAdded,      DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
+    row(FieldAdded,      ANY,      &[Known],        BY_TYPE, WORKS,   "an overlay declares it already, perhaps with another type"),
+    row(FieldAdded,      REQUEST,  &[Required],     REFUSES, FAILS,   "deployed clients do not send it; builders compile without it and then fail"),
+    row(FieldAdded,      REQUEST,  &[],             ADDS,    WORKS,   "it may be left out"),
+    row(FieldAdded,      ERROR,    &[],             ADDS,    WORKS,   "errors are read whatever they hold"),
+    row(FieldAdded,      ANY,      &[],             ADDS,    WORKS,   "unknown fields are ignored"),
+    row(FieldRemoved,    DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
+    row(FieldRemoved,    REQUEST,  &[Kept],         BY_TYPE, BEHAVES, "an overlay still declares it; the exchange may ignore or refuse it"),
+    row(FieldRemoved,    REQUEST,  &[],             BREAKS,  BEHAVES, "deployed clients still send it, to be ignored or refused; the field is gone in Rust"),
+    row(FieldRemoved,    RESPONSE, &[ReadsAbsence, Kept], BY_TYPE, WORKS, "deployed clients read a response without it; an overlay still declares it"),
+    row(FieldRemoved,    RESPONSE, &[ReadsAbsence], BREAKS,  WORKS,   "deployed clients read a response without it; the field is gone in Rust"),
+    row(FieldRemoved,    RESPONSE, &[],             BREAKS,  FAILS,   "deployed clients cannot read a response without it; the field is gone in Rust"),
+    row(FieldRemoved,    ANY,      &[],             BREAKS,  WORKS,   "errors are read whatever they hold; the field is gone in Rust"),
+    row(BecameRequired,  DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
+    row(BecameRequired,  REQUEST,  &[Parameter],    REFUSES, FAILS,   "deployed clients may leave it out; calls that do so compile and are refused before sending"),
+    row(BecameRequired,  REQUEST,  &[],  BY_TYPE_OR_REFUSES, FAILS,   "deployed clients may leave it out"),
+    row(BecameRequired,  ANY,      &[],             BY_TYPE, WORKS,   "it is there more often than before"),
+    row(BecameOptional,  DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
+    row(BecameOptional,  REQUEST,  &[Parameter],    ADDS,    WORKS,   "setters take it as before"),
+    row(BecameOptional,  REQUEST,  &[],             BY_TYPE, WORKS,   "it is sent as before"),
+    row(BecameOptional,  RESPONSE, &[ReadsAbsence], BY_TYPE, WORKS,   "deployed clients read a response without it"),
+    row(BecameOptional,  RESPONSE, &[],             BY_TYPE, FAILS,   "deployed clients cannot read a response without it"),
+    row(BecameOptional,  ANY,      &[],             BY_TYPE, WORKS,   "errors are read whatever they hold"),
+    row(BecameNullable,  DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
+    row(BecameNullable,  RESPONSE, &[ReadsNull],    BY_TYPE, WORKS,   "deployed clients read null here"),
+    row(BecameNullable,  RESPONSE, &[],             BY_TYPE, FAILS,   "deployed clients cannot read null here"),
+    row(BecameNullable,  REQUEST,  &[],             BY_TYPE, WORKS,   "it is sent as before"),
+    row(BecameNullable,  ANY,      &[],             BY_TYPE, WORKS,   "errors are read whatever they hold"),
+    row(BecameNotNullable, DOCUMENT, &[],           SAME,    WORKS,   UNREACHABLE),
+    row(BecameNotNullable, REQUEST, &[SendsNull],   BY_TYPE, FAILS,   "deployed clients can send null here"),
+    row(BecameNotNullable, REQUEST, &[],            BY_TYPE, WORKS,   "no client sends null here"),
+    row(BecameNotNullable, ANY,    &[],             BY_TYPE, WORKS,   "deployed clients read values as before"),
+    row(UndeclaredFieldChanged,  ANY, &[],          SAME,    WORKS,   "no code is made of a field without a schema"),
+    row(AdditionalFieldsChanged, ANY, &[],          SAME,    WORKS,   "objects are read as open, and only declared fields are sent"),
+
+    // Types and formats
+    row(TypeChanged,   DOCUMENT, &[],            SAME,    WORKS,   UNREACHABLE),
+    row(TypeChanged,   RESPONSE, &[ReadsNew],    BY_TYPE, WORKS,   "the old type reads the new values"),
+    row(TypeChanged,   RESPONSE, &[GuessesNew],  BY_TYPE, BEHAVES, "a whole number is read as whole dollars or contracts, which it may not be"),
+    row(TypeChanged,   RESPONSE, &[],            BY_TYPE, FAILS,   "the old type cannot read the new values"),
+    row(TypeChanged,   REQUEST,  &[TextInUrl],   BY_TYPE, WORKS,   "in a URL everything is text"),
+    row(TypeChanged,   REQUEST,  &[FitsNew],     BY_TYPE, WORKS,   "what deployed clients send fits the new type"),
+    row(TypeChanged,   REQUEST,  &[],            BY_TYPE, FAILS,   "what deployed clients send does not fit the new type"),
+    row(TypeChanged,   ANY,      &[],            BY_TYPE, WORKS,   "errors are read whatever they hold"),
+    row(FormatChanged, DOCUMENT, &[],            SAME,    WORKS,   UNREACHABLE),
+    row(FormatChanged, RESPONSE, &[ReadsNew],    BY_TYPE, WORKS,   "the old type reads the new values"),
+    row(FormatChanged, RESPONSE, &[GuessesNew],  BY_TYPE, BEHAVES, "a whole number is read as whole dollars or contracts, which it may not be"),
+    row(FormatChanged, RESPONSE, &[],            BY_TYPE, FAILS,   "the old type cannot read the new values"),
+    row(FormatChanged, REQUEST,  &[TextInUrl],   BY_TYPE, WORKS,   "in a URL everything is text"),
+    row(FormatChanged, REQUEST,  &[FitsNew],     BY_TYPE, WORKS,   "what deployed clients send fits the new format"),
+    row(FormatChanged, REQUEST,  &[],            BY_TYPE, FAILS,   "what deployed clients send does not fit the new format"),
+    row(FormatChanged, ANY,      &[],            BY_TYPE, WORKS,   "errors are read whatever they hold"),
+    row(ContentsDeclared,   DOCUMENT, &[],           SAME,   WORKS, UNREACHABLE),
+    row(ContentsDeclared,   REQUEST,  &[Collection], BREAKS, FAILS, "deployed clients may send any contents; the document now says which"),
+    row(ContentsDeclared,   ANY,      &[Collection], BREAKS, WORKS, "deployed clients read any contents; the document now says which"),
+    row(ContentsDeclared,   ANY,      &[],           SAME,   WORKS, "no code is made of the contents here"),
+    row(ContentsUndeclared, DOCUMENT, &[],           SAME,   WORKS, UNREACHABLE),
+    row(ContentsUndeclared, RESPONSE, &[Collection], BREAKS, FAILS, "deployed clients read the old contents; the document now allows any"),
+    row(ContentsUndeclared, ANY,      &[Collection], BREAKS, WORKS, "the document now allows any contents"),
+    row(ContentsUndeclared, ANY,      &[],           SAME,   WORKS, "no code is made of the contents here"),
+
+    // Values and choices
+    row(BecameEnum,    DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(BecameEnum,    REQUEST,  &[Variants],   BREAKS,  FAILS, "deployed clients may send other values"),
+    row(BecameEnum,    REQUEST,  &[],           BY_TYPE, FAILS, "deployed clients may send other values"),
+    row(BecameEnum,    ANY,      &[Variants],   BREAKS,  WORKS, "deployed clients read the values as text"),
+    row(BecameEnum,    ANY,      &[],           BY_TYPE, WORKS, "deployed clients read the values as before"),
+    row(BecameNotEnum, DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(BecameNotEnum, ANY,      &[Variants],   BREAKS,  WORKS, "enums are open: any text is read and sent"),
+    row(BecameNotEnum, ANY,      &[],           BY_TYPE, WORKS, "any value is read and sent"),
+    row(ValueAdded,    DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(ValueAdded,    ANY,      &[Known],      SAME,    WORKS, "an overlay names this value already"),
+    row(ValueAdded,    RESPONSE, &[],           ADDS,    WORKS, "enums are open: deployed clients keep the text of an unknown value"),
+    row(ValueAdded,    ANY,      &[],           ADDS,    WORKS, "one more value to choose"),
+    row(ValueRemoved,  DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(ValueRemoved,  RESPONSE, &[NamesMessage], BREAKS, FAILS, "deployed clients know the message by this text"),
+    row(ValueRemoved,  REQUEST,  &[Kept],       SAME,    FAILS, "callers may send it; an overlay still names the value"),
+    row(ValueRemoved,  REQUEST,  &[Variants],   BREAKS,  FAILS, "deployed clients may send it; the variant is gone in Rust"),
+    row(ValueRemoved,  REQUEST,  &[],           SAME,    FAILS, "deployed clients may send it"),
+    row(ValueRemoved,  ANY,      &[Kept],       SAME,    WORKS, "it is no longer sent; an overlay still names the value"),
+    row(ValueRemoved,  ANY,      &[Variants],   BREAKS,  WORKS, "it is no longer sent; the variant is gone in Rust"),
+    row(ValueRemoved,  ANY,      &[],           SAME,    WORKS, "it is no longer sent"),
+    row(ChoiceAdded,   DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(ChoiceAdded,   RESPONSE, &[],           BREAKS,  FAILS, "choices are closed: deployed clients read the old ones"),
+    row(ChoiceAdded,   ANY,      &[],           BREAKS,  WORKS, "choices are closed: matches must name the new one"),
+    row(ChoiceRemoved, DOCUMENT, &[],           SAME,    WORKS, UNREACHABLE),
+    row(ChoiceRemoved, REQUEST,  &[],           BREAKS,  FAILS, "deployed clients may send it; it is gone in Rust"),
+    row(ChoiceRemoved, ANY,      &[],           BREAKS,  WORKS, "it is no longer sent; it is gone in Rust"),
+
+    // What else a schema says
+    row(BecameDeprecated,  DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(BecameDeprecated,  ANY,      &[],            DEPRECATES, WORKS,   "the compiler warns"),
+    row(BecameReactivated, ANY,      &[],            SAME,       WORKS,   "the compiler no longer warns"),
+    row(DefaultChanged,    REQUEST,  &[],            SAME,       BEHAVES, "clients that leave it out send nothing, so the exchange's new default applies to them"),
+    row(DefaultChanged,    DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(DefaultChanged,    ANY,      &[],            SAME,       WORKS,   "defaults of responses are not used"),
+    row(BoundSet,          REQUEST,  &[RefusesOurs], SAME,       FAILS,   "the exchange refuses values as our type writes them"),
+    row(BoundSet,          REQUEST,  &[],            SAME,       BEHAVES, "the document published no bound: the exchange may refuse some values of the caller, perhaps as it always did"),
+    row(BoundSet,          DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(BoundSet,          ANY,      &[],            SAME,       WORKS,   "the client checks no bounds of what it reads"),
+    row(BoundTightened,    REQUEST,  &[],            SAME,       FAILS,   "the exchange refuses values that the document allowed"),
+    row(BoundTightened,    DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(BoundTightened,    ANY,      &[],            SAME,       WORKS,   "the client checks no bounds of what it reads"),
+    row(BoundLoosened,     REQUEST,  &[],            SAME,       WORKS,   "the exchange takes more than before"),
+    row(BoundLoosened,     DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(BoundLoosened,     ANY,      &[],            SAME,       WORKS,   "the client checks no bounds of what it reads"),
+    row(BoundRemoved,      REQUEST,  &[],            SAME,       WORKS,   "the exchange takes more than before"),
+    row(BoundRemoved,      DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(BoundRemoved,      ANY,      &[],            SAME,       WORKS,   "the client checks no bounds of what it reads"),
+    row(AttributeChanged,  REQUEST,  &[],            SAME,       BEHAVES, "the client sends it as before, whatever the document now asks for"),
+    row(AttributeChanged,  DOCUMENT, &[],            SAME,       WORKS,   UNREACHABLE),
+    row(AttributeChanged,  ANY,      &[],            SAME,       WORKS,   "no code is made of it"),
+
+    // The document as such
+    row(ServerAdded,           ANY, &[], SAME, WORKS,   "no code is made of it"),
+    row(ServerChanged,         ANY, &[], SAME, BEHAVES, "hosts are constants of this crate: compare with Environment"),
+    row(SecuritySchemeAdded,   ANY, &[], SAME, WORKS,   "no code is made of it"),
+    row(SecuritySchemeChanged, ANY, &[], SAME, BEHAVES, "signing is written by hand: compare with kalshi-auth"),
+    row(VersionChanged,        ANY, &[], SAME, WORKS,   "the document's own version"),
+    row(PartChanged,           ANY, &[], SAME, WORKS,   "no code is made of it"),
+    ]
+};
+
+/// What a kind without a row would get. A test proves that none is without.
+const UNLISTED: Verdict = Verdict {
+    source: SourceImpact::Breaks,
+    wire: WireImpact::Breaks,
+    why: "no rule knows this change: treat it as a break",
+};
+
+/// Judges one fact.
+pub(super) fn verdict(kind: FactKind, direction: Direction, traits: Traits) -> Verdict {
+    let on = |row: &Row| match row.on {
+        On::Any => true,
+        On::Only(only) => only == direction,
+    };
+    let mut rows = TABLE.iter().filter(|row| row.kind == kind && on(row));
+    let Some(row) = rows.find(|row| row.when.iter().all(|&what| traits.has(what))) else {
+        return UNLISTED;
+    };
+    let source = match row.source {
+        Source::Is(source) => source,
+        Source::ByType(_) if traits.has(Trait::OtherType) => SourceImpact::Breaks,
+        Source::ByType(otherwise) => otherwise,
+    };
+    Verdict { source, wire: row.wire, why: row.why }
 }
 
-pub(super) fn parameter_added(required: bool) -> Verdict {
-    if required {
-        verdict(
-            Wire::Breaks,
-            Rust::Refuses,
-            "deployed clients do not send it; calls compile without it and are refused before sending",
-        )
-    } else {
-        verdict(Wire::Works, Rust::Adds, "it may be left out")
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn became_required(direction: Direction, slot: &Slot, parameter: bool) -> Verdict {
-    match direction {
-        Direction::Request if parameter => verdict(
-            Wire::Breaks,
-            Rust::Refuses,
-            "deployed clients may leave it out; calls that do so compile and are refused before sending",
-        ),
-        Direction::Request => verdict(
-            Wire::Breaks,
-            slot.rust().max(Rust::Refuses),
-            "deployed clients may leave it out",
-        ),
-        _ => verdict(Wire::Works, slot.rust(), "it is there more often than before"),
-    }
-}
+    const DIRECTIONS: [Direction; 4] =
+        [Direction::Request, Direction::Response, Direction::Error, Direction::Document];
 
-pub(super) fn became_optional(direction: Direction, slot: &Slot, parameter: bool) -> Verdict {
-    match direction {
-        Direction::Request if parameter => {
-            verdict(Wire::Works, Rust::Adds, "setters take it as before")
-        }
-        Direction::Request => verdict(Wire::Works, slot.rust(), "it is sent as before"),
-        Direction::Response if !slot.reads_absence => {
-            verdict(Wire::Breaks, slot.rust(), "deployed clients cannot read a response without it")
-        }
-        Direction::Response => {
-            verdict(Wire::Works, slot.rust(), "deployed clients read a response without it")
-        }
-        _ => verdict(Wire::Works, slot.rust(), "no success carries it"),
-    }
-}
-
-pub(super) fn became_nullable(direction: Direction, slot: &Slot) -> Verdict {
-    match direction {
-        Direction::Response if !slot.reads_null => {
-            verdict(Wire::Breaks, slot.rust(), "deployed clients cannot read null here")
-        }
-        Direction::Response => verdict(Wire::Works, slot.rust(), "deployed clients read null here"),
-        Direction::Request => verdict(Wire::Works, slot.rust(), "it is sent as before"),
-        _ => verdict(Wire::Works, slot.rust(), "no success carries it"),
-    }
-}
-
-pub(super) fn became_not_nullable(direction: Direction, slot: &Slot) -> Verdict {
-    match direction {
-        Direction::Request if slot.sends_null => {
-            verdict(Wire::Breaks, slot.rust(), "deployed clients can send null here")
-        }
-        Direction::Request => verdict(Wire::Works, slot.rust(), "no client sends null here"),
-        _ => verdict(Wire::Works, slot.rust(), "deployed clients read what is there"),
-    }
-}
-
-/// `forward`: the old type reads what is sent now; `backward`: the new one would read what the old
-/// client sends.
-pub(super) fn type_changed(
-    direction: Direction,
-    slot: &Slot,
-    forward: Reading,
-    backward: Reading,
-    in_text: bool,
-) -> Verdict {
-    let rust = slot.rust();
-    match direction {
-        Direction::Response => match forward {
-            Reading::Reads => {
-                verdict(Wire::Works, rust, "the type that was reads what is sent now")
+    #[test]
+    fn every_kind_of_fact_has_a_verdict_in_every_direction() {
+        for &kind in FactKind::ALL {
+            for direction in DIRECTIONS {
+                assert_ne!(
+                    verdict(kind, direction, Traits::default()).why,
+                    UNLISTED.why,
+                    "{kind:?} {direction}"
+                );
             }
-            Reading::Guesses => verdict(
-                Wire::Behaves,
-                rust,
-                "a whole number is read as whole dollars or contracts, which it may not be",
-            ),
-            Reading::Fails => {
-                verdict(Wire::Breaks, rust, "the type that was cannot read what is sent now")
-            }
-        },
-        Direction::Request if in_text && slot.new_type == "String" => {
-            verdict(Wire::Works, rust, "in a URL everything is text")
         }
-        Direction::Request => match backward {
-            Reading::Reads => verdict(Wire::Works, rust, "what is sent fits the new type"),
-            _ => {
-                verdict(Wire::Breaks, rust, "what deployed clients send does not fit the new type")
-            }
-        },
-        _ => verdict(Wire::Works, rust, "no success carries it"),
     }
-}
 
-pub(super) fn value_added(direction: Direction) -> Verdict {
-    match direction {
-        Direction::Response => verdict(
-            Wire::Works,
-            Rust::Adds,
-            "enums are open: deployed clients keep the text of an unknown value",
-        ),
-        _ => verdict(Wire::Works, Rust::Adds, "one more value to choose"),
+    #[test]
+    fn no_row_is_hidden_by_an_earlier_one() {
+        for (index, later) in TABLE.iter().enumerate() {
+            let hides = |earlier: &&Row| {
+                earlier.kind == later.kind
+                    && (earlier.on == On::Any || earlier.on == later.on)
+                    && earlier.when.iter().all(|what| later.when.contains(what))
+            };
+            let earlier = TABLE.iter().take(index).find(hides);
+            assert!(earlier.is_none(), "{later:?} is hidden by {earlier:?}");
+        }
     }
-}
 
-pub(super) fn value_removed(direction: Direction, in_rust: bool) -> Verdict {
-    let rust = if in_rust { Rust::Breaks } else { Rust::Same };
-    match direction {
-        Direction::Request => {
-            verdict(Wire::Breaks, rust, "deployed clients may send it; the variant is gone in Rust")
+    #[test]
+    fn rows_of_a_kind_stand_together() {
+        for &kind in FactKind::ALL {
+            let places: Vec<usize> =
+                TABLE.iter().enumerate().filter(|(_, r)| r.kind == kind).map(|(i, _)| i).collect();
+            let apart = places.windows(2).any(|pair| pair[1] != pair[0] + 1);
+            assert!(!apart && !places.is_empty(), "{kind:?}: {places:?}");
         }
-        _ => verdict(Wire::Works, rust, "it is not sent any more; the variant is gone in Rust"),
     }
-}
 
-pub(super) fn became_enum(direction: Direction, slot: &Slot) -> Verdict {
-    match direction {
-        Direction::Request => {
-            verdict(Wire::Breaks, slot.rust(), "deployed clients may send other values")
+    #[test]
+    fn every_trait_decides_something() {
+        for &what in Trait::ALL {
+            let used = TABLE.iter().any(|row| row.when.contains(&what));
+            assert!(used || what == Trait::OtherType, "{what:?} is in no row");
         }
-        _ => verdict(Wire::Works, slot.rust(), "text is read as text"),
     }
-}
 
-pub(super) fn became_not_enum(slot: &Slot) -> Verdict {
-    verdict(Wire::Works, slot.rust(), "enums are open: any text is read and sent")
-}
-
-pub(super) fn default_changed(direction: Direction) -> Verdict {
-    match direction {
-        Direction::Request => verdict(
-            Wire::Behaves,
-            Rust::Same,
-            "clients that leave it out send nothing, so the exchange's new default applies to them",
-        ),
-        _ => verdict(Wire::Works, Rust::Same, "defaults of responses are not used"),
-    }
-}
-
-pub(super) fn bound_changed(direction: Direction, tighter: bool) -> Verdict {
-    match direction {
-        Direction::Request if tighter => {
-            verdict(Wire::Breaks, Rust::Same, "the exchange refuses values that it took")
-        }
-        Direction::Request => {
-            verdict(Wire::Works, Rust::Same, "the exchange takes more than before")
-        }
-        _ => verdict(Wire::Works, Rust::Same, "the client checks no bounds of what it reads"),
-    }
-}
-
-pub(super) fn choice_added(direction: Direction) -> Verdict {
-    match direction {
-        Direction::Response => verdict(
-            Wire::Breaks,
-            Rust::Breaks,
-            "choices are closed: deployed clients read the old ones",
-        ),
-        _ => {
-            verdict(Wire::Works, Rust::Breaks, "choices are closed: matches must name the new one")
+    #[test]
+    fn nothing_that_is_unreachable_breaks_anything() {
+        for row in TABLE.iter().filter(|row| row.why == UNREACHABLE) {
+            assert_eq!((row.source, row.wire), (SAME, WORKS), "{row:?}");
         }
     }
-}
-
-pub(super) fn choice_removed(direction: Direction) -> Verdict {
-    match direction {
-        Direction::Request => {
-            verdict(Wire::Breaks, Rust::Breaks, "deployed clients may send it; it is gone in Rust")
-        }
-        _ => verdict(Wire::Works, Rust::Breaks, "it is not sent any more; it is gone in Rust"),
-    }
-}
-
-/// Every id that stands alone, with the ids that the same change has when it is undone. Ids of
-/// schemas are made of a place and a change: see [`mirrors`].
-const MIRRORS: [(&str, &[&str]); 21] = [
-    ("endpoint-added", &["api-removed-without-deprecation", "api-removed-with-deprecation"]),
-    ("api-operation-id-updated", &["api-operation-id-updated"]),
-    ("endpoint-deprecated", &["endpoint-reactivated"]),
-    ("api-tag-added", &["api-tag-removed"]),
-    ("api-security-added", &["api-security-removed"]),
-    ("new-required-request-parameter", &["request-parameter-removed"]),
-    ("new-optional-request-parameter", &["request-parameter-removed"]),
-    ("new-required-request-property", &["request-property-removed"]),
-    ("new-optional-request-property", &["request-property-removed"]),
-    ("request-body-added-required", &["request-body-removed"]),
-    ("request-body-added-optional", &["request-body-removed"]),
-    ("response-required-property-added", &["response-required-property-removed"]),
-    ("response-optional-property-added", &["response-optional-property-removed"]),
-    ("response-success-status-added", &["response-success-status-removed"]),
-    ("response-non-success-status-added", &["response-non-success-status-removed"]),
-    ("schema-added", &["schema-removed"]),
-    ("channel-added", &["channel-removed"]),
-    ("channel-message-added", &["channel-message-removed"]),
-    ("message-added", &["message-removed"]),
-    ("message-direction-changed", &["message-direction-changed"]),
-    ("document-changed", &["document-changed"]),
-];
-
-/// The ids that the same change may have when it is undone.
-#[must_use]
-pub fn mirrors(id: &str) -> Vec<String> {
-    const ENDS: [(&str, &str); 15] = [
-        ("-added", "-removed"),
-        ("-became-required", "-became-optional"),
-        ("-became-nullable", "-became-not-nullable"),
-        ("-became-enum", "-became-not-enum"),
-        ("-enum-value-added", "-enum-value-removed"),
-        ("-one-of-added", "-one-of-removed"),
-        ("-any-of-added", "-any-of-removed"),
-        ("-increased", "-decreased"),
-        ("-set", "-unset"),
-        ("-deprecated", "-reactivated"),
-        ("-default-value-added", "-default-value-removed"),
-        ("-pattern-added", "-pattern-removed"),
-        ("-media-type-added", "-media-type-removed"),
-        ("-property-added", "-property-removed"),
-        ("-error-code-added", "-error-code-removed"),
-    ];
-    let mut found: Vec<String> = Vec::new();
-    for (one, others) in MIRRORS {
-        if one == id {
-            found.extend(others.iter().map(|&other| other.to_owned()));
-        }
-        if others.contains(&id) {
-            found.push(one.to_owned());
-        }
-    }
-    for (one, other) in ENDS {
-        // `-unset` ends with `set`, but not with `-set`.
-        if let Some(stem) = id.strip_suffix(one) {
-            found.push(format!("{stem}{other}"));
-        }
-        if let Some(stem) = id.strip_suffix(other) {
-            found.push(format!("{stem}{one}"));
-        }
-    }
-    if id.ends_with("-changed") || id.ends_with("-renamed") {
-        found.push(id.to_owned());
-    }
-    found.sort();
-    found.dedup();
-    found
 }

@@ -10,6 +10,21 @@ use crate::{
     error::{Result, refuse},
 };
 
+/// The format of an amount of dollars.
+pub(super) const DOLLARS: &str = "fixed-point-dollars";
+
+/// The format of a number of contracts.
+pub(super) const COUNT: &str = "fixed-point-count";
+
+/// Which function of the exchange's own code writes a text.
+const SERIALIZER: &str = "x-rust-serialize-with";
+
+/// Which type a text has in the exchange's own code.
+const RUST_TYPE: &str = "x-rust-type";
+
+/// An overlay's word that a text is no amount, whatever its name says.
+const TEXT: &str = "x-kalshi-text";
+
 /// `allOf` within `allOf`: no published schema goes beyond two.
 const MAX_MERGE: usize = 16;
 
@@ -33,7 +48,7 @@ impl<'a> Spot<'a> {
         Self { value, pointer }
     }
 
-    /// The name of the schema that stands here by reference alone, words beside it left out.
+    /// The name of the schema that stands here by reference alone, attributes beside it left out.
     pub(super) fn name(&self) -> Option<&'a str> {
         let map = self.value.as_object()?;
         let reference = match map.get("$ref") {
@@ -60,6 +75,8 @@ pub(super) enum Rest<'a> {
 pub(super) struct Flat<'a> {
     pub(super) kind: Option<String>,
     pub(super) format: Option<String>,
+    /// The extensions that tell amounts from other texts.
+    hints: BTreeMap<String, Value>,
     pub(super) nullable: bool,
     /// The values it is limited to, `const` being one.
     pub(super) values: Option<Vec<Value>>,
@@ -68,8 +85,10 @@ pub(super) struct Flat<'a> {
     pub(super) items: Option<Spot<'a>>,
     pub(super) rest: Rest<'a>,
     pub(super) choices: BTreeMap<&'static str, Vec<Spot<'a>>>,
+    /// The named schemas that `allOf` merged into this one.
+    pub(super) through: BTreeSet<String>,
     /// Everything else that a schema says: bounds, defaults, deprecation.
-    pub(super) words: BTreeMap<String, Value>,
+    pub(super) attributes: BTreeMap<String, Value>,
 }
 
 impl Flat<'_> {
@@ -77,6 +96,8 @@ impl Flat<'_> {
         Self {
             kind: None,
             format: None,
+            hints: BTreeMap::new(),
+            through: BTreeSet::new(),
             nullable: false,
             values: None,
             fields: BTreeMap::new(),
@@ -84,7 +105,7 @@ impl Flat<'_> {
             items: None,
             rest: Rest::Anything,
             choices: BTreeMap::new(),
-            words: BTreeMap::new(),
+            attributes: BTreeMap::new(),
         }
     }
 
@@ -102,10 +123,47 @@ impl Flat<'_> {
 pub(super) fn flat<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     let mut into = Flat::empty();
     merge(root, spot, &mut into, 0, true)?;
+    if into.format.is_none() && into.values.is_none() && into.kind.as_deref() == Some("string") {
+        into.format = implied_format(root, spot, &into.hints).map(str::to_owned);
+    }
     Ok(into)
 }
 
-/// Only what is said at this very place: for a reference, the words beside it.
+/// The format of a text that an `AsyncAPI` document publishes without one: its notes for the
+/// exchange's own code tell amounts from other texts, else the ending of the name does.
+fn implied_format(
+    root: &Value,
+    spot: &Spot<'_>,
+    hints: &BTreeMap<String, Value>,
+) -> Option<&'static str> {
+    root.get("asyncapi")?;
+    if hints.contains_key(TEXT) {
+        return None;
+    }
+    let ends = |text: &str, dollars: &str, count: &str| {
+        if text.ends_with(dollars) {
+            Some(DOLLARS)
+        } else if text.ends_with(count) {
+            Some(COUNT)
+        } else {
+            None
+        }
+    };
+    let hint = |key| hints.get(key).and_then(Value::as_str);
+    let printed = hint(SERIALIZER).and_then(|text| ends(text, "_dollars", "_fixed_point_count"));
+    let typed = || match hint(RUST_TYPE)?.rsplit("::").next()? {
+        "Price" | "Value" => Some(DOLLARS),
+        "Amount" | "Position" => Some(COUNT),
+        _ => None,
+    };
+    let named = || {
+        let (holder, name) = spot.pointer.rsplit_once('/')?;
+        if holder.ends_with("/properties") { ends(name, "_dollars", "_fp") } else { None }
+    };
+    printed.or_else(typed).or_else(named)
+}
+
+/// Only what is said at this very place: for a reference, the attributes beside it.
 pub(super) fn own<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     let mut into = Flat::empty();
     merge(root, spot, &mut into, 0, spot.name().is_none())?;
@@ -134,6 +192,9 @@ fn merge<'a>(
             "format" => {
                 let Some(format) = value.as_str() else { refuse!(at(), "must be text") };
                 into.format.get_or_insert_with(|| format.to_owned());
+            }
+            SERIALIZER | RUST_TYPE | TEXT => {
+                into.hints.entry(key.clone()).or_insert_with(|| value.clone());
             }
             "nullable" => into.nullable |= value == &Value::Bool(true),
             "enum" => {
@@ -175,7 +236,7 @@ fn merge<'a>(
             }
             key if is_prose(key) => {}
             key => {
-                into.words.entry(key.to_owned()).or_insert_with(|| value.clone());
+                into.attributes.entry(key.to_owned()).or_insert_with(|| value.clone());
             }
         }
     }
@@ -185,6 +246,11 @@ fn merge<'a>(
     if map.contains_key("$ref") {
         let (found, place) = resolve_place(root, spot.value, &spot.pointer)?;
         let pointer = place.unwrap_or(&spot.pointer).to_owned();
+        if depth > 0
+            && let Some(name) = pointer.strip_prefix("/components/schemas/")
+        {
+            into.through.insert(name.to_owned());
+        }
         merge(root, &Spot::new(found, pointer), into, depth + 1, true)?;
     }
     if let Some(parts) = map.get("allOf") {
@@ -232,8 +298,8 @@ pub(super) fn rust_type<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<String> 
         Some("string") => match format {
             Some("date-time") => "DateTime<Utc>".to_owned(),
             Some("date") => "NaiveDate".to_owned(),
-            Some("fixed-point-dollars") => "Dollars".to_owned(),
-            Some("fixed-point-count") => "Count".to_owned(),
+            Some(DOLLARS) => "Dollars".to_owned(),
+            Some(COUNT) => "Count".to_owned(),
             Some("ip") => "IpAddr".to_owned(),
             Some("ipv4") => "Ipv4Addr".to_owned(),
             Some("ipv6") => "Ipv6Addr".to_owned(),
@@ -312,25 +378,39 @@ pub(super) fn reading(
     })
 }
 
+/// The format that a named text stands for, beside the ones that a schema states.
+pub(super) fn format_name(name: Option<&str>, schema: &Flat<'_>) -> String {
+    match (schema.format.as_deref(), name) {
+        (Some(format), _) => format.to_owned(),
+        (None, Some("FixedPointDollars")) => DOLLARS.to_owned(),
+        (None, Some("FixedPointCount")) => COUNT.to_owned(),
+        (None, _) => "none".to_owned(),
+    }
+}
+
 /// The decimals that a fixed-point type keeps.
 fn decimals(name: Option<&str>, schema: &Flat<'_>) -> Option<u8> {
     match (name, schema.format.as_deref()) {
-        (Some("FixedPointDollars"), _) | (_, Some("fixed-point-dollars")) => Some(6),
-        (Some("FixedPointCount"), _) | (_, Some("fixed-point-count")) => Some(2),
+        (Some("FixedPointDollars"), _) | (_, Some(DOLLARS)) => Some(6),
+        (Some("FixedPointCount"), _) | (_, Some(COUNT)) => Some(2),
         _ => None,
     }
 }
 
-/// A value for people, short.
-pub(super) fn brief(value: &Value) -> String {
-    let text = match value {
+/// A value as text, without quotes.
+pub(super) fn text(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// A text for people, short.
+pub(super) fn brief(text: &str) -> String {
     if text.chars().count() > 60 {
         text.chars().take(57).chain("...".chars()).collect()
     } else {
-        text
+        text.to_owned()
     }
 }
 

@@ -13,9 +13,10 @@ use super::{
     types::FieldDocs,
 };
 use crate::{
-    emit::{Links, doc},
+    docs::{Links, doc},
     error::{Result, refuse},
     names::parameter_name,
+    normalize::Normalized,
     operations::OperationModel,
 };
 
@@ -141,6 +142,7 @@ fn parameter_setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> Toke
 
 pub(super) fn refine_builders(
     tokens: TokenStream,
+    normalized: &Normalized,
     operations: &[OperationModel],
     links: &Links,
     parameters: &mut ParameterTypes,
@@ -199,7 +201,7 @@ pub(super) fn refine_builders(
                             let names: Vec<Ident> =
                                 own.iter().map(|(name, _)| name.clone()).collect();
                             function.tokens = plain_body(function.tokens);
-                            body.extend(send(&function, *index, operation, &names)?);
+                            body.extend(send(&function, *index, operation, normalized, &names)?);
                         }
                         "new" | "body_map" => {}
                         "body" => body.extend(body_setter(operation)),

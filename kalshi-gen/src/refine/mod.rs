@@ -17,9 +17,9 @@ use proc_macro2::TokenStream;
 use self::tokens::items;
 pub(crate) use self::tokens::{bare, element};
 use crate::{
-    emit::Links,
+    docs::Links,
     error::{Result, refuse},
-    normalise::Normalised,
+    normalize::Normalized,
     operations::OperationModel,
 };
 
@@ -35,7 +35,7 @@ pub(crate) type ParameterTypes = BTreeMap<(String, String), TokenStream>;
 
 pub(crate) fn refine(
     tokens: TokenStream,
-    normalised: &Normalised,
+    normalized: &Normalized,
     operations: &[OperationModel],
     links: &Links,
 ) -> Result<Parts> {
@@ -52,8 +52,14 @@ pub(crate) fn refine(
     };
     let mut parameters = ParameterTypes::new();
     Ok(Parts {
-        types: types::refine_types(types, normalised, links)?,
-        builders: builders::refine_builders(builders, operations, links, &mut parameters)?,
+        types: types::refine_types(types, normalized, operations, links)?,
+        builders: builders::refine_builders(
+            builders,
+            normalized,
+            operations,
+            links,
+            &mut parameters,
+        )?,
         parameters,
     })
 }

@@ -3,10 +3,14 @@
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
+use serde_json::Value;
+
 use super::tokens::{Item, matches, starts};
 use crate::{
+    document::{join, schema_name},
     error::{Error, Result},
     names::parameter_name,
+    normalize::Normalized,
     operations::OperationModel,
 };
 
@@ -17,6 +21,7 @@ pub(super) fn send(
     function: &Item,
     index: usize,
     operation: &OperationModel,
+    normalized: &Normalized,
     fields: &[Ident],
 ) -> Result<TokenStream> {
     let expected = |what: &str| {
@@ -64,17 +69,85 @@ pub(super) fn send(
     } else {
         quote!(())
     };
-    let call = if operation.response.is_some() { quote!(call) } else { quote!(call_empty) };
+    let call = call(operation, normalized);
     let docs = send_docs(operation);
     let Locals { client, operation, request } = names;
     Ok(quote! {
-        #[doc = #docs]
-        pub async fn send(self) -> Result<ResponseValue<#response>, crate::Error> {
+        /// Builds the request; nothing is sent.
+        pub(crate) fn into_request(
+            self,
+        ) -> Result<(&'a super::Client, ::reqwest::Request), crate::Error> {
             let #operation = &super::OPERATIONS[#index];
             crate::request::check(#operation, &[#(self.#fields.as_ref().err()),*])?;
             #prefix
-            #client.#call(#operation, #request).await
+            Ok((#client, #request))
         }
+
+        #[doc = #docs]
+        pub async fn send(self) -> Result<ResponseValue<#response>, crate::Error> {
+            let operation = &super::OPERATIONS[#index];
+            let (client, request) = self.into_request()?;
+            client.#call.await
+        }
+    })
+}
+
+/// The method of the client that takes the request, by what can pass for a success.
+fn call(operation: &OperationModel, normalized: &Normalized) -> TokenStream {
+    let Some(response) = &operation.response else { return quote!(call_empty(operation, request)) };
+    let schema = normalized.document.pointer(&join("/components/schemas", response));
+    let schema = schema.unwrap_or(&Value::Null);
+    if let Some((items, ids)) = batch(operation, schema, normalized) {
+        return quote! {
+            call_batch(operation, request, crate::transport::Batch { items: #items, ids: &[#(#ids),*] })
+        };
+    }
+    let label = |field: &str| {
+        let field = (response.clone(), field.to_owned());
+        normalized.labels.contains_key(&field)
+    };
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    if required.filter_map(Value::as_str).any(|field| !label(field)) {
+        return quote!(call(operation, request));
+    }
+    // Anything that is an object decodes: only the absence of these says that it is a success.
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let keys = ERROR_KEYS
+        .iter()
+        .filter(|key| !properties.is_some_and(|properties| properties.contains_key(**key)));
+    quote!(call_open(operation, request, &[#(#keys),*]))
+}
+
+/// The fields of an object that is an error, in any shape that has been seen.
+const ERROR_KEYS: [&str; 4] = ["error", "code", "message", "msg"];
+
+/// The list of a batch and the ids of its items, where request and response have both.
+fn batch<'a>(
+    operation: &OperationModel,
+    response: &'a Value,
+    normalized: &'a Normalized,
+) -> Option<(&'a str, Vec<&'a str>)> {
+    let (request, _) = operation.body.as_ref()?;
+    let schema = |name: &str| normalized.document.pointer(&join("/components/schemas", name));
+    let request = schema(request)?;
+    // Both must have the list: a success without one says nothing of its items.
+    let list = |of: &'a Value, field: &str| -> Option<&'a serde_json::Map<String, Value>> {
+        let required = of.get("required")?.as_array()?;
+        let property = of.get("properties")?.get(field)?;
+        let items = property.get("items").filter(|_| property["type"] == "array")?;
+        let name = items.get("$ref").or_else(|| items.pointer("/allOf/0/$ref"))?;
+        let item = schema(schema_name(name.as_str()?)?)?;
+        let properties = item.get("properties")?.as_object()?;
+        required.iter().any(|name| name == field).then_some(properties)
+    };
+    let fields = response.get("properties")?.as_object()?;
+    fields.keys().find_map(|field| {
+        let (sent, told) = (list(request, field)?, list(response, field)?);
+        // An item that says what became of it may have failed on its own.
+        let ids = ["client_order_id", "order_id"];
+        let ids = ids.into_iter().filter(|id| sent.contains_key(*id) && told.contains_key(*id));
+        let ids: Vec<&str> = ids.collect();
+        (!ids.is_empty()).then_some((field.as_str(), ids))
     })
 }
 
@@ -103,19 +176,19 @@ impl Locals {
 
 fn send_docs(operation: &OperationModel) -> String {
     let mut text = format!("Sends `{} {}`.\n\n# Errors\n\n", operation.method, operation.path);
-    text.push_str("[`Error`](crate::Error): a parameter that cannot be sent, ");
-    if operation.private {
+    text.push_str("[`Error`](crate::Error): an invalid parameter, ");
+    if operation.is_private() {
         text.push_str("missing credentials, ");
     }
     text.push_str(
-        "a failed connection, a refusal by the exchange, or a response that does not decode. \
-         Its kind says which, its [`effect`](crate::Error::effect) whether the request may have \
-         been carried out.",
+        "a failed connection, a refusal by the exchange, or a response that is not as documented. \
+         Its kind says which, its [`effect`](crate::Error::effect) whether any attempt of the \
+         request may have been carried out.",
     );
     if operation.method != "GET" {
         text.push_str("\n\n# Cancellation\n\n");
         text.push_str(
-            "Dropping the future does not call the request back: once it is on the wire the \
+            "Dropping the future does not cancel the request: once it is on the wire the \
              exchange may carry it out. ",
         );
         text.push_str(
@@ -127,14 +200,14 @@ fn send_docs(operation: &OperationModel) -> String {
                 for part in [
                     "look the request up by its `",
                     key,
-                    "` before sending again; sent again with the same `",
+                    "` before retrying; a retry with the same `",
                     key,
-                    "` it answers 409 instead of acting twice.",
+                    "` is answered by 409 and does not act twice.",
                 ] {
                     text.push_str(part);
                 }
             }
-            None => text.push_str("read the state back before sending again."),
+            None => text.push_str("read the state back before retrying."),
         }
     }
     text

@@ -13,21 +13,25 @@ use super::{
     tokens::{items, parse},
 };
 use crate::{
-    document::join,
-    emit::Links,
+    docs::Links,
+    document::{join, schema_name},
     error::Result,
     names::parameter_name,
-    normalise::{Normalised, request_schemas},
+    normalize::{Label, Normalized, cursors::SCALAR, request_schemas},
+    operations::OperationModel,
 };
 
 pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
 pub(super) fn refine_types(
     tokens: TokenStream,
-    normalised: &Normalised,
+    normalized: &Normalized,
+    operations: &[OperationModel],
     links: &Links,
 ) -> Result<TokenStream> {
-    let bodies = request_schemas(&normalised.document)?;
+    let bodies = request_schemas(&normalized.document)?;
+    let answers: BTreeSet<&str> =
+        operations.iter().filter_map(|operation| operation.response.as_deref()).collect();
     let mut docs = FieldDocs::new();
     let mut requests = Requests::new();
     let mut out = TokenStream::new();
@@ -36,11 +40,18 @@ pub(super) fn refine_types(
             ("struct", name) => {
                 let name = name.to_owned();
                 let mut parsed: ItemStruct = parse(item.tokens.into_iter().collect(), &name)?;
-                let lenient = !bodies.contains(&name);
-                if !lenient && matches!(parsed.fields, Fields::Named(_)) {
-                    requests.insert(name.clone(), required_fields(&parsed, normalised));
+                let is_request = bodies.contains(&name);
+                if is_request && matches!(parsed.fields, Fields::Named(_)) {
+                    requests.insert(name.clone(), required_fields(&parsed, normalized));
                 }
-                refine_struct(&mut parsed, normalised, lenient, links, &mut docs);
+                let leniency = if is_request {
+                    Leniency::None
+                } else if answers.contains(name.as_str()) {
+                    Leniency::Answer
+                } else {
+                    Leniency::Part
+                };
+                refine_struct(&mut parsed, normalized, leniency, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
             ("mod", "builder") => {
@@ -48,7 +59,7 @@ pub(super) fn refine_types(
                 out.extend(item.with_body(builders::refine_type_builders(body, &docs, &requests)?));
             }
             ("impl", name) if item.is_inherent() => {
-                let words = builder_words(name, normalised);
+                let words = builder_words(name, normalized);
                 let builder = builder_name(name);
                 let mut body = TokenStream::new();
                 for part in items(item.body().unwrap_or_default()) {
@@ -68,13 +79,46 @@ pub(super) fn refine_types(
             _ => out.extend(item.tokens),
         }
     }
+    if has_scalar(&normalized.document) {
+        out.extend(scalar_text());
+    }
     Ok(out)
 }
 
+fn has_scalar(document: &Value) -> bool {
+    let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
+    let fields = schemas.into_iter().flatten().filter_map(|(_, schema)| schema.get("properties"));
+    fields.filter_map(Value::as_object).flatten().any(|(_, field)| field.get(SCALAR).is_some())
+}
+
+/// Reads a cursor that is no text, as the text that is sent back.
+fn scalar_text() -> TokenStream {
+    quote! {
+        fn scalar_text<'de, D: ::serde::Deserializer<'de>>(
+            deserializer: D,
+        ) -> ::std::result::Result<::std::option::Option<::std::string::String>, D::Error> {
+            #[derive(::serde::Deserialize)]
+            #[serde(untagged)]
+            enum Scalar {
+                Text(::std::string::String),
+                Number(::serde_json::Number),
+                Truth(bool),
+            }
+            let scalar =
+                <::std::option::Option<Scalar> as ::serde::Deserialize>::deserialize(deserializer)?;
+            ::std::result::Result::Ok(scalar.map(|scalar| match scalar {
+                Scalar::Text(text) => text,
+                Scalar::Number(number) => number.to_string(),
+                Scalar::Truth(truth) => truth.to_string(),
+            }))
+        }
+    }
+}
+
 /// The required fields of a struct, by their Rust names.
-fn required_fields(item: &ItemStruct, normalised: &Normalised) -> BTreeSet<String> {
+fn required_fields(item: &ItemStruct, normalized: &Normalized) -> BTreeSet<String> {
     let pointer = join(&join("/components/schemas", &item.ident.to_string()), "required");
-    let required = normalised.document.pointer(&pointer).and_then(Value::as_array);
+    let required = normalized.document.pointer(&pointer).and_then(Value::as_array);
     let is_required = |wire: &str| required.is_some_and(|names| names.iter().any(|n| n == wire));
     let fields = item.fields.iter().filter_map(|field| {
         let name = field.ident.as_ref()?.to_string();
@@ -85,9 +129,9 @@ fn required_fields(item: &ItemStruct, normalised: &Normalised) -> BTreeSet<Strin
 }
 
 /// The doc comment of `builder()`: it names the required fields.
-fn builder_words(name: &str, normalised: &Normalised) -> String {
+fn builder_words(name: &str, normalized: &Normalized) -> String {
     let pointer = join(&join("/components/schemas", name), "required");
-    let required = normalised.document.pointer(&pointer).and_then(Value::as_array);
+    let required = normalized.document.pointer(&pointer).and_then(Value::as_array);
     let fields: Vec<String> = required
         .into_iter()
         .flatten()
@@ -101,10 +145,22 @@ fn builder_words(name: &str, normalised: &Normalised) -> String {
     }
 }
 
+/// How a type reads what the exchange leaves out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leniency {
+    /// As the document says: a request carries it.
+    None,
+    /// The whole of an answer: null is an empty list, and a required list that is missing is an
+    /// error. An answer without its list is not the answer that was asked for.
+    Answer,
+    /// A part of an answer: null or nothing is an empty list.
+    Part,
+}
+
 fn refine_struct(
     item: &mut ItemStruct,
-    normalised: &Normalised,
-    lenient: bool,
+    normalized: &Normalized,
+    leniency: Leniency,
     links: &Links,
     docs: &mut FieldDocs,
 ) {
@@ -112,14 +168,17 @@ fn refine_struct(
     let name = item.ident.to_string();
     if let Fields::Unnamed(fields) = &item.fields
         && fields.unnamed.iter().all(|field| is_collection(&field.ty))
-        && !item.attrs.iter().any(|a| a.to_token_stream().to_string().contains("Default"))
+        && !derives_default(&item.attrs)
     {
         // A body without fields is a map of anything; it starts out empty.
         item.attrs.push(parse_quote!(#[derive(Default)]));
     }
     let Fields::Named(fields) = &mut item.fields else { return };
     item.attrs.push(parse_quote!(#[non_exhaustive]));
-    let schema = normalised.document.pointer(&join("/components/schemas", &name));
+    if is_empty_label(&name, normalized) && !derives_default(&item.attrs) {
+        item.attrs.push(parse_quote!(#[derive(Default)]));
+    }
+    let schema = normalized.document.pointer(&join("/components/schemas", &name));
     if schema.and_then(|schema| schema.get("deprecated")) == Some(&Value::Bool(true)) {
         item.attrs.push(parse_quote!(#[deprecated]));
     }
@@ -136,12 +195,22 @@ fn refine_struct(
         let kept =
             attributes.filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
         docs.insert((name.clone(), ident), kept.cloned().collect());
-        if lenient && is_collection(&field.ty) {
-            set_lenient(field);
+        if leniency != Leniency::None {
+            let label = normalized.labels.get(&(name.clone(), wire));
+            set_lenient(field, leniency, label.copied());
+        }
+        if property.and_then(|p| p.get(SCALAR)) == Some(&Value::Bool(true)) {
+            drop_deserialize_with(&mut field.attrs);
+            if !has_default(&field.attrs) {
+                field.attrs.push(parse_quote!(#[serde(default)]));
+            }
+            field.attrs.push(parse_quote!(#[serde(deserialize_with = "scalar_text")]));
         }
         if let Some(function) = fast_time(&field.ty) {
+            // A field that must be there and may be null has a function already.
+            let required = drop_deserialize_with(&mut field.attrs);
             field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
-            if function.ends_with("optional") && !has_default(&field.attrs) {
+            if function.ends_with("optional") && !required && !has_default(&field.attrs) {
                 field.attrs.push(parse_quote!(#[serde(default)]));
             }
         }
@@ -178,6 +247,32 @@ fn renamed(attributes: &[Attribute]) -> Option<String> {
     found
 }
 
+/// Drops the word of a serde attribute that names a function; reports whether there was one.
+fn drop_deserialize_with(attributes: &mut Vec<Attribute>) -> bool {
+    use syn::{Meta, Token, punctuated::Punctuated};
+
+    let mut dropped = false;
+    attributes.retain_mut(|attribute| {
+        if !attribute.path().is_ident("serde") {
+            return true;
+        }
+        let parts = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+        let Ok(parts) = parts else { return true };
+        let kept: Vec<&Meta> =
+            parts.iter().filter(|part| !part.path().is_ident("deserialize_with")).collect();
+        if kept.len() == parts.len() {
+            return true;
+        }
+        dropped = true;
+        let keep = !kept.is_empty();
+        if keep {
+            *attribute = parse_quote!(#[serde(#(#kept),*)]);
+        }
+        keep
+    });
+    dropped
+}
+
 fn has_default(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|a| a.path().is_ident("serde")).any(|attribute| {
         let text = attribute.meta.to_token_stream().to_string();
@@ -197,14 +292,91 @@ fn is_collection(ty: &Type) -> bool {
     matches!(last_name(ty).as_deref(), Some("Vec" | "BTreeMap" | "Map"))
 }
 
-/// Null, or nothing, decodes as an empty collection.
-fn set_lenient(field: &mut Field) {
-    if !has_default(&field.attrs) {
+fn derives_default(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("derive")
+            && attribute.to_token_stream().to_string().contains("Default")
+    })
+}
+
+/// Whether the type is that of a label that reads as an object without contents.
+fn is_empty_label(name: &str, normalized: &Normalized) -> bool {
+    let objects = normalized.labels.iter().filter(|(_, label)| **label == Label::Object);
+    objects.into_iter().any(|((schema, field), _)| {
+        let pointer = join(&join("/components/schemas", schema), "properties");
+        let property = normalized.document.pointer(&join(&pointer, field));
+        let reference = property.and_then(|p| p.get("$ref").or_else(|| p.pointer("/allOf/0/$ref")));
+        reference.and_then(Value::as_str).and_then(schema_name) == Some(name)
+    })
+}
+
+/// Sets how a field of a response reads what is null or absent, and a price that is empty.
+fn set_lenient(field: &mut Field, leniency: Leniency, label: Option<Label>) {
+    let outer = last_name(&field.ty);
+    let (function, may_be_absent) = match (outer.as_deref(), label) {
+        (Some("Vec" | "BTreeMap" | "Map"), _) => {
+            (collection(&field.ty), leniency == Leniency::Part)
+        }
+        (_, Some(Label::Text)) => {
+            field.attrs.push(parse_quote! {
+                #[serde(
+                    default = "::kalshi_types::wire::unset",
+                    deserialize_with = "::kalshi_types::wire::null_as_unset"
+                )]
+            });
+            return;
+        }
+        (_, Some(Label::Object)) => ("null_as_default", true),
+        (Some("Option"), _) if is_quantity(&field.ty) => {
+            // A field that is required and may be null has a reader of its own: it must be there.
+            let before = field.attrs.len();
+            field.attrs.retain(|attribute| !is_reader(attribute));
+            ("blank_as_none", before == field.attrs.len())
+        }
+        _ => return,
+    };
+    if may_be_absent && !has_default(&field.attrs) {
         field.attrs.push(parse_quote!(#[serde(default)]));
     }
-    field
-        .attrs
-        .push(parse_quote!(#[serde(deserialize_with = "::kalshi_types::wire::null_as_default")]));
+    let function = format!("::kalshi_types::wire::{function}");
+    field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
+}
+
+/// The reader of a list or map, by what is in it.
+fn collection(ty: &Type) -> &'static str {
+    let inner = inner_type(ty);
+    let nested = inner.as_ref().is_some_and(is_collection);
+    match (last_name(ty).as_deref(), nested) {
+        (Some("Vec"), true) => "lists_in_list",
+        (Some("BTreeMap"), true) => "lists_in_map",
+        (Some("BTreeMap"), false) => "map_without_nulls",
+        _ => "null_as_default",
+    }
+}
+
+/// The last argument of a generic type: the element of a list, the value of a map.
+fn inner_type(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments
+    else {
+        return None;
+    };
+    arguments.args.iter().rev().find_map(|argument| match argument {
+        syn::GenericArgument::Type(ty) => Some(ty.clone()),
+        _ => None,
+    })
+}
+
+/// `Option<Dollars>` or `Option<Count>`.
+fn is_quantity(ty: &Type) -> bool {
+    let inner = inner_type(ty).and_then(|inner| last_name(&inner));
+    matches!(inner.as_deref(), Some("Dollars" | "Count"))
+}
+
+/// `#[serde(deserialize_with = …)]`, alone.
+fn is_reader(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("serde")
+        && attribute.meta.to_token_stream().to_string().contains("deserialize_with")
 }
 
 /// RFC 3339 in the one layout that the exchange sends is read without chrono's general parser.

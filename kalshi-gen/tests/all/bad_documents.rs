@@ -3,7 +3,7 @@
 use kalshi_gen::{Unmatched, generate};
 use serde_json::{Value, json};
 
-use crate::support::{at_path, document, refused, with_operation, with_schema};
+use crate::support::{at_path, document, reaching_all, refused, with_operation, with_schema};
 
 /// The one line that a text is refused with.
 #[track_caller]
@@ -149,12 +149,12 @@ fn chains_of_schemas_are_bounded() {
         chain["components"]["schemas"][format!("C{link}")] = json!({"allOf": [{"$ref": next}]});
     }
     chain["components"]["schemas"]["C100"] = json!({"type": "string"});
-    assert!(refused(&chain).ends_with("more than 64 schemas in a chain"));
+    assert!(refused(&reaching_all(chain)).ends_with("more than 64 schemas in a chain"));
     let mut many = document();
     for index in 0..3_000 {
         many["components"]["schemas"][format!("C{index}")] = json!({"type": "string"});
     }
-    assert_eq!(refused(&many), "/components/schemas: more than 2000 schemas");
+    assert_eq!(refused(&reaching_all(many)), "/components/schemas: more than 2000 schemas");
 }
 
 #[test]
@@ -276,19 +276,54 @@ fn path_and_path_parameters_agree() {
 }
 
 #[test]
-fn a_list_in_the_query_repeats_its_key() {
+fn a_list_in_the_query_has_a_style_that_is_known() {
     let list = |more: &str| {
         with_operation(&format!(
             "parameters: [{{name: a, in: query, {more}, schema: {{type: array, items: {{type: string}}}}}}]"
         ))
     };
-    assert_eq!(
-        refused(&list("explode: false")),
-        "/paths/~1a/get/parameters/0/explode: a list must repeat its key (`explode: true`)"
+    assert!(
+        refused(&list("explode: false, style: spaceDelimited"))
+            .starts_with("/paths/~1a/get/parameters/0/style: ")
     );
     assert!(
         refused(&list("style: pipeDelimited")).starts_with("/paths/~1a/get/parameters/0/style: ")
     );
+}
+
+#[test]
+fn g8_security_that_is_neither_a_signature_nor_a_token_is_refused_at_its_place() {
+    let secured = |schemes: &str, security: &str| {
+        let mut document = with_operation(&format!("security: {security}"));
+        document["components"]["securitySchemes"] = kalshi_gen::parse(schemes).unwrap();
+        refused(&document)
+    };
+    let at = "/paths/~1a/get/security";
+    for (schemes, security, line) in [
+        (
+            "{}",
+            "[{key: []}]",
+            format!("{at}/0/key: `key` is not declared in `#/components/securitySchemes`"),
+        ),
+        (
+            "{k: {type: oauth2}}",
+            "[{k: []}]",
+            format!("{at}/0/k: security of the type `oauth2` is not generated"),
+        ),
+        (
+            "{k: {type: apiKey, in: query, name: k}}",
+            "[{k: []}]",
+            format!("{at}/0/k: security of the type `apiKey` is not generated"),
+        ),
+        (
+            "{k: {type: apiKey, in: header, name: k}, t: {type: http, scheme: bearer}}",
+            "[{}, {k: [], t: []}]",
+            format!("{at}/1: a request is either signed or carries a token, not both"),
+        ),
+        ("{}", "[1]", format!("{at}/0: must be a mapping")),
+    ] {
+        assert_eq!(secured(schemes, security), line);
+    }
 }
 
 #[test]
@@ -355,7 +390,13 @@ fn schemas_that_make_no_type_are_refused() {
     let at = "/components/schemas/A";
     for (yaml, line) in [
         ("{type: text}", format!("{at}/type: the type `text` is unknown")),
-        ("{type: [string, 'null']}", format!("{at}/type: must be text")),
+        ("{type: {a: b}}", format!("{at}/type: must be text")),
+        ("{type: [string, 1]}", format!("{at}/type: a list of types must hold names")),
+        ("{type: ['null']}", format!("{at}/type: a list of types needs one beside `null`")),
+        (
+            "{type: [string, integer]}",
+            format!("{at}/type: `string`, `integer` make no single type"),
+        ),
         ("{allOf: []}", format!("{at}/allOf: must be a list of schemas")),
         ("{oneOf: {}}", format!("{at}/oneOf: must be a list of schemas")),
         ("{not: {type: string}}", format!("{at}/not: `not` makes no type")),
@@ -377,7 +418,7 @@ fn schema_names_make_distinct_types() {
     let named = |name: &str| {
         let mut document = document();
         document["components"]["schemas"][name] = json!({"type": "string"});
-        refused(&document)
+        refused(&reaching_all(document))
     };
     for name in ["::", "é", "1", "a b"] {
         assert!(named(name).ends_with("makes no type name"), "{name}");
@@ -418,8 +459,8 @@ fn the_rows_of_a_list_are_one_array() {
     let line = "/components/schemas/A: a list with a cursor must have one array of rows";
     assert_eq!(list(json!({"cursor": text})), line);
     assert_eq!(list(json!({"cursor": text, "a": rows, "b": rows})), line);
-    let number = json!({"cursor": {"type": "integer"}, "rows": rows});
-    assert_eq!(list(number), "/components/schemas/A/properties/cursor: a cursor must be text");
+    let several = json!({"cursor": rows, "rows": rows});
+    assert_eq!(list(several), "/components/schemas/A/properties/cursor: a cursor must be a scalar");
 }
 
 #[test]

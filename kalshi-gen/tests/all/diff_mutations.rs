@@ -1,9 +1,9 @@
 //! Random single changes of the published documents: each is found where it was made, and undone it
 //! is the mirror image.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
-use kalshi_gen::diff::{Diff, diff, mirrors};
+use kalshi_gen::diff::{Diff, Direction, diff, mirrors};
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ fn mirrored(there: &Diff, back: &Diff) -> Result<(), String> {
         let ids = mirrors(&change.id);
         let found = rest.iter().position(|other| {
             ids.contains(&other.id)
-                && change.direction == other.direction
+                && change.directions == other.directions
                 && change.before == other.after
                 && change.after == other.before
                 && (change.subject == other.subject || change.id.ends_with("-renamed"))
@@ -131,6 +131,58 @@ fn mirrored(there: &Diff, back: &Diff) -> Result<(), String> {
         }
     }
     rest.first().map_or(Ok(()), |change| Err(format!("only back: {change:?}")))
+}
+
+/// Everything that is wrong with a report as such: changes that are said twice, places that are in
+/// neither document, formats that are none.
+pub(crate) fn sound(found: &Diff, old: &Value, new: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut prints = BTreeSet::new();
+    let mut meanings = BTreeSet::new();
+    for change in &found.changes {
+        if !prints.insert(&change.fingerprint) {
+            wrong.push(format!("two changes share a fingerprint: {change:?}"));
+        }
+        // What is left of an id without the direction.
+        let what = ["request-", "response-", "error-", "schema-"]
+            .iter()
+            .find_map(|prefix| change.id.strip_prefix(prefix))
+            .unwrap_or(&change.id);
+        let meaning =
+            (&change.subject, &change.field, what.to_owned(), &change.before, &change.after);
+        if !meanings.insert(meaning) {
+            wrong.push(format!("said twice: {change:?}"));
+        }
+        let mut directions = change.directions.clone();
+        directions.dedup();
+        if directions != change.directions || directions.is_empty() {
+            wrong.push(format!("directions are said twice, or not: {change:?}"));
+        }
+        for pointer in [Some(&change.pointer), change.definition.as_ref()].into_iter().flatten() {
+            if old.pointer(pointer).or_else(|| new.pointer(pointer)).is_none() {
+                wrong.push(format!("{}: no such place: {pointer}", change.id));
+            }
+        }
+        if change.id.ends_with("-format-changed") {
+            for format in [&change.before, &change.after] {
+                let named = format.as_ref().is_some_and(|format| {
+                    !format.is_empty()
+                        && format
+                            .chars()
+                            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                });
+                if !named {
+                    wrong.push(format!("no format: {change:?}"));
+                }
+            }
+        }
+        let unreachable = change.directions == [Direction::Document]
+            && (change.id.starts_with("schema-property-"));
+        if unreachable && (!change.why.starts_with("unreachable") || !change.carriers.is_empty()) {
+            wrong.push(format!("unreachable, and not named so: {change:?}"));
+        }
+    }
+    wrong
 }
 
 /// The same changes in every run; `PROPTEST_RNG_SEED` takes others, `PROPTEST_CASES` more.
@@ -166,12 +218,8 @@ proptest! {
                 prop_assert!(!there.changes.is_empty(), "{mutation:?} at {place} was not found");
                 let mirrored = mirrored(&there, &back);
                 prop_assert!(mirrored.is_ok(), "{mutation:?} at {place}: {}", mirrored.unwrap_err());
-                // The new document must exist where the change points, or the old one.
-                for change in &there.changes {
-                    let there = new.pointer(&change.pointer).or(document.pointer(&change.pointer));
-                    // A word that came or went stands in one of them; one beside it, in neither.
-                    prop_assert!(there.is_some(), "{}: no such place: {}", change.id, change.pointer);
-                }
+                prop_assert_eq!(sound(&there, document, &new), Vec::<String>::new());
+                prop_assert_eq!(sound(&back, &new, document), Vec::<String>::new());
             }
             // What cannot be compared is refused in both directions, with a place of the mutant.
             (Err((_, error)), Err(_)) => {

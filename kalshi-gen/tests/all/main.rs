@@ -5,9 +5,11 @@
 mod bad_documents;
 mod command;
 mod diff;
+mod diff_findings;
 mod diff_mutations;
 mod mutations;
 mod odd_documents;
+mod published;
 mod refinements;
 mod sameness;
 mod streams;

@@ -4,7 +4,7 @@
 use kalshi_gen::{Generated, Unmatched, generate};
 use serde_json::json;
 
-use crate::support::{code, document, read, with_operation, with_schema};
+use crate::support::{code, document, reaching_all, read, with_operation, with_schema};
 
 fn odd() -> Generated {
     generate(&read("tests/documents/odd.yaml"), &[], Unmatched::Refuse).unwrap()
@@ -29,7 +29,8 @@ fn operations_have_methods_whatever_their_ids() {
 
 #[test]
 fn access_follows_the_security_of_operation_or_document() {
-    let private: Vec<bool> = odd().operations.iter().map(|operation| operation.private).collect();
+    let private: Vec<bool> =
+        odd().operations.iter().map(kalshi_gen::OperationModel::is_private).collect();
     // The document's; optional; none; the document's twice.
     assert_eq!(private, [true, false, false, true, true]);
 }
@@ -96,7 +97,7 @@ fn an_inline_enum_makes_way_for_a_schema_of_its_name() {
     let mut document = with_schema("{type: object, properties: {s: {type: string, enum: [a]}}}");
     document["components"]["schemas"]["AS"] =
         json!({"type": "object", "properties": {"q": {"type": "string"}}});
-    let code = code(&document);
+    let code = code(&reaching_all(document));
     assert!(code.contains("pub enum AsField"), "{code}");
     assert!(code.contains("pub struct As "), "{code}");
 }
@@ -128,7 +129,7 @@ fn the_generated_code_is_rust() {
 }
 
 #[test]
-fn words_are_counted_by_kind_and_missing_ones_are_named() {
+fn items_are_counted_by_kind_and_undocumented_ones_are_named() {
     let mut document = with_operation("{summary: Get A, description: Reads the thing.}");
     document["components"]["schemas"]["A"] = kalshi_gen::parse(
         "{type: object, description: A thing that is read., properties: {
@@ -159,10 +160,10 @@ fn words_are_counted_by_kind_and_missing_ones_are_named() {
         findings,
         [
             format!(
-                "{at}/market_ticker: the words only repeat the name: \"The ticker of the market.\""
+                "{at}/market_ticker: the description only repeats the name: \"The ticker of the market.\""
             ),
-            format!("{at}/s/enum/down: has no words"),
-            format!("{at}/x: has no words"),
+            format!("{at}/s/enum/down: is undocumented"),
+            format!("{at}/x: is undocumented"),
             format!("{at}/y: `tbd` says nothing"),
         ]
     );

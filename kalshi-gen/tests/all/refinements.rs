@@ -274,6 +274,8 @@ fn operations_that_change_something_say_what_a_dropped_future_means() {
 fn the_table_has_a_row_for_every_operation() {
     let mut document = document();
     document["paths"]["/a"]["get"]["security"] = json!([{"key": []}]);
+    document["components"]["securitySchemes"] =
+        json!({"key": {"type": "apiKey", "in": "header", "name": "KEY"}});
     let code = code(&document);
     assert_has(&code, "pub static OPERATIONS : [crate :: Operation ; 1usize]");
     assert_has(&code, "access : crate :: operation :: Access :: Signed");

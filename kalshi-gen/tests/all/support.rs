@@ -39,6 +39,17 @@ pub(crate) fn with_schema(yaml: &str) -> Value {
     document
 }
 
+/// The document with an error response that reaches every schema: what nothing reaches makes no
+/// type, and is not looked at.
+pub(crate) fn reaching_all(mut document: Value) -> Value {
+    let names = document["components"]["schemas"].as_object().unwrap().keys();
+    let reference = |name: &String| json!({"$ref": format!("#/components/schemas/{name}")});
+    let all: Vec<Value> = names.map(reference).collect();
+    document["paths"]["/a"]["get"]["responses"]["400"] =
+        json!({"description": "No", "content": {"application/json": {"schema": {"oneOf": all}}}});
+    document
+}
+
 /// The small document with these keys set in its operation.
 pub(crate) fn with_operation(yaml: &str) -> Value {
     at_path("/a", yaml)

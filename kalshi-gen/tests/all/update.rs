@@ -12,6 +12,8 @@ openapi: 3.0.0
 info:
   title: Small
   version: 1.0.0
+servers:
+- url: https://external-api.kalshi.com/trade-api/v2
 paths:
   /a:
     get:
@@ -41,9 +43,39 @@ asyncapi: 3.0.0
 info:
   title: Small
   version: 2.0.0
+servers:
+  production:
+    host: external-api-ws.kalshi.com
+    pathname: /trade-api/ws/v2
 channels:
   fills:
     address: fills
+  trades:
+    address: trades
+    messages:
+      trade:
+        $ref: '#/components/messages/trade'
+components:
+  messages:
+    trade:
+      contentType: application/json
+      payload:
+        $ref: '#/components/schemas/tradePayload'
+  schemas:
+    tradePayload:
+      type: object
+      required:
+      - type
+      - msg
+      properties:
+        type:
+          type: string
+          const: trade
+        msg:
+          type: object
+          properties:
+            price_dollars:
+              type: string
 ";
 
 const WORDS: &str = "\
@@ -198,8 +230,9 @@ fn a_published_document_is_taken_over_with_everything_that_follows() {
         "{log}"
     );
     assert!(log.contains("- **added** `schema A` `z`: response-optional-property-added"), "{log}");
-    assert!(report.contains("matches nothing any more: docs/a.yaml"), "{report}");
-    assert!(report.contains("1 places lack words"), "{report}");
+    assert!(report.contains("matches nothing any more: overlay/docs/a.yaml"), "{report}");
+    assert!(report.contains("1 undocumented items"), "{report}");
+    assert!(report.contains("wrote openapi.yaml\n"), "{report}");
     assert!(report.contains("minor release 0.2.0"), "{report}");
 
     let before = workspace.files();
@@ -213,16 +246,124 @@ fn a_published_document_is_taken_over_with_everything_that_follows() {
 #[test]
 fn a_document_of_streams_takes_its_own_place() {
     let workspace = Workspace::new("streams");
-    workspace
-        .write("new.yaml", &STREAMS.replace("2.0.0", "2.1.0").replace("fills:\n", "trades:\n"));
+    workspace.write(
+        "new.yaml",
+        &STREAMS.replace("2.0.0", "2.1.0").replace("address: fills", "address: mine"),
+    );
     let output = workspace.run(&["update", "--from", "new.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(workspace.read("asyncapi.yaml").contains("  trades:"));
+    assert!(workspace.read("asyncapi.yaml").contains("    address: mine\n"));
     assert_eq!(workspace.read("openapi.yaml"), OLD);
     assert!(
         workspace.read("Cargo.toml").contains("[package.metadata.asyncapi]\nversion = \"2.1.0\"\n")
     );
     assert!(workspace.read("CHANGELOG.md").contains("### WebSocket API 2.0.0 to 2.1.0"));
+}
+
+/// What is refused, or reported, when this takes the place of the document of streams.
+fn streams(name: &str, edit: impl FnOnce(String) -> String) -> (Workspace, Output) {
+    let workspace = Workspace::new(name);
+    workspace.write("new.yaml", &edit(STREAMS.replace("2.0.0", "2.1.0")));
+    let output = workspace.run(&["update", "--from", "new.yaml"]);
+    (workspace, output)
+}
+
+#[test]
+fn g4_a_document_of_streams_is_generated_before_anything_is_written() {
+    let (workspace, output) =
+        streams("g4-refused", |text| text.replace("          const: trade\n", ""));
+    let report = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{report}");
+    let line = "error: new.yaml: /components/messages/trade: the payload does not say its `type`; nothing was changed\n";
+    assert!(report.ends_with(line), "{report}");
+    assert_eq!(workspace.read("asyncapi.yaml"), STREAMS);
+}
+
+#[test]
+fn g4_what_overlays_and_documentation_have_to_say_about_streams_is_reported() {
+    let workspace = Workspace::new("g4-report");
+    fs::create_dir_all(workspace.0.join("kalshi-ws/overlay")).unwrap();
+    let action = |target: &str, update: &str| format!("- target: {target}\n  update: {update}\n");
+    let actions = [
+        action("$.channels.fills", "{description: Own fills.}"),
+        action("$.components.schemas.tradePayload", "{type: object}"),
+        action("$.components.schemas.lost", "{description: Gone.}"),
+    ];
+    workspace.write("kalshi-ws/overlay/a.yaml", &format!("actions:\n{}", actions.concat()));
+    let odd = STREAMS.replace("2.0.0", "2.1.0").replace("price_dollars", "fee_cost");
+    workspace.write("new.yaml", &odd);
+    let output = workspace.run(&["update", "--from", "new.yaml"]);
+    let report = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    for line in [
+        "  matches nothing any more: kalshi-ws/overlay/a.yaml: $.components.schemas.lost\n",
+        "  adds what is there: kalshi-ws/overlay/a.yaml: $.components.schemas.tradePayload: the document already has all of it\n",
+        "  /components/messages/trade: is undocumented\n",
+        "  /components/schemas/tradePayload/properties/msg/properties/fee_cost: `fee_cost` looks like an amount and is plain text",
+        "wrote kalshi-ws/tests/golden/types.txt\n",
+        "wrote asyncapi.yaml\n",
+    ] {
+        assert!(report.contains(line), "{line}: {report}");
+    }
+}
+
+#[test]
+fn g5_a_document_of_another_family_is_refused_and_named() {
+    let perps =
+        "this is no document of the WebSocket API: its server is at `/trade-api/ws/v2/margin`";
+    let (workspace, output) =
+        streams("g5-server", |text| text.replace("/trade-api/ws/v2", "/trade-api/ws/v2/margin"));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains(&format!("new.yaml: /servers/production: {perps}")),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(workspace.read("asyncapi.yaml"), STREAMS);
+
+    // The same server, other operations.
+    workspace.write("new.yaml", &published().replace("  /a:", "  /margin/a:"));
+    let output = workspace.run(&["update", "--from", "new.yaml"]);
+    let line = "error: new.yaml: /: this is no document of the Trade API: it has 0 of the 1 operations that are here; nothing was changed\n";
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(2), line));
+    workspace.write("new.yaml", &published().replace("servers:\n- url", "x-servers:\n- url"));
+    let output = workspace.run(&["update", "--from", "new.yaml"]);
+    assert!(said(&output).contains("it names no server"), "{}", said(&output));
+    assert_eq!(workspace.read("openapi.yaml"), OLD);
+}
+
+#[test]
+fn g8_an_operation_that_only_takes_a_token_is_not_taken_over_for_a_client_that_signs() {
+    let workspace = Workspace::new("g8");
+    let secured = published()
+        .replace(
+            "      operationId: GetA\n",
+            "      operationId: GetA\n      security:\n      - t: []\n",
+        )
+        .replace(
+            "components:\n",
+            "components:\n  securitySchemes:\n    t:\n      type: http\n      scheme: bearer\n",
+        );
+    workspace.write("new.yaml", &secured);
+    let output = workspace.run(&["update", "--from", "new.yaml"]);
+    let line = "new.yaml: /paths/~1a/get: the client of the Trade API cannot be bearer; nothing was changed";
+    assert!(said(&output).contains(line), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn missing_arguments_are_answered_with_what_to_do() {
+    let workspace = Workspace::new("arguments");
+    let output = workspace.run(&["update"]);
+    assert_eq!(output.status.code(), Some(0));
+    let hint = "to take over a published document: `cargo gen update --from FILE`";
+    assert!(said(&output).contains(hint), "{}", said(&output));
+    for arguments in [&["diff"] as &[&str], &["diff", "openapi.yaml"], &["update", "--from"]] {
+        let output = workspace.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let hint = "For example:";
+        assert!(said(&output).contains(hint), "{arguments:?}: {}", said(&output));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::Method;
-use kalshi_auth::{KeyType, Signer, SystemClock, exchange::KeyPair};
+use kalshi_auth::{KeyType, Signer, SystemClock, server::KeyPair};
 use kalshi_sdk::{OPERATIONS, Operation, operation::Access};
 use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
@@ -509,7 +509,7 @@ fn communication_steps() -> Vec<Step> {
                 {"rfq_id": "{other_child}", "bid_dollars": "0.4000"},
             ],
         })),
-        step("confirm_rfq_batch_quote").by(Role::Maker),
+        step("confirm_rfq_batch_quote").body(json!({})).by(Role::Maker),
         batch("{third_ticker}", "{sixth_ticker}"),
         step("delete_rfq_batch"),
         step("create_order_v2").by(Role::Maker).body(json!({

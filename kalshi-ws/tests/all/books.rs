@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use kalshi_auth::Timestamp;
-use kalshi_types::{Count, Dollars, PriceLevel};
+use kalshi_types::{Count, Dollars, PriceLevel, UnixMillis};
 use kalshi_ws::{
     BookChange, BookError, BookState, Books, Channel, Decoder, DisconnectReason, Event, Frame,
     OrderBook, Outcome, Payload,
@@ -14,7 +13,7 @@ use kalshi_ws::{
 use proptest::prelude::*;
 
 fn event(frame: &str) -> Event {
-    match Decoder::new().decode(frame, Timestamp::from_millis(0)) {
+    match Decoder::new().decode(frame, UnixMillis::from_millis(0)) {
         Frame::Message(message) => Event::Message(message),
         other => panic!("{other:?}"),
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use kalshi_auth::{Clock, SystemClock, Timestamp, sign};
+use kalshi_auth::{Clock, SystemClock, UnixMillis, sign};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
     Backoff, BookState, Books, Channel, CommandError, Commands, Config, EndReason, Environment,
@@ -241,7 +241,7 @@ type Numbered = (u64, i64, i64);
 struct Replies(Arc<Mutex<(u64, HashSet<Numbered>)>>);
 
 impl Tap for Replies {
-    fn received(&mut self, _: Timestamp, text: &str) {
+    fn received(&mut self, _: UnixMillis, text: &str) {
         if text.contains(r#""type":"ok""#) {
             let reply: Value = serde_json::from_str(text).unwrap();
             if let (Some(sid), Some(seq)) = (reply["sid"].as_i64(), reply["seq"].as_i64()) {
@@ -252,7 +252,7 @@ impl Tap for Replies {
         }
     }
 
-    fn connected(&mut self, _: Timestamp) {
+    fn connected(&mut self, _: UnixMillis) {
         let mut inner = self.0.lock().unwrap();
         inner.0 += 1;
         inner.1.clear();

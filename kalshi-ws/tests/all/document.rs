@@ -58,7 +58,7 @@ fn the_channels_that_count_are_those_of_the_document() {
 #[test]
 fn the_delta_that_is_written_by_hand_has_every_field_of_the_document() {
     let generated = generated();
-    let schema = &generated.normalised.document["components"]["schemas"]["OrderbookDelta"];
+    let schema = &generated.normalized.document["components"]["schemas"]["OrderbookDelta"];
     let fields: BTreeSet<&str> =
         schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     // `ts` is the deprecated twin of `ts_ms`.

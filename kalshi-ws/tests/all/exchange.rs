@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use kalshi_auth::{
     Credentials, KeyType,
-    exchange::{KeyPair, PublicKey},
+    server::{KeyPair, PublicKey},
 };
 use kalshi_ws::{Backoff, Config, Environment, Event, Stream};
 use serde_json::{Value, json};

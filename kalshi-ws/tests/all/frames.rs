@@ -1,14 +1,16 @@
 //! Reading frames: every type, the unknown, the broken, and the short way for deltas.
 
-use kalshi_auth::Timestamp;
-use kalshi_ws::{Books, Decoder, Frame, MESSAGE_KINDS, Payload, Portfolio, Replay};
+use kalshi_types::UnixMillis;
+use kalshi_ws::{
+    Books, Decoder, Frame, MESSAGE_KINDS, Payload, Portfolio, PriceConvention, Replay,
+};
 use proptest::prelude::*;
 
 use crate::samples::{DELTA, FRAMES};
 
 const SNAPSHOT: &str = FRAMES[0].1;
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
 
 fn decode(text: &str) -> Frame {
     Decoder::new().decode(text, NOW)
@@ -253,7 +255,7 @@ proptest! {
             0..40,
         ),
     ) {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(PriceConvention::Yes);
         let (mut books, mut portfolio) = (Books::new(), Portfolio::new());
         let mut messages = 0_usize;
         for (which, sid, seq, at, what, damaged) in frames {

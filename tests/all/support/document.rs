@@ -3,7 +3,7 @@
 //! Made from the document as published, with the corrections of its facts alone: what the
 //! generator makes of the document afterwards is what is under test here.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
 
 use kalshi_sdk::Operation;
 use serde_json::{Map, Value, json};
@@ -57,6 +57,8 @@ pub(crate) struct Required {
     /// The JSON pointer of the object that holds it.
     pub(crate) holder: String,
     pub(crate) name: String,
+    /// The reviewed list of types calls it a label: it may go missing after all.
+    pub(crate) is_label: bool,
 }
 
 impl Required {
@@ -89,7 +91,7 @@ impl Document {
             let read = |path: &str| {
                 kalshi_gen::parse(&fs::read_to_string(root.join(path)).unwrap()).unwrap()
             };
-            let mut document = read("openapi.yaml");
+            let mut document = kalshi_gen::written_out(read("openapi.yaml"));
             let corrections = read("overlay/corrections.yaml");
             for action in corrections["actions"].as_array().unwrap() {
                 apply(&mut document, action);
@@ -135,12 +137,33 @@ impl Document {
     pub(crate) fn parameters(&self, operation: &Operation) -> Vec<(&str, bool, bool, &Value)> {
         let parameters = self.operation(operation).get("parameters").and_then(Value::as_array);
         let parameters = parameters.into_iter().flatten().map(|parameter| {
-            assert!(parameter.get("$ref").is_none(), "a parameter that stands elsewhere");
             let in_path = parameter["in"] == "path";
             let required = in_path || parameter["required"] == true;
             (parameter["name"].as_str().unwrap(), in_path, required, &parameter["schema"])
         });
         parameters.collect()
+    }
+
+    /// Whether an object must have any field that is not a label.
+    pub(crate) fn requires_something(&self, schema: &Value) -> bool {
+        let shape = self.shape(schema);
+        let required = shape.keys.get("required").and_then(Value::as_array).into_iter().flatten();
+        let mut required = required.filter_map(Value::as_str);
+        required.any(|name| {
+            !matches!(name, "cursor" | "next_cursor") && !is_label(shape.name.as_deref(), name)
+        })
+    }
+
+    /// The lists and maps of a response that the document requires.
+    pub(crate) fn required_lists(&self, schema: &Value) -> Vec<String> {
+        let keys = self.shape(schema).keys;
+        let required = keys.get("required").and_then(Value::as_array).into_iter().flatten();
+        let names = required.filter_map(Value::as_str).filter(|name| {
+            let field = self.shape(&keys["properties"][*name]).keys;
+            field["type"] == "array"
+                || field["type"] == "object" && !field.contains_key("properties")
+        });
+        names.map(str::to_owned).collect()
     }
 
     /// Whether a request must be signed.
@@ -168,6 +191,26 @@ impl Document {
             || keys.get("enum").is_some_and(listed);
         shape
     }
+}
+
+/// Whether the review file marks a field as a label. Schemas without a name of their own have none.
+fn is_label(schema: Option<&str>, field: &str) -> bool {
+    static LABELS: OnceLock<BTreeSet<(String, String)>> = OnceLock::new();
+    let labels = LABELS.get_or_init(|| {
+        let review = include_str!("../../golden/types.txt");
+        let mut labels = BTreeSet::new();
+        let mut schema = "";
+        for line in review.lines() {
+            if let Some(name) = line.strip_prefix("struct ") {
+                schema = name;
+            } else if let Some((field, _)) = line.trim().split_once("~:") {
+                labels.insert((schema.to_ascii_lowercase(), field.to_owned()));
+            }
+        }
+        labels
+    });
+    // The review file has the names as Rust spells them: `Rfq` for `RFQ`.
+    schema.is_some_and(|schema| labels.contains(&(schema.to_ascii_lowercase(), field.to_owned())))
 }
 
 impl<'a> Generator<'a> {
@@ -240,7 +283,7 @@ impl<'a> Generator<'a> {
         let required = shape.keys.get("required").and_then(Value::as_array);
         for (name, schema) in properties {
             let must = required.is_some_and(|names| names.iter().any(|known| known == name));
-            if let Some(value) = self.field(name, schema, must, at) {
+            if let Some(value) = self.field(shape.name.as_deref(), name, schema, must, at) {
                 map.insert(name.clone(), value);
             }
         }
@@ -251,7 +294,14 @@ impl<'a> Generator<'a> {
     }
 
     /// The value of a field; `None` if it is left out.
-    fn field(&mut self, name: &str, schema: &Value, must: bool, at: &str) -> Option<Value> {
+    fn field(
+        &mut self,
+        holder: Option<&str>,
+        name: &str,
+        schema: &Value,
+        must: bool,
+        at: &str,
+    ) -> Option<Value> {
         let shape = self.document.shape(schema);
         let free = shape.keys.get("type").is_some_and(|kind| kind == "object")
             && !shape.keys.contains_key("properties");
@@ -260,8 +310,12 @@ impl<'a> Generator<'a> {
                 && shape.keys.get("type").is_some_and(|kind| kind == "array");
         // The server sends null, or nothing, for an empty list.
         let lenient = self.response && list;
-        let (may_be_absent, may_be_null) =
-            (!must || lenient, shape.nullable || lenient || (self.response && !must));
+        let is_label = self.response && is_label(holder, name);
+        // The list of a whole response must be there, or it is not that response.
+        let (may_be_absent, may_be_null) = (
+            !must || is_label || lenient && !at.is_empty(),
+            shape.nullable || lenient || is_label || (self.response && !must),
+        );
         let choice = match self.fill {
             Fill::Least if may_be_absent => 0,
             Fill::Nulls if may_be_null => 1,
@@ -274,7 +328,8 @@ impl<'a> Generator<'a> {
             _ => {}
         }
         if must && !shape.nullable && !list {
-            self.required.push(Required { holder: at.to_owned(), name: name.to_owned() });
+            let (holder, name) = (at.to_owned(), name.to_owned());
+            self.required.push(Required { holder, name, is_label });
         }
         if !self.response && list && !must {
             // An empty list and none at all may differ in a request; a test of its own looks at it.

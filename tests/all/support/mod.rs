@@ -12,7 +12,7 @@ use std::{
 
 use kalshi_sdk::{
     Client, ClientBuilder, Credentials, Environment, Error, Operation,
-    auth::{KeyType, exchange::KeyPair},
+    auth::{KeyType, server::KeyPair},
 };
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ pub(crate) fn assert_no_key(text: &str, pem: &str) {
 }
 
 /// A value with all that may be written in two ways written in one: null, nothing and an empty
-/// list or map are the same, a whole number is the same with and without a point, and unknown
+/// list, map or text are the same, a whole number is the same with and without a point, and unknown
 /// fields do not count.
 pub(crate) fn prune(value: Value) -> Value {
     match value {
@@ -115,6 +115,8 @@ pub(crate) fn prune(value: Value) -> Value {
                 Value::Null => false,
                 Value::Array(items) => !items.is_empty(),
                 Value::Object(map) => !map.is_empty(),
+                // What a label reads as that is not there.
+                Value::String(text) => !text.is_empty(),
                 _ => true,
             })
             .collect(),

@@ -80,7 +80,7 @@ fn types(generated: &Generated) -> String {
     out
 }
 
-/// The fields of a mapping; `*` marks the required, `?` those that may be null.
+/// Returns the fields of a mapping; `*` marks the required, `?` those that may be null.
 fn fields(map: &Map<String, Value>, depth: usize, out: &mut String) {
     let required = map.get("required").and_then(Value::as_array);
     for (name, field) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {

@@ -101,7 +101,7 @@ fn from_document(
     })
 }
 
-/// Every channel and message of the document, those included that are read by hand.
+/// Returns every channel and message of the document, those included that are read by hand.
 fn models(document: &Value) -> Vec<MessageModel> {
     let mut models = Vec::new();
     for (place, channel) in [("/channels", true), ("/components/messages", false)] {
@@ -153,7 +153,7 @@ struct Message {
     choices: BTreeMap<String, Vec<String>>,
 }
 
-/// The values of the fields of a `msg` that have a set of values.
+/// Returns the values of the fields of a `msg` that have a set of values.
 fn choices(document: &Value, schema: &Value) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     let fields = schema.get("properties").and_then(Value::as_object);
@@ -291,7 +291,7 @@ impl Model {
         }
     }
 
-    /// The OpenAPI document of the schemas.
+    /// Returns the OpenAPI document of the schemas.
     fn document(&self, source: &Value) -> Result<Value> {
         let mut schemas = self.schemas.clone();
         money::add_built_in(&mut schemas, type_name);
@@ -375,7 +375,7 @@ impl Envelope {
 
 type Channels = Vec<(String, Option<String>)>;
 
-/// The channels that can be subscribed to, and the channels of each message.
+/// Returns the channels that can be subscribed to, and the channels of each message.
 fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec<String>>)> {
     let mut channels = Vec::new();
     let mut on: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -476,12 +476,12 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
                 Some(match kind { #arms _ => return None })
             }
 
-            /// The `type` that the message has on the wire.
+            /// Returns the `type` that the message has on the wire.
             pub fn kind(&self) -> &'static str {
                 match self { #names }
             }
 
-            /// Whether the message carries a sequence number, so that a loss shows.
+            /// Reports whether the message carries a sequence number, so that a loss shows.
             pub fn is_sequenced(&self) -> bool {
                 match self { #counting }
             }
@@ -495,8 +495,8 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
     }
 }
 
-/// The field that tells messages of one type apart, and which of them takes the values that none
-/// lists: the one that lists most. Nothing tells a single message apart, and nothing has to.
+/// Returns the field that tells messages of one type apart, and which of them takes the values that
+/// none lists: the one that lists most. Nothing tells a single message apart, and nothing has to.
 fn discriminator<'a>(messages: &[&'a Message]) -> Option<(&'a str, usize)> {
     let [first, ..] = messages else { return None };
     if messages.len() == 1 {
@@ -514,7 +514,7 @@ fn discriminator<'a>(messages: &[&'a Message]) -> Option<(&'a str, usize)> {
     })
 }
 
-/// The arm that reads the messages of one type.
+/// Returns the arm that reads the messages of one type.
 fn reader(wire: &str, messages: &[&Message]) -> TokenStream {
     let read = |message: &Message| {
         let variant = format_ident!("{}", message.variant);
@@ -538,12 +538,12 @@ fn reader(wire: &str, messages: &[&Message]) -> TokenStream {
     quote! {
         #wire => {
             #[derive(::serde::Deserialize)]
-            struct Told<'a> {
+            struct Discriminator<'a> {
                 #[serde(borrow, default, rename = #field)]
                 by: Option<::std::borrow::Cow<'a, str>>,
             }
-            match ::serde_json::from_str::<Told<'_>>(msg) {
-                Ok(told) => match told.by.as_deref() {
+            match ::serde_json::from_str::<Discriminator<'_>>(msg) {
+                Ok(found) => match found.by.as_deref() {
                     #(#arms)*
                     _ => #read,
                 },
@@ -553,7 +553,7 @@ fn reader(wire: &str, messages: &[&Message]) -> TokenStream {
     }
 }
 
-/// The only value that a schema allows.
+/// Returns the only value that a schema allows.
 fn constant(schema: &Value) -> Option<&str> {
     match schema.get("enum")?.as_array()?.as_slice() {
         [Value::String(only)] => Some(only),
@@ -574,7 +574,7 @@ fn set_time(name: &str, schema: &mut Value) {
     }
 }
 
-/// A text, number or truth without a set of values.
+/// Reports whether a schema is a text, number or truth without a set of values.
 fn is_scalar(schema: &Value) -> bool {
     let scalar = matches!(
         schema.get("type").and_then(Value::as_str),
@@ -594,7 +594,7 @@ mod tests {
 
     use super::*;
 
-    /// The names of all integers in the published document.
+    /// Returns the names of all integers in the published document.
     fn integers() -> BTreeSet<String> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
         let mut document = parse(&std::fs::read_to_string(path).unwrap()).unwrap();

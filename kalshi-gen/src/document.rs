@@ -190,7 +190,7 @@ enum Step<'a> {
 }
 
 impl<'a> At<'a> {
-    /// Where a walk begins.
+    /// Begins a walk.
     pub(crate) fn start(pointer: &'a str) -> Self {
         Self { parent: None, step: Step::Start(pointer) }
     }
@@ -203,8 +203,8 @@ impl<'a> At<'a> {
         Self { parent: Some(self), step: Step::Index(index) }
     }
 
-    /// Whether the mapping here has names of fields or values for keys, not words of the schema
-    /// language: there a field may be called `default` or `example`.
+    /// Reports whether the mapping here has names of fields or values for keys, not words of the
+    /// schema language: there a field may be called `default` or `example`.
     pub(crate) fn holds_names(&self) -> bool {
         if self.key() == Some("x-enum-descriptions") {
             return true;
@@ -220,7 +220,7 @@ impl<'a> At<'a> {
             })
     }
 
-    /// Whether this is a schema of its own, not a part of one.
+    /// Reports whether this is a schema of its own, not a part of one.
     pub(crate) fn is_schema(&self) -> bool {
         self.parent.is_some_and(|parent| matches!(parent.step, Step::Start("/components/schemas")))
     }
@@ -277,7 +277,7 @@ pub(crate) fn is_nested(value: &Value) -> bool {
     value.is_object() || value.is_array()
 }
 
-/// The mapping at `key`, or an error that says it is missing or something else.
+/// Returns the mapping at `key`, or an error that says it is missing or something else.
 pub(crate) fn object<'a>(
     map: &'a Map<String, Value>,
     pointer: &str,
@@ -295,7 +295,7 @@ pub(crate) fn resolve<'a>(root: &'a Value, value: &'a Value, pointer: &str) -> R
     resolve_place(root, value, pointer).map(|(value, _)| value)
 }
 
-/// The same, with the pointer of what was found if references led there.
+/// Returns the same, with the pointer of what was found if references led there.
 pub(crate) fn resolve_place<'a>(
     root: &'a Value,
     mut value: &'a Value,
@@ -320,7 +320,7 @@ pub(crate) fn resolve_place<'a>(
     refuse!(pointer, "references run in a ring")
 }
 
-/// The name at the end of `#/components/schemas/NAME`.
+/// Returns the name at the end of `#/components/schemas/NAME`.
 pub(crate) fn schema_name(reference: &str) -> Option<&str> {
     reference.strip_prefix("#/components/schemas/")
 }

@@ -22,12 +22,13 @@ impl Error {
         Self { pointer: pointer.into(), message: message.into() }
     }
 
-    /// The same at another place.
+    /// Returns the same at another place.
     pub(crate) fn moved(self, pointer: String) -> Self {
         Self { pointer, ..self }
     }
 
-    /// The same at the nearest place upwards that the document has: a part that is missing has none.
+    /// Returns the same at the nearest place upwards that the document has: a part that is missing
+    /// has none.
     pub(crate) fn at_a_place_of(mut self, document: &Value) -> Self {
         while document.pointer(&self.pointer).is_none() {
             let parent = self.pointer.rfind('/').unwrap_or(0);
@@ -36,13 +37,14 @@ impl Error {
         self
     }
 
-    /// The place in the document, as a JSON pointer; `line L column C` where the text is no YAML.
+    /// Returns the place in the document, as a JSON pointer; `line L column C` where the text is no
+    /// YAML.
     #[must_use]
     pub fn pointer(&self) -> &str {
         &self.pointer
     }
 
-    /// What is wrong there, without the place.
+    /// Returns what is wrong there, without the place.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

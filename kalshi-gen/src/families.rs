@@ -36,7 +36,7 @@ pub struct Family {
 }
 
 /// Every document that this workspace follows.
-pub static FAMILIES: [Family; 2] = [
+pub static FAMILIES: &[Family] = &[
     Family {
         name: "Trade API",
         kind: Kind::OpenApi,
@@ -170,7 +170,7 @@ pub fn kind(document: &Value) -> Result<Kind> {
     }
 }
 
-/// The place and the path of each server.
+/// Returns the place and the path of each server.
 fn servers(document: &Value) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     match document.get("servers") {
@@ -193,7 +193,7 @@ fn servers(document: &Value) -> Vec<(String, &str)> {
     found
 }
 
-/// The operations of a document, as method and path, or the addresses of its channels.
+/// Returns the operations of a document, as method and path, or the addresses of its channels.
 fn entries(document: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {

@@ -22,7 +22,8 @@ pub fn structure(text: &str) -> Result<String> {
     Ok(text.lines().map(quoted).collect())
 }
 
-/// Quotes the words that readers of older YAML take for true and false: `yes` is a side of a market.
+/// Quotes the words that readers of older YAML take for true and false: `yes` is a side of a
+/// market.
 fn quoted(line: &str) -> String {
     const WORDS: [&str; 8] = ["yes", "no", "on", "off", "y", "n", "Yes", "No"];
     for mark in [": ", "- "] {
@@ -108,7 +109,7 @@ fn holds_names(word: &str) -> bool {
     )
 }
 
-/// The phrase that belongs to a status, by RFC 9110.
+/// Returns the phrase that belongs to a status, by RFC 9110.
 fn phrase(status: &str) -> &'static str {
     match status {
         "200" => "OK",
@@ -135,7 +136,7 @@ fn phrase(status: &str) -> &'static str {
     }
 }
 
-/// The text of Cargo.toml with the document's version in `[package.metadata.TABLE]`.
+/// Returns the text of Cargo.toml with the document's version in `[package.metadata.TABLE]`.
 #[must_use]
 pub fn with_metadata(manifest: &str, table: &str, version: &str) -> String {
     // What comes from outside must not end the text that it stands in.
@@ -165,7 +166,7 @@ pub fn with_metadata(manifest: &str, table: &str, version: &str) -> String {
     out.join("\n") + "\n"
 }
 
-/// The changelog with a draft under `## Unreleased`.
+/// Returns the changelog with a draft under `## Unreleased`.
 #[must_use]
 pub fn with_entry(changelog: &str, entry: &str) -> String {
     const HEADING: &str = "## Unreleased\n";

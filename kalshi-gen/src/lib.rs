@@ -112,8 +112,10 @@ pub fn generate_streams(
     overlays: &[Overlay],
     unmatched: Unmatched,
 ) -> Result<Generated> {
-    let [_, streams] = &FAMILIES;
-    streams.generate(document, overlays, unmatched)
+    match Family::of_file("asyncapi.yaml") {
+        Some(family) => family.generate(document, overlays, unmatched),
+        None => generate_any(document, overlays, unmatched),
+    }
 }
 
 /// Writes the shared parameters, request bodies and responses of a document out where operations

@@ -48,7 +48,7 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The error at its place: the smallest part of the document that `fails` still refuses.
+/// Returns the error at its place: the smallest part of the document that `fails` still refuses.
 pub(crate) fn locate(
     normalized: &Normalized,
     error: Error,
@@ -82,7 +82,7 @@ pub(crate) fn locate(
 
 type Fails<'a> = dyn Fn(Value) -> Option<Error> + 'a;
 
-/// The document with only these schemas (and what they refer to) and these operations.
+/// Returns the document with only these schemas (and what they refer to) and these operations.
 #[expect(clippy::needless_pass_by_value, reason = "it goes into the document that is made")]
 fn cut(document: &Value, schemas: &[&str], paths: Value) -> Value {
     let all = document.pointer(SCHEMAS).and_then(Value::as_object);
@@ -104,7 +104,7 @@ fn cut(document: &Value, schemas: &[&str], paths: Value) -> Value {
     })
 }
 
-/// How many of the first `count` things it takes to fail, if all of them do.
+/// Returns how many of the first `count` things it takes to fail, if all of them do.
 fn shortest(count: usize, fails: impl Fn(usize) -> bool) -> Option<usize> {
     if count == 0 || !fails(count) {
         return None;
@@ -121,7 +121,7 @@ fn shortest(count: usize, fails: impl Fn(usize) -> bool) -> Option<usize> {
     Some(failing)
 }
 
-/// The first schema that fails without any operation.
+/// Returns the first schema that fails without any operation.
 fn schema(document: &Value, fails: &Fails<'_>) -> Option<(Value, String)> {
     let all = document.pointer(SCHEMAS)?.as_object()?;
     let mut names: Vec<&str> = all.keys().map(String::as_str).collect();
@@ -155,7 +155,7 @@ fn schema(document: &Value, fails: &Fails<'_>) -> Option<(Value, String)> {
     }
 }
 
-/// The first operation that fails.
+/// Returns the first operation that fails.
 fn operation(document: &Value, fails: &Fails<'_>) -> Option<(Value, String)> {
     let mut all = Vec::new();
     for (path, item) in document.get("paths")?.as_object()? {
@@ -206,7 +206,7 @@ fn descend(mut small: Value, mut pointer: String, fails: &Fails<'_>) -> (Value, 
     }
 }
 
-/// The key without which nothing fails.
+/// Returns the key without which nothing fails.
 fn key(small: &Value, pointer: &str, fails: &Fails<'_>) -> Option<String> {
     let keys = small.pointer(pointer)?.as_object()?.keys();
     let blamed = |key: &&String| {
@@ -218,7 +218,7 @@ fn key(small: &Value, pointer: &str, fails: &Fails<'_>) -> Option<String> {
     keys.filter(|key| !pointer.is_empty() || *key != "paths").find(blamed).cloned()
 }
 
-/// The schemas one step below a schema or an operation.
+/// Returns the schemas one step below a schema or an operation.
 fn parts(here: &Value, pointer: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut step = |steps: &str, key: Option<&str>| {

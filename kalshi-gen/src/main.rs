@@ -132,20 +132,21 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// The overlays of the document of the same kind. What is no document is refused later, by name.
+/// Returns the overlays of the document of the same kind. What is no document is refused later, by
+/// name.
 fn overlays_for(text: &str, root: &Path) -> Result<Vec<Overlay>, Failure> {
     let kind = kalshi_gen::parse(text).and_then(|document| kalshi_gen::kind(&document));
     let family = FAMILIES.iter().find(|family| Ok(family.kind) == kind);
     family.map_or(Ok(Vec::new()), |family| overlays_of(family, root))
 }
 
-/// The overlays that belong to a document, none if it has no folder of them.
+/// Returns the overlays that belong to a document, none if it has no folder of them.
 fn overlays_of(family: &Family, root: &Path) -> Result<Vec<Overlay>, Failure> {
     let folder = root.join(family.overlays);
     if folder.is_dir() { Ok(read_overlays(&folder)?) } else { Ok(Vec::new()) }
 }
 
-/// The nearest folder upwards that has both openapi.yaml and overlay/.
+/// Returns the nearest folder upwards that has both openapi.yaml and overlay/.
 fn root(arguments: &Arguments) -> Result<PathBuf, Failure> {
     if let Some(root) = &arguments.root {
         return Ok(root.clone());
@@ -161,7 +162,7 @@ fn root(arguments: &Arguments) -> Result<PathBuf, Failure> {
         })
 }
 
-/// The failure that an error of the generator is, with the file that it is in.
+/// Returns the failure that an error of the generator is, with the file that it is in.
 fn refused(spec: &Path, folder: &str, overlays: &[Overlay], error: &kalshi_gen::Error) -> Failure {
     let in_overlay = |o: &Overlay| error.pointer().starts_with(&format!("{}#", o.name));
     Failure::input(if overlays.iter().any(in_overlay) {
@@ -171,7 +172,7 @@ fn refused(spec: &Path, folder: &str, overlays: &[Overlay], error: &kalshi_gen::
     })
 }
 
-/// What the document of a family turns into; `None` if the root does not have it.
+/// Generates the document of a family; `None` if the root does not have it.
 fn from_root(family: &Family, root: &Path) -> Result<Option<Generated>, Failure> {
     let spec = root.join(family.file);
     if !spec.is_file() {
@@ -184,10 +185,10 @@ fn from_root(family: &Family, root: &Path) -> Result<Option<Generated>, Failure>
         .map_err(|error| refused(&spec, family.overlays, &overlays, &error))
 }
 
-/// What each document that the root has turns into; at least one.
+/// Generates each document that the root has; at least one.
 fn all(root: &Path) -> Result<Vec<(&'static Family, Generated)>, Failure> {
     let mut found = Vec::new();
-    for family in &FAMILIES {
+    for family in FAMILIES {
         found.extend(from_root(family, root)?.map(|generated| (family, generated)));
     }
     if found.is_empty() {
@@ -198,7 +199,7 @@ fn all(root: &Path) -> Result<Vec<(&'static Family, Generated)>, Failure> {
     Ok(found)
 }
 
-/// The review files of a document, each with the text that it is to have.
+/// Returns the review files of a document, each with the text that it is to have.
 fn reviews(family: &Family, generated: &Generated) -> Vec<(&'static str, String)> {
     let review = generated.review();
     let mut found = Vec::new();

@@ -47,7 +47,7 @@ pub(crate) fn pascal(text: &str) -> String {
     out
 }
 
-/// The variant for one value of an enum, or `None` if the value has no letter or digit.
+/// Returns the variant for one value of an enum, or `None` if the value has no letter or digit.
 pub(crate) fn variant(value: &str) -> Option<String> {
     let name = match value {
         "" => return Some("Unset".to_owned()),
@@ -89,8 +89,8 @@ fn snake(name: &str) -> String {
     out
 }
 
-/// The type for a schema or the builder for an operation, as typify and progenitor spell it; `None`
-/// if the name has no letter to begin with.
+/// Returns the type for a schema or the builder for an operation, as typify and progenitor spell
+/// it; `None` if the name has no letter to begin with.
 pub(crate) fn type_name(name: &str) -> Option<String> {
     let mut name = separate_words(&split_acronyms(name));
     // Until typify would leave it as it is: `A-B` becomes `AB`, and that `Ab`.
@@ -101,17 +101,17 @@ pub(crate) fn type_name(name: &str) -> Option<String> {
     fits.then(|| kept(name))
 }
 
-/// The method for an operation, after [`type_name`].
+/// Returns the method for an operation, after [`type_name`].
 pub(crate) fn method_name(builder: &str) -> String {
     kept(snake(builder))
 }
 
-/// The field for a property, as typify spells it.
+/// Returns the field for a property, as typify spells it.
 pub(crate) fn field_name(wire: &str) -> String {
     cased(wire, 'x')
 }
 
-/// The setter for a parameter, as progenitor spells it.
+/// Returns the setter for a parameter, as progenitor spells it.
 pub(crate) fn parameter_name(wire: &str) -> String {
     cased(wire, '_')
 }
@@ -129,12 +129,12 @@ fn cased(wire: &str, prefix: char) -> String {
     })
 }
 
-/// What cannot stand in a name separates words.
+/// Separates words at what cannot stand in a name.
 fn separate_words(name: &str) -> String {
     name.replace('\'', "").replace(|c: char| !c.is_alphanumeric() && c != '_', "-")
 }
 
-/// A word that Rust keeps for itself gets an underscore.
+/// Appends an underscore to a word that Rust keeps for itself.
 fn kept(name: String) -> String {
     // Sorted.
     const KEYWORDS: [&str; 53] = [

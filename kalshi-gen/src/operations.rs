@@ -303,7 +303,8 @@ fn parameters(
     Ok(models)
 }
 
-/// A list operation has `cursor` in its request and, in its response, a cursor and the rows.
+/// Reads how a list goes on: it has `cursor` in its request and, in its response, a cursor and the
+/// rows.
 fn pagination(document: &Value, response: &str, pointer: &str) -> Result<PaginationModel> {
     let schema_pointer = join("/components/schemas", response);
     let schema = document.pointer(&schema_pointer).unwrap_or(&Value::Null);

@@ -85,7 +85,7 @@ fn types(generated: &Generated) -> String {
     out
 }
 
-/// The fields of a mapping; `*` marks the required, `~` the labels, which read as nothing where they
+/// Returns the fields of a mapping; `*` marks the required, `~` the labels, which read as nothing where they
 /// are absent or null, `?` those that may be null.
 fn fields(
     map: &Map<String, Value>,

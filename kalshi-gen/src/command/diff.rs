@@ -153,7 +153,7 @@ fn overlays(root: &Path, old: (&Path, &str), new: (&Path, &str)) -> Result<Vec<O
         let documents = parse(own).and_then(|own| Ok((own, parse(text)?)));
         documents.is_ok_and(|(own, other)| family.check(&other, &own).is_ok())
     };
-    for family in &FAMILIES {
+    for family in FAMILIES {
         let (own, folder) = (root.join(family.file), root.join(family.overlays));
         if !own.is_file() || !folder.is_dir() {
             continue;

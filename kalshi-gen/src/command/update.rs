@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What follows from the documents that are here.
+/// Plans what follows from the documents that are here.
 fn follow(root: &Path) -> Result<Plan, Failure> {
     let mut plan = Plan::new();
     let manifest = root.join("Cargo.toml");
@@ -92,7 +92,7 @@ fn version(document: &str) -> String {
     version.unwrap_or_default().to_owned()
 }
 
-/// The family whose place a published document takes.
+/// Returns the family whose place a published document takes.
 fn family_of(root: &Path, from: &Path, published: &str) -> Result<&'static Family, Failure> {
     let failed = |error: kalshi_gen::Error| refused(from, "", &[], &error);
     let document = parse(published).map_err(failed)?;
@@ -112,8 +112,8 @@ fn family_of(root: &Path, from: &Path, published: &str) -> Result<&'static Famil
     Err(Failure::input(format!("{}: {error}; nothing was changed", from.display())))
 }
 
-/// What follows from a published document. Everything that there is to say about it is printed
-/// first, whether it can be taken over or not.
+/// Plans what follows from a published document. Everything that there is to say about it is
+/// printed first, whether it can be taken over or not.
 fn take_over(root: &Path, from: &Path) -> Result<(Plan, &'static str), Failure> {
     let published = read(from)?;
     let new = structure(&published).map_err(|error| refused(from, "", &[], &error))?;
@@ -151,8 +151,8 @@ fn take_over(root: &Path, from: &Path) -> Result<(Plan, &'static str), Failure> 
     Ok((plan, "everything that follows from the document is here"))
 }
 
-/// What the overlays have to say about a document that they were not written for, and what the
-/// document leaves unsaid.
+/// Reports what the overlays have to say about a document that they were not written for, and what
+/// the document leaves unsaid.
 fn overlay_report(family: &Family, generated: &Generated) -> String {
     let applied = &generated.applied;
     let coverage = generated.coverage();
@@ -186,7 +186,7 @@ fn overlay_report(family: &Family, generated: &Generated) -> String {
 /// Whether a line of the changelog says a change.
 type Takes = fn(&Change) -> bool;
 
-/// The draft of the changelog: what callers have to know, the rest as a number.
+/// Returns the draft of the changelog: what callers have to know, the rest as a number.
 fn entry(family: &Family, found: &Diff) -> String {
     let surface = family.name;
     let versions = if found.old_version == found.new_version {

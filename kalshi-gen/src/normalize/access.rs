@@ -39,7 +39,8 @@ pub(super) fn resolve(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
-/// The ways in; a signature before a token, because only the former is bound to one request.
+/// Returns the ways in; a signature before a token, because only the former is bound to one
+/// request.
 ///
 /// No `security`, an empty list or an empty alternative makes an operation public.
 fn alternatives(document: &Value, security: Option<&Value>, pointer: &str) -> Result<Vec<Access>> {

@@ -79,8 +79,8 @@ pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usi
 }
 
 /// Makes each object that is written inside another schema a schema of its own, under the name that
-/// typify would give it: what is done for schemas (descriptions, links, deprecation, leniency) is then done
-/// for all types.
+/// typify would give it: what is done for schemas (descriptions, links, deprecation, leniency) is
+/// then done for all types.
 pub(super) fn name_objects(document: &mut Value, moves: &mut Moves) -> Result<usize> {
     moves.begin();
     let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)

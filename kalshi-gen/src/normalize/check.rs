@@ -65,7 +65,7 @@ pub(super) fn version(document: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Every reference leads to something in this document.
+/// Checks that every reference leads to something in this document.
 pub(super) fn references(document: &mut Value) -> Result<()> {
     let mut references: BTreeMap<String, String> = BTreeMap::new();
     walk(document, "", &mut |at, map| {
@@ -191,7 +191,7 @@ fn parameters(
     Ok(())
 }
 
-/// The names in the braces of a path.
+/// Returns the names in the braces of a path.
 fn template(path: &str, pointer: &str) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let mut rest = path;
@@ -209,7 +209,7 @@ fn template(path: &str, pointer: &str) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Whether a parameter is a list; refuses what is neither a scalar nor a list of scalars.
+/// Reports whether a parameter is a list; refuses what is neither a scalar nor a list of scalars.
 pub(super) fn is_list(document: &Value, schema: &Value, pointer: &str) -> Result<bool> {
     let (schema, pointer) = scalar_or_list(document, schema, pointer.to_owned())?;
     if schema.get("type").and_then(Value::as_str) != Some("array") {
@@ -223,7 +223,7 @@ pub(super) fn is_list(document: &Value, schema: &Value, pointer: &str) -> Result
     Ok(true)
 }
 
-/// The schema that references lead to, and its place.
+/// Returns the schema that references lead to, and its place.
 fn scalar_or_list<'a>(
     document: &'a Value,
     mut schema: &'a Value,
@@ -249,7 +249,7 @@ fn scalar_or_list<'a>(
     }
 }
 
-/// The schema of the only media type, which must be JSON.
+/// Returns the schema of the only media type, which must be JSON.
 fn json_schema<'a>(holder: &'a Value, pointer: &str) -> Result<Option<&'a Value>> {
     if !holder.is_object() {
         refuse!(pointer, "must be a mapping");

@@ -62,8 +62,8 @@ pub(super) fn make_cursors_text(document: &mut Value) -> Result<usize> {
     Ok(changes.len())
 }
 
-/// Whether the schema of a cursor is a scalar other than plain text, and then whether it is no text
-/// at all.
+/// Reports whether the schema of a cursor is a scalar other than plain text, and then whether it is
+/// no text at all.
 fn other_scalar(document: &Value, pointer: &str) -> Result<Option<bool>> {
     let schema = document.pointer(pointer).unwrap_or(&Value::Null);
     let schema = schema.pointer("/allOf/0").unwrap_or(schema);
@@ -83,8 +83,8 @@ fn response(operation: &Map<String, Value>) -> Option<&str> {
     schema_name(schema.as_str()?)
 }
 
-/// The cursor of a page may be missing, whatever its schema says: that is one of the ways in which
-/// a list ends.
+/// Makes the cursor of a page optional, whatever its schema says: a missing one is one of the ways
+/// in which a list ends.
 pub(super) fn make_cursors_optional(document: &mut Value) -> usize {
     let mut fired = 0;
     let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);

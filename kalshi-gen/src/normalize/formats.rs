@@ -140,7 +140,7 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
-/// The integer fields that are named like a time and have no unit: (JSON pointer, name).
+/// Returns the integer fields that are named like a time and have no unit: (JSON pointer, name).
 pub(crate) fn without_unit(document: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
@@ -178,7 +178,8 @@ mod tests {
     /// Fields and parameters that end like a time and are none, with the reason.
     const NO_TIME: [(&str, &str); 0] = [];
 
-    /// Every integer of openapi.yaml with a name: fields, and parameters with their operation.
+    /// Returns every integer of openapi.yaml with a name: fields, and parameters with their
+    /// operation.
     fn integers() -> BTreeSet<(Option<String>, String)> {
         fn fields(value: &Value, found: &mut BTreeSet<(Option<String>, String)>) {
             match value {

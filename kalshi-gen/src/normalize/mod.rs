@@ -176,17 +176,18 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
-    /// What stands at `to` was written out from `from` before the overlays were applied.
+    /// Records that what stands at `to` was written out from `from` before the overlays were
+    /// applied.
     pub(crate) fn add_origin(&mut self, to: String, from: String) {
         self.origins.push((to, from));
     }
 
-    /// A pass begins: what it moves, it moves once.
+    /// Begins a pass: what it moves, it moves once.
     pub(crate) fn begin(&mut self) {
         self.passes.push(Vec::new());
     }
 
-    /// What stands at `to` after the pass stood at `from` before it.
+    /// Records that what stands at `to` after the pass stood at `from` before it.
     pub(crate) fn add(&mut self, to: String, from: String) {
         if to != from
             && let Some(pass) = self.passes.last_mut()
@@ -195,15 +196,15 @@ impl Moves {
         }
     }
 
-    /// The error, at the place where its cause stood in the published document.
+    /// Returns the error, at the place where its cause stood in the published document.
     pub(crate) fn published(&self, error: Error) -> Error {
         let error = self.overlaid(error);
         let pointer = moved(&self.origins, error.pointer());
         error.moved(pointer)
     }
 
-    /// The error, at the place that an overlay addresses: shared parts are written out where they
-    /// are used, before the first pass.
+    /// Returns the error, at the place that an overlay addresses: shared parts are written out
+    /// where they are used, before the first pass.
     pub(crate) fn overlaid(&self, error: Error) -> Error {
         let mut pointer = error.pointer().to_owned();
         for pass in self.passes.iter().rev() {
@@ -213,7 +214,7 @@ impl Moves {
     }
 }
 
-/// The place before a pass of what stands at `pointer` after it.
+/// Returns the place before a pass of what stands at `pointer` after it.
 fn moved(pass: &[(String, String)], pointer: &str) -> String {
     let before = pass.iter().find_map(|(to, from)| {
         let rest = pointer.strip_prefix(to.as_str())?;
@@ -225,7 +226,7 @@ fn moved(pass: &[(String, String)], pointer: &str) -> String {
 /// One operation as (pointer, path, method, operation).
 pub(crate) type Place<'a> = (String, &'a str, &'a str, &'a Map<String, Value>);
 
-/// The operations, in the order of their paths.
+/// Returns the operations, in the order of their paths.
 pub(crate) fn operations(document: &Value) -> Result<Vec<Place<'_>>> {
     let Some(root) = document.as_object() else { refuse!("", "the document must be a mapping") };
     let mut found = Vec::new();
@@ -249,7 +250,7 @@ pub(crate) fn operations(document: &Value) -> Result<Vec<Place<'_>>> {
     Ok(found)
 }
 
-/// The operation's id; every operation has one once it has been checked.
+/// Returns the operation's id; every operation has one once it has been checked.
 pub(crate) fn operation_id(operation: &Map<String, Value>) -> &str {
     operation.get("operationId").and_then(Value::as_str).unwrap_or_default()
 }

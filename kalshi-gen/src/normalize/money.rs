@@ -60,8 +60,8 @@ pub(crate) const EXACT: [Exact; 4] = [
 ];
 
 impl Exact {
-    /// Whether a schema of this name is what the type holds: another document may use the name for
-    /// something else.
+    /// Reports whether a schema of this name is what the type holds: another document may use the
+    /// name for something else.
     pub(crate) fn fits(&self, schema: &Value) -> bool {
         let is = |schema: &Value, name: &str| schema.get("type").is_some_and(|found| found == name);
         match self.name {
@@ -77,7 +77,7 @@ impl Exact {
         }
     }
 
-    /// The schema that the generator adds where a document has none.
+    /// Returns the schema that the generator adds where a document has none.
     pub(crate) fn schema(&self) -> Value {
         let mut schema = match self.name {
             "PriceLevelDollarsCountFp" => json!({"type": "array", "items": {"type": "string"}}),
@@ -89,7 +89,7 @@ impl Exact {
     }
 }
 
-/// The schemas of a document that are replaced by exact types: (schema, type).
+/// Returns the schemas of a document that are replaced by exact types: (schema, type).
 pub(crate) fn exact(document: &Value) -> Vec<(String, &'static Exact)> {
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     let mut found = Vec::new();
@@ -178,8 +178,8 @@ pub(super) fn make_exact(document: &mut Value) -> Result<usize> {
     Ok(found.len())
 }
 
-/// The format of a text that holds an amount of money or a count, as its document says it: by the
-/// function that prints it, else by its type, else by the ending of its name.
+/// Returns the format of a text that holds an amount of money or a count, as its document says it:
+/// by the function that prints it, else by its type, else by the ending of its name.
 pub(crate) fn format(name: &str, schema: &Map<String, Value>) -> Option<&'static str> {
     const DOLLARS: &str = "fixed-point-dollars";
     const COUNT: &str = "fixed-point-count";
@@ -217,8 +217,8 @@ fn is_plain_text(schema: &Map<String, Value>) -> bool {
 /// The extension by which an overlay says that a text holds no amount, whatever its name says.
 const TEXT: &str = "x-kalshi-text";
 
-/// The fields that look like an amount and are plain text: (JSON pointer, name). Each needs a
-/// format, or `x-kalshi-text: true` with the reason.
+/// Returns the fields that look like an amount and are plain text: (JSON pointer, name). Each needs
+/// a format, or `x-kalshi-text: true` with the reason.
 pub(crate) fn unformatted(document: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();

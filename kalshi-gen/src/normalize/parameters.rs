@@ -164,8 +164,8 @@ pub(super) fn inline_parameters(document: &mut Value, moves: &mut Moves) -> Resu
     Ok(fired)
 }
 
-/// Makes lists whose values stand behind one key, joined by commas (`explode: false`), what they are
-/// on the wire: one text. progenitor would repeat the key.
+/// Makes lists whose values stand behind one key, joined by commas (`explode: false`), what they
+/// are on the wire: one text. progenitor would repeat the key.
 pub(super) fn join_lists(document: &mut Value) -> Result<usize> {
     let mut joined = Vec::new();
     for (pointer, _, _, operation) in operations(document)? {

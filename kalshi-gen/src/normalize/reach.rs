@@ -35,8 +35,8 @@ pub(super) fn drop_unreached(document: &mut Value) -> Vec<String> {
     unreached
 }
 
-/// The parts of `components` that these values refer to, and those that they refer to in turn: the
-/// names, by section.
+/// Returns the parts of `components` that these values refer to, and those that they refer to in
+/// turn: the names, by section.
 fn reached<'a>(
     document: &'a Value,
     mut from: Vec<&'a Value>,
@@ -67,13 +67,13 @@ fn reached<'a>(
     found
 }
 
-/// The schemas that a request body can hold, at any depth.
+/// Returns the schemas that a request body can hold, at any depth.
 pub(crate) fn request_schemas(document: &Value) -> Result<BTreeSet<String>> {
     let bodies = operations(document)?.into_iter().filter_map(|(.., op)| op.get("requestBody"));
     Ok(reachable(document, bodies.collect()))
 }
 
-/// The schemas that these values refer to, and those that they refer to in turn.
+/// Returns the schemas that these values refer to, and those that they refer to in turn.
 pub(crate) fn reachable<'a>(document: &'a Value, mut from: Vec<&'a Value>) -> BTreeSet<String> {
     let schemas = document.pointer("/components/schemas");
     let mut found = BTreeSet::new();

@@ -184,7 +184,7 @@ fn check_chains(schemas: &Map<String, Value>) -> Result<()> {
     }
 }
 
-/// The schemas that stand in a schema's own place, not in that of a field or element.
+/// Returns the schemas that stand in a schema's own place, not in that of a field or element.
 fn direct<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
     found.extend(schema.get("$ref").and_then(Value::as_str).and_then(schema_name));
     for list in ["allOf", "anyOf", "oneOf"] {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::document::parse;
 
-/// A document with these paths and schemas, after all passes.
+/// Returns a document with these paths and schemas, after all passes.
 fn passed(paths: &str, schemas: &str) -> Value {
     run(paths, schemas).document
 }
@@ -31,14 +31,14 @@ fn operation(keys: &str) -> String {
     )
 }
 
-/// The schema `B` with these properties, after all passes.
+/// Returns the schema `B` with these properties, after all passes.
 fn properties(yaml: &str) -> Value {
     passed(&operation(""), &format!("{{B: {{type: object, properties: {yaml}}}}}"))
         ["components"]["schemas"]["B"]["properties"]
         .take()
 }
 
-/// The same, where `B` is a request too.
+/// Returns the same, where `B` is a request too.
 fn request_properties(yaml: &str) -> Value {
     let body =
         "requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/B'}}}},";
@@ -336,7 +336,7 @@ fn the_report_names_every_pass_in_order_with_how_often_it_fired() {
     assert_eq!(report[19], ("references with siblings wrapped", 0));
 }
 
-/// A document whose parameter, body and responses stand in `components`.
+/// Returns a document whose parameter, body and responses stand in `components`.
 fn sharing() -> Value {
     parse(
         "

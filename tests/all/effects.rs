@@ -15,9 +15,10 @@ use http::{Extensions, Method};
 use kalshi_sdk::{
     CallOutcome, CallReport, Client, Effect, Error, ErrorKind, OPERATIONS, Operation,
     ResponseValue,
+    request::Complete,
     types::{
         BatchCancelOrdersV2Response, BatchCreateOrdersV2Request, BatchCreateOrdersV2Response,
-        BookSide, CreateOrderV2Request, CreateOrderV2Response, builder as build,
+        BookSide, CreateOrderV2Request, CreateOrderV2Response,
     },
 };
 use reqwest::{Request as HttpRequest, Response as HttpResponse};
@@ -176,7 +177,7 @@ async fn after_an_unknown_attempt_nothing_but_a_success_is_known() {
     }
 }
 
-fn order(id: &str) -> build::CreateOrderV2Request {
+fn order(id: &str) -> Complete<CreateOrderV2Request> {
     CreateOrderV2Request::builder()
         .ticker("KXBTC-25")
         .side(BookSide::Bid)

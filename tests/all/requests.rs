@@ -1,6 +1,7 @@
 //! What is sent, and what is not: paths, bodies, signatures, middleware, and no key in sight.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},

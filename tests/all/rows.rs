@@ -155,7 +155,7 @@ async fn rows_go_on_from_a_page_that_could_not_be_fetched() {
     assert!(rows.resume());
     assert_eq!(rows.next().await.unwrap().unwrap().ticker, "B");
     assert!(rows.next().await.is_none());
-    let queries: Vec<_> = server.requests().iter().map(|r| r.query()).collect();
+    let queries: Vec<_> = server.requests().iter().map(crate::support::Request::query).collect();
     assert_eq!(queries[1], queries[2], "the page that failed, with its filters");
 }
 
@@ -222,7 +222,7 @@ async fn a_reconciliation_reads_no_list_with_a_hole() {
             "positions" => {
                 json!({"market_positions": [position], "event_positions": [], "cursor": ""})
             }
-            list => json!({list: [], "cursor": ""}),
+            name => json!({name: [], "cursor": ""}),
         })
     })
     .await;

@@ -149,11 +149,7 @@ fn kind(document: &Value, enums: &[OpenEnum], property: &Value) -> Option<Label>
         (Some("string"), _) if schema.get("format").is_none() && !is_replaced(name) => {
             Some(Label::Text)
         }
-        (_, Some(fields))
-            if name.is_some() && fields.values().all(|f| may_be_empty(schema, fields, f)) =>
-        {
-            Some(Label::Object)
-        }
+        (_, Some(fields)) if name.is_some() && may_be_empty(schema, fields) => Some(Label::Object),
         _ => Some(Label::Option),
     }
 }
@@ -163,12 +159,12 @@ fn is_replaced(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.starts_with("FixedPoint"))
 }
 
-fn may_be_empty(schema: &Value, fields: &Map<String, Value>, field: &Value) -> bool {
-    let required = schema.get("required").and_then(Value::as_array);
-    let name = fields.iter().find(|(_, other)| std::ptr::eq(*other, field)).map(|(name, _)| name);
-    let required =
-        required.is_some_and(|all| all.iter().any(|n| n.as_str() == name.map(String::as_str)));
-    !required || field.get("nullable") == Some(&Value::Bool(true))
+/// Reports whether each field of an object may be null or absent.
+fn may_be_empty(schema: &Value, fields: &Map<String, Value>) -> bool {
+    let required = schema.as_object().map(required).unwrap_or_default();
+    fields.iter().all(|(name, field)| {
+        !required.contains(name) || field.get("nullable") == Some(&Value::Bool(true))
+    })
 }
 
 /// Follows the reference of a property, also one with words beside it.

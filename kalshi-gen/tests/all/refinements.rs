@@ -40,10 +40,71 @@ fn structs_can_grow() {
 #[test]
 fn null_and_nothing_decode_as_an_empty_list_in_responses_only() {
     let lists = "{l: {type: array, items: {type: string}}, m: {type: object, additionalProperties: {type: string}}}";
-    let lenient = "deserialize_with = \"::kalshi_types::wire::null_as_default\"";
-    assert_eq!(response(lists).matches(lenient).count(), 2);
-    assert_lacks(&request(lists), lenient);
-    assert_lacks(&response("{x: {type: string}}"), lenient);
+    for lenient in ["null_as_default", "map_without_nulls"] {
+        let lenient = format!("deserialize_with = \"::kalshi_types::wire::{lenient}\"");
+        assert_eq!(response(lists).matches(&lenient).count(), 1, "{lenient}");
+        assert_lacks(&request(lists), &lenient);
+        assert_lacks(&response("{x: {type: string}}"), &lenient);
+    }
+}
+
+#[test]
+fn a_list_that_a_response_requires_must_be_there_and_one_within_it_need_not() {
+    let mut document = with("{l: {type: array, items: {$ref: '#/components/schemas/B'}}}", "{}");
+    document["components"]["schemas"]["A"]["required"] = json!(["l"]);
+    document["components"]["schemas"]["B"] = json!({
+        "type": "object",
+        "required": ["m"],
+        "properties": {"m": {"type": "array", "items": {"type": "string"}}},
+    });
+    let code = code(&document);
+    let reader = "# [serde (deserialize_with = \"::kalshi_types::wire::null_as_default\")]";
+    assert_has(&code, &format!("{reader} pub l : "));
+    assert_lacks(&code, &format!("# [serde (default)] {reader} pub l : "));
+    assert_has(&code, &format!("# [serde (default)] {reader} pub m : "));
+}
+
+#[test]
+fn null_inside_lists_and_maps_is_empty() {
+    let list = "{type: array, items: {type: string}}";
+    let code = response(&format!(
+        "{{l: {{type: array, items: {list}}}, m: {{type: object, additionalProperties: {list}}}}}"
+    ));
+    for reader in ["lists_in_list", "lists_in_map"] {
+        assert_has(&code, &format!("deserialize_with = \"::kalshi_types::wire::{reader}\""));
+    }
+}
+
+#[test]
+fn a_label_reads_as_nothing_and_an_optional_price_may_be_blank() {
+    let mut document = with(
+        "{title: {type: string}, ticker: {type: string}, p: {$ref: '#/components/schemas/FixedPointDollars'}}",
+        "{}",
+    );
+    document["components"]["schemas"]["FixedPointDollars"] = json!({"type": "string"});
+    document["components"]["schemas"]["A"]["required"] = json!(["title", "ticker"]);
+    let code = code(&document);
+    assert_has(
+        &code,
+        "# [serde (default = \"::kalshi_types::wire::unset\" , deserialize_with = \"::kalshi_types::wire::null_as_unset\")] pub title : ",
+    );
+    assert_eq!(code.matches("null_as_unset").count(), 1, "a ticker is no label");
+    assert_has(&code, "deserialize_with = \"::kalshi_types::wire::blank_as_none\")] pub p : ");
+}
+
+#[test]
+fn a_batch_must_be_answered_item_by_item() {
+    let items = "{type: array, items: {type: object, properties: {order_id: {type: string}}}}";
+    let body = format!(
+        "requestBody: {{required: true, content: {{application/json: {{schema: \
+         {{type: object, required: [orders], properties: {{orders: {items}}}}}}}}}}}"
+    );
+    let mut document = with(&format!("{{orders: {items}}}"), &format!("{{{body}}}"));
+    document["components"]["schemas"]["A"]["required"] = json!(["orders"]);
+    assert_has(
+        &code(&document),
+        "client . call_batch (operation , request , crate :: transport :: Batch { items : \"orders\" , ids : & [\"order_id\"] }) . await",
+    );
 }
 
 #[test]
@@ -183,8 +244,15 @@ fn what_cannot_be_sent_names_its_operation() {
 
 #[test]
 fn every_request_goes_through_our_client() {
+    let mut required = document();
+    required["components"]["schemas"]["A"]["required"] = json!(["x"]);
+    assert_has(&code(&required), "client . call (operation , request) . await");
+    // What any object decodes as is a success only without the fields of an error.
     let code = code(&document());
-    assert_has(&code, "client . call (operation , request) . await");
+    assert_has(
+        &code,
+        "client . call_open (operation , request , & [\"error\" , \"code\" , \"message\" , \"msg\"]) . await",
+    );
     assert_has(&code, "client . http () . get (url)");
     assert_has(&code, "client . base_url ()");
     // Neither progenitor's client nor a way to make one.
@@ -265,9 +333,9 @@ fn operations_that_change_something_say_what_a_dropped_future_means() {
         self::code(&document)
     };
     assert_lacks(&of("get", "{}"), "# Cancellation");
-    assert_has(&of("delete", "{}"), "read the state back before sending again");
+    assert_has(&of("delete", "{}"), "read the state back before retrying");
     let keyed = of("post", "{x-kalshi-idempotency-key: client_order_id}");
-    assert_has(&keyed, "look the request up by its `client_order_id` before sending again");
+    assert_has(&keyed, "look the request up by its `client_order_id` before retrying");
 }
 
 #[test]

@@ -1,18 +1,14 @@
 //! How a stream is set up. Nothing here connects, reads a file or starts anything.
 
-use std::{
-    env, fmt,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 use kalshi_auth::{Clock, Credentials, SystemClock, Timestamp};
 
 use crate::{
+    connection::{backoff::Backoff, proxy::Proxy},
     error::{ConnectError, ConnectErrorKind},
-    machine::Limits,
+    session::Limits,
 };
 
 /// Where the streams of the exchange are.
@@ -95,63 +91,6 @@ impl Environment {
     }
 }
 
-/// How long to wait between attempts: twice as long after each, and up to half of it at random.
-#[derive(Clone)]
-pub struct Backoff {
-    first: Duration,
-    longest: Duration,
-    random: Arc<dyn Fn() -> u32 + Send + Sync>,
-}
-
-impl Backoff {
-    /// Waits from `first` to `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
-        // Each hasher of the standard library starts from keys of its own, drawn at random.
-        let keys = RandomState::new();
-        let count = std::sync::atomic::AtomicU64::new(0);
-        let random = move || {
-            let next = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            // The lower half is as random as all of it.
-            u32::try_from(keys.hash_one(next) & u64::from(u32::MAX)).unwrap_or_default()
-        };
-        Self { first, longest, random: Arc::new(random) }
-    }
-
-    /// Takes its random numbers from here, evenly spread over all of `u32`.
-    pub fn with_random(self, random: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
-        Self { random: Arc::new(random), ..self }
-    }
-
-    /// How long to wait before the attempt after so many failed ones.
-    pub fn delay(&self, failed: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(failed.saturating_sub(1).min(20));
-        let full = self.first.saturating_mul(factor).min(self.longest);
-        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
-        let spread = u128::from(nanos / 2) * u128::from((self.random)()) / u128::from(u32::MAX);
-        full.saturating_sub(Duration::from_nanos(u64::try_from(spread).unwrap_or_default()))
-    }
-
-    pub(crate) const fn longest(&self) -> Duration {
-        self.longest
-    }
-}
-
-impl Default for Backoff {
-    /// From a quarter of a second to half a minute.
-    fn default() -> Self {
-        Self::new(Duration::from_millis(250), Duration::from_secs(30))
-    }
-}
-
-impl fmt::Debug for Backoff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backoff")
-            .field("first", &self.first)
-            .field("longest", &self.longest)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Sees every frame of a stream as it goes over the wire, for recordings.
 ///
 /// It is called in the task that reads the connection, and must not wait for anything.
@@ -175,6 +114,14 @@ pub trait Tap: Send {
     }
 }
 
+/// Where the proxy is named.
+#[derive(Clone)]
+pub(crate) enum ProxyChoice {
+    FromEnv,
+    None,
+    Url(String),
+}
+
 /// How a stream is set up.
 pub struct Config {
     pub(crate) environment: Environment,
@@ -188,6 +135,8 @@ pub struct Config {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) max_frame_bytes: usize,
     pub(crate) items_per_command: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) proxy: ProxyChoice,
     pub(crate) tap: Option<Box<dyn Tap>>,
 }
 
@@ -206,6 +155,8 @@ impl Config {
             max_attempts: None,
             max_frame_bytes: 64 << 20,
             items_per_command: 1_000,
+            queue_bytes: 256 << 20,
+            proxy: ProxyChoice::FromEnv,
             tap: None,
         }
     }
@@ -259,9 +210,42 @@ impl Config {
         Self { items_per_command, ..self }
     }
 
+    /// Sets the bytes of frames that may wait for the consumer, for each channel; 256 MiB by default.
+    /// When they are used up, the channel's [`Overflow`](crate::Overflow) applies.
+    pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
+        Self { queue_bytes, ..self }
+    }
+
+    /// Connects through an HTTP proxy, such as `http://user:password@proxy.example:8080`.
+    ///
+    /// By default the environment names it: `HTTPS_PROXY` or `ALL_PROXY` (or their names in lower
+    /// case), except for the hosts of `NO_PROXY`. A proxy that is not of `http://` is refused when
+    /// connecting. This machine is always connected to without one.
+    pub fn with_proxy(self, url: impl Into<String>) -> Self {
+        Self { proxy: ProxyChoice::Url(url.into()), ..self }
+    }
+
+    /// Connects without a proxy, whatever the environment says.
+    pub fn with_no_proxy(self) -> Self {
+        Self { proxy: ProxyChoice::None, ..self }
+    }
+
     /// Shows every frame to a recorder.
     pub fn with_tap(self, tap: impl Tap + 'static) -> Self {
         Self { tap: Some(Box::new(tap)), ..self }
+    }
+
+    /// The proxy for a URL.
+    pub(crate) fn proxy_for(&self, uri: &Uri) -> Result<Option<Proxy>, ConnectError> {
+        let host = uri.host().unwrap_or_default();
+        if is_loopback(host) {
+            return Ok(None);
+        }
+        match &self.proxy {
+            ProxyChoice::None => Ok(None),
+            ProxyChoice::Url(url) => Proxy::parse(url).map(Some),
+            ProxyChoice::FromEnv => Proxy::from_vars(host, |name| env::var(name).ok()),
+        }
     }
 
     /// The URL, if credentials may be sent to it.

@@ -15,12 +15,11 @@ use thiserror::Error;
 
 use crate::{
     event::Event,
-    frame::Malformed,
     generated::{
         Channel, Payload,
         types::{self, BookSide, MarketSide, UserOrderStatus},
     },
-    message::message_kind,
+    protocol::{frame::Malformed, message::message_kind},
 };
 
 /// How many fills are remembered by default.
@@ -273,7 +272,7 @@ impl Portfolio {
             other if is_loss(other) => {
                 match other {
                     Event::Disconnected { .. } | Event::Closed { .. } => self.live = [false; 3],
-                    Event::Ended { channel, .. } | Event::Unsubscribed { channel } => {
+                    Event::Terminated { channel, .. } | Event::Unsubscribed { channel } => {
                         self.set_live(channel, false);
                     }
                     _ => {}
@@ -597,7 +596,7 @@ fn is_loss(event: &Event) -> bool {
     match event {
         Event::Disconnected { .. } | Event::Closed { .. } => true,
         Event::Gap { channel, .. }
-        | Event::Ended { channel, .. }
+        | Event::Terminated { channel, .. }
         | Event::Unsubscribed { channel }
         | Event::Refused { channel, .. }
         | Event::Lagged { channel: Some(channel), .. } => ours(channel),

@@ -7,13 +7,13 @@ use kalshi_auth::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    config::Backoff,
+    connection::backoff::Backoff,
     event::{DisconnectReason, Event},
-    frame::Decoder,
-    machine::{Limits, Machine, Output},
+    protocol::frame::Decoder,
+    session::{Limits, Output, SessionState},
 };
 
-/// Turns frames into the events that a [`Stream`](crate::Stream) would give.
+/// Turns frames into the events that a [`Connection`](crate::Connection) would give.
 ///
 /// Subscriptions are taken from the confirmations among the frames. Sequence numbers are checked as
 /// in a stream, so a recording with a hole has the same [`Event::Gap`].
@@ -35,7 +35,7 @@ use crate::{
 /// assert!(books.get("A").is_some());
 /// ```
 pub struct Replay {
-    machine: Machine,
+    session: SessionState,
     decoder: Decoder,
     /// Any instant: only differences count, and none of them matters here.
     now: Instant,
@@ -59,14 +59,14 @@ impl Replay {
             items_per_command: 1,
         };
         let now = Instant::now();
-        Self { machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
+        Self { session: SessionState::passive(limits, now), decoder: Decoder::new(), now }
     }
 
     /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
     pub fn frame(&mut self, text: &str, received: Timestamp, mut each: impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
-        match self.machine.frame(frame, self.now) {
+        match self.session.frame(frame, text.len(), self.now) {
             Some((_, event)) => each(event),
             None => self.events(&mut each),
         }
@@ -74,14 +74,16 @@ impl Replay {
 
     /// Calls `each` with what follows from the connection being lost here.
     pub fn disconnected(&mut self, reason: DisconnectReason, mut each: impl FnMut(Event)) {
-        self.machine.disconnected(reason);
+        self.session.disconnected(reason, self.now);
         self.events(&mut each);
     }
 
     fn events(&mut self, each: &mut impl FnMut(Event)) {
-        while let Some(output) = self.machine.output() {
+        while let Some(output) = self.session.output() {
             match output {
-                Output::Event(_, event) => each(event),
+                Output::Event(_, event, _) => each(event),
+                Output::ForgetNames(tickers) => self.decoder.forget(tickers),
+                Output::ForgetAllNames => self.decoder.clear(),
                 Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
             }
         }

@@ -23,7 +23,7 @@ pub enum Overflow {
     /// stands where they were. Order books are void there, and get new snapshots.
     #[default]
     DropOldest,
-    /// The subscription ends, with [`Event::Ended`](crate::Event::Ended) after the messages that
+    /// The subscription ends, with [`Event::Terminated`](crate::Event::Terminated) after the messages that
     /// are waiting. It is not made anew.
     Fail,
 }
@@ -179,6 +179,11 @@ impl Subscription {
     }
 
     pub(crate) fn check(&self) -> Result<(), CommandError> {
+        if self.items.is_empty() && needs_items(&self.channel) {
+            return Err(CommandError::Invalid(
+                "order books need markets: name at least one ticker",
+            ));
+        }
         if let Some((key, factor)) = self.options.shard
             && (factor == 0 || factor > 100 || key >= factor)
         {
@@ -191,11 +196,11 @@ impl Subscription {
         }
         check_items(&self.items)
     }
+}
 
-    /// Whether the channel must not be asked for without items.
-    pub(crate) fn needs_items(&self) -> bool {
-        self.channel == Channel::OrderbookDelta
-    }
+/// Reports whether the channel must not be subscribed to without items.
+pub(crate) fn needs_items(channel: &Channel) -> bool {
+    *channel == Channel::OrderbookDelta
 }
 
 /// What the items of the channel are called on the wire.

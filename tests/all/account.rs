@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use kalshi_sdk::{
     Client, Count, Credentials, Dollars, ErrorKind, UnixMillis,
     streams::{
-        AccountSource, Backoff, Event, FillRecord, OrderRecord, Overflow, Payload, Portfolio,
-        PortfolioChange, PositionRecord, ReconcileError, Reconciled, Stream, Subscription,
+        AccountSource, Backoff, Connection, Event, FillRecord, OrderRecord, Overflow, Payload,
+        Portfolio, PortfolioChange, PositionRecord, ReconcileError, Reconciled, Subscription,
         types::{BookSide as StreamBookSide, MarketSide},
     },
     types::{
@@ -39,7 +39,7 @@ struct Desk {
     exchange: Exchange,
     trader: Client,
     maker: Client,
-    stream: Stream,
+    stream: Connection,
     portfolio: Portfolio,
     /// Every fill that the view reported as new, from wherever.
     fills: BTreeMap<Name, FillRecord>,
@@ -230,14 +230,14 @@ impl Rest {
     }
 }
 
-async fn connect(client: &Client) -> Stream {
+async fn connect(client: &Client) -> Connection {
     let millis = Duration::from_millis;
     let config = client.stream_config().unwrap().with_backoff(Backoff::new(millis(5), millis(40)));
-    let stream = Stream::connect(config).await.unwrap();
+    let stream = Connection::connect(config).await.unwrap();
     for wish in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {
-        stream.commands().subscribe(wish.with_overflow(Overflow::Block)).unwrap();
+        stream.handle().subscribe(wish.with_overflow(Overflow::Block)).unwrap();
     }
     stream
 }

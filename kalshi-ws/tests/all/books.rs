@@ -78,15 +78,15 @@ fn a_book_reads_in_terms_of_yes_and_of_no() {
 #[test]
 fn an_order_of_some_size_takes_level_after_level() {
     let book = book();
-    let sweep = book.buy(Outcome::Yes, contracts("8.25")).unwrap();
+    let sweep = book.estimate_buy(Outcome::Yes, contracts("8.25")).unwrap();
     assert_eq!((sweep.count, sweep.worst_price), (contracts("8.25"), usd("0.47")));
     assert_eq!(sweep.cost, usd("3.7375"));
-    let sweep = book.sell(Outcome::Yes, contracts("100")).unwrap();
+    let sweep = book.estimate_sell(Outcome::Yes, contracts("100")).unwrap();
     assert_eq!((sweep.count, sweep.cost), (contracts("15.5"), usd("6.31")));
-    let sweep = book.buy(Outcome::No, contracts("1")).unwrap();
+    let sweep = book.estimate_buy(Outcome::No, contracts("1")).unwrap();
     assert_eq!(sweep.cost, usd("0.58"));
-    assert_eq!(book.buy(Outcome::Yes, Count::ZERO), None);
-    assert_eq!(OrderBook::new().buy(Outcome::Yes, contracts("1")), None);
+    assert_eq!(book.estimate_buy(Outcome::Yes, Count::ZERO), None);
+    assert_eq!(OrderBook::new().estimate_buy(Outcome::Yes, contracts("1")), None);
 }
 
 #[test]
@@ -128,7 +128,10 @@ fn whatever_ends_the_feed_of_a_book_makes_it_unreadable() {
         gap(),
         Event::Disconnected { reason: DisconnectReason::Silent },
         Event::Lagged { channel: Some(Channel::OrderbookDelta), dropped: 1 },
-        Event::Ended { channel: Channel::OrderbookDelta, reason: kalshi_ws::EndReason::Overflow },
+        Event::Terminated {
+            channel: Channel::OrderbookDelta,
+            reason: kalshi_ws::TerminationReason::Overflow,
+        },
         Event::Unsubscribed { channel: Channel::OrderbookDelta },
         Event::Removed { channel: Channel::OrderbookDelta, items: vec!["A".to_owned()] },
         Event::Closed { error: None },

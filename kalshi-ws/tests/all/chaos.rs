@@ -18,8 +18,9 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use kalshi_auth::{Clock, SystemClock, Timestamp, sign};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
-    Backoff, BookState, Books, Channel, CommandError, Commands, Config, EndReason, Environment,
-    Event, OrderBook, Outcome, Overflow, Payload, Stream, Subscription, Tap,
+    Backoff, BookState, Books, Channel, CommandError, Config, Connection, ConnectionHandle,
+    Environment, Event, OrderBook, Outcome, Overflow, Payload, Subscription, Tap,
+    TerminationReason,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -289,8 +290,8 @@ enum Order {
 /// A client under test.
 struct Client {
     name: &'static str,
-    stream: Stream,
-    commands: Commands,
+    stream: Connection,
+    commands: ConnectionHandle,
     books: Books,
     markets: Arc<Markets>,
     replies: Replies,
@@ -318,12 +319,12 @@ impl Client {
             .with_command_timeout(Duration::from_secs(5))
             .with_items_per_command(64)
             .with_tap(replies.clone());
-        let stream = Stream::connect(config).await.unwrap();
+        let stream = Connection::connect(config).await.unwrap();
         let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
-        stream.commands().subscribe(wish).unwrap();
+        stream.handle().subscribe(wish).unwrap();
         let mut client = Self {
             name: if overflow == Overflow::Block { "blocking" } else { "dropping" },
-            commands: stream.commands().clone(),
+            commands: stream.handle().clone(),
             books: stream.books(),
             stream,
             markets: Arc::clone(markets),
@@ -450,10 +451,12 @@ impl Client {
                 self.lost();
                 "disconnected"
             }
-            Event::Ended { reason, .. } => {
+            Event::Terminated { reason, .. } => {
                 self.lost();
                 match reason {
-                    EndReason::Server(error) if error.code == 25 => "cut off for being slow",
+                    TerminationReason::Server(error) if error.code == 25 => {
+                        "cut off for being slow"
+                    }
                     _ => "ended",
                 }
             }

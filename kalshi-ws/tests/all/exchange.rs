@@ -10,7 +10,7 @@ use kalshi_auth::{
     Credentials, KeyType,
     exchange::{KeyPair, PublicKey},
 };
-use kalshi_ws::{Backoff, Config, Environment, Event, Stream};
+use kalshi_ws::{Backoff, Config, Connection, Environment, Event};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -91,8 +91,8 @@ impl Exchange {
     }
 
     /// A stream and the exchange's end of it.
-    pub(crate) async fn connect(&mut self, config: Config) -> (Stream, Peer) {
-        let stream = Stream::connect(config).await.unwrap();
+    pub(crate) async fn connect(&mut self, config: Config) -> (Connection, Peer) {
+        let stream = Connection::connect(config).await.unwrap();
         (stream, self.peer().await)
     }
 
@@ -204,7 +204,7 @@ pub(crate) fn delta(sid: i64, seq: i64, ticker: &str, count: &str) -> String {
 }
 
 /// The next event of a stream.
-pub(crate) async fn next(stream: &mut Stream) -> Event {
+pub(crate) async fn next(stream: &mut Connection) -> Event {
     timeout(PATIENCE, stream.next()).await.expect("no event").expect("the stream is over")
 }
 

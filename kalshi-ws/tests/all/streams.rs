@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kalshi_ws::{
-    BookChange, Channel, CommandError, ConnectErrorKind, DisconnectReason, EndReason, Environment,
-    Event, Overflow, Payload, Refusal, Stream, Subscription,
+    BookChange, Channel, CommandError, ConnectErrorKind, Connection, DisconnectReason, Environment,
+    Event, Overflow, Payload, Refusal, Subscription, TerminationReason,
 };
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.subscribed(7).await;
     assert_eq!(command["params"]["channels"], json!(["orderbook_delta"]));
     assert_eq!(command["params"]["use_yes_price"], true);
@@ -42,7 +42,7 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
 async fn a_handshake_that_is_refused_says_so() {
     let exchange = Exchange::start().await;
     exchange.refuse(1, 401);
-    let error = Stream::connect(exchange.config()).await.unwrap_err();
+    let error = Connection::connect(exchange.config()).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Rejected(401));
     assert!(!error.is_transient());
     assert!(!format!("{error:?}").contains("PRIVATE"));
@@ -65,7 +65,7 @@ async fn a_peer_that_does_not_speak_tls_sees_no_handshake() {
     });
     let environment = Environment::Custom(url);
     let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
-    let error = Stream::connect(config).await.unwrap_err();
+    let error = Connection::connect(config).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Network);
     let seen = String::from_utf8_lossy(&seen.await.unwrap()).to_lowercase();
     assert!(!seen.contains("kalshi-access"));
@@ -77,7 +77,7 @@ async fn credentials_are_not_sent_over_an_open_line() {
     for url in ["ws://example.com/x", "http://example.com/", "nonsense", "wss://me:x@host/"] {
         let environment = Environment::Custom(url.to_owned());
         let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
-        let error = Stream::connect(config).await.unwrap_err();
+        let error = Connection::connect(config).await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Config, "{url}");
     }
 }
@@ -87,7 +87,7 @@ async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     peer.snapshot(1, 2, "B", "0.40").await;
@@ -121,7 +121,7 @@ async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
 async fn a_message_that_comes_twice_is_delivered_once_and_one_out_of_order_is_a_gap() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in [2, 2, 3, 5, 4] {
@@ -149,7 +149,7 @@ async fn a_message_that_comes_twice_is_delivered_once_and_one_out_of_order_is_a_
 async fn messages_before_the_confirmation_wait_for_it() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.command().await;
     peer.snapshot(9, 1, "A", "0.40").await;
     peer.delta(9, 2, "A", "1.00").await;
@@ -170,7 +170,7 @@ async fn messages_before_the_confirmation_wait_for_it() {
 async fn a_reply_takes_a_number_of_the_subscription_where_that_fits() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for (replies, messages) in [(2, 3), (4, 4), (1, 5)] {
@@ -188,7 +188,7 @@ async fn a_lost_connection_comes_back_with_a_new_signature_and_the_same_wishes()
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     commands.subscribe(Subscription::fills()).unwrap();
@@ -245,7 +245,7 @@ async fn a_command_without_an_answer_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_command_timeout(Duration::from_millis(700));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    stream.commands().subscribe(Subscription::fills()).unwrap();
+    stream.handle().subscribe(Subscription::fills()).unwrap();
     peer.command().await;
     expect_event!(stream, Event::Disconnected { reason: DisconnectReason::CommandTimeout });
     expect_event!(stream, Event::Reconnected { .. });
@@ -259,7 +259,7 @@ async fn a_subscription_that_dies_is_made_anew() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     // With the number of the subscription and, as it is the only one, without.
     for (sid, number) in [(1, json!(1)), (2, Value::Null)] {
         peer.subscribed(sid).await;
@@ -272,7 +272,7 @@ async fn a_subscription_that_dies_is_made_anew() {
         let ended = next(&mut stream).await;
         assert!(matches!(
             &ended,
-            Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25
+            Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 25
         ));
         books.apply(&ended);
         assert!(books.get("A").is_none());
@@ -285,7 +285,7 @@ async fn a_subscription_that_dies_is_made_anew() {
 async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     let unknown = json!({"code": 7, "msg": "Unknown subscription ID"});
     // A request for snapshots, and a command that the connection would wait for.
@@ -300,7 +300,7 @@ async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
         }
         let command = peer.command().await;
         peer.refuse(&command, unknown.clone()).await;
-        expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 7);
+        expect_event!(stream, Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 7);
     }
     // Nothing was given up.
     assert_eq!(tickers(&peer.subscribed(3).await), ["A", "B"]);
@@ -311,7 +311,7 @@ async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
 async fn a_command_that_comes_too_late_is_no_error() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
@@ -325,7 +325,7 @@ async fn a_command_that_comes_too_late_is_no_error() {
     for command in &late {
         peer.refuse(command, json!({"code": 7, "msg": "Unknown subscription ID"})).await;
     }
-    expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25);
+    expect_event!(stream, Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 25);
     assert_eq!(tickers(&peer.subscribed(2).await), ["A", "B"]);
     expect_event!(stream, Event::Subscribed { sid: 2, .. });
 }
@@ -334,9 +334,9 @@ async fn a_command_that_comes_too_late_is_no_error() {
 async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::fills()).unwrap();
+    stream.handle().subscribe(Subscription::fills()).unwrap();
     peer.subscribed(1).await;
-    stream.commands().subscribe(Subscription::user_orders()).unwrap();
+    stream.handle().subscribe(Subscription::user_orders()).unwrap();
     peer.subscribed(2).await;
     peer.send(json!({"type": "error", "msg": {"code": 10, "msg": "Channel error"}})).await;
     for _ in 0..2 {
@@ -350,7 +350,7 @@ async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() 
 async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 16, "msg": "Market not found", "market_ticker": "NO"}))
         .await;
@@ -359,12 +359,12 @@ async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again
     assert_eq!(tickers(&command), ["A", "B"]);
     expect_event!(stream, Event::Subscribed { .. });
 
-    stream.commands().add_markets(BOOKS, ["C", "D"]).unwrap();
+    stream.handle().add_markets(BOOKS, ["C", "D"]).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 26, "msg": "limit"})).await;
     expect_event!(stream, Event::Refused { items, .. } if items == ["C", "D"]);
 
-    stream.commands().subscribe(Subscription::communications()).unwrap();
+    stream.handle().subscribe(Subscription::communications()).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 8, "msg": "Unknown channel name"})).await;
     expect_event!(stream, Event::Refused { channel: Channel::Communications, items, .. } if items.is_empty());
@@ -375,13 +375,13 @@ async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again
 async fn a_refusal_that_may_pass_is_tried_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 27, "msg": "Too many requests"})).await;
-    expect_event!(stream, Event::Ended { .. });
+    expect_event!(stream, Event::Terminated { .. });
     peer.subscribed(1).await;
     expect_event!(stream, Event::Subscribed { .. });
-    stream.commands().add_markets(BOOKS, ["B"]).unwrap();
+    stream.handle().add_markets(BOOKS, ["B"]).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 18, "msg": "Command timeout"})).await;
     let command = peer.command().await;
@@ -396,7 +396,7 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_items_per_command(2);
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B", "C", "D", "E"])).unwrap();
     assert_eq!(tickers(&peer.subscribed(1).await), ["A", "B"]);
     for expected in [vec!["C", "D"], vec!["E"]] {
@@ -406,15 +406,22 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
         peer.ok(&command, 1).await;
     }
     expect_event!(stream, Event::Subscribed { .. });
-    // A second wish for the channel is more of the first.
+    expect_event!(stream, Event::Added { items, .. } if items == ["C", "D"]);
+    expect_event!(stream, Event::Added { items, .. } if items == ["E"]);
+    // A second subscription to the channel is more of the first.
     commands.subscribe(Subscription::orderbook(["A", "F"])).unwrap();
     assert_eq!(tickers(&peer.command().await), ["F"]);
+    expect_event!(stream, Event::Added { items, .. } if items == ["A"]);
 
     peer.snapshot(1, 1, "A", "0.40").await;
     let mut books = stream.books();
     books.apply(&next(&mut stream).await);
     assert!(books.get("A").is_some());
     commands.delete_markets(BOOKS, ["A", "X"]).unwrap();
+    expect_event!(
+        stream,
+        Event::Refused { items, reason: Refusal::NotSubscribed, .. } if items == ["X"]
+    );
     let removed = next(&mut stream).await;
     assert!(matches!(&removed, Event::Removed { items, .. } if *items == ["A"]));
     books.apply(&removed);
@@ -434,7 +441,7 @@ async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "B", "0.40").await;
@@ -443,15 +450,18 @@ async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is
     commands.delete_markets(BOOKS, ["A"]).unwrap();
     commands.add_markets(BOOKS, ["A"]).unwrap();
     let delete = peer.command().await;
-    let add = peer.command().await;
-    assert_eq!(add["params"]["action"], "add_markets");
+    assert_eq!(delete["params"]["action"], "delete_markets");
     peer.snapshot(1, 2, "A", "0.40").await;
+    // One command at a time for each market: the answer says which messages are old.
     peer.ok(&delete, 1).await;
+    let add = peer.command().await;
+    assert_eq!((add["params"]["action"].as_str(), tickers(&add)), (Some("add_markets"), vec!["A"]));
     peer.ok(&add, 1).await;
     peer.snapshot(1, 3, "A", "0.41").await;
     expect_event!(stream, Event::Removed { .. });
     books.apply(&expect_event!(stream, event @ Event::Unmatched(_) => event));
     assert!(books.get("A").is_none());
+    expect_event!(stream, Event::Added { items, .. } if items == ["A"]);
     books.apply(&next(&mut stream).await);
     assert!(books.get("A").is_some());
 }
@@ -461,7 +471,7 @@ async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() 
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(300));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     let command = peer.command().await;
     commands.delete_markets(BOOKS, ["A"]).unwrap();
@@ -487,7 +497,7 @@ async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() 
 async fn a_channel_is_given_up_with_its_last_market() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(3).await;
     expect_event!(stream, Event::Subscribed { .. });
@@ -522,7 +532,7 @@ async fn a_channel_is_given_up_with_its_last_market() {
 async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_gap() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     let new = r#"{"type":"orderbook_hint","sid":1,"seq":2,"msg":{"x":1}}"#;
@@ -549,7 +559,7 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(400));
     let (mut stream, mut peer) = exchange.connect(config).await;
     let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     expect_event!(stream, Event::Subscribed { .. });
@@ -573,7 +583,7 @@ async fn a_corrupt_book_is_asked_for_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     peer.snapshot(1, 2, "B", "0.40").await;
@@ -599,7 +609,7 @@ async fn a_slow_consumer_sees_where_messages_were_dropped_and_gets_new_snapshots
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let mut books = stream.books();
     let wish = Subscription::orderbook(["A"]).with_capacity(10);
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=100 {
@@ -627,7 +637,7 @@ async fn a_consumer_that_must_not_lose_anything_makes_the_connection_wait() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Block);
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=500 {
@@ -645,7 +655,7 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Fail);
-    stream.commands().subscribe(wish.clone()).unwrap();
+    stream.handle().subscribe(wish.clone()).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=50 {
@@ -657,13 +667,13 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
     for seq in 1..=3 {
         expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
     }
-    expect_event!(stream, Event::Ended { reason: EndReason::Overflow, .. });
+    expect_event!(stream, Event::Terminated { reason: TerminationReason::Overflow, .. });
     expect_event!(stream, Event::Removed { .. });
     // What comes late is not delivered after the end.
     peer.delta(1, 51, "A", "1.00").await;
     peer.send(json!({"id": command["id"], "sid": 1, "type": "unsubscribed"})).await;
     expect_event!(stream, Event::Unsubscribed { .. });
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(2).await;
     peer.snapshot(2, 1, "A", "0.40").await;
     expect_event!(stream, Event::Subscribed { sid: 2, .. });
@@ -674,7 +684,7 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
 async fn the_exchange_is_asked_what_it_knows() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     let asked = tokio::spawn(async move { commands.list_subscriptions().await });
     let command = peer.command().await;
     assert_eq!(command["cmd"], "list_subscriptions");
@@ -683,15 +693,15 @@ async fn the_exchange_is_asked_what_it_knows() {
     let list = asked.await.unwrap().unwrap();
     assert_eq!((list[0].channel.as_str(), list[0].sid), ("fill", 4));
 
-    stream.commands().subscribe(Subscription::cfbenchmarks(["BRTI"])).unwrap();
+    stream.handle().subscribe(Subscription::cfbenchmarks(["BRTI"])).unwrap();
     let command = peer.subscribed(1).await;
     assert_eq!(command["params"]["index_ids"], json!(["BRTI"]));
     expect_event!(stream, Event::Subscribed { .. });
-    stream.commands().add_indices(Channel::CfbenchmarksValue, ["ETHUSD_RTI"]).unwrap();
+    stream.handle().add_indices(Channel::CfbenchmarksValue, ["ETHUSD_RTI"]).unwrap();
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "subscribe_indices");
     peer.ok(&command, 1).await;
-    stream.commands().list_indices(Channel::CfbenchmarksValue).unwrap();
+    stream.handle().list_indices(Channel::CfbenchmarksValue).unwrap();
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "indexlist");
     let msg = json!({"index_ids": ["BRTI"]});
@@ -708,7 +718,7 @@ async fn a_stream_closes_in_good_order() {
     seen.await.unwrap();
     expect_event!(stream, Event::Closed { error: None });
     assert!(stream.next().await.is_none());
-    let error = stream.commands().subscribe(Subscription::fills()).unwrap_err();
+    let error = stream.handle().subscribe(Subscription::fills()).unwrap_err();
     assert_eq!(error, CommandError::Closed);
 }
 
@@ -717,12 +727,15 @@ async fn a_stream_gives_up_after_as_many_attempts_as_it_is_told() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_max_attempts(2);
     let (mut stream, peer) = exchange.connect(config).await;
-    exchange.refuse(2, 401);
+    exchange.refuse(2, 503);
     peer.close().await;
     expect_event!(stream, Event::Disconnected { .. });
     expect_event!(stream, Event::ReconnectFailed { attempt: 1, .. });
     expect_event!(stream, Event::ReconnectFailed { attempt: 2, .. });
-    expect_event!(stream, Event::Closed { error: Some(text) } if text.contains("401"));
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::Rejected(503)
+    );
     assert!(stream.next().await.is_none());
 }
 
@@ -730,7 +743,7 @@ async fn a_stream_gives_up_after_as_many_attempts_as_it_is_told() {
 async fn wishes_that_make_no_sense_are_refused_at_once_and_contradictions_when_seen() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     for wish in [
         Subscription::communications().with_shard(1, 1),
         Subscription::communications().with_shard(0, 101),
@@ -762,7 +775,7 @@ async fn nothing_is_written_while_it_cannot_be_read() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let many: Vec<String> = (0..50_000).map(|n| format!("KXLONGTICKER-{n:032}")).collect();
-    stream.commands().subscribe(Subscription::orderbook(many)).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(many)).unwrap();
     peer.subscribed(1).await;
     for seq in 1..5_000 {
         peer.send(snapshot(1, seq, "A", "0.40")).await;
@@ -786,8 +799,8 @@ async fn nothing_is_written_while_it_cannot_be_read() {
 #[test]
 fn all_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
-    shared::<Stream>();
-    shared::<kalshi_ws::Commands>();
+    shared::<Connection>();
+    shared::<kalshi_ws::ConnectionHandle>();
     shared::<kalshi_ws::Books>();
     shared::<kalshi_ws::Portfolio>();
     shared::<Event>();

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::{
     generated::types::{MarketSide, OrderbookSnapshot},
-    message::Delta,
+    protocol::message::Delta,
 };
 
 /// One of the two things that a market trades.
@@ -67,7 +67,7 @@ pub enum BookError {
 /// What an order of some size would take from a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Sweep {
+pub struct FillEstimate {
     /// The contracts that the book can fill, at most those asked for.
     pub count: Count,
     /// What they cost (or bring in) together, before fees.
@@ -243,16 +243,16 @@ impl OrderBook {
     /// What buying so many contracts of an outcome at once would take from the asks.
     ///
     /// The cost is exact and has no fees in it. `None` when there is no ask, the count is not above
-    /// zero, or a number is out of range; a smaller [`Sweep::count`] says that the book does not
+    /// zero, or a number is out of range; a smaller [`FillEstimate::count`] says that the book does not
     /// hold enough.
-    pub fn buy(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+    pub fn estimate_buy(&self, outcome: Outcome, count: Count) -> Option<FillEstimate> {
         sweep(self.asks(outcome), count)
     }
 
     /// What selling so many contracts of an outcome at once would take from the bids.
     ///
-    /// As with [`buy`](Self::buy).
-    pub fn sell(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+    /// As with [`estimate_buy`](Self::estimate_buy).
+    pub fn estimate_sell(&self, outcome: Outcome, count: Count) -> Option<FillEstimate> {
         sweep(self.bids(outcome), count)
     }
 
@@ -263,8 +263,8 @@ impl OrderBook {
 }
 
 impl Outcome {
-    /// The other one.
-    pub const fn other(self) -> Self {
+    /// Returns the other outcome.
+    pub const fn opposite(self) -> Self {
         match self {
             Self::Yes => Self::No,
             Self::No => Self::Yes,
@@ -319,9 +319,9 @@ fn seen_from(outcome: Outcome, level: PriceLevel) -> PriceLevel {
     }
 }
 
-fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<Sweep> {
+fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<FillEstimate> {
     let mut rest = count;
-    let mut sweep: Option<Sweep> = None;
+    let mut sweep: Option<FillEstimate> = None;
     for level in levels {
         if !rest.is_positive() {
             break;
@@ -329,12 +329,12 @@ fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<Sweep
         let taken = level.count.min(rest);
         let cost = level.price.checked_mul_count(taken)?;
         rest = rest.checked_sub(taken)?;
-        let before = sweep.unwrap_or(Sweep {
+        let before = sweep.unwrap_or(FillEstimate {
             count: Count::ZERO,
             cost: Dollars::ZERO,
             worst_price: level.price,
         });
-        sweep = Some(Sweep {
+        sweep = Some(FillEstimate {
             count: before.count.checked_add(taken)?,
             cost: before.cost.checked_add(cost)?,
             worst_price: level.price,

@@ -11,12 +11,14 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 
+use super::order_book::{BookError, OrderBook};
 use crate::{
-    book::{BookError, OrderBook},
     event::Event,
-    frame::MAX_MARKETS,
     generated::{Channel, Payload, types::OrderbookSnapshot},
-    message::{Delta, Market},
+    protocol::{
+        frame::MAX_MARKETS,
+        message::{Delta, Market},
+    },
 };
 
 /// What a book, once void, is asked for again with.
@@ -84,7 +86,7 @@ impl Default for Books {
 
 impl Books {
     /// No books. A book that turns out to be corrupt stays void until a snapshot comes by itself;
-    /// [`Stream::books`](crate::Stream::books) makes books that ask for one.
+    /// [`Connection::books`](crate::Stream::books) makes books that ask for one.
     pub fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -263,7 +265,7 @@ impl Books {
         match event {
             Event::Disconnected { .. } | Event::Closed { .. } => {}
             Event::Gap { channel, .. }
-            | Event::Ended { channel, .. }
+            | Event::Terminated { channel, .. }
             | Event::Lagged { channel: Some(channel), .. }
                 if ours(channel) => {}
             Event::Unsubscribed { channel } if ours(channel) => {

@@ -58,6 +58,10 @@ pub struct Delta {
     pub delta_fp: Count,
     /// The side of the resting orders: `yes` for bids, `no` for asks in terms of YES.
     pub side: MarketSide,
+    /// The number of the newest change of this market's book that the message holds. The same on
+    /// every connection; several deltas may share one, and numbers are skipped. `None` on frames
+    /// from before October 2026.
+    pub clock: Option<i64>,
     /// When it happened, in milliseconds since 1970.
     pub ts_ms: Option<UnixMillis>,
     /// What is said of changes by the caller's own orders alone.
@@ -132,48 +136,72 @@ impl fmt::Display for Market {
     }
 }
 
-/// What the exchange says when it refuses a command or ends a subscription.
+/// An error of the exchange: it refused a command, or ended a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerError {
-    /// The code; see [`ServerError::is_terminal`] for those that end a subscription. New ones come.
+    /// The code; [`is_terminal`](Self::is_terminal) reports those that end a subscription. New ones
+    /// come.
     pub code: i64,
-    /// The words of the exchange.
+    /// The message of the exchange.
     pub message: String,
     /// The market that is at fault, when the exchange names one.
     pub market_ticker: Option<String>,
+    /// The markets that are at fault, when the exchange names several.
+    pub market_tickers: Vec<String>,
 }
 
 impl ServerError {
+    /// The exchange does not know the subscription.
+    pub const UNKNOWN_SUBSCRIPTION: i64 = 7;
     /// The subscription's channel failed at the exchange.
     pub const CHANNEL_ERROR: i64 = 10;
-    /// The exchange failed.
+    /// The exchange failed. Documented no longer.
     pub const INTERNAL: i64 = 17;
     /// The exchange did not carry out a command in time.
     pub const COMMAND_TIMEOUT: i64 = 18;
-    /// The subscription was cut off because this side read too slowly.
+    /// The subscription was cut off because the client read too slowly.
     pub const BUFFER_OVERFLOW: i64 = 25;
-    /// Too many commands in a second.
+    /// The subscription has as many markets as it may have.
+    pub const MARKET_LIMIT: i64 = 26;
+    /// Too many commands for one subscription.
     pub const TOO_MANY_COMMANDS: i64 = 27;
 
-    /// Whether the subscription is dead and must be made anew.
+    /// Reports whether the subscription is dead and must be made anew.
     pub fn is_terminal(&self) -> bool {
         matches!(self.code, Self::CHANNEL_ERROR | Self::INTERNAL | Self::BUFFER_OVERFLOW)
     }
 
-    /// Whether the same command may succeed later.
+    /// Reports whether the same command may succeed later.
     pub fn is_transient(&self) -> bool {
         self.is_terminal() || matches!(self.code, Self::COMMAND_TIMEOUT | Self::TOO_MANY_COMMANDS)
+    }
+
+    /// Reports whether the subscription of the command is gone: it failed, or the exchange does not
+    /// know it any more.
+    pub(crate) fn ends_subscription(&self) -> bool {
+        self.is_terminal() || self.code == Self::UNKNOWN_SUBSCRIPTION
+    }
+
+    /// Reports whether one of the items of a command may be at fault, rather than the command.
+    pub(crate) fn may_be_about_an_item(&self) -> bool {
+        !matches!(self.code, 1..=9 | 12 | 13 | 15 | 19..=24 | Self::MARKET_LIMIT | 28)
+    }
+
+    /// The markets that the exchange names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &str> {
+        self.market_tickers.iter().chain(&self.market_ticker).map(String::as_str)
     }
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error {}: {}", self.code, self.message)?;
-        match &self.market_ticker {
-            Some(ticker) => write!(f, " ({ticker})"),
-            None => Ok(()),
+        for (number, ticker) in self.named().enumerate() {
+            f.write_str(if number == 0 { " (" } else { ", " })?;
+            f.write_str(ticker)?;
         }
+        f.write_str(if self.named().next().is_some() { ")" } else { "" })
     }
 }
 
@@ -223,6 +251,8 @@ struct Wire<'a> {
     price_dollars: Dollars,
     delta_fp: Count,
     side: MarketSide,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clock: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ts_ms: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,6 +283,7 @@ impl<'de> Deserialize<'de> for Delta {
             price_dollars: wire.price_dollars,
             delta_fp: wire.delta_fp,
             side: wire.side,
+            clock: wire.clock,
             ts_ms,
             own: (own != OwnChange::default()).then(|| Box::new(own)),
         })
@@ -268,6 +299,7 @@ impl Serialize for Delta {
             price_dollars: self.price_dollars,
             delta_fp: self.delta_fp,
             side: self.side.clone(),
+            clock: self.clock,
             ts_ms: self.ts_ms,
             ts: None,
             client_order_id: own.client_order_id,

@@ -22,7 +22,7 @@ use std::{
 
 use kalshi_sdk::{
     Client, Credentials, Environment,
-    auth::{self, Clock, SystemClock, exchange::KeyPair},
+    auth::{self, Clock, SystemClock, server::KeyPair},
     types::GetBalanceResponse,
 };
 

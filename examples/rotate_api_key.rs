@@ -22,7 +22,7 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client, Credentials, Environment,
+    Client, Credentials,
     auth::{Clock, SystemClock},
     types::{ApiKeyType, GenerateApiKeyRequest},
 };
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // It must work, from the file, before the old one goes.
     let renewed = Client::builder()
-        .with_environment(Environment::Custom(client.base_url().to_owned()))
+        .with_environment(client.environment().clone())
         .with_credentials(Credentials::from_file(&made.api_key_id, &path)?)
         .build()?;
     renewed.get_api_keys().send().await?;

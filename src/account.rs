@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 
 use kalshi_types::{UnixMillis, UnixSeconds};
-use kalshi_ws::{
-    Account, AccountSource, Config, Environment, FillRecord, OrderRecord, PositionRecord,
-};
+use kalshi_ws::{Account, AccountSource, Config, FillRecord, OrderRecord, PositionRecord};
 
 use crate::{
     client::Client,
@@ -31,7 +29,7 @@ impl Client {
     /// streams need them.
     ///
     /// ```
-    /// # use kalshi_sdk::auth::{Credentials, KeyType, exchange::KeyPair};
+    /// # use kalshi_sdk::auth::{Credentials, KeyType, server::KeyPair};
     /// # let pair = KeyPair::generate(KeyType::Ed25519)?;
     /// # let credentials = Credentials::from_pem("key-id", pair.private_key_pem())?;
     /// let client = kalshi_sdk::Client::demo(credentials)?;
@@ -43,9 +41,7 @@ impl Client {
         let credentials = self.credentials().ok_or_else(|| {
             Error::config("the client has no credentials, and a stream needs them")
         })?;
-        let environment = Environment::of_rest_url(self.base_url())
-            .ok_or_else(|| Error::config("the base URL is not one of HTTP"))?;
-        Ok(Config::new(environment, credentials.clone()))
+        Ok(Config::new(self.environment().clone(), credentials.clone()))
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use kalshi_auth::{Clock, Credentials, Origin, Signer, SigningMiddleware, SystemClock};
+use kalshi_auth::{
+    Clock, Credentials, Environment, Origin, Service, Signer, SigningMiddleware, SystemClock,
+};
 use reqwest_middleware::{ClientWithMiddleware, Middleware};
 
 use crate::{
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, Observer, OnDrift},
-    environment::Environment,
     error::Error,
 };
 
@@ -42,6 +43,7 @@ pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
+    environment: Environment,
     base_url: String,
     http: reqwest::Client,
     stack: ClientWithMiddleware,
@@ -77,7 +79,12 @@ impl Client {
         Self::builder().with_environment(Environment::Demo).with_credentials(credentials).build()
     }
 
-    /// The base URL, without a slash at the end.
+    /// Returns the environment that the client was built for.
+    pub fn environment(&self) -> &Environment {
+        &self.0.environment
+    }
+
+    /// Returns the base URL, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
@@ -244,7 +251,7 @@ impl ClientBuilder {
                 "no environment: call with_environment(Environment::Demo) or another",
             ));
         };
-        let url = environment.checked_url()?;
+        let url = checked_url(environment)?;
         let http = match &self.http_client {
             Some(client) => self.checked(client)?,
             None => self.own_client()?,
@@ -265,7 +272,8 @@ impl ClientBuilder {
         let signer = self.credentials.clone().map(|credentials| Signer::new(credentials, clock));
         let signing = SigningMiddleware::new(signer, origin);
         Ok(Client(Arc::new(Inner {
-            base_url: environment.rest_url().to_owned(),
+            base_url: environment.rest_url().into_owned(),
+            environment: environment.clone(),
             http,
             stack: stack.with(signing).build(),
             credentials: self.credentials,
@@ -317,6 +325,13 @@ impl ClientBuilder {
         }
         Ok(client.clone())
     }
+}
+
+fn checked_url(environment: &Environment) -> Result<reqwest::Url, Error> {
+    environment.checked_url(Service::Rest).map_err(|error| Error::config(error.to_string()))?;
+    let text = environment.rest_url();
+    reqwest::Url::parse(&text)
+        .map_err(|error| Error::config(format!("the base URL {text:?} is invalid: {error}")))
 }
 
 impl fmt::Debug for ClientBuilder {

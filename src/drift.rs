@@ -116,7 +116,7 @@ impl Observer {
     }
 
     fn is_due(&self, key: &Key) -> bool {
-        let now = self.clock.now().as_millis();
+        let now = u64::try_from(self.clock.now().as_millis()).unwrap_or_default();
         let interval = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
         // Another thread's panic leaves a map that is whole.
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -93,7 +93,6 @@
 mod account;
 mod client;
 mod drift;
-mod environment;
 mod error;
 mod generated;
 pub mod guide;
@@ -103,8 +102,10 @@ mod raw;
 mod transport;
 mod values;
 
-pub use kalshi_auth::{self as auth, Credentials};
-pub use kalshi_types::{self, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, UnixSeconds};
+pub use kalshi_auth::{self as auth, Credentials, Environment};
+pub use kalshi_types::{
+    self, BookSide, Count, Dollars, PriceGrid, PriceLevel, UnixMillis, UnixSeconds,
+};
 /// Streams, order books and the view of the own account: the crate `kalshi-ws`.
 ///
 /// The page [`guide::streams`] says how they go together with a [`Client`].
@@ -117,16 +118,15 @@ pub use crate::{
         Client, ClientBuilder, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT,
     },
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, DriftKind},
-    environment::Environment,
     error::{Effect, Error, ErrorKind},
     generated::{SPEC_VERSION, builder, types},
     operation::{OPERATIONS, Operation},
     pagination::{Pages, Rows},
     raw::RawRequest,
-    values::{CommaSeparated, InvalidList, SecretText},
+    values::{CommaSeparated, CommaSeparatedError, SecretText},
 };
 
-pub(crate) use crate::values::{builder_value, builder_value_optional};
+pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
 
 /// The README's examples compile.
 #[cfg(doctest)]

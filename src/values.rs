@@ -1,4 +1,4 @@
-//! Values that parameters take, and how builders take them.
+//! Values that parameters and responses have.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 /// let two = CommaSeparated::try_from(["KXBTC-25", "KXETH-25"])?;
 /// assert_eq!(two.to_string(), "KXBTC-25,KXETH-25");
 /// assert!(CommaSeparated::try_from(["a,b"]).is_err());
-/// # Ok::<(), kalshi_sdk::InvalidList>(())
+/// # Ok::<(), kalshi_sdk::CommaSeparatedError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommaSeparated(String);
@@ -22,7 +22,7 @@ pub struct CommaSeparated(String);
 /// Why a list cannot travel joined by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum InvalidList {
+pub enum CommaSeparatedError {
     /// The list has no items: the exchange would read that as no filter at all.
     Empty,
     /// An item is empty.
@@ -31,7 +31,7 @@ pub enum InvalidList {
     Comma(String),
 }
 
-impl fmt::Display for InvalidList {
+impl fmt::Display for CommaSeparatedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the list is empty, which would mean no filter"),
@@ -41,19 +41,21 @@ impl fmt::Display for InvalidList {
     }
 }
 
-impl std::error::Error for InvalidList {}
+impl std::error::Error for CommaSeparatedError {}
 
 impl CommaSeparated {
-    fn join<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Result<Self, InvalidList> {
+    fn join<T: AsRef<str>>(
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Self, CommaSeparatedError> {
         let mut text = String::new();
         let mut first = true;
         for item in items {
             let item = item.as_ref();
             if item.is_empty() {
-                return Err(InvalidList::EmptyItem);
+                return Err(CommaSeparatedError::EmptyItem);
             }
             if item.contains(',') {
-                return Err(InvalidList::Comma(item.to_owned()));
+                return Err(CommaSeparatedError::Comma(item.to_owned()));
             }
             if !first {
                 text.push(',');
@@ -61,7 +63,7 @@ impl CommaSeparated {
             first = false;
             text.push_str(item);
         }
-        if first { Err(InvalidList::Empty) } else { Ok(Self(text)) }
+        if first { Err(CommaSeparatedError::Empty) } else { Ok(Self(text)) }
     }
 }
 
@@ -78,70 +80,52 @@ impl Serialize for CommaSeparated {
 }
 
 impl TryFrom<&str> for CommaSeparated {
-    type Error = InvalidList;
+    type Error = CommaSeparatedError;
 
     /// Takes one item, or a text that is already joined.
-    fn try_from(text: &str) -> Result<Self, InvalidList> {
-        if text.is_empty() { Err(InvalidList::Empty) } else { Self::join(text.split(',')) }
+    fn try_from(text: &str) -> Result<Self, CommaSeparatedError> {
+        if text.is_empty() { Err(CommaSeparatedError::Empty) } else { Self::join(text.split(',')) }
     }
 }
 
 impl std::str::FromStr for CommaSeparated {
-    type Err = InvalidList;
+    type Err = CommaSeparatedError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidList> {
+    fn from_str(text: &str) -> Result<Self, CommaSeparatedError> {
         Self::try_from(text)
     }
 }
 
 impl TryFrom<String> for CommaSeparated {
-    type Error = InvalidList;
+    type Error = CommaSeparatedError;
 
-    fn try_from(text: String) -> Result<Self, InvalidList> {
+    fn try_from(text: String) -> Result<Self, CommaSeparatedError> {
         Self::try_from(text.as_str())
     }
 }
 
 impl<T: AsRef<str>> TryFrom<Vec<T>> for CommaSeparated {
-    type Error = InvalidList;
+    type Error = CommaSeparatedError;
 
-    fn try_from(items: Vec<T>) -> Result<Self, InvalidList> {
+    fn try_from(items: Vec<T>) -> Result<Self, CommaSeparatedError> {
         Self::join(items)
     }
 }
 
 impl<T: AsRef<str>> TryFrom<&[T]> for CommaSeparated {
-    type Error = InvalidList;
+    type Error = CommaSeparatedError;
 
-    fn try_from(items: &[T]) -> Result<Self, InvalidList> {
+    fn try_from(items: &[T]) -> Result<Self, CommaSeparatedError> {
         Self::join(items)
     }
 }
 
 impl<T: AsRef<str>, const N: usize> TryFrom<[T; N]> for CommaSeparated {
-    type Error = InvalidList;
+    type Error = CommaSeparatedError;
 
-    fn try_from(items: [T; N]) -> Result<Self, InvalidList> {
+    fn try_from(items: [T; N]) -> Result<Self, CommaSeparatedError> {
         Self::join(items)
     }
-}
-
-/// What a builder keeps of a value: itself, or why it does not fit. `send` reports the latter.
-pub(crate) fn builder_value<T, V>(name: &str, value: V) -> Result<T, String>
-where
-    V: TryInto<T>,
-    V::Error: fmt::Display,
-{
-    value.try_into().map_err(|error| format!("`{name}`: {error}"))
-}
-
-/// The same for a value that may be left out.
-pub(crate) fn builder_value_optional<T, V>(name: &str, value: V) -> Result<Option<T>, String>
-where
-    V: TryInto<T>,
-    V::Error: fmt::Display,
-{
-    builder_value(name, value).map(Some)
 }
 
 /// A text that the exchange shows once, such as a new private key.
@@ -196,9 +180,12 @@ mod tests {
     fn a_list_of_one_and_a_joined_text_are_the_same() {
         let joined = CommaSeparated::try_from("A,B").unwrap();
         assert_eq!(joined, CommaSeparated::try_from(vec!["A", "B"]).unwrap());
-        assert_eq!(CommaSeparated::try_from("A,,B"), Err(InvalidList::EmptyItem));
-        assert_eq!(CommaSeparated::try_from(Vec::<&str>::new()), Err(InvalidList::Empty));
-        assert_eq!(CommaSeparated::try_from(["A,B"]), Err(InvalidList::Comma("A,B".to_owned())));
+        assert_eq!(CommaSeparated::try_from("A,,B"), Err(CommaSeparatedError::EmptyItem));
+        assert_eq!(CommaSeparated::try_from(Vec::<&str>::new()), Err(CommaSeparatedError::Empty));
+        assert_eq!(
+            CommaSeparated::try_from(["A,B"]),
+            Err(CommaSeparatedError::Comma("A,B".to_owned()))
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ for feature in aws-lc-rs gzip http2 native-tls rustls socks streams; do
     check -p kalshi-sdk --no-default-features --features "$feature"
 done
 check -p kalshi-auth --no-default-features
-for feature in aws-lc-rs exchange middleware; do
+for feature in aws-lc-rs middleware server; do
     check -p kalshi-auth --no-default-features --features "$feature"
 done
 check -p kalshi-types --no-default-features

@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, Timestamp, sign};
+use kalshi_auth::{AuthError, Clock as _, Credentials, SystemClock, UnixMillis, sign};
 
 const USAGE: &str = "usage: sign --key-id ID --key FILE METHOD PATH [--timestamp MS]";
 
@@ -46,17 +46,18 @@ fn main() -> ExitCode {
 
 /// What to print, or what is wrong.
 pub(crate) fn output(arguments: impl Iterator<Item = String>) -> Result<String, String> {
-    headers(&Arguments::parse(arguments)?).map_err(|error| error.to_string())
+    headers(&Arguments::parse(arguments)?)
 }
 
-fn headers(arguments: &Arguments) -> Result<String, AuthError> {
+fn headers(arguments: &Arguments) -> Result<String, String> {
     let Arguments { key_id, key, method, path, timestamp } = arguments;
-    let timestamp: Timestamp = match timestamp {
-        Some(text) => text.parse()?,
+    let timestamp: UnixMillis = match timestamp {
+        Some(text) => text.parse().map_err(|error| format!("--timestamp: {error}"))?,
         None => SystemClock.now(),
     };
-    let credentials = Credentials::from_file(key_id, key)?;
-    let signed = sign(&credentials, method, path, timestamp)?;
+    let refused = |error: AuthError| error.to_string();
+    let credentials = Credentials::from_file(key_id, key).map_err(refused)?;
+    let signed = sign(&credentials, method, path, timestamp).map_err(refused)?;
     let lines = [
         ("KALSHI-ACCESS-KEY", signed.key()),
         ("KALSHI-ACCESS-SIGNATURE", signed.signature()),

@@ -22,6 +22,8 @@ pub enum AuthErrorKind {
     MissingCredentials,
     /// The environment variables contradict each other, or one is missing.
     Environment,
+    /// The environment of the exchange is missing, or its URL is invalid.
+    InvalidEnvironment,
     /// The key id is not the id of an API key.
     KeyId,
     /// The key file cannot be read.

@@ -13,13 +13,13 @@
 )]
 //!
 //! ```
-//! use kalshi_auth::{Credentials, Timestamp, sign};
+//! use kalshi_auth::{Credentials, UnixMillis, sign};
 //!
 //! # let pem = "-----BEGIN PRIVATE KEY-----\n\
 //! #     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
 //! #     -----END PRIVATE KEY-----\n";
 //! let credentials = Credentials::from_pem("a952bcbe-ec3b-4b5b-b8f9-11dae589608c", pem)?;
-//! let now = Timestamp::from_millis(1_703_123_456_789);
+//! let now = UnixMillis::from_millis(1_703_123_456_789);
 //!
 //! // The query is not part of the signed text, so it makes no difference here.
 //! let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/orders?limit=5", now)?;
@@ -49,14 +49,13 @@
 //! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
 //!   keys load in the same way. An application that speaks TLS with rustls often links the library
 //!   already.
-//! - `exchange`: the other side of the wire, for simulators and tests.
+//! - `server`: the other side of the wire, for simulators and tests.
 
 mod backend;
 mod clock;
 mod credentials;
+mod environment;
 mod error;
-#[cfg(feature = "exchange")]
-pub mod exchange;
 mod key;
 #[cfg(feature = "middleware")]
 mod middleware;
@@ -64,12 +63,18 @@ mod middleware;
 mod offload;
 #[cfg(feature = "middleware")]
 mod origin;
+#[cfg(feature = "server")]
+pub mod server;
 mod signing;
+
+/// The time of signatures.
+pub use kalshi_types::UnixMillis;
 
 pub use crate::{
     backend::Backend,
-    clock::{Clock, ManualClock, SystemClock, Timestamp},
+    clock::{Clock, ManualClock, SystemClock},
     credentials::{Credentials, KEY_ID_VAR, PRIVATE_KEY_PATH_VAR, PRIVATE_KEY_VAR},
+    environment::{ENVIRONMENT_VAR, Environment, Service, is_loopback},
     error::{AuthError, AuthErrorKind},
     key::KeyType,
     signing::{

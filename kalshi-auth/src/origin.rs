@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use reqwest::Url;
 
-use crate::error::{AuthError, AuthErrorKind};
+use crate::{
+    environment::is_loopback,
+    error::{AuthError, AuthErrorKind},
+};
 
 /// Scheme, host and port: a place that credentials may go to.
 ///
@@ -34,7 +37,7 @@ impl Origin {
     /// [`AuthErrorKind::InvalidOrigin`] if the URL is not one of HTTPS, or of HTTP on this machine.
     pub fn new(url: &Url) -> Result<Self, AuthError> {
         let origin = Self::insecure(url)?;
-        if origin.scheme == "https" || is_loopback(url) {
+        if origin.scheme == "https" || url.host_str().is_some_and(is_loopback) {
             return Ok(origin);
         }
         Err(invalid("the headers would go over plain HTTP to another machine; use https"))
@@ -89,17 +92,6 @@ impl TryFrom<&str> for Origin {
 
     fn try_from(text: &str) -> Result<Self, AuthError> {
         text.parse()
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback()),
-        None => false,
     }
 }
 

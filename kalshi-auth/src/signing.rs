@@ -4,10 +4,11 @@ use std::{fmt, fmt::Write as _, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kalshi_types::UnixMillis;
 
 use crate::{
     backend::MAX_SIGNATURE,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     credentials::Credentials,
     error::{AuthError, AuthErrorKind},
 };
@@ -59,17 +60,19 @@ pub struct Signer {
 ///
 /// # Errors
 /// [`AuthErrorKind::InvalidRequest`] if the method is not a word, or if the path does not start at
-/// the root or holds what cannot be in a path on the wire (spaces, fragments, anything but ASCII).
+/// the root or holds what cannot be in a path on the wire (spaces, fragments, anything but ASCII), or
+/// if the time is before 1970.
 /// [`AuthErrorKind::Signing`] if the system has no random numbers to give.
 pub fn sign(
     credentials: &Credentials,
     method: &str,
     path: &str,
-    timestamp: Timestamp,
+    timestamp: UnixMillis,
 ) -> Result<SignedHeaders, AuthError> {
     let path = without_query(path);
     check_method(method)?;
     check_path(path)?;
+    check_time(timestamp)?;
 
     let (text, digits) = text_and_digits(method, path, timestamp);
     let mut signature = [0; MAX_SIGNATURE];
@@ -86,13 +89,13 @@ pub fn sign(
 /// that this crate never sees.
 ///
 /// ```
-/// use kalshi_auth::{Timestamp, signing_text};
+/// use kalshi_auth::{UnixMillis, signing_text};
 ///
-/// let time = Timestamp::from_millis(1_703_123_456_789);
+/// let time = UnixMillis::from_millis(1_703_123_456_789);
 /// let text = signing_text("get", "/trade-api/v2/portfolio/orders?limit=5", time);
 /// assert_eq!(text, "1703123456789GET/trade-api/v2/portfolio/orders");
 /// ```
-pub fn signing_text(method: &str, path: &str, timestamp: Timestamp) -> String {
+pub fn signing_text(method: &str, path: &str, timestamp: UnixMillis) -> String {
     text_and_digits(method, without_query(path), timestamp).0
 }
 
@@ -175,7 +178,7 @@ fn without_query(path: &str) -> &str {
 }
 
 /// The text, and how many digits the timestamp at its start has.
-fn text_and_digits(method: &str, path: &str, timestamp: Timestamp) -> (String, usize) {
+fn text_and_digits(method: &str, path: &str, timestamp: UnixMillis) -> (String, usize) {
     const MAX_DIGITS: usize = 20;
     let mut text = String::with_capacity(MAX_DIGITS + method.len() + path.len());
     // Writing into a String cannot fail.
@@ -210,6 +213,13 @@ fn check_path(path: &str) -> Result<(), AuthError> {
         "the path to sign must be percent-encoded, as it is sent"
     };
     Err(AuthError::new(AuthErrorKind::InvalidRequest, problem))
+}
+
+fn check_time(timestamp: UnixMillis) -> Result<(), AuthError> {
+    if timestamp >= UnixMillis::EPOCH {
+        return Ok(());
+    }
+    Err(AuthError::new(AuthErrorKind::InvalidRequest, "the clock stands before 1970"))
 }
 
 /// A header value of text that is visible ASCII by construction.

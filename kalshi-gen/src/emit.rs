@@ -28,6 +28,11 @@ const EXACT: [(&str, &str, bool); 4] = [
     ("PriceRange", "::kalshi_types::PriceRange", false),
 ];
 
+/// Open enums that every surface shares, as (schema, type, values). A document that has another
+/// value needs it in the shared type first.
+const SHARED: [(&str, &str, &[&str]); 1] =
+    [("BookSide", "::kalshi_types::BookSide", &["bid", "ask"])];
+
 /// The code of the client and of its dispatcher, unformatted.
 pub(crate) fn emit(
     normalised: &Normalised,
@@ -277,6 +282,13 @@ pub(crate) fn doc(text: Option<&str>, links: &Links) -> TokenStream {
 }
 
 fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
+    let shared = SHARED.iter().find(|(name, ..)| *name == open.name);
+    if let Some((_, path, known)) = shared
+        && open.values.iter().all(|value| known.contains(&value.wire.as_str()))
+    {
+        let path: syn::Path = syn::parse_str(path).expect("a path of the table above");
+        return quote!(pub use #path;);
+    }
     let name = format_ident!("{}", open.name);
     let docs = doc(open.description.as_deref(), links);
     let variants = open.values.iter().map(|value| {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use http::Method;
 use kalshi_auth::{
     AuthError, Clock, Credentials, KeyType, SystemClock,
-    exchange::{KeyPair, PublicKey},
+    server::{KeyPair, PublicKey},
 };
 use kalshi_sdk::{Client, Environment};
 use kalshi_types::{Dollars, PriceRange};

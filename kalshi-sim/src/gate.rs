@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, Timestamp, exchange::PublicKey};
+use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, server::PublicKey};
 use kalshi_sdk::{Operation, operation::Access};
+use kalshi_types::UnixMillis;
 
 use crate::{keys::Key, reply::Reply};
 
@@ -16,7 +17,7 @@ pub(crate) const MAX_SKEW: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) key_id: String,
-    timestamp: Timestamp,
+    timestamp: UnixMillis,
     signature: String,
 }
 
@@ -27,10 +28,12 @@ impl Signed {
         match (text(ACCESS_KEY), text(ACCESS_TIMESTAMP), text(ACCESS_SIGNATURE)) {
             (None, None, None) => Ok(None),
             (Some(key_id), Some(timestamp), Some(signature)) => {
-                let Ok(millis) = timestamp.parse() else { return Err(Reply::timestamp_expired()) };
+                let Ok(timestamp) = timestamp.parse() else {
+                    return Err(Reply::timestamp_expired());
+                };
                 Ok(Some(Self {
                     key_id: key_id.to_owned(),
-                    timestamp: Timestamp::from_millis(millis),
+                    timestamp,
                     signature: signature.to_owned(),
                 }))
             }
@@ -44,7 +47,7 @@ impl Signed {
         public_key: &Arc<PublicKey>,
         method: &str,
         path: &str,
-        now: Timestamp,
+        now: UnixMillis,
     ) -> Result<(), Reply> {
         if self.timestamp.abs_diff(now) > MAX_SKEW {
             return Err(Reply::timestamp_expired());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kalshi_auth::{
     KeyType,
-    exchange::{KeyPair, PublicKey},
+    server::{KeyPair, PublicKey},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use std::{
 use clap::{Parser, builder::PossibleValuesParser};
 use kalshi_auth::{
     KeyType,
-    exchange::{KeyPair, PublicKey},
+    server::{KeyPair, PublicKey},
 };
 use kalshi_sim::{DEFAULT_KEY_ID, Exchange, Role, Tier};
 

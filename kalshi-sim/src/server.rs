@@ -14,7 +14,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use http::{HeaderValue, Method, StatusCode, header};
-use kalshi_auth::{Clock, exchange::KeyPair};
+use kalshi_auth::{Clock, server::KeyPair};
 use kalshi_sdk::{
     OPERATIONS, Operation,
     operation::{self, Access},
@@ -96,10 +96,7 @@ impl Shared {
 
 /// The clock's time; the end of time if it is beyond chrono's years.
 pub(crate) fn at(clock: &dyn Clock) -> DateTime<Utc> {
-    i64::try_from(clock.now().as_millis())
-        .ok()
-        .and_then(DateTime::from_timestamp_millis)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    DateTime::from_timestamp_millis(clock.now().as_millis()).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// One route for each path of the operation table.

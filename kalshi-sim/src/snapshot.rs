@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use kalshi_auth::exchange::PublicKey;
+use kalshi_auth::server::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use kalshi_auth::exchange::PublicKey;
+use kalshi_auth::server::PublicKey;
 use kalshi_sdk::Operation;
 use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a Value,
     pub(crate) now: DateTime<Utc>,
     /// The pair for a key that is to be generated: it was made outside, for it takes long.
-    pub(crate) pair: Option<&'a kalshi_auth::exchange::KeyPair>,
+    pub(crate) pair: Option<&'a kalshi_auth::server::KeyPair>,
 }
 
 /// The member behind a key.

@@ -68,7 +68,7 @@ fn write_all<T: std::fmt::Display>(out: &mut String, items: &[T]) -> usize {
 
 fn serde(c: &mut Criterion) {
     let texts = page();
-    let json = serde_json::to_string(&texts).expect("strings serialise");
+    let json = serde_json::to_string(&texts).expect("strings serialize");
     let dollars: Vec<Dollars> = serde_json::from_str(&json).expect("the samples are dollars");
 
     let mut group = c.benchmark_group("serde_json");

@@ -1,7 +1,7 @@
 /// A number of contracts: the size of an order, a trade or a position, or a change of one.
 ///
 /// The unit is 10^-2 contracts, the finest that the exchange trades, and the range is that of an
-/// `i64`. Arithmetic is checked and exact.
+/// `i64`. Arithmetic is checked and exact: `+`, `-` and `*` return an [`Exact`](crate::Exact).
 ///
 /// # Text
 ///
@@ -20,7 +20,7 @@
 ///
 /// # Serde
 ///
-/// Serialises as a string. Deserialises from a string, or from an integer, which means whole
+/// Serializes as a string. Deserializes from a string, or from an integer, which means whole
 /// contracts. A number with a fraction is refused, as for [`Dollars`](crate::Dollars).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Count(i64);
@@ -29,23 +29,23 @@ impl Count {
     /// One contract.
     pub const ONE: Self = Self(100);
 
-    /// A number of 10^-2 contracts, the "centi-counts" of some integer fields. Every value is
-    /// possible.
+    /// Returns a number of 10^-2 contracts, the "centi-counts" of some integer fields. Every value
+    /// is possible.
     pub const fn from_hundredths(hundredths: i64) -> Self {
         Self(hundredths)
     }
 
-    /// The number of 10^-2 contracts.
+    /// Returns the number of 10^-2 contracts.
     pub const fn as_hundredths(self) -> i64 {
         self.0
     }
 
-    /// A number of whole contracts, or `None` when it is out of range.
+    /// Returns a number of whole contracts, or `None` when it is out of range.
     pub const fn from_contracts(contracts: i64) -> Option<Self> {
         Self::ONE.checked_mul(contracts)
     }
 
-    /// The number of contracts, or `None` when it is not a whole number.
+    /// Returns the number of contracts, or `None` when it is not a whole number.
     pub const fn to_contracts(self) -> Option<i64> {
         if self.0 % Self::ONE.0 == 0 { Some(self.0 / Self::ONE.0) } else { None }
     }

@@ -3,8 +3,11 @@ use crate::count::Count;
 /// An amount of US dollars: a price, a balance, a fee, a profit or loss.
 ///
 /// The unit is 10^-6 USD, the finest that the exchange uses, and the range is that of an `i64`:
-/// about ±9.2 trillion dollars. Arithmetic is checked and exact; nothing rounds unless its name
-/// says so.
+/// about ±9.2 trillion dollars. Arithmetic is checked and exact: `+`, `-` and `*` return an
+/// [`Exact`](crate::Exact), and nothing rounds unless its name says so.
+///
+/// Setters of builders take text as well: write `.price("0.56")`. (`.price("0.56".parse()?)` does not
+/// compile, because the setter takes several types and the compiler cannot tell which is meant.)
 ///
 /// # Text
 ///
@@ -27,57 +30,57 @@ use crate::count::Count;
 ///
 /// # Serde
 ///
-/// Serialises as a string. Deserialises from a string, or from an integer, which means whole
+/// Serializes as a string. Deserializes from a string, or from an integer, which means whole
 /// dollars. A number with a fraction is refused: it reaches us as a binary float, and what it was
 /// before can only be guessed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dollars(i64);
 
 impl Dollars {
-    /// One dollar: what a winning contract pays.
+    /// One dollar, the payout of a winning contract.
     pub const ONE: Self = Self(1_000_000);
 
     /// One cent.
     pub const CENT: Self = Self(10_000);
 
-    /// An amount of 10^-6 USD. Every value is possible.
+    /// Returns an amount of 10^-6 USD. Every value is possible.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The amount in 10^-6 USD.
+    /// Returns the amount in 10^-6 USD.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// An amount of 10^-4 USD, the "centi-cents" of some integer fields, or `None` when it is out
-    /// of range.
+    /// Returns an amount of 10^-4 USD, the "centi-cents" of some integer fields, or `None` when it is
+    /// out of range.
     pub const fn from_centi_cents(centi_cents: i64) -> Option<Self> {
         Self(100).checked_mul(centi_cents)
     }
 
-    /// An amount of cents, or `None` when it is out of range.
+    /// Returns an amount of cents, or `None` when it is out of range.
     pub const fn from_cents(cents: i64) -> Option<Self> {
         Self::CENT.checked_mul(cents)
     }
 
-    /// An amount of whole dollars, or `None` when it is out of range.
+    /// Returns an amount of whole dollars, or `None` when it is out of range.
     pub const fn from_dollars(dollars: i64) -> Option<Self> {
         Self::ONE.checked_mul(dollars)
     }
 
-    /// The amount in 10^-4 USD, or `None` when it is not a whole number of those.
+    /// Returns the amount in 10^-4 USD, or `None` when it is not a whole number of those.
     pub const fn to_centi_cents(self) -> Option<i64> {
         self.in_units_of(100)
     }
 
-    /// The amount in cents, or `None` when it is not a whole number of cents.
+    /// Returns the amount in cents, or `None` when it is not a whole number of cents.
     pub const fn to_cents(self) -> Option<i64> {
         self.in_units_of(Self::CENT.0)
     }
 
-    /// The largest multiple of `step` that is not above this amount, towards minus infinity. `None`
-    /// when the step is not above zero, or the result is out of range.
+    /// Returns the largest multiple of `step` that is not above this amount, towards minus infinity.
+    /// `None` when the step is not above zero, or the result is out of range.
     ///
     /// ```
     /// use kalshi_types::Dollars;
@@ -94,8 +97,8 @@ impl Dollars {
         self.checked_sub(Self(self.0.rem_euclid(step.0)))
     }
 
-    /// The smallest multiple of `step` that is not below this amount, towards plus infinity. `None`
-    /// when the step is not above zero, or the result is out of range.
+    /// Returns the smallest multiple of `step` that is not below this amount, towards plus infinity.
+    /// `None` when the step is not above zero, or the result is out of range.
     ///
     /// ```
     /// use kalshi_types::Dollars;
@@ -115,8 +118,8 @@ impl Dollars {
         }
     }
 
-    /// The price of the other side: one dollar less this amount. `None` when it is out of range,
-    /// which no price between zero and one is.
+    /// Returns the price of the other side: one dollar less this amount. `None` when it is out of
+    /// range, which no price between zero and one is.
     ///
     /// ```
     /// use kalshi_types::Dollars;
@@ -130,8 +133,8 @@ impl Dollars {
         Self::ONE.checked_sub(self)
     }
 
-    /// What this many contracts cost at this price. `None` when the product is out of range or is
-    /// not a whole number of 10^-6 USD; it is never rounded.
+    /// Returns the cost of `count` contracts at this price. `None` when the product is out of range or
+    /// is not a whole number of 10^-6 USD; it is never rounded.
     ///
     /// A price of at most four decimals has an exact product with every count.
     ///

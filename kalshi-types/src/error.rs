@@ -1,7 +1,7 @@
 use std::{error, fmt};
 
-/// Why a text, or a decimal of another type, is not a [`Dollars`](crate::Dollars) or a
-/// [`Count`](crate::Count).
+/// The reason why a text, or a decimal of another type, is not a [`Dollars`](crate::Dollars), a
+/// [`Count`](crate::Count) or a time.
 ///
 /// The message names the quantity and the reason, and does not repeat the text, which may be long
 /// and is known to the caller.
@@ -19,7 +19,7 @@ pub struct ParseError {
     kind: ParseErrorKind,
 }
 
-/// What is wrong with a text, or with a decimal.
+/// The fault of a text, or of a decimal of another type.
 ///
 /// When several things are wrong, the first in the order of this list is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,9 @@ pub enum ParseErrorKind {
 pub(crate) enum Quantity {
     Dollars,
     Count,
+    Decimal,
+    UnixSeconds,
+    UnixMillis,
 }
 
 impl ParseError {
@@ -51,7 +54,7 @@ impl ParseError {
         Self { quantity, kind }
     }
 
-    /// What is wrong.
+    /// Returns what is wrong.
     pub const fn kind(&self) -> ParseErrorKind {
         self.kind
     }
@@ -81,6 +84,8 @@ impl Quantity {
         match self {
             Self::Dollars => 6,
             Self::Count => 2,
+            Self::Decimal => 36,
+            Self::UnixSeconds | Self::UnixMillis => 0,
         }
     }
 }
@@ -90,6 +95,9 @@ impl fmt::Display for Quantity {
         f.write_str(match self {
             Self::Dollars => "dollar amount",
             Self::Count => "contract count",
+            Self::Decimal => "decimal",
+            Self::UnixSeconds => "time in seconds since 1970",
+            Self::UnixMillis => "time in milliseconds since 1970",
         })
     }
 }

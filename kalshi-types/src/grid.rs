@@ -1,4 +1,4 @@
-//! Which prices a market accepts.
+//! The prices that a market accepts.
 //!
 //! The list of bands alone decides: this module knows no names of price structures.
 
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dollars::Dollars;
 
-/// More than three bands have not been seen. The bound keeps the cost of a lookup small, whoever
-/// made the list.
+/// More than three bands have not been seen. The bound keeps the cost of a lookup small for any
+/// list.
 const MAX_BANDS: usize = 100;
 
 /// One band of a price grid: the prices `start`, `start + step`, `start + 2 step`, … up to `end`.
@@ -77,7 +77,7 @@ pub struct PriceRange {
 ///
 /// # Serde
 ///
-/// Serialises as the list of bands; deserialising checks it.
+/// Serializes as the list of bands; deserializing checks it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<PriceRange>", into = "Vec<PriceRange>")]
 pub struct PriceGrid {
@@ -87,7 +87,7 @@ pub struct PriceGrid {
     highest: Dollars,
 }
 
-/// Why a list of bands is not a [`PriceGrid`].
+/// The reason why a list of bands is not a [`PriceGrid`].
 ///
 /// ```
 /// use kalshi_types::{Dollars, GridErrorKind, PriceGrid, PriceRange};
@@ -108,7 +108,7 @@ pub struct GridError {
     band: Option<(usize, PriceRange)>,
 }
 
-/// What is wrong with the list of bands.
+/// The fault of a list of bands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GridErrorKind {
@@ -124,6 +124,33 @@ pub enum GridErrorKind {
     Bounds,
     /// The bands are well formed, and none has a price between zero and one dollar.
     NoPrice,
+}
+
+/// The reason why a price is not valid on a [`PriceGrid`].
+///
+/// ```
+/// use kalshi_types::{Dollars, PriceGrid, PriceRange};
+///
+/// let cents = [PriceRange { start: Dollars::ZERO, end: Dollars::ONE, step: Dollars::CENT }];
+/// let grid = PriceGrid::new(cents)?;
+///
+/// let error = grid.check("56".parse()?).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "price \"56.0000\" is above 1: prices are dollars, \"0.56\" is 56 cents"
+/// );
+/// let error = grid.check("0.565".parse()?).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "price \"0.5650\" is not on the grid of the market: the nearest are \"0.5600\" and \"0.5700\""
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PriceError {
+    price: Dollars,
+    below: Option<Dollars>,
+    above: Option<Dollars>,
 }
 
 /// An iterator over the prices of a [`PriceGrid`], each once, upwards; `.rev()` for downwards.
@@ -159,50 +186,62 @@ impl PriceGrid {
         }
     }
 
-    /// The bands, as they were given.
+    /// Returns the bands, as they were given.
     pub fn ranges(&self) -> &[PriceRange] {
         &self.ranges
     }
 
-    /// The lowest valid price.
+    /// Returns the lowest valid price.
     pub fn lowest(&self) -> Dollars {
         self.lowest
     }
 
-    /// The highest valid price.
+    /// Returns the highest valid price.
     pub fn highest(&self) -> Dollars {
         self.highest
     }
 
-    /// Whether the exchange accepts this price.
+    /// Reports whether the exchange accepts this price. [`check`](Self::check) says why not.
     pub fn is_valid(&self, price: Dollars) -> bool {
         Dollars::ZERO < price
             && price < Dollars::ONE
             && self.ranges.iter().any(|range| range.has_tick(price))
     }
 
-    /// The highest valid price at or below this one, or `None` when there is none. For bids.
+    /// Checks whether the exchange accepts this price.
+    ///
+    /// # Errors
+    ///
+    /// [`PriceError`] with the nearest prices that are accepted.
+    pub fn check(&self, price: Dollars) -> Result<(), PriceError> {
+        if self.is_valid(price) {
+            return Ok(());
+        }
+        Err(PriceError { price, below: self.snap_down(price), above: self.snap_up(price) })
+    }
+
+    /// Returns the highest valid price at or below this one, or `None` when there is none. For bids.
     pub fn snap_down(&self, price: Dollars) -> Option<Dollars> {
         snap_down(&self.ranges, price)
     }
 
-    /// The lowest valid price at or above this one, or `None` when there is none. For asks.
+    /// Returns the lowest valid price at or above this one, or `None` when there is none. For asks.
     pub fn snap_up(&self, price: Dollars) -> Option<Dollars> {
         snap_up(&self.ranges, price)
     }
 
-    /// The lowest valid price above this one, or `None` when there is none.
+    /// Returns the lowest valid price above this one, or `None` when there is none.
     pub fn next_above(&self, price: Dollars) -> Option<Dollars> {
         self.snap_up(price.checked_add(Dollars::from_micros(1))?)
     }
 
-    /// The highest valid price below this one, or `None` when there is none.
+    /// Returns the highest valid price below this one, or `None` when there is none.
     pub fn next_below(&self, price: Dollars) -> Option<Dollars> {
         self.snap_down(price.checked_sub(Dollars::from_micros(1))?)
     }
 
-    /// The step of the band that this price lies in, or `None` when it lies in none. Where several
-    /// apply, as on the edge of two bands, the finest.
+    /// Returns the step of the band that this price lies in, or `None` when it lies in none. Where
+    /// several apply, as on the edge of two bands, the finest.
     ///
     /// The price itself need not be valid.
     pub fn tick_at(&self, price: Dollars) -> Option<Dollars> {
@@ -213,12 +252,12 @@ impl PriceGrid {
             .min()
     }
 
-    /// All valid prices.
+    /// Returns all valid prices.
     pub fn ticks(&self) -> Ticks<'_> {
         Ticks { grid: self, ends: Some((self.lowest, self.highest)) }
     }
 
-    /// The valid prices within bounds, which need not be valid themselves.
+    /// Returns the valid prices within bounds, which need not be valid themselves.
     ///
     /// ```
     /// use kalshi_types::{Dollars, PriceGrid, PriceRange};
@@ -245,7 +284,7 @@ impl PriceGrid {
         Ticks { grid: self, ends: first.zip(last).filter(|(first, last)| first <= last) }
     }
 
-    /// The grid of the other side: it has the price `1 - p` for each price `p` of this one.
+    /// Returns the grid of the other side: it has the price `1 - p` for each price `p` of this one.
     ///
     /// The structures of the exchange are symmetric, so that both sides have the same prices; a
     /// grid that is built from an arbitrary list need not be.
@@ -311,14 +350,60 @@ impl fmt::Display for PriceRange {
     }
 }
 
+impl PriceError {
+    /// Returns the price that is not valid.
+    pub const fn price(&self) -> Dollars {
+        self.price
+    }
+
+    /// Returns the highest valid price below it, or `None` when there is none.
+    pub const fn nearest_below(&self) -> Option<Dollars> {
+        self.below
+    }
+
+    /// Returns the lowest valid price above it, or `None` when there is none.
+    pub const fn nearest_above(&self) -> Option<Dollars> {
+        self.above
+    }
+}
+
+impl fmt::Display for PriceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { price, below, above } = self;
+        write!(f, "price \"{price}\" is ")?;
+        if *price > Dollars::ONE {
+            return f.write_str("above 1: prices are dollars, \"0.56\" is 56 cents");
+        }
+        f.write_str(if *price == Dollars::ONE {
+            "not below 1"
+        } else if *price <= Dollars::ZERO {
+            "not above 0"
+        } else {
+            "not on the grid of the market"
+        })?;
+        match (below, above) {
+            (Some(below), Some(above)) => {
+                write!(f, ": the nearest are \"{below}\" and \"{above}\"")
+            }
+            (Some(nearest), None) | (None, Some(nearest)) => {
+                write!(f, ": the nearest is \"{nearest}\"")
+            }
+            // A grid has at least one price.
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl error::Error for PriceError {}
+
 impl GridError {
-    /// What is wrong.
+    /// Returns what is wrong.
     pub fn kind(&self) -> GridErrorKind {
         self.kind
     }
 
-    /// The position in the list of the band at fault, from zero, or `None` when the fault is that
-    /// of the list as a whole.
+    /// Returns the position in the list of the band at fault, from zero, or `None` when the fault is
+    /// that of the list as a whole.
     pub fn band(&self) -> Option<usize> {
         self.band.map(|(index, _)| index)
     }

@@ -1,25 +1,28 @@
-//! Exact money, contract counts and price grids of the Kalshi exchange.
+//! Exact money, contract counts, times and price grids of the Kalshi exchange.
 //!
 //! - [`Dollars`] is an amount of money or a price, in units of 10^-6 USD.
 //! - [`Count`] is a number of contracts, in units of 10^-2 contracts.
+//! - [`Decimal`] is a number without a unit: a fee multiplier, a rate, a strike.
+//! - [`Exact`] is the result of `+`, `-` and `*` on money and counts, and [`Rounding`] the way in
+//!   which a product with a decimal is rounded.
 //! - [`PriceGrid`] says which prices a market accepts, and finds the nearest ones.
-//! - [`PriceLevel`], [`UnixSeconds`], [`UnixMillis`], [`open_enum!`] and [`wire`] are what else the
-//!   generated types of all surfaces share.
+//! - [`BookSide`], [`PriceLevel`], [`UnixSeconds`], [`UnixMillis`], [`open_enum!`] and [`wire`] are
+//!   what else the generated types of all surfaces share.
 //!
-//! The numbers are exact. A text that a type cannot hold is refused rather than rounded, arithmetic
-//! answers `None` rather than overflow, and there is no floating point.
+//! The numbers are exact. A text that a type cannot hold is refused rather than rounded, an overflow
+//! is an error, and there is no floating point.
 //!
 //! ```
 //! use kalshi_types::{Count, Dollars};
 //!
 //! let price: Dollars = "0.5600".parse()?;
 //! let count: Count = "10.00".parse()?;
-//! let cost = price.checked_mul_count(count);
-//! assert_eq!(cost, Some("5.60".parse()?));
+//! let cost = (price * count).get()?;
+//! assert_eq!(cost, "5.60".parse()?);
 //!
-//! let total: Option<Dollars> = [price, Dollars::CENT].iter().sum();
-//! assert_eq!(total, Some("0.57".parse()?));
-//! # Ok::<(), kalshi_types::ParseError>(())
+//! let total: Dollars = (cost + Dollars::CENT).get()?;
+//! assert_eq!(total.to_string(), "5.6100");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What is not here
@@ -27,8 +30,8 @@
 //! - No type of its own for prices. Whether an amount is a price depends on the market, and a
 //!   [`PriceGrid`] is what knows. A `Price` would have to be converted in nearly every formula
 //!   (cost, profit, fee, complement) and could promise no more than "between zero and one".
-//! - No `+`, `-` or `*`. The standard operators panic or wrap on overflow, depending on how the
-//!   program was built. Use `checked_add` and its siblings, and `sum` for many items.
+//! - No operator that panics or wraps. `+`, `-` and `*` return an [`Exact`], which is checked once at
+//!   the end; `checked_add` and its siblings return an `Option` at each step.
 //! - No fees: they are a matter of rules that change, not of numbers.
 //! - No input or output, and no knowledge of endpoints.
 //!
@@ -36,7 +39,8 @@
 //!
 //! - `chrono`: conversions of [`UnixSeconds`] and [`UnixMillis`] to and from `chrono::DateTime`, and
 //!   reading RFC 3339 times. Off by default.
-//! - `rust_decimal`: conversions to and from `rust_decimal::Decimal`. Off by default.
+//! - `rust_decimal`: conversions of [`Dollars`] and [`Count`] to and from `rust_decimal::Decimal`.
+//!   Off by default.
 
 #![warn(clippy::float_arithmetic)]
 
@@ -44,27 +48,35 @@
 mod quantity;
 #[macro_use]
 mod open_enum;
+#[doc(hidden)]
+pub mod builder;
 mod count;
-#[cfg(feature = "rust_decimal")]
 mod decimal;
 mod dollars;
 mod error;
+mod exact;
 mod grid;
 mod level;
+#[cfg(feature = "rust_decimal")]
+mod rust_decimal;
+mod side;
 mod text;
 mod time;
 pub mod wire;
 
 pub use crate::{
     count::Count,
+    decimal::{Decimal, Rounding},
     dollars::Dollars,
     error::{ParseError, ParseErrorKind},
-    grid::{GridError, GridErrorKind, PriceGrid, PriceRange, Ticks},
+    exact::{ArithmeticError, Exact},
+    grid::{GridError, GridErrorKind, PriceError, PriceGrid, PriceRange, Ticks},
     level::PriceLevel,
+    side::BookSide,
     time::{UnixMillis, UnixSeconds},
 };
 
-/// For the macros of this crate.
+/// Used by the macros of this crate.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;

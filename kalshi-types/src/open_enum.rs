@@ -3,6 +3,8 @@
 /// Declares an enum of text values that stays open: a value that is not listed is kept whole in
 /// `Unknown`, prints back unchanged, and never fails the message that it arrived in.
 ///
+/// A clone copies no text, and a value compares with another value as well as with text.
+///
 /// For generated code; the items it makes are documented there.
 ///
 /// ```
@@ -16,11 +18,13 @@
 ///     }
 /// }
 ///
-/// assert_eq!("bid".parse::<Side>()?, Side::Bid);
+/// let side: Side = "bid".into();
+/// assert_eq!(side, Side::Bid);
+/// assert!(side == "bid");
+///
 /// let new: Side = "midpoint".into();
 /// assert_eq!(new, Side::Unknown("midpoint".into()));
 /// assert_eq!(new.to_string(), "midpoint");
-/// # Ok::<(), std::convert::Infallible>(())
 /// ```
 #[macro_export]
 macro_rules! open_enum {
@@ -33,14 +37,14 @@ macro_rules! open_enum {
         pub enum $name {
             $($(#[$variant_meta])* $variant,)*
             /// A value that this version of the crate does not know, as the server sent it.
-            Unknown(::std::string::String),
+            Unknown(::std::sync::Arc<str>),
         }
 
         impl $name {
-            /// The values that this version knows, as they stand on the wire.
+            /// The values that this version knows, as they are on the wire.
             pub const KNOWN: &'static [&'static str] = &[$($wire),*];
 
-            /// The value as it stands on the wire.
+            /// Returns the value as it is on the wire.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $wire,)*
@@ -48,7 +52,7 @@ macro_rules! open_enum {
                 }
             }
 
-            /// Whether the value is not one of [`KNOWN`](Self::KNOWN).
+            /// Reports whether the value is not one of [`KNOWN`](Self::KNOWN).
             pub fn is_unknown(&self) -> bool {
                 ::std::matches!(self, Self::Unknown(_))
             }
@@ -69,11 +73,60 @@ macro_rules! open_enum {
             }
         }
 
+        impl ::std::convert::From<&::std::string::String> for $name {
+            fn from(value: &::std::string::String) -> Self {
+                Self::from(value.as_str())
+            }
+        }
+
+        impl ::std::convert::From<&$name> for $name {
+            fn from(value: &$name) -> Self {
+                value.clone()
+            }
+        }
+
         impl ::std::str::FromStr for $name {
             type Err = ::std::convert::Infallible;
 
             fn from_str(value: &str) -> ::std::result::Result<Self, Self::Err> {
                 ::std::result::Result::Ok(Self::from(value))
+            }
+        }
+
+        impl ::std::convert::AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl ::std::cmp::PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl ::std::cmp::PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+
+        impl ::std::cmp::PartialEq<$name> for str {
+            fn eq(&self, other: &$name) -> bool {
+                self == other.as_str()
+            }
+        }
+
+        impl ::std::cmp::PartialEq<$name> for &str {
+            fn eq(&self, other: &$name) -> bool {
+                *self == other.as_str()
+            }
+        }
+
+        // So that a reference, as an iterator gives it, compares with a known value.
+        impl ::std::cmp::PartialEq<$name> for &$name {
+            fn eq(&self, other: &$name) -> bool {
+                **self == *other
             }
         }
 
@@ -121,7 +174,7 @@ impl<T: for<'a> From<&'a str>> serde::de::Visitor<'_> for FromText<T> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(unreachable_pub, reason = "the macro makes public items only")]
+    use std::sync::Arc;
 
     open_enum! {
         /// Test.
@@ -148,5 +201,23 @@ mod tests {
         assert!(!Result3::from("yes").is_unknown());
         assert!(Result3::from("Yes").is_unknown());
         assert_eq!(Result3::KNOWN, ["yes", ""]);
+    }
+
+    #[test]
+    fn newcomer_6_a_value_compares_with_values_and_text_by_value_and_by_reference() {
+        let values = [Result3::from("yes"), Result3::from("new")];
+        assert!(values[0] == Result3::Yes && values[0] == "yes" && "yes" == values[0]);
+        assert!(values[1] == "new" && *"new" == values[1] && values[1] != Result3::Yes);
+        let yes = values.iter().filter(|value| *value == Result3::Yes).count();
+        assert_eq!(yes, 1);
+    }
+
+    #[test]
+    fn newcomer_6_a_clone_of_an_unknown_value_shares_its_text() {
+        let value = Result3::from("new");
+        match (&value, &value.clone()) {
+            (Result3::Unknown(a), Result3::Unknown(b)) => assert!(Arc::ptr_eq(a, b)),
+            _ => panic!("{value} is not one of the list"),
+        }
     }
 }

@@ -1,8 +1,5 @@
-//! What dollars and counts have in common, written once: arithmetic that never overflows in
-//! silence, and the wire form.
-//!
-//! There is no `Add`, `Sub` or `Mul`: the standard operators panic or wrap on overflow, depending
-//! on how the program was built, and neither is an answer for money.
+//! The common part of dollars and counts, written once: checked arithmetic and the wire form. The
+//! operators are in `exact`.
 
 /// Implements the common part for a newtype of `i64`.
 ///
@@ -22,7 +19,7 @@ macro_rules! quantity {
             /// The largest value.
             pub const MAX: Self = Self(i64::MAX);
 
-            /// The sum, or `None` when it is out of range.
+            /// Returns the sum, or `None` when it is out of range.
             #[must_use = "the sum is returned, not stored"]
             pub const fn checked_add(self, other: Self) -> Option<Self> {
                 match self.0.checked_add(other.0) {
@@ -31,7 +28,7 @@ macro_rules! quantity {
                 }
             }
 
-            /// The difference, or `None` when it is out of range.
+            /// Returns the difference, or `None` when it is out of range.
             #[must_use = "the difference is returned, not stored"]
             pub const fn checked_sub(self, other: Self) -> Option<Self> {
                 match self.0.checked_sub(other.0) {
@@ -40,7 +37,7 @@ macro_rules! quantity {
                 }
             }
 
-            /// The product with an integer, or `None` when it is out of range.
+            /// Returns the product with an integer, or `None` when it is out of range.
             #[must_use = "the product is returned, not stored"]
             pub const fn checked_mul(self, factor: i64) -> Option<Self> {
                 match self.0.checked_mul(factor) {
@@ -49,7 +46,7 @@ macro_rules! quantity {
                 }
             }
 
-            /// The value with the other sign, or `None` for [`MIN`](Self::MIN).
+            /// Returns the value with the other sign, or `None` for [`MIN`](Self::MIN).
             #[must_use = "the negated value is returned, not stored"]
             pub const fn checked_neg(self) -> Option<Self> {
                 match self.0.checked_neg() {
@@ -58,7 +55,7 @@ macro_rules! quantity {
                 }
             }
 
-            /// The value without its sign, or `None` for [`MIN`](Self::MIN).
+            /// Returns the value without its sign, or `None` for [`MIN`](Self::MIN).
             #[must_use = "the absolute value is returned, not stored"]
             pub const fn checked_abs(self) -> Option<Self> {
                 match self.0.checked_abs() {
@@ -67,17 +64,17 @@ macro_rules! quantity {
                 }
             }
 
-            /// Whether this is zero.
+            /// Reports whether this is zero.
             pub const fn is_zero(self) -> bool {
                 self.0 == 0
             }
 
-            /// Whether this is above zero.
+            /// Reports whether this is above zero.
             pub const fn is_positive(self) -> bool {
                 self.0 > 0
             }
 
-            /// Whether this is below zero.
+            /// Reports whether this is below zero.
             pub const fn is_negative(self) -> bool {
                 self.0 < 0
             }

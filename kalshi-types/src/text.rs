@@ -9,7 +9,7 @@ use crate::error::ParseErrorKind;
 /// Bounds the cost of a hostile text. The longest canonical text has 21 bytes.
 const MAX_LEN: usize = 64;
 
-/// So many digits before the point, and six after it, fit an `i64`.
+/// This number of digits before the point, and six after it, fit an `i64`.
 const MAX_QUICK_WHOLE: usize = 12;
 
 /// These digits, a point and six decimals. Were all of them digits, they would fit a `u64`.
@@ -27,7 +27,7 @@ pub(crate) fn parse<const DECIMALS: u32>(text: &[u8]) -> Result<i64, ParseErrorK
     }
 }
 
-/// What the exchange sends. `None` means "not sure": [`parse_any`] decides.
+/// Reads the forms that the exchange sends. `None` means "not sure": [`parse_any`] decides.
 ///
 /// A page of markets holds tens of thousands of these, nearly all with two, four or six decimals.
 /// Taking those apart by their number is faster than looking at byte after byte for a point.
@@ -65,7 +65,7 @@ fn parse_quickly<const DECIMALS: u32>(text: &[u8]) -> Option<i64> {
     Some(if negative { -units } else { units })
 }
 
-/// The value of a few digits, or `None` when one is not a digit.
+/// Returns the value of a few digits, or `None` when one is not a digit.
 #[inline]
 fn digits<const N: usize>(bytes: [u8; N]) -> Option<u64> {
     let mut value = 0;
@@ -79,7 +79,7 @@ fn digits<const N: usize>(bytes: [u8; N]) -> Option<u64> {
     valid.then_some(value)
 }
 
-/// Any text at all, slowly, with the reason for refusing it.
+/// Reads any text at all, slowly, with the reason for refusing it.
 #[cold]
 fn parse_any<const DECIMALS: u32>(text: &[u8]) -> Result<i64, ParseErrorKind> {
     if text.len() > MAX_LEN {

@@ -1,4 +1,4 @@
-//! How generated types read fields: for `#[serde(deserialize_with)]`.
+//! Readers of fields for generated types, for `#[serde(deserialize_with)]`.
 
 use serde::{Deserialize, Deserializer};
 

@@ -8,13 +8,13 @@
 use std::{collections::HashMap, fmt::Write as _, hint::black_box, time::Instant};
 
 use criterion::{Criterion, Throughput, criterion_group};
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use kalshi_ws::{BookChange, Books, Decoder, Event, Frame, Replay};
 use serde::Deserialize;
 
 const FRAMES: usize = 1_000_000;
 const MARKETS: usize = 50;
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
 
 struct Frames {
     /// The confirmation, and a snapshot of each market.

@@ -27,7 +27,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut connection = Connection::connect(config).await?;
     connection.handle().subscribe(Subscription::orderbook([ticker]))?;
-    let mut books = connection.books();
     let mut shown = 0_u64;
     // A terminal shows no more than this.
     let mut frames = interval(Duration::from_millis(200));
@@ -37,12 +36,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         select! {
             event = connection.next() => {
                 let Some(event) = event else { break };
-                books.apply(&event);
                 if let Event::Refused { reason, .. } = event {
                     return Err(format!("{ticker} is refused: {reason:?}").into());
                 }
             }
-            _ = frames.tick() => match books.get(ticker) {
+            _ = frames.tick() => match connection.books().get(ticker) {
                 Some(book) => {
                     show(ticker, book);
                     shown += 1;

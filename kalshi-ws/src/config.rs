@@ -1,115 +1,37 @@
-//! How a stream is set up. Nothing here connects, reads a file or starts anything.
+//! The settings of a connection. Nothing here connects, reads a file or starts anything.
 
 use std::{env, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
-use kalshi_auth::{Clock, Credentials, SystemClock, Timestamp};
+use kalshi_auth::{Clock, Credentials, Environment, Service, SystemClock, is_loopback};
+use kalshi_types::UnixMillis;
 
 use crate::{
     connection::{backoff::Backoff, proxy::Proxy},
     error::{ConnectError, ConnectErrorKind},
+    metrics::Metrics,
     session::Limits,
 };
 
-/// Where the streams of the exchange are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Environment {
-    /// Real money.
-    Production,
-    /// Mock money.
-    Demo,
-    /// Any other URL, such as `ws://127.0.0.1:8080/trade-api/ws/v2`.
-    Custom(String),
-}
-
-impl Environment {
-    /// Reads `KALSHI_ENV`: `production`, `demo`, the base URL of a REST API (see
-    /// [`of_rest_url`](Self::of_rest_url)), or the URL of the streams.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectErrorKind::Config`] when the variable is missing or is something else.
-    pub fn from_env() -> Result<Self, ConnectError> {
-        let text = env::var("KALSHI_ENV").unwrap_or_default();
-        if text == "production" {
-            return Ok(Self::Production);
-        }
-        if text == "demo" {
-            return Ok(Self::Demo);
-        }
-        if text.starts_with("ws://") || text.starts_with("wss://") {
-            return Ok(Self::Custom(text));
-        }
-        Self::of_rest_url(&text).ok_or_else(|| {
-            ConnectError::new(
-                ConnectErrorKind::Config,
-                "KALSHI_ENV must be `production`, `demo` or a URL",
-            )
-        })
-    }
-
-    /// Where the streams are that belong to the base URL of a REST API, such as
-    /// `https://external-api.demo.kalshi.co/trade-api/v2`: on hosts of their own for production and
-    /// demo, on the same host for any other. `None` if the URL does not begin with `http://` or
-    /// `https://`.
-    ///
-    /// ```
-    /// use kalshi_ws::Environment;
-    ///
-    /// let url = |rest| Environment::of_rest_url(rest).map(|streams| streams.url().to_owned());
-    /// let local = "ws://127.0.0.1:8080/trade-api/ws/v2";
-    /// assert_eq!(url("http://127.0.0.1:8080/trade-api/v2/").as_deref(), Some(local));
-    /// let demo = "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2";
-    /// assert_eq!(url("https://external-api.demo.kalshi.co/trade-api/v2").as_deref(), Some(demo));
-    /// assert_eq!(url("ftp://127.0.0.1"), None);
-    /// ```
-    pub fn of_rest_url(url: &str) -> Option<Self> {
-        let url = url.trim_end_matches('/');
-        match url {
-            "https://external-api.kalshi.com/trade-api/v2" => return Some(Self::Production),
-            "https://external-api.demo.kalshi.co/trade-api/v2" => return Some(Self::Demo),
-            _ => {}
-        }
-        let (scheme, rest) = url.split_once("://")?;
-        let scheme = match scheme {
-            "http" => "ws",
-            "https" => "wss",
-            _ => return None,
-        };
-        let rest = rest.strip_suffix("/trade-api/v2").unwrap_or(rest);
-        Some(Self::Custom(format!("{scheme}://{rest}/trade-api/ws/v2")))
-    }
-
-    /// The URL of the streams.
-    pub fn url(&self) -> &str {
-        match self {
-            Self::Production => "wss://external-api-ws.kalshi.com/trade-api/ws/v2",
-            Self::Demo => "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2",
-            Self::Custom(url) => url,
-        }
-    }
-}
-
-/// Sees every frame of a stream as it goes over the wire, for recordings.
+/// Sees every frame of a connection as it goes over the wire, for recordings.
 ///
 /// It is called in the task that reads the connection, and must not wait for anything.
 pub trait Tap: Send {
     /// A frame arrived.
-    fn received(&mut self, at: Timestamp, text: &str);
+    fn received(&mut self, at: UnixMillis, text: &str);
 
     /// A frame is sent.
-    fn sent(&mut self, at: Timestamp, text: &str) {
+    fn sent(&mut self, at: UnixMillis, text: &str) {
         let _ = (at, text);
     }
 
     /// There is a connection.
-    fn connected(&mut self, at: Timestamp) {
+    fn connected(&mut self, at: UnixMillis) {
         let _ = at;
     }
 
     /// The connection is lost.
-    fn disconnected(&mut self, at: Timestamp, reason: &str) {
+    fn disconnected(&mut self, at: UnixMillis, reason: &str) {
         let _ = (at, reason);
     }
 }
@@ -122,7 +44,23 @@ pub(crate) enum ProxyChoice {
     Url(String),
 }
 
-/// How a stream is set up.
+/// The settings of a connection.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use kalshi_auth::Credentials;
+/// use kalshi_ws::{Config, Environment};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::new(Environment::Demo, Credentials::from_env()?)
+///     .with_stale_after(Duration::from_secs(25))
+///     .with_max_attempts(20);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Config {
     pub(crate) environment: Environment,
     pub(crate) credentials: Credentials,
@@ -137,11 +75,13 @@ pub struct Config {
     pub(crate) items_per_command: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) proxy: ProxyChoice,
+    pub(crate) keeps_books: bool,
     pub(crate) tap: Option<Box<dyn Tap>>,
+    pub(crate) metrics: Option<Box<dyn Metrics>>,
 }
 
 impl Config {
-    /// The usual settings. Every connection needs credentials, also for public channels.
+    /// Returns the default settings. Every connection needs credentials, also for public channels.
     pub fn new(environment: Environment, credentials: Credentials) -> Self {
         Self {
             environment,
@@ -157,7 +97,9 @@ impl Config {
             items_per_command: 1_000,
             queue_bytes: 256 << 20,
             proxy: ProxyChoice::FromEnv,
+            keeps_books: true,
             tap: None,
+            metrics: None,
         }
     }
 
@@ -166,46 +108,52 @@ impl Config {
         Self { clock, ..self }
     }
 
-    /// Gives up an attempt to connect after so long; 10 s unless said otherwise.
+    /// Sets the time limit of an attempt to connect; 10 s by default.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// Gives up the connection if a command is not answered for so long; 10 s unless said
-    /// otherwise.
+    /// Sets the time limit of a command; 10 s by default. When a command that changes a subscription is
+    /// not answered in time, the connection is given up; a query is reported as
+    /// [`Event::Unanswered`](crate::Event::Unanswered).
     pub fn with_command_timeout(self, command_timeout: Duration) -> Self {
         Self { command_timeout, ..self }
     }
 
-    /// Asks for snapshots of order books again after so long without one; 5 s unless said
-    /// otherwise, and longer each time.
+    /// Sets the time after which a snapshot that has not come is requested again; 5 s by default, and
+    /// longer each time.
     pub fn with_snapshot_timeout(self, snapshot_timeout: Duration) -> Self {
         Self { snapshot_timeout, ..self }
     }
 
-    /// Gives up a connection on which nothing comes for so long, not even a ping; 30 s unless said
-    /// otherwise. The exchange pings every 10 s.
+    /// Sets the time after which a connection on which nothing comes, not even a ping, is given up;
+    /// 30 s by default. The exchange pings every 10 s. A machine that was asleep for that long has
+    /// lost the connection, too.
     pub fn with_stale_after(self, stale_after: Duration) -> Self {
         Self { stale_after, ..self }
     }
 
-    /// How long to wait between attempts.
+    /// Sets the pauses between attempts to connect, to subscribe, and to get snapshots. A connection
+    /// that has held for the longest of them starts anew.
     pub fn with_backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// Ends the stream after so many failed attempts in a row; never unless said otherwise.
+    /// Ends the connection for good after `max_attempts` failed attempts in a row; by default it never
+    /// does. An attempt that connects and does not hold has failed.
+    ///
+    /// A key that is refused with 401 or 403 ends it after three attempts in any case.
     pub fn with_max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: Some(max_attempts), ..self }
     }
 
-    /// Refuses larger frames, and with them the connection; 64 MiB unless said otherwise, as the
-    /// exchange has it.
+    /// Refuses larger frames, and with them the connection; 64 MiB by default, the limit of the
+    /// exchange.
     pub fn with_max_frame_bytes(self, max_frame_bytes: usize) -> Self {
         Self { max_frame_bytes, ..self }
     }
 
-    /// Splits longer lists of markets into several commands; 1,000 unless said otherwise.
+    /// Splits longer lists of markets into several commands; 1,000 items by default.
     pub fn with_items_per_command(self, items_per_command: usize) -> Self {
         Self { items_per_command, ..self }
     }
@@ -230,12 +178,23 @@ impl Config {
         Self { proxy: ProxyChoice::None, ..self }
     }
 
+    /// Keeps no order books in the connection: for consumers that hand the events on, and apply them
+    /// to [`Books`](crate::Books) elsewhere.
+    pub fn without_books(self) -> Self {
+        Self { keeps_books: false, ..self }
+    }
+
     /// Shows every frame to a recorder.
     pub fn with_tap(self, tap: impl Tap + 'static) -> Self {
         Self { tap: Some(Box::new(tap)), ..self }
     }
 
-    /// The proxy for a URL.
+    /// Shows what the connection does to `metrics`.
+    pub fn with_metrics(self, metrics: impl Metrics + 'static) -> Self {
+        Self { metrics: Some(Box::new(metrics)), ..self }
+    }
+
+    /// Returns the proxy for a URL.
     pub(crate) fn proxy_for(&self, uri: &Uri) -> Result<Option<Proxy>, ConnectError> {
         let host = uri.host().unwrap_or_default();
         if is_loopback(host) {
@@ -248,23 +207,20 @@ impl Config {
         }
     }
 
-    /// The URL, if credentials may be sent to it.
+    /// Returns the URL, if credentials may be sent to it.
     pub(crate) fn checked_url(&self) -> Result<Uri, ConnectError> {
-        let text = self.environment.url();
-        let bad = |why: &str| {
-            ConnectError::new(ConnectErrorKind::Config, format!("the URL of the streams {why}"))
-        };
-        let uri: Uri = text.parse().map_err(|error| bad("is none").with_source(error))?;
-        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(bad("must not hold a user name or password"));
+        let refused = |text: String| ConnectError::new(ConnectErrorKind::Config, text);
+        let uri = self
+            .environment
+            .checked_url(Service::Streams)
+            .map_err(|error| refused(error.to_string()))?;
+        let open = uri.scheme_str() == Some("ws");
+        if open && !uri.host().is_some_and(is_loopback) {
+            return Err(refused(
+                "the URL of the streams must be wss:// unless it is of this machine".to_owned(),
+            ));
         }
-        match uri.scheme_str() {
-            Some("wss") => Ok(uri),
-            Some("ws") if is_loopback(authority.host()) => Ok(uri),
-            Some("ws") => Err(bad("must be wss:// unless it is of this machine")),
-            _ => Err(bad("must start with wss://")),
-        }
+        Ok(uri)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -293,9 +249,4 @@ impl fmt::Debug for Config {
             .field("items_per_command", &self.items_per_command)
             .finish_non_exhaustive()
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

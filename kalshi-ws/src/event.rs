@@ -167,6 +167,8 @@ pub enum DisconnectReason {
     SubscriptionLost(ServerError),
     /// The exchange has a subscription of the channel, and did not name it.
     UnknownSubscription,
+    /// Replies without an id contradict those with one: what the exchange has is not known.
+    ContradictoryReply,
     /// The machine was asleep, or its clock was set forward.
     Suspended,
 }
@@ -220,6 +222,9 @@ impl fmt::Display for DisconnectReason {
             }
             Self::UnknownSubscription => {
                 f.write_str("the exchange has a subscription that it did not name")
+            }
+            Self::ContradictoryReply => {
+                f.write_str("replies of the exchange contradict each other")
             }
             Self::Suspended => f.write_str("the machine was asleep, or its clock was set forward"),
         }

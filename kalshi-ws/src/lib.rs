@@ -34,6 +34,7 @@ mod event;
 mod generated;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
+mod metrics;
 mod portfolio;
 mod protocol;
 #[cfg(feature = "recorder")]
@@ -41,16 +42,21 @@ pub mod recording;
 mod replay;
 mod session;
 mod subscription;
-mod values;
 
-pub(crate) use crate::values::{builder_value, builder_value_optional};
+/// The environments of the exchange: production, demo, or another URL.
+pub use kalshi_auth::Environment;
+pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
+
 pub use crate::{
-    book::{BookChange, BookError, BookState, Books, FillEstimate, OrderBook, Outcome},
-    config::{Config, Environment, Tap},
+    book::{
+        BookChange, BookError, BookState, Books, FillEstimate, OrderBook, Outcome, RestingOrder,
+    },
+    config::{Config, Tap},
     connection::{Connection, ConnectionHandle, backoff::Backoff},
     error::{CommandError, ConnectError, ConnectErrorKind},
     event::{DisconnectReason, Event, Refusal, TerminationReason},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
+    metrics::{Batch, Metrics},
     portfolio::{
         Account, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
         PositionRecord, ReconcileError, Reconciled, Reconciliation,

@@ -19,7 +19,7 @@ use std::{
 };
 
 use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
@@ -53,8 +53,8 @@ pub struct Writer(JoinHandle<io::Result<()>>);
 /// One line of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// When, in milliseconds since 1970.
-    pub at: u64,
+    /// When it happened.
+    pub at: UnixMillis,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -136,8 +136,7 @@ impl Recorder {
         Ok((Self { lines, lost: 0 }, Writer(writer)))
     }
 
-    fn line(&mut self, at: Timestamp, what: What) {
-        let at = at.as_millis();
+    fn line(&mut self, at: UnixMillis, what: What) {
         if self.lost > 0 {
             if self.lines.try_send(Line { at, what: What::Lost(self.lost) }).is_err() {
                 self.lost += 1;
@@ -154,19 +153,19 @@ impl Recorder {
 }
 
 impl Tap for Recorder {
-    fn received(&mut self, at: Timestamp, text: &str) {
+    fn received(&mut self, at: UnixMillis, text: &str) {
         self.line(at, What::In(text.to_owned()));
     }
 
-    fn sent(&mut self, at: Timestamp, text: &str) {
+    fn sent(&mut self, at: UnixMillis, text: &str) {
         self.line(at, What::Out(text.to_owned()));
     }
 
-    fn connected(&mut self, at: Timestamp) {
+    fn connected(&mut self, at: UnixMillis) {
         self.line(at, What::Up(true));
     }
 
-    fn disconnected(&mut self, at: Timestamp, reason: &str) {
+    fn disconnected(&mut self, at: UnixMillis, reason: &str) {
         self.line(at, What::Down(reason.to_owned()));
     }
 }
@@ -343,7 +342,7 @@ pub struct Player {
     events: VecDeque<Event>,
     speed: Speed,
     /// The time of the first line, and when it was played.
-    began: Option<(u64, Instant)>,
+    began: Option<(UnixMillis, Instant)>,
 }
 
 impl Player {
@@ -381,8 +380,7 @@ impl Player {
             let events = &mut self.events;
             let reason = match line.what {
                 What::In(text) => {
-                    let at = Timestamp::from_millis(line.at);
-                    self.replay.frame(&text, at, |event| events.push_back(event));
+                    self.replay.frame(&text, line.at, |event| events.push_back(event));
                     continue;
                 }
                 What::Down(reason) => reason,
@@ -395,10 +393,11 @@ impl Player {
         }
     }
 
-    async fn wait_for(&mut self, at: u64) {
+    async fn wait_for(&mut self, at: UnixMillis) {
         let Speed::Times(speed) = self.speed else { return };
         let (first, began) = *self.began.get_or_insert_with(|| (at, Instant::now()));
-        let seconds = Duration::from_millis(at.saturating_sub(first)).as_secs_f64() / speed;
+        let later = if at > first { at.abs_diff(first) } else { Duration::ZERO };
+        let seconds = later.as_secs_f64() / speed;
         // A speed of zero, or below, is no speed.
         if let Ok(after) = Duration::try_from_secs_f64(seconds) {
             sleep_until(began + after).await;

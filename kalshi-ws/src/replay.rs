@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use tokio::time::Instant;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// in a stream, so a recording with a hole has the same [`Event::Gap`].
 ///
 /// ```
-/// use kalshi_auth::Timestamp;
+/// use kalshi_types::UnixMillis;
 /// use kalshi_ws::{Books, Replay};
 ///
 /// let mut replay = Replay::new();
@@ -28,7 +28,7 @@ use crate::{
 ///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
 ///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
 /// ] {
-///     replay.frame(frame, Timestamp::from_millis(0), |event| {
+///     replay.frame(frame, UnixMillis::from_millis(0), |event| {
 ///         books.apply(&event);
 ///     });
 /// }
@@ -64,7 +64,7 @@ impl Replay {
 
     /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
-    pub fn frame(&mut self, text: &str, received: Timestamp, mut each: impl FnMut(Event)) {
+    pub fn frame(&mut self, text: &str, received: UnixMillis, mut each: impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
         match self.session.frame(frame, text.len(), self.now) {
             Some((_, event)) => each(event),

@@ -723,13 +723,21 @@ async fn without_credentials_there_is_no_stream() {
 #[tokio::test]
 async fn the_streams_are_those_of_the_client() {
     for (url, streams) in [
-        ("https://external-api.kalshi.com/trade-api/v2", "Production"),
-        ("https://external-api.demo.kalshi.co/trade-api/v2/", "Demo"),
-        ("https://example.com/trade-api/v2", "Custom(\"wss://example.com/trade-api/ws/v2\")"),
-        ("http://127.0.0.1:1/trade-api/v2/", "Custom(\"ws://127.0.0.1:1/trade-api/ws/v2\")"),
+        (
+            "https://external-api.kalshi.com/trade-api/v2",
+            "wss://external-api-ws.kalshi.com/trade-api/ws/v2",
+        ),
+        (
+            "https://external-api.demo.kalshi.co/trade-api/v2/",
+            "wss://external-api-ws.demo.kalshi.co/trade-api/ws/v2",
+        ),
+        ("https://example.com/trade-api/v2", "wss://example.com/trade-api/ws/v2"),
+        ("http://127.0.0.1:1/trade-api/v2/", "ws://127.0.0.1:1/trade-api/ws/v2"),
     ] {
-        let config = format!("{:?}", client(url).stream_config().unwrap());
-        assert!(config.contains(&format!("environment: {streams}")), "{config}");
+        let client = client(url);
+        assert_eq!(client.environment().streams_url(), streams);
+        let config = format!("{:?}", client.stream_config().unwrap());
+        assert!(config.contains(&format!("environment: {:?}", client.environment())), "{config}");
     }
 }
 

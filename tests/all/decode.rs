@@ -72,7 +72,7 @@ async fn an_unknown_scope_is_kept_and_printed_back_unchanged() {
     let keys = api_keys(body.to_string()).await.unwrap();
     let scopes = &keys.api_keys[0].scopes;
     assert_eq!(scopes[0], ApiKeyScope::Read);
-    assert_eq!(scopes[1], ApiKeyScope::Unknown("write::brand_new".to_owned()));
+    assert_eq!(scopes[1], ApiKeyScope::Unknown("write::brand_new".into()));
     assert_eq!(scopes[1].to_string(), "write::brand_new");
     assert!(scopes[2].is_unknown() && scopes[3].is_unknown());
     assert_eq!(serde_json::to_value(&keys).unwrap(), body);
@@ -95,7 +95,7 @@ async fn a_page_with_an_unknown_enum_a_null_list_fine_prices_and_negative_counts
     let decoded = markets(page.to_string()).await.unwrap();
     assert_eq!(decoded.markets.len(), 2);
     let market = &decoded.markets[0];
-    assert_eq!(market.status, MarketStatus::Unknown("on_fire".to_owned()));
+    assert_eq!(market.status, MarketStatus::Unknown("on_fire".into()));
     assert!(market.price_ranges.is_empty());
     assert_eq!(market.yes_bid_dollars, Dollars::from_micros(123_456));
     assert_eq!(market.volume_fp.as_hundredths(), -1_250);

@@ -7,7 +7,7 @@ use std::{
 
 use kalshi_sdk::{
     Client, Drift, DriftKind,
-    auth::{ManualClock, Timestamp},
+    auth::{ManualClock, UnixMillis},
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::support::{
 
 type Seen = Arc<Mutex<Vec<Drift>>>;
 
-const START: u64 = 1_790_000_000_000;
+const START: i64 = 1_790_000_000_000;
 
 fn observed(server: &Server, clock: &Arc<ManualClock>) -> (Client, Seen) {
     let seen = Seen::default();
@@ -33,7 +33,7 @@ fn observed(server: &Server, clock: &Arc<ManualClock>) -> (Client, Seen) {
 }
 
 fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock::at(Timestamp::from_millis(START)))
+    Arc::new(ManualClock::at(UnixMillis::from_millis(START)))
 }
 
 fn taken(seen: &Seen) -> Vec<(DriftKind, String, Option<String>)> {
@@ -101,10 +101,10 @@ async fn the_same_drift_is_told_once_in_an_interval() {
     assert_eq!(more(taken(&seen)), 1);
     client.clone().get_markets().send().await.unwrap();
     assert_eq!(taken(&seen), [], "nothing twice, from a clone neither");
-    clock.set(Timestamp::from_millis(START + 59_999));
+    clock.set(UnixMillis::from_millis(START + 59_999));
     client.get_markets().send().await.unwrap();
     assert_eq!(taken(&seen), []);
-    clock.set(Timestamp::from_millis(START + 60_000));
+    clock.set(UnixMillis::from_millis(START + 60_000));
     client.get_markets().send().await.unwrap();
     assert_eq!(more(taken(&seen)), 1);
 }

@@ -3,14 +3,14 @@
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
-#[cfg(feature = "exchange")]
-mod exchange;
 mod pure_rust;
+#[cfg(feature = "server")]
+mod server;
 
 use std::fmt;
 
-#[cfg(feature = "exchange")]
-pub(crate) use self::exchange::{PublicKey, generate};
+#[cfg(feature = "server")]
+pub(crate) use self::server::{PublicKey, generate};
 use crate::{
     error::{AuthError, AuthErrorKind},
     key::{KeyType, MAX_RSA_BITS, ParsedKey},

@@ -5,7 +5,7 @@
 
 mod der;
 mod pem;
-#[cfg(feature = "exchange")]
+#[cfg(feature = "server")]
 mod public;
 
 use std::fmt;
@@ -13,10 +13,10 @@ use std::fmt;
 use ed25519_dalek::SigningKey;
 use rsa::RsaPrivateKey;
 
-#[cfg(all(feature = "exchange", feature = "aws-lc-rs"))]
+#[cfg(all(feature = "server", feature = "aws-lc-rs"))]
 pub(crate) use self::der::pkcs8_private_key;
 pub(crate) use self::pem::looks_like_key;
-#[cfg(feature = "exchange")]
+#[cfg(feature = "server")]
 pub(crate) use self::public::ParsedPublicKey;
 use crate::error::{AuthError, AuthErrorKind};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kalshi_auth::{Credentials, ManualClock, SignedHeaders, Signer, Timestamp};
+use kalshi_auth::{Credentials, ManualClock, SignedHeaders, Signer, UnixMillis};
 
 use crate::helpers::{KEY_ID, base64, bytes, ed25519_credentials, rsa_credentials, text};
 
@@ -29,7 +29,7 @@ fn assert_no_key(printed: &str) {
 }
 
 fn signer(credentials: Credentials) -> Signer {
-    Signer::new(credentials, Arc::new(ManualClock::at(Timestamp::from_millis(7))))
+    Signer::new(credentials, Arc::new(ManualClock::at(UnixMillis::from_millis(7))))
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn the_middleware_prints_without_the_private_key() {
     assert_no_key(&printed);
 }
 
-#[cfg(feature = "exchange")]
+#[cfg(feature = "server")]
 #[test]
 fn a_key_pair_prints_without_the_private_key() {
-    use kalshi_auth::{KeyType, exchange::KeyPair};
+    use kalshi_auth::{KeyType, server::KeyPair};
 
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     assert_eq!(

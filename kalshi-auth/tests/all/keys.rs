@@ -2,7 +2,7 @@
 
 use std::{env, fs};
 
-use kalshi_auth::{AuthErrorKind, Credentials, KeyType, Timestamp, sign};
+use kalshi_auth::{AuthErrorKind, Credentials, KeyType, UnixMillis, sign};
 
 use crate::helpers::{KEY_ID, backends, base64, bytes, names, path, text, verifies};
 
@@ -20,7 +20,7 @@ fn every_accepted_key_signs_for_its_public_key() {
         for backend in backends() {
             let credentials = Credentials::from_pem_using(backend, KEY_ID, &pem)
                 .unwrap_or_else(|error| panic!("{name} with {backend:?}: {error}"));
-            let signed = sign(&credentials, "GET", "/", Timestamp::from_millis(1)).unwrap();
+            let signed = sign(&credentials, "GET", "/", UnixMillis::from_millis(1)).unwrap();
             let signature = base64(signed.signature());
             // The files are forms of few keys, so any of the public keys may match, and one must.
             let public = names("keys/public");

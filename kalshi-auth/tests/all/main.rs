@@ -5,8 +5,7 @@
 mod clock;
 mod credentials;
 mod debug;
-#[cfg(feature = "exchange")]
-mod exchange;
+mod environment;
 mod helpers;
 mod keys;
 #[cfg(feature = "middleware")]
@@ -14,6 +13,8 @@ mod middleware;
 #[cfg(feature = "middleware")]
 mod origin;
 mod robustness;
+#[cfg(feature = "server")]
+mod server;
 mod sign_example;
 mod signing;
 mod vectors;

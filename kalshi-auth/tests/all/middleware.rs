@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread, ThreadId},
@@ -16,7 +16,7 @@ use std::{
 use http::Extensions;
 use kalshi_auth::{
     AuthError, AuthErrorKind, Clock, Credentials, ManualClock, Origin, Signer, SigningMiddleware,
-    SigningPolicy, Timestamp,
+    SigningPolicy, UnixMillis,
 };
 use reqwest::{Method, Request, Response, Url, redirect};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
@@ -137,14 +137,14 @@ const RSA: &str = "keys/public/rsa-2048.pem";
 /// A clock that moves on by a millisecond whenever it is read, and remembers who read it.
 #[derive(Debug, Default)]
 struct Ticking {
-    millis: AtomicU64,
+    millis: AtomicI64,
     readers: Mutex<HashSet<ThreadId>>,
 }
 
 impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
+    fn now(&self) -> UnixMillis {
         self.readers.lock().unwrap().insert(thread::current().id());
-        Timestamp::from_millis(1_703_123_456_789 + self.millis.fetch_add(1, Ordering::SeqCst))
+        UnixMillis::from_millis(1_703_123_456_789 + self.millis.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -405,7 +405,7 @@ fn a_request_is_signed_without_a_runtime() {
         }
     }
 
-    let client = offline(Arc::new(ManualClock::at(Timestamp::from_millis(1))));
+    let client = offline(Arc::new(ManualClock::at(UnixMillis::from_millis(1))));
     let mut future = pin!(client.execute(balance()));
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let response = loop {
@@ -434,7 +434,7 @@ impl Gate {
 }
 
 impl Clock for Gate {
-    fn now(&self) -> Timestamp {
+    fn now(&self) -> UnixMillis {
         let count = self.asked.fetch_add(1, Ordering::SeqCst);
         let is_open = self.is_open.lock().unwrap();
         let (is_open, _) = self
@@ -442,7 +442,7 @@ impl Clock for Gate {
             .wait_timeout_while(is_open, Duration::from_secs(20), |open| !*open)
             .unwrap();
         assert!(*is_open, "the signature holds up the task that would open the gate");
-        Timestamp::from_millis(count)
+        UnixMillis::from_millis(i64::try_from(count).unwrap())
     }
 }
 
@@ -495,9 +495,9 @@ async fn a_clock_that_panics_costs_one_request() {
     struct Broken(AtomicU64);
 
     impl Clock for Broken {
-        fn now(&self) -> Timestamp {
+        fn now(&self) -> UnixMillis {
             assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "the first time (this is a test)");
-            Timestamp::from_millis(1)
+            UnixMillis::from_millis(1)
         }
     }
 

@@ -7,13 +7,13 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 use kalshi_auth::{
-    ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, AuthErrorKind, ManualClock, Signer, Timestamp,
+    ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, AuthErrorKind, ManualClock, Signer, UnixMillis,
     sign, signing_text,
 };
 
 use crate::helpers::{KEY_ID, base64, ed25519_credentials, rsa_credentials, text, verifies};
 
-const NOW: Timestamp = Timestamp::from_millis(1_703_123_456_789);
+const NOW: UnixMillis = UnixMillis::from_millis(1_703_123_456_789);
 const PATH: &str = "/trade-api/v2/portfolio/balance";
 
 #[test]
@@ -129,6 +129,6 @@ fn credentials_and_signers_can_go_to_other_threads() {
     shareable::<kalshi_auth::SignedHeaders>();
     #[cfg(feature = "middleware")]
     shareable::<kalshi_auth::SigningMiddleware>();
-    #[cfg(feature = "exchange")]
-    shareable::<kalshi_auth::exchange::PublicKey>();
+    #[cfg(feature = "server")]
+    shareable::<kalshi_auth::server::PublicKey>();
 }

@@ -1,12 +1,12 @@
 //! Golden vectors: signatures by OpenSSL and by Python's `cryptography`.
 
-use kalshi_auth::{Credentials, KeyType, Timestamp, sign, signing_text};
+use kalshi_auth::{Credentials, KeyType, UnixMillis, sign, signing_text};
 
 use crate::helpers::{KEY_ID, backends, base64, names, text, verifies};
 
 struct Vector {
     case: String,
-    timestamp: Timestamp,
+    timestamp: UnixMillis,
     method: String,
     path: String,
     message: String,
@@ -63,10 +63,10 @@ fn every_library_signs_so_that_the_public_key_of_the_vector_verifies_it() {
     }
 }
 
-#[cfg(feature = "exchange")]
+#[cfg(feature = "server")]
 #[test]
 fn every_library_verifies_the_signatures_of_the_vectors() {
-    use kalshi_auth::exchange::PublicKey;
+    use kalshi_auth::server::PublicKey;
 
     for vector in vectors() {
         let Vector { case, timestamp, method, path, signature, .. } = &vector;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kalshi_auth::{Credentials, KeyType, ManualClock, Timestamp, exchange::KeyPair};
+use kalshi_auth::{Credentials, KeyType, ManualClock, UnixMillis, server::KeyPair};
 use kalshi_sdk::{
     Client, Effect,
     types::{ApiKeyScope, ApiKeyType, CreateApiKeyRequest, GenerateApiKeyRequest},
@@ -26,9 +26,8 @@ async fn an_unknown_key_a_wrong_key_and_a_wrong_clock_are_told_apart() {
     let exchange = Exchange::start().await.unwrap();
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let call = async |id: &str, offset: i64| {
-        let now =
-            i64::try_from(kalshi_auth::Clock::now(&kalshi_auth::SystemClock).as_millis()).unwrap();
-        let time = Timestamp::from_millis(u64::try_from(now + offset).unwrap());
+        let now = kalshi_auth::Clock::now(&kalshi_auth::SystemClock).as_millis();
+        let time = UnixMillis::from_millis(now + offset);
         let client = Client::builder()
             .with_environment(exchange.environment())
             .with_credentials(Credentials::from_pem(id, pair.private_key_pem()).unwrap())
@@ -114,9 +113,9 @@ async fn keys_that_make_no_sense_are_refused() {
     for request in [
         new(""),
         new("a").scopes(vec![ApiKeyScope::Write]),
-        new("a").scopes(vec![ApiKeyScope::Unknown("write::brand_new".to_owned())]),
+        new("a").scopes(vec![ApiKeyScope::Unknown("write::brand_new".into())]),
         new("a").subaccount(64),
-        new("a").key_type(ApiKeyType::Unknown("dsa".to_owned())),
+        new("a").key_type(ApiKeyType::Unknown("dsa".into())),
     ] {
         let error = owner.generate_api_key().body(request).send().await.unwrap_err();
         assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")), "{error}");
@@ -141,7 +140,7 @@ async fn a_key_bound_to_a_subaccount_cannot_manage_keys() {
 
 #[tokio::test]
 async fn the_exchange_goes_by_its_own_clock() {
-    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
+    let clock = Arc::new(ManualClock::at(UnixMillis::from_millis(1_700_000_000_000)));
     let exchange = Exchange::builder().with_clock(Arc::clone(&clock) as _).start().await.unwrap();
     let client = Client::builder()
         .with_environment(exchange.environment())

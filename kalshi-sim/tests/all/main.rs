@@ -15,7 +15,7 @@ mod told;
 mod trouble;
 mod walk;
 
-use kalshi_auth::{Credentials, KeyType, exchange::KeyPair};
+use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};
 use kalshi_sim::Exchange;
 

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kalshi_auth::{Credentials, KeyType, ManualClock, Timestamp, exchange::KeyPair};
+use kalshi_auth::{Credentials, KeyType, ManualClock, UnixMillis, server::KeyPair};
 use kalshi_sdk::{
     Client, Count, Dollars,
     types::{
@@ -302,7 +302,7 @@ async fn cash_moves_between_shards_and_instances_once_for_each_id() {
 
 #[tokio::test]
 async fn a_target_allocation_is_met_within_ten_seconds() {
-    let start = Timestamp::from_millis(1_790_000_001_000);
+    let start = UnixMillis::from_millis(1_790_000_001_000);
     let clock = Arc::new(ManualClock::at(start));
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let exchange = Exchange::builder()

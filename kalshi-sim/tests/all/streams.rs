@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use kalshi_auth::{Credentials, Timestamp, sign};
+use kalshi_auth::{Credentials, UnixMillis, sign};
 use kalshi_sdk::types::{
     ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request, GenerateApiKeyRequest,
 };
@@ -19,18 +19,18 @@ const SOON: Duration = Duration::from_secs(5);
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-pub(crate) fn now() -> Timestamp {
+pub(crate) fn now() -> UnixMillis {
     kalshi_auth::Clock::now(&kalshi_auth::SystemClock)
 }
 
-async fn connect(exchange: &Exchange, at: Timestamp) -> Result<Socket, Error> {
+async fn connect(exchange: &Exchange, at: UnixMillis) -> Result<Socket, Error> {
     connect_as(exchange, Role::Trader, at).await
 }
 
 pub(crate) async fn connect_as(
     exchange: &Exchange,
     role: Role,
-    at: Timestamp,
+    at: UnixMillis,
 ) -> Result<Socket, Error> {
     let credentials = exchange.credentials(role).expect("every role has a key");
     connect_with(exchange, credentials, at).await
@@ -39,7 +39,7 @@ pub(crate) async fn connect_as(
 async fn connect_with(
     exchange: &Exchange,
     credentials: &Credentials,
-    at: Timestamp,
+    at: UnixMillis,
 ) -> Result<Socket, Error> {
     let mut request = exchange.stream_url().into_client_request()?;
     let signed = sign(credentials, "GET", STREAM_PATH, at).expect("it signs");
@@ -72,7 +72,7 @@ async fn open_ticker(exchange: &Exchange) -> String {
 async fn a_handshake_needs_a_sound_signature() {
     let exchange = Exchange::start().await.unwrap();
     let unsigned = connect_async(exchange.stream_url()).await.map(drop).unwrap_err();
-    let old = connect(&exchange, Timestamp::from_millis(now().as_millis() - 600_000)).await;
+    let old = connect(&exchange, UnixMillis::from_millis(now().as_millis() - 600_000)).await;
     for error in [unsigned, old.map(drop).unwrap_err()] {
         match error {
             Error::Http(response) => assert_eq!(response.status(), 401),

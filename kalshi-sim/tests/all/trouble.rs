@@ -249,7 +249,7 @@ async fn an_exchange_is_saved_and_goes_on_from_its_file() {
     exchange.save(&file).unwrap();
     exchange.stop().await.unwrap();
 
-    let pair = kalshi_auth::exchange::KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
+    let pair = kalshi_auth::server::KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
     let again = Exchange::builder()
         .with_state_file(&file)
         // A key of one's own keeps the saved ones as they are.

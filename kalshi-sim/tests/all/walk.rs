@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::Method;
-use kalshi_auth::{KeyType, Signer, SystemClock, exchange::KeyPair};
+use kalshi_auth::{KeyType, Signer, SystemClock, server::KeyPair};
 use kalshi_sdk::{OPERATIONS, Operation, operation::Access};
 use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};

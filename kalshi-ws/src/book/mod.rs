@@ -5,5 +5,5 @@ mod order_book;
 
 pub use self::{
     books::{BookChange, BookState, Books},
-    order_book::{BookError, FillEstimate, OrderBook, Outcome},
+    order_book::{BookError, FillEstimate, OrderBook, Outcome, RestingOrder},
 };

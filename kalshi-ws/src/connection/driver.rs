@@ -3,13 +3,14 @@
 
 use std::{
     collections::VecDeque,
+    ops::Deref,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::poll_fn};
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -17,6 +18,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_tungstenite::tungstenite;
+use tracing::{Instrument as _, info_span};
 
 use super::{
     queue::{Pushed, Queue, Staged},
@@ -24,8 +26,10 @@ use super::{
 };
 use crate::{
     config::{Config, Tap},
+    connection::backoff::Backoff,
     error::{ConnectError, ConnectErrorKind},
     event::{DisconnectReason, Event},
+    metrics::Batch,
     protocol::frame::Decoder,
     session::{Lane, Output, Request, SessionState},
 };
@@ -34,7 +38,7 @@ use crate::{
 const BURST: usize = 64;
 
 /// The time that a consumer is given to make room before its oldest messages are dropped.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The time that the exchange may take to close its end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,7 +52,7 @@ pub(super) struct Driver {
     connector: Connector,
     session: SessionState,
     decoder: Decoder,
-    queue: Arc<Queue>,
+    queue: Closer,
     requests: mpsc::Receiver<Request>,
     closing: watch::Receiver<bool>,
     /// Commands that are not on the wire yet.
@@ -64,6 +68,8 @@ pub(super) struct Driver {
     /// Attempts in a row for which the exchange refused the key.
     key_refusals: u32,
     last_error: Option<Arc<ConnectError>>,
+    /// The frames that are being read at a stretch.
+    batch: Batch,
 }
 
 /// The end of a connection.
@@ -72,8 +78,16 @@ enum End {
     Lost(DisconnectReason),
 }
 
-/// Closes the queue, also when the task panics or is dropped.
+/// The queue, which is closed also when the task panics or is dropped before it ran.
 struct Closer(Arc<Queue>);
+
+impl Deref for Closer {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.0
+    }
+}
 
 impl Drop for Closer {
     fn drop(&mut self) {
@@ -98,7 +112,7 @@ impl Driver {
             decoder: Decoder::new(),
             config,
             connector,
-            queue,
+            queue: Closer(queue),
             requests,
             closing,
             outgoing: VecDeque::new(),
@@ -108,11 +122,11 @@ impl Driver {
             attempts: 0,
             key_refusals: 0,
             last_error: None,
+            batch: Batch::default(),
         }
     }
 
     pub(super) async fn run(mut self, socket: Socket) {
-        let closer = Closer(Arc::clone(&self.queue));
         let mut socket = Box::new(socket);
         let mut attempts = None;
         let error = loop {
@@ -147,7 +161,6 @@ impl Driver {
             }
         };
         self.queue.close(Event::Closed { error });
-        drop(closer);
     }
 
     /// Reads and writes until the connection ends.
@@ -221,6 +234,13 @@ impl Driver {
         }
         // What came before the end is delivered.
         let end = self.carry_out().await.or(end);
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(metrics) = &mut self.config.metrics
+            && batch.frames > 0
+        {
+            let (waiting, dropped) = self.queue.depth();
+            metrics.batch(&Batch { waiting, dropped, ..batch });
+        }
         if end.is_none() && left == 0 {
             // There may be more: the consumer goes first.
             yield_now().await;
@@ -233,7 +253,7 @@ impl Driver {
         &mut self,
         read: Option<Result<tungstenite::Message, tungstenite::Error>>,
         now: Instant,
-        at: Timestamp,
+        at: UnixMillis,
     ) -> Option<End> {
         match read {
             Some(Ok(tungstenite::Message::Text(text))) => self.frame(&text, now, at),
@@ -260,10 +280,12 @@ impl Driver {
         None
     }
 
-    fn frame(&mut self, text: &str, now: Instant, at: Timestamp) {
+    fn frame(&mut self, text: &str, now: Instant, at: UnixMillis) {
         if let Some(tap) = &mut self.config.tap {
             tap.received(at, text);
         }
+        self.batch.frames += 1;
+        self.batch.bytes += text.len();
         let frame = self.decoder.decode(text, at);
         if let Some((lane, event)) = self.session.frame(frame, text.len(), now) {
             self.stage_event(lane, event, text.len());
@@ -275,6 +297,12 @@ impl Driver {
             && self.failed.contains(&lane)
         {
             return;
+        }
+        if let Some(metrics) = &mut self.config.metrics {
+            match &event {
+                Event::Message(message) => metrics.message(message),
+                other => metrics.event(other),
+            }
         }
         self.staged.push_back(Staged { lane, event, bytes });
     }
@@ -353,11 +381,12 @@ impl Driver {
             }
             self.attempts = self.attempts.saturating_add(1);
             tried += 1;
-            let wait = sleep(self.pause());
+            let wait =
+                sleep(pause(&self.config.backoff, self.attempts, self.last_error.as_deref()));
             tokio::pin!(wait);
             let connected = loop {
                 select! {
-                    () = &mut wait => break self.try_connect().await?,
+                    () = &mut wait => break self.try_connect(tried).await?,
                     Some(request) = self.requests.recv() => {
                         self.session.request(request, Instant::now());
                     }
@@ -391,35 +420,37 @@ impl Driver {
         }
     }
 
-    /// The pause before the next attempt: longer when the exchange refuses than when the network
-    /// fails, and as long as the exchange asks for.
-    fn pause(&self) -> Duration {
-        let error = self.last_error.as_deref();
-        let further = match error.map(ConnectError::kind) {
-            Some(ConnectErrorKind::Rejected(401 | 403)) => 4,
-            Some(ConnectErrorKind::Rejected(429)) => 3,
-            Some(ConnectErrorKind::Rejected(500..)) => 1,
-            _ => 0,
-        };
-        let pause = self.config.backoff.delay(self.attempts.saturating_add(further));
-        pause.max(error.and_then(ConnectError::retry_after).unwrap_or_default())
-    }
-
     /// Makes one attempt; the outer error says that the connection was closed meanwhile.
     async fn try_connect(
         &mut self,
+        attempt: u32,
     ) -> Result<Result<Socket, ConnectError>, Option<Arc<ConnectError>>> {
+        let connect = self.connector.connect().instrument(info_span!("connect", attempt));
         select! {
-            connected = self.connector.connect() => Ok(connected),
+            connected = connect => Ok(connected),
             _ = self.closing.changed() => Err(None),
         }
     }
 
-    fn tap(&mut self, call: impl FnOnce(&mut dyn Tap, Timestamp)) {
+    fn tap(&mut self, call: impl FnOnce(&mut dyn Tap, UnixMillis)) {
         if let Some(tap) = &mut self.config.tap {
             call(&mut **tap, self.config.clock.now());
         }
     }
+}
+
+/// Returns the pause before an attempt: longer when the exchange refused the one before than when the
+/// network failed, and as long as the exchange asks for.
+fn pause(backoff: &Backoff, attempts: u32, error: Option<&ConnectError>) -> Duration {
+    let further = match error.map(ConnectError::kind) {
+        // The key is wrong, or the clock is: neither is put right in a moment.
+        Some(ConnectErrorKind::Rejected(401 | 403)) => 4,
+        Some(ConnectErrorKind::Rejected(429)) => 3,
+        Some(ConnectErrorKind::Rejected(500..)) => 1,
+        _ => 0,
+    };
+    let pause = backoff.delay(attempts.saturating_add(further));
+    pause.max(error.and_then(ConnectError::retry_after).unwrap_or_default())
 }
 
 /// Writes what can be written, then reads what can be read. Writing never keeps from reading: a
@@ -463,4 +494,31 @@ async fn finish(socket: &mut Socket) {
     };
     // A peer that does not answer is left alone.
     let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_refusals_of_the_handshake_wait_longer_than_failures_of_the_network() {
+        let backoff = Backoff::default().with_random(|| 0);
+        let millis = Duration::from_millis;
+        let of = |kind| ConnectError::new(kind, "refused");
+        for (kind, first) in [
+            (ConnectErrorKind::Network, millis(250)),
+            (ConnectErrorKind::Timeout, millis(250)),
+            (ConnectErrorKind::Rejected(404), millis(250)),
+            (ConnectErrorKind::Rejected(503), millis(500)),
+            (ConnectErrorKind::Rejected(429), millis(2_000)),
+            (ConnectErrorKind::Rejected(401), millis(4_000)),
+        ] {
+            assert_eq!(pause(&backoff, 1, Some(&of(kind))), first, "{kind:?}");
+            assert_eq!(pause(&backoff, 2, Some(&of(kind))), first * 2, "{kind:?}");
+            assert_eq!(pause(&backoff, u32::MAX, Some(&of(kind))), Duration::from_secs(30));
+        }
+        let asked = of(ConnectErrorKind::Rejected(429)).with_retry_after(Some(millis(90_000)));
+        assert_eq!(pause(&backoff, 1, Some(&asked)), millis(90_000));
+        assert_eq!(pause(&backoff, 1, None), millis(250));
+    }
 }

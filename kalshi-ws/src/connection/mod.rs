@@ -3,7 +3,7 @@
 pub(crate) mod backoff;
 mod driver;
 pub(crate) mod proxy;
-mod queue;
+pub(crate) mod queue;
 mod socket;
 
 use std::{
@@ -19,6 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, info_span};
 
 use self::{driver::Driver, queue::Queue, socket::Connector};
 use crate::{
@@ -44,17 +45,16 @@ const MAX_REQUESTS: usize = 1_024;
 ///
 /// ```no_run
 /// use kalshi_auth::Credentials;
-/// use kalshi_ws::{Config, Connection, Environment, Event, Subscription};
+/// use kalshi_ws::{Config, Connection, Environment, Outcome, Subscription};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = Config::new(Environment::Demo, Credentials::from_env()?);
 /// let mut connection = Connection::connect(config).await?;
 /// connection.handle().subscribe(Subscription::orderbook(["KXBTC-25"]))?;
-/// let mut books = connection.books();
 /// while let Some(event) = connection.next().await {
-///     books.apply(&event);
-///     if let Some(book) = books.get("KXBTC-25") {
+///     if let Some(book) = connection.books().get("KXBTC-25") {
 ///         // Exactly what the exchange has. `None` while that is not known.
+///         println!("{:?} {:?}", book.best_bid(Outcome::Yes), book.best_ask(Outcome::Yes));
 ///     }
 /// }
 /// # Ok(())
@@ -64,6 +64,9 @@ pub struct Connection {
     queue: Arc<Queue>,
     /// Events that were taken from the queue.
     taken: VecDeque<Event>,
+    /// The books, if they are kept.
+    books: Books,
+    keeps_books: bool,
     handle: ConnectionHandle,
     closing: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
@@ -89,17 +92,22 @@ impl Connection {
     /// Dropping the future drops the attempt.
     pub async fn connect(config: Config) -> Result<Self, ConnectError> {
         let connector = Connector::new(&config)?;
+        let host = connector.host().to_owned();
         let socket = connector.connect().await?;
         let queue = Arc::new(Queue::new(config.queue_bytes));
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let (closing, closed) = watch::channel(false);
+        let keeps_books = config.keeps_books;
         let driver = Driver::new(config, connector, Arc::clone(&queue), requests, closed);
-        let task = tokio::spawn(Box::pin(driver.run(socket)));
-        let (handle, taken) = (ConnectionHandle(sender), VecDeque::new());
-        Ok(Self { queue, taken, handle, closing, task: Some(task) })
+        let span = info_span!(parent: None, "connection", host);
+        let task = tokio::spawn(Box::pin(driver.run(socket).instrument(span)));
+        let (handle, taken, task) = (ConnectionHandle(sender), VecDeque::new(), Some(task));
+        let books = handle.books();
+        Ok(Self { queue, taken, books, keeps_books, handle, closing, task })
     }
 
-    /// Waits for the next event; `None` after [`Event::Closed`].
+    /// Waits for the next event, and applies it to the [books](Self::books); `None` after
+    /// [`Event::Closed`].
     ///
     /// # Cancellation
     ///
@@ -113,7 +121,13 @@ impl Connection {
         if self.taken.is_empty() && ready!(self.queue.poll(&mut self.taken, cx)).is_none() {
             return Poll::Ready(None);
         }
-        Poll::Ready(self.taken.pop_front())
+        let event = self.taken.pop_front();
+        if self.keeps_books
+            && let Some(event) = &event
+        {
+            self.books.apply(event);
+        }
+        Poll::Ready(event)
     }
 
     /// Returns the handle that sends requests to this connection.
@@ -121,14 +135,12 @@ impl Connection {
         &self.handle
     }
 
-    /// Returns order books that are to be fed with the events of this connection. One that turns out
-    /// to be corrupt requests a new snapshot by itself.
-    pub fn books(&self) -> Books {
-        let handle = self.handle.clone();
-        Books::with_resync(move |ticker| {
-            // A connection that is closed gives no snapshots.
-            !matches!(handle.get_snapshot([ticker]), Err(CommandError::Busy))
-        })
+    /// Returns the order books, as of the last event that was taken. One that turns out to be corrupt
+    /// requests a new snapshot by itself.
+    ///
+    /// With [`Config::without_books`] there are none.
+    pub const fn books(&self) -> &Books {
+        &self.books
     }
 
     /// Closes the connection gracefully, and waits for that. The events that are left, and then
@@ -295,6 +307,19 @@ impl ConnectionHandle {
         let (sender, answer) = oneshot::channel();
         self.send(Request::ListSubscriptions(sender))?;
         answer.await.map_err(|_| CommandError::Closed)?
+    }
+
+    /// Returns order books that are to be fed with the events of this connection by
+    /// [`Books::apply`], wherever those are consumed. One that turns out to be corrupt requests a new
+    /// snapshot by itself.
+    ///
+    /// [`Connection::books`] needs no feeding.
+    pub fn books(&self) -> Books {
+        let handle = self.clone();
+        Books::with_resync(move |ticker| {
+            // A connection that is closed gives no snapshots.
+            !matches!(handle.get_snapshot([ticker]), Err(CommandError::Busy))
+        })
     }
 
     fn send(&self, request: Request) -> Result<(), CommandError> {

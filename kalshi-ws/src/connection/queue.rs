@@ -36,6 +36,7 @@ struct Inner {
     /// The unmatched messages, and then the channels.
     lanes: Vec<LaneState>,
     holes: usize,
+    dropped: u64,
     waker: Option<Waker>,
     lagged: Vec<usize>,
     /// The lane that has to be half empty before the reader goes on.
@@ -102,6 +103,7 @@ impl Queue {
             control: 0,
             lanes: vec![unmatched],
             holes: 0,
+            dropped: 0,
             waker: None,
             lagged: Vec::new(),
             blocked: None,
@@ -213,11 +215,10 @@ impl Queue {
         std::mem::take(&mut self.lock().lagged)
     }
 
-    /// The number of events that wait.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        let inner = self.lock();
-        inner.entries.len() - inner.holes
+    /// The number of events that wait, and of messages that were dropped since the last call.
+    pub(crate) fn depth(&self) -> (usize, u64) {
+        let mut inner = self.lock();
+        (inner.entries.len() - inner.holes, std::mem::take(&mut inner.dropped))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -264,6 +265,7 @@ impl Inner {
                 Overflow::DropOldest => {}
             }
             let Some(oldest) = lane.positions.pop_front() else { break };
+            self.dropped += 1;
             let mark = *lane.mark.get_or_insert(oldest);
             let at = |position: u64| usize::try_from(position - self.first).ok();
             if let Some(place) = at(oldest).and_then(|at| self.entries.get_mut(at)) {
@@ -439,7 +441,8 @@ mod tests {
             (fill, 4_999),
         ];
         assert!(queue.lock().entries.len() < 2_500, "holes do not pile up");
-        assert_eq!(queue.len(), expected.len());
+        assert_eq!(queue.depth(), (expected.len(), 4_997));
+        assert_eq!(queue.depth(), (expected.len(), 0));
         assert_eq!(drain(&queue), expected);
         assert_eq!(queue.take_lagged(), [0]);
         assert!(queue.take_lagged().is_empty());

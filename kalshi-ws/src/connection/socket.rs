@@ -77,6 +77,11 @@ impl Connector {
         })
     }
 
+    /// Returns the host that is connected to.
+    pub(crate) fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
     /// Makes a connection, with a signature of its own.
     pub(crate) async fn connect(&self) -> Result<Socket, ConnectError> {
         timeout(self.time_limit, Box::pin(self.attempt())).await.unwrap_or_else(|_| {

@@ -8,7 +8,6 @@
 use std::{borrow::Cow, collections::HashMap, fmt};
 
 use foldhash::fast::RandomState;
-use kalshi_auth::Timestamp;
 use kalshi_types::UnixMillis;
 use serde::{
     Deserialize, Deserializer,
@@ -154,7 +153,7 @@ impl Decoder {
 
     /// Decodes one frame, which arrived at `received`.
     #[inline]
-    pub fn decode(&mut self, text: &str, received: Timestamp) -> Frame {
+    pub fn decode(&mut self, text: &str, received: UnixMillis) -> Frame {
         match scan(text) {
             Some(scanned) => Frame::Message(self.message(&scanned, received)),
             None => self.decode_any(text, received),
@@ -162,7 +161,7 @@ impl Decoder {
     }
 
     /// Decodes one frame without the fast path for deltas. The result is the same, later.
-    pub fn decode_any(&mut self, text: &str, received: Timestamp) -> Frame {
+    pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame {
         match read(text, received) {
             Ok(Frame::Message(Message {
                 payload: Payload::OrderbookDelta(mut delta),
@@ -182,7 +181,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn message(&mut self, scanned: &Scanned<'_>, received: Timestamp) -> Message {
+    fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
         let market = self.market(scanned.market_ticker, scanned.market_id);
         let payload = Payload::OrderbookDelta(Delta {
             market,
@@ -360,7 +359,7 @@ struct ErrorBody {
 }
 
 /// Decodes any frame, by the general decoder.
-fn read(text: &str, received: Timestamp) -> Result<Frame, Box<Malformed>> {
+fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
     let mut envelope = Envelope::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let filled = Fill(&mut envelope).deserialize(&mut json).and_then(|()| json.end());

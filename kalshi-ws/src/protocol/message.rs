@@ -1,8 +1,7 @@
-//! What a channel sends, once it has been read.
+//! The messages of channels, decoded.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use kalshi_auth::Timestamp;
 use kalshi_types::{Count, Dollars, UnixMillis};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,16 +16,34 @@ pub type Sid = i64;
 pub struct Message {
     /// The subscription that it belongs to.
     pub sid: Option<Sid>,
-    /// Its number within the subscription, on the channels that count.
+    /// Its sequence number within the subscription, on the channels that have them.
     pub seq: Option<i64>,
     /// The command that it answers, if it answers one.
     pub id: Option<i64>,
-    /// When the exchange queued it to the network.
+    /// The time at which the exchange queued it to the network.
     pub sent: Option<UnixMillis>,
-    /// When this machine read it, by the clock of the configuration.
-    pub received: Timestamp,
-    /// What it carries.
+    /// The time at which this machine read it, by the clock of the configuration.
+    pub received: UnixMillis,
+    /// The content.
     pub payload: Payload,
+}
+
+impl Message {
+    /// Returns the milliseconds from the time of sending to the time of reading. Negative where the
+    /// clocks of the exchange and of this machine differ.
+    ///
+    /// ```
+    /// use kalshi_types::UnixMillis;
+    /// use kalshi_ws::{Decoder, Frame};
+    ///
+    /// let frame = r#"{"type":"event_fee_update","sid":1,"seq":1,"sending_ts_ms":1700000000000,"msg":{"event_ticker":"E","fee_type_override":null,"fee_multiplier_override":null}}"#;
+    /// let read = UnixMillis::from_millis(1_700_000_000_042);
+    /// let Frame::Message(message) = Decoder::new().decode(frame, read) else { panic!() };
+    /// assert_eq!(message.lag_millis(), Some(42));
+    /// ```
+    pub fn lag_millis(&self) -> Option<i64> {
+        self.received.as_millis().checked_sub(self.sent?.as_millis())
+    }
 }
 
 /// One type of message, as the document describes it.
@@ -37,7 +54,7 @@ pub struct MessageKind {
     pub name: &'static str,
     /// The channels that send it.
     pub channels: &'static [Channel],
-    /// Whether it carries a sequence number, so that a loss shows.
+    /// Whether it carries a sequence number, so that a loss is noticed.
     pub sequenced: bool,
 }
 
@@ -52,9 +69,9 @@ pub struct Delta {
     /// The market.
     pub market: Market,
     /// The price of the level, in dollars per contract. On either side it is the price of YES,
-    /// because this crate always asks for that.
+    /// because this crate always requests that.
     pub price_dollars: Dollars,
-    /// How many contracts come to the level, or leave it when negative.
+    /// The contracts that are added to the level, or leave it when negative.
     pub delta_fp: Count,
     /// The side of the resting orders: `yes` for bids, `no` for asks in terms of YES.
     pub side: MarketSide,
@@ -62,25 +79,25 @@ pub struct Delta {
     /// every connection; several deltas may share one, and numbers are skipped. `None` on frames
     /// from before October 2026.
     pub clock: Option<i64>,
-    /// When it happened, in milliseconds since 1970.
+    /// The time of the change, in milliseconds since 1970.
     pub ts_ms: Option<UnixMillis>,
-    /// What is said of changes by the caller's own orders alone.
+    /// Details of a change by one of your own orders.
     pub own: Option<Box<OwnChange>>,
 }
 
-/// What is said of a change by one of the caller's own orders.
+/// Details of a change by one of your own orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnChange {
-    /// The name that the caller gave to the order.
+    /// The client order id.
     pub client_order_id: Option<String>,
     /// The subaccount, when the order named one.
     pub subaccount: Option<i64>,
-    /// Why the order changed, when the exchange says so.
+    /// The reason of the change, when the exchange names one.
     pub last_update_reason: Option<String>,
 }
 
-/// A market as deltas name it: cheap to clone, and equal to itself at a glance.
+/// A market as deltas name it. Cheap to clone, and compared by address first.
 #[derive(Clone)]
 pub struct Market(Arc<Names>);
 
@@ -96,17 +113,17 @@ impl Market {
         Self(Arc::new(Names { ticker: ticker.into(), id: id.into(), slot }))
     }
 
-    /// The ticker.
+    /// Returns the ticker.
     pub fn ticker(&self) -> &str {
         &self.0.ticker
     }
 
-    /// The id, a UUID.
+    /// Returns the id, a UUID.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// Where whoever keeps something for each market of one decoder may look first.
+    /// Returns the place among the markets of the decoder, for tables of one entry a market.
     pub(crate) fn slot(&self) -> usize {
         self.0.slot as usize
     }
@@ -185,10 +202,12 @@ impl ServerError {
 
     /// Reports whether one of the items of a command may be at fault, rather than the command.
     pub(crate) fn may_be_about_an_item(&self) -> bool {
-        !matches!(self.code, 1..=9 | 12 | 13 | 15 | 19..=24 | Self::MARKET_LIMIT | 28)
+        let is_about_command =
+            matches!(self.code, 1..=9 | 12 | 13 | 15 | 19..=24 | Self::MARKET_LIMIT | 28);
+        !is_about_command && !self.is_transient()
     }
 
-    /// The markets that the exchange names.
+    /// Returns the markets that the exchange names.
     pub(crate) fn named(&self) -> impl Iterator<Item = &str> {
         self.market_tickers.iter().chain(&self.market_ticker).map(String::as_str)
     }
@@ -208,7 +227,7 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 impl Payload {
-    /// The market that the message is about, for the messages that are about one.
+    /// Returns the market that the message is about, for the messages that are about one.
     pub fn market_ticker(&self) -> Option<&str> {
         Some(match self {
             Self::Fill(fill) => &fill.market_ticker,
@@ -230,13 +249,13 @@ impl Payload {
         })
     }
 
-    /// What the document says of this type of message.
+    /// Returns the properties of this type of message, as the document has them.
     pub fn message_kind(&self) -> Option<&'static MessageKind> {
         message_kind(self.kind())
     }
 }
 
-/// What the document says of a type of message.
+/// Returns the properties of a type of message, as the document has them.
 pub(crate) fn message_kind(name: &str) -> Option<&'static MessageKind> {
     crate::MESSAGE_KINDS.iter().find(|kind| kind.name == name)
 }

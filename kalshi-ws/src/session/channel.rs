@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     connection::backoff::Backoff,
-    event::{Event, Refusal, TerminationReason},
+    event::{DisconnectReason, Event, Refusal, TerminationReason},
     generated::{Channel, MESSAGE_KINDS, Payload},
     protocol::{
         command::{Action, Update},
@@ -38,9 +38,14 @@ pub(crate) struct ChannelState {
     is_dormant: bool,
     phase: Phase,
     is_closing: bool,
+    /// There may be a subscription whose number is not known: the exchange did not carry out
+    /// `subscribe` in time, or says so, or ended a subscription that it did not name.
+    may_exist: bool,
     on_wire: BTreeSet<String>,
     /// Items of commands that are not answered yet.
     in_flight: HashSet<String>,
+    /// Items of commands whose outcome is not known.
+    doubtful: HashSet<String>,
     /// What is desired of an item in flight has changed.
     is_dirty: bool,
     failures: Failures,
@@ -107,8 +112,10 @@ impl ChannelState {
             is_dormant: false,
             phase: Phase::Unsubscribed,
             is_closing: false,
+            may_exist: false,
             on_wire: BTreeSet::new(),
             in_flight: HashSet::new(),
+            doubtful: HashSet::new(),
             is_dirty: false,
             failures: Failures::default(),
             retry_at: None,
@@ -149,6 +156,12 @@ impl ChannelState {
             }
             Phase::Pending | Phase::BackingOff { .. } => false,
         }
+    }
+
+    /// Reports whether no order book waits for a snapshot.
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.resync.is_settled()
     }
 
     fn is_book(&self) -> bool {
@@ -227,6 +240,10 @@ impl ChannelState {
         for item in items {
             if self.in_flight.contains(&item) {
                 self.is_dirty = true;
+            } else if self.doubtful.contains(&item) {
+                // Perhaps it is there, perhaps not: it is added in any case.
+                self.on_wire.remove(&item);
+                self.removed.remove(&item);
             } else if self.on_wire.contains(&item) {
                 if self.removed.remove(&item) {
                     returned.push(item.clone());
@@ -263,6 +280,9 @@ impl ChannelState {
             }
             self.resync.forget(&item);
             self.is_dirty |= self.in_flight.contains(&item);
+            if self.doubtful.contains(&item) {
+                self.on_wire.insert(item.clone());
+            }
             if self.on_wire.contains(&item) {
                 self.removed.insert(item.clone());
             }
@@ -312,6 +332,10 @@ impl ChannelState {
             }
             // After the confirmation, which has the number.
             Phase::Pending => self.is_closing = true,
+            _ if self.may_exist => {
+                self.is_closing = true;
+                out.outputs.push_back(Output::Drop(DisconnectReason::UnknownSubscription));
+            }
             _ => self.closed(out, now),
         }
     }
@@ -330,12 +354,13 @@ impl ChannelState {
     /// Forgets what was on the wire.
     fn leave_wire(&mut self, out: &mut Outbox, now: Instant) {
         out.abandon(self.lane);
-        out.forget_snapshot_requests(self.lane);
         if self.is_book() {
             out.outputs.push_back(Output::ForgetAllNames);
         }
+        self.may_exist = false;
         self.on_wire.clear();
         self.in_flight.clear();
+        self.doubtful.clear();
         self.is_dirty = false;
         self.retry_at = None;
         self.tracker = SequenceTracker::default();
@@ -398,6 +423,7 @@ impl ChannelState {
     /// Takes in that the subscription is confirmed, by a reply with the number `seq`.
     pub(crate) fn confirmed(&mut self, sid: Sid, seq: Option<i64>, out: &mut Outbox, now: Instant) {
         self.phase = Phase::Active { sid };
+        self.may_exist = false;
         self.tracker = seq.map_or_else(SequenceTracker::fresh, SequenceTracker::starting_at);
         self.trial_items = usize::MAX;
         out.control(Event::Subscribed { channel: self.channel.clone(), sid });
@@ -464,11 +490,15 @@ impl ChannelState {
     pub(crate) fn added(&mut self, mut items: Vec<String>, out: &mut Outbox, now: Instant) {
         for item in &items {
             self.in_flight.remove(item);
+            self.doubtful.remove(item);
         }
         items.retain(|item| self.desires(item));
+        // Those that were taken out and are desired again: their snapshots were not for anybody.
+        let back = items.iter().filter(|item| self.removed.remove(*item)).cloned().collect();
         if !items.is_empty() && !self.is_closing {
             out.control(Event::Added { channel: self.channel.clone(), items });
         }
+        self.lose(back, out, now);
         if self.is_dirty {
             self.reconcile(out, now);
         }
@@ -482,6 +512,7 @@ impl ChannelState {
             self.in_flight.remove(item);
             self.on_wire.remove(item);
             self.removed.remove(item);
+            self.doubtful.remove(item);
             if self.desires(item) {
                 is_desired = true;
             } else {
@@ -506,12 +537,16 @@ impl ChannelState {
     ) {
         match kind {
             PendingKind::Subscribe(_) => self.subscribe_refused(error, out, now),
-            PendingKind::Unsubscribe(_) if error.is_transient() && !error.ends_subscription() => {
-                self.retry_at = Some(self.failures.record(now, &out.limits.backoff));
-            }
             // The exchange does not know it, or ended it: it is over.
-            PendingKind::Unsubscribe(_) if self.is_closing => self.closed(out, now),
-            PendingKind::Unsubscribe(_) => out.control(Event::ServerError(error)),
+            PendingKind::Unsubscribe(_) if error.ends_subscription() && self.is_closing => {
+                self.closed(out, now);
+            }
+            PendingKind::Unsubscribe(_) => {
+                self.retry_at = Some(self.failures.record(now, &out.limits.backoff));
+                if !error.is_transient() {
+                    out.control(Event::ServerError(error));
+                }
+            }
             _ if error.ends_subscription() => self.failed(error, out, now),
             PendingKind::Add(_, items) => self.add_refused(items, error, out, now),
             PendingKind::Delete(_, items) => self.delete_refused(&items, error, out, now),
@@ -520,6 +555,12 @@ impl ChannelState {
     }
 
     fn subscribe_refused(&mut self, error: ServerError, out: &mut Outbox, now: Instant) {
+        self.may_exist |= error.code == ServerError::COMMAND_TIMEOUT;
+        if self.may_exist && (self.is_closing || !error.is_transient()) {
+            // Only a new connection is known to have none.
+            out.outputs.push_back(Output::Drop(DisconnectReason::UnknownSubscription));
+            return;
+        }
         if self.is_closing {
             self.closed(out, now);
             return;
@@ -568,11 +609,17 @@ impl ChannelState {
         out: &mut Outbox,
         now: Instant,
     ) {
+        let may_be_there = error.code == ServerError::COMMAND_TIMEOUT;
         for item in &items {
-            self.on_wire.remove(item);
             self.in_flight.remove(item);
-            self.removed.remove(item);
             self.resync.forget(item);
+            if may_be_there {
+                self.doubtful.insert(item.clone());
+            }
+            if self.desires(item) || !self.doubtful.contains(item) {
+                self.on_wire.remove(item);
+                self.removed.remove(item);
+            }
         }
         let items: Vec<String> = items.into_iter().filter(|item| self.desires(item)).collect();
         if error.is_transient() {
@@ -596,6 +643,11 @@ impl ChannelState {
         let Some(desired) = &mut self.desired else { return };
         for item in &at_fault {
             desired.items.remove(item);
+            if self.doubtful.contains(item) {
+                // An earlier command may have added it: it is taken out.
+                self.on_wire.insert(item.clone());
+                self.removed.insert(item.clone());
+            }
         }
         let is_empty = desired.items.is_empty();
         if !at_fault.is_empty() {
@@ -635,15 +687,30 @@ impl ChannelState {
         out: &mut Outbox,
         now: Instant,
     ) {
+        let is_doubtful = error.code == ServerError::COMMAND_TIMEOUT;
         if !error.is_transient() {
+            let is_gone = error.may_be_about_an_item();
             out.control(Event::ServerError(error));
-            self.deleted(items, out, now);
-            return;
+            if is_gone {
+                // The exchange does not have them: it has nothing to take out.
+                self.deleted(items, out, now);
+                return;
+            }
         }
         self.retry_at = Some(self.failures.record(now, &out.limits.backoff));
         let mut back = Vec::new();
         for item in items {
             self.in_flight.remove(item);
+            if is_doubtful {
+                // The exchange may have carried it out all the same.
+                if self.desires(item) {
+                    self.on_wire.remove(item);
+                    self.removed.remove(item);
+                } else {
+                    self.doubtful.insert(item.clone());
+                }
+                continue;
+            }
             // They are on the wire as before. The books of those that are desired again were given
             // up with the deletion that never was.
             if self.desires(item) && self.removed.remove(item) {
@@ -665,12 +732,18 @@ impl ChannelState {
         }
     }
 
+    /// Notes that the end, which the exchange did not name, may have been that of another one.
+    pub(crate) fn doubt_end(&mut self) {
+        self.may_exist |= matches!(self.phase, Phase::BackingOff { .. });
+    }
+
     /// Takes in that the exchange ended the subscription. It is made anew after a pause.
     pub(crate) fn failed(&mut self, error: ServerError, out: &mut Outbox, now: Instant) {
         self.terminated(TerminationReason::Server(error), out, now);
     }
 
-    fn terminated(&mut self, reason: TerminationReason, out: &mut Outbox, now: Instant) {
+    /// Takes in that the subscription ended. It is made anew after a pause.
+    pub(crate) fn terminated(&mut self, reason: TerminationReason, out: &mut Outbox, now: Instant) {
         let until = self.failures.record(now, &out.limits.backoff);
         out.control(Event::Terminated { channel: self.channel.clone(), reason });
         if self.is_closing {
@@ -771,6 +844,7 @@ impl ChannelState {
         // Older documents have no numbers for some messages, and none came with them.
         let counts =
             message.payload.is_sequenced() && (self.is_book() || self.tracker.has_counted());
+        let mut has_number = true;
         if message.seq.is_some() || counts {
             match self.tracker.check(message.seq) {
                 Continuity::InOrder => {}
@@ -782,7 +856,10 @@ impl ChannelState {
                     tracing::debug!(sid = message.sid, seq = message.seq, "a message came twice");
                     return;
                 }
-                Continuity::Gap { expected, received } => self.gap(expected, received, out, now),
+                Continuity::Gap { expected, received } => {
+                    has_number = received.is_some();
+                    self.gap(expected, received, out, now);
+                }
             }
         }
         if message.id.is_none() && is_list(&message.payload) {
@@ -802,11 +879,12 @@ impl ChannelState {
                     desired.items.insert(ticker.to_owned());
                 }
                 self.on_wire.insert(ticker.to_owned());
-            } else if !self.on_wire.contains(ticker) {
-                // A book that nothing would keep up to date.
+            } else if !has_number || self.tracker.is_late() || !self.on_wire.contains(ticker) {
+                // Older than what came before it, perhaps, or a book that nothing keeps up to date.
                 out.unmatched(Event::Unmatched(message), bytes);
                 return;
             }
+            out.snapshot_arrived(self.lane, ticker);
             has_arrived = self.resync.arrived(ticker, now, out.limits.snapshot_timeout);
         }
         out.event(Lane::Channel(self.lane), Event::Message(message), bytes);

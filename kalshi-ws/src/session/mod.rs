@@ -9,6 +9,8 @@
 
 mod channel;
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod model;
 mod outbox;
 mod resync;
@@ -18,16 +20,16 @@ mod soak;
 
 use std::{collections::VecDeque, time::Duration};
 
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::channel::ChannelState;
+use self::outbox::{Answered, Outbox, PendingKind};
 pub(crate) use self::outbox::{Lane, Output};
-use self::outbox::{Outbox, PendingKind};
 use crate::{
     connection::backoff::Backoff,
     error::CommandError,
-    event::{DisconnectReason, Event, Refusal},
+    event::{DisconnectReason, Event, Refusal, TerminationReason},
     generated::{Channel, Payload, types::ListSubscriptionsResponseItem},
     protocol::{
         command::{Action, Update},
@@ -42,6 +44,9 @@ const MAX_UNMATCHED: usize = 10_000;
 
 /// The bytes of such messages.
 const MAX_UNMATCHED_BYTES: usize = 64 << 20;
+
+/// The number of ends of subscriptions that wait for the confirmation.
+const MAX_ENDED: usize = 64;
 
 /// The time for which such a message waits.
 const UNMATCHED_PATIENCE: Duration = Duration::from_secs(10);
@@ -77,9 +82,11 @@ pub(crate) struct SessionState {
     /// Messages of subscriptions that are not confirmed yet.
     unmatched: VecDeque<Unmatched>,
     unmatched_bytes: usize,
+    /// Subscriptions that ended before their confirmation.
+    ended: VecDeque<(Sid, TerminationReason)>,
     last_frame: Instant,
     /// The clocks as they were compared last.
-    clocks: Option<(Instant, Timestamp)>,
+    clocks: Option<(Instant, UnixMillis)>,
 }
 
 struct Unmatched {
@@ -95,6 +102,7 @@ impl SessionState {
             out: Outbox::new(limits),
             unmatched: VecDeque::new(),
             unmatched_bytes: 0,
+            ended: VecDeque::new(),
             last_frame: now,
             clocks: None,
         }
@@ -133,6 +141,7 @@ impl SessionState {
             self.out.unmatched(Event::Unmatched(message), bytes);
         }
         self.unmatched_bytes = 0;
+        self.ended.clear();
         for channel in &mut self.channels {
             channel.disconnected(&mut self.out, now);
         }
@@ -146,10 +155,9 @@ impl SessionState {
     }
 
     /// Compares the wall clock with the monotonic one, which stands still while the machine sleeps.
-    pub(crate) fn compare_clocks(&mut self, now: Instant, wall: Timestamp) {
+    pub(crate) fn compare_clocks(&mut self, now: Instant, wall: UnixMillis) {
         let Some((then, wall_then)) = self.clocks.replace((now, wall)) else { return };
-        let by_wall = wall.as_millis().saturating_sub(wall_then.as_millis());
-        let by_wall = Duration::from_millis(by_wall);
+        let by_wall = if wall > wall_then { wall.abs_diff(wall_then) } else { Duration::ZERO };
         let awake = now.saturating_duration_since(then);
         if self.out.is_connected && by_wall.saturating_sub(awake) > self.out.limits.stale_after {
             self.out.control(Event::Stale { silent_for: by_wall });
@@ -162,6 +170,12 @@ impl SessionState {
         self.out.is_connected
             && !self.out.awaits_reply()
             && self.channels.iter().all(ChannelState::is_confirmed)
+    }
+
+    /// Reports whether no order book waits for a snapshot.
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.channels.iter().all(ChannelState::is_settled)
     }
 
     pub(crate) fn request(&mut self, request: Request, now: Instant) {
@@ -343,8 +357,9 @@ impl SessionState {
                     Some(PendingKind::Unsubscribe(lane)) => Some(lane),
                     _ => self.by_sid(sid).map(|state| state.lane),
                 };
-                if let Some(state) = lane.and_then(|lane| self.channels.get_mut(lane)) {
-                    state.unsubscribed(&mut self.out, now);
+                match lane.and_then(|lane| self.channels.get_mut(lane)) {
+                    Some(state) => state.unsubscribed(&mut self.out, now),
+                    None => self.remember_end(sid, TerminationReason::Unsubscribed),
                 }
             }
             Frame::Done { id, sid, seq, items } => {
@@ -353,19 +368,20 @@ impl SessionState {
                 }
                 let lane = sid.and_then(|sid| self.by_sid(sid)).map(|state| state.lane);
                 match self.out.take_done(id, sid, lane) {
-                    Some(PendingKind::Subscribe(lane)) => {
+                    Answered::Command(PendingKind::Subscribe(lane)) => {
                         self.subscribed_already(lane, sid, seq, items.market_tickers, now);
                     }
-                    Some(PendingKind::Add(lane, items)) => {
+                    Answered::Command(PendingKind::Add(lane, items)) => {
                         if let Some(state) = self.channels.get_mut(lane) {
                             state.added(items, &mut self.out, now);
                         }
                     }
-                    Some(PendingKind::Delete(lane, items)) => {
+                    Answered::Command(PendingKind::Delete(lane, items)) => {
                         if let Some(state) = self.channels.get_mut(lane) {
                             state.deleted(&items, &mut self.out, now);
                         }
                     }
+                    Answered::Contradiction => self.contradicted(),
                     // An answer to something else says no more than that it was carried out.
                     _ => {}
                 }
@@ -419,6 +435,10 @@ impl SessionState {
     }
 
     fn subscribed(&mut self, id: Option<i64>, channel: &Channel, sid: Sid, now: Instant) {
+        if self.out.is_guessed(id) && self.by_sid(sid).is_none() {
+            self.contradicted();
+            return;
+        }
         let lane = match self.out.take(id) {
             Some(PendingKind::Subscribe(lane)) => Some(lane),
             _ if self.out.is_passive => Some(self.adopt(channel)),
@@ -434,9 +454,24 @@ impl SessionState {
             tracing::debug!(%channel, sid, "a subscription was confirmed that was not requested");
             return;
         };
-        self.out.forget_subscribe(state.lane);
+        self.out.guess_subscribe(state.lane);
         state.confirmed(sid, None, &mut self.out, now);
+        let ended = self.ended.iter().position(|(ended, _)| *ended == sid);
+        if let Some((_, reason)) = ended.and_then(|at| self.ended.remove(at)) {
+            state.terminated(reason, &mut self.out, now);
+        }
         self.release(sid, now);
+    }
+
+    /// Remembers the end of a subscription whose confirmation may still come.
+    fn remember_end(&mut self, sid: Sid, reason: TerminationReason) {
+        if self.out.is_passive || !self.channels.iter().any(ChannelState::is_pending) {
+            return;
+        }
+        if self.ended.len() == MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((sid, reason));
     }
 
     /// Takes in that a subscription is confirmed by `ok`: the exchange had one already, and merged
@@ -493,32 +528,41 @@ impl SessionState {
             tracing::debug!(id, %error, "a command came too late");
             return;
         }
-        if let Some(request) = self.out.take_snapshot_request(id) {
-            match self.channels.get_mut(request.lane).filter(|s| s.sid() == Some(request.sid)) {
-                Some(state) => state.refresh_refused(request.items, error, &mut self.out, now),
-                None => tracing::debug!(id, %error, "a request came too late"),
-            }
-            return;
-        }
         let lane = sid.and_then(|sid| self.by_sid_of(sid));
-        let kind = match id {
-            Some(_) => self.out.take(id),
-            // Without an id it answers the oldest command of its subscription; an end is no answer.
-            None if !error.is_terminal() => lane.and_then(|lane| self.out.take_oldest_of(lane)),
-            None => None,
+        // An end without an id is no answer.
+        let answered = match id {
+            None if error.is_terminal() => Answered::Nothing,
+            _ => self.out.take_error(id, lane),
         };
-        let Some(kind) = kind else {
-            self.error_without_command(lane, sid, error, now);
-            return;
+        let kind = match answered {
+            Answered::Command(PendingKind::List(reply)) => {
+                // The caller may have gone.
+                let _ = reply.send(Err(CommandError::Refused(error)));
+                return;
+            }
+            Answered::Command(kind) => kind,
+            Answered::Snapshots(request) => {
+                let state = self.channels.get_mut(request.lane);
+                match state.filter(|state| state.sid() == Some(request.sid)) {
+                    Some(state) => {
+                        let items = request.items.into_iter().collect();
+                        state.refresh_refused(items, error, &mut self.out, now);
+                    }
+                    None => tracing::debug!(id, %error, "a request came too late"),
+                }
+                return;
+            }
+            Answered::Contradiction => return self.contradicted(),
+            Answered::Nothing => return self.error_without_command(lane, sid, error, now),
         };
-        if let PendingKind::List(reply) = kind {
-            // The caller may have gone.
-            let _ = reply.send(Err(CommandError::Refused(error)));
-            return;
-        }
         if let Some(state) = kind.lane().and_then(|lane| self.channels.get_mut(lane)) {
             state.command_refused(kind, error, &mut self.out, now);
         }
+    }
+
+    /// Gives up a connection whose replies cannot be told apart: what the exchange has is not known.
+    fn contradicted(&mut self) {
+        self.out.outputs.push_back(Output::Drop(DisconnectReason::ContradictoryReply));
     }
 
     fn error_without_command(
@@ -532,24 +576,40 @@ impl SessionState {
             self.out.control(Event::ServerError(error));
             return;
         }
-        let mut active = self.channels.iter().filter(|state| state.sid().is_some());
-        let (first, second) = (active.next().map(|state| state.lane), active.next());
-        let dead = match (lane, sid, first, second) {
-            (Some(lane), ..) => lane,
-            // One that is over already, or none.
-            (None, Some(_), ..) | (None, None, None, _) => {
+        if let Some(lane) = lane {
+            self.end(lane, error, now);
+            return;
+        }
+        let may_be = |state: &&ChannelState| state.sid().is_some() || state.is_pending();
+        let mut candidates = self.channels.iter().filter(may_be).map(|state| state.lane);
+        match (sid, candidates.next(), candidates.next()) {
+            // One that is over already, or none, or one that is not confirmed yet.
+            (Some(sid), ..) => {
+                self.remember_end(sid, TerminationReason::Server(error.clone()));
                 self.out.control(Event::ServerError(error));
-                return;
             }
-            (None, None, Some(only), None) => only,
+            (None, None, _) => self.out.control(Event::ServerError(error)),
+            (None, Some(only), None) => {
+                self.end(only, error, now);
+                if let Some(state) = self.channels.get_mut(only) {
+                    state.doubt_end();
+                }
+            }
             // One of several is dead, and the exchange does not say which: none can be relied on.
-            (None, None, Some(_), Some(_)) => {
+            (None, Some(_), Some(_)) => {
                 let reason = DisconnectReason::SubscriptionLost(error);
                 self.out.outputs.push_back(Output::Drop(reason));
-                return;
             }
-        };
-        if let Some(state) = self.channels.get_mut(dead) {
+        }
+    }
+
+    /// Takes in that a subscription, confirmed or requested, is dead.
+    fn end(&mut self, lane: usize, error: ServerError, now: Instant) {
+        let Some(state) = self.channels.get_mut(lane) else { return };
+        if state.is_pending() {
+            self.out.guess_subscribe(lane);
+            state.command_refused(PendingKind::Subscribe(lane), error, &mut self.out, now);
+        } else {
             state.failed(error, &mut self.out, now);
         }
     }

@@ -1,6 +1,6 @@
 //! What is to be done, and the commands that wait for a reply.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -76,7 +76,25 @@ pub(crate) struct SnapshotRequest {
     id: i64,
     pub(crate) lane: usize,
     pub(crate) sid: Sid,
-    pub(crate) items: Vec<String>,
+    /// The markets whose snapshots have not come yet.
+    pub(crate) items: HashSet<String>,
+}
+
+/// A command that was taken to be answered by a reply without an id.
+#[derive(Clone, Copy)]
+struct Guess {
+    lane: usize,
+    /// The reply was `ok`.
+    is_done: bool,
+}
+
+/// The command that a reply answers.
+pub(crate) enum Answered {
+    Command(PendingKind),
+    Snapshots(SnapshotRequest),
+    /// The replies cannot be told apart.
+    Contradiction,
+    Nothing,
 }
 
 /// Where the consequences of a decision go.
@@ -85,6 +103,8 @@ pub(crate) struct Outbox {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) pending: PendingCommands,
     snapshot_requests: VecDeque<SnapshotRequest>,
+    /// By their ids, the last commands that replies without an id were taken to answer.
+    guesses: BTreeMap<i64, Guess>,
     /// The last commands without a reply whose subscription is over.
     abandoned: VecDeque<i64>,
     next_id: i64,
@@ -115,6 +135,7 @@ impl Outbox {
             outputs: VecDeque::new(),
             pending: PendingCommands::default(),
             snapshot_requests: VecDeque::new(),
+            guesses: BTreeMap::new(),
             abandoned: VecDeque::new(),
             next_id: 0,
             is_connected: false,
@@ -131,6 +152,7 @@ impl Outbox {
             }
         }
         self.snapshot_requests.clear();
+        self.guesses.clear();
         self.abandoned.clear();
     }
 
@@ -167,22 +189,24 @@ impl Outbox {
             if self.snapshot_requests.len() == MAX_REMEMBERED {
                 self.snapshot_requests.pop_front();
             }
+            let expected = items.iter().cloned().collect();
+            self.snapshot_requests.push_back(SnapshotRequest { id, lane, sid, items: expected });
             let items = items.to_vec();
-            self.snapshot_requests.push_back(SnapshotRequest {
-                id,
-                lane,
-                sid,
-                items: items.clone(),
-            });
             let channel = Channel::OrderbookDelta;
             let action = Action::Update { channel, sid, update: Update::Snapshot, items };
             self.outputs.push_back(Output::Send(Command { id, action }));
         }
     }
 
-    pub(crate) fn take_snapshot_request(&mut self, id: Option<i64>) -> Option<SnapshotRequest> {
-        let at = self.snapshot_requests.iter().position(|request| Some(request.id) == id)?;
-        self.snapshot_requests.remove(at)
+    /// Notes that a snapshot has come.
+    pub(crate) fn snapshot_arrived(&mut self, lane: usize, ticker: &str) {
+        let is_answered = |request: &mut SnapshotRequest| {
+            request.lane == lane && request.items.remove(ticker) && request.items.is_empty()
+        };
+        let mut requests = self.snapshot_requests.iter_mut();
+        if let Some(at) = requests.position(is_answered) {
+            self.snapshot_requests.remove(at);
+        }
     }
 
     /// Forgets the requests of a subscription, all of which have been answered.
@@ -201,19 +225,77 @@ impl Outbox {
         id: Option<i64>,
         sid: Option<Sid>,
         lane: Option<usize>,
-    ) -> Option<PendingKind> {
-        if id.is_some() {
-            return self.take(id);
-        }
-        if sid.is_some() && lane.is_none() {
-            return None;
-        }
-        self.pending.take_first(|kind| match kind {
+    ) -> Answered {
+        let is_change = |kind: &PendingKind, lane: Option<usize>| match kind {
             PendingKind::Add(of, _) | PendingKind::Delete(of, _) => {
                 lane.is_none_or(|lane| lane == *of)
             }
             _ => false,
-        })
+        };
+        let lane = match id {
+            Some(id) => match self.guesses.remove(&id) {
+                None => return self.take(Some(id)).map_or(Answered::Nothing, Answered::Command),
+                // The one without an id was the answer to another command.
+                Some(Guess { lane, is_done: true }) => Some(lane),
+                Some(_) => return Answered::Contradiction,
+            },
+            None if sid.is_some() && lane.is_none() => return Answered::Nothing,
+            None => lane,
+        };
+        let mut pending = self.pending.0.iter();
+        let found = pending.find(|(_, pending)| is_change(&pending.kind, lane)).map(|(id, _)| *id);
+        self.guess(found, true)
+    }
+
+    /// Takes the command that an error answers: without an id, the oldest of its subscription.
+    pub(crate) fn take_error(&mut self, id: Option<i64>, lane: Option<usize>) -> Answered {
+        let Some(id) = id else {
+            let Some(lane) = lane else { return Answered::Nothing };
+            let is_of = |kind: &PendingKind| kind.lane() == Some(lane);
+            let mut pending = self.pending.0.iter();
+            let command = pending.find(|(_, pending)| is_of(&pending.kind)).map(|(id, _)| *id);
+            let mut requests = self.snapshot_requests.iter();
+            let request = requests.find(|request| request.lane == lane).map(|request| request.id);
+            let oldest = match (command, request) {
+                (Some(command), Some(request)) => Some(command.min(request)),
+                (command, request) => command.or(request),
+            };
+            return self.guess(oldest, false);
+        };
+        if self.guesses.contains_key(&id) {
+            return Answered::Contradiction;
+        }
+        self.take_command_or_request(id)
+    }
+
+    fn guess(&mut self, id: Option<i64>, is_done: bool) -> Answered {
+        let Some(id) = id else { return Answered::Nothing };
+        let answered = self.take_command_or_request(id);
+        let lane = match &answered {
+            Answered::Command(kind) => kind.lane(),
+            Answered::Snapshots(request) => Some(request.lane),
+            _ => None,
+        };
+        if let Some(lane) = lane {
+            if self.guesses.len() == MAX_REMEMBERED {
+                self.guesses.pop_first();
+            }
+            self.guesses.insert(id, Guess { lane, is_done });
+        }
+        answered
+    }
+
+    fn take_command_or_request(&mut self, id: i64) -> Answered {
+        if let Some(kind) = self.pending.remove(&id) {
+            return Answered::Command(kind);
+        }
+        let mut requests = self.snapshot_requests.iter();
+        match requests.position(|request| request.id == id) {
+            Some(at) => {
+                self.snapshot_requests.remove(at).map_or(Answered::Nothing, Answered::Snapshots)
+            }
+            None => Answered::Nothing,
+        }
     }
 
     /// Takes the command that a list of subscriptions answers.
@@ -239,31 +321,31 @@ impl Outbox {
         self.pending.take_first(|kind| matches!(kind, PendingKind::Query(of) if *of == lane));
     }
 
-    /// Takes the oldest command of a channel.
-    pub(crate) fn take_oldest_of(&mut self, lane: usize) -> Option<PendingKind> {
-        self.pending.take_first(|kind| kind.lane() == Some(lane))
+    /// Forgets that a channel was requested: it has been confirmed, without an id.
+    pub(crate) fn guess_subscribe(&mut self, lane: usize) {
+        let is_it = |kind: &PendingKind| matches!(kind, PendingKind::Subscribe(of) if *of == lane);
+        let mut pending = self.pending.0.iter();
+        let id = pending.find(|(_, pending)| is_it(&pending.kind)).map(|(id, _)| *id);
+        self.guess(id, false);
     }
 
-    /// Forgets that a channel was requested: it has been confirmed.
-    pub(crate) fn forget_subscribe(&mut self, lane: usize) {
-        self.pending
-            .0
-            .retain(|_, pending| !matches!(pending.kind, PendingKind::Subscribe(of) if of == lane));
+    /// Reports whether the command was taken to be answered already.
+    pub(crate) fn is_guessed(&self, id: Option<i64>) -> bool {
+        id.is_some_and(|id| self.guesses.contains_key(&id))
     }
 
     /// Abandons the commands of a subscription that is over.
     pub(crate) fn abandon(&mut self, lane: usize) {
-        let abandoned = &mut self.abandoned;
-        self.pending.0.retain(|id, pending| {
-            let is_over = pending.kind.lane() == Some(lane);
-            if is_over {
-                if abandoned.len() == MAX_REMEMBERED {
-                    abandoned.pop_front();
-                }
-                abandoned.push_back(*id);
-            }
-            !is_over
-        });
+        self.guesses.retain(|_, guess| guess.lane != lane);
+        let of_lane = self.pending.0.iter().filter(|(_, p)| p.kind.lane() == Some(lane));
+        let mut ids: Vec<i64> = of_lane.map(|(id, _)| *id).collect();
+        let requests = self.snapshot_requests.iter().filter(|request| request.lane == lane);
+        ids.extend(requests.map(|request| request.id));
+        self.pending.0.retain(|_, pending| pending.kind.lane() != Some(lane));
+        self.forget_snapshot_requests(lane);
+        self.abandoned.extend(ids);
+        let excess = self.abandoned.len().saturating_sub(MAX_REMEMBERED);
+        self.abandoned.drain(..excess);
     }
 
     pub(crate) fn is_abandoned(&self, id: Option<i64>) -> bool {

@@ -19,13 +19,25 @@ pub(crate) struct SequenceTracker {
     last_is_reply: bool,
     /// A frame came whose number could not be read: it may have had the next one.
     may_skip: bool,
+    /// A number went back: the messages are late ones, until they are beyond the highest.
+    late: Option<Late>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    highest: i64,
+    /// Numbers in order since then.
+    in_order: u32,
+}
+
+/// So many numbers in order after a step back are not late: the exchange counts anew.
+const COUNTS_ANEW: u32 = 1_000;
 
 impl SequenceTracker {
     /// Returns the tracker of a subscription that was just confirmed. Its first number is 1.
     pub(crate) const fn fresh() -> Self {
         // As after a reply, so that a subscription that begins at 0 loses nothing.
-        Self { last: Some(0), last_is_reply: true, may_skip: false }
+        Self::starting_at(0)
     }
 
     /// Reports whether any number of the subscription has been seen.
@@ -36,9 +48,13 @@ impl SequenceTracker {
     /// Reports whether this is the number that is due; if so, it is taken.
     #[inline]
     pub(crate) fn advance(&mut self, seq: Option<i64>) -> bool {
-        let due = seq.is_some() && seq == self.last.and_then(|last| last.checked_add(1));
+        let due = seq.is_some()
+            && seq == self.last.and_then(|last| last.checked_add(1))
+            && self.late.is_none();
         if due {
-            *self = Self { last: seq, last_is_reply: false, may_skip: false };
+            self.last = seq;
+            self.last_is_reply = false;
+            self.may_skip = false;
         }
         due
     }
@@ -50,10 +66,9 @@ impl SequenceTracker {
             self.may_skip = true;
             return Continuity::Gap { expected, received: None };
         };
-        let before = std::mem::replace(
-            self,
-            Self { last: Some(seq), last_is_reply: false, may_skip: false },
-        );
+        let late = self.late_after(seq);
+        let now = Self { last: Some(seq), last_is_reply: false, may_skip: false, late };
+        let before = std::mem::replace(self, now);
         match before.last {
             None => Continuity::InOrder,
             Some(last) if last.checked_add(1) == Some(seq) => Continuity::InOrder,
@@ -70,6 +85,22 @@ impl SequenceTracker {
         }
     }
 
+    fn late_after(&self, seq: i64) -> Option<Late> {
+        let last = self.last?;
+        let highest = self.late.map_or(last, |late| late.highest.max(last));
+        if seq > highest || seq == last && self.late.is_none() {
+            return None;
+        }
+        let continues = last.checked_add(1) == Some(seq);
+        let in_order = self.late.filter(|_| continues).map_or(0, |late| late.in_order + 1);
+        (in_order < COUNTS_ANEW).then_some(Late { highest, in_order })
+    }
+
+    /// Reports whether the last message was older than one before it.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
     /// Takes the number of a reply where it fits. Replies are observed to use the numbers of the
     /// subscription; that is not documented.
     pub(crate) fn reply(&mut self, seq: Option<i64>) {
@@ -77,7 +108,7 @@ impl SequenceTracker {
         let next = self.last.and_then(|last| last.checked_add(1));
         let skipped = self.last.and_then(|last| last.checked_add(2));
         if next == Some(seq) || self.may_skip && skipped == Some(seq) {
-            *self = Self { last: Some(seq), last_is_reply: true, may_skip: false };
+            *self = Self { last: Some(seq), last_is_reply: true, may_skip: false, late: self.late };
         }
     }
 
@@ -93,7 +124,7 @@ impl SequenceTracker {
 
     /// Takes the number of the reply that confirmed the subscription.
     pub(crate) const fn starting_at(seq: i64) -> Self {
-        Self { last: Some(seq), last_is_reply: true, may_skip: false }
+        Self { last: Some(seq), last_is_reply: true, may_skip: false, late: None }
     }
 }
 
@@ -115,6 +146,30 @@ mod tests {
         assert_eq!(tracker.check(Some(3)), gap(5, 3));
         assert_eq!(SequenceTracker::fresh().check(Some(2)), gap(1, 2));
         assert_eq!(SequenceTracker::fresh().check(Some(0)), Continuity::InOrder);
+    }
+
+    #[test]
+    fn late_messages_are_told_from_a_counter_that_begins_anew() {
+        let mut tracker = SequenceTracker::starting_at(50);
+        assert_eq!(tracker.check(Some(51)), Continuity::InOrder);
+        assert!(!tracker.is_late());
+        assert_eq!(tracker.check(Some(30)), gap(52, 30));
+        assert_eq!(tracker.check(Some(31)), Continuity::InOrder);
+        assert!(tracker.is_late() && !tracker.advance(Some(32)));
+        assert_eq!(tracker.check(Some(52)), gap(32, 52));
+        assert!(!tracker.is_late() && tracker.advance(Some(53)));
+        assert_eq!(tracker.check(Some(1)), gap(54, 1));
+        for seq in 2..=1_000 {
+            assert_eq!(tracker.check(Some(seq)), Continuity::InOrder);
+            assert!(tracker.is_late() || seq > 53);
+        }
+        let mut tracker = SequenceTracker::starting_at(1_000_000);
+        assert_eq!(tracker.check(Some(1)), gap(1_000_001, 1));
+        for seq in 2..=1_001 {
+            assert!(tracker.is_late());
+            assert_eq!(tracker.check(Some(seq)), Continuity::InOrder);
+        }
+        assert!(!tracker.is_late());
     }
 
     #[test]

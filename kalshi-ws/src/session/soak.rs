@@ -13,8 +13,7 @@ use std::{
     time::Duration,
 };
 
-use kalshi_auth::Timestamp;
-use kalshi_types::{Count, Dollars};
+use kalshi_types::{Count, Dollars, UnixMillis};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -404,7 +403,7 @@ impl World {
     fn arrive(&mut self, frames: usize) {
         for _ in 0..frames {
             let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
-            let frame = self.decoder.decode(&text, Timestamp::from_millis(0));
+            let frame = self.decoder.decode(&text, UnixMillis::from_millis(0));
             if let Some((_, event)) = self.session.frame(frame, text.len(), self.now) {
                 self.consumer.take(&event, &self.exchange);
             }

@@ -1,6 +1,6 @@
 //! What the way of a delta costs the allocator.
 
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use kalshi_ws::{BookChange, Books, Replay};
 
 use crate::exchange::{delta, snapshot};
@@ -11,7 +11,7 @@ const MARKETS: i64 = 20;
 fn a_delta_of_a_known_market_allocates_nothing() {
     let mut replay = Replay::new();
     let mut books = Books::new();
-    let now = Timestamp::from_millis(0);
+    let now = UnixMillis::from_millis(0);
     let ack = r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#;
     let snapshots = (1..=MARKETS).map(|n| snapshot(1, n, &format!("M{n}"), "0.50"));
     let deltas: Vec<String> = (MARKETS + 1..MARKETS + 10_000)

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use kalshi_auth::Timestamp;
-use kalshi_types::{Count, Dollars, PriceLevel};
+use kalshi_types::{Count, Dollars, PriceLevel, UnixMillis};
 use kalshi_ws::{
     BookChange, BookError, BookState, Books, Channel, Decoder, DisconnectReason, Event, Frame,
     OrderBook, Outcome, Payload,
@@ -14,7 +13,7 @@ use kalshi_ws::{
 use proptest::prelude::*;
 
 fn event(frame: &str) -> Event {
-    match Decoder::new().decode(frame, Timestamp::from_millis(0)) {
+    match Decoder::new().decode(frame, UnixMillis::from_millis(0)) {
         Frame::Message(message) => Event::Message(message),
         other => panic!("{other:?}"),
     }
@@ -175,6 +174,67 @@ fn a_level_below_zero_is_corruption_and_asks_for_a_snapshot_until_that_is_taken(
         assert!(books.get("A").is_none());
         books.apply(&snapshot("A", "", ""));
     }
+}
+
+/// A change of one clock.
+fn clocked(clock: i64, side: &str, price: &str, count: &str) -> Event {
+    let Event::Message(mut message) = delta("A", side, price, count) else { panic!() };
+    let Payload::OrderbookDelta(delta) = &mut message.payload else { panic!() };
+    delta.clock = Some(clock);
+    Event::Message(message)
+}
+
+#[test]
+fn r1_a_crossed_book_is_never_valid() {
+    // A snapshot whose NO prices are read as prices of YES.
+    let mut books = Books::new();
+    let change = books.apply(&snapshot("A", r#"["0.45","10"]"#, r#"["0.44","10"]"#));
+    assert!(matches!(change, BookChange::Corrupt(BookError::Crossed { .. })));
+    assert_eq!(books.state("A"), BookState::Void);
+    assert!(books.get("A").is_none() && books.iter().next().is_none());
+
+    // One change in two messages: the book cannot be read in between, and is right after.
+    books.apply(&snapshot("A", r#"["0.45","10"]"#, r#"["0.46","10"]"#));
+    assert_eq!(books.apply(&clocked(5, "yes", "0.46", "5")), BookChange::Updated);
+    assert_eq!(books.state("A"), BookState::Crossed);
+    assert!(books.get("A").is_none() && books.iter().next().is_none());
+    assert_eq!((books.updated("A"), books.clock("A")), (None, None));
+    assert_eq!(books.apply(&clocked(5, "no", "0.46", "-10")), BookChange::Updated);
+    assert_eq!(books.state("A"), BookState::Valid);
+    assert_eq!(books.clock("A"), Some(5));
+
+    // A cross that lasts beyond its change is no book at all.
+    books.apply(&clocked(6, "no", "0.46", "10"));
+    books.apply(&clocked(6, "no", "0.47", "10"));
+    assert_eq!(books.state("A"), BookState::Crossed);
+    let change = books.apply(&clocked(7, "yes", "0.10", "1"));
+    assert!(matches!(change, BookChange::Corrupt(BookError::Crossed { .. })));
+    assert_eq!(books.state("A"), BookState::Void);
+}
+
+#[test]
+fn a_book_without_your_own_orders_is_that_of_the_others() {
+    use kalshi_ws::{RestingOrder, types::BookSide};
+    let order = |book_side: BookSide, price: &str, count: &str| RestingOrder {
+        book_side,
+        yes_price: usd(price),
+        count: contracts(count),
+    };
+    let (bid, ask) = (BookSide::Bid, BookSide::Ask);
+    let own = [
+        order(bid.clone(), "0.42", "5.5"),
+        order(ask.clone(), "0.45", "2"),
+        order(ask.clone(), "0.45", "3"),
+        // More than there is, and where there is nothing: they are not in the book yet.
+        order(ask, "0.9999", "7"),
+        order(bid, "0.30", "1"),
+    ];
+    let expected =
+        OrderBook::from_levels(&[level("0.40", "10")], &[level("0.45", "2"), level("0.47", "3")]);
+    assert_eq!(book().without(own).unwrap(), expected.unwrap());
+    assert_eq!(book().without(Vec::<RestingOrder>::new()).unwrap(), book());
+    let unknown = order(BookSide::from("middle"), "0.40", "1");
+    assert_eq!(book().without([unknown]), Err(BookError::UnknownSide));
 }
 
 proptest! {

@@ -15,11 +15,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use kalshi_auth::{Clock, SystemClock, Timestamp, sign};
+use kalshi_auth::{Clock, SystemClock, UnixMillis, sign};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
     Backoff, BookState, Books, Channel, CommandError, Config, Connection, ConnectionHandle,
-    Environment, Event, OrderBook, Outcome, Overflow, Payload, Subscription, Tap,
+    Environment, Event, OrderBook, Outcome, Overflow, Payload, Refusal, Subscription, Tap,
     TerminationReason,
 };
 use serde_json::{Value, json};
@@ -242,7 +242,7 @@ type Numbered = (u64, i64, i64);
 struct Replies(Arc<Mutex<(u64, HashSet<Numbered>)>>);
 
 impl Tap for Replies {
-    fn received(&mut self, _: Timestamp, text: &str) {
+    fn received(&mut self, _: UnixMillis, text: &str) {
         if text.contains(r#""type":"ok""#) {
             let reply: Value = serde_json::from_str(text).unwrap();
             if let (Some(sid), Some(seq)) = (reply["sid"].as_i64(), reply["seq"].as_i64()) {
@@ -253,7 +253,7 @@ impl Tap for Replies {
         }
     }
 
-    fn connected(&mut self, _: Timestamp) {
+    fn connected(&mut self, _: UnixMillis) {
         let mut inner = self.0.lock().unwrap();
         inner.0 += 1;
         inner.1.clear();
@@ -325,7 +325,7 @@ impl Client {
         let mut client = Self {
             name: if overflow == Overflow::Block { "blocking" } else { "dropping" },
             commands: stream.handle().clone(),
-            books: stream.books(),
+            books: stream.handle().books(),
             stream,
             markets: Arc::clone(markets),
             replies,
@@ -473,6 +473,9 @@ impl Client {
             Event::Resynced { .. } => "resynced",
             Event::Stale { .. } => "stale",
             Event::Removed { .. } => "removed",
+            Event::Added { .. } => "added",
+            // It had been taken out before.
+            Event::Refused { reason: Refusal::NotSubscribed, .. } => "refused",
             Event::Subscribed { .. } => "subscribed",
             Event::ReconnectFailed { .. } => "attempt failed",
             other => panic!("{}: {other:?}", self.name),

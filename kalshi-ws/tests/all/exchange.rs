@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use kalshi_auth::{
     Credentials, KeyType,
-    exchange::{KeyPair, PublicKey},
+    server::{KeyPair, PublicKey},
 };
 use kalshi_ws::{Backoff, Config, Connection, Environment, Event};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::server::{ErrorResponse, Request, Response},
+        protocol::CloseFrame,
     },
 };
 
@@ -153,6 +154,21 @@ impl Peer {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Puts a frame on its way, without waiting for the network.
+    pub(crate) async fn feed(&mut self, frame: String) {
+        self.0.feed(Message::text(frame)).await.unwrap();
+    }
+
+    pub(crate) async fn flush(&mut self) {
+        self.0.flush().await.unwrap();
+    }
+
+    /// Sends a close frame, and leaves the connection as it is.
+    pub(crate) async fn say_goodbye(&mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "restart".into() };
+        self.0.send(Message::Close(Some(frame))).await.unwrap();
     }
 
     pub(crate) async fn close(mut self) {

@@ -1,6 +1,6 @@
 //! Reading frames: every type, the unknown, the broken, and the short way for deltas.
 
-use kalshi_auth::Timestamp;
+use kalshi_types::UnixMillis;
 use kalshi_ws::{Books, Decoder, Frame, MESSAGE_KINDS, Payload, Portfolio, Replay};
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::samples::{DELTA, FRAMES};
 
 const SNAPSHOT: &str = FRAMES[0].1;
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
 
 fn decode(text: &str) -> Frame {
     Decoder::new().decode(text, NOW)
@@ -159,7 +159,7 @@ fn the_clock_of_a_delta_is_read_wherever_it_stands() {
 #[test]
 fn c6_names_of_markets_are_forgotten_and_their_places_used_again() {
     let mut decoder = Decoder::new();
-    let mut name = |decoder: &mut Decoder, ticker: &str| {
+    let name = |decoder: &mut Decoder, ticker: &str| {
         let frame = DELTA.replace("KXT-23DEC-T3.00", ticker);
         let Frame::Message(message) = decoder.decode(&frame, NOW) else { panic!() };
         let Payload::OrderbookDelta(delta) = message.payload else { panic!() };

@@ -1,6 +1,5 @@
 //! The view of the caller's own account: what counts, what does not, and when it is current.
 
-use kalshi_auth::Timestamp;
 use kalshi_types::{Count, UnixMillis};
 use kalshi_ws::{
     Account, AccountSource, Channel, Decoder, DisconnectReason, Event, FillRecord, Frame,
@@ -8,7 +7,7 @@ use kalshi_ws::{
 };
 
 fn event(frame: &str) -> Event {
-    match Decoder::new().decode(frame, Timestamp::from_millis(0)) {
+    match Decoder::new().decode(frame, UnixMillis::from_millis(0)) {
         Frame::Message(message) => Event::Message(message),
         other => panic!("{other:?}"),
     }

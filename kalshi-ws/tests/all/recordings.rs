@@ -79,7 +79,7 @@ async fn a_recording_plays_at_the_speed_that_is_asked_for() {
     let (mut recorder, writer) = Recorder::start(&folder, "x", 1 << 20).unwrap();
     for at in [1_000, 1_200, 1_400] {
         use kalshi_ws::Tap as _;
-        recorder.received(kalshi_auth::Timestamp::from_millis(at), "not json");
+        recorder.received(kalshi_auth::UnixMillis::from_millis(at), "not json");
     }
     drop(recorder);
     writer.finish().unwrap();
@@ -99,7 +99,7 @@ async fn a_recording_that_ends_in_the_middle_says_so() {
     for number in 0..1_000_u32 {
         use kalshi_ws::Tap as _;
         let text = format!("{:x}", number.wrapping_mul(2_654_435_761));
-        recorder.received(kalshi_auth::Timestamp::from_millis(1), &text);
+        recorder.received(kalshi_auth::UnixMillis::from_millis(1), &text);
     }
     drop(recorder);
     writer.finish().unwrap();

@@ -1,10 +1,15 @@
 //! A stream against an exchange that does what a test tells it to.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
+use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    BookChange, Channel, CommandError, ConnectErrorKind, Connection, DisconnectReason, Environment,
-    Event, Overflow, Payload, Refusal, Subscription, TerminationReason,
+    Backoff, Batch, BookChange, Channel, CommandError, ConnectErrorKind, Connection,
+    DisconnectReason, Environment, Event, Message, Metrics, Overflow, Payload, Refusal,
+    Subscription, Tap, TerminationReason,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +26,7 @@ fn tickers(command: &Value) -> Vec<&str> {
 async fn a_subscription_is_asked_for_confirmed_and_delivers() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.subscribed(7).await;
     assert_eq!(command["params"]["channels"], json!(["orderbook_delta"]));
@@ -33,6 +38,8 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
     expect_event!(stream, Event::Subscribed { channel: BOOKS, sid: 7 });
     assert_eq!(books.apply(&next(&mut stream).await), BookChange::Replaced);
     assert_eq!(books.apply(&next(&mut stream).await), BookChange::Updated);
+    // Those of the connection have been fed already.
+    assert_eq!(stream.books().get("A"), books.get("A"));
     let best = books.get("A").unwrap().best_bid(kalshi_ws::Outcome::Yes).unwrap();
     assert_eq!(best.count.to_string(), "12.50");
     assert_eq!(exchange.signatures.lock().unwrap().len(), 1);
@@ -86,7 +93,7 @@ async fn credentials_are_not_sent_over_an_open_line() {
 async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
@@ -187,7 +194,7 @@ async fn a_reply_takes_a_number_of_the_subscription_where_that_fits() {
 async fn a_lost_connection_comes_back_with_a_new_signature_and_the_same_wishes() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
@@ -258,7 +265,7 @@ async fn a_command_without_an_answer_gives_up_the_connection() {
 async fn a_subscription_that_dies_is_made_anew() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     // With the number of the subscription and, as it is the only one, without.
     for (sid, number) in [(1, json!(1)), (2, Value::Null)] {
@@ -414,7 +421,7 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
     expect_event!(stream, Event::Added { items, .. } if items == ["A"]);
 
     peer.snapshot(1, 1, "A", "0.40").await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     books.apply(&next(&mut stream).await);
     assert!(books.get("A").is_some());
     commands.delete_markets(BOOKS, ["A", "X"]).unwrap();
@@ -440,7 +447,7 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
 async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is_back() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
@@ -548,7 +555,10 @@ async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_
     expect_event!(stream, Event::Message(_));
     expect_event!(stream, Event::Gap { expected: Some(4), received: None, .. });
     expect_event!(stream, Event::Malformed(malformed) if malformed.raw.contains("oops"));
+    // What cannot be placed may have been of the books.
+    expect_event!(stream, Event::Gap { expected: Some(5), received: None, .. });
     expect_event!(stream, Event::Malformed(malformed) if malformed.raw == "not json");
+    expect_event!(stream, Event::Gap { .. });
     expect_event!(stream, Event::Malformed(_));
     assert_eq!(peer.command().await["params"]["action"], "get_snapshot");
 }
@@ -558,7 +568,7 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(400));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
@@ -582,7 +592,7 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
 async fn a_corrupt_book_is_asked_for_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
@@ -607,7 +617,7 @@ async fn a_corrupt_book_is_asked_for_again() {
 async fn a_slow_consumer_sees_where_messages_were_dropped_and_gets_new_snapshots() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     let wish = Subscription::orderbook(["A"]).with_capacity(10);
     stream.handle().subscribe(wish).unwrap();
     peer.subscribed(1).await;
@@ -701,6 +711,7 @@ async fn the_exchange_is_asked_what_it_knows() {
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "subscribe_indices");
     peer.ok(&command, 1).await;
+    expect_event!(stream, Event::Added { items, .. } if items == ["ETHUSD_RTI"]);
     stream.handle().list_indices(Channel::CfbenchmarksValue).unwrap();
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "indexlist");
@@ -740,7 +751,263 @@ async fn a_stream_gives_up_after_as_many_attempts_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn wishes_that_make_no_sense_are_refused_at_once_and_contradictions_when_seen() {
+async fn c1_connections_that_do_not_hold_are_attempts() {
+    let mut exchange = Exchange::start().await;
+    let millis = Duration::from_millis;
+    // Nothing here holds for ten minutes.
+    let backoff = Backoff::new(millis(1), Duration::from_secs(600)).with_random(|| u32::MAX);
+    let config = exchange.config().with_backoff(backoff).with_max_attempts(5);
+    let (mut stream, peer) = exchange.connect(config).await;
+    peer.close().await;
+    for _ in 0..5 {
+        expect_event!(stream, Event::Disconnected { .. });
+        expect_event!(stream, Event::Reconnected { attempts: 1 });
+        exchange.peer().await.close().await;
+    }
+    expect_event!(stream, Event::Disconnected { .. });
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::Unstable
+    );
+    assert_eq!(exchange.signatures.lock().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn c1_a_connection_that_holds_is_a_new_beginning() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_max_attempts(2);
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    for _ in 0..4 {
+        // Longer than the longest pause, so that it counts as one that held.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        peer.close().await;
+        expect_event!(stream, Event::Disconnected { .. });
+        expect_event!(stream, Event::Reconnected { attempts: 1 });
+        peer = exchange.peer().await;
+    }
+}
+
+#[tokio::test]
+async fn r4_a_key_that_is_refused_ends_the_connection_after_a_few_attempts() {
+    for status in [401, 403] {
+        let mut exchange = Exchange::start().await;
+        let (mut stream, peer) = exchange.connect(exchange.config()).await;
+        exchange.refuse(50, status);
+        peer.close().await;
+        expect_event!(stream, Event::Disconnected { .. });
+        for n in 1..=3 {
+            expect_event!(
+                stream,
+                Event::ReconnectFailed { attempt, error } if attempt == n && error.is_key_refused()
+            );
+        }
+        expect_event!(
+            stream,
+            Event::Closed { error: Some(error) }
+                if error.kind() == ConnectErrorKind::Rejected(status)
+        );
+        assert!(stream.next().await.is_none());
+    }
+}
+
+/// Panics when it sees a frame.
+struct Bomb;
+
+impl Tap for Bomb {
+    fn received(&mut self, _: UnixMillis, _: &str) {
+        panic!("a tap panics");
+    }
+}
+
+#[tokio::test]
+async fn c2_a_task_that_dies_says_so() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config().with_tap(Bomb)).await;
+    stream.handle().subscribe(Subscription::fills()).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::TaskEnded
+    );
+    assert!(stream.next().await.is_none());
+    assert_eq!(stream.handle().unsubscribe("fill"), Err(CommandError::Closed));
+    assert_eq!(stream.handle().list_subscriptions().await, Err(CommandError::Closed));
+    stream.close().await;
+}
+
+#[test]
+fn c2_a_runtime_that_is_shut_down_ends_the_connection() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let mut stream = first.block_on(async {
+        let mut exchange = Exchange::start().await;
+        exchange.connect(exchange.config()).await.0
+    });
+    drop(first);
+    runtime().block_on(async {
+        // The peer may have gone first.
+        loop {
+            if let Event::Closed { error: Some(error) } = next(&mut stream).await {
+                assert_eq!(error.kind(), ConnectErrorKind::TaskEnded);
+                break;
+            }
+        }
+        assert!(stream.next().await.is_none());
+    });
+}
+
+#[tokio::test]
+async fn c2_limits_without_end_are_possible() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange
+        .config()
+        .with_command_timeout(Duration::MAX)
+        .with_snapshot_timeout(Duration::MAX)
+        .with_stale_after(Duration::MAX)
+        .with_connect_timeout(Duration::MAX);
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+}
+
+#[tokio::test]
+async fn c3_a_connection_can_be_closed_twice() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let seen = tokio::spawn(async move { peer.closed().await });
+    stream.close().await;
+    stream.close().await;
+    seen.await.unwrap();
+    expect_event!(stream, Event::Closed { error: None });
+    stream.close().await;
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn b6_a_close_frame_voids_the_books_though_the_peer_keeps_the_connection() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+    // It says goodbye, and keeps its end open for as long as the test lasts.
+    peer.say_goodbye(1_012).await;
+    let lost = next(&mut stream).await;
+    assert!(matches!(
+        &lost,
+        Event::Disconnected { reason: DisconnectReason::Closed { code: Some(1_012), .. } }
+    ));
+    books.apply(&lost);
+    assert!(books.get("A").is_none());
+    expect_event!(stream, Event::Reconnected { .. });
+    drop(peer);
+}
+
+/// What a connection measured.
+#[derive(Clone, Default)]
+struct Measured(Arc<Mutex<(Vec<Option<i64>>, Vec<String>, Batch)>>);
+
+impl Metrics for Measured {
+    fn message(&mut self, message: &Message) {
+        self.0.lock().unwrap().0.push(message.lag_millis());
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.0.lock().unwrap().1.push(format!("{event:?}"));
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let sum = &mut self.0.lock().unwrap().2;
+        sum.frames += batch.frames;
+        sum.bytes += batch.bytes;
+        sum.dropped += batch.dropped;
+        sum.waiting = sum.waiting.max(batch.waiting);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_measured() {
+    let mut exchange = Exchange::start().await;
+    let measured = Measured::default();
+    let (mut stream, mut peer) =
+        exchange.connect(exchange.config().with_metrics(measured.clone())).await;
+    let subscription = Subscription::orderbook(["A"]).with_capacity(10);
+    stream.handle().subscribe(subscription).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in 2..=20 {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    let sent = delta(1, 22, "A", "1.00").replace("\"seq\":22", "\"seq\":22,\"sending_ts_ms\":5");
+    peer.send(sent).await;
+    // The consumer does not read until it is too late.
+    while measured.0.lock().unwrap().2.frames < 22 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    expect_event!(stream, Event::Subscribed { .. });
+    let (lags, events, batch) = &*measured.0.lock().unwrap();
+    assert_eq!(lags.len(), 21);
+    assert!(lags.iter().rev().skip(1).all(Option::is_none) && lags[20].is_some());
+    assert_eq!((batch.frames, batch.dropped), (22, 11));
+    assert!(batch.waiting <= 13 && batch.bytes > 22 * 50, "{batch:?}");
+    assert!(events[0].starts_with("Subscribed") && events[1].starts_with("Gap"), "{events:?}");
+}
+
+/// Frames that are on the way when an idle consumer begins to read: none is dropped.
+async fn burst(frames: i64) {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    let sender = tokio::spawn(async move {
+        peer.snapshot(1, 1, "A", "0.40").await;
+        for seq in 2..=frames {
+            peer.feed(delta(1, seq, "A", "1.00")).await;
+        }
+        peer.flush().await;
+        peer
+    });
+    let mut due = 1;
+    while due <= frames {
+        match stream.next().await.unwrap() {
+            Event::Message(message) => {
+                assert_eq!(message.seq, Some(due));
+                due += 1;
+            }
+            other => panic!("{other:?} after {due} of {frames}"),
+        }
+    }
+    sender.await.unwrap();
+}
+
+/// More of them with `BURST_FRAMES`.
+fn bursts() -> Vec<i64> {
+    let more = std::env::var("BURST_FRAMES").ok().and_then(|text| text.parse().ok());
+    [20_000, 300_000].into_iter().chain(more).collect()
+}
+
+#[tokio::test]
+async fn a_burst_loses_nothing_on_one_worker() {
+    for frames in bursts() {
+        burst(frames).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_loses_nothing_on_two_workers() {
+    for frames in bursts() {
+        burst(frames).await;
+    }
+}
+
+#[tokio::test]
+async fn invalid_subscriptions_are_refused_at_once_and_contradictions_when_seen() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let commands = stream.handle().clone();
@@ -748,6 +1015,8 @@ async fn wishes_that_make_no_sense_are_refused_at_once_and_contradictions_when_s
         Subscription::communications().with_shard(1, 1),
         Subscription::communications().with_shard(0, 101),
         Subscription::orderbook([""]),
+        // No markets are not all markets.
+        Subscription::orderbook([""; 0]),
         Subscription::fills().with_capacity(0),
     ] {
         assert!(matches!(commands.subscribe(wish), Err(CommandError::Invalid(_))));

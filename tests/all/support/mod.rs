@@ -12,7 +12,7 @@ use std::{
 
 use kalshi_sdk::{
     Client, ClientBuilder, Credentials, Environment, Error, Operation,
-    auth::{KeyType, exchange::KeyPair},
+    auth::{KeyType, server::KeyPair},
 };
 use serde_json::Value;
 

@@ -3,11 +3,11 @@
 //! For simulators of the exchange and for tests. A client needs none of it.
 //!
 //! ```
-//! use kalshi_auth::{Credentials, KeyType, Timestamp, exchange::KeyPair, sign};
+//! use kalshi_auth::{Credentials, KeyType, UnixMillis, server::KeyPair, sign};
 //!
 //! let pair = KeyPair::generate(KeyType::Ed25519)?;
 //! let credentials = Credentials::from_pem("key-1", pair.private_key_pem())?;
-//! let now = Timestamp::from_millis(1_703_123_456_789);
+//! let now = UnixMillis::from_millis(1_703_123_456_789);
 //! let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/balance", now)?;
 //!
 //! let signature = signed.signature().as_bytes();
@@ -18,11 +18,11 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kalshi_types::UnixMillis;
 use zeroize::Zeroizing;
 
 use crate::{
     backend::{self, Backend},
-    clock::Timestamp,
     error::{AuthError, AuthErrorKind},
     key::{KeyType, ParsedPublicKey},
     signing::signing_text,
@@ -109,7 +109,7 @@ impl PublicKey {
         &self,
         method: &str,
         path: &str,
-        timestamp: Timestamp,
+        timestamp: UnixMillis,
         signature: impl AsRef<[u8]>,
     ) -> Result<(), AuthError> {
         let signature = STANDARD.decode(signature).map_err(|_| {

@@ -1,10 +1,10 @@
 //! The side of the exchange: key pairs, and checks of signatures.
 
-use kalshi_auth::{AuthErrorKind, Credentials, KeyType, Timestamp, exchange::*, sign};
+use kalshi_auth::{AuthErrorKind, Credentials, KeyType, UnixMillis, server::*, sign};
 
 use crate::helpers::{KEY_ID, backends, base64, bytes, text, verifies};
 
-const NOW: Timestamp = Timestamp::from_millis(1_703_123_456_789);
+const NOW: UnixMillis = UnixMillis::from_millis(1_703_123_456_789);
 const PATH: &str = "/trade-api/v2/portfolio/balance";
 
 #[test]

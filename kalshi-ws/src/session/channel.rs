@@ -527,6 +527,13 @@ impl ChannelState {
         }
     }
 
+    /// Notes that a command may have been carried out, though it seems to be refused.
+    pub(crate) fn doubt(&mut self, kind: &PendingKind) {
+        if let PendingKind::Add(_, items) | PendingKind::Delete(_, items) = kind {
+            self.doubtful.extend(items.iter().cloned());
+        }
+    }
+
     /// Takes in that a command was refused.
     pub(crate) fn command_refused(
         &mut self,
@@ -609,13 +616,12 @@ impl ChannelState {
         out: &mut Outbox,
         now: Instant,
     ) {
-        let may_be_there = error.code == ServerError::COMMAND_TIMEOUT;
+        if error.code == ServerError::COMMAND_TIMEOUT {
+            self.doubtful.extend(items.iter().cloned());
+        }
         for item in &items {
             self.in_flight.remove(item);
             self.resync.forget(item);
-            if may_be_there {
-                self.doubtful.insert(item.clone());
-            }
             if self.desires(item) || !self.doubtful.contains(item) {
                 self.on_wire.remove(item);
                 self.removed.remove(item);
@@ -687,9 +693,12 @@ impl ChannelState {
         out: &mut Outbox,
         now: Instant,
     ) {
-        let is_doubtful = error.code == ServerError::COMMAND_TIMEOUT;
+        if error.code == ServerError::COMMAND_TIMEOUT {
+            self.doubtful.extend(items.iter().cloned());
+        }
         if !error.is_transient() {
-            let is_gone = error.may_be_about_an_item();
+            let is_doubtful = items.iter().any(|item| self.doubtful.contains(item));
+            let is_gone = error.may_be_about_an_item() && !is_doubtful;
             out.control(Event::ServerError(error));
             if is_gone {
                 // The exchange does not have them: it has nothing to take out.
@@ -701,13 +710,11 @@ impl ChannelState {
         let mut back = Vec::new();
         for item in items {
             self.in_flight.remove(item);
-            if is_doubtful {
+            if self.doubtful.contains(item) {
                 // The exchange may have carried it out all the same.
                 if self.desires(item) {
                     self.on_wire.remove(item);
                     self.removed.remove(item);
-                } else {
-                    self.doubtful.insert(item.clone());
                 }
                 continue;
             }
@@ -973,7 +980,7 @@ impl ChannelState {
         if !self.resync.is_settled() {
             return;
         }
-        out.forget_snapshot_requests(self.lane);
+        out.snapshots_settled(self.lane);
         if self.resync.settle(now)
             && let Phase::Active { sid } = self.phase
         {

@@ -456,10 +456,6 @@ impl SessionState {
         };
         self.out.guess_subscribe(state.lane);
         state.confirmed(sid, None, &mut self.out, now);
-        let ended = self.ended.iter().position(|(ended, _)| *ended == sid);
-        if let Some((_, reason)) = ended.and_then(|at| self.ended.remove(at)) {
-            state.terminated(reason, &mut self.out, now);
-        }
         self.release(sid, now);
     }
 
@@ -497,8 +493,15 @@ impl SessionState {
         self.release(sid, now);
     }
 
-    /// Takes in the messages that came before the confirmation of their subscription.
+    /// Takes in what came before the confirmation of its subscription: messages, or even the end.
     fn release(&mut self, sid: Sid, now: Instant) {
+        let ended = self.ended.iter().position(|(ended, _)| *ended == sid);
+        if let Some((_, reason)) = ended.and_then(|at| self.ended.remove(at)) {
+            let state = self.channels.iter_mut().find(|state| state.sid() == Some(sid));
+            if let Some(state) = state {
+                state.terminated(reason, &mut self.out, now);
+            }
+        }
         let (ours, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unmatched)
             .into_iter()
             .partition(|u| u.message.sid == Some(sid));
@@ -556,6 +559,10 @@ impl SessionState {
             Answered::Nothing => return self.error_without_command(lane, sid, error, now),
         };
         if let Some(state) = kind.lane().and_then(|lane| self.channels.get_mut(lane)) {
+            if id.is_none() {
+                // It may have been the answer to another command.
+                state.doubt(&kind);
+            }
             state.command_refused(kind, error, &mut self.out, now);
         }
     }

@@ -113,10 +113,22 @@ impl Exchange {
     }
 
     fn send(&mut self, frame: Frame) {
+        // What a reply without an id answers is told by its order.
+        let is_ordered = matches!(
+            frame,
+            Frame::Done { id: None, .. }
+                | Frame::Error { id: None, .. }
+                | Frame::Subscribed { id: None, .. }
+        );
+        self.send_at(frame, is_ordered);
+    }
+
+    fn send_at(&mut self, frame: Frame, is_ordered: bool) {
         if self.is_silent {
             return;
         }
-        let late = if self.is_calm || !self.random.one_in(10) { 0 } else { self.random.below(30) };
+        let is_ordered = is_ordered || self.is_calm;
+        let late = if is_ordered || !self.random.one_in(10) { 0 } else { self.random.below(30) };
         let at = self.now + Duration::from_millis(u64::try_from(late * 10).unwrap());
         if late > 0 {
             // What comes later may overtake it.

@@ -200,18 +200,18 @@ impl Outbox {
 
     /// Notes that a snapshot has come.
     pub(crate) fn snapshot_arrived(&mut self, lane: usize, ticker: &str) {
-        let is_answered = |request: &mut SnapshotRequest| {
-            request.lane == lane && request.items.remove(ticker) && request.items.is_empty()
-        };
-        let mut requests = self.snapshot_requests.iter_mut();
-        if let Some(at) = requests.position(is_answered) {
-            self.snapshot_requests.remove(at);
+        for request in self.snapshot_requests.iter_mut().filter(|request| request.lane == lane) {
+            if request.items.remove(ticker) {
+                return;
+            }
         }
     }
 
-    /// Forgets the requests of a subscription, all of which have been answered.
-    pub(crate) fn forget_snapshot_requests(&mut self, lane: usize) {
-        self.snapshot_requests.retain(|request| request.lane != lane);
+    /// Notes that all requests of a subscription have been answered. An error may still come.
+    pub(crate) fn snapshots_settled(&mut self, lane: usize) {
+        for request in self.snapshot_requests.iter_mut().filter(|request| request.lane == lane) {
+            request.items.clear();
+        }
     }
 
     /// Takes the command with this id.
@@ -255,7 +255,9 @@ impl Outbox {
             let mut pending = self.pending.0.iter();
             let command = pending.find(|(_, pending)| is_of(&pending.kind)).map(|(id, _)| *id);
             let mut requests = self.snapshot_requests.iter();
-            let request = requests.find(|request| request.lane == lane).map(|request| request.id);
+            let request =
+                requests.find(|request| request.lane == lane && !request.items.is_empty());
+            let request = request.map(|request| request.id);
             let oldest = match (command, request) {
                 (Some(command), Some(request)) => Some(command.min(request)),
                 (command, request) => command.or(request),
@@ -342,7 +344,7 @@ impl Outbox {
         let requests = self.snapshot_requests.iter().filter(|request| request.lane == lane);
         ids.extend(requests.map(|request| request.id));
         self.pending.0.retain(|_, pending| pending.kind.lane() != Some(lane));
-        self.forget_snapshot_requests(lane);
+        self.snapshot_requests.retain(|request| request.lane != lane);
         self.abandoned.extend(ids);
         let excess = self.abandoned.len().saturating_sub(MAX_REMEMBERED);
         self.abandoned.drain(..excess);

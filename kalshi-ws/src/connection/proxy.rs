@@ -26,11 +26,9 @@ impl Proxy {
         let bad = |why: &str| {
             ConnectError::new(ConnectErrorKind::Config, format!("the URL of the proxy {why}"))
         };
-        let uri: Uri = match url.contains("://") {
-            true => url.parse(),
-            false => format!("http://{url}").parse(),
-        }
-        .map_err(|_| bad("is invalid"))?;
+        let uri: Uri =
+            if url.contains("://") { url.parse() } else { format!("http://{url}").parse() }
+                .map_err(|_| bad("is invalid"))?;
         if uri.scheme_str() != Some("http") {
             return Err(bad("must start with http://: other proxies are not supported"));
         }
@@ -74,7 +72,9 @@ impl Proxy {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
         if let Some(authorization) = &self.authorization {
-            request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+            request.push_str("Proxy-Authorization: ");
+            request.push_str(authorization);
+            request.push_str("\r\n");
         }
         request.push_str("\r\n");
         let cut_off = |error| {
@@ -140,15 +140,12 @@ fn decoded(text: &str) -> Vec<u8> {
     while let Some((first, after)) = rest.split_first() {
         let code = after.first_chunk::<2>().filter(|_| *first == b'%');
         let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     bytes

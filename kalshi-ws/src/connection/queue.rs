@@ -135,7 +135,7 @@ impl Queue {
             match inner.push(next, self.max_bytes) {
                 Ok(()) => {}
                 Err(Refused::Full(next, drops)) => {
-                    staged.push_front(next);
+                    staged.push_front(*next);
                     pushed = Pushed::Full { drops };
                     break;
                 }
@@ -229,7 +229,7 @@ impl Queue {
 
 /// Why an event was not taken.
 enum Refused {
-    Full(Staged, Option<usize>),
+    Full(Box<Staged>, Option<usize>),
     Failed(usize),
 }
 
@@ -239,7 +239,7 @@ impl Inner {
             Lane::Control => {
                 if self.control >= MAX_CONTROL {
                     self.blocked = Some(Blocked::Control);
-                    return Err(Refused::Full(staged, None));
+                    return Err(Refused::Full(Box::new(staged), None));
                 }
                 self.control += 1;
                 self.entries.push_back(Entry::Control(staged.event));
@@ -255,12 +255,12 @@ impl Inner {
             match lane.overflow {
                 Overflow::Block => {
                     self.blocked = Some(Blocked::Lane(index));
-                    return Err(Refused::Full(staged, None));
+                    return Err(Refused::Full(Box::new(staged), None));
                 }
                 Overflow::Fail => return Err(Refused::Failed(index.saturating_sub(1))),
                 Overflow::DropOldest if !lane.is_behind => {
                     self.blocked = Some(Blocked::Lane(index));
-                    return Err(Refused::Full(staged, Some(index)));
+                    return Err(Refused::Full(Box::new(staged), Some(index)));
                 }
                 Overflow::DropOldest => {}
             }

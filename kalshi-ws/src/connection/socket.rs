@@ -93,13 +93,12 @@ impl Connector {
     }
 
     async fn attempt(&self) -> Result<Socket, ConnectError> {
-        let (signer, path) = (self.signer.clone(), self.uri.path().to_owned());
+        let (keys, path) = (self.signer.clone(), self.uri.path().to_owned());
         // An RSA signature takes up to two milliseconds: not on the thread that reads other sockets.
-        let signed =
-            spawn_blocking(move || signer.sign("GET", &path)).await.map_err(|error| {
-                ConnectError::new(ConnectErrorKind::Auth, "could not sign the handshake")
-                    .with_source(error)
-            })??;
+        let signed = spawn_blocking(move || keys.sign("GET", &path)).await.map_err(|error| {
+            ConnectError::new(ConnectErrorKind::Auth, "could not sign the handshake")
+                .with_source(error)
+        })??;
         let mut request = self.uri.clone().into_client_request().map_err(handshake_failed)?;
         signed.insert_into(request.headers_mut());
 

@@ -30,6 +30,7 @@ const MAX_SPLITS: u32 = 64;
 /// is sent by [`reconcile`](Self::reconcile), one command at a time for each item. While a
 /// subscription ends (`is_closing`), requests change `desired` as ever: what it holds at the end is
 /// subscribed to anew.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they combine")]
 pub(crate) struct ChannelState {
     pub(crate) lane: usize,
     pub(crate) channel: Channel,

@@ -182,14 +182,13 @@ impl SessionState {
         match request {
             Request::Subscribe(subscription) => {
                 let channel = &subscription.channel;
-                match self.channels.iter_mut().find(|state| state.channel == *channel) {
-                    Some(state) => state.want(*subscription, &mut self.out, now),
-                    None => {
-                        let lane = self.channels.len();
-                        let mut state = ChannelState::new(lane, channel.clone());
-                        state.want(*subscription, &mut self.out, now);
-                        self.channels.push(state);
-                    }
+                let lane = self.channels.len();
+                let at = self.channels.iter().position(|state| state.channel == *channel);
+                if at.is_none() {
+                    self.channels.push(ChannelState::new(lane, channel.clone()));
+                }
+                if let Some(state) = self.channels.get_mut(at.unwrap_or(lane)) {
+                    state.want(*subscription, &mut self.out, now);
                 }
             }
             Request::Unsubscribe(channel) => match self.desired(&channel) {
@@ -411,12 +410,11 @@ impl SessionState {
                 self.out.event(lane, Event::Unknown(unknown), bytes);
             }
             Frame::Malformed(malformed) => {
-                let lane = match malformed.sid {
-                    Some(sid) => self.counted(sid, malformed.seq, true, now),
-                    None => {
-                        self.misplaced(malformed.kind.as_deref(), now);
-                        Lane::Unmatched
-                    }
+                let lane = if let Some(sid) = malformed.sid {
+                    self.counted(sid, malformed.seq, true, now)
+                } else {
+                    self.misplaced(malformed.kind.as_deref(), now);
+                    Lane::Unmatched
                 };
                 self.out.event(lane, Event::Malformed(malformed), bytes);
             }
@@ -546,12 +544,9 @@ impl SessionState {
             Answered::Command(kind) => kind,
             Answered::Snapshots(request) => {
                 let state = self.channels.get_mut(request.lane);
-                match state.filter(|state| state.sid() == Some(request.sid)) {
-                    Some(state) => {
-                        let items = request.items.into_iter().collect();
-                        state.refresh_refused(items, error, &mut self.out, now);
-                    }
-                    None => tracing::debug!(id, %error, "a request came too late"),
+                if let Some(state) = state.filter(|state| state.sid() == Some(request.sid)) {
+                    let items = request.items.into_iter().collect();
+                    state.refresh_refused(items, error, &mut self.out, now);
                 }
                 return;
             }

@@ -117,14 +117,14 @@ pub(crate) struct Outbox {
 pub(crate) struct PendingCommands(BTreeMap<i64, Pending>);
 
 impl PendingCommands {
-    pub(crate) fn remove(&mut self, id: &i64) -> Option<PendingKind> {
-        self.0.remove(id).map(|pending| pending.kind)
+    pub(crate) fn remove(&mut self, id: i64) -> Option<PendingKind> {
+        self.0.remove(&id).map(|pending| pending.kind)
     }
 
     /// Takes the oldest command of a kind.
     fn take_first(&mut self, is_it: impl Fn(&PendingKind) -> bool) -> Option<PendingKind> {
         let id = self.0.iter().find(|(_, pending)| is_it(&pending.kind)).map(|(id, _)| *id)?;
-        self.remove(&id)
+        self.remove(id)
     }
 }
 
@@ -216,7 +216,7 @@ impl Outbox {
 
     /// Takes the command with this id.
     pub(crate) fn take(&mut self, id: Option<i64>) -> Option<PendingKind> {
-        self.pending.remove(&id?)
+        self.pending.remove(id?)
     }
 
     /// Takes the command that an `ok` answers: without an id, the oldest that can be answered so.
@@ -288,7 +288,7 @@ impl Outbox {
     }
 
     fn take_command_or_request(&mut self, id: i64) -> Answered {
-        if let Some(kind) = self.pending.remove(&id) {
+        if let Some(kind) = self.pending.remove(id) {
             return Answered::Command(kind);
         }
         let mut requests = self.snapshot_requests.iter();
@@ -314,7 +314,7 @@ impl Outbox {
         if let Some(id) = id
             && self.pending.0.get(&id).is_some_and(is_query)
         {
-            self.pending.remove(&id);
+            self.pending.remove(id);
         }
     }
 

@@ -398,7 +398,7 @@ impl Client {
                 return;
             }
             assert!(
-                matches!(answer, Ok(_) | Err(CommandError::Disconnected)),
+                matches!(answer, Ok(_) | Err(CommandError::Disconnected | CommandError::TimedOut)),
                 "{}: {answer:?}",
                 self.name
             );

@@ -188,7 +188,15 @@ impl Driver {
                     self.session.request(request, Instant::now());
                 }
                 () = self.queue.changed.notified() => self.resync_lagged(),
-                _ = ticks.tick() => self.tick(connected),
+                _ = ticks.tick() => {
+                    // What is there already is no silence, however late this task comes to it.
+                    if let Some(read) = socket.next().now_or_never()
+                        && let Some(end) = self.read_burst(read, socket).await
+                    {
+                        return end;
+                    }
+                    self.tick(connected);
+                }
                 _ = self.closing.changed() => return End::Closed,
             }
         }

@@ -188,7 +188,7 @@ impl Exchange {
             ts_ms: None,
             own: None,
         });
-        self.data(sid, seq, None, payload);
+        self.data(sid, seq, None, &payload);
     }
 
     fn snapshot(&mut self, sid: Sid, ticker: &str, id: Option<i64>) {
@@ -202,10 +202,10 @@ impl Exchange {
             let count = Count::from_hundredths(self.books[market]);
             snapshot.yes_dollars_fp = vec![PriceLevel { price, count }];
         }
-        self.data(sid, seq, id, Payload::OrderbookSnapshot(Box::new(snapshot)));
+        self.data(sid, seq, id, &Payload::OrderbookSnapshot(Box::new(snapshot)));
     }
 
-    fn data(&mut self, sid: Sid, seq: i64, id: Option<i64>, payload: Payload) {
+    fn data(&mut self, sid: Sid, seq: i64, id: Option<i64>, payload: &Payload) {
         let message = |sid, seq| {
             let (received, payload) = (UnixMillis::from_millis(0), payload.clone());
             Frame::Message(Message { sid, seq, id, sent: None, received, payload })
@@ -288,36 +288,7 @@ impl Exchange {
             return self.error(id, sid, code);
         }
         match command.action {
-            Action::Subscribe { channel, items, .. } => match self.of_channel(&channel) {
-                Some(sid) => {
-                    let served = self.served.get_mut(&sid).unwrap();
-                    let new: Vec<String> = items
-                        .into_iter()
-                        .filter(|item| served.items.insert(item.clone()))
-                        .collect();
-                    let market_tickers: Vec<String> = served.items.iter().cloned().collect();
-                    let items = SubscribedItems { market_tickers, ..SubscribedItems::default() };
-                    let seq = Some(self.number(sid));
-                    let items = &items;
-                    self.reply(id, |id| Frame::Done {
-                        id,
-                        sid: Some(sid),
-                        seq,
-                        items: items.clone(),
-                    });
-                    self.snapshots(&channel, sid, &new, None);
-                }
-                None => {
-                    self.next_sid += 1;
-                    let sid = self.next_sid;
-                    let served = items.iter().cloned().collect();
-                    self.served
-                        .insert(sid, Served { channel: channel.clone(), items: served, seq: 0 });
-                    let name = channel.to_string();
-                    self.reply(id, |id| Frame::Subscribed { id, channel: name.clone(), sid });
-                    self.snapshots(&channel, sid, &items, None);
-                }
-            },
+            Action::Subscribe { channel, items, .. } => self.subscribe(id, &channel, items),
             Action::Unsubscribe { sid } => {
                 let seq = Some(self.number(sid));
                 self.served.remove(&sid);
@@ -364,17 +335,36 @@ impl Exchange {
         }
     }
 
+    fn subscribe(&mut self, id: i64, channel: &Channel, items: Vec<String>) {
+        let Some(sid) = self.of_channel(channel) else {
+            self.next_sid += 1;
+            let (sid, name) = (self.next_sid, channel.to_string());
+            let served = items.iter().cloned().collect();
+            self.served.insert(sid, Served { channel: channel.clone(), items: served, seq: 0 });
+            self.reply(id, |id| Frame::Subscribed { id, channel: name.clone(), sid });
+            self.snapshots(channel, sid, &items, None);
+            return;
+        };
+        let served = &mut self.served.get_mut(&sid).unwrap().items;
+        let new: Vec<String> =
+            items.into_iter().filter(|item| served.insert(item.clone())).collect();
+        let market_tickers: Vec<String> = served.iter().cloned().collect();
+        let items = SubscribedItems { market_tickers, ..SubscribedItems::default() };
+        let (seq, sid) = (Some(self.number(sid)), Some(sid));
+        self.reply(id, |id| Frame::Done { id, sid, seq, items: items.clone() });
+        self.snapshots(channel, sid.unwrap(), &new, None);
+    }
+
     /// Does what a command says, without a word.
     fn carry_out(&mut self, action: &Action) {
         match action {
-            Action::Subscribe { channel, items, .. } => match self.of_channel(channel) {
-                Some(sid) => self.served.get_mut(&sid).unwrap().items.extend(items.iter().cloned()),
-                None => {
-                    self.next_sid += 1;
-                    let (channel, items) = (channel.clone(), items.iter().cloned().collect());
-                    self.served.insert(self.next_sid, Served { channel, items, seq: 0 });
-                }
-            },
+            Action::Subscribe { channel, items, .. } => {
+                let sid = self.of_channel(channel).unwrap_or(self.next_sid + 1);
+                self.next_sid = self.next_sid.max(sid);
+                let new = || Served { channel: channel.clone(), items: BTreeSet::new(), seq: 0 };
+                let served = self.served.entry(sid).or_insert_with(new);
+                served.items.extend(items.iter().cloned());
+            }
             Action::Unsubscribe { sid } => {
                 self.served.remove(sid);
             }
@@ -535,9 +525,10 @@ impl World {
                 let all = !is_book && self.random.one_in(2);
                 let items = if all { Vec::new() } else { items };
                 let subscription = Subscription::channel(channel.clone()).with_items(items.clone());
-                let wanted = match all {
-                    true => Desired::All,
-                    false => Desired::Items(items.iter().cloned().collect()),
+                let wanted = if all {
+                    Desired::All
+                } else {
+                    Desired::Items(items.iter().cloned().collect())
                 };
                 match (self.desired.get_mut(&name), wanted) {
                     (Some(Desired::Items(held)), Desired::Items(new)) => held.extend(new),
@@ -547,9 +538,10 @@ impl World {
                         self.desired.insert(name, wanted);
                     }
                 }
-                match all {
-                    true => self.open.push(Open::All(channel)),
-                    false => self.open.extend(each(&channel, &items)),
+                if all {
+                    self.open.push(Open::All(channel));
+                } else {
+                    self.open.extend(each(&channel, &items));
                 }
                 Request::Subscribe(Box::new(subscription))
             }
@@ -747,11 +739,12 @@ impl World {
         let served = self.exchange.served.values();
         served
             .map(|served| {
-                let items =
-                    match served.items.is_empty() && served.channel != Channel::OrderbookDelta {
-                        true => Desired::All,
-                        false => Desired::Items(served.items.clone()),
-                    };
+                let items = if served.items.is_empty() && served.channel != Channel::OrderbookDelta
+                {
+                    Desired::All
+                } else {
+                    Desired::Items(served.items.clone())
+                };
                 (served.channel.to_string(), items)
             })
             .collect()

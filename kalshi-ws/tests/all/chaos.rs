@@ -618,7 +618,7 @@ impl World {
                 self.exchange.end_subscriptions_of(Role::Trader, ending).unwrap();
             }
             _ => {
-                let down_for = Duration::from_millis(200);
+                let down_for = Duration::from_millis(500);
                 self.exchange.restart_streams_of(Role::Trader, down_for).unwrap();
             }
         }

@@ -910,19 +910,26 @@ async fn b6_a_close_frame_voids_the_books_though_the_peer_keeps_the_connection()
 
 /// What a connection measured.
 #[derive(Clone, Default)]
-struct Measured(Arc<Mutex<(Vec<Option<i64>>, Vec<String>, Batch)>>);
+struct Measured(Arc<Mutex<Measurements>>);
+
+#[derive(Default)]
+struct Measurements {
+    lags: Vec<Option<i64>>,
+    events: Vec<String>,
+    sum: Batch,
+}
 
 impl Metrics for Measured {
     fn message(&mut self, message: &Message) {
-        self.0.lock().unwrap().0.push(message.lag_millis());
+        self.0.lock().unwrap().lags.push(message.lag_millis());
     }
 
     fn event(&mut self, event: &Event) {
-        self.0.lock().unwrap().1.push(format!("{event:?}"));
+        self.0.lock().unwrap().events.push(format!("{event:?}"));
     }
 
     fn batch(&mut self, batch: &Batch) {
-        let sum = &mut self.0.lock().unwrap().2;
+        let sum = &mut self.0.lock().unwrap().sum;
         sum.frames += batch.frames;
         sum.bytes += batch.bytes;
         sum.dropped += batch.dropped;
@@ -946,11 +953,11 @@ async fn a_connection_is_measured() {
     let sent = delta(1, 22, "A", "1.00").replace("\"seq\":22", "\"seq\":22,\"sending_ts_ms\":5");
     peer.send(sent).await;
     // The consumer does not read until it is too late.
-    while measured.0.lock().unwrap().2.frames < 22 {
+    while measured.0.lock().unwrap().sum.frames < 22 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     expect_event!(stream, Event::Subscribed { .. });
-    let (lags, events, batch) = &*measured.0.lock().unwrap();
+    let Measurements { lags, events, sum: batch } = &*measured.0.lock().unwrap();
     assert_eq!(lags.len(), 21);
     assert!(lags.iter().rev().skip(1).all(Option::is_none) && lags[20].is_some());
     assert_eq!((batch.frames, batch.dropped), (22, 11));

@@ -17,7 +17,7 @@ use std::error::Error;
 use kalshi_sdk::{
     Client,
     streams::{
-        Event, FillRecord, Overflow, Payload, Portfolio, PortfolioChange, Reconciled, Stream,
+        Connection, Event, FillRecord, Overflow, Payload, Portfolio, PortfolioChange, Reconciled,
         Subscription,
     },
     types::{
@@ -31,16 +31,16 @@ use tokio::time::sleep;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, exchange) = common::connect().await?;
-    let mut stream = Stream::connect(client.stream_config()?).await?;
-    for wish in
+    let mut connection = Connection::connect(client.stream_config()?).await?;
+    for subscription in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {
         // These are few, and none may be missing.
-        stream.commands().subscribe(wish.with_overflow(Overflow::Block))?;
+        connection.handle().subscribe(subscription.with_overflow(Overflow::Block))?;
     }
     let mut portfolio = Portfolio::new();
     let mut outages = 0;
-    while let Some(event) = stream.next().await {
+    while let Some(event) = connection.next().await {
         match portfolio.apply(&event) {
             PortfolioChange::Fill => show_fill(&event),
             PortfolioChange::Stale => println!("something may have been missed: {event:?}"),

@@ -7,7 +7,7 @@
 
 use std::{env, error::Error, pin::pin, time::Duration};
 
-use kalshi_ws::{Event, OrderBook, Outcome, Stream, Subscription};
+use kalshi_ws::{Connection, Event, OrderBook, Outcome, Subscription};
 use tokio::{
     select,
     time::{MissedTickBehavior, interval},
@@ -25,9 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let markets = common::markets(exchange.as_ref(), &named).await?;
     let ticker = markets.first().ok_or("there are no markets")?;
 
-    let mut stream = Stream::connect(config).await?;
-    stream.commands().subscribe(Subscription::orderbook([ticker]))?;
-    let mut books = stream.books();
+    let mut connection = Connection::connect(config).await?;
+    connection.handle().subscribe(Subscription::orderbook([ticker]))?;
     let mut shown = 0_u64;
     // A terminal shows no more than this.
     let mut frames = interval(Duration::from_millis(200));
@@ -35,14 +34,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut stopped = pin!(common::stopped());
     loop {
         select! {
-            event = stream.next() => {
+            event = connection.next() => {
                 let Some(event) = event else { break };
-                books.apply(&event);
                 if let Event::Refused { reason, .. } = event {
                     return Err(format!("{ticker} is refused: {reason:?}").into());
                 }
             }
-            _ = frames.tick() => match books.get(ticker) {
+            _ = frames.tick() => match connection.books().get(ticker) {
                 Some(book) => {
                     show(ticker, book);
                     shown += 1;
@@ -55,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    stream.close().await;
+    connection.close().await;
     match shown {
         0 => Err("no book was ever complete".into()),
         _ => Ok(()),

@@ -13,7 +13,7 @@ use kalshi_sdk::types::{
 use kalshi_sim::{Exchange, Role};
 use kalshi_types::{Count, Dollars};
 use kalshi_ws::{
-    Event, Overflow, Payload, Portfolio, PortfolioChange, Stream, Subscription, types,
+    Connection, Event, Overflow, Payload, Portfolio, PortfolioChange, Subscription, types,
 };
 use tokio::{
     select,
@@ -25,12 +25,12 @@ mod common;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (config, exchange) = common::configure().await?;
-    let mut stream = Stream::connect(config).await?;
-    for wish in
+    let mut connection = Connection::connect(config).await?;
+    for subscription in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {
         // These are few, and none may be missing.
-        stream.commands().subscribe(wish.with_overflow(Overflow::Block))?;
+        connection.handle().subscribe(subscription.with_overflow(Overflow::Block))?;
     }
     let mut portfolio = Portfolio::new();
     let mut fills = 0_u64;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut stopped = pin!(common::stopped());
     loop {
         select! {
-            event = stream.next() => {
+            event = connection.next() => {
                 let Some(event) = event else { break };
                 let change = portfolio.apply(&event);
                 fills += u64::from(change == PortfolioChange::Fill);
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    stream.close().await;
+    connection.close().await;
     println!("{fills} fills; {} positions", portfolio.positions().count());
     match (fills, exchange) {
         (0, Some(_)) => Err("no fill was ever told".into()),

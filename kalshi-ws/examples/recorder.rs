@@ -8,7 +8,7 @@
 use std::{env, error::Error, pin::pin};
 
 use kalshi_ws::{
-    Books, Event, PriceConvention, Stream, Subscription,
+    Books, Connection, Event, PriceConvention, Subscription,
     recording::{Player, Recorder, Recording, Speed},
 };
 use tokio::select;
@@ -33,14 +33,14 @@ async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
     let (config, exchange) = common::configure().await?;
     let tickers = common::markets(exchange.as_ref(), named).await?;
     let (recorder, writer) = Recorder::builder(folder, NAME).start()?;
-    let mut stream = Stream::connect(config.with_tap(recorder)).await?;
-    stream.commands().subscribe(Subscription::orderbook(&tickers))?;
-    stream.commands().subscribe(Subscription::trades(&tickers))?;
+    let mut connection = Connection::connect(config.with_tap(recorder)).await?;
+    connection.handle().subscribe(Subscription::orderbook(&tickers))?;
+    connection.handle().subscribe(Subscription::trades(&tickers))?;
     let mut messages = 0_u64;
     let mut stopped = pin!(common::stopped());
     loop {
         select! {
-            event = stream.next() => match event {
+            event = connection.next() => match event {
                 Some(Event::Message(_)) => messages += 1,
                 Some(event) => println!("{event:?}"),
                 None => break,
@@ -51,7 +51,7 @@ async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    stream.close().await;
+    connection.close().await;
     writer.finish()?;
     println!("{messages} messages of {} markets", tickers.len());
     match messages {

@@ -1,79 +1,19 @@
-//! How a stream is set up. Nothing here connects, reads a file or starts anything.
+//! The settings of a connection. Nothing here connects, reads a file or starts anything.
 
-use std::{
-    fmt,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 use kalshi_auth::{Clock, Credentials, Environment, Service, SystemClock, is_loopback};
 use kalshi_types::UnixMillis;
 
 use crate::{
+    connection::{backoff::Backoff, proxy::Proxy},
     error::{ConnectError, ConnectErrorKind},
-    machine::Limits,
+    metrics::Metrics,
+    session::Limits,
 };
 
-/// How long to wait between attempts: twice as long after each, and up to half of it at random.
-#[derive(Clone)]
-pub struct Backoff {
-    first: Duration,
-    longest: Duration,
-    random: Arc<dyn Fn() -> u32 + Send + Sync>,
-}
-
-impl Backoff {
-    /// Waits from `first` to `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
-        // Each hasher of the standard library starts from keys of its own, drawn at random.
-        let keys = RandomState::new();
-        let count = std::sync::atomic::AtomicU64::new(0);
-        let random = move || {
-            let next = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            // The lower half is as random as all of it.
-            u32::try_from(keys.hash_one(next) & u64::from(u32::MAX)).unwrap_or_default()
-        };
-        Self { first, longest, random: Arc::new(random) }
-    }
-
-    /// Takes its random numbers from here, evenly spread over all of `u32`.
-    pub fn with_random(self, random: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
-        Self { random: Arc::new(random), ..self }
-    }
-
-    /// How long to wait before the attempt after so many failed ones.
-    pub fn delay(&self, failed: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(failed.saturating_sub(1).min(20));
-        let full = self.first.saturating_mul(factor).min(self.longest);
-        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
-        let spread = u128::from(nanos / 2) * u128::from((self.random)()) / u128::from(u32::MAX);
-        full.saturating_sub(Duration::from_nanos(u64::try_from(spread).unwrap_or_default()))
-    }
-
-    pub(crate) const fn longest(&self) -> Duration {
-        self.longest
-    }
-}
-
-impl Default for Backoff {
-    /// From a quarter of a second to half a minute.
-    fn default() -> Self {
-        Self::new(Duration::from_millis(250), Duration::from_secs(30))
-    }
-}
-
-impl fmt::Debug for Backoff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backoff")
-            .field("first", &self.first)
-            .field("longest", &self.longest)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Sees every frame of a stream as it goes over the wire, for recordings.
+/// Sees every frame of a connection as it goes over the wire, for recordings.
 ///
 /// It is called in the task that reads the connection, and must not wait for anything.
 pub trait Tap: Send {
@@ -96,7 +36,31 @@ pub trait Tap: Send {
     }
 }
 
-/// How a stream is set up.
+/// Where the proxy is named.
+#[derive(Clone)]
+pub(crate) enum ProxyChoice {
+    FromEnv,
+    None,
+    Url(String),
+}
+
+/// The settings of a connection.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use kalshi_auth::Credentials;
+/// use kalshi_ws::{Config, Environment};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::new(Environment::Demo, Credentials::from_env()?)
+///     .with_stale_after(Duration::from_secs(25))
+///     .with_max_attempts(20);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Config {
     pub(crate) environment: Environment,
     pub(crate) credentials: Credentials,
@@ -109,11 +73,15 @@ pub struct Config {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) max_frame_bytes: usize,
     pub(crate) items_per_command: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) proxy: ProxyChoice,
+    pub(crate) keeps_books: bool,
     pub(crate) tap: Option<Box<dyn Tap>>,
+    pub(crate) metrics: Option<Box<dyn Metrics>>,
 }
 
 impl Config {
-    /// The usual settings. Every connection needs credentials, also for public channels.
+    /// Returns the default settings. Every connection needs credentials, also for public channels.
     pub fn new(environment: Environment, credentials: Credentials) -> Self {
         Self {
             environment,
@@ -127,7 +95,11 @@ impl Config {
             max_attempts: None,
             max_frame_bytes: 64 << 20,
             items_per_command: 1_000,
+            queue_bytes: 256 << 20,
+            proxy: ProxyChoice::FromEnv,
+            keeps_books: true,
             tap: None,
+            metrics: None,
         }
     }
 
@@ -136,48 +108,80 @@ impl Config {
         Self { clock, ..self }
     }
 
-    /// Gives up an attempt to connect after so long; 10 s unless said otherwise.
+    /// Sets the time limit of an attempt to connect; 10 s by default.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// Gives up the connection if a command is not answered for so long; 10 s unless said
-    /// otherwise.
+    /// Sets the time limit of a command; 10 s by default. When a command that changes a subscription is
+    /// not answered in time, the connection is given up; a query is reported as
+    /// [`Event::Unanswered`](crate::Event::Unanswered).
     pub fn with_command_timeout(self, command_timeout: Duration) -> Self {
         Self { command_timeout, ..self }
     }
 
-    /// Asks for snapshots of order books again after so long without one; 5 s unless said
-    /// otherwise, and longer each time.
+    /// Sets the time after which a snapshot that has not come is requested again; 5 s by default, and
+    /// longer each time.
     pub fn with_snapshot_timeout(self, snapshot_timeout: Duration) -> Self {
         Self { snapshot_timeout, ..self }
     }
 
-    /// Gives up a connection on which nothing comes for so long, not even a ping; 30 s unless said
-    /// otherwise. The exchange pings every 10 s.
+    /// Sets the time after which a connection on which nothing comes, not even a ping, is given up;
+    /// 30 s by default. The exchange pings every 10 s. A machine that was asleep for that long has
+    /// lost the connection, too.
     pub fn with_stale_after(self, stale_after: Duration) -> Self {
         Self { stale_after, ..self }
     }
 
-    /// How long to wait between attempts.
+    /// Sets the pauses between attempts to connect, to subscribe, and to get snapshots. A connection
+    /// that has held for the longest of them starts anew.
     pub fn with_backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// Ends the stream after so many failed attempts in a row; never unless said otherwise.
+    /// Ends the connection for good after `max_attempts` failed attempts in a row; by default it never
+    /// does. An attempt that connects and does not hold has failed.
+    ///
+    /// A key that is refused with 401 or 403 ends it after three attempts in any case.
     pub fn with_max_attempts(self, max_attempts: u32) -> Self {
         Self { max_attempts: Some(max_attempts), ..self }
     }
 
-    /// Refuses larger frames, and with them the connection; 64 MiB unless said otherwise, as the
-    /// exchange has it.
+    /// Refuses larger frames, and with them the connection; 64 MiB by default, the limit of the
+    /// exchange.
     pub fn with_max_frame_bytes(self, max_frame_bytes: usize) -> Self {
         Self { max_frame_bytes, ..self }
     }
 
-    /// Splits longer lists of markets into several commands; 1,000 unless said otherwise.
+    /// Splits longer lists of markets into several commands; 1,000 items by default.
     pub fn with_items_per_command(self, items_per_command: usize) -> Self {
         Self { items_per_command, ..self }
+    }
+
+    /// Sets the bytes of frames that may wait for the consumer, for each channel; 256 MiB by default.
+    /// When they are used up, the channel's [`Overflow`](crate::Overflow) applies.
+    pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
+        Self { queue_bytes, ..self }
+    }
+
+    /// Connects through an HTTP proxy, such as `http://user:password@proxy.example:8080`.
+    ///
+    /// By default the environment names it: `HTTPS_PROXY` or `ALL_PROXY` (or their names in lower
+    /// case), except for the hosts of `NO_PROXY`. A proxy that is not of `http://` is refused when
+    /// connecting. This machine is always connected to without one.
+    pub fn with_proxy(self, url: impl Into<String>) -> Self {
+        Self { proxy: ProxyChoice::Url(url.into()), ..self }
+    }
+
+    /// Connects without a proxy, whatever the environment says.
+    pub fn with_no_proxy(self) -> Self {
+        Self { proxy: ProxyChoice::None, ..self }
+    }
+
+    /// Keeps no order books in the connection: for consumers that hand the events on, and apply them
+    /// to [`Books`](crate::Books) elsewhere.
+    pub fn without_books(self) -> Self {
+        Self { keeps_books: false, ..self }
     }
 
     /// Shows every frame to a recorder.
@@ -185,7 +189,25 @@ impl Config {
         Self { tap: Some(Box::new(tap)), ..self }
     }
 
-    /// The URL, if credentials may be sent to it.
+    /// Shows what the connection does to `metrics`.
+    pub fn with_metrics(self, metrics: impl Metrics + 'static) -> Self {
+        Self { metrics: Some(Box::new(metrics)), ..self }
+    }
+
+    /// Returns the proxy for a URL.
+    pub(crate) fn proxy_for(&self, uri: &Uri) -> Result<Option<Proxy>, ConnectError> {
+        let host = uri.host().unwrap_or_default();
+        if is_loopback(host) {
+            return Ok(None);
+        }
+        match &self.proxy {
+            ProxyChoice::None => Ok(None),
+            ProxyChoice::Url(url) => Proxy::parse(url).map(Some),
+            ProxyChoice::FromEnv => Proxy::from_vars(host, |name| env::var(name).ok()),
+        }
+    }
+
+    /// Returns the URL, if credentials may be sent to it.
     pub(crate) fn checked_url(&self) -> Result<Uri, ConnectError> {
         let refused = |text: String| ConnectError::new(ConnectErrorKind::Config, text);
         let uri = self

@@ -1,21 +1,22 @@
-//! What can go wrong before a stream runs, and with commands to it.
+//! What can go wrong with connecting, and with commands.
 
-use std::{error::Error as _, fmt};
+use std::{error::Error as _, fmt, time::Duration};
 
 use kalshi_auth::AuthError;
 use thiserror::Error;
 
-/// Why there is no connection.
+/// An error of connecting: there is no connection.
 ///
 /// Neither a key nor a signature is ever part of it.
 #[derive(Debug)]
 pub struct ConnectError {
     kind: ConnectErrorKind,
     message: String,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What kind of thing went wrong.
+/// The kind of a [`ConnectError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
@@ -29,13 +30,18 @@ pub enum ConnectErrorKind {
     Network,
     /// It took too long.
     Timeout,
-    /// What answered does not speak the protocol.
+    /// The peer does not speak the protocol.
     Protocol,
+    /// Connections were made, and none of them held.
+    Unstable,
+    /// The task of the connection ended: a clock, a tap or a source of random numbers panicked, or
+    /// the runtime was shut down.
+    TaskEnded,
 }
 
 impl ConnectError {
     pub(crate) fn new(kind: ConnectErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), retry_after: None, source: None }
     }
 
     pub(crate) fn with_source(
@@ -46,21 +52,37 @@ impl ConnectError {
         self
     }
 
-    /// What kind of thing went wrong.
+    pub(crate) fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> ConnectErrorKind {
         self.kind
     }
 
-    /// Whether another attempt with the same configuration may succeed.
+    /// Returns the time that the exchange asks to wait before the next attempt.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Reports whether the exchange refused the key: with 401 or 403.
+    pub const fn is_key_refused(&self) -> bool {
+        matches!(self.kind, ConnectErrorKind::Rejected(401 | 403))
+    }
+
+    /// Reports whether another attempt with the same configuration may succeed.
     pub const fn is_transient(&self) -> bool {
         match self.kind {
-            ConnectErrorKind::Config | ConnectErrorKind::Auth => false,
+            ConnectErrorKind::Config | ConnectErrorKind::Auth | ConnectErrorKind::TaskEnded => {
+                false
+            }
             ConnectErrorKind::Rejected(status) => status >= 500 || status == 429,
             _ => true,
         }
     }
 
-    /// The words of the error and of its causes.
+    /// Returns the text of the error and of its causes.
     pub(crate) fn full(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = self.source();
@@ -91,23 +113,26 @@ impl From<AuthError> for ConnectError {
     }
 }
 
-/// Why a command was not taken.
+/// An error of a command, which was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The stream is over.
-    #[error("the stream is closed")]
+    /// The connection is closed for good.
+    #[error("the connection is closed")]
     Closed,
-    /// Too many commands wait for the connection already; nothing was asked for.
+    /// Too many commands are waiting for the connection; this one was not taken.
     #[error("too many commands are waiting")]
     Busy,
     /// There was no connection, or it was lost before the answer.
     #[error("the connection was lost before the answer came")]
     Disconnected,
+    /// The exchange did not answer in time.
+    #[error("the exchange did not answer in time")]
+    TimedOut,
     /// The exchange refused it.
     #[error("the exchange refused the command")]
     Refused(#[source] crate::ServerError),
-    /// The command makes no sense.
+    /// The command is invalid.
     #[error("{0}")]
     Invalid(&'static str),
 }

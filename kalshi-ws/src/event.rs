@@ -1,15 +1,17 @@
-//! What a stream tells its consumer. Whatever may be missing is an event among the messages.
+//! The events of a connection. Whatever may be missing is an event among the messages.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::ConnectError,
-    frame::{Malformed, Unknown},
     generated::Channel,
-    message::{Message, ServerError, Sid},
+    protocol::{
+        frame::{Malformed, Unknown},
+        message::{Message, ServerError, Sid},
+    },
 };
 
-/// Something that happened on a stream, in order.
+/// An event of a connection, in order.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -22,7 +24,16 @@ pub enum Event {
         /// Its number on this connection.
         sid: Sid,
     },
-    /// A subscription is over because it was asked for. Its channel sends no more.
+    /// Markets (or indices, or underlyings) are in a subscription, as was requested: the exchange
+    /// has confirmed them, or they were there. Those that a subscription begins with are confirmed
+    /// by [`Subscribed`](Self::Subscribed).
+    Added {
+        /// The channel.
+        channel: Channel,
+        /// The items; none for a channel that has all of them.
+        items: Vec<String>,
+    },
+    /// A subscription ended because that was requested. Its channel sends no more.
     Unsubscribed {
         /// The channel.
         channel: Channel,
@@ -35,11 +46,9 @@ pub enum Event {
         /// What was taken out.
         items: Vec<String>,
     },
-    /// Messages of a subscription were lost. Every order book of it is void from here on; snapshots
-    /// have been asked for.
-    ///
-    /// Where the numbers of a subscription begin is not documented, so the loss of its very first
-    /// messages shows as [`Overdue`](Self::Overdue) only.
+    /// Messages of a subscription were lost, or came and could not be read. Order books of it are
+    /// void from here on, and their snapshots are requested. On other channels read the state back
+    /// over REST; the subscription goes on.
     Gap {
         /// The channel.
         channel: Channel,
@@ -50,8 +59,8 @@ pub enum Event {
         /// The number that came instead; `None` if none could be read.
         received: Option<i64>,
     },
-    /// The first snapshots of these markets have not come in time: they are late, or lost. They have
-    /// been asked for again. Other order books are not in doubt.
+    /// The first snapshots of these markets have not come in time: they are late, or lost. They are
+    /// requested. Other order books are not in doubt.
     Overdue {
         /// The channel.
         channel: Channel,
@@ -70,25 +79,25 @@ pub enum Event {
     /// The connection is lost. Whatever the exchange sends from here until the subscriptions are
     /// confirmed again is missed.
     Disconnected {
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
     },
     /// An attempt to connect again failed; the next one follows.
     ReconnectFailed {
-        /// How many have failed since the connection was lost.
+        /// The number of attempts that have failed since the connection was lost.
         attempt: u32,
-        /// Why, in the words of the error.
-        error: String,
+        /// The error of this one.
+        error: Arc<ConnectError>,
     },
-    /// There is a connection again, and the subscriptions have been asked for.
+    /// There is a connection again, and the subscriptions have been requested.
     Reconnected {
-        /// How many attempts it took.
+        /// The number of attempts that it took.
         attempts: u32,
     },
-    /// Nothing has come for so long, not even a ping, that the connection is given up. A
-    /// [`Disconnected`](Self::Disconnected) follows.
+    /// Nothing has come for too long, not even a ping, or the machine was asleep: the connection is
+    /// given up. A [`Disconnected`](Self::Disconnected) follows.
     Stale {
-        /// How long.
+        /// The time without a frame.
         silent_for: Duration,
     },
     /// The consumer was too slow, and the oldest messages of a channel were dropped to make room.
@@ -96,7 +105,7 @@ pub enum Event {
     Lagged {
         /// The channel; `None` for messages of no subscription.
         channel: Option<Channel>,
-        /// How many.
+        /// The number of messages.
         dropped: u64,
     },
     /// A subscription, or a part of one, was refused and is given up.
@@ -105,17 +114,24 @@ pub enum Event {
         channel: Channel,
         /// The markets that are given up; empty for the whole subscription.
         items: Vec<String>,
-        /// Why.
+        /// The reason.
         reason: Refusal,
     },
-    /// A subscription is dead. Unless the consumer was too slow for its policy, it is made anew.
-    Ended {
+    /// The exchange ended a subscription, or the consumer was too slow for its policy. In the first
+    /// case it is requested anew.
+    Terminated {
         /// The channel.
         channel: Channel,
-        /// Why.
-        reason: EndReason,
+        /// The reason.
+        reason: TerminationReason,
     },
-    /// A message of a subscription that nobody made, or of a market that has been taken out.
+    /// A query, such as [`list_indices`](crate::ConnectionHandle::list_indices), was not answered in
+    /// time. Nothing else is affected.
+    Unanswered {
+        /// The channel of the query.
+        channel: Option<Channel>,
+    },
+    /// A message of an unknown subscription, or of a market that was taken out.
     Unmatched(Message),
     /// A message of a type that this version does not know.
     Unknown(Unknown),
@@ -123,14 +139,14 @@ pub enum Event {
     Malformed(Malformed),
     /// An error of the exchange that belongs to no command and to no subscription.
     ServerError(ServerError),
-    /// The stream is over: it was closed, or it has given up connecting. Nothing follows.
+    /// The connection is closed for good. Nothing follows.
     Closed {
-        /// Why it gave up; `None` when it was closed.
-        error: Option<String>,
+        /// The reason for which the connection gave up; `None` when it was closed by the caller.
+        error: Option<Arc<ConnectError>>,
     },
 }
 
-/// Why a connection was lost.
+/// The reason for which a connection was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectReason {
@@ -147,11 +163,17 @@ pub enum DisconnectReason {
     Silent,
     /// A command was not answered in time.
     CommandTimeout,
-    /// A subscription died, and the exchange did not say which.
+    /// A subscription ended, and the exchange did not name it.
     SubscriptionLost(ServerError),
+    /// The exchange has a subscription of the channel, and did not name it.
+    UnknownSubscription,
+    /// Replies without an id contradict those with one: what the exchange has is not known.
+    ContradictoryReply,
+    /// The machine was asleep, or its clock was set forward.
+    Suspended,
 }
 
-/// Why a subscription was refused.
+/// The reason for which a subscription was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -163,10 +185,10 @@ pub enum Refusal {
     NotSubscribed,
 }
 
-/// Why a subscription died.
+/// The reason for which a subscription ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum EndReason {
+pub enum TerminationReason {
     /// The exchange says so.
     Server(ServerError),
     /// The consumer was too slow, and its policy is to fail.
@@ -176,16 +198,12 @@ pub enum EndReason {
 }
 
 impl Event {
-    /// The message, if this is one.
+    /// Returns the message, if this is one.
     pub fn message(&self) -> Option<&Message> {
         match self {
             Self::Message(message) => Some(message),
             _ => None,
         }
-    }
-
-    pub(crate) fn reconnect_failed(attempt: u32, error: &ConnectError) -> Self {
-        Self::ReconnectFailed { attempt, error: error.full() }
     }
 }
 
@@ -200,8 +218,15 @@ impl fmt::Display for DisconnectReason {
             Self::Silent => f.write_str("nothing came for too long"),
             Self::CommandTimeout => f.write_str("a command was not answered in time"),
             Self::SubscriptionLost(error) => {
-                write!(f, "a subscription died, and it is not known which: {error}")
+                write!(f, "a subscription ended, and the exchange did not name it: {error}")
             }
+            Self::UnknownSubscription => {
+                f.write_str("the exchange has a subscription that it did not name")
+            }
+            Self::ContradictoryReply => {
+                f.write_str("replies of the exchange contradict each other")
+            }
+            Self::Suspended => f.write_str("the machine was asleep, or its clock was set forward"),
         }
     }
 }

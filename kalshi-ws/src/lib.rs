@@ -1,8 +1,9 @@
 //! Streams of the Kalshi exchange, and order books that are right or say that they are not.
 //!
-//! - [`Stream`] is a connection that comes back: it signs a new handshake after each loss and asks
-//!   again for what it was asked for. Every loss is an [`Event`] among the messages.
-//! - [`Subscription`] is a wish for one channel; [`Commands`] changes the wishes of a running stream.
+//! - [`Connection`] comes back after each loss: it signs a new handshake and requests its
+//!   subscriptions again. Every loss is an [`Event`] among the messages.
+//! - [`Subscription`] is what is desired of one channel; [`ConnectionHandle`] changes it on a running
+//!   connection.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
 //! - [`Portfolio`] keeps your fills, orders and positions, and is reconciled with REST.
@@ -19,34 +20,27 @@
 //! - It never hands out a book that may be wrong, and never drops a message without an event in its
 //!   place.
 //! - It never sends credentials over an unencrypted connection to another machine.
-//! - Nothing is started by a constructor: only [`Stream::connect`] connects and spawns a task.
+//! - Nothing is started by a constructor: only [`Connection::connect`] connects and spawns a task.
 //!
 //! # Features
 //!
 //! - `recorder`: recordings of a stream, compressed with gzip. Off by default.
 
 mod book;
-mod books;
-mod command;
 mod config;
-mod connect;
+mod connection;
 mod error;
 mod event;
-mod frame;
 mod generated;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
-mod machine;
-mod message;
+mod metrics;
 mod portfolio;
-mod queue;
+mod protocol;
 #[cfg(feature = "recorder")]
 pub mod recording;
 mod replay;
-mod scan;
-#[cfg(test)]
-mod soak;
-mod stream;
+mod session;
 mod subscription;
 
 /// The environments of the exchange: production, demo, or another URL.
@@ -54,19 +48,23 @@ pub use kalshi_auth::Environment;
 pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
 
 pub use crate::{
-    book::{BookError, OrderBook, Outcome, Sweep},
-    books::{BookChange, BookState, Books},
-    config::{Backoff, Config, Tap},
+    book::{
+        BookChange, BookError, BookState, Books, FillEstimate, OrderBook, Outcome, RestingOrder,
+    },
+    config::{Config, Tap},
+    connection::{Connection, ConnectionHandle, backoff::Backoff},
     error::{CommandError, ConnectError, ConnectErrorKind},
-    event::{DisconnectReason, EndReason, Event, Refusal},
-    frame::{Decoder, Frame, Malformed, Unknown},
+    event::{DisconnectReason, Event, Refusal, TerminationReason},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
-    message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
+    metrics::{Batch, Metrics},
     portfolio::{
         AccountSnapshot, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
         PositionRecord, ReconcileStatus, Reconciled, Reconciliation,
     },
+    protocol::{
+        frame::{Decoder, Frame, Malformed, SubscribedItems, Unknown},
+        message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
+    },
     replay::{PriceConvention, Replay},
-    stream::{Commands, Stream},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
 };

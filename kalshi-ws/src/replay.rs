@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::{
     Payload,
-    config::Backoff,
+    connection::backoff::Backoff,
     event::{DisconnectReason, Event},
-    frame::Decoder,
-    machine::{Limits, Machine, Output},
+    protocol::frame::Decoder,
+    session::{Limits, Output, SessionState},
     types::MarketSide,
 };
 
@@ -30,7 +30,7 @@ pub enum PriceConvention {
     Side,
 }
 
-/// Turns frames into the events that a [`Stream`](crate::Stream) would give.
+/// Turns frames into the events that a [`Connection`](crate::Connection) would give.
 ///
 /// Subscriptions are taken from the confirmations among the frames. Sequence numbers are checked as
 /// on a connection, so a recording with a hole has the same [`Event::Gap`]. Order books come out in
@@ -57,7 +57,7 @@ pub enum PriceConvention {
 /// ```
 pub struct Replay {
     prices: PriceConvention,
-    machine: Machine,
+    session: SessionState,
     decoder: Decoder,
     /// Any instant: only differences count, and none of them matters here.
     now: Instant,
@@ -75,14 +75,14 @@ impl Replay {
             items_per_command: 1,
         };
         let now = Instant::now();
-        Self { prices, machine: Machine::passive(limits, now), decoder: Decoder::new(), now }
+        Self { prices, session: SessionState::passive(limits, now), decoder: Decoder::new(), now }
     }
 
     /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
     pub fn frame(&mut self, text: &str, received: UnixMillis, mut each: impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
-        match self.machine.frame(frame, self.now) {
+        match self.session.frame(frame, text.len(), self.now) {
             Some((_, event)) => each(self.in_yes_prices(event)),
             None => self.events(&mut each),
         }
@@ -96,14 +96,16 @@ impl Replay {
 
     /// Calls `each` with what follows from the connection being lost here.
     pub fn disconnected(&mut self, reason: DisconnectReason, mut each: impl FnMut(Event)) {
-        self.machine.disconnected(reason);
+        self.session.disconnected(reason, self.now);
         self.events(&mut each);
     }
 
     fn events(&mut self, each: &mut impl FnMut(Event)) {
-        while let Some(output) = self.machine.output() {
+        while let Some(output) = self.session.output() {
             match output {
-                Output::Event(_, event) => each(self.in_yes_prices(event)),
+                Output::Event(_, event, _) => each(self.in_yes_prices(event)),
+                Output::ForgetNames(tickers) => self.decoder.forget(tickers),
+                Output::ForgetAllNames => self.decoder.clear(),
                 Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
             }
         }

@@ -1,17 +1,17 @@
-//! What a consumer wants from the exchange: one subscription for each channel.
+//! What the consumer desires of the exchange: one subscription for each channel.
 //!
 //! A connection has one subscription of a channel at most: the exchange merges a second one into
 //! the first. So the channel is the name of the subscription, and markets are added to it or taken
-//! out. The wish outlives the connection.
+//! out. It outlives the connection.
 
 use std::collections::BTreeSet;
 
 use crate::{error::CommandError, generated::Channel};
 
-/// How many messages of one channel may wait for the consumer, unless said otherwise.
+/// The default number of messages of one channel that may wait for the consumer.
 pub const DEFAULT_CAPACITY: usize = 16_384;
 
-/// What happens when the messages of a channel come faster than they are consumed.
+/// The policy for messages of a channel that come faster than they are consumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -19,16 +19,19 @@ pub enum Overflow {
     /// wait, pings stay unanswered, and the exchange ends what it cannot send for long (its code
     /// 25). For consumers that are slow for a moment only.
     Block,
-    /// The oldest messages of the channel make room, and [`Event::Lagged`](crate::Event::Lagged)
-    /// stands where they were. Order books are void there, and get new snapshots.
+    /// The consumer is given half a second to make room. Then the oldest messages of the channel
+    /// are dropped until it has caught up, and [`Event::Lagged`](crate::Event::Lagged) stands where
+    /// they were. Order books are void there, and get new snapshots.
     #[default]
     DropOldest,
-    /// The subscription ends, with [`Event::Ended`](crate::Event::Ended) after the messages that
-    /// are waiting. It is not made anew.
+    /// The subscription ends, with [`Event::Terminated`](crate::Event::Terminated) after the
+    /// messages that are waiting. It is not requested anew.
     Fail,
 }
 
-/// A wish for the messages of one channel.
+/// A subscription to one channel, as the consumer desires it.
+///
+/// # Examples
 ///
 /// ```
 /// use kalshi_ws::{Overflow, Subscription};
@@ -45,7 +48,7 @@ pub struct Subscription {
     pub(crate) capacity: usize,
 }
 
-/// What else the exchange is told, when it is asked for a channel.
+/// Further parameters of `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) initial_snapshot: bool,
@@ -53,7 +56,7 @@ pub(crate) struct Options {
     pub(crate) shard: Option<(u32, u32)>,
 }
 
-/// What the items of a channel are.
+/// The kind of the items of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ItemKind {
     Markets,
@@ -62,7 +65,8 @@ pub(crate) enum ItemKind {
 }
 
 impl Subscription {
-    /// A channel as a whole; for the channels that have markets, see the other constructors.
+    /// Returns a subscription to a channel as a whole; for the channels that have markets, see the
+    /// other constructors.
     pub fn channel(channel: impl Into<Channel>) -> Self {
         Self {
             channel: channel.into(),
@@ -73,83 +77,85 @@ impl Subscription {
         }
     }
 
-    /// The order books of these markets. Prices are those of YES on both sides.
+    /// Returns a subscription to the order books of these markets, at least one. Prices are those of YES on both sides.
     pub fn orderbook<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::OrderbookDelta).with_items(tickers)
     }
 
-    /// The tickers of these markets; of all of them when there are none.
+    /// Returns a subscription to the tickers of these markets; of all markets when none is named.
     pub fn ticker<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::Ticker).with_items(tickers)
     }
 
-    /// The trades of these markets; of all of them when there are none.
+    /// Returns a subscription to the trades of these markets; of all markets when none is named.
     pub fn trades<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::Trade).with_items(tickers)
     }
 
-    /// The caller's own fills in all markets.
+    /// Returns a subscription to your fills in all markets.
     pub fn fills() -> Self {
         Self::channel(Channel::Fill)
     }
 
-    /// The caller's own orders in all markets.
+    /// Returns a subscription to your orders in all markets.
     pub fn user_orders() -> Self {
         Self::channel(Channel::UserOrders)
     }
 
-    /// The caller's own positions in all markets.
+    /// Returns a subscription to your positions in all markets.
     pub fn market_positions() -> Self {
         Self::channel(Channel::MarketPositions)
     }
 
-    /// The caller's own order groups.
+    /// Returns a subscription to your order groups.
     pub fn order_groups() -> Self {
         Self::channel(Channel::OrderGroupUpdates)
     }
 
-    /// What happens to markets and events: opening, closing, results, fees.
+    /// Returns a subscription to the life of markets and events: opening, closing, results, fees.
     pub fn lifecycle() -> Self {
         Self::channel(Channel::MarketLifecycleV2)
     }
 
-    /// The same for combo markets.
+    /// Returns a subscription to the life of combo markets.
     pub fn multivariate_lifecycle() -> Self {
         Self::channel(Channel::MultivariateMarketLifecycle)
     }
 
-    /// Requests for quotes, and quotes.
+    /// Returns a subscription to requests for quotes, and quotes.
     pub fn communications() -> Self {
         Self::channel(Channel::Communications)
     }
 
-    /// Values of CF Benchmarks indices, about once a second; `all` stands for all of them.
+    /// Returns a subscription to values of CF Benchmarks indices, about once a second; `all` stands
+    /// for all of them.
     pub fn cfbenchmarks<T: Into<String>>(index_ids: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::CfbenchmarksValue).with_items(index_ids)
     }
 
-    /// The same, five times a second.
+    /// Returns a subscription to values of CF Benchmarks indices, five times a second.
     pub fn cfbenchmarks_5hz<T: Into<String>>(index_ids: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::CfbenchmarksValue5hz).with_items(index_ids)
     }
 
-    /// Values of Pyth; `all` stands for all underlyings.
+    /// Returns a subscription to values of Pyth; `all` stands for all underlyings.
     pub fn pyth<T: Into<String>>(underlyings: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::PythValue).with_items(underlyings)
     }
 
-    /// Adds markets (or indices, or underlyings) to the wish.
+    /// Adds markets (or indices, or underlyings).
     pub fn with_items<T: Into<String>>(mut self, items: impl IntoIterator<Item = T>) -> Self {
         self.items.extend(items.into_iter().map(Into::into));
         self
     }
 
-    /// What happens when the consumer is too slow for this channel.
+    /// Sets the policy for a consumer that is too slow for this channel.
     pub fn with_overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
     }
 
-    /// How many messages of this channel may wait for the consumer, at least one.
+    /// Sets the number of messages of this channel that may wait for the consumer, at least one.
+    /// Order books have room for two messages a market, if that is more.
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self { capacity, ..self }
     }
@@ -160,7 +166,8 @@ impl Subscription {
         self
     }
 
-    /// Has the communications channel send what the caller takes part in, and nothing else.
+    /// Has the communications channel send your own requests for quotes only. Quotes are not
+    /// affected.
     pub fn with_own_only(mut self) -> Self {
         self.options.own_only = true;
         self
@@ -173,12 +180,17 @@ impl Subscription {
         self
     }
 
-    /// The channel that it is for.
+    /// Returns the channel.
     pub fn for_channel(&self) -> &Channel {
         &self.channel
     }
 
     pub(crate) fn check(&self) -> Result<(), CommandError> {
+        if self.items.is_empty() && needs_items(&self.channel) {
+            return Err(CommandError::Invalid(
+                "order books need markets: name at least one ticker",
+            ));
+        }
         if let Some((key, factor)) = self.options.shard
             && (factor == 0 || factor > 100 || key >= factor)
         {
@@ -191,14 +203,14 @@ impl Subscription {
         }
         check_items(&self.items)
     }
-
-    /// Whether the channel must not be asked for without items.
-    pub(crate) fn needs_items(&self) -> bool {
-        self.channel == Channel::OrderbookDelta
-    }
 }
 
-/// What the items of the channel are called on the wire.
+/// Reports whether the channel must not be subscribed to without items.
+pub(crate) fn needs_items(channel: &Channel) -> bool {
+    *channel == Channel::OrderbookDelta
+}
+
+/// Returns the kind of the items of the channel.
 pub(crate) fn item_kind(channel: &Channel) -> ItemKind {
     match channel {
         Channel::CfbenchmarksValue | Channel::CfbenchmarksValue5hz => ItemKind::Indices,

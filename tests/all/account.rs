@@ -11,8 +11,8 @@ use kalshi_sdk::{
     Client, Count, Credentials, Dollars, ErrorKind, UnixMillis,
     request::Complete,
     streams::{
-        AccountSource, Backoff, Event, FillRecord, OrderRecord, Overflow, Payload, Portfolio,
-        PortfolioChange, PositionRecord, ReconcileStatus, Reconciled, Stream, Subscription,
+        AccountSource, Backoff, Connection, Event, FillRecord, OrderRecord, Overflow, Payload,
+        Portfolio, PortfolioChange, PositionRecord, ReconcileStatus, Reconciled, Subscription,
         types::{BookSide as StreamBookSide, MarketSide},
     },
     types::{
@@ -40,7 +40,7 @@ struct Desk {
     exchange: Exchange,
     trader: Client,
     maker: Client,
-    stream: Stream,
+    stream: Connection,
     portfolio: Portfolio,
     /// Every fill that the view reported as new, from wherever.
     fills: BTreeMap<Name, FillRecord>,
@@ -241,14 +241,14 @@ impl Rest {
     }
 }
 
-async fn connect(client: &Client) -> Stream {
+async fn connect(client: &Client) -> Connection {
     let millis = Duration::from_millis;
     let config = client.stream_config().unwrap().with_backoff(Backoff::new(millis(5), millis(40)));
-    let stream = Stream::connect(config).await.unwrap();
+    let stream = Connection::connect(config).await.unwrap();
     for wish in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {
-        stream.commands().subscribe(wish.with_overflow(Overflow::Block)).unwrap();
+        stream.handle().subscribe(wish.with_overflow(Overflow::Block)).unwrap();
     }
     stream
 }

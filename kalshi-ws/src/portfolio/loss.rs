@@ -14,7 +14,7 @@ pub(super) fn is_loss(event: &Event, sids: &[Option<Sid>]) -> bool {
         // Messages of no subscription were dropped, of whatever channel.
         | Event::Lagged { channel: None, .. } => true,
         Event::Gap { channel, .. }
-        | Event::Ended { channel, .. }
+        | Event::Terminated { channel, .. }
         | Event::Unsubscribed { channel }
         | Event::Removed { channel, .. }
         | Event::Refused { channel, .. }

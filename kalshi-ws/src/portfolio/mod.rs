@@ -174,7 +174,7 @@ impl Portfolio {
             other if is_loss(other, &self.sids) => {
                 match other {
                     Event::Disconnected { .. } | Event::Closed { .. } => self.sids = [None; 3],
-                    Event::Ended { channel, .. } | Event::Unsubscribed { channel } => {
+                    Event::Terminated { channel, .. } | Event::Unsubscribed { channel } => {
                         self.set_sid(channel, None);
                     }
                     _ => {}

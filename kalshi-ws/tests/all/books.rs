@@ -77,15 +77,15 @@ fn a_book_reads_in_terms_of_yes_and_of_no() {
 #[test]
 fn an_order_of_some_size_takes_level_after_level() {
     let book = book();
-    let sweep = book.buy(Outcome::Yes, contracts("8.25")).unwrap();
+    let sweep = book.estimate_buy(Outcome::Yes, contracts("8.25")).unwrap();
     assert_eq!((sweep.count, sweep.worst_price), (contracts("8.25"), usd("0.47")));
     assert_eq!(sweep.cost, usd("3.7375"));
-    let sweep = book.sell(Outcome::Yes, contracts("100")).unwrap();
+    let sweep = book.estimate_sell(Outcome::Yes, contracts("100")).unwrap();
     assert_eq!((sweep.count, sweep.cost), (contracts("15.5"), usd("6.31")));
-    let sweep = book.buy(Outcome::No, contracts("1")).unwrap();
+    let sweep = book.estimate_buy(Outcome::No, contracts("1")).unwrap();
     assert_eq!(sweep.cost, usd("0.58"));
-    assert_eq!(book.buy(Outcome::Yes, Count::ZERO), None);
-    assert_eq!(OrderBook::new().buy(Outcome::Yes, contracts("1")), None);
+    assert_eq!(book.estimate_buy(Outcome::Yes, Count::ZERO), None);
+    assert_eq!(OrderBook::new().estimate_buy(Outcome::Yes, contracts("1")), None);
 }
 
 #[test]
@@ -127,7 +127,10 @@ fn whatever_ends_the_feed_of_a_book_makes_it_unreadable() {
         gap(),
         Event::Disconnected { reason: DisconnectReason::Silent },
         Event::Lagged { channel: Some(Channel::OrderbookDelta), dropped: 1 },
-        Event::Ended { channel: Channel::OrderbookDelta, reason: kalshi_ws::EndReason::Overflow },
+        Event::Terminated {
+            channel: Channel::OrderbookDelta,
+            reason: kalshi_ws::TerminationReason::Overflow,
+        },
         Event::Unsubscribed { channel: Channel::OrderbookDelta },
         Event::Removed { channel: Channel::OrderbookDelta, items: vec!["A".to_owned()] },
         Event::Closed { error: None },
@@ -171,6 +174,67 @@ fn a_level_below_zero_is_corruption_and_asks_for_a_snapshot_until_that_is_taken(
         assert!(books.get("A").is_none());
         books.apply(&snapshot("A", "", ""));
     }
+}
+
+/// A change of one clock.
+fn clocked(clock: i64, side: &str, price: &str, count: &str) -> Event {
+    let Event::Message(mut message) = delta("A", side, price, count) else { panic!() };
+    let Payload::OrderbookDelta(delta) = &mut message.payload else { panic!() };
+    delta.clock = Some(clock);
+    Event::Message(message)
+}
+
+#[test]
+fn r1_a_crossed_book_is_never_valid() {
+    // A snapshot whose NO prices are read as prices of YES.
+    let mut books = Books::new();
+    let change = books.apply(&snapshot("A", r#"["0.45","10"]"#, r#"["0.44","10"]"#));
+    assert!(matches!(change, BookChange::Corrupt(BookError::Crossed { .. })));
+    assert_eq!(books.state("A"), BookState::Void);
+    assert!(books.get("A").is_none() && books.iter().next().is_none());
+
+    // One change in two messages: the book cannot be read in between, and is right after.
+    books.apply(&snapshot("A", r#"["0.45","10"]"#, r#"["0.46","10"]"#));
+    assert_eq!(books.apply(&clocked(5, "yes", "0.46", "5")), BookChange::Updated);
+    assert_eq!(books.state("A"), BookState::Crossed);
+    assert!(books.get("A").is_none() && books.iter().next().is_none());
+    assert_eq!((books.updated("A"), books.clock("A")), (None, None));
+    assert_eq!(books.apply(&clocked(5, "no", "0.46", "-10")), BookChange::Updated);
+    assert_eq!(books.state("A"), BookState::Valid);
+    assert_eq!(books.clock("A"), Some(5));
+
+    // A cross that lasts beyond its change is no book at all.
+    books.apply(&clocked(6, "no", "0.46", "10"));
+    books.apply(&clocked(6, "no", "0.47", "10"));
+    assert_eq!(books.state("A"), BookState::Crossed);
+    let change = books.apply(&clocked(7, "yes", "0.10", "1"));
+    assert!(matches!(change, BookChange::Corrupt(BookError::Crossed { .. })));
+    assert_eq!(books.state("A"), BookState::Void);
+}
+
+#[test]
+fn a_book_without_your_own_orders_is_that_of_the_others() {
+    use kalshi_ws::{RestingOrder, types::BookSide};
+    let order = |book_side: BookSide, price: &str, count: &str| RestingOrder {
+        book_side,
+        yes_price: usd(price),
+        count: contracts(count),
+    };
+    let (bid, ask) = (BookSide::Bid, BookSide::Ask);
+    let own = [
+        order(bid.clone(), "0.42", "5.5"),
+        order(ask.clone(), "0.45", "2"),
+        order(ask.clone(), "0.45", "3"),
+        // More than there is, and where there is nothing: they are not in the book yet.
+        order(ask, "0.9999", "7"),
+        order(bid, "0.30", "1"),
+    ];
+    let expected =
+        OrderBook::from_levels(&[level("0.40", "10")], &[level("0.45", "2"), level("0.47", "3")]);
+    assert_eq!(book().without(own).unwrap(), expected.unwrap());
+    assert_eq!(book().without(Vec::<RestingOrder>::new()).unwrap(), book());
+    let unknown = order(BookSide::from("middle"), "0.40", "1");
+    assert_eq!(book().without([unknown]), Err(BookError::UnknownSide));
 }
 
 proptest! {

@@ -18,8 +18,9 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use kalshi_auth::{Clock, SystemClock, UnixMillis, sign};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
-    Backoff, BookState, Books, Channel, CommandError, Commands, Config, EndReason, Environment,
-    Event, OrderBook, Outcome, Overflow, Payload, Stream, Subscription, Tap,
+    Backoff, BookState, Books, Channel, CommandError, Config, Connection, ConnectionHandle,
+    Environment, Event, OrderBook, Outcome, Overflow, Payload, Refusal, Subscription, Tap,
+    TerminationReason,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -289,8 +290,8 @@ enum Order {
 /// A client under test.
 struct Client {
     name: &'static str,
-    stream: Stream,
-    commands: Commands,
+    stream: Connection,
+    commands: ConnectionHandle,
     books: Books,
     markets: Arc<Markets>,
     replies: Replies,
@@ -318,13 +319,13 @@ impl Client {
             .with_command_timeout(Duration::from_secs(5))
             .with_items_per_command(64)
             .with_tap(replies.clone());
-        let stream = Stream::connect(config).await.unwrap();
+        let stream = Connection::connect(config).await.unwrap();
         let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
-        stream.commands().subscribe(wish).unwrap();
+        stream.handle().subscribe(wish).unwrap();
         let mut client = Self {
             name: if overflow == Overflow::Block { "blocking" } else { "dropping" },
-            commands: stream.commands().clone(),
-            books: stream.books(),
+            commands: stream.handle().clone(),
+            books: stream.handle().books(),
             stream,
             markets: Arc::clone(markets),
             replies,
@@ -397,7 +398,7 @@ impl Client {
                 return;
             }
             assert!(
-                matches!(answer, Ok(_) | Err(CommandError::Disconnected)),
+                matches!(answer, Ok(_) | Err(CommandError::Disconnected | CommandError::TimedOut)),
                 "{}: {answer:?}",
                 self.name
             );
@@ -450,10 +451,12 @@ impl Client {
                 self.lost();
                 "disconnected"
             }
-            Event::Ended { reason, .. } => {
+            Event::Terminated { reason, .. } => {
                 self.lost();
                 match reason {
-                    EndReason::Server(error) if error.code == 25 => "cut off for being slow",
+                    TerminationReason::Server(error) if error.code == 25 => {
+                        "cut off for being slow"
+                    }
                     _ => "ended",
                 }
             }
@@ -470,6 +473,9 @@ impl Client {
             Event::Resynced { .. } => "resynced",
             Event::Stale { .. } => "stale",
             Event::Removed { .. } => "removed",
+            Event::Added { .. } => "added",
+            // It had been taken out before.
+            Event::Refused { reason: Refusal::NotSubscribed, .. } => "refused",
             Event::Subscribed { .. } => "subscribed",
             Event::ReconnectFailed { .. } => "attempt failed",
             other => panic!("{}: {other:?}", self.name),
@@ -612,7 +618,7 @@ impl World {
                 self.exchange.end_subscriptions_of(Role::Trader, ending).unwrap();
             }
             _ => {
-                let down_for = Duration::from_millis(200);
+                let down_for = Duration::from_millis(500);
                 self.exchange.restart_streams_of(Role::Trader, down_for).unwrap();
             }
         }

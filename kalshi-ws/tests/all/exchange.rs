@@ -10,7 +10,7 @@ use kalshi_auth::{
     Credentials, KeyType,
     server::{KeyPair, PublicKey},
 };
-use kalshi_ws::{Backoff, Config, Environment, Event, Stream};
+use kalshi_ws::{Backoff, Config, Connection, Environment, Event};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -22,6 +22,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::server::{ErrorResponse, Request, Response},
+        protocol::CloseFrame,
     },
 };
 
@@ -91,8 +92,8 @@ impl Exchange {
     }
 
     /// A stream and the exchange's end of it.
-    pub(crate) async fn connect(&mut self, config: Config) -> (Stream, Peer) {
-        let stream = Stream::connect(config).await.unwrap();
+    pub(crate) async fn connect(&mut self, config: Config) -> (Connection, Peer) {
+        let stream = Connection::connect(config).await.unwrap();
         (stream, self.peer().await)
     }
 
@@ -155,6 +156,21 @@ impl Peer {
         }
     }
 
+    /// Puts a frame on its way, without waiting for the network.
+    pub(crate) async fn feed(&mut self, frame: String) {
+        self.0.feed(Message::text(frame)).await.unwrap();
+    }
+
+    pub(crate) async fn flush(&mut self) {
+        self.0.flush().await.unwrap();
+    }
+
+    /// Sends a close frame, and leaves the connection as it is.
+    pub(crate) async fn say_goodbye(&mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "restart".into() };
+        self.0.send(Message::Close(Some(frame))).await.unwrap();
+    }
+
     pub(crate) async fn close(mut self) {
         // The client may be gone already.
         let _ = self.0.close(None).await;
@@ -204,7 +220,7 @@ pub(crate) fn delta(sid: i64, seq: i64, ticker: &str, count: &str) -> String {
 }
 
 /// The next event of a stream.
-pub(crate) async fn next(stream: &mut Stream) -> Event {
+pub(crate) async fn next(stream: &mut Connection) -> Event {
     timeout(PATIENCE, stream.next()).await.expect("no event").expect("the stream is over")
 }
 

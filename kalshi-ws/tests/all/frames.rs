@@ -95,6 +95,94 @@ fn fields_that_the_exchange_leaves_out_now_and_then_do_not_fail_a_message() {
 }
 
 #[test]
+fn b1_a_field_of_the_envelope_never_hides_the_others() {
+    for (from, to) in [
+        ("\"seq\":3", "\"seq\":3,\"sending_ts_ms\":1700000000000.5"),
+        ("\"seq\":3", "\"seq\":3,\"id\":\"one\""),
+        ("\"seq\":3", "\"seq\":3,\"id\":{\"a\":[1]}"),
+        ("\"sid\":2", "\"sid\":2,\"new\":null"),
+    ] {
+        let frame = DELTA.replace(from, to);
+        let Frame::Message(message) = decode(&frame) else { panic!("{frame}") };
+        assert_eq!((message.sid, message.seq), (Some(2), Some(3)), "{frame}");
+        assert_eq!((message.id, message.sent), (None, None), "{frame}");
+    }
+    for (from, to, sid, seq) in [
+        ("\"sid\":2", "\"sid\":\"2\"", None, Some(3)),
+        ("\"sid\":2,", "", None, Some(3)),
+        ("\"seq\":3", "\"seq\":3.5", Some(2), None),
+        ("\"seq\":3", "\"seq\":99999999999999999999", Some(2), None),
+    ] {
+        let frame = DELTA.replace(from, to);
+        let Frame::Message(message) = decode(&frame) else { panic!("{frame}") };
+        assert_eq!((message.sid, message.seq), (sid, seq), "{frame}");
+        // Of a type that is not known, the place is all that there is to know.
+        let unknown = frame.replace("orderbook_delta", "news");
+        match decode(&unknown) {
+            Frame::Malformed(malformed) => {
+                assert_eq!((malformed.sid, malformed.seq), (sid, seq), "{unknown}");
+                assert_eq!(malformed.kind.as_deref(), Some("news"));
+            }
+            Frame::Unknown(unknown) => assert_eq!((unknown.sid, unknown.seq), (sid, seq)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A frame that is cut off says what came before the cut.
+    for (at, sid, seq) in [("\"msg\"", Some(2), Some(3)), ("\"seq\"", Some(2), None)] {
+        let (cut, _) = DELTA.split_once(at).unwrap();
+        let Frame::Malformed(malformed) = decode(cut) else { panic!("{cut}") };
+        assert_eq!((malformed.sid, malformed.seq), (sid, seq), "{cut}");
+        assert_eq!(malformed.kind.as_deref(), Some("orderbook_delta"));
+    }
+    // Two numbers are none.
+    let twice = DELTA.replace("\"seq\":3", "\"seq\":3,\"seq\":4");
+    let Frame::Malformed(malformed) = decode(&twice) else { panic!() };
+    assert_eq!((malformed.sid, malformed.seq), (Some(2), None));
+}
+
+#[test]
+fn the_clock_of_a_delta_is_read_wherever_it_stands() {
+    let at = |place: &str| DELTA.replacen(place, &format!("\"clock\":7,{place}"), 1);
+    for frame in [
+        at("\"price_dollars\""),
+        at("\"market_ticker\""),
+        at("\"side\""),
+        DELTA.replace("9841000}", "9841000,\"clock\":7}"),
+    ] {
+        let Frame::Message(message) = decode(&frame) else { panic!("{frame}") };
+        let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
+        assert_eq!(delta.clock, Some(7), "{frame}");
+    }
+    let Frame::Message(message) = decode(DELTA) else { panic!() };
+    let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
+    assert_eq!(delta.clock, None);
+}
+
+#[test]
+fn c6_names_of_markets_are_forgotten_and_their_places_used_again() {
+    let mut decoder = Decoder::new();
+    let name = |decoder: &mut Decoder, ticker: &str| {
+        let frame = DELTA.replace("KXT-23DEC-T3.00", ticker);
+        let Frame::Message(message) = decoder.decode(&frame, NOW) else { panic!() };
+        let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
+        delta.market
+    };
+    let first = name(&mut decoder, "A");
+    for n in 0..1_000 {
+        let ticker = format!("M{n}");
+        name(&mut decoder, &ticker);
+        decoder.forget([&ticker]);
+    }
+    decoder.forget(["never seen"]);
+    assert!(std::ptr::eq(first.ticker(), name(&mut decoder, "A").ticker()));
+    // A thousand names went through one place.
+    assert!(!format!("{decoder:?}").contains("M999"));
+    assert!(format!("{decoder:?}").contains("free: [1]"));
+    decoder.clear();
+    assert!(!std::ptr::eq(first.ticker(), name(&mut decoder, "A").ticker()));
+}
+
+#[test]
 fn replies_are_told_apart() {
     let frame = r#"{"id":1,"type":"subscribed","msg":{"channel":"ticker","sid":3}}"#;
     assert_eq!(
@@ -103,13 +191,13 @@ fn replies_are_told_apart() {
     );
     let frame = r#"{"id":2,"sid":3,"seq":9,"type":"unsubscribed"}"#;
     assert_eq!(decode(frame), Frame::Unsubscribed { id: Some(2), sid: 3, seq: Some(9) });
-    let Frame::Done { id, sid, markets, .. } =
+    let Frame::Done { id, sid, items, .. } =
         decode(r#"{"id":0,"sid":3,"type":"ok","msg":{"market_tickers":["A"]}}"#)
     else {
         panic!()
     };
     // 0 counts as no id.
-    assert_eq!((id, sid, markets.market_tickers), (None, Some(3), vec!["A".to_owned()]));
+    assert_eq!((id, sid, items.market_tickers), (None, Some(3), vec!["A".to_owned()]));
     assert!(matches!(decode(r#"{"id":4,"type":"ok"}"#), Frame::Done { id: Some(4), .. }));
     let Frame::Subscriptions { list, .. } =
         decode(r#"{"id":3,"type":"ok","msg":[{"channel":"fill","sid":2}]}"#)
@@ -117,12 +205,26 @@ fn replies_are_told_apart() {
         panic!()
     };
     assert_eq!(list.len(), 1);
-    let Frame::Error { id, error, .. } =
-        decode(r#"{"id":5,"type":"error","msg":{"code":25,"msg":"Subscription buffer overflow"}}"#)
+    let Frame::Error { id, sid, seq, error } =
+        decode(r#"{"id":5,"type":"error","sid":3,"seq":8,"msg":{"code":25,"msg":"overflow"}}"#)
     else {
         panic!()
     };
     assert!(id == Some(5) && error.code == 25 && error.is_terminal());
+    assert_eq!((sid, seq), (Some(3), Some(8)));
+    // Nothing but the code has to be there.
+    let Frame::Error { error, .. } = decode(
+        r#"{"type":"error","msg":{"code":16,"market_ticker":"A","market_tickers":["B","C"]}}"#,
+    ) else {
+        panic!()
+    };
+    assert_eq!(error.to_string(), "error 16:  (B, C, A)");
+    let Frame::Done { items, .. } = decode(
+        r#"{"id":6,"type":"ok","sid":3,"seq":9,"msg":{"index_ids":["all"],"market_ids":null}}"#,
+    ) else {
+        panic!()
+    };
+    assert_eq!((items.index_ids, items.market_ids), (vec!["all".to_owned()], Vec::new()));
     let Frame::Error { error, .. } = decode(r#"{"type":"error","msg":{"code":1234,"msg":""}}"#)
     else {
         panic!()
@@ -183,13 +285,19 @@ fn deltas() -> impl Strategy<Value = String> {
     let has_ms = prop::bool::weighted(0.9);
     let numbers = (number.clone(), number.clone(), number);
     let texts = (text.clone(), text, decimal.clone(), decimal, side);
-    (numbers, texts, ts, extra, (sending.clone(), sending), between, has_ms).prop_map(
-        |((sid, seq, ms), (ticker, id, price, delta, side), ts, extra, (s1, s2), blank, has_ms)| {
+    let clock = prop_oneof![
+        3 => Just(String::new()),
+        3 => (0_u64..1_000_000).prop_map(|n| format!(",\"clock\":{n}")),
+        1 => prop::sample::select(vec![",\"clock\":-1", ",\"clock\":null", ",\"clock\":1.5"]).prop_map(str::to_owned),
+    ];
+    let optional = ((sending.clone(), sending), (clock.clone(), clock));
+    (numbers, texts, ts, extra, optional, between, has_ms).prop_map(
+        |((sid, seq, ms), (ticker, id, price, delta, side), ts, extra, ((s1, s2), (c1, c2)), blank, has_ms)| {
             let ms = if has_ms { format!(",\"ts_ms\":{ms}") } else { String::new() };
             format!(
                 "{{\"type\":\"orderbook_delta\",\"sid\":{sid},{blank}\"seq\":{seq}{s1},\"msg\":{{\
-                 \"market_ticker\":\"{ticker}\",\"market_id\":\"{id}\",\"price_dollars\":\"{price}\",\
-                 \"delta_fp\":\"{delta}\",\"side\":\"{side}\"{extra}{ts}{ms}}}{s2}}}{blank}"
+                 \"market_ticker\":\"{ticker}\",\"market_id\":\"{id}\"{c1},\"price_dollars\":\"{price}\",\
+                 \"delta_fp\":\"{delta}\",\"side\":\"{side}\"{extra}{ts}{ms}{c2}}}{s2}}}{blank}"
             )
         },
     )

@@ -192,7 +192,10 @@ fn positions_come_from_both_channels_and_a_loss_is_remembered() {
     for loss in [
         lost(),
         Event::Lagged { channel: Some(Channel::Fill), dropped: 1 },
-        Event::Ended { channel: Channel::UserOrders, reason: kalshi_ws::EndReason::Unsubscribed },
+        Event::Terminated {
+            channel: Channel::UserOrders,
+            reason: kalshi_ws::TerminationReason::Unsubscribed,
+        },
         Event::Removed { channel: Channel::Fill, items: vec!["A".to_owned()] },
     ] {
         let (mut portfolio, _) = current();

@@ -79,7 +79,7 @@ async fn a_recording_plays_back_as_it_was() {
         .start()
         .unwrap();
     let (mut stream, mut peer) = exchange.connect(exchange.config().with_tap(recorder)).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..40 {

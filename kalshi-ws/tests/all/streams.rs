@@ -1,10 +1,15 @@
 //! A stream against an exchange that does what a test tells it to.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
+use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    BookChange, Channel, CommandError, ConnectErrorKind, DisconnectReason, EndReason, Environment,
-    Event, Overflow, Payload, Refusal, Stream, Subscription,
+    Backoff, Batch, BookChange, Channel, CommandError, ConnectErrorKind, Connection,
+    DisconnectReason, Environment, Event, Message, Metrics, Overflow, Payload, Refusal,
+    Subscription, Tap, TerminationReason,
 };
 use serde_json::{Value, json};
 
@@ -21,8 +26,8 @@ fn tickers(command: &Value) -> Vec<&str> {
 async fn a_subscription_is_asked_for_confirmed_and_delivers() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.subscribed(7).await;
     assert_eq!(command["params"]["channels"], json!(["orderbook_delta"]));
     assert_eq!(command["params"]["use_yes_price"], true);
@@ -33,6 +38,8 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
     expect_event!(stream, Event::Subscribed { channel: BOOKS, sid: 7 });
     assert_eq!(books.apply(&next(&mut stream).await), BookChange::Replaced);
     assert_eq!(books.apply(&next(&mut stream).await), BookChange::Updated);
+    // Those of the connection have been fed already.
+    assert_eq!(stream.books().get("A"), books.get("A"));
     let best = books.get("A").unwrap().best_bid(kalshi_ws::Outcome::Yes).unwrap();
     assert_eq!(best.count.to_string(), "12.50");
     assert_eq!(exchange.signatures.lock().unwrap().len(), 1);
@@ -42,7 +49,7 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
 async fn a_handshake_that_is_refused_says_so() {
     let exchange = Exchange::start().await;
     exchange.refuse(1, 401);
-    let error = Stream::connect(exchange.config()).await.unwrap_err();
+    let error = Connection::connect(exchange.config()).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Rejected(401));
     assert!(!error.is_transient());
     assert!(!format!("{error:?}").contains("PRIVATE"));
@@ -65,7 +72,7 @@ async fn a_peer_that_does_not_speak_tls_sees_no_handshake() {
     });
     let environment = Environment::Custom(url);
     let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
-    let error = Stream::connect(config).await.unwrap_err();
+    let error = Connection::connect(config).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Network);
     let seen = String::from_utf8_lossy(&seen.await.unwrap()).to_lowercase();
     assert!(!seen.contains("kalshi-access"));
@@ -77,7 +84,7 @@ async fn credentials_are_not_sent_over_an_open_line() {
     for url in ["ws://example.com/x", "http://example.com/", "nonsense", "wss://me:x@host/"] {
         let environment = Environment::Custom(url.to_owned());
         let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
-        let error = Stream::connect(config).await.unwrap_err();
+        let error = Connection::connect(config).await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Config, "{url}");
     }
 }
@@ -86,8 +93,8 @@ async fn credentials_are_not_sent_over_an_open_line() {
 async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     peer.snapshot(1, 2, "B", "0.40").await;
@@ -121,7 +128,7 @@ async fn a_gap_voids_every_book_until_each_has_a_new_snapshot() {
 async fn a_message_that_comes_twice_is_delivered_once_and_one_out_of_order_is_a_gap() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in [2, 2, 3, 5, 4] {
@@ -149,7 +156,7 @@ async fn a_message_that_comes_twice_is_delivered_once_and_one_out_of_order_is_a_
 async fn messages_before_the_confirmation_wait_for_it() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.command().await;
     peer.snapshot(9, 1, "A", "0.40").await;
     peer.delta(9, 2, "A", "1.00").await;
@@ -170,7 +177,7 @@ async fn messages_before_the_confirmation_wait_for_it() {
 async fn a_reply_takes_a_number_of_the_subscription_where_that_fits() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for (replies, messages) in [(2, 3), (4, 4), (1, 5)] {
@@ -187,8 +194,8 @@ async fn a_reply_takes_a_number_of_the_subscription_where_that_fits() {
 async fn a_lost_connection_comes_back_with_a_new_signature_and_the_same_wishes() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    let commands = stream.commands().clone();
+    let mut books = stream.handle().books();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     commands.subscribe(Subscription::fills()).unwrap();
@@ -245,7 +252,7 @@ async fn a_command_without_an_answer_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_command_timeout(Duration::from_millis(700));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    stream.commands().subscribe(Subscription::fills()).unwrap();
+    stream.handle().subscribe(Subscription::fills()).unwrap();
     peer.command().await;
     expect_event!(stream, Event::Disconnected { reason: DisconnectReason::CommandTimeout });
     expect_event!(stream, Event::Reconnected { .. });
@@ -258,8 +265,8 @@ async fn a_command_without_an_answer_gives_up_the_connection() {
 async fn a_subscription_that_dies_is_made_anew() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     // With the number of the subscription and, as it is the only one, without.
     for (sid, number) in [(1, json!(1)), (2, Value::Null)] {
         peer.subscribed(sid).await;
@@ -272,7 +279,7 @@ async fn a_subscription_that_dies_is_made_anew() {
         let ended = next(&mut stream).await;
         assert!(matches!(
             &ended,
-            Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25
+            Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 25
         ));
         books.apply(&ended);
         assert!(books.get("A").is_none());
@@ -285,7 +292,7 @@ async fn a_subscription_that_dies_is_made_anew() {
 async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     let unknown = json!({"code": 7, "msg": "Unknown subscription ID"});
     // A request for snapshots, and a command that the connection would wait for.
@@ -300,7 +307,7 @@ async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
         }
         let command = peer.command().await;
         peer.refuse(&command, unknown.clone()).await;
-        expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 7);
+        expect_event!(stream, Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 7);
     }
     // Nothing was given up.
     assert_eq!(tickers(&peer.subscribed(3).await), ["A", "B"]);
@@ -311,7 +318,7 @@ async fn a_subscription_that_the_exchange_does_not_know_is_made_anew() {
 async fn a_command_that_comes_too_late_is_no_error() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
@@ -325,7 +332,7 @@ async fn a_command_that_comes_too_late_is_no_error() {
     for command in &late {
         peer.refuse(command, json!({"code": 7, "msg": "Unknown subscription ID"})).await;
     }
-    expect_event!(stream, Event::Ended { reason: EndReason::Server(error), .. } if error.code == 25);
+    expect_event!(stream, Event::Terminated { reason: TerminationReason::Server(error), .. } if error.code == 25);
     assert_eq!(tickers(&peer.subscribed(2).await), ["A", "B"]);
     expect_event!(stream, Event::Subscribed { sid: 2, .. });
 }
@@ -334,9 +341,9 @@ async fn a_command_that_comes_too_late_is_no_error() {
 async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::fills()).unwrap();
+    stream.handle().subscribe(Subscription::fills()).unwrap();
     peer.subscribed(1).await;
-    stream.commands().subscribe(Subscription::user_orders()).unwrap();
+    stream.handle().subscribe(Subscription::user_orders()).unwrap();
     peer.subscribed(2).await;
     peer.send(json!({"type": "error", "msg": {"code": 10, "msg": "Channel error"}})).await;
     for _ in 0..2 {
@@ -350,7 +357,7 @@ async fn a_death_that_could_be_of_either_subscription_gives_up_the_connection() 
 async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 16, "msg": "Market not found", "market_ticker": "NO"}))
         .await;
@@ -359,12 +366,12 @@ async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again
     assert_eq!(tickers(&command), ["A", "B"]);
     expect_event!(stream, Event::Subscribed { .. });
 
-    stream.commands().add_markets(BOOKS, ["C", "D"]).unwrap();
+    stream.handle().add_markets(BOOKS, ["C", "D"]).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 26, "msg": "limit"})).await;
     expect_event!(stream, Event::Refused { items, .. } if items == ["C", "D"]);
 
-    stream.commands().subscribe(Subscription::communications()).unwrap();
+    stream.handle().subscribe(Subscription::communications()).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 8, "msg": "Unknown channel name"})).await;
     expect_event!(stream, Event::Refused { channel: Channel::Communications, items, .. } if items.is_empty());
@@ -375,13 +382,13 @@ async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again
 async fn a_refusal_that_may_pass_is_tried_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 27, "msg": "Too many requests"})).await;
-    expect_event!(stream, Event::Ended { .. });
+    expect_event!(stream, Event::Terminated { .. });
     peer.subscribed(1).await;
     expect_event!(stream, Event::Subscribed { .. });
-    stream.commands().add_markets(BOOKS, ["B"]).unwrap();
+    stream.handle().add_markets(BOOKS, ["B"]).unwrap();
     let command = peer.command().await;
     peer.refuse(&command, json!({"code": 18, "msg": "Command timeout"})).await;
     let command = peer.command().await;
@@ -396,7 +403,7 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_items_per_command(2);
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B", "C", "D", "E"])).unwrap();
     assert_eq!(tickers(&peer.subscribed(1).await), ["A", "B"]);
     for expected in [vec!["C", "D"], vec!["E"]] {
@@ -406,15 +413,22 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
         peer.ok(&command, 1).await;
     }
     expect_event!(stream, Event::Subscribed { .. });
-    // A second wish for the channel is more of the first.
+    expect_event!(stream, Event::Added { items, .. } if items == ["C", "D"]);
+    expect_event!(stream, Event::Added { items, .. } if items == ["E"]);
+    // A second subscription to the channel is more of the first.
     commands.subscribe(Subscription::orderbook(["A", "F"])).unwrap();
     assert_eq!(tickers(&peer.command().await), ["F"]);
+    expect_event!(stream, Event::Added { items, .. } if items == ["A"]);
 
     peer.snapshot(1, 1, "A", "0.40").await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     books.apply(&next(&mut stream).await);
     assert!(books.get("A").is_some());
     commands.delete_markets(BOOKS, ["A", "X"]).unwrap();
+    expect_event!(
+        stream,
+        Event::Refused { items, reason: Refusal::NotSubscribed, .. } if items == ["X"]
+    );
     let removed = next(&mut stream).await;
     assert!(matches!(&removed, Event::Removed { items, .. } if *items == ["A"]));
     books.apply(&removed);
@@ -433,8 +447,8 @@ async fn long_lists_are_split_and_changes_are_sent_as_such() {
 async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is_back() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    let commands = stream.commands().clone();
+    let mut books = stream.handle().books();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "B", "0.40").await;
@@ -443,15 +457,18 @@ async fn what_comes_of_a_market_before_it_is_taken_out_does_not_count_once_it_is
     commands.delete_markets(BOOKS, ["A"]).unwrap();
     commands.add_markets(BOOKS, ["A"]).unwrap();
     let delete = peer.command().await;
-    let add = peer.command().await;
-    assert_eq!(add["params"]["action"], "add_markets");
+    assert_eq!(delete["params"]["action"], "delete_markets");
     peer.snapshot(1, 2, "A", "0.40").await;
+    // One command at a time for each market: the answer says which messages are old.
     peer.ok(&delete, 1).await;
+    let add = peer.command().await;
+    assert_eq!((add["params"]["action"].as_str(), tickers(&add)), (Some("add_markets"), vec!["A"]));
     peer.ok(&add, 1).await;
     peer.snapshot(1, 3, "A", "0.41").await;
     expect_event!(stream, Event::Removed { .. });
     books.apply(&expect_event!(stream, event @ Event::Unmatched(_) => event));
     assert!(books.get("A").is_none());
+    expect_event!(stream, Event::Added { items, .. } if items == ["A"]);
     books.apply(&next(&mut stream).await);
     assert!(books.get("A").is_some());
 }
@@ -461,7 +478,7 @@ async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() 
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(300));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     let command = peer.command().await;
     commands.delete_markets(BOOKS, ["A"]).unwrap();
@@ -487,7 +504,7 @@ async fn a_market_that_is_taken_out_before_the_confirmation_is_not_waited_for() 
 async fn a_channel_is_given_up_with_its_last_market() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     commands.subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(3).await;
     expect_event!(stream, Event::Subscribed { .. });
@@ -522,7 +539,7 @@ async fn a_channel_is_given_up_with_its_last_market() {
 async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_gap() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    stream.commands().subscribe(Subscription::orderbook(["A"])).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     let new = r#"{"type":"orderbook_hint","sid":1,"seq":2,"msg":{"x":1}}"#;
@@ -538,7 +555,10 @@ async fn what_is_not_understood_is_delivered_as_it_came_and_a_broken_delta_is_a_
     expect_event!(stream, Event::Message(_));
     expect_event!(stream, Event::Gap { expected: Some(4), received: None, .. });
     expect_event!(stream, Event::Malformed(malformed) if malformed.raw.contains("oops"));
+    // What cannot be placed may have been of the books.
+    expect_event!(stream, Event::Gap { expected: Some(5), received: None, .. });
     expect_event!(stream, Event::Malformed(malformed) if malformed.raw == "not json");
+    expect_event!(stream, Event::Gap { .. });
     expect_event!(stream, Event::Malformed(_));
     assert_eq!(peer.command().await["params"]["action"], "get_snapshot");
 }
@@ -548,8 +568,8 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_snapshot_timeout(Duration::from_millis(400));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     expect_event!(stream, Event::Subscribed { .. });
@@ -572,8 +592,8 @@ async fn a_first_snapshot_that_does_not_come_is_asked_for() {
 async fn a_corrupt_book_is_asked_for_again() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
-    stream.commands().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A", "B"])).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     peer.snapshot(1, 2, "B", "0.40").await;
@@ -597,9 +617,9 @@ async fn a_corrupt_book_is_asked_for_again() {
 async fn a_slow_consumer_sees_where_messages_were_dropped_and_gets_new_snapshots() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let mut books = stream.books();
+    let mut books = stream.handle().books();
     let wish = Subscription::orderbook(["A"]).with_capacity(10);
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=100 {
@@ -627,7 +647,7 @@ async fn a_consumer_that_must_not_lose_anything_makes_the_connection_wait() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Block);
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=500 {
@@ -645,7 +665,7 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let wish = Subscription::orderbook(["A"]).with_capacity(3).with_overflow(Overflow::Fail);
-    stream.commands().subscribe(wish.clone()).unwrap();
+    stream.handle().subscribe(wish.clone()).unwrap();
     peer.subscribed(1).await;
     peer.snapshot(1, 1, "A", "0.40").await;
     for seq in 2..=50 {
@@ -657,13 +677,13 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
     for seq in 1..=3 {
         expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
     }
-    expect_event!(stream, Event::Ended { reason: EndReason::Overflow, .. });
+    expect_event!(stream, Event::Terminated { reason: TerminationReason::Overflow, .. });
     expect_event!(stream, Event::Removed { .. });
     // What comes late is not delivered after the end.
     peer.delta(1, 51, "A", "1.00").await;
     peer.send(json!({"id": command["id"], "sid": 1, "type": "unsubscribed"})).await;
     expect_event!(stream, Event::Unsubscribed { .. });
-    stream.commands().subscribe(wish).unwrap();
+    stream.handle().subscribe(wish).unwrap();
     peer.subscribed(2).await;
     peer.snapshot(2, 1, "A", "0.40").await;
     expect_event!(stream, Event::Subscribed { sid: 2, .. });
@@ -674,7 +694,7 @@ async fn a_subscription_that_would_rather_end_than_lag_ends() {
 async fn the_exchange_is_asked_what_it_knows() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let commands = stream.handle().clone();
     let asked = tokio::spawn(async move { commands.list_subscriptions().await });
     let command = peer.command().await;
     assert_eq!(command["cmd"], "list_subscriptions");
@@ -683,15 +703,16 @@ async fn the_exchange_is_asked_what_it_knows() {
     let list = asked.await.unwrap().unwrap();
     assert_eq!((list[0].channel.as_str(), list[0].sid), ("fill", 4));
 
-    stream.commands().subscribe(Subscription::cfbenchmarks(["BRTI"])).unwrap();
+    stream.handle().subscribe(Subscription::cfbenchmarks(["BRTI"])).unwrap();
     let command = peer.subscribed(1).await;
     assert_eq!(command["params"]["index_ids"], json!(["BRTI"]));
     expect_event!(stream, Event::Subscribed { .. });
-    stream.commands().add_indices(Channel::CfbenchmarksValue, ["ETHUSD_RTI"]).unwrap();
+    stream.handle().add_indices(Channel::CfbenchmarksValue, ["ETHUSD_RTI"]).unwrap();
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "subscribe_indices");
     peer.ok(&command, 1).await;
-    stream.commands().list_indices(Channel::CfbenchmarksValue).unwrap();
+    expect_event!(stream, Event::Added { items, .. } if items == ["ETHUSD_RTI"]);
+    stream.handle().list_indices(Channel::CfbenchmarksValue).unwrap();
     let command = peer.command().await;
     assert_eq!(command["params"]["action"], "indexlist");
     let msg = json!({"index_ids": ["BRTI"]});
@@ -708,7 +729,7 @@ async fn a_stream_closes_in_good_order() {
     seen.await.unwrap();
     expect_event!(stream, Event::Closed { error: None });
     assert!(stream.next().await.is_none());
-    let error = stream.commands().subscribe(Subscription::fills()).unwrap_err();
+    let error = stream.handle().subscribe(Subscription::fills()).unwrap_err();
     assert_eq!(error, CommandError::Closed);
 }
 
@@ -717,24 +738,292 @@ async fn a_stream_gives_up_after_as_many_attempts_as_it_is_told() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_max_attempts(2);
     let (mut stream, peer) = exchange.connect(config).await;
-    exchange.refuse(2, 401);
+    exchange.refuse(2, 503);
     peer.close().await;
     expect_event!(stream, Event::Disconnected { .. });
     expect_event!(stream, Event::ReconnectFailed { attempt: 1, .. });
     expect_event!(stream, Event::ReconnectFailed { attempt: 2, .. });
-    expect_event!(stream, Event::Closed { error: Some(text) } if text.contains("401"));
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::Rejected(503)
+    );
     assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]
-async fn wishes_that_make_no_sense_are_refused_at_once_and_contradictions_when_seen() {
+async fn c1_connections_that_do_not_hold_are_attempts() {
+    let mut exchange = Exchange::start().await;
+    let millis = Duration::from_millis;
+    // Nothing here holds for ten minutes.
+    let backoff = Backoff::new(millis(1), Duration::from_secs(600)).with_random(|| u32::MAX);
+    let config = exchange.config().with_backoff(backoff).with_max_attempts(5);
+    let (mut stream, peer) = exchange.connect(config).await;
+    peer.close().await;
+    for _ in 0..5 {
+        expect_event!(stream, Event::Disconnected { .. });
+        expect_event!(stream, Event::Reconnected { attempts: 1 });
+        exchange.peer().await.close().await;
+    }
+    expect_event!(stream, Event::Disconnected { .. });
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::Unstable
+    );
+    assert_eq!(exchange.signatures.lock().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn c1_a_connection_that_holds_is_a_new_beginning() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_max_attempts(2);
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    for _ in 0..4 {
+        // Longer than the longest pause, so that it counts as one that held.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        peer.close().await;
+        expect_event!(stream, Event::Disconnected { .. });
+        expect_event!(stream, Event::Reconnected { attempts: 1 });
+        peer = exchange.peer().await;
+    }
+}
+
+#[tokio::test]
+async fn r4_a_key_that_is_refused_ends_the_connection_after_a_few_attempts() {
+    for status in [401, 403] {
+        let mut exchange = Exchange::start().await;
+        let (mut stream, peer) = exchange.connect(exchange.config()).await;
+        exchange.refuse(50, status);
+        peer.close().await;
+        expect_event!(stream, Event::Disconnected { .. });
+        for n in 1..=3 {
+            expect_event!(
+                stream,
+                Event::ReconnectFailed { attempt, error } if attempt == n && error.is_key_refused()
+            );
+        }
+        expect_event!(
+            stream,
+            Event::Closed { error: Some(error) }
+                if error.kind() == ConnectErrorKind::Rejected(status)
+        );
+        assert!(stream.next().await.is_none());
+    }
+}
+
+/// Panics when it sees a frame.
+struct Bomb;
+
+impl Tap for Bomb {
+    fn received(&mut self, _: UnixMillis, _: &str) {
+        panic!("a tap panics");
+    }
+}
+
+#[tokio::test]
+async fn c2_a_task_that_dies_says_so() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config().with_tap(Bomb)).await;
+    stream.handle().subscribe(Subscription::fills()).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(
+        stream,
+        Event::Closed { error: Some(error) } if error.kind() == ConnectErrorKind::TaskEnded
+    );
+    assert!(stream.next().await.is_none());
+    assert_eq!(stream.handle().unsubscribe("fill"), Err(CommandError::Closed));
+    assert_eq!(stream.handle().list_subscriptions().await, Err(CommandError::Closed));
+    stream.close().await;
+}
+
+#[test]
+fn c2_a_runtime_that_is_shut_down_ends_the_connection() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let mut stream = first.block_on(async {
+        let mut exchange = Exchange::start().await;
+        exchange.connect(exchange.config()).await.0
+    });
+    drop(first);
+    runtime().block_on(async {
+        // The peer may have gone first.
+        loop {
+            if let Event::Closed { error: Some(error) } = next(&mut stream).await {
+                assert_eq!(error.kind(), ConnectErrorKind::TaskEnded);
+                break;
+            }
+        }
+        assert!(stream.next().await.is_none());
+    });
+}
+
+#[tokio::test]
+async fn c2_limits_without_end_are_possible() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange
+        .config()
+        .with_command_timeout(Duration::MAX)
+        .with_snapshot_timeout(Duration::MAX)
+        .with_stale_after(Duration::MAX)
+        .with_connect_timeout(Duration::MAX);
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+}
+
+#[tokio::test]
+async fn c3_a_connection_can_be_closed_twice() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
-    let commands = stream.commands().clone();
+    let seen = tokio::spawn(async move { peer.closed().await });
+    stream.close().await;
+    stream.close().await;
+    seen.await.unwrap();
+    expect_event!(stream, Event::Closed { error: None });
+    stream.close().await;
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn b6_a_close_frame_voids_the_books_though_the_peer_keeps_the_connection() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let mut books = stream.handle().books();
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    expect_event!(stream, Event::Subscribed { .. });
+    books.apply(&next(&mut stream).await);
+    assert!(books.get("A").is_some());
+    // It says goodbye, and keeps its end open for as long as the test lasts.
+    peer.say_goodbye(1_012).await;
+    let lost = next(&mut stream).await;
+    assert!(matches!(
+        &lost,
+        Event::Disconnected { reason: DisconnectReason::Closed { code: Some(1_012), .. } }
+    ));
+    books.apply(&lost);
+    assert!(books.get("A").is_none());
+    expect_event!(stream, Event::Reconnected { .. });
+    drop(peer);
+}
+
+/// What a connection measured.
+#[derive(Clone, Default)]
+struct Measured(Arc<Mutex<Measurements>>);
+
+#[derive(Default)]
+struct Measurements {
+    lags: Vec<Option<i64>>,
+    events: Vec<String>,
+    sum: Batch,
+}
+
+impl Metrics for Measured {
+    fn message(&mut self, message: &Message) {
+        self.0.lock().unwrap().lags.push(message.lag_millis());
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.0.lock().unwrap().events.push(format!("{event:?}"));
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let sum = &mut self.0.lock().unwrap().sum;
+        sum.frames += batch.frames;
+        sum.bytes += batch.bytes;
+        sum.dropped += batch.dropped;
+        sum.waiting = sum.waiting.max(batch.waiting);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_measured() {
+    let mut exchange = Exchange::start().await;
+    let measured = Measured::default();
+    let (mut stream, mut peer) =
+        exchange.connect(exchange.config().with_metrics(measured.clone())).await;
+    let subscription = Subscription::orderbook(["A"]).with_capacity(10);
+    stream.handle().subscribe(subscription).unwrap();
+    peer.subscribed(1).await;
+    peer.snapshot(1, 1, "A", "0.40").await;
+    for seq in 2..=20 {
+        peer.delta(1, seq, "A", "1.00").await;
+    }
+    let sent = delta(1, 22, "A", "1.00").replace("\"seq\":22", "\"seq\":22,\"sending_ts_ms\":5");
+    peer.send(sent).await;
+    // The consumer does not read until it is too late.
+    while measured.0.lock().unwrap().sum.frames < 22 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    expect_event!(stream, Event::Subscribed { .. });
+    let Measurements { lags, events, sum: batch } = &*measured.0.lock().unwrap();
+    assert_eq!(lags.len(), 21);
+    assert!(lags.iter().rev().skip(1).all(Option::is_none) && lags[20].is_some());
+    assert_eq!((batch.frames, batch.dropped), (22, 11));
+    assert!(batch.waiting <= 13 && batch.bytes > 22 * 50, "{batch:?}");
+    assert!(events[0].starts_with("Subscribed") && events[1].starts_with("Gap"), "{events:?}");
+}
+
+/// Frames that are on the way when an idle consumer begins to read: none is dropped.
+async fn burst(frames: i64) {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    let sender = tokio::spawn(async move {
+        peer.snapshot(1, 1, "A", "0.40").await;
+        for seq in 2..=frames {
+            peer.feed(delta(1, seq, "A", "1.00")).await;
+        }
+        peer.flush().await;
+        peer
+    });
+    let mut due = 1;
+    while due <= frames {
+        match stream.next().await.unwrap() {
+            Event::Message(message) => {
+                assert_eq!(message.seq, Some(due));
+                due += 1;
+            }
+            other => panic!("{other:?} after {due} of {frames}"),
+        }
+    }
+    sender.await.unwrap();
+}
+
+/// More of them with `BURST_FRAMES`.
+fn bursts() -> Vec<i64> {
+    let more = std::env::var("BURST_FRAMES").ok().and_then(|text| text.parse().ok());
+    [20_000, 300_000].into_iter().chain(more).collect()
+}
+
+#[tokio::test]
+async fn a_burst_loses_nothing_on_one_worker() {
+    for frames in bursts() {
+        burst(frames).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_loses_nothing_on_two_workers() {
+    for frames in bursts() {
+        burst(frames).await;
+    }
+}
+
+#[tokio::test]
+async fn invalid_subscriptions_are_refused_at_once_and_contradictions_when_seen() {
+    let mut exchange = Exchange::start().await;
+    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let commands = stream.handle().clone();
     for wish in [
         Subscription::communications().with_shard(1, 1),
         Subscription::communications().with_shard(0, 101),
         Subscription::orderbook([""]),
+        // No markets are not all markets.
+        Subscription::orderbook([""; 0]),
         Subscription::fills().with_capacity(0),
     ] {
         assert!(matches!(commands.subscribe(wish), Err(CommandError::Invalid(_))));
@@ -762,7 +1051,7 @@ async fn nothing_is_written_while_it_cannot_be_read() {
     let mut exchange = Exchange::start().await;
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     let many: Vec<String> = (0..50_000).map(|n| format!("KXLONGTICKER-{n:032}")).collect();
-    stream.commands().subscribe(Subscription::orderbook(many)).unwrap();
+    stream.handle().subscribe(Subscription::orderbook(many)).unwrap();
     peer.subscribed(1).await;
     for seq in 1..5_000 {
         peer.send(snapshot(1, seq, "A", "0.40")).await;
@@ -786,8 +1075,8 @@ async fn nothing_is_written_while_it_cannot_be_read() {
 #[test]
 fn all_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
-    shared::<Stream>();
-    shared::<kalshi_ws::Commands>();
+    shared::<Connection>();
+    shared::<kalshi_ws::ConnectionHandle>();
     shared::<kalshi_ws::Books>();
     shared::<kalshi_ws::Portfolio>();
     shared::<Event>();

@@ -1,8 +1,8 @@
 //! Order book. Pure: no sockets, no clock, no locking.
 //!
 //! A book knows nothing of sequence numbers; [`Books`](crate::Books) decides which book may be
-//! read. It refuses what cannot be: a level below zero, one price twice in a snapshot, a number out
-//! of range. A refusal leaves the book as it was, and whoever keeps it must throw it away.
+//! read. It refuses what is impossible: a level below zero, one price twice in a snapshot, a number
+//! out of range. After a refusal the book is not what the exchange has.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -10,8 +10,9 @@ use kalshi_types::{Count, Dollars, PriceLevel};
 use thiserror::Error;
 
 use crate::{
-    generated::types::{MarketSide, OrderbookSnapshot},
-    message::Delta,
+    generated::types::{BookSide, MarketSide, OrderbookSnapshot},
+    portfolio::OrderRecord,
+    protocol::message::Delta,
 };
 
 /// One of the two things that a market trades.
@@ -35,7 +36,7 @@ pub struct OrderBook {
     asks: Vec<PriceLevel>,
 }
 
-/// Why a change cannot be: the book, or the change, is not what the exchange has.
+/// An impossible change: the book, or the change, is not what the exchange has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BookError {
@@ -59,30 +60,57 @@ pub enum BookError {
         /// The price of YES of the level.
         price: Dollars,
     },
+    /// A bid is at or above an ask, and stays so. Prices that are read by the wrong convention look
+    /// like this.
+    #[error("the bid at {bid} is at or above the ask at {ask}")]
+    Crossed {
+        /// The best bid, as a price of YES.
+        bid: Dollars,
+        /// The best ask, as a price of YES.
+        ask: Dollars,
+    },
     /// A side that is neither `yes` nor `no`.
     #[error("the side of a change is neither `yes` nor `no`")]
     UnknownSide,
 }
 
-/// What an order of some size would take from a book.
+/// An estimate of the fills of an order against a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Sweep {
-    /// The contracts that the book can fill, at most those asked for.
+pub struct FillEstimate {
+    /// The contracts that the book can fill, at most those of the order.
     pub count: Count,
-    /// What they cost (or bring in) together, before fees.
+    /// The sum of their prices, paid or received, before fees.
     pub cost: Dollars,
     /// The price of the last of them.
     pub worst_price: Dollars,
 }
 
+/// An order of your own that rests in a book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestingOrder {
+    /// The side of the book.
+    pub book_side: BookSide,
+    /// The price of YES.
+    pub yes_price: Dollars,
+    /// The contracts that are left.
+    pub count: Count,
+}
+
+impl From<&OrderRecord> for RestingOrder {
+    fn from(order: &OrderRecord) -> Self {
+        let (yes_price, count) = (order.yes_price, order.remaining);
+        Self { book_side: order.book_side.clone(), yes_price, count }
+    }
+}
+
 impl OrderBook {
-    /// An empty book.
+    /// Returns an empty book.
     pub const fn new() -> Self {
         Self { bids: Vec::new(), asks: Vec::new() }
     }
 
-    /// The book of a snapshot, whose prices are those of YES on both sides.
+    /// Returns the book of a snapshot, whose prices are those of YES on both sides.
     ///
     /// # Errors
     ///
@@ -91,7 +119,7 @@ impl OrderBook {
         Self::from_levels(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp)
     }
 
-    /// The book of these bids and asks for YES, in any order.
+    /// Returns the book of these bids and asks for YES, in any order.
     ///
     /// # Errors
     ///
@@ -183,34 +211,35 @@ impl OrderBook {
         Ok(())
     }
 
-    /// The bids for an outcome, best first.
+    /// Returns the bids for an outcome, best first.
     pub fn bids(&self, outcome: Outcome) -> impl ExactSizeIterator<Item = PriceLevel> + '_ {
         let levels = if outcome == Outcome::Yes { &self.bids } else { &self.asks };
         levels.iter().rev().map(move |level| seen_from(outcome, *level))
     }
 
-    /// The asks for an outcome, best first.
+    /// Returns the asks for an outcome, best first.
     pub fn asks(&self, outcome: Outcome) -> impl ExactSizeIterator<Item = PriceLevel> + '_ {
         let levels = if outcome == Outcome::Yes { &self.asks } else { &self.bids };
         levels.iter().rev().map(move |level| seen_from(outcome, *level))
     }
 
-    /// The highest bid for an outcome.
+    /// Returns the highest bid for an outcome.
     pub fn best_bid(&self, outcome: Outcome) -> Option<PriceLevel> {
         self.bids(outcome).next()
     }
 
-    /// The lowest ask for an outcome.
+    /// Returns the lowest ask for an outcome.
     pub fn best_ask(&self, outcome: Outcome) -> Option<PriceLevel> {
         self.asks(outcome).next()
     }
 
-    /// The lowest ask less the highest bid, the same for both outcomes; `None` unless both exist.
+    /// Returns the lowest ask less the highest bid, the same for both outcomes; `None` unless both
+    /// exist.
     pub fn spread(&self) -> Option<Dollars> {
         self.asks.last()?.price.checked_sub(self.bids.last()?.price)
     }
 
-    /// The price halfway between the best bid and the best ask for an outcome, in 10^-6 USD rounded
+    /// Returns the price halfway between the best bid and the best ask for an outcome, in 10^-6 USD rounded
     /// down; `None` unless both exist.
     pub fn mid(&self, outcome: Outcome) -> Option<Dollars> {
         let bid = self.best_bid(outcome)?.price;
@@ -218,42 +247,102 @@ impl OrderBook {
         bid.checked_add(Dollars::from_micros(half))
     }
 
-    /// Whether a bid is at or above an ask. The exchange would have matched the two.
+    /// Reports whether a bid is at or above an ask. The exchange would have matched the two.
     pub fn is_crossed(&self) -> bool {
-        self.spread().is_some_and(|spread| !spread.is_positive())
+        self.check_uncrossed().is_err()
     }
 
-    /// Whether no order rests.
+    /// Reports whether no order rests.
     pub fn is_empty(&self) -> bool {
         self.bids.is_empty() && self.asks.is_empty()
     }
 
-    /// The contracts that are bid for an outcome at one price.
+    /// Returns the contracts that are bid for an outcome at one price.
     pub fn bid_count_at(&self, outcome: Outcome, price: Dollars) -> Count {
         self.bids(outcome).find(|level| level.price == price).map_or(Count::ZERO, |l| l.count)
     }
 
-    /// The contracts on the bids and on the asks for an outcome; `None` when a sum is out of range.
+    /// Returns the contracts on the bids and on the asks for an outcome; `None` when a sum is out of range.
     pub fn depth(&self, outcome: Outcome) -> Option<(Count, Count)> {
         let sum = |levels: &[PriceLevel]| levels.iter().map(|l| l.count).sum::<Option<Count>>();
         let (bids, asks) = (sum(&self.bids)?, sum(&self.asks)?);
         Some(if outcome == Outcome::Yes { (bids, asks) } else { (asks, bids) })
     }
 
-    /// What buying so many contracts of an outcome at once would take from the asks.
+    /// Estimates the fills of an order that buys `count` contracts of an outcome at once.
     ///
     /// The cost is exact and has no fees in it. `None` when there is no ask, the count is not above
-    /// zero, or a number is out of range; a smaller [`Sweep::count`] says that the book does not
-    /// hold enough.
-    pub fn buy(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+    /// zero, or a number is out of range; a smaller [`FillEstimate::count`] means that the book does
+    /// not hold enough.
+    pub fn estimate_buy(&self, outcome: Outcome, count: Count) -> Option<FillEstimate> {
         sweep(self.asks(outcome), count)
     }
 
-    /// What selling so many contracts of an outcome at once would take from the bids.
+    /// Estimates the fills of an order that sells `count` contracts of an outcome at once.
     ///
-    /// As with [`buy`](Self::buy).
-    pub fn sell(&self, outcome: Outcome, count: Count) -> Option<Sweep> {
+    /// As with [`estimate_buy`](Self::estimate_buy).
+    pub fn estimate_sell(&self, outcome: Outcome, count: Count) -> Option<FillEstimate> {
         sweep(self.bids(outcome), count)
+    }
+
+    /// Returns the book without your own orders: what the others bid and ask.
+    ///
+    /// `orders` must be those that rest in this market. Books and orders come over different
+    /// channels, in no common order: while an order of yours changes, the result may be off by that
+    /// change. It never has a level below zero.
+    ///
+    /// # Errors
+    ///
+    /// [`BookError::UnknownSide`] for an order whose side this version does not know.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kalshi_types::PriceLevel;
+    /// use kalshi_ws::{OrderBook, Outcome, RestingOrder, types::BookSide};
+    ///
+    /// let level = |price: &str, count: &str| {
+    ///     Ok::<_, Box<dyn std::error::Error>>(PriceLevel { price: price.parse()?, count: count.parse()? })
+    /// };
+    /// let book = OrderBook::from_levels(&[level("0.40", "10")?, level("0.41", "5")?], &[])?;
+    /// let mine = RestingOrder {
+    ///     book_side: BookSide::Bid,
+    ///     yes_price: "0.41".parse()?,
+    ///     count: "5".parse()?,
+    /// };
+    /// let others = book.without([mine])?;
+    /// assert_eq!(others.best_bid(Outcome::Yes), Some(level("0.40", "10")?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn without<T: Into<RestingOrder>>(
+        &self,
+        orders: impl IntoIterator<Item = T>,
+    ) -> Result<Self, BookError> {
+        let mut book = self.clone();
+        for order in orders {
+            let RestingOrder { book_side, yes_price, count } = order.into();
+            let levels = match book_side {
+                BookSide::Bid => &mut book.bids,
+                BookSide::Ask => &mut book.asks,
+                _ => return Err(BookError::UnknownSide),
+            };
+            for level in levels.iter_mut().filter(|level| level.price == yes_price) {
+                level.count = level.count.checked_sub(count).unwrap_or(Count::ZERO);
+            }
+            levels.retain(|level| level.count.is_positive());
+        }
+        Ok(book)
+    }
+
+    /// Refuses a book with a bid at or above an ask.
+    #[inline]
+    pub(crate) fn check_uncrossed(&self) -> Result<(), BookError> {
+        match (self.bids.last(), self.asks.last()) {
+            (Some(bid), Some(ask)) if bid.price >= ask.price => {
+                Err(BookError::Crossed { bid: bid.price, ask: ask.price })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -263,8 +352,8 @@ impl OrderBook {
 }
 
 impl Outcome {
-    /// The other one.
-    pub const fn other(self) -> Self {
+    /// Returns the other outcome.
+    pub const fn opposite(self) -> Self {
         match self {
             Self::Yes => Self::No,
             Self::No => Self::Yes,
@@ -319,9 +408,9 @@ fn seen_from(outcome: Outcome, level: PriceLevel) -> PriceLevel {
     }
 }
 
-fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<Sweep> {
+fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<FillEstimate> {
     let mut rest = count;
-    let mut sweep: Option<Sweep> = None;
+    let mut sweep: Option<FillEstimate> = None;
     for level in levels {
         if !rest.is_positive() {
             break;
@@ -329,12 +418,12 @@ fn sweep(levels: impl Iterator<Item = PriceLevel>, count: Count) -> Option<Sweep
         let taken = level.count.min(rest);
         let cost = level.price.checked_mul_count(taken)?;
         rest = rest.checked_sub(taken)?;
-        let before = sweep.unwrap_or(Sweep {
+        let before = sweep.unwrap_or(FillEstimate {
             count: Count::ZERO,
             cost: Dollars::ZERO,
             worst_price: level.price,
         });
-        sweep = Some(Sweep {
+        sweep = Some(FillEstimate {
             count: before.count.checked_add(taken)?,
             cost: before.cost.checked_add(cost)?,
             worst_price: level.price,

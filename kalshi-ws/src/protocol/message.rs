@@ -1,4 +1,4 @@
-//! What a channel sends, once it has been read.
+//! The messages of channels, decoded.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -16,16 +16,34 @@ pub type Sid = i64;
 pub struct Message {
     /// The subscription that it belongs to.
     pub sid: Option<Sid>,
-    /// Its number within the subscription, on the channels that count.
+    /// Its sequence number within the subscription, on the channels that have them.
     pub seq: Option<i64>,
     /// The command that it answers, if it answers one.
     pub id: Option<i64>,
-    /// When the exchange queued it to the network.
+    /// The time at which the exchange queued it to the network.
     pub sent: Option<UnixMillis>,
-    /// When this machine read it, by the clock of the configuration.
+    /// The time at which this machine read it, by the clock of the configuration.
     pub received: UnixMillis,
-    /// What it carries.
+    /// The content.
     pub payload: Payload,
+}
+
+impl Message {
+    /// Returns the milliseconds from the time of sending to the time of reading. Negative where the
+    /// clocks of the exchange and of this machine differ.
+    ///
+    /// ```
+    /// use kalshi_types::UnixMillis;
+    /// use kalshi_ws::{Decoder, Frame};
+    ///
+    /// let frame = r#"{"type":"event_fee_update","sid":1,"seq":1,"sending_ts_ms":1700000000000,"msg":{"event_ticker":"E","fee_type_override":null,"fee_multiplier_override":null}}"#;
+    /// let read = UnixMillis::from_millis(1_700_000_000_042);
+    /// let Frame::Message(message) = Decoder::new().decode(frame, read) else { panic!() };
+    /// assert_eq!(message.lag_millis(), Some(42));
+    /// ```
+    pub fn lag_millis(&self) -> Option<i64> {
+        self.received.as_millis().checked_sub(self.sent?.as_millis())
+    }
 }
 
 /// One type of message, as the document describes it.
@@ -36,7 +54,7 @@ pub struct MessageKind {
     pub name: &'static str,
     /// The channels that send it.
     pub channels: &'static [Channel],
-    /// Whether it carries a sequence number, so that a loss shows.
+    /// Whether it carries a sequence number, so that a loss is noticed.
     pub sequenced: bool,
 }
 
@@ -51,31 +69,35 @@ pub struct Delta {
     /// The market.
     pub market: Market,
     /// The price of the level, in dollars per contract. On either side it is the price of YES,
-    /// because this crate always asks for that.
+    /// because this crate always requests that.
     pub price_dollars: Dollars,
-    /// How many contracts come to the level, or leave it when negative.
+    /// The contracts that are added to the level, or leave it when negative.
     pub delta_fp: Count,
     /// The side of the resting orders: `yes` for bids, `no` for asks in terms of YES.
     pub side: MarketSide,
-    /// When it happened, in milliseconds since 1970.
+    /// The number of the newest change of this market's book that the message holds. The same on
+    /// every connection; several deltas may share one, and numbers are skipped. `None` on frames
+    /// from before October 2026.
+    pub clock: Option<i64>,
+    /// The time of the change, in milliseconds since 1970.
     pub ts_ms: Option<UnixMillis>,
-    /// What is said of changes by the caller's own orders alone.
+    /// Details of a change by one of your own orders.
     pub own: Option<Box<OwnChange>>,
 }
 
-/// What is said of a change by one of the caller's own orders.
+/// Details of a change by one of your own orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnChange {
-    /// The name that the caller gave to the order.
+    /// The client order id.
     pub client_order_id: Option<String>,
     /// The subaccount, when the order named one.
     pub subaccount: Option<i64>,
-    /// Why the order changed, when the exchange says so.
+    /// The reason of the change, when the exchange names one.
     pub last_update_reason: Option<String>,
 }
 
-/// A market as deltas name it: cheap to clone, and equal to itself at a glance.
+/// A market as deltas name it. Cheap to clone, and compared by address first.
 #[derive(Clone)]
 pub struct Market(Arc<Names>);
 
@@ -91,17 +113,17 @@ impl Market {
         Self(Arc::new(Names { ticker: ticker.into(), id: id.into(), slot }))
     }
 
-    /// The ticker.
+    /// Returns the ticker.
     pub fn ticker(&self) -> &str {
         &self.0.ticker
     }
 
-    /// The id, a UUID.
+    /// Returns the id, a UUID.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// Where whoever keeps something for each market of one decoder may look first.
+    /// Returns the place among the markets of the decoder, for tables of one entry a market.
     pub(crate) fn slot(&self) -> usize {
         self.0.slot as usize
     }
@@ -131,55 +153,81 @@ impl fmt::Display for Market {
     }
 }
 
-/// What the exchange says when it refuses a command or ends a subscription.
+/// An error of the exchange: it refused a command, or ended a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerError {
-    /// The code; see [`ServerError::is_terminal`] for those that end a subscription. New ones come.
+    /// The code; [`is_terminal`](Self::is_terminal) reports those that end a subscription. New ones
+    /// come.
     pub code: i64,
-    /// The words of the exchange.
+    /// The message of the exchange.
     pub message: String,
     /// The market that is at fault, when the exchange names one.
     pub market_ticker: Option<String>,
+    /// The markets that are at fault, when the exchange names several.
+    pub market_tickers: Vec<String>,
 }
 
 impl ServerError {
+    /// The exchange does not know the subscription.
+    pub const UNKNOWN_SUBSCRIPTION: i64 = 7;
     /// The subscription's channel failed at the exchange.
     pub const CHANNEL_ERROR: i64 = 10;
-    /// The exchange failed.
+    /// The exchange failed. Documented no longer.
     pub const INTERNAL: i64 = 17;
     /// The exchange did not carry out a command in time.
     pub const COMMAND_TIMEOUT: i64 = 18;
-    /// The subscription was cut off because this side read too slowly.
+    /// The subscription was cut off because the client read too slowly.
     pub const BUFFER_OVERFLOW: i64 = 25;
-    /// Too many commands in a second.
+    /// The subscription has as many markets as it may have.
+    pub const MARKET_LIMIT: i64 = 26;
+    /// Too many commands for one subscription.
     pub const TOO_MANY_COMMANDS: i64 = 27;
 
-    /// Whether the subscription is dead and must be made anew.
+    /// Reports whether the subscription is dead and must be made anew.
     pub fn is_terminal(&self) -> bool {
         matches!(self.code, Self::CHANNEL_ERROR | Self::INTERNAL | Self::BUFFER_OVERFLOW)
     }
 
-    /// Whether the same command may succeed later.
+    /// Reports whether the same command may succeed later.
     pub fn is_transient(&self) -> bool {
         self.is_terminal() || matches!(self.code, Self::COMMAND_TIMEOUT | Self::TOO_MANY_COMMANDS)
+    }
+
+    /// Reports whether the subscription of the command is gone: it failed, or the exchange does not
+    /// know it any more.
+    pub(crate) fn ends_subscription(&self) -> bool {
+        self.is_terminal() || self.code == Self::UNKNOWN_SUBSCRIPTION
+    }
+
+    /// Reports whether one of the items of a command may be at fault, rather than the command.
+    pub(crate) fn may_be_about_an_item(&self) -> bool {
+        let is_about_command =
+            matches!(self.code, 1..=9 | 12 | 13 | 15 | 19..=24 | Self::MARKET_LIMIT | 28);
+        !is_about_command && !self.is_transient()
+    }
+
+    /// Returns the markets that the exchange names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &str> {
+        self.market_tickers.iter().chain(&self.market_ticker).map(String::as_str)
     }
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error {}: {}", self.code, self.message)?;
-        match &self.market_ticker {
-            Some(ticker) => write!(f, " ({ticker})"),
-            None => Ok(()),
+        for (number, ticker) in self.named().enumerate() {
+            f.write_str(if number == 0 { " (" } else { ", " })?;
+            f.write_str(ticker)?;
         }
+        f.write_str(if self.named().next().is_some() { ")" } else { "" })
     }
 }
 
 impl std::error::Error for ServerError {}
 
 impl Payload {
-    /// The market that the message is about, for the messages that are about one.
+    /// Returns the market that the message is about, for the messages that are about one.
     pub fn market_ticker(&self) -> Option<&str> {
         Some(match self {
             Self::Fill(fill) => &fill.market_ticker,
@@ -201,13 +249,13 @@ impl Payload {
         })
     }
 
-    /// What the document says of this type of message.
+    /// Returns the properties of this type of message, as the document has them.
     pub fn message_kind(&self) -> Option<&'static MessageKind> {
         message_kind(self.kind())
     }
 }
 
-/// What the document says of a type of message.
+/// Returns the properties of a type of message, as the document has them.
 pub(crate) fn message_kind(name: &str) -> Option<&'static MessageKind> {
     crate::MESSAGE_KINDS.iter().find(|kind| kind.name == name)
 }
@@ -222,6 +270,8 @@ struct Wire<'a> {
     price_dollars: Dollars,
     delta_fp: Count,
     side: MarketSide,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clock: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ts_ms: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,6 +302,7 @@ impl<'de> Deserialize<'de> for Delta {
             price_dollars: wire.price_dollars,
             delta_fp: wire.delta_fp,
             side: wire.side,
+            clock: wire.clock,
             ts_ms,
             own: (own != OwnChange::default()).then(|| Box::new(own)),
         })
@@ -267,6 +318,7 @@ impl Serialize for Delta {
             price_dollars: self.price_dollars,
             delta_fp: self.delta_fp,
             side: self.side.clone(),
+            clock: self.clock,
             ts_ms: self.ts_ms,
             ts: None,
             client_order_id: own.client_order_id,

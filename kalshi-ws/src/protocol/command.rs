@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::message::Sid;
 use crate::{
     generated::{
         Channel,
@@ -13,35 +14,71 @@ use crate::{
             UpdateSubscriptionCommandParams, UpdateSubscriptionCommandParamsAction,
         },
     },
-    message::Sid,
     subscription::{ItemKind, Options, item_kind},
 };
 
-/// What an `update_subscription` does.
+/// A command of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) id: i64,
+    pub(crate) action: Action,
+}
+
+/// The action of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Subscribe { channel: Channel, items: Vec<String>, options: Options },
+    Unsubscribe { sid: Sid },
+    Update { channel: Channel, sid: Sid, update: Update, items: Vec<String> },
+    ListSubscriptions,
+}
+
+/// The action of an `update_subscription`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Update {
-    Add,
+    Add {
+        /// Whether the ticker channel sends one message for each market at once.
+        initial_snapshot: bool,
+    },
     Delete,
-    /// New snapshots of the order books.
+    /// Sends new snapshots of order books.
     Snapshot,
-    /// What can be subscribed to; not for markets.
+    /// Lists the indices or underlyings that there are; not for markets.
     List,
 }
 
 #[derive(Serialize)]
-struct Command<'a, P> {
+struct Wire<'a, P> {
     id: i64,
     cmd: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     params: Option<P>,
 }
 
-/// Asks for a channel.
-pub(crate) fn subscribe(id: i64, channel: &Channel, items: &[String], options: &Options) -> String {
+impl Command {
+    /// Returns the text of the frame.
+    pub(crate) fn to_text(&self) -> String {
+        let id = self.id;
+        match &self.action {
+            Action::Subscribe { channel, items, options } => {
+                written(id, "subscribe", Some(subscribe(channel, items, options)))
+            }
+            Action::Unsubscribe { sid } => {
+                written(id, "unsubscribe", Some(UnsubscribeCommandParams { sids: vec![*sid] }))
+            }
+            Action::Update { channel, sid, update, items } => {
+                update_text(id, channel, *sid, *update, items.clone())
+            }
+            Action::ListSubscriptions => written(id, "list_subscriptions", None::<()>),
+        }
+    }
+}
+
+fn subscribe(channel: &Channel, items: &[String], options: &Options) -> SubscribeCommandParams {
     let kind = item_kind(channel);
     let with_markets = kind == ItemKind::Markets && !items.is_empty();
     let of_kind = |wanted| if kind == wanted { items.to_vec() } else { Vec::new() };
-    let params = SubscribeCommandParams {
+    SubscribeCommandParams {
         channels: vec![SubscribeCommandParamsChannelsItem::from(channel.as_str())],
         index_ids: of_kind(ItemKind::Indices),
         market_id: None,
@@ -51,34 +88,16 @@ pub(crate) fn subscribe(id: i64, channel: &Channel, items: &[String], options: &
         send_initial_snapshot: options.initial_snapshot.then_some(true),
         shard_factor: options.shard.map(|(_, factor)| factor.into()),
         shard_key: options.shard.map(|(key, _)| key.into()),
-        // The list that would come back is the one that is sent here.
+        // The list that would come back is the one that is sent.
         skip_ticker_ack: with_markets.then_some(true),
         underlying_tickers: of_kind(ItemKind::Underlyings),
-        // Its default will change one day, so it is always said.
+        // The default will change one day, so it is always sent.
         use_yes_price: (*channel == Channel::OrderbookDelta).then_some(true),
         user_filter: options.own_only.then(|| "self".to_owned()),
-    };
-    written(id, "subscribe", Some(params))
+    }
 }
 
-/// Ends a subscription.
-pub(crate) fn unsubscribe(id: i64, sid: Sid) -> String {
-    written(id, "unsubscribe", Some(UnsubscribeCommandParams { sids: vec![sid] }))
-}
-
-/// Asks for the subscriptions of the connection.
-pub(crate) fn list_subscriptions(id: i64) -> String {
-    written(id, "list_subscriptions", None::<()>)
-}
-
-/// Changes a subscription, or asks about it.
-pub(crate) fn update(
-    id: i64,
-    channel: &Channel,
-    sid: Sid,
-    update: Update,
-    items: Vec<String>,
-) -> String {
+fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<String>) -> String {
     type Indices = CfbenchmarksUpdateSubscriptionCommandParamsAction;
     type Underlyings = PythUpdateSubscriptionCommandParamsAction;
     type Markets = UpdateSubscriptionCommandParamsAction;
@@ -87,7 +106,7 @@ pub(crate) fn update(
     match item_kind(channel) {
         ItemKind::Indices => {
             let action = match update {
-                Update::Add => Indices::SubscribeIndices,
+                Update::Add { .. } => Indices::SubscribeIndices,
                 Update::Delete => Indices::UnsubscribeIndices,
                 Update::List | Update::Snapshot => Indices::Indexlist,
             };
@@ -101,7 +120,7 @@ pub(crate) fn update(
         }
         ItemKind::Underlyings => {
             let action = match update {
-                Update::Add => Underlyings::SubscribeUnderlyings,
+                Update::Add { .. } => Underlyings::SubscribeUnderlyings,
                 Update::Delete => Underlyings::UnsubscribeUnderlyings,
                 Update::List | Update::Snapshot => Underlyings::UnderlyingList,
             };
@@ -115,7 +134,7 @@ pub(crate) fn update(
         }
         ItemKind::Markets => {
             let action = match update {
-                Update::Add => Markets::AddMarkets,
+                Update::Add { .. } => Markets::AddMarkets,
                 Update::Delete => Markets::DeleteMarkets,
                 Update::List | Update::Snapshot => Markets::GetSnapshot,
             };
@@ -125,7 +144,8 @@ pub(crate) fn update(
                 market_ids: Vec::new(),
                 market_ticker: None,
                 market_tickers: items,
-                send_initial_snapshot: None,
+                send_initial_snapshot: matches!(update, Update::Add { initial_snapshot: true })
+                    .then_some(true),
                 sid: None,
                 sids,
             };
@@ -136,5 +156,5 @@ pub(crate) fn update(
 
 fn written<P: Serialize>(id: i64, cmd: &str, params: Option<P>) -> String {
     // Texts, numbers and lists of them: writing these into memory cannot fail.
-    serde_json::to_string(&Command { id, cmd, params }).unwrap_or_default()
+    serde_json::to_string(&Wire { id, cmd, params }).unwrap_or_default()
 }

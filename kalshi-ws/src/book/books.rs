@@ -1,40 +1,61 @@
-//! The order books of a stream: which may be read, and which may not.
+//! The order books of a connection: which may be read, and which may not.
 //!
-//! Pure: it is fed with the events of a stream and knows nothing else. A book can be read only
-//! while everything that the exchange sent for it is known to have arrived. On a gap, a lost
-//! connection or a slow consumer all books are void at once, until each has a new snapshot. The
-//! numbers of snapshots and deltas come from one counter, and the stream hands them out in order:
-//! what came before a snapshot is in it, so nothing has to be kept while a book is void.
+//! Pure: fed with the events of a connection. A book can be read only while everything that the
+//! exchange sent for it is known to have arrived, and while no bid is at or above an ask. On a gap,
+//! a lost connection or a slow consumer all books are void at once, until each has a new snapshot.
+//! The numbers of snapshots and deltas come from one counter, and the events are in order: what came
+//! before a snapshot is in it, so nothing has to be kept while a book is void.
 
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 
+use super::order_book::{BookError, OrderBook};
 use crate::{
-    book::{BookError, OrderBook},
     event::Event,
-    frame::MAX_MARKETS,
     generated::{Channel, Payload, types::OrderbookSnapshot},
-    message::{Delta, Market},
+    protocol::{
+        frame::MAX_MARKETS,
+        message::{Delta, Market},
+    },
 };
 
-/// What a book, once void, is asked for again with.
+/// Requests a new snapshot of a market, and returns whether the request was taken.
 type Resync = Box<dyn FnMut(&str) -> bool + Send + Sync>;
 
-/// The order books of one stream.
+/// The order books of one connection.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_types::UnixMillis;
+/// use kalshi_ws::{BookState, Books, Replay};
+///
+/// let mut replay = Replay::new();
+/// let mut books = Books::new();
+/// for frame in [
+///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
+///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
+/// ] {
+///     replay.frame(frame, UnixMillis::EPOCH, |event| {
+///         books.apply(&event);
+///     });
+/// }
+/// assert_eq!(books.state("A"), BookState::Valid);
+/// assert_eq!(books.state("B"), BookState::Absent);
+/// ```
 pub struct Books {
     entries: Vec<Entry>,
     by_ticker: HashMap<Arc<str>, usize, RandomState>,
-    /// Where the markets of the decoder are among the entries: a shorter way than by ticker, which
-    /// has to be checked.
+    /// The entries of the decoder's markets: faster than by ticker, and to be checked.
     by_slot: Vec<usize>,
     /// Entries that are not in use.
     free: Vec<usize>,
-    /// A book is valid if its own is the same: all become void in one step.
+    /// A book is valid if its own epoch is the same: all become void in one step.
     epoch: u64,
     resync: Option<Resync>,
-    /// Corrupt books that are still to be asked for.
+    /// Corrupt books whose snapshots are still to be requested.
     unasked: Vec<Arc<str>>,
 }
 
@@ -45,9 +66,10 @@ struct Entry {
     book: OrderBook,
     epoch: u64,
     updated: Option<UnixMillis>,
+    clock: Option<i64>,
 }
 
-/// What an event did to the books.
+/// The effect of an event on the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BookChange {
@@ -65,13 +87,17 @@ pub enum BookChange {
     Corrupt(BookError),
 }
 
-/// Whether a book can be read.
+/// The state of a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BookState {
     /// Nothing of this market has come.
     Absent,
-    /// It waits for a snapshot.
+    /// It waits for a snapshot, and cannot be read.
     Void,
+    /// A bid is at or above an ask, and it cannot be read: a change that is made of several messages
+    /// is under way. If it lasts longer than that, the book is void.
+    Crossed,
     /// It is what the exchange has, as of the last event.
     Valid,
 }
@@ -84,7 +110,7 @@ impl Default for Books {
 
 impl Books {
     /// No books. A book that turns out to be corrupt stays void until a snapshot comes by itself;
-    /// [`Stream::books`](crate::Stream::books) makes books that ask for one.
+    /// [`Connection::books`](crate::Connection::books) makes books that ask for one.
     pub fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -97,13 +123,13 @@ impl Books {
         }
     }
 
-    /// The same, with what to call for a new snapshot of a market whose book is corrupt. It says
-    /// whether the request was taken; if not, it is called again with a later event.
+    /// Returns no books, and calls `resync` for a new snapshot of a market whose book is corrupt. It
+    /// returns whether the request was taken; if not, it is called again with a later event.
     pub fn with_resync(resync: impl FnMut(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { resync: Some(Box::new(resync)), ..Self::new() }
     }
 
-    /// Takes in the next event of the stream.
+    /// Applies the next event of the connection.
     #[inline]
     pub fn apply(&mut self, event: &Event) -> BookChange {
         if !self.unasked.is_empty() {
@@ -119,31 +145,43 @@ impl Books {
         }
     }
 
-    /// The book of a market; `None` unless it is exactly what the exchange has.
+    /// Returns the book of a market; `None` unless it is exactly what the exchange has.
     #[inline]
     pub fn get(&self, ticker: &str) -> Option<&OrderBook> {
         let entry = self.entry(ticker)?;
-        (entry.epoch == self.epoch).then_some(&entry.book)
+        self.is_valid(entry).then_some(&entry.book)
     }
 
-    /// Whether the book of a market can be read.
+    /// Returns the state of the book of a market.
     pub fn state(&self, ticker: &str) -> BookState {
         match self.entry(ticker) {
             None => BookState::Absent,
-            Some(entry) if entry.epoch == self.epoch => BookState::Valid,
-            Some(_) => BookState::Void,
+            Some(entry) if entry.epoch != self.epoch => BookState::Void,
+            Some(entry) if entry.book.is_crossed() => BookState::Crossed,
+            Some(_) => BookState::Valid,
         }
     }
 
-    /// When the exchange made the last change to a book that can be read.
+    /// Returns the time of the last change to a book that can be read, as the exchange gives it.
     pub fn updated(&self, ticker: &str) -> Option<UnixMillis> {
-        self.entry(ticker).filter(|entry| entry.epoch == self.epoch)?.updated
+        self.entry(ticker).filter(|entry| self.is_valid(entry))?.updated
     }
 
-    /// The books that can be read, in no order.
+    /// Returns the clock of a book that can be read: the exchange's number of the newest change in
+    /// it. It compares between connections, and not between markets.
+    pub fn clock(&self, ticker: &str) -> Option<i64> {
+        self.entry(ticker).filter(|entry| self.is_valid(entry))?.clock
+    }
+
+    /// Returns the books that can be read, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OrderBook)> {
-        let valid = self.entries.iter().filter(|entry| entry.epoch == self.epoch);
+        let valid = self.entries.iter().filter(|entry| self.is_valid(entry));
         valid.map(|entry| (&*entry.ticker, &entry.book))
+    }
+
+    #[inline]
+    fn is_valid(&self, entry: &Entry) -> bool {
+        entry.epoch == self.epoch && !entry.book.is_crossed()
     }
 
     /// Makes all books void, until each has a new snapshot.
@@ -163,11 +201,20 @@ impl Books {
         let Some(entry) = self.entries.get_mut(at).filter(|entry| entry.epoch == self.epoch) else {
             return BookChange::None;
         };
-        match entry.book.apply(delta) {
-            Ok(()) => {
-                entry.updated = delta.ts_ms.or(entry.updated);
-                BookChange::Updated
-            }
+        // The messages of one change share their clock, or their time on frames without one.
+        let was_crossed = entry.book.is_crossed();
+        let is_later = match delta.clock {
+            Some(_) => delta.clock != entry.clock,
+            None => delta.ts_ms.is_none() || delta.ts_ms != entry.updated,
+        };
+        let applied = match entry.book.apply(delta) {
+            Ok(()) if was_crossed && is_later => entry.book.check_uncrossed(),
+            applied => applied,
+        };
+        entry.updated = delta.ts_ms.or(entry.updated);
+        entry.clock = delta.clock.or(entry.clock);
+        match applied {
+            Ok(()) => BookChange::Updated,
             Err(error) => self.corrupt(at, error),
         }
     }
@@ -178,7 +225,7 @@ impl Books {
         known.is_some_and(|known| known.is_same(market))
     }
 
-    /// By ticker, and remembers the way.
+    /// Finds the place of a market by ticker, and remembers it.
     #[cold]
     fn find(&mut self, market: &Market) -> Option<usize> {
         let at = *self.by_ticker.get(market.ticker())?;
@@ -199,17 +246,19 @@ impl Books {
         let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
         // Void while it is written: a snapshot that is refused leaves nothing to read.
         entry.epoch = 0;
-        match entry.book.replace(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp) {
+        let replaced = entry.book.replace(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp);
+        match replaced.and_then(|()| entry.book.check_uncrossed()) {
             Ok(()) => {
                 entry.epoch = self.epoch;
                 entry.updated = sent;
+                entry.clock = None;
                 BookChange::Replaced
             }
             Err(error) => self.corrupt(at, error),
         }
     }
 
-    /// The place of a market, which is made if there is none.
+    /// Returns the place of a market, which is made if there is none.
     fn entry_for(&mut self, ticker: &str) -> usize {
         if let Some(at) = self.by_ticker.get(ticker) {
             return *at;
@@ -221,6 +270,7 @@ impl Books {
             book: OrderBook::new(),
             epoch: 0,
             updated: None,
+            clock: None,
         };
         let at = self.free.pop().unwrap_or(self.entries.len());
         match self.entries.get_mut(at) {
@@ -263,7 +313,7 @@ impl Books {
         match event {
             Event::Disconnected { .. } | Event::Closed { .. } => {}
             Event::Gap { channel, .. }
-            | Event::Ended { channel, .. }
+            | Event::Terminated { channel, .. }
             | Event::Lagged { channel: Some(channel), .. }
                 if ours(channel) => {}
             Event::Unsubscribed { channel } if ours(channel) => {

@@ -1,4 +1,4 @@
-//! The machine and the books against an exchange that loses, repeats, reorders, cuts and delays
+//! The session and the books against an exchange that loses, repeats, reorders, cuts and delays
 //! what it sends, falls silent, ends subscriptions and restarts.
 //!
 //! No sockets and no waiting: time is a number here. `SOAK_DELTAS` says how many changes, and
@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use crate::{
     Backoff, BookState, Books, Channel, Decoder, DisconnectReason, Event, OrderBook, Outcome,
-    Payload, Subscription,
-    machine::{Limits, Machine, Output, Request},
+    Payload, Refusal, Subscription,
+    session::{Limits, Output, Request, SessionState},
 };
 
 const MARKETS: u64 = 200;
@@ -300,7 +300,7 @@ impl Consumer {
                 self.all_void();
                 "disconnected"
             }
-            Event::Ended { .. } => {
+            Event::Terminated { .. } => {
                 self.all_void();
                 "ended"
             }
@@ -317,6 +317,9 @@ impl Consumer {
             Event::Resynced { .. } => "resynced",
             Event::Stale { .. } => "stale",
             Event::Removed { .. } => "removed",
+            Event::Added { .. } => "added",
+            // It had been taken out before.
+            Event::Refused { reason: Refusal::NotSubscribed, .. } => "refused",
             Event::Subscribed { .. } => "subscribed",
             Event::Reconnected { .. } => "reconnected",
             other => panic!("{other:?}"),
@@ -354,7 +357,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 struct World {
     exchange: RefCell<Exchange>,
     consumer: Consumer,
-    machine: Machine,
+    session: SessionState,
     decoder: Decoder,
     now: Instant,
     up: bool,
@@ -373,7 +376,7 @@ impl World {
         Self {
             exchange: RefCell::new(Exchange::new(seed)),
             consumer: Consumer::new(),
-            machine: Machine::new(limits, now),
+            session: SessionState::new(limits, now),
             decoder: Decoder::new(),
             now,
             up: false,
@@ -383,14 +386,14 @@ impl World {
     fn connect(&mut self, first: bool) {
         self.exchange.borrow_mut().restart();
         self.up = true;
-        self.machine.connected(self.now, if first { None } else { Some(1) });
+        self.session.connected(self.now, if first { None } else { Some(1) });
         self.carry_out();
     }
 
     fn lose(&mut self, reason: DisconnectReason) {
         self.exchange.borrow_mut().restart();
         self.up = false;
-        self.machine.disconnected(reason);
+        self.session.disconnected(reason, self.now);
         self.carry_out();
         self.now += Duration::from_millis(5);
         self.connect(false);
@@ -401,7 +404,7 @@ impl World {
         for _ in 0..frames {
             let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
             let frame = self.decoder.decode(&text, UnixMillis::from_millis(0));
-            if let Some((_, event)) = self.machine.frame(frame, self.now) {
+            if let Some((_, event)) = self.session.frame(frame, text.len(), self.now) {
                 self.consumer.take(&event, &self.exchange);
             }
             self.carry_out();
@@ -409,22 +412,26 @@ impl World {
     }
 
     fn tick(&mut self) {
-        self.machine.tick(self.now);
+        self.session.tick(self.now);
         self.carry_out();
         let wanted = std::mem::take(&mut *self.consumer.wanted.lock().unwrap());
         if !wanted.is_empty() {
-            self.machine.request(Request::Snapshot(wanted), self.now);
+            self.session.request(Request::Snapshot(wanted), self.now);
             self.carry_out();
         }
     }
 
     fn carry_out(&mut self) {
         let mut lost = None;
-        while let Some(output) = self.machine.output() {
+        while let Some(output) = self.session.output() {
             match output {
-                Output::Send(text) if self.up => self.exchange.borrow_mut().command(&text),
+                Output::Send(command) if self.up => {
+                    self.exchange.borrow_mut().command(&command.to_text());
+                }
+                Output::ForgetNames(tickers) => self.decoder.forget(tickers),
+                Output::ForgetAllNames => self.decoder.clear(),
                 Output::Send(_) | Output::Lane { .. } => {}
-                Output::Event(_, event) => self.consumer.take(&event, &self.exchange),
+                Output::Event(_, event, _) => self.consumer.take(&event, &self.exchange),
                 Output::Drop(reason) => lost = Some(reason),
             }
         }
@@ -434,7 +441,7 @@ impl World {
     }
 
     fn request(&mut self, request: Request) {
-        self.machine.request(request, self.now);
+        self.session.request(request, self.now);
         self.carry_out();
     }
 

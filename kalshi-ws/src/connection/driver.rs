@@ -1,0 +1,532 @@
+//! The task: it reads and writes the socket, carries out what the session decides, and connects
+//! again.
+
+use std::{
+    collections::VecDeque,
+    ops::Deref,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, SinkExt, StreamExt, future::poll_fn};
+use kalshi_types::UnixMillis;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_tungstenite::tungstenite;
+use tracing::{Instrument as _, info_span};
+
+use super::{
+    queue::{Pushed, Queue, Staged},
+    socket::{Connector, Socket},
+};
+use crate::{
+    config::{Config, Tap},
+    connection::backoff::Backoff,
+    error::{ConnectError, ConnectErrorKind},
+    event::{DisconnectReason, Event},
+    metrics::Batch,
+    protocol::frame::Decoder,
+    session::{Lane, Output, Request, SessionState},
+};
+
+/// The number of frames that are read at a stretch, before anything else is looked at.
+const BURST: usize = 64;
+
+/// The time that a consumer is given to make room before its oldest messages are dropped.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The time that the exchange may take to close its end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The number of times in a row that the exchange may refuse the key.
+const MAX_KEY_REFUSALS: u32 = 3;
+
+/// The task of a connection.
+pub(super) struct Driver {
+    config: Config,
+    connector: Connector,
+    session: SessionState,
+    decoder: Decoder,
+    queue: Closer,
+    requests: mpsc::Receiver<Request>,
+    closing: watch::Receiver<bool>,
+    /// Commands that are not on the wire yet.
+    outgoing: VecDeque<String>,
+    /// Events that are not in the queue yet.
+    staged: VecDeque<Staged>,
+    /// The session gives up the connection.
+    ending: Option<DisconnectReason>,
+    /// Subscriptions that ended because the consumer was too slow: it gets no more of them.
+    failed: Vec<usize>,
+    /// Attempts since the last connection that held.
+    attempts: u32,
+    /// Attempts in a row for which the exchange refused the key.
+    key_refusals: u32,
+    last_error: Option<Arc<ConnectError>>,
+    /// The frames that are being read at a stretch.
+    batch: Batch,
+}
+
+/// The end of a connection.
+enum End {
+    Closed,
+    Lost(DisconnectReason),
+}
+
+/// The queue, which is closed also when the task panics or is dropped before it ran.
+struct Closer(Arc<Queue>);
+
+impl Deref for Closer {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.0
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let error = ConnectError::new(
+            ConnectErrorKind::TaskEnded,
+            "the task of the connection ended before the connection was closed",
+        );
+        self.0.close(Event::Closed { error: Some(Arc::new(error)) });
+    }
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        connector: Connector,
+        queue: Arc<Queue>,
+        requests: mpsc::Receiver<Request>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            session: SessionState::new(config.limits(), Instant::now()),
+            decoder: Decoder::new(),
+            config,
+            connector,
+            queue: Closer(queue),
+            requests,
+            closing,
+            outgoing: VecDeque::new(),
+            staged: VecDeque::new(),
+            ending: None,
+            failed: Vec::new(),
+            attempts: 0,
+            key_refusals: 0,
+            last_error: None,
+            batch: Batch::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self, socket: Socket) {
+        let mut socket = Box::new(socket);
+        let mut attempts = None;
+        let error = loop {
+            self.tap(|tap, at| tap.connected(at));
+            self.session.connected(Instant::now(), attempts);
+            self.outgoing.clear();
+            self.ending = None;
+            let reason = match self.converse(&mut socket).await {
+                End::Closed => {
+                    finish(&mut socket).await;
+                    break None;
+                }
+                End::Lost(reason) => reason,
+            };
+            tracing::info!(%reason, "disconnected");
+            self.tap(|tap, at| tap.disconnected(at, &reason.to_string()));
+            let is_closed_by_peer = matches!(reason, DisconnectReason::Closed { .. });
+            self.session.disconnected(reason, Instant::now());
+            if is_closed_by_peer {
+                // The peer's end may take a moment, which nothing has to wait for.
+                let mut last = socket;
+                tokio::spawn(async move { finish(&mut last).await });
+            } else {
+                drop(socket);
+            }
+            match self.reconnect().await {
+                Ok((connected, tried)) => {
+                    socket = Box::new(connected);
+                    attempts = Some(tried);
+                }
+                Err(error) => break error,
+            }
+        };
+        self.queue.close(Event::Closed { error });
+    }
+
+    /// Reads and writes until the connection ends.
+    async fn converse(&mut self, socket: &mut Socket) -> End {
+        let mut written = true;
+        let connected = Instant::now();
+        let shortest =
+            [self.config.stale_after, self.config.command_timeout, self.config.snapshot_timeout];
+        let period = shortest.into_iter().min().unwrap_or_default() / 8;
+        let period = period.clamp(Duration::from_millis(5), Duration::from_millis(100));
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Some(end) = self.carry_out().await {
+                return end;
+            }
+            let outgoing = &mut self.outgoing;
+            select! {
+                read = poll_fn(|cx| poll_socket(socket, outgoing, &mut written, cx)) => {
+                    if let Some(end) = self.read_burst(read, socket).await {
+                        return end;
+                    }
+                }
+                Some(request) = self.requests.recv() => {
+                    self.session.request(request, Instant::now());
+                }
+                () = self.queue.changed.notified() => self.resync_lagged(),
+                _ = ticks.tick() => {
+                    // What is there already is no silence, however late this task comes to it.
+                    if let Some(read) = socket.next().now_or_never()
+                        && let Some(end) = self.read_burst(read, socket).await
+                    {
+                        return end;
+                    }
+                    self.tick(connected);
+                }
+                _ = self.closing.changed() => return End::Closed,
+            }
+        }
+    }
+
+    fn tick(&mut self, connected: Instant) {
+        let now = Instant::now();
+        self.session.compare_clocks(now, self.config.clock.now());
+        self.session.tick(now);
+        let held = now.saturating_duration_since(connected) >= self.config.backoff.longest();
+        if self.attempts > 0 && held && self.session.is_confirmed() {
+            self.attempts = 0;
+            self.last_error = None;
+        }
+    }
+
+    fn resync_lagged(&mut self) {
+        for lane in self.queue.take_lagged() {
+            self.session.lagged(lane, Instant::now());
+        }
+    }
+
+    /// Takes in a frame, and those that are there already behind it.
+    async fn read_burst(
+        &mut self,
+        first: Option<Result<tungstenite::Message, tungstenite::Error>>,
+        socket: &mut Socket,
+    ) -> Option<End> {
+        let (now, at) = (Instant::now(), self.config.clock.now());
+        self.session.compare_clocks(now, at);
+        self.stage();
+        let (mut next, mut end, mut left) = (Some(first), None, BURST);
+        while let Some(read) = next.take()
+            && self.ending.is_none()
+        {
+            end = self.read(read, now, at);
+            self.stage();
+            left -= 1;
+            if end.is_some() || left == 0 {
+                break;
+            }
+            next = socket.next().now_or_never();
+        }
+        // What came before the end is delivered.
+        let end = self.carry_out().await.or(end);
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(metrics) = &mut self.config.metrics
+            && batch.frames > 0
+        {
+            let (waiting, dropped) = self.queue.depth();
+            metrics.batch(&Batch { waiting, dropped, ..batch });
+        }
+        if end.is_none() && left == 0 {
+            // There may be more: the consumer goes first.
+            yield_now().await;
+        }
+        end
+    }
+
+    /// Takes in what came over the wire.
+    fn read(
+        &mut self,
+        read: Option<Result<tungstenite::Message, tungstenite::Error>>,
+        now: Instant,
+        at: UnixMillis,
+    ) -> Option<End> {
+        match read {
+            Some(Ok(tungstenite::Message::Text(text))) => self.frame(&text, now, at),
+            Some(Ok(tungstenite::Message::Binary(bytes))) => {
+                // Not documented. Text is read as such, anything else is malformed.
+                self.frame(&String::from_utf8_lossy(&bytes), now, at);
+            }
+            Some(Ok(tungstenite::Message::Close(frame))) => {
+                let (code, reason) = match frame {
+                    Some(frame) => (Some(frame.code.into()), frame.reason.to_string()),
+                    None => (None, String::new()),
+                };
+                return Some(End::Lost(DisconnectReason::Closed { code, reason }));
+            }
+            Some(Ok(_)) => self.session.record_activity(now),
+            Some(Err(error)) => {
+                return Some(End::Lost(DisconnectReason::Failed(error.to_string())));
+            }
+            None => {
+                let (code, reason) = (None, String::new());
+                return Some(End::Lost(DisconnectReason::Closed { code, reason }));
+            }
+        }
+        None
+    }
+
+    fn frame(&mut self, text: &str, now: Instant, at: UnixMillis) {
+        if let Some(tap) = &mut self.config.tap {
+            tap.received(at, text);
+        }
+        self.batch.frames += 1;
+        self.batch.bytes += text.len();
+        let frame = self.decoder.decode(text, at);
+        if let Some((lane, event)) = self.session.frame(frame, text.len(), now) {
+            self.stage_event(lane, event, text.len());
+        }
+    }
+
+    fn stage_event(&mut self, lane: Lane, event: Event, bytes: usize) {
+        if let Lane::Channel(lane) = lane
+            && self.failed.contains(&lane)
+        {
+            return;
+        }
+        if let Some(metrics) = &mut self.config.metrics {
+            match &event {
+                Event::Message(message) => metrics.message(message),
+                other => metrics.event(other),
+            }
+        }
+        self.staged.push_back(Staged { lane, event, bytes });
+    }
+
+    /// Takes what the session wants done.
+    fn stage(&mut self) {
+        while let Some(output) = self.session.output() {
+            match output {
+                Output::Send(command) => {
+                    let text = command.to_text();
+                    if let Some(tap) = &mut self.config.tap {
+                        tap.sent(self.config.clock.now(), &text);
+                    }
+                    self.outgoing.push_back(text);
+                }
+                Output::Event(lane, event, bytes) => self.stage_event(lane, event, bytes),
+                Output::Lane { lane, channel, overflow, capacity, is_new } => {
+                    if is_new {
+                        self.failed.retain(|failed| *failed != lane);
+                    }
+                    self.queue.lane(lane, channel, overflow, capacity);
+                }
+                Output::ForgetNames(tickers) => self.decoder.forget(tickers),
+                Output::ForgetAllNames => self.decoder.clear(),
+                Output::Drop(reason) => {
+                    self.ending.get_or_insert(reason);
+                }
+            }
+        }
+    }
+
+    /// Does what the session wants done, and waits for room in the queue where a policy says so.
+    async fn carry_out(&mut self) -> Option<End> {
+        self.stage();
+        while !self.staged.is_empty() {
+            match self.queue.push_all(&mut self.staged) {
+                Pushed::Done => {}
+                Pushed::Failed(lane) => {
+                    self.failed.push(lane);
+                    self.staged.retain(|staged| staged.lane != Lane::Channel(lane));
+                    self.session.overflowed(lane, Instant::now());
+                }
+                Pushed::Full { drops } => {
+                    select! {
+                        () = self.queue.changed.notified() => {}
+                        () = sleep(GRACE), if drops.is_some() => {
+                            if let Some(lane) = drops {
+                                self.queue.drop_oldest(lane);
+                            }
+                        }
+                        _ = self.closing.changed() => return Some(End::Closed),
+                    }
+                    // Nothing came because nothing was read.
+                    self.session.record_activity(Instant::now());
+                    self.resync_lagged();
+                }
+            }
+            self.stage();
+        }
+        self.ending.take().map(End::Lost)
+    }
+
+    /// Tries until there is a connection. The error ends the connection for good; `None` if it was
+    /// closed.
+    async fn reconnect(&mut self) -> Result<(Socket, u32), Option<Arc<ConnectError>>> {
+        let mut tried = 0;
+        loop {
+            if matches!(self.carry_out().await, Some(End::Closed)) {
+                return Err(None);
+            }
+            if self.config.max_attempts.is_some_and(|most| self.attempts >= most) {
+                return Err(Some(self.last_error.take().unwrap_or_else(|| {
+                    let why = "connections were made, and none of them held";
+                    Arc::new(ConnectError::new(ConnectErrorKind::Unstable, why))
+                })));
+            }
+            self.attempts = self.attempts.saturating_add(1);
+            tried += 1;
+            let wait =
+                sleep(pause(&self.config.backoff, self.attempts, self.last_error.as_deref()));
+            tokio::pin!(wait);
+            let connected = loop {
+                select! {
+                    () = &mut wait => break self.try_connect(tried).await?,
+                    Some(request) = self.requests.recv() => {
+                        self.session.request(request, Instant::now());
+                    }
+                    () = self.queue.changed.notified() => self.resync_lagged(),
+                    _ = self.closing.changed() => return Err(None),
+                }
+                if matches!(self.carry_out().await, Some(End::Closed)) {
+                    return Err(None);
+                }
+            };
+            let error = match connected {
+                Ok(socket) => {
+                    self.key_refusals = 0;
+                    self.last_error = None;
+                    return Ok((socket, tried));
+                }
+                Err(error) => Arc::new(error),
+            };
+            tracing::info!(attempt = tried, error = error.full(), "could not connect");
+            self.key_refusals = if error.is_key_refused() { self.key_refusals + 1 } else { 0 };
+            self.last_error = Some(Arc::clone(&error));
+            let event = Event::ReconnectFailed { attempt: tried, error: Arc::clone(&error) };
+            self.stage_event(Lane::Control, event, 0);
+            if self.key_refusals >= MAX_KEY_REFUSALS {
+                // The key is wrong, and stays so.
+                return match self.carry_out().await {
+                    Some(End::Closed) => Err(None),
+                    _ => Err(Some(error)),
+                };
+            }
+        }
+    }
+
+    /// Makes one attempt; the outer error says that the connection was closed meanwhile.
+    async fn try_connect(
+        &mut self,
+        attempt: u32,
+    ) -> Result<Result<Socket, ConnectError>, Option<Arc<ConnectError>>> {
+        let connect = self.connector.connect().instrument(info_span!("connect", attempt));
+        select! {
+            connected = connect => Ok(connected),
+            _ = self.closing.changed() => Err(None),
+        }
+    }
+
+    fn tap(&mut self, call: impl FnOnce(&mut dyn Tap, UnixMillis)) {
+        if let Some(tap) = &mut self.config.tap {
+            call(&mut **tap, self.config.clock.now());
+        }
+    }
+}
+
+/// Returns the pause before an attempt: longer when the exchange refused the one before than when the
+/// network failed, and as long as the exchange asks for.
+fn pause(backoff: &Backoff, attempts: u32, error: Option<&ConnectError>) -> Duration {
+    let further = match error.map(ConnectError::kind) {
+        // The key is wrong, or the clock is: neither is put right in a moment.
+        Some(ConnectErrorKind::Rejected(401 | 403)) => 4,
+        Some(ConnectErrorKind::Rejected(429)) => 3,
+        Some(ConnectErrorKind::Rejected(500..)) => 1,
+        _ => 0,
+    };
+    let pause = backoff.delay(attempts.saturating_add(further));
+    pause.max(error.and_then(ConnectError::retry_after).unwrap_or_default())
+}
+
+/// Writes what can be written, then reads what can be read. Writing never keeps from reading: a
+/// peer that does not read before it has written would wait forever.
+fn poll_socket(
+    socket: &mut Socket,
+    outgoing: &mut VecDeque<String>,
+    written: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<tungstenite::Message, tungstenite::Error>>> {
+    let failed = |error| Poll::Ready(Some(Err(error)));
+    while !outgoing.is_empty() {
+        match socket.poll_ready_unpin(cx) {
+            Poll::Pending => break,
+            Poll::Ready(Err(error)) => return failed(error),
+            Poll::Ready(Ok(())) => {}
+        }
+        if let Some(text) = outgoing.pop_front() {
+            *written = false;
+            if let Err(error) = socket.start_send_unpin(tungstenite::Message::text(text)) {
+                return failed(error);
+            }
+        }
+    }
+    if !*written {
+        match socket.poll_flush_unpin(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Err(error)) => return failed(error),
+            Poll::Ready(Ok(())) => *written = true,
+        }
+    }
+    Poll::Ready(ready!(socket.poll_next_unpin(cx)))
+}
+
+/// Closes the WebSocket, and waits for the peer to close its end, for a moment.
+async fn finish(socket: &mut Socket) {
+    let goodbye = async {
+        if socket.close(None).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // A peer that does not answer is left alone.
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_refusals_of_the_handshake_wait_longer_than_failures_of_the_network() {
+        let backoff = Backoff::default().with_random(|| 0);
+        let millis = Duration::from_millis;
+        let of = |kind| ConnectError::new(kind, "refused");
+        for (kind, first) in [
+            (ConnectErrorKind::Network, millis(250)),
+            (ConnectErrorKind::Timeout, millis(250)),
+            (ConnectErrorKind::Rejected(404), millis(250)),
+            (ConnectErrorKind::Rejected(503), millis(500)),
+            (ConnectErrorKind::Rejected(429), millis(2_000)),
+            (ConnectErrorKind::Rejected(401), millis(4_000)),
+        ] {
+            assert_eq!(pause(&backoff, 1, Some(&of(kind))), first, "{kind:?}");
+            assert_eq!(pause(&backoff, 2, Some(&of(kind))), first * 2, "{kind:?}");
+            assert_eq!(pause(&backoff, u32::MAX, Some(&of(kind))), Duration::from_secs(30));
+        }
+        let asked = of(ConnectErrorKind::Rejected(429)).with_retry_after(Some(millis(90_000)));
+        assert_eq!(pause(&backoff, 1, Some(&asked)), millis(90_000));
+        assert_eq!(pause(&backoff, 1, None), millis(250));
+    }
+}

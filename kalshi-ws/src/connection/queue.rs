@@ -1,0 +1,508 @@
+//! The queue between the task that reads the connection and the consumer. Bounded in messages and in
+//! bytes, and nothing is dropped without a mark in its place.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use tokio::sync::Notify;
+
+use crate::{event::Event, generated::Channel, session::Lane, subscription::Overflow};
+
+/// The number of events that are no messages. A consumer that leaves so many has stopped consuming.
+const MAX_CONTROL: usize = 4_096;
+
+/// The number of messages that belong to no subscription.
+const MAX_UNMATCHED: usize = 4_096;
+
+/// The number of events that the consumer takes at a time.
+const BATCH: usize = 64;
+
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    /// There may be room, or the consumer has seen that messages were dropped.
+    pub(crate) changed: Notify,
+    /// The bytes that each lane may hold.
+    max_bytes: usize,
+}
+
+struct Inner {
+    entries: VecDeque<Entry>,
+    /// The position of the first entry; positions only grow.
+    first: u64,
+    control: usize,
+    /// The unmatched messages, and then the channels.
+    lanes: Vec<LaneState>,
+    holes: usize,
+    dropped: u64,
+    waker: Option<Waker>,
+    lagged: Vec<usize>,
+    /// The lane that has to be half empty before the reader goes on.
+    blocked: Option<Blocked>,
+    is_closed: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Blocked {
+    Control,
+    Lane(usize),
+}
+
+enum Entry {
+    Control(Event),
+    /// A message of a lane, with the bytes of its frame.
+    Message(usize, usize, Event),
+    /// Here messages of a lane were dropped.
+    Dropped(usize, u64),
+    Hole,
+}
+
+struct LaneState {
+    channel: Option<Channel>,
+    overflow: Overflow,
+    capacity: usize,
+    /// The positions of its messages.
+    positions: VecDeque<u64>,
+    bytes: usize,
+    /// The position of its mark.
+    mark: Option<u64>,
+    /// The consumer had time and did not use it: messages are dropped until it has caught up.
+    is_behind: bool,
+}
+
+/// An event on its way into the queue.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) lane: Lane,
+    pub(crate) event: Event,
+    /// The bytes of the frame that it came from.
+    pub(crate) bytes: usize,
+}
+
+/// What became of staged events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Done,
+    /// There is no room now. A lane that drops its oldest messages will do so once the consumer has
+    /// been given time; the other ones wait.
+    Full {
+        drops: Option<usize>,
+    },
+    /// There is no room for the first one, and its subscription is to end.
+    Failed(usize),
+}
+
+impl Queue {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let unmatched = LaneState::new(None, Overflow::DropOldest, MAX_UNMATCHED);
+        let inner = Inner {
+            entries: VecDeque::new(),
+            first: 0,
+            control: 0,
+            lanes: vec![unmatched],
+            holes: 0,
+            dropped: 0,
+            waker: None,
+            lagged: Vec::new(),
+            blocked: None,
+            is_closed: false,
+        };
+        Self { inner: Mutex::new(inner), changed: Notify::new(), max_bytes }
+    }
+
+    /// Prepares the lane of a subscription.
+    pub(crate) fn lane(&self, lane: usize, channel: Channel, overflow: Overflow, capacity: usize) {
+        let mut inner = self.lock();
+        match inner.lanes.get_mut(lane + 1) {
+            // Messages of the subscription before it may still wait.
+            Some(lane) => {
+                lane.channel = Some(channel);
+                lane.overflow = overflow;
+                lane.capacity = capacity;
+            }
+            None => inner.lanes.push(LaneState::new(Some(channel), overflow, capacity)),
+        }
+    }
+
+    /// Puts events behind the others, in order, as far as there is room.
+    pub(crate) fn push_all(&self, staged: &mut VecDeque<Staged>) -> Pushed {
+        let mut inner = self.lock();
+        let mut pushed = Pushed::Done;
+        let before = staged.len();
+        while let Some(next) = staged.pop_front() {
+            match inner.push(next, self.max_bytes) {
+                Ok(()) => {}
+                Err(Refused::Full(next, drops)) => {
+                    staged.push_front(*next);
+                    pushed = Pushed::Full { drops };
+                    break;
+                }
+                Err(Refused::Failed(lane)) => {
+                    pushed = Pushed::Failed(lane);
+                    break;
+                }
+            }
+        }
+        let waker = if staged.len() < before { inner.waker.take() } else { None };
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        pushed
+    }
+
+    /// Has a lane drop its oldest messages until the consumer has caught up.
+    pub(crate) fn drop_oldest(&self, lane: usize) {
+        let mut inner = self.lock();
+        if let Some(lane) = inner.lanes.get_mut(lane) {
+            lane.is_behind = true;
+        }
+    }
+
+    /// Appends the last event. The first one that does so says it.
+    pub(crate) fn close(&self, last: Event) {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.is_closed, true) {
+            return;
+        }
+        inner.control += 1;
+        inner.entries.push_back(Entry::Control(last));
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the next events; `None` if there will be none.
+    pub(crate) fn poll(
+        &self,
+        taken: &mut VecDeque<Event>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
+        let mut inner = self.lock();
+        while taken.len() < BATCH
+            && let Some(event) = inner.pop()
+        {
+            taken.push_back(event);
+        }
+        if taken.is_empty() {
+            if inner.is_closed {
+                return Poll::Ready(None);
+            }
+            if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                inner.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        // The reader is woken for a reason only.
+        let has_room = inner.blocked.is_some_and(|blocked| inner.has_room(blocked, self.max_bytes));
+        if has_room {
+            inner.blocked = None;
+        }
+        let is_awaited = has_room || !inner.lagged.is_empty();
+        drop(inner);
+        if is_awaited {
+            self.changed.notify_one();
+        }
+        Poll::Ready(Some(()))
+    }
+
+    /// The subscriptions whose marks the consumer has seen since the last call.
+    pub(crate) fn take_lagged(&self) -> Vec<usize> {
+        std::mem::take(&mut self.lock().lagged)
+    }
+
+    /// The number of events that wait, and of messages that were dropped since the last call.
+    pub(crate) fn depth(&self) -> (usize, u64) {
+        let mut inner = self.lock();
+        (inner.entries.len() - inner.holes, std::mem::take(&mut inner.dropped))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; if something did, the queue is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why an event was not taken.
+enum Refused {
+    Full(Box<Staged>, Option<usize>),
+    Failed(usize),
+}
+
+impl Inner {
+    fn push(&mut self, staged: Staged, max_bytes: usize) -> Result<(), Refused> {
+        let index = match staged.lane {
+            Lane::Control => {
+                if self.control >= MAX_CONTROL {
+                    self.blocked = Some(Blocked::Control);
+                    return Err(Refused::Full(Box::new(staged), None));
+                }
+                self.control += 1;
+                self.entries.push_back(Entry::Control(staged.event));
+                return Ok(());
+            }
+            Lane::Unmatched => 0,
+            Lane::Channel(lane) => lane + 1,
+        };
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Err(Refused::Failed(index.saturating_sub(1)));
+        };
+        while lane.is_full(staged.bytes, max_bytes) {
+            match lane.overflow {
+                Overflow::Block => {
+                    self.blocked = Some(Blocked::Lane(index));
+                    return Err(Refused::Full(Box::new(staged), None));
+                }
+                Overflow::Fail => return Err(Refused::Failed(index.saturating_sub(1))),
+                Overflow::DropOldest if !lane.is_behind => {
+                    self.blocked = Some(Blocked::Lane(index));
+                    return Err(Refused::Full(Box::new(staged), Some(index)));
+                }
+                Overflow::DropOldest => {}
+            }
+            let Some(oldest) = lane.positions.pop_front() else { break };
+            self.dropped += 1;
+            let mark = *lane.mark.get_or_insert(oldest);
+            let at = |position: u64| usize::try_from(position - self.first).ok();
+            if let Some(place) = at(oldest).and_then(|at| self.entries.get_mut(at)) {
+                let left = if mark == oldest { Entry::Dropped(index, 1) } else { Entry::Hole };
+                if let Entry::Message(_, bytes, _) = std::mem::replace(place, left) {
+                    lane.bytes -= bytes;
+                }
+            }
+            if mark != oldest {
+                self.holes += 1;
+                if let Some(Entry::Dropped(_, count)) =
+                    at(mark).and_then(|at| self.entries.get_mut(at))
+                {
+                    *count += 1;
+                }
+            }
+        }
+        lane.bytes += staged.bytes;
+        lane.positions.push_back(self.first + self.entries.len() as u64);
+        self.entries.push_back(Entry::Message(index, staged.bytes, staged.event));
+        if self.holes > 1_024 && self.holes > self.entries.len() / 2 {
+            self.compact();
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        loop {
+            let entry = self.entries.pop_front()?;
+            self.first += 1;
+            match entry {
+                Entry::Hole => self.holes -= 1,
+                Entry::Control(event) => {
+                    self.control -= 1;
+                    return Some(event);
+                }
+                Entry::Message(index, bytes, event) => {
+                    if let Some(lane) = self.lanes.get_mut(index) {
+                        lane.positions.pop_front();
+                        lane.bytes -= bytes;
+                        lane.is_behind &= lane.positions.len() > lane.capacity / 2;
+                    }
+                    return Some(event);
+                }
+                Entry::Dropped(index, dropped) => {
+                    let channel = self.lanes.get_mut(index).and_then(|lane| {
+                        lane.mark = None;
+                        lane.channel.clone()
+                    });
+                    if let Some(lane) = index.checked_sub(1)
+                        && !self.lagged.contains(&lane)
+                    {
+                        self.lagged.push(lane);
+                    }
+                    return Some(Event::Lagged { channel, dropped });
+                }
+            }
+        }
+    }
+
+    /// Reports whether the reader, which waits for room, is worth waking: half is free.
+    fn has_room(&self, blocked: Blocked, max_bytes: usize) -> bool {
+        match blocked {
+            Blocked::Control => self.control <= MAX_CONTROL / 2,
+            Blocked::Lane(index) => self.lanes.get(index).is_none_or(|lane| {
+                lane.positions.len() <= lane.capacity / 2 && lane.bytes <= max_bytes / 2
+            }),
+        }
+    }
+
+    /// Closes the holes.
+    fn compact(&mut self) {
+        self.entries.retain(|entry| !matches!(entry, Entry::Hole));
+        self.holes = 0;
+        for lane in &mut self.lanes {
+            lane.positions.clear();
+            lane.mark = None;
+        }
+        for (position, entry) in (self.first..).zip(&self.entries) {
+            match entry {
+                Entry::Message(index, ..) => {
+                    if let Some(lane) = self.lanes.get_mut(*index) {
+                        lane.positions.push_back(position);
+                    }
+                }
+                Entry::Dropped(index, _) => {
+                    if let Some(lane) = self.lanes.get_mut(*index) {
+                        lane.mark = Some(position);
+                    }
+                }
+                Entry::Control(_) | Entry::Hole => {}
+            }
+        }
+    }
+}
+
+impl LaneState {
+    fn new(channel: Option<Channel>, overflow: Overflow, capacity: usize) -> Self {
+        Self {
+            channel,
+            overflow,
+            capacity,
+            positions: VecDeque::new(),
+            bytes: 0,
+            mark: None,
+            is_behind: false,
+        }
+    }
+
+    /// Reports whether a message of so many bytes has no place. One message always has.
+    fn is_full(&self, bytes: usize, max_bytes: usize) -> bool {
+        let is_over = self.bytes.saturating_add(bytes) > max_bytes;
+        self.positions.len() >= self.capacity.max(1) || is_over && !self.positions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 100;
+
+    fn event(number: u64) -> Event {
+        Event::Lagged { channel: Some(Channel::Fill), dropped: number }
+    }
+
+    fn push(queue: &Queue, lane: Lane, number: u64) -> Pushed {
+        let staged = Staged { lane, event: event(number), bytes: BYTES };
+        queue.push_all(&mut VecDeque::from([staged]))
+    }
+
+    /// Pushes to a lane whose consumer has had its time.
+    fn push_late(queue: &Queue, lane: usize, number: u64) {
+        queue.drop_oldest(lane + 1);
+        assert_eq!(push(queue, Lane::Channel(lane), number), Pushed::Done);
+    }
+
+    /// The numbers that come out, and the marks as (channel, count).
+    fn drain(queue: &Queue) -> Vec<(Option<Channel>, u64)> {
+        let mut found = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = VecDeque::new();
+        while let Poll::Ready(Some(())) = queue.poll(&mut taken, &mut cx) {
+            for event in taken.drain(..) {
+                let Event::Lagged { channel, dropped } = event else { panic!("{event:?}") };
+                found.push((channel, dropped));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_a_mark_stands_in_their_place() {
+        let queue = Queue::new(usize::MAX);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 3);
+        queue.lane(1, Channel::Trade, Overflow::Block, 100);
+        let fill = Some(Channel::Fill);
+        for number in 0..5_000 {
+            push_late(&queue, 0, number);
+            if number % 1_000 == 0 {
+                assert_eq!(push(&queue, Lane::Channel(1), number), Pushed::Done);
+            }
+        }
+        let expected = [
+            (Some(Channel::Ticker), 4_997),
+            (fill.clone(), 0),
+            (fill.clone(), 1_000),
+            (fill.clone(), 2_000),
+            (fill.clone(), 3_000),
+            (fill.clone(), 4_000),
+            (fill.clone(), 4_997),
+            (fill.clone(), 4_998),
+            (fill, 4_999),
+        ];
+        assert!(queue.lock().entries.len() < 2_500, "holes do not pile up");
+        assert_eq!(queue.depth(), (expected.len(), 4_997));
+        assert_eq!(queue.depth(), (expected.len(), 0));
+        assert_eq!(drain(&queue), expected);
+        assert_eq!(queue.take_lagged(), [0]);
+        assert!(queue.take_lagged().is_empty());
+        let inner = queue.lock();
+        assert!(inner.lanes.iter().all(|lane| lane.bytes == 0 && lane.positions.is_empty()));
+    }
+
+    #[test]
+    fn a_full_lane_waits_or_fails_as_its_policy_says() {
+        let queue = Queue::new(usize::MAX);
+        queue.lane(0, Channel::Ticker, Overflow::Block, 1);
+        queue.lane(1, Channel::Trade, Overflow::Fail, 1);
+        queue.lane(2, Channel::Fill, Overflow::DropOldest, 1);
+        for lane in 0..3 {
+            assert_eq!(push(&queue, Lane::Channel(lane), 1), Pushed::Done);
+        }
+        assert_eq!(push(&queue, Lane::Channel(0), 2), Pushed::Full { drops: None });
+        assert_eq!(push(&queue, Lane::Channel(1), 2), Pushed::Failed(1));
+        // The consumer is given time, then the oldest goes.
+        assert_eq!(push(&queue, Lane::Channel(2), 2), Pushed::Full { drops: Some(3) });
+        push_late(&queue, 2, 2);
+        assert_eq!(push(&queue, Lane::Channel(2), 3), Pushed::Done);
+        assert_eq!(drain(&queue).len(), 4);
+        // It has caught up: it is given time again.
+        assert_eq!(push(&queue, Lane::Channel(2), 4), Pushed::Done);
+        assert_eq!(push(&queue, Lane::Channel(2), 5), Pushed::Full { drops: Some(3) });
+        assert_eq!(push(&queue, Lane::Channel(0), 2), Pushed::Done);
+    }
+
+    #[test]
+    fn c6_a_lane_is_bounded_in_bytes_and_one_message_always_fits() {
+        let queue = Queue::new(BYTES * 3 + 1);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 1_000);
+        for number in 0..10 {
+            push_late(&queue, 0, number);
+        }
+        let fill = Some(Channel::Fill);
+        let expected =
+            [(Some(Channel::Ticker), 7), (fill.clone(), 7), (fill.clone(), 8), (fill, 9)];
+        assert_eq!(drain(&queue), expected);
+        let queue = Queue::new(BYTES / 2);
+        queue.lane(0, Channel::Ticker, Overflow::Block, 1_000);
+        assert_eq!(push(&queue, Lane::Channel(0), 1), Pushed::Done);
+        assert_eq!(push(&queue, Lane::Channel(0), 2), Pushed::Full { drops: None });
+        assert_eq!(drain(&queue).len(), 1);
+        assert_eq!(push(&queue, Lane::Channel(0), 2), Pushed::Done);
+    }
+
+    #[test]
+    fn events_that_are_no_messages_are_never_dropped() {
+        let queue = Queue::new(usize::MAX);
+        for number in 0..MAX_CONTROL as u64 {
+            assert_eq!(push(&queue, Lane::Control, number), Pushed::Done);
+        }
+        assert_eq!(push(&queue, Lane::Control, 0), Pushed::Full { drops: None });
+        assert_eq!(drain(&queue).len(), MAX_CONTROL);
+        queue.close(event(0));
+        queue.close(event(1));
+        assert_eq!(drain(&queue).len(), 1);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(queue.poll(&mut VecDeque::new(), &mut cx), Poll::Ready(None)));
+    }
+}

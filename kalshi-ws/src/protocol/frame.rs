@@ -1,0 +1,419 @@
+//! Decodes the text of a frame.
+//!
+//! Reads the envelope field by field, then `msg` straight into its message. A field of the envelope
+//! that cannot be read never hides the others. Nothing is refused and nothing is dropped: a type
+//! that this version does not know is kept whole, and so is a frame that does not decode, with the
+//! reason.
+
+use std::{borrow::Cow, collections::HashMap, fmt};
+
+use foldhash::fast::RandomState;
+use kalshi_types::UnixMillis;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    message::{Delta, Market, Message, ServerError, Sid},
+    scan::{Scanned, scan},
+};
+use crate::generated::{
+    Payload,
+    types::{ListSubscriptionsResponseItem, MarketSide, SubscribedResponse},
+};
+
+/// The number of markets whose names deltas share. The exchange allows 500,000 in a session; beyond
+/// this number every delta brings its own.
+pub(crate) const MAX_MARKETS: usize = 1_000_000;
+
+/// The content of one frame.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Frame {
+    /// A message of a channel.
+    Message(Message),
+    /// A subscription exists from here on.
+    Subscribed {
+        /// The command that requested it.
+        id: Option<i64>,
+        /// The name of the channel.
+        channel: String,
+        /// The number of the subscription.
+        sid: Sid,
+    },
+    /// A subscription ended because a command requested it.
+    Unsubscribed {
+        /// The command.
+        id: Option<i64>,
+        /// The subscription.
+        sid: Sid,
+        /// The sequence number of the reply within the subscription.
+        seq: Option<i64>,
+    },
+    /// A command was carried out.
+    Done {
+        /// The command.
+        id: Option<i64>,
+        /// The subscription that the command changed.
+        sid: Option<Sid>,
+        /// The sequence number of the reply within the subscription.
+        seq: Option<i64>,
+        /// The items of the subscription after the command, when the exchange lists them.
+        items: SubscribedItems,
+    },
+    /// The subscriptions of the connection.
+    Subscriptions {
+        /// The command that requested them.
+        id: Option<i64>,
+        /// Channel and number of each.
+        list: Vec<ListSubscriptionsResponseItem>,
+    },
+    /// A command was refused, or a subscription failed.
+    Error {
+        /// The command that was refused.
+        id: Option<i64>,
+        /// The subscription, when the exchange names it.
+        sid: Option<Sid>,
+        /// The sequence number of the error within the subscription.
+        seq: Option<i64>,
+        /// The error.
+        error: ServerError,
+    },
+    /// A message of a type that this version does not know.
+    Unknown(Unknown),
+    /// A frame that does not decode.
+    Malformed(Malformed),
+}
+
+/// The items of a subscription, as an `ok` reply lists them. Lists that the reply leaves out are
+/// empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+#[serde(default)]
+pub struct SubscribedItems {
+    /// Tickers of markets.
+    #[serde(deserialize_with = "kalshi_types::wire::null_as_default")]
+    pub market_tickers: Vec<String>,
+    /// Ids of markets.
+    #[serde(deserialize_with = "kalshi_types::wire::null_as_default")]
+    pub market_ids: Vec<String>,
+    /// Names of CF Benchmarks indices.
+    #[serde(deserialize_with = "kalshi_types::wire::null_as_default")]
+    pub index_ids: Vec<String>,
+    /// Names of Pyth underlyings.
+    #[serde(deserialize_with = "kalshi_types::wire::null_as_default")]
+    pub underlying_tickers: Vec<String>,
+}
+
+/// A message of a type that this version does not know, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unknown {
+    /// Its `type`.
+    pub kind: String,
+    /// The subscription that it belongs to.
+    pub sid: Option<Sid>,
+    /// Its sequence number within the subscription.
+    pub seq: Option<i64>,
+    /// The frame.
+    pub raw: String,
+}
+
+/// A frame that does not decode, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Malformed {
+    /// Its `type`, if that can be read.
+    pub kind: Option<String>,
+    /// The subscription that it belongs to, if that can be read.
+    pub sid: Option<Sid>,
+    /// Its sequence number within the subscription, if that can be read.
+    pub seq: Option<i64>,
+    /// The reason.
+    pub error: String,
+    /// The frame.
+    pub raw: String,
+}
+
+/// Decodes frames. It remembers the names of markets, so that the deltas of a market share them.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    markets: HashMap<Box<str>, Market, RandomState>,
+    /// Places of markets that were forgotten.
+    free: Vec<u32>,
+}
+
+impl Decoder {
+    /// Returns a decoder that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Decodes one frame, which arrived at `received`.
+    #[inline]
+    pub fn decode(&mut self, text: &str, received: UnixMillis) -> Frame {
+        match scan(text) {
+            Some(scanned) => Frame::Message(self.message(&scanned, received)),
+            None => self.decode_any(text, received),
+        }
+    }
+
+    /// Decodes one frame without the fast path for deltas. The result is the same, later.
+    pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame {
+        match read(text, received) {
+            Ok(Frame::Message(Message {
+                payload: Payload::OrderbookDelta(mut delta),
+                sid,
+                seq,
+                id,
+                sent,
+                received,
+            })) => {
+                delta.market = self.market(delta.market.ticker(), delta.market.id());
+                let payload = Payload::OrderbookDelta(delta);
+                Frame::Message(Message { sid, seq, id, sent, received, payload })
+            }
+            Ok(frame) => frame,
+            Err(malformed) => Frame::Malformed(*malformed),
+        }
+    }
+
+    #[inline]
+    fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
+        let market = self.market(scanned.market_ticker, scanned.market_id);
+        let payload = Payload::OrderbookDelta(Delta {
+            market,
+            price_dollars: scanned.price,
+            delta_fp: scanned.delta,
+            side: if scanned.yes { MarketSide::Yes } else { MarketSide::No },
+            clock: scanned.clock,
+            ts_ms: Some(UnixMillis::from(scanned.ts_ms)),
+            own: None,
+        });
+        Message {
+            sid: Some(scanned.sid),
+            seq: Some(scanned.seq),
+            id: None,
+            sent: scanned.sent.map(UnixMillis::from),
+            received,
+            payload,
+        }
+    }
+
+    /// The market that the deltas of these names share.
+    #[inline]
+    fn market(&mut self, ticker: &str, id: &str) -> Market {
+        if let Some(market) = self.markets.get(ticker)
+            && market.id() == id
+        {
+            return market.clone();
+        }
+        self.new_market(ticker, id)
+    }
+
+    #[cold]
+    fn new_market(&mut self, ticker: &str, id: &str) -> Market {
+        let slot = match self.markets.get(ticker) {
+            // The same ticker with another id: the place is the same, the names are not.
+            Some(market) => u32::try_from(market.slot()).ok(),
+            None if self.markets.len() >= MAX_MARKETS => None,
+            None => self.free.pop().or_else(|| u32::try_from(self.markets.len()).ok()),
+        };
+        let Some(slot) = slot else { return Market::new(ticker, id, u32::MAX) };
+        let market = Market::new(ticker, id, slot);
+        self.markets.insert(ticker.into(), market.clone());
+        market
+    }
+
+    /// Forgets the names of these markets. The next delta of one of them brings its names again.
+    pub fn forget<T: AsRef<str>>(&mut self, tickers: impl IntoIterator<Item = T>) {
+        for ticker in tickers {
+            if let Some(market) = self.markets.remove(ticker.as_ref())
+                && let Ok(slot) = u32::try_from(market.slot())
+            {
+                self.free.push(slot);
+            }
+        }
+    }
+
+    /// Forgets the names of all markets.
+    pub fn clear(&mut self) {
+        self.markets.clear();
+        self.free.clear();
+    }
+}
+
+/// The fields around every message, as far as they can be read.
+#[derive(Default)]
+struct Envelope<'a> {
+    kind: Option<Cow<'a, str>>,
+    id: Option<i64>,
+    sid: Option<Sid>,
+    seq: Option<i64>,
+    sending_ts_ms: Option<UnixMillis>,
+    msg: Option<&'a RawValue>,
+    /// `sid` or `seq` is there and is not a number.
+    is_misplaced: bool,
+}
+
+/// Fills an envelope. What was read before an error stays.
+struct Fill<'e, 'a>(&'e mut Envelope<'a>);
+
+impl<'a> DeserializeSeed<'a> for Fill<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Fill<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        let envelope = self.0;
+        let mut seen = 0_u8;
+        // A field that stands there twice says two things: neither can be relied on.
+        let mut once = |field: u8| {
+            let is_new = seen & (1 << field) == 0;
+            seen |= 1 << field;
+            if is_new { Ok(()) } else { Err("a field stands there twice") }
+        };
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                "type" => {
+                    once(0).map_err(M::Error::custom)?;
+                    let kind: &RawValue = map.next_value()?;
+                    let kind: Text<'a> =
+                        serde_json::from_str(kind.get()).map_err(M::Error::custom)?;
+                    envelope.kind = Some(kind.0);
+                }
+                "id" => {
+                    once(1).map_err(M::Error::custom)?;
+                    envelope.id = number(map.next_value()?);
+                }
+                "sid" => {
+                    if once(2).is_err() {
+                        envelope.sid = None;
+                        return Err(M::Error::custom("`sid` stands there twice"));
+                    }
+                    let raw: &RawValue = map.next_value()?;
+                    envelope.sid = number(raw);
+                    envelope.is_misplaced |= envelope.sid.is_none() && raw.get() != "null";
+                }
+                "seq" => {
+                    if once(3).is_err() {
+                        envelope.seq = None;
+                        return Err(M::Error::custom("`seq` stands there twice"));
+                    }
+                    let raw: &RawValue = map.next_value()?;
+                    envelope.seq = number(raw);
+                    envelope.is_misplaced |= envelope.seq.is_none() && raw.get() != "null";
+                }
+                "sending_ts_ms" => {
+                    once(4).map_err(M::Error::custom)?;
+                    envelope.sending_ts_ms = number(map.next_value()?).map(UnixMillis::from);
+                }
+                "msg" => {
+                    once(5).map_err(M::Error::custom)?;
+                    envelope.msg = Some(map.next_value()?);
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A text, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A whole number; `None` for anything else.
+fn number(raw: &RawValue) -> Option<i64> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// The body of an `error`.
+#[derive(Deserialize)]
+struct ErrorBody {
+    code: i64,
+    #[serde(default)]
+    msg: Option<String>,
+    #[serde(default)]
+    market_ticker: Option<String>,
+    #[serde(default, deserialize_with = "kalshi_types::wire::null_as_default")]
+    market_tickers: Vec<String>,
+}
+
+/// Decodes any frame, by the general decoder.
+fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
+    let mut envelope = Envelope::default();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let filled = Fill(&mut envelope).deserialize(&mut json).and_then(|()| json.end());
+    let Envelope { kind, id, sid, seq, sending_ts_ms: sent, msg, is_misplaced } = envelope;
+    // 0 counts as no id.
+    let id = id.filter(|id| *id != 0);
+    let malformed = |error: &dyn fmt::Display| {
+        Box::new(Malformed {
+            kind: kind.as_deref().map(str::to_owned),
+            sid,
+            seq,
+            error: error.to_string(),
+            raw: text.to_owned(),
+        })
+    };
+    filled.map_err(|error| malformed(&error))?;
+    let Some(name) = kind.as_deref() else { return Err(malformed(&"`type` is missing")) };
+    let body = msg.map_or("null", RawValue::get);
+    Ok(match name {
+        "subscribed" => {
+            let SubscribedResponse { channel, sid } =
+                serde_json::from_str(body).map_err(|error| malformed(&error))?;
+            Frame::Subscribed { id, channel, sid }
+        }
+        "unsubscribed" => match sid {
+            Some(sid) => Frame::Unsubscribed { id, sid, seq },
+            None => return Err(malformed(&"`sid` is missing")),
+        },
+        // Two replies have this type, told apart by what they carry.
+        "ok" if body.starts_with('[') => {
+            let list = serde_json::from_str(body).map_err(|error| malformed(&error))?;
+            Frame::Subscriptions { id, list }
+        }
+        "ok" => {
+            let items: Option<SubscribedItems> =
+                serde_json::from_str(body).map_err(|error| malformed(&error))?;
+            Frame::Done { id, sid, seq, items: items.unwrap_or_default() }
+        }
+        "error" => {
+            let body: ErrorBody = serde_json::from_str(body).map_err(|error| malformed(&error))?;
+            let ErrorBody { code, msg, market_ticker, market_tickers } = body;
+            let message = msg.unwrap_or_default();
+            let error = ServerError { code, message, market_ticker, market_tickers };
+            Frame::Error { id, sid, seq, error }
+        }
+        name => match Payload::read(name, body) {
+            Some(Ok(payload)) => Frame::Message(Message { sid, seq, id, sent, received, payload }),
+            Some(Err(error)) => return Err(malformed(&error)),
+            // Its place cannot be told, and it may be of any subscription.
+            None if is_misplaced => return Err(malformed(&"`sid` or `seq` is not a number")),
+            None => {
+                let kind = name.to_owned();
+                Frame::Unknown(Unknown { kind, sid, seq, raw: text.to_owned() })
+            }
+        },
+    })
+}

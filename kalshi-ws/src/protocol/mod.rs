@@ -1,0 +1,6 @@
+//! What goes over the wire: frames, commands and messages. Pure.
+
+pub(crate) mod command;
+pub(crate) mod frame;
+pub(crate) mod message;
+mod scan;

@@ -4,8 +4,8 @@
 //! cargo run --example cancel_all -- [--yes]
 //! ```
 //!
-//! Against a real environment it only counts the orders, unless `--yes` is given. One call takes up to
-//! 10,000 orders of all subaccounts and shards, so it is repeated until none rests.
+//! Against a real environment it only counts the orders, unless `--yes` is given. One call takes the
+//! orders of all subaccounts and shards; reads trail it, so it is repeated until none rests.
 //!
 //! Without `KALSHI_ENV` it talks to an exchange in this process; with `KALSHI_ENV=demo`,
 //! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` to the demo environment.

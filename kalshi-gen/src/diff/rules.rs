@@ -4,8 +4,8 @@
 //! and defaults are left to the server, a list or map of a response may be null or missing, an
 //! optional field may be null or missing, everything else of a response must be there and be
 //! readable. Overlays can make a field optional; [`Trait::ReadsNull`] and
-//! [`Trait::ReadsAbsence`] take them into account. Builders check required parts when they run,
-//! not when they compile. Structs are `non_exhaustive`, so that a new field breaks no code. A
+//! [`Trait::ReadsAbsence`] take them into account. Required fields of a body are checked
+//! by the compiler, required parameters when the request is sent. Structs are `non_exhaustive`, so that a new field breaks no code. A
 //! schema that no operation and no message carries makes no type.
 //!
 //! Bounds (`minimum`, `maximum`, lengths, numbers of items, `pattern`): the client never checks
@@ -108,7 +108,6 @@ const DEPRECATES: Source = Source::Is(SourceImpact::Deprecates);
 const REFUSES: Source = Source::Is(SourceImpact::Refuses);
 const BREAKS: Source = Source::Is(SourceImpact::Breaks);
 const BY_TYPE: Source = Source::ByType(SourceImpact::Same);
-const BY_TYPE_OR_REFUSES: Source = Source::ByType(SourceImpact::Refuses);
 
 const WORKS: WireImpact = WireImpact::Works;
 const BEHAVES: WireImpact = WireImpact::Behaves;
@@ -208,7 +207,7 @@ const TABLE: &[Row] = {
     // Fields
     row(FieldAdded,      DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
     row(FieldAdded,      ANY,      &[Known],        BY_TYPE, WORKS,   "an overlay declares it already, perhaps with another type"),
-    row(FieldAdded,      REQUEST,  &[Required],     REFUSES, FAILS,   "deployed clients do not send it; builders compile without it and then fail"),
+    row(FieldAdded,      REQUEST,  &[Required],     BREAKS,  FAILS,   "deployed clients do not send it; code that builds the body without it does not compile"),
     row(FieldAdded,      REQUEST,  &[],             ADDS,    WORKS,   "it may be left out"),
     row(FieldAdded,      ERROR,    &[],             ADDS,    WORKS,   "errors are read whatever they hold"),
     row(FieldAdded,      ANY,      &[],             ADDS,    WORKS,   "unknown fields are ignored"),
@@ -221,7 +220,7 @@ const TABLE: &[Row] = {
     row(FieldRemoved,    ANY,      &[],             BREAKS,  WORKS,   "errors are read whatever they hold; the field is gone in Rust"),
     row(BecameRequired,  DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
     row(BecameRequired,  REQUEST,  &[Parameter],    REFUSES, FAILS,   "deployed clients may leave it out; calls that do so compile and are refused before sending"),
-    row(BecameRequired,  REQUEST,  &[],  BY_TYPE_OR_REFUSES, FAILS,   "deployed clients may leave it out"),
+    row(BecameRequired,  REQUEST,  &[],             BREAKS,  FAILS,   "deployed clients may leave it out; code that builds the body without it does not compile"),
     row(BecameRequired,  ANY,      &[],             BY_TYPE, WORKS,   "it is there more often than before"),
     row(BecameOptional,  DOCUMENT, &[],             SAME,    WORKS,   UNREACHABLE),
     row(BecameOptional,  REQUEST,  &[Parameter],    ADDS,    WORKS,   "setters take it as before"),

@@ -356,6 +356,8 @@ fn c9_a_cost_names_its_bucket_and_how_it_is_counted() {
         let body = "requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}";
         let yaml = format!("{{tags: [{tag}], security: [{{key: []}}], {body}{more}}}");
         let mut document = with("{rows: {type: array, items: {type: string}}}", &yaml);
+        document["components"]["securitySchemes"] =
+            json!({"key": {"type": "apiKey", "in": "header", "name": "KEY"}});
         let operation = document["paths"]["/a"]["get"].take();
         document["paths"]["/a"] = json!({method: operation});
         self::code(&document)

@@ -115,6 +115,8 @@ pub struct ParameterModel {
     pub kind: &'static str,
     /// The enum that it takes, if it takes one.
     pub type_name: Option<String>,
+    /// It is a list of numbers.
+    pub of_numbers: bool,
     /// Marked as deprecated.
     pub deprecated: bool,
     /// What it means.
@@ -296,6 +298,7 @@ fn parameters(
             required: parameter["in"] == "path" || parameter["required"] == true,
             kind,
             type_name: type_name.map(str::to_owned),
+            of_numbers: matches!(schema["items"]["type"].as_str(), Some("integer" | "number")),
             deprecated: parameter["deprecated"] == true,
             description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),
         });

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Texts by the ends of names; the longest end wins.
-const TEXTS: [(&str, &str); 16] = [
+const TEXTS: [(&str, &str); 15] = [
     ("category", "Politics"),
     ("city", "miami"),
     ("collection_ticker", "KXMVESPORTS"),
@@ -24,7 +24,6 @@ const TEXTS: [(&str, &str); 16] = [
     ("id", "6f7c0c9e-1d3a-4b5e-9a51-2f0d8e4c7b11"),
     ("milestone_ids", "6f7c0c9e-1d3a-4b5e-9a51-2f0d8e4c7b11"),
     ("name", "my-bot"),
-    ("percentiles", "5000"),
     ("public_key", "-----BEGIN PUBLIC KEY-----…"),
     ("series_ticker", "KXHIGHNY"),
     ("subtrader_suffix", "alice"),
@@ -98,6 +97,7 @@ impl<'a> Samples<'a> {
             "Integer" => "100".to_owned(),
             "Number" => "1.0".to_owned(),
             "Boolean" => "true".to_owned(),
+            "List" if parameter.of_numbers => "vec![5_000]".to_owned(),
             "List" => format!("vec![{:?}.to_owned()]", text_of(&parameter.name)),
             "CommaSeparated" => format!("[{:?}]", text_of(singular(&parameter.name))),
             _ => format!("{:?}", text_of(&parameter.name)),
@@ -146,7 +146,7 @@ impl<'a> Samples<'a> {
             Some("number") => "1.0".to_owned(),
             Some("boolean") => "false".to_owned(),
             _ if schema["format"] == "date-time" => {
-                let time = "kalshi_sdk::UnixSeconds::from_secs(1_790_000_000)";
+                let time = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)";
                 format!("{time}.to_datetime().ok_or(\"out of range\")?")
             }
             _ => format!("{:?}", text_of(field)),

@@ -13,7 +13,7 @@ use kalshi_types::UnixMillis;
 
 use super::order_book::{BookError, OrderBook};
 use crate::{
-    event::Event,
+    event::{Event, Refusal},
     generated::{Channel, Payload, types::OrderbookSnapshot},
     protocol::{
         frame::MAX_MARKETS,
@@ -296,6 +296,23 @@ impl Books {
         }
     }
 
+    fn remove_these(&mut self, tickers: &[String]) -> BookChange {
+        for ticker in tickers {
+            self.remove(ticker);
+        }
+        self.unasked.retain(|ticker| !tickers.iter().any(|item| **item == **ticker));
+        BookChange::Removed
+    }
+
+    fn remove_all(&mut self) -> BookChange {
+        self.entries.clear();
+        self.by_ticker.clear();
+        self.by_slot.clear();
+        self.free.clear();
+        self.unasked.clear();
+        BookChange::Removed
+    }
+
     #[cold]
     fn corrupt(&mut self, at: usize, error: BookError) -> BookChange {
         let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
@@ -316,21 +333,15 @@ impl Books {
             | Event::Terminated { channel, .. }
             | Event::Lagged { channel: Some(channel), .. }
                 if ours(channel) => {}
-            Event::Unsubscribed { channel } if ours(channel) => {
-                self.entries.clear();
-                self.by_ticker.clear();
-                self.by_slot.clear();
-                self.free.clear();
-                self.unasked.clear();
-                return BookChange::Removed;
-            }
-            Event::Removed { channel, items } if ours(channel) => {
-                for ticker in items {
-                    self.remove(ticker);
+            Event::Unsubscribed { channel } if ours(channel) => return self.remove_all(),
+            // What the exchange refuses, it does not keep up to date.
+            Event::Refused { channel, items, reason: Refusal::Server(_) } if ours(channel) => {
+                if items.is_empty() {
+                    return self.remove_all();
                 }
-                self.unasked.retain(|ticker| !items.iter().any(|item| **item == **ticker));
-                return BookChange::Removed;
+                return self.remove_these(items);
             }
+            Event::Removed { channel, items } if ours(channel) => return self.remove_these(items),
             _ => return BookChange::None,
         }
         self.void();

@@ -8,7 +8,7 @@ use std::{
 use kalshi_types::{Count, Dollars, PriceLevel, UnixMillis};
 use kalshi_ws::{
     BookChange, BookError, BookState, Books, Channel, Decoder, DisconnectReason, Event, Frame,
-    OrderBook, Outcome, Payload,
+    OrderBook, Outcome, Payload, Refusal,
 };
 use proptest::prelude::*;
 
@@ -141,6 +141,26 @@ fn whatever_ends_the_feed_of_a_book_makes_it_unreadable() {
         assert!(books.get("A").is_some());
         books.apply(&end);
         assert!(books.get("A").is_none(), "{end:?}");
+    }
+    // What is refused is not kept up to date; what was never asked for is no book.
+    for (items, is_left) in
+        [(vec!["A".to_owned()], false), (vec!["B".to_owned()], true), (vec![], false)]
+    {
+        let error = Decoder::new()
+            .decode(r#"{"type":"error","msg":{"code":16,"msg":""}}"#, UnixMillis::from_millis(0));
+        let Frame::Error { error, .. } = error else { panic!() };
+        let mut books = Books::new();
+        books.apply(&snapshot("A", r#"["0.40","1"]"#, ""));
+        let channel = Channel::OrderbookDelta;
+        let conflict = Refusal::Conflict;
+        books.apply(&Event::Refused {
+            channel: channel.clone(),
+            items: items.clone(),
+            reason: conflict,
+        });
+        assert!(books.get("A").is_some());
+        books.apply(&Event::Refused { channel, items, reason: Refusal::Server(error) });
+        assert_eq!(books.get("A").is_some(), is_left);
     }
     // Those of other channels do not.
     let mut books = Books::new();

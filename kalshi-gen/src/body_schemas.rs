@@ -82,10 +82,9 @@ fn complete(document: &Value, schema: &Value) -> Value {
     }
     let mut out = Map::new();
     out.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
-    match root {
-        Value::Object(root) => out.extend(root),
-        // A schema that is missing allows anything, and is refused elsewhere.
-        _ => {}
+    // A schema that is missing allows anything, and is refused elsewhere.
+    if let Value::Object(root) = root {
+        out.extend(root);
     }
     if !definitions.is_empty() {
         out.insert("$defs".to_owned(), Value::Object(definitions));

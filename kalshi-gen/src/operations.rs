@@ -104,6 +104,7 @@ impl OperationModel {
 
 /// One parameter of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of the document by itself")]
 pub struct ParameterModel {
     /// The name on the wire.
     pub name: String,

@@ -1,7 +1,7 @@
 //! The example on the page of each request: what must be set, with values that look like the
 //! exchange's. They are doctests, so that they compile.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::Value;
 
@@ -64,23 +64,25 @@ impl<'a> Samples<'a> {
         {
             let body = self.value(&schema_of(name), "body", 0);
             text.insert_str(0, "use kalshi_sdk::types;\n\n");
-            text += &format!("let body = {body};\n");
+            let _ = writeln!(text, "let body = {body};");
             calls.push("body(body)".to_owned());
         } else if calls.iter().any(|call| call.contains("types::")) {
             text.insert_str(0, "use kalshi_sdk::types;\n\n");
         }
         let chain = calls.join("\n    .");
         if operation.pagination.is_some() {
-            text += &format!(
+            let _ = write!(
+                text,
                 "let mut rows = client\n    .{chain}\n    .stream();\n\
                  while let Some(row) = rows.next().await.transpose()? {{\n    println!(\"{{row:?}}\");\n}}\n"
             );
         } else if operation.response.is_some() {
-            text += &format!(
+            let _ = write!(
+                text,
                 "let response = client\n    .{chain}\n    .send()\n    .await?;\nprintln!(\"{{:?}}\", *response);\n"
             );
         } else {
-            text += &format!("client\n    .{chain}\n    .send()\n    .await?;\n");
+            let _ = write!(text, "client\n    .{chain}\n    .send()\n    .await?;\n");
         }
         text + "# Ok(())\n# }"
     }
@@ -160,7 +162,7 @@ impl<'a> Samples<'a> {
         let required = schema.get("required").and_then(Value::as_array);
         for field in required.into_iter().flatten().filter_map(Value::as_str) {
             let value = self.value(&schema["properties"][field], field, depth + 1);
-            text += &format!("\n{indent}.{}({value})", parameter_name(field));
+            let _ = write!(text, "\n{indent}.{}({value})", parameter_name(field));
         }
         text
     }

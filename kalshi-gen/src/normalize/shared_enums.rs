@@ -79,7 +79,7 @@ pub(super) fn share(document: &mut Value, moves: &mut Moves) -> Result<usize> {
         }
         let shared = enums.entry(name.to_owned()).or_default();
         if shared.place.is_empty() {
-            shared.place = pointer.clone();
+            shared.place.clone_from(&pointer);
         }
         shared.add(map, &pointer)
     })?;
@@ -139,12 +139,11 @@ pub(super) fn share(document: &mut Value, moves: &mut Moves) -> Result<usize> {
         if let Some(description) = shared.description {
             schema["description"] = description;
         }
-        match document.pointer_mut(&pointer) {
-            Some(own) => *own = schema,
-            None => {
-                add_schema(document, &shared.place, name, schema)?;
-                moves.add(pointer, shared.place);
-            }
+        if let Some(own) = document.pointer_mut(&pointer) {
+            *own = schema;
+        } else {
+            add_schema(document, &shared.place, name, schema)?;
+            moves.add(pointer, shared.place);
         }
     }
     Ok(fired)

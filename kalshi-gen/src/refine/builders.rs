@@ -1,6 +1,6 @@
 //! The builders of types and of requests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use proc_macro2::{Group, Ident, Literal, TokenStream, TokenTree};
 use quote::{format_ident, quote};
@@ -200,7 +200,7 @@ pub(super) fn refine_builders(
                             sends += 1;
                             let names: Vec<Ident> =
                                 own.iter().map(|(name, _)| name.clone()).collect();
-                            function.tokens = plain_body(function.tokens);
+                            function.tokens = plain_body(&function.tokens);
                             body.extend(send(&function, *index, operation, normalized, &names)?);
                         }
                         "new" | "body_map" => {}
@@ -280,7 +280,7 @@ fn body_setter(operation: &OperationModel) -> TokenStream {
 
 /// Drops the conversion of a builder into the body that progenitor's `send` makes:
 /// `body.and_then(|v| types::X::try_from(v)…)`.
-fn plain_body(tokens: Vec<TokenTree>) -> Vec<TokenTree> {
+fn plain_body(tokens: &[TokenTree]) -> Vec<TokenTree> {
     let mut out = Vec::with_capacity(tokens.len());
     let mut at = 0;
     while at < tokens.len() {
@@ -292,7 +292,8 @@ fn plain_body(tokens: Vec<TokenTree>) -> Vec<TokenTree> {
         }
         out.push(match &tokens[at] {
             TokenTree::Group(group) => {
-                let inner = plain_body(group.stream().into_iter().collect());
+                let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                let inner = plain_body(&inner);
                 TokenTree::Group(Group::new(group.delimiter(), inner.into_iter().collect()))
             }
             other => other.clone(),
@@ -327,10 +328,10 @@ fn builder_docs(operation: &OperationModel) -> String {
     };
     let (required, optional) = (list(true), list(false));
     if !required.is_empty() {
-        text += &format!("\n\nRequired: {}.", required.join(", "));
+        let _ = write!(text, "\n\nRequired: {}.", required.join(", "));
     }
     if !optional.is_empty() {
-        text += &format!("\n\nOptional: {}.", optional.join(", "));
+        let _ = write!(text, "\n\nOptional: {}.", optional.join(", "));
     }
     text + "\n\n```no_run\n" + &operation.example + "\n```"
 }

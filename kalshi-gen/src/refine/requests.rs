@@ -3,7 +3,10 @@
 //! Named setters rather than a constructor with positions: `yes_bid` and `no_bid`, or the two
 //! subaccounts of a transfer, have one type, and nothing would notice that they were swapped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
@@ -216,12 +219,12 @@ fn builder_docs(name: &str, fields: &[Field]) -> String {
     let mut text = format!("Builds a [`{name}`](super::{name}).\n\n");
     match (list(true), list(false)) {
         (required, optional) if required.is_empty() => {
-            text += &format!("No field is required. Optional: {}.", optional.join(", "));
+            let _ = write!(text, "No field is required. Optional: {}.", optional.join(", "));
         }
         (required, optional) => {
-            text += &format!("Required: {}.", required.join(", "));
+            let _ = write!(text, "Required: {}.", required.join(", "));
             if !optional.is_empty() {
-                text += &format!(" Optional: {}.", optional.join(", "));
+                let _ = write!(text, " Optional: {}.", optional.join(", "));
             }
             text += "\n\nThe type arguments say which required fields are set: without one of them, \
                      neither [`build`](Self::build) nor the `body` of a request compiles.";

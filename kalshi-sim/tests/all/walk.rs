@@ -147,9 +147,7 @@ impl Walker {
             let (_, body) = self.ask(&Method::GET, "/markets", &query, None, None).await;
             self.keep(&[(leg, "/markets/0/ticker")], body.as_ref());
         }
-        let now = i64::try_from(kalshi_auth::Clock::now(&SystemClock).as_millis())
-            .expect("it is near")
-            / 1_000;
+        let now = kalshi_auth::Clock::now(&SystemClock).as_millis() / 1_000;
         for (fact, value) in [("start", now - 7_200), ("end", now), ("later", now + 86_400)] {
             self.facts.insert(fact.to_owned(), value.to_string());
         }

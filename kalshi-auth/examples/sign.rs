@@ -104,7 +104,7 @@ impl Arguments {
             (None, _, _) => Err(format!("--key-id is missing; {USAGE}")),
             (_, None, _) => Err(format!("--key is missing; {USAGE}")),
             (_, _, Err(_)) => Err(format!("give one method and one path; {USAGE}")),
-            (_, _, Ok([method, _])) if !METHODS.contains(&method.as_str()) => {
+            (_, _, Ok([method, _])) if !METHODS.contains(&method.to_ascii_uppercase().as_str()) => {
                 Err(format!("the method must be one of {}; {USAGE}", METHODS.join(", ")))
             }
             (Some(key_id), Some(key), Ok([method, path])) => {

@@ -30,9 +30,9 @@ type Resync = Box<dyn FnMut(&str) -> bool + Send + Sync>;
 ///
 /// ```
 /// use kalshi_types::UnixMillis;
-/// use kalshi_ws::{BookState, Books, Replay};
+/// use kalshi_ws::{BookState, Books, PriceConvention, Replay};
 ///
-/// let mut replay = Replay::new();
+/// let mut replay = Replay::new(PriceConvention::Yes);
 /// let mut books = Books::new();
 /// for frame in [
 ///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,

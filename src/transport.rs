@@ -129,11 +129,7 @@ impl Client {
             if error_body::is_blank(&response.body) {
                 return Ok(());
             }
-            Err(if ErrorBody::read(&response.body).says_something() {
-                Error::answer(response.parts())
-            } else {
-                Error::undocumented(response.parts(), None)
-            })
+            Err(unexpected_body(response))
         })
         .await
     }
@@ -157,11 +153,7 @@ impl Client {
             if error_body::is_harmless(&response.body) {
                 return Ok(());
             }
-            Err(if ErrorBody::read(&response.body).says_something() {
-                Error::answer(response.parts())
-            } else {
-                Error::undocumented(response.parts(), None)
-            })
+            Err(unexpected_body(response))
         })
         .await
     }
@@ -315,6 +307,15 @@ impl Client {
                 Err(error) => return Err(Error::unanswered(operation, error)),
             }
         }
+    }
+}
+
+/// The error of a success with a body where none was expected.
+fn unexpected_body(response: &RawResponse) -> Error {
+    if ErrorBody::read(&response.body).says_something() {
+        Error::answer(response.parts())
+    } else {
+        Error::undocumented(response.parts(), None)
     }
 }
 

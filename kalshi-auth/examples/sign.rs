@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the text to print, or the reason why there is none.
+/// Returns the text to print, or the reason for the failure.
 pub(crate) fn output(arguments: impl Iterator<Item = String>) -> Result<String, String> {
     headers(&Arguments::parse(arguments)?)
 }

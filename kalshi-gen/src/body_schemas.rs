@@ -49,7 +49,7 @@ pub(crate) fn emit(
     }
 }
 
-/// What a reference to a shared body refers to.
+/// Returns the shared body that a reference names.
 fn shared<'a>(document: &'a Value, body: &'a Value) -> Option<&'a Value> {
     match body.get("$ref").and_then(Value::as_str) {
         Some(reference) => document.pointer(reference.strip_prefix('#')?),

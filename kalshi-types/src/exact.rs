@@ -259,7 +259,7 @@ macro_rules! operators {
             }
         }
 
-        /// Prints the result, or the reason why there is none.
+        /// Prints the result, or the error.
         impl fmt::Display for Exact<$name> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.get() {

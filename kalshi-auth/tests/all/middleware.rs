@@ -533,7 +533,7 @@ async fn c6_the_wait_for_a_signature_counts_into_the_time_limit() {
     let gate = Arc::new(Gate::default());
     let signer = Signer::new(rsa_credentials(), gate.clone());
 
-    // Nobody opens the gate before the error is here.
+    // The gate stays closed until the error has arrived.
     let late = client(signer.clone(), Duration::from_millis(1)).execute(balance()).await;
     let error = auth_error(late);
     assert_eq!(error.kind(), AuthErrorKind::TimedOut);

@@ -15,7 +15,7 @@ use crate::{Failure, print};
 /// The file of accepted changes, below the root.
 const ACCEPTED: &str = "accepted.yaml";
 
-/// How the command is used, for those who got it wrong.
+/// Shown after the help and after wrong usage.
 const EXAMPLES: &str = "\
 Examples:
   cargo gen diff openapi.yaml downloaded.yaml

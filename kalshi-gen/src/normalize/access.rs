@@ -1,4 +1,4 @@
-//! Who may call an operation: nobody in particular, the owner of a key, or a bearer of a token.
+//! The access that an operation needs: none, a signature, or a bearer token.
 
 use serde_json::{Map, Value, json};
 

@@ -122,7 +122,7 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// How a new message differs from each of those that deployed clients know by the same `type`.
+    /// Compares a new message with each of those that deployed clients know by the same `type`.
     /// `None` where they know none.
     fn taken_for(&self, new: &Message<'a>) -> Result<Option<Vec<Vec<Fact>>>> {
         let Some(payload) = new.payload.as_ref().filter(|_| !new.sent) else { return Ok(None) };

@@ -91,7 +91,7 @@ fn keys<'m, K: Ord, V>(old: &'m BTreeMap<K, V>, new: &'m BTreeMap<K, V>) -> BTre
     old.keys().chain(new.keys()).collect()
 }
 
-/// Where the walk is.
+/// The place of the walk in both documents.
 #[derive(Clone, Debug)]
 struct Place {
     direction: Direction,
@@ -101,7 +101,7 @@ struct Place {
     /// The named schemas that hold this place, or the suffix of the body that does.
     old_schema: String,
     new_schema: String,
-    /// Whether those are named schemas, whose carriers a report lists.
+    /// Set if those are named schemas, whose carriers a report lists.
     named: bool,
     /// The schema itself is sent as text in a URL.
     in_text: bool,
@@ -149,7 +149,7 @@ enum In<'p> {
     New(&'p str),
 }
 
-/// What a fact says beside its kind and place.
+/// The values and traits of a fact, beside its kind and place.
 #[derive(Debug, Default)]
 struct Said {
     detail: String,
@@ -301,7 +301,7 @@ impl<'m, 'a> Walk<'m, 'a> {
 #[derive(Clone, Debug)]
 struct End<'a> {
     spot: Spot<'a>,
-    /// What the client has there, if overlays were applied and left something.
+    /// The same part as the client reads it, if overlays were applied and left something.
     client: Option<Spot<'a>>,
 }
 

@@ -217,7 +217,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(slot)
     }
 
-    /// Whether a parameter that overlays declare on both sides has two types.
+    /// Reports whether a parameter that overlays declare on both sides has two types.
     fn other_type(&self, old: Option<&Parameter<'a>>, new: Option<&Parameter<'a>>) -> Result<bool> {
         let (Some(old_model), Some(new_model)) = (self.old.client, self.new.client) else {
             return Ok(false);

@@ -367,7 +367,7 @@ impl<'a> Walk<'_, 'a> {
                     let kind = match (before, after) {
                         (None, _) => FactKind::BoundSet,
                         (_, None) => FactKind::BoundRemoved,
-                        // Nobody can tell whether another pattern takes less.
+                        // Whether another pattern accepts less cannot be decided.
                         _ => FactKind::BoundTightened,
                     };
                     (kind, format!("pattern-{change}"))

@@ -1,4 +1,4 @@
-//! Who may do what: headers, signature, clock, scopes.
+//! Authentication and permission: headers, signature, clock, scopes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, server::Public
 use kalshi_sdk::{Operation, operation::Access};
 use kalshi_types::UnixMillis;
 
-use crate::{keys::Key, reply::Reply};
+use crate::{http::response::Response, state::keys::Key};
 
 /// How far a timestamp may be off. The exchange's own tolerance is not documented; third parties
 /// have seen 10 s pass and 60 s fail.
@@ -23,13 +23,13 @@ pub(crate) struct Signed {
 
 impl Signed {
     /// Reads the headers; `None` for a request without any.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Reply> {
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Response> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match (text(ACCESS_KEY), text(ACCESS_TIMESTAMP), text(ACCESS_SIGNATURE)) {
             (None, None, None) => Ok(None),
             (Some(key_id), Some(timestamp), Some(signature)) => {
                 let Ok(timestamp) = timestamp.parse() else {
-                    return Err(Reply::timestamp_expired());
+                    return Err(Response::timestamp_expired());
                 };
                 Ok(Some(Self {
                     key_id: key_id.to_owned(),
@@ -37,7 +37,7 @@ impl Signed {
                     signature: signature.to_owned(),
                 }))
             }
-            _ => Err(Reply::signature_missing()),
+            _ => Err(Response::signature_missing()),
         }
     }
 
@@ -48,18 +48,18 @@ impl Signed {
         method: &str,
         path: &str,
         now: UnixMillis,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Response> {
         if self.timestamp.abs_diff(now) > MAX_SKEW {
-            return Err(Reply::timestamp_expired());
+            return Err(Response::timestamp_expired());
         }
         public_key
             .verify_request(method, path, self.timestamp, &self.signature)
-            .map_err(|_| Reply::unauthorized("INCORRECT_API_KEY_SIGNATURE"))
+            .map_err(|_| Response::unauthorized("INCORRECT_API_KEY_SIGNATURE"))
     }
 }
 
 /// Whether a key's scopes and binding allow an operation.
-pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Reply> {
+pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Response> {
     if operation.access != Access::Signed {
         return Ok(());
     }
@@ -68,10 +68,10 @@ pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Reply> {
     let child = child_scope(operation);
     if !key.scopes.iter().any(|scope| scope == parent || Some(scope.as_str()) == child) {
         let message = format!("the API key lacks the scope {}", child.unwrap_or(parent));
-        return Err(Reply::forbidden(&message));
+        return Err(Response::forbidden(&message));
     }
     if key.subaccount.is_some() && matches!(operation.tag, "account" | "api-keys" | "fcm") {
-        return Err(Reply::forbidden(
+        return Err(Response::forbidden(
             "the API key is restricted to one subaccount and cannot use this endpoint",
         ));
     }

@@ -18,7 +18,7 @@ pub(crate) struct Contract {
 
 impl Contract {
     pub(crate) fn load() -> Self {
-        let text = include_str!("../../../openapi.yaml");
+        let text = include_str!("../../openapi.yaml");
         let mut document: Value = serde_norway::from_str(text).expect("the document is YAML");
         let paths = document["paths"].take();
         let mut schemas = document["components"]["schemas"].take();

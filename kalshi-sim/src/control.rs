@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    catalogue::Listing,
     engine::{
+        Engine,
         fees::Fees,
         ids::{AccountId, MarketId},
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
-    server::Shared,
+    fixtures::catalog::Listing,
+    shared::Shared,
+    state::State,
 };
 
 /// Why the exchange could not be told to do something.
@@ -98,7 +100,7 @@ impl Shared {
     /// Carries out a command of the exchange, and tells the streams.
     fn command<T>(
         &self,
-        command: impl FnOnce(&mut crate::state::State, Time) -> Result<T, Refusal>,
+        command: impl FnOnce(&mut State, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
         let now = Time::from(self.now());
         let mut state = self.state();
@@ -111,7 +113,7 @@ impl Shared {
     fn on_market<T>(
         &self,
         ticker: &str,
-        command: impl FnOnce(&mut crate::engine::Engine, MarketId, Time) -> Result<T, Refusal>,
+        command: impl FnOnce(&mut Engine, MarketId, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
         self.command(|state, now| {
             let found = state.engine.market_by_ticker(ticker).map(|market| market.id);
@@ -178,7 +180,7 @@ impl Shared {
                 }),
                 market,
             };
-            state.catalogue.list(listing);
+            state.catalog.list(listing);
             Ok(())
         })
     }
@@ -197,7 +199,7 @@ impl Shared {
     }
 
     pub(crate) fn dispute(&self, ticker: &str) -> Result<(), ControlError> {
-        self.on_market(ticker, crate::engine::Engine::dispute)
+        self.on_market(ticker, Engine::dispute)
     }
 
     pub(crate) fn pause(&self, ticker: &str, paused: bool) -> Result<(), ControlError> {
@@ -250,7 +252,7 @@ impl Shared {
     }
 
     /// Lets the simulated traders send so many commands. Gives how many the engine carried out.
-    pub(crate) fn churn(&self, commands: u64) -> u64 {
+    pub(crate) fn run_traders(&self, commands: u64) -> u64 {
         let mut done = 0;
         let mut left = commands;
         while left > 0 {
@@ -259,7 +261,7 @@ impl Shared {
             left -= turn;
             let now = Time::from(self.now());
             let mut state = self.state();
-            done += state.churn(turn, now);
+            done += state.run_traders(turn, now);
             self.streams.publish(&mut state);
         }
         done

@@ -54,7 +54,7 @@
 //!
 //! | Request | Body |
 //! |---|---|
-//! | `GET /clock`, `POST /clock/freeze`, `POST /clock/run` | |
+//! | `GET /clock`, `POST /clock/freeze`, `POST /clock/resume` | |
 //! | `POST /clock/advance` | `{"seconds": 60}` or `{"millis": 60}` |
 //! | `POST /markets` | [`MarketPlan`]: `{"ticker": "KXA-1", "closes_in_seconds": 3600}` |
 //! | `POST /markets/{ticker}/determine` | `{"result": "yes"}`, `"no"`, or `"scalar"` with `"value": "0.25"` |
@@ -82,42 +82,31 @@
 //! changes of fees while it runs. The streams tell everything that the published document describes
 //! but `event_fee_update`; the messages about batches of requests for quotes are not in it.
 
-mod admin;
-mod catalogue;
+mod api;
+mod auth;
 mod clock;
+#[cfg(test)]
+mod contract;
 mod control;
 mod engine;
 mod exchange;
-mod families;
 mod faults;
-mod gate;
-mod keys;
-mod limits;
-mod line;
-mod operations;
-mod pages;
-mod query;
+mod fixtures;
+mod http;
 mod random;
-mod reply;
-mod request;
-mod seeding;
-mod server;
-mod snapshot;
+mod role;
+mod shared;
 mod state;
 mod stream;
-mod traders;
-mod treasury;
-mod trouble;
-
-#[cfg(test)]
-#[path = "../tests/all/contract.rs"]
-mod contract;
+mod wire;
 
 pub use crate::{
     control::{ControlError, MarketOutcome, MarketPlan},
-    exchange::{Builder, DEFAULT_KEY_ID, Exchange, Role, Seen, StartError},
+    exchange::{Builder, Exchange, StartError},
     faults::{Fault, FaultKind},
-    limits::Tier,
+    role::{DEFAULT_KEY_ID, Role},
+    shared::RequestRecord,
+    state::limits::Tier,
     stream::{
         STREAM_PATH,
         faults::{Ending, StreamFaults},

@@ -459,7 +459,7 @@ async fn subaccounts_are_told_apart() {
 #[tokio::test]
 async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     let mut desk = Desk::open().await;
-    let before_all = desk.exchange.seen().len();
+    let before_all = desk.exchange.requests().len();
     trade(&desk.trader, &desk.maker, TICKERS[0], "3.00").await;
     desk.agrees_with_rest().await;
     desk.outage(async |trader, maker| trade(trader, maker, TICKERS[0], "1.00").await).await;
@@ -488,7 +488,7 @@ async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     let found = desk.portfolio.reconcile(&reader).await.unwrap();
     assert!(found.missed.is_empty());
     assert_ne!(found.status, ReconcileStatus::NotSubscribed);
-    assert!(desk.exchange.seen().len() > before_all);
+    assert!(desk.exchange.requests().len() > before_all);
 }
 
 #[tokio::test]

@@ -3,20 +3,10 @@
 use kalshi_sdk::{OPERATIONS, operation::Bucket};
 use serde_json::{Value, json};
 
-use crate::{
-    reply::{Outcome, Reply},
-    state::{Call, State},
-};
+use crate::http::response::Response;
 
-pub(crate) fn handle(_: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_account_endpoint_costs" => Ok(endpoint_costs()),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
-
-/// The costs of the operation table that are not the default.
-fn endpoint_costs() -> Reply {
+/// Returns the costs of the operation table that are not the default.
+pub(crate) fn endpoint_costs() -> Response {
     let rows: Vec<Value> = OPERATIONS
         .iter()
         .filter(|operation| operation.cost.tokens != 10 && operation.cost.bucket != Bucket::Own)
@@ -28,5 +18,5 @@ fn endpoint_costs() -> Reply {
             })
         })
         .collect();
-    Reply::ok(json!({"default_cost": 10, "endpoint_costs": rows}))
+    Response::ok(json!({"default_cost": 10, "endpoint_costs": rows}))
 }

@@ -1,20 +1,27 @@
 //! The keys of the caller's account.
 
 use crate::{
-    reply::{Outcome, Reply},
-    state::{Call, State},
+    http::{
+        request::Call,
+        response::{HandlerResult, Response},
+    },
+    state::State,
 };
 
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
+    Ok(state.keys.list(call.caller()?.account))
+}
+
+pub(crate) fn create(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    state.keys.create(call.caller()?.account, call.body)
+}
+
+pub(crate) fn generate(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
-    match call.operation.id {
-        "get_api_keys" => Ok(state.keys.list(account)),
-        "create_api_key" => state.keys.create(account, call.body),
-        "generate_api_key" => match call.pair {
-            Some(pair) => state.keys.generate(account, call.body, pair),
-            None => Err(Reply::bad_request("no key pair was made")),
-        },
-        "delete_api_key" => state.keys.delete(account, call.first()),
-        other => Err(Reply::not_implemented(other)),
-    }
+    let pair = call.pair.ok_or_else(|| Response::bad_request("no key pair was made"))?;
+    state.keys.generate(account, call.body, pair)
+}
+
+pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    state.keys.delete(call.caller()?.account, call.first())
 }

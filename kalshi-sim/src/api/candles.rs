@@ -9,11 +9,14 @@ use kalshi_types::Dollars;
 use serde_json::{Value, json};
 
 use crate::{
+    api::{market::found, orders::average},
     engine::{Bar, Market, Minute},
-    families::{market::found, orders::average},
-    query::Query,
-    reply::{Outcome, Reply},
-    state::{Call, State},
+    http::{
+        query::Query,
+        request::Call,
+        response::{HandlerResult, Response},
+    },
+    state::State,
 };
 
 /// Markets that one call may ask for.
@@ -24,25 +27,25 @@ const MAX_BATCH: usize = 10_000;
 const MAX_EVENT: usize = 5_000;
 
 /// The candles of one market.
-pub(crate) fn of_market(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
     let latest = call.query.flag("include_latest_before_start")?;
-    let market = found(state, second(call))?;
+    let market = found(state, call.second())?;
     if market.series_ticker != call.first() {
-        return Err(Reply::not_found());
+        return Err(Response::not_found());
     }
     let rows: Vec<Value> = candles(market, range, latest).iter().map(Candle::shown).collect();
-    Ok(Reply::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
+    Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
 /// The candles of several markets. Those that there are not are left out.
-pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
     let latest = call.query.flag("include_latest_before_start")?;
     let tickers = call
         .query
         .list_of("market_tickers", MAX_MARKETS)?
-        .ok_or_else(|| Reply::bad_request("market_tickers is required"))?;
+        .ok_or_else(|| Response::bad_request("market_tickers is required"))?;
     let mut rows = Vec::new();
     let mut count = 0;
     for ticker in tickers {
@@ -50,18 +53,18 @@ pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> Outcome {
         let candles = candles(market, range, latest);
         count += candles.len();
         if count > MAX_BATCH {
-            return Err(Reply::bad_request("the range has more than 10,000 candles"));
+            return Err(Response::bad_request("the range has more than 10,000 candles"));
         }
         let candles: Vec<Value> = candles.iter().map(Candle::shown).collect();
         rows.push(json!({"market_ticker": market.ticker, "candlesticks": candles}));
     }
-    Ok(Reply::ok(json!({"markets": rows})))
+    Ok(Response::ok(json!({"markets": rows})))
 }
 
 /// The candles of an event's markets, cut at the end of a period when they are too many.
-pub(crate) fn of_event(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
-    let (series, event) = (call.first(), second(call));
+    let (series, event) = (call.first(), call.second());
     let markets: Vec<&Market> = state
         .engine
         .markets()
@@ -69,7 +72,7 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> Outcome {
         .filter(|market| market.event_ticker == event && market.series_ticker == series)
         .collect();
     if markets.is_empty() {
-        return Err(Reply::not_found());
+        return Err(Response::not_found());
     }
     let mut lists: Vec<Vec<Candle>> =
         markets.iter().map(|market| candles(market, range, false)).collect();
@@ -77,7 +80,7 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> Outcome {
     let tickers: Vec<&str> = markets.iter().map(|market| market.ticker.as_str()).collect();
     let lists: Vec<Vec<Value>> =
         lists.iter().map(|list| list.iter().map(Candle::shown).collect()).collect();
-    Ok(Reply::ok(json!({
+    Ok(Response::ok(json!({
         "market_tickers": tickers,
         "market_candlesticks": lists,
         "adjusted_end_ts": end,
@@ -94,17 +97,17 @@ struct Range {
 }
 
 impl Range {
-    fn read(query: &Query) -> Result<Self, Reply> {
+    fn read(query: &Query) -> Result<Self, Response> {
         let required = |key: &str| {
-            query.integer(key)?.ok_or_else(|| Reply::bad_request(&format!("{key} is required")))
+            query.integer(key)?.ok_or_else(|| Response::bad_request(&format!("{key} is required")))
         };
         let (start, end) = (required("start_ts")?, required("end_ts")?);
         if start > end {
-            return Err(Reply::bad_request("start_ts must not be after end_ts"));
+            return Err(Response::bad_request("start_ts must not be after end_ts"));
         }
         match required("period_interval")? {
             period @ (1 | 60 | 1_440) => Ok(Self { start, end, period }),
-            _ => Err(Reply::bad_request("period_interval must be 1, 60 or 1440")),
+            _ => Err(Response::bad_request("period_interval must be 1, 60 or 1440")),
         }
     }
 
@@ -220,15 +223,10 @@ fn cut(lists: &mut [Vec<Candle>], most: usize) -> Option<i64> {
     None
 }
 
-/// The second parameter of the path.
-fn second<'a>(call: &'a Call<'_>) -> &'a str {
-    call.path.get(1).map_or("", String::as_str)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::amount::Sum;
+    use crate::engine::amount::SaturatingArithmetic;
 
     fn dollars(text: &str) -> Dollars {
         text.parse().unwrap()
@@ -241,7 +239,8 @@ mod tests {
             ask: Bar::at(dollars("0.60")),
             price: price.map(|price| Bar::at(dollars(price))),
             volume,
-            value: price.map_or(Dollars::ZERO, |price| dollars(price).plus(dollars(price))),
+            value: price
+                .map_or(Dollars::ZERO, |price| dollars(price).saturating_add(dollars(price))),
             open_interest: "5".parse().unwrap(),
         }
     }

@@ -3,24 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::{
+    api::market,
     engine::Market,
-    families::{candles, market},
-    pages::{Pages, Span},
-    query::Query,
-    reply::{Outcome, Reply},
-    state::{Call, State},
+    http::{
+        paging::Paging,
+        query::{Query, Span},
+        request::Call,
+        response::{HandlerResult, Response},
+    },
+    state::State,
 };
 
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_events" => list(state, call.query),
-        "get_event" => one(state, call),
-        "get_market_candlesticks_by_event" => candles::of_event(state, call),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
-
-fn list(state: &State, query: &Query) -> Outcome {
+pub(crate) fn list(state: &State, query: &Query) -> HandlerResult {
     let tickers = query.list("tickers");
     let status = query.word("status", &["unopened", "open", "closed", "settled"])?;
     let series = query.get("series_ticker");
@@ -28,7 +22,7 @@ fn list(state: &State, query: &Query) -> Outcome {
     let closes = Span::from(query.integer("min_close_ts")?);
     let updated = Span::from(query.integer("min_updated_ts")?);
     let rows = state
-        .catalogue
+        .catalog
         .events
         .iter()
         .enumerate()
@@ -44,24 +38,24 @@ fn list(state: &State, query: &Query) -> Outcome {
             !closes.is_given() || markets_of(state, event).any(|m| closes.holds(m.closes))
         })
         .filter(|(_, event)| market::was_updated(event, updated));
-    let pages = Pages::new("events", 200, 200);
+    let pages = Paging::new("events", 200, 200);
     let (rows, cursor) =
-        query.page_after(pages, rows, |(place, _)| u64::try_from(*place).unwrap_or(u64::MAX))?;
+        query.page(pages, rows, |(place, _)| u64::try_from(*place).unwrap_or(u64::MAX))?;
     let rows: Vec<Value> = rows.into_iter().map(|(_, event)| shown(state, event, nested)).collect();
-    Ok(Reply::ok(json!({"events": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"events": rows, "cursor": cursor})))
 }
 
-fn one(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     let nested = call.query.flag("with_nested_markets")?;
-    let found = state.catalogue.events.iter().find(|event| event["event_ticker"] == call.first());
-    let found = found.or_else(|| state.families.combo_event(call.first()));
-    let event = found.ok_or_else(Reply::not_found)?;
+    let found = state.catalog.events.iter().find(|event| event["event_ticker"] == call.first());
+    let found = found.or_else(|| state.fixtures.combo_event(call.first()));
+    let event = found.ok_or_else(Response::not_found)?;
     let markets: Vec<Value> = if nested {
         Vec::new()
     } else {
         markets_of(state, event).map(|m| market::shown(state, m)).collect()
     };
-    Ok(Reply::ok(json!({"event": shown(state, event, nested), "markets": markets})))
+    Ok(Response::ok(json!({"event": shown(state, event, nested), "markets": markets})))
 }
 
 fn markets_of<'a>(state: &'a State, event: &'a Value) -> impl Iterator<Item = &'a Market> {

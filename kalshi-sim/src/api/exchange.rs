@@ -3,23 +3,10 @@
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 
-use crate::{
-    engine::SHARDS,
-    reply::{Outcome, Reply},
-    state::{Call, State},
-};
-
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_exchange_status" => Ok(status(state)),
-        "get_exchange_schedule" => Ok(schedule(call.now)),
-        "get_user_data_timestamp" => Ok(Reply::ok(json!({"as_of_time": call.now}))),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
+use crate::{engine::SHARDS, http::response::Response, state::State};
 
 /// The default shard's state is that of the whole.
-fn status(state: &State) -> Reply {
+pub(crate) fn status(state: &State) -> Response {
     let shards: Vec<Value> = SHARDS
         .iter()
         .map(|(index, description)| {
@@ -34,7 +21,7 @@ fn status(state: &State) -> Reply {
         })
         .collect();
     let first = state.engine.shard(0);
-    Reply::ok(json!({
+    Response::ok(json!({
         "exchange_active": first.exchange_active,
         "trading_active": first.exchange_active && first.trading_active,
         "intra_exchange_transfers_active": first.exchange_active,
@@ -43,14 +30,14 @@ fn status(state: &State) -> Reply {
 }
 
 /// Open around the clock but for the weekly maintenance, Thursday 03:00 to 05:00 Eastern.
-fn schedule(now: DateTime<Utc>) -> Reply {
+pub(crate) fn schedule(now: DateTime<Utc>) -> Response {
     let all_day = json!([{"open_time": "00:00", "close_time": "24:00"}]);
     let thursday = json!([
         {"open_time": "00:00", "close_time": "03:00"},
         {"open_time": "05:00", "close_time": "24:00"},
     ]);
     let midnight = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-    Reply::ok(json!({"schedule": {
+    Response::ok(json!({"schedule": {
         "standard_hours": [{
             "start_time": midnight - Duration::days(365),
             "end_time": midnight + Duration::days(365),
@@ -64,4 +51,9 @@ fn schedule(now: DateTime<Utc>) -> Reply {
         }],
         "maintenance_windows": [],
     }}))
+}
+
+/// Returns how far the reads of the portfolio are: they are never behind here.
+pub(crate) fn user_data_timestamp(now: DateTime<Utc>) -> Response {
+    Response::ok(json!({"as_of_time": now}))
 }

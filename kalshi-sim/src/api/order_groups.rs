@@ -10,38 +10,12 @@ use crate::{
         ids::GroupId,
         types::{Refusal, Shard, Subaccount},
     },
-    reply::{Outcome, Reply},
-    request,
-    state::{Call, State},
+    http::{
+        request::{self, Call},
+        response::{HandlerResult, Response},
+    },
+    state::State,
 };
-
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_order_groups" => list(state, call),
-        "get_order_group" => one(state, call),
-        "create_order_group" => create(state, call),
-        "update_order_group_limit" => limit(state, call),
-        "reset_order_group" => {
-            let (group, subaccount, shard) = named(call)?;
-            let account = call.caller()?.account;
-            state.engine.reset_group(account, group, subaccount, shard, call.time())?;
-            Ok(Reply::ok(json!({})))
-        }
-        "trigger_order_group" => {
-            let (group, subaccount, shard) = named(call)?;
-            let account = call.caller()?.account;
-            state.engine.trigger_group(account, group, subaccount, shard, call.time())?;
-            Ok(Reply::ok(json!({})))
-        }
-        "delete_order_group" => {
-            let (group, subaccount, shard) = named(call)?;
-            let account = call.caller()?.account;
-            state.engine.delete_group(account, group, subaccount, shard, call.time())?;
-            Ok(Reply::ok(json!({})))
-        }
-        other => Err(Reply::not_implemented(other)),
-    }
-}
 
 /// Both limits may be sent if they agree. Unknown fields are refused: without its limit a group
 /// would protect nobody.
@@ -62,12 +36,12 @@ struct Create {
 }
 
 impl Limit {
-    fn count(&self) -> Result<Count, Reply> {
+    fn count(&self) -> Result<Count, Response> {
         let whole = self
             .contracts_limit
             .map(|contracts| {
                 Count::from_contracts(contracts)
-                    .ok_or_else(|| Reply::bad_request("contracts_limit is out of range"))
+                    .ok_or_else(|| Response::bad_request("contracts_limit is out of range"))
             })
             .transpose()?;
         let exact = self
@@ -77,17 +51,17 @@ impl Limit {
             .transpose()?;
         match (whole, exact) {
             (Some(whole), Some(exact)) if whole != exact => {
-                Err(Reply::bad_request("contracts_limit and contracts_limit_fp differ"))
+                Err(Response::bad_request("contracts_limit and contracts_limit_fp differ"))
             }
             (Some(limit), _) | (None, Some(limit)) => Ok(limit),
             (None, None) => {
-                Err(Reply::bad_request("contracts_limit or contracts_limit_fp is needed"))
+                Err(Response::bad_request("contracts_limit or contracts_limit_fp is needed"))
             }
         }
     }
 }
 
-fn create(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let new: Create = call.read()?;
     let limit =
@@ -101,22 +75,43 @@ fn create(state: &mut State, call: &Call<'_>) -> Outcome {
         limit.count()?,
         call.time(),
     )?;
-    Ok(Reply::created(json!({
+    Ok(Response::created(json!({
         "order_group_id": group.to_string(),
         "subaccount": subaccount,
         "exchange_index": shard,
     })))
 }
 
-fn limit(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn limit(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let limit = call.read::<Limit>()?.count()?;
     let (group, subaccount, shard) = named(call)?;
     let account = call.caller()?.account;
     state.engine.limit_group(account, group, subaccount, shard, limit, call.time())?;
-    Ok(Reply::ok(json!({})))
+    Ok(Response::ok(json!({})))
 }
 
-fn list(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn reset(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (group, subaccount, shard) = named(call)?;
+    let account = call.caller()?.account;
+    state.engine.reset_group(account, group, subaccount, shard, call.time())?;
+    Ok(Response::ok(json!({})))
+}
+
+pub(crate) fn trigger(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (group, subaccount, shard) = named(call)?;
+    let account = call.caller()?.account;
+    state.engine.trigger_group(account, group, subaccount, shard, call.time())?;
+    Ok(Response::ok(json!({})))
+}
+
+pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (group, subaccount, shard) = named(call)?;
+    let account = call.caller()?.account;
+    state.engine.delete_group(account, group, subaccount, shard, call.time())?;
+    Ok(Response::ok(json!({})))
+}
+
+pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     let subaccount = call.any_subaccount()?;
     let rows: Vec<Value> = state
@@ -130,11 +125,11 @@ fn list(state: &State, call: &Call<'_>) -> Outcome {
             row
         })
         .collect();
-    Ok(Reply::ok(json!({"order_groups": rows})))
+    Ok(Response::ok(json!({"order_groups": rows})))
 }
 
 /// A read finds a group on any shard, and in any subaccount unless one is named.
-fn one(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     let subaccount = call.any_subaccount()?;
     let group = GroupId::parse(call.first())
@@ -145,7 +140,7 @@ fn one(state: &State, call: &Call<'_>) -> Outcome {
     let mut row = shown(group);
     // Only those that rest: finished orders leave the group.
     row["orders"] = group.orders.iter().map(ToString::to_string).collect();
-    Ok(Reply::ok(row))
+    Ok(Response::ok(row))
 }
 
 /// What both reads show. Every group cancels its orders by itself, so the flag says nothing about
@@ -159,11 +154,11 @@ fn shown(group: &Group) -> Value {
 }
 
 /// The group of the path, and where the query says that it is.
-fn named(call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard), Reply> {
+fn named(call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard), Response> {
     let group = GroupId::parse(call.first()).ok_or_else(missing)?;
     Ok((group, call.one_subaccount()?, call.query.shard()?.unwrap_or_default()))
 }
 
-fn missing() -> Reply {
+fn missing() -> Response {
     Refusal::not_found("order group not found").into()
 }

@@ -9,40 +9,23 @@ use crate::{
         Market,
         amount::other_leg,
         ids::{GroupId, OrderId},
+        principal::Principal,
         types::{
             Amend, Decrease, Executed, NewOrder, Order, OrderStatus, Reason, Refusal, Route,
             SelfTrade, Side, TimeInForce,
         },
     },
-    families::market,
-    pages::{Pages, newest},
-    reply::{Outcome, Reply},
-    request::{self, given},
-    state::{Call, Caller, State},
+    http::{
+        paging::{Paging, newest},
+        request::{self, Call, given},
+        response::{HandlerResult, Response},
+    },
+    state::State,
+    wire,
 };
 
 /// Events that one list of orders may be asked of.
 const MAX_EVENTS: usize = 10;
-
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "create_order_v2" => create(state, call),
-        "batch_create_orders_v2" => create_batch(state, call),
-        "amend_order_v2" => amend(state, call),
-        "decrease_order_v2" => decrease(state, call),
-        "cancel_order_v2" => cancel(state, call),
-        "batch_cancel_orders_v2" => cancel_batch(state, call),
-        "cancel_all_orders" => cancel_all(state, call),
-        "get_orders" => list(state, call),
-        "get_order" => {
-            let order = readable(state, call)?;
-            Ok(Reply::ok(json!({"order": shown(state, order)})))
-        }
-        "get_order_queue_positions" => queue_positions(state, call),
-        "get_order_queue_position" => queue_position(state, call),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
 
 /// An order as it goes over the wire.
 pub(crate) fn shown(state: &State, order: &Order) -> Value {
@@ -67,9 +50,9 @@ pub(crate) fn shown(state: &State, order: &Order) -> Value {
         "maker_fill_cost_dollars": order.maker_cost,
         "taker_fees_dollars": order.taker_fees,
         "maker_fees_dollars": order.maker_fees,
-        "expiration_time": order.expires.map(market::time),
-        "created_time": market::time(order.created),
-        "last_update_time": market::time(order.updated),
+        "expiration_time": order.expires.map(wire::time),
+        "created_time": wire::time(order.created),
+        "last_update_time": wire::time(order.updated),
         "self_trade_prevention_type": order.self_trade.as_str(),
         "order_group_id": order.group.map(|group| group.to_string()),
         "cancel_order_on_pause": order.cancel_on_pause,
@@ -145,11 +128,11 @@ struct Cancel {
 }
 
 impl Create {
-    fn order(self, caller: Caller) -> Result<NewOrder, Reply> {
+    fn order(self, caller: Principal) -> Result<NewOrder, Response> {
         let group = given(self.order_group_id)
             .map(|id| {
                 GroupId::parse(&id)
-                    .ok_or_else(|| Reply::from(Refusal::not_found("order group not found")))
+                    .ok_or_else(|| Response::from(Refusal::not_found("order group not found")))
             })
             .transpose()?;
         Ok(NewOrder {
@@ -179,14 +162,14 @@ impl Create {
     }
 }
 
-fn create(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let order = call.read::<Create>()?.order(call.caller()?)?;
-    let done = state.engine.place(&order, call.time())?;
-    Ok(Reply::created(Value::Object(executed(state, &done))))
+    let done = state.engine.place_order(&order, call.time())?;
+    Ok(Response::created(Value::Object(executed(state, &done))))
 }
 
 /// Each order stands for itself; what fails does so in its own row.
-fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let batch: Batch<Create> = call.read()?;
     permitted(caller, batch.orders.iter().map(|order| order.subaccount))?;
@@ -195,7 +178,7 @@ fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
         let client_order_id = given(item.client_order_id.clone());
         let placed = item
             .order(caller)
-            .and_then(|order| state.engine.place(&order, call.time()).map_err(Reply::from))
+            .and_then(|order| state.engine.place_order(&order, call.time()).map_err(Response::from))
             .and_then(|done| match done.reason {
                 // Accepted and canceled: a single order shows that by its counts alone.
                 Reason::PostOnlyCrossCancel => {
@@ -211,10 +194,10 @@ fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
             row
         }));
     }
-    Ok(Reply::created(json!({"orders": rows})))
+    Ok(Response::created(json!({"orders": rows})))
 }
 
-fn amend(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn amend(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let change: Change = call.read()?;
     let subaccount = call.one_subaccount()?;
     let order = named(call.first())?;
@@ -242,15 +225,15 @@ fn amend(state: &mut State, call: &Call<'_>) -> Outcome {
         row.remove("fill_count");
         row.remove("remaining_count");
     }
-    Ok(Reply::ok(Value::Object(row)))
+    Ok(Response::ok(Value::Object(row)))
 }
 
-fn decrease(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn decrease(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let reduction: Reduction = call.read()?;
     let decrease = match (&reduction.reduce_by, &reduction.reduce_to) {
         (Some(by), None) => Decrease::By(request::count("reduce_by", by)?),
         (None, Some(to)) => Decrease::To(request::count("reduce_to", to)?),
-        _ => return Err(Reply::bad_request("exactly one of reduce_by and reduce_to is needed")),
+        _ => return Err(Response::bad_request("exactly one of reduce_by and reduce_to is needed")),
     };
     let account = call.caller()?.account;
     let subaccount = call.one_subaccount()?;
@@ -258,10 +241,10 @@ fn decrease(state: &mut State, call: &Call<'_>) -> Outcome {
     let route =
         Route { exchange_index: reduction.exchange_index, ticker: given(reduction.market_ticker) };
     let left = state.engine.decrease(account, subaccount, order, decrease, &route, call.time())?;
-    Ok(Reply::ok(Value::Object(answered(state, order, "remaining_count", left))))
+    Ok(Response::ok(Value::Object(answered(state, order, "remaining_count", left))))
 }
 
-fn cancel(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn cancel(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     let subaccount = call.one_subaccount()?;
     let order = named(call.first())?;
@@ -270,10 +253,10 @@ fn cancel(state: &mut State, call: &Call<'_>) -> Outcome {
         ticker: call.query.get("market_ticker").map(str::to_owned),
     };
     let by = state.engine.cancel(account, subaccount, order, &route, call.time())?;
-    Ok(Reply::ok(Value::Object(answered(state, order, "reduced_by", by))))
+    Ok(Response::ok(Value::Object(answered(state, order, "reduced_by", by))))
 }
 
-fn cancel_batch(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn cancel_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let batch: Batch<Cancel> = call.read()?;
     permitted(caller, batch.orders.iter().map(|order| order.subaccount))?;
@@ -294,17 +277,17 @@ fn cancel_batch(state: &mut State, call: &Call<'_>) -> Outcome {
             ])
         }));
     }
-    Ok(Reply::ok(json!({"orders": rows})))
+    Ok(Response::ok(json!({"orders": rows})))
 }
 
-fn cancel_all(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     state.engine.cancel_all(account, call.any_subaccount()?, call.time())?;
-    Ok(Reply::no_content())
+    Ok(Response::no_content())
 }
 
 /// The newest order comes first. The time of an order is that of its entry.
-fn list(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
     let shard = query.shard()?;
@@ -313,7 +296,7 @@ fn list(state: &State, call: &Call<'_>) -> Outcome {
     let status = query.word("status", &["resting", "canceled", "executed"])?;
     let ticker = query.get("ticker");
     let Some(account) = state.engine.ledger.account(call.caller()?.account) else {
-        return Err(Reply::not_found());
+        return Err(Response::not_found());
     };
     let ids: Box<dyn Iterator<Item = &OrderId>> = if status == Some("resting") {
         Box::new(account.resting.iter().rev())
@@ -334,17 +317,23 @@ fn list(state: &State, call: &Call<'_>) -> Outcome {
                     .is_none_or(|events| events.contains(&market.event_ticker.as_str()))
         });
     let (rows, cursor) =
-        query.page_after(Pages::new("orders", 100, 1_000), rows, |order| newest(order.id.0))?;
+        query.page(Paging::new("orders", 100, 1_000), rows, |order| newest(order.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(|order| shown(state, order)).collect();
-    Ok(Reply::ok(json!({"orders": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"orders": rows, "cursor": cursor})))
 }
 
-fn queue_positions(state: &State, call: &Call<'_>) -> Outcome {
+/// Answers with one order.
+pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
+    let order = readable(state, call)?;
+    Ok(Response::ok(json!({"order": shown(state, order)})))
+}
+
+pub(crate) fn queue_positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let tickers = call.query.list("market_tickers");
     let event = call.query.get("event_ticker");
     let subaccount = call.one_subaccount()?;
     let Some(account) = state.engine.ledger.account(call.caller()?.account) else {
-        return Err(Reply::not_found());
+        return Err(Response::not_found());
     };
     let chosen = |market: &&Market| {
         tickers.as_ref().is_none_or(|tickers| tickers.contains(&market.ticker.as_str()))
@@ -364,21 +353,21 @@ fn queue_positions(state: &State, call: &Call<'_>) -> Outcome {
             }))
         })
         .collect();
-    Ok(Reply::ok(json!({"queue_positions": rows})))
+    Ok(Response::ok(json!({"queue_positions": rows})))
 }
 
-fn queue_position(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
     let order = readable(state, call)?;
     let position = state
         .engine
         .queue_position(order)
         .filter(|_| order.status == OrderStatus::Resting)
-        .ok_or_else(Reply::not_found)?;
-    Ok(Reply::ok(json!({"queue_position_fp": position})))
+        .ok_or_else(Response::not_found)?;
+    Ok(Response::ok(json!({"queue_position_fp": position})))
 }
 
 /// The order of the path, if the caller may see it.
-fn readable<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Order, Reply> {
+fn readable<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Order, Response> {
     let caller = call.caller()?;
     state
         .engine
@@ -388,19 +377,19 @@ fn readable<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Order, Reply> {
         .ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
-fn named(id: &str) -> Result<OrderId, Reply> {
+fn named(id: &str) -> Result<OrderId, Response> {
     OrderId::parse(id).ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
 /// One wrong subaccount of a restricted key refuses the whole batch.
 fn permitted(
-    caller: Caller,
+    caller: Principal,
     mut subaccounts: impl Iterator<Item = Option<i64>>,
-) -> Result<(), Reply> {
+) -> Result<(), Response> {
     subaccounts.try_for_each(|named| match caller.one(named) {
         Err(refused) if refused.status == 403 => Err(refused),
         // A number that is none is refused in its row.
-        _ => Ok::<(), Reply>(()),
+        _ => Ok::<(), Response>(()),
     })
 }
 

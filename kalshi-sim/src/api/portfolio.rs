@@ -7,48 +7,30 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    api::orders,
     engine::{
         Account, Market, Payment, Position, SHARDS,
-        amount::{Sum, cost, other_leg},
+        amount::{SaturatingArithmetic, cost, other_leg},
         ids::{MarketId, OrderId, PaymentId, TransferId},
+        principal::Principal,
         types::{Fill, Refusal, Settlement, Shard},
     },
-    families::{market, orders},
-    pages::{Pages, newest, newest_at, seconds},
-    reply::{Outcome, Reply},
-    request::{self, given},
-    state::{Call, Caller, State},
-    treasury::{End, Instance, Reservation, Targets, Transfer},
+    http::{
+        paging::{Paging, newest, newest_at},
+        request::{self, Call, given},
+        response::{HandlerResult, Response},
+    },
+    state::{
+        State,
+        transfers::{End, Instance, Reservation, Targets, Transfer},
+    },
+    wire::{self, seconds},
 };
 
 /// Markets that one list of fills may be asked of.
 const MAX_TICKERS: usize = 100;
 /// Rows of a target allocation.
 const MAX_TARGETS: usize = 101;
-
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_balance" => balance(state, call),
-        "get_fills" => fills(state, call),
-        "get_positions" => positions(state, call),
-        "get_settlements" => settlements(state, call),
-        "get_deposits" => payments(state, call, Direction::In),
-        "get_withdrawals" => payments(state, call, Direction::Out),
-        "get_portfolio_resting_order_total_value" => resting_value(state, call),
-        "create_subaccount" => create_subaccount(state, call),
-        "get_subaccount_balances" => subaccount_balances(state, call),
-        "get_subaccount_netting" => netting(state, call),
-        "update_subaccount_netting" => update_netting(state, call),
-        "apply_subaccount_transfer" => transfer(state, call),
-        "get_subaccount_transfers" => transfers(state, call),
-        "intra_exchange_instance_transfer" => move_cash(state, call),
-        "get_intra_exchange_instance_transfers" => moves(state, call),
-        "get_intra_exchange_instance_transfer" => one_move(state, call),
-        "get_target_balance_allocation" => targets(state, call),
-        "set_target_balance_allocation" => set_targets(state, call),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
 
 /// A fill as it goes over the wire.
 pub(crate) fn shown_fill(state: &State, fill: &Fill) -> Value {
@@ -70,7 +52,7 @@ pub(crate) fn shown_fill(state: &State, fill: &Fill) -> Value {
         "no_price_dollars": other_leg(fill.price),
         "is_taker": fill.taker,
         "fee_cost": fill.fee,
-        "created_time": market::time(fill.at),
+        "created_time": wire::time(fill.at),
         "ts": seconds(fill.at),
         "subaccount_number": fill.subaccount,
         "exchange_index": market.map_or(0, |market| market.shard),
@@ -138,7 +120,7 @@ struct Target {
 
 /// Free cash, and with it the value of the positions: at the last price, or at the result once
 /// there is one. The price that the exchange takes is not documented.
-fn balance(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let subaccount = call.one_subaccount()?;
     let shard = call.query.shard()?;
@@ -147,10 +129,10 @@ fn balance(state: &State, call: &Call<'_>) -> Outcome {
     let mut free = Dollars::ZERO;
     let mut rows = Vec::new();
     for (index, _) in SHARDS {
-        let purse = account.cash.get(&(subaccount, index));
-        if let Some(purse) = purse.filter(|_| asked(index)) {
-            free = free.plus(purse.free());
-            rows.push(json!({"exchange_index": index, "balance": purse.free()}));
+        let balance = account.cash.get(&(subaccount, index));
+        if let Some(balance) = balance.filter(|_| asked(index)) {
+            free = free.saturating_add(balance.free());
+            rows.push(json!({"exchange_index": index, "balance": balance.free()}));
         }
     }
     let mut value = free;
@@ -162,7 +144,7 @@ fn balance(state: &State, call: &Call<'_>) -> Outcome {
                 None => market.last_price.unwrap_or(Dollars::ZERO),
             };
             let yes = cost(price, position.yes);
-            value = value.plus(yes).plus(cost(other_leg(price), position.no));
+            value = value.saturating_add(yes).saturating_add(cost(other_leg(price), position.no));
         }
     }
     let mut body = json!({
@@ -174,11 +156,11 @@ fn balance(state: &State, call: &Call<'_>) -> Outcome {
     if caller.bound.is_none() {
         body["balance_breakdown"] = json!(rows);
     }
-    Ok(Reply::ok(body))
+    Ok(Response::ok(body))
 }
 
 /// The newest fill comes first.
-fn fills(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
     let shard = query.shard()?;
@@ -199,15 +181,15 @@ fn fills(state: &State, call: &Call<'_>) -> Outcome {
             shard.is_none_or(|shard| market.shard == shard)
                 && tickers.as_ref().is_none_or(|list| list.contains(&market.ticker.as_str()))
         });
-    let pages = Pages::new("fills", 100, 1_000);
-    let (rows, cursor) = query.page_after(pages, rows, |(index, _)| newest_at(*index))?;
+    let pages = Paging::new("fills", 100, 1_000);
+    let (rows, cursor) = query.page(pages, rows, |(index, _)| newest_at(*index))?;
     let rows: Vec<Value> = rows.into_iter().map(|(_, fill)| shown_fill(state, fill)).collect();
-    Ok(Reply::ok(json!({"fills": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"fills": rows, "cursor": cursor})))
 }
 
 /// The two lists share the pages: an event stands on the page of the first of its markets, with
 /// the sum of all that the filters let through.
-fn positions(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.one_subaccount()?;
     let shard = query.shard()?;
@@ -215,7 +197,7 @@ fn positions(state: &State, call: &Call<'_>) -> Outcome {
     let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
     let nonzero = query.list("count_filter").unwrap_or_default();
     if nonzero.iter().any(|name| !["position", "total_traded"].contains(name)) {
-        return Err(Reply::bad_request("count_filter must name position or total_traded"));
+        return Err(Response::bad_request("count_filter must name position or total_traded"));
     }
     let rows: Vec<(&Market, &Position)> = account(state, call.caller()?)?
         .positions
@@ -249,8 +231,8 @@ fn positions(state: &State, call: &Call<'_>) -> Outcome {
             .or_insert_with(|| EventPosition::new(market.id))
             .add(position);
     }
-    let pages = Pages::new("positions", 100, 1_000);
-    let (rows, cursor) = query.page_after(pages, rows, |(market, _)| u64::from(market.id.0))?;
+    let pages = Paging::new("positions", 100, 1_000);
+    let (rows, cursor) = query.page(pages, rows, |(market, _)| u64::from(market.id.0))?;
     let sums: Vec<Value> = rows
         .iter()
         .filter_map(|(market, _)| {
@@ -260,7 +242,7 @@ fn positions(state: &State, call: &Call<'_>) -> Outcome {
         .collect();
     let rows: Vec<Value> =
         rows.into_iter().map(|(market, position)| shown_position(market, position)).collect();
-    Ok(Reply::ok(json!({"market_positions": rows, "event_positions": sums, "cursor": cursor})))
+    Ok(Response::ok(json!({"market_positions": rows, "event_positions": sums, "cursor": cursor})))
 }
 
 /// A position as it goes over the wire.
@@ -273,7 +255,7 @@ pub(crate) fn shown_position(market: &Market, position: &Position) -> Value {
         "market_exposure_dollars": position.exposure(),
         "realized_pnl_dollars": position.realized,
         "fees_paid_dollars": position.fees,
-        "last_updated_ts": market::time(position.updated),
+        "last_updated_ts": wire::time(position.updated),
     })
 }
 
@@ -301,11 +283,11 @@ impl EventPosition {
     }
 
     fn add(&mut self, position: &Position) {
-        self.traded = self.traded.plus(position.traded);
-        self.volume = self.volume.plus(position.volume);
-        self.exposure = self.exposure.plus(position.exposure());
-        self.realized = self.realized.plus(position.realized);
-        self.fees = self.fees.plus(position.fees);
+        self.traded = self.traded.saturating_add(position.traded);
+        self.volume = self.volume.saturating_add(position.volume);
+        self.exposure = self.exposure.saturating_add(position.exposure());
+        self.realized = self.realized.saturating_add(position.realized);
+        self.fees = self.fees.saturating_add(position.fees);
     }
 
     fn shown(&self, event_ticker: &str) -> Value {
@@ -321,7 +303,7 @@ impl EventPosition {
 }
 
 /// The newest settlement comes first.
-fn settlements(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
     let span = query.span("min_ts", "max_ts")?;
@@ -338,11 +320,11 @@ fn settlements(state: &State, call: &Call<'_>) -> Outcome {
             ticker.is_none_or(|ticker| market.ticker == ticker)
                 && event.is_none_or(|event| market.event_ticker == event)
         });
-    let pages = Pages::new("settlements", 100, 1_000);
-    let (rows, cursor) = query.page_after(pages, rows, |(index, ..)| newest_at(*index))?;
+    let pages = Paging::new("settlements", 100, 1_000);
+    let (rows, cursor) = query.page(pages, rows, |(index, ..)| newest_at(*index))?;
     let rows: Vec<Value> =
         rows.into_iter().map(|(_, row, market)| shown_settlement(row, market)).collect();
-    Ok(Reply::ok(json!({"settlements": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"settlements": rows, "cursor": cursor})))
 }
 
 /// Payouts are whole cents here, cut.
@@ -357,15 +339,23 @@ fn shown_settlement(row: &Settlement, market: &Market) -> Value {
         "no_count_fp": row.no,
         "no_total_cost_dollars": row.no_cost,
         "revenue": cents(row.revenue),
-        "settled_time": market::time(row.at),
+        "settled_time": wire::time(row.at),
         "fee_cost": row.fee,
         "value": cents(row.result.value()),
     })
 }
 
+pub(crate) fn deposits(state: &State, call: &Call<'_>) -> HandlerResult {
+    payments(state, call, Direction::In)
+}
+
+pub(crate) fn withdrawals(state: &State, call: &Call<'_>) -> HandlerResult {
+    payments(state, call, Direction::Out)
+}
+
 /// The ledger's payments of one direction, the newest first. All have been carried out.
-fn payments(state: &State, call: &Call<'_>, direction: Direction) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+fn payments(state: &State, call: &Call<'_>, direction: Direction) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let rows = account(state, caller)?
         .payments
         .iter()
@@ -373,18 +363,18 @@ fn payments(state: &State, call: &Call<'_>, direction: Direction) -> Outcome {
         .rev()
         .filter(|(_, payment)| (direction == Direction::Out) == payment.amount.is_negative());
     let list = if direction == Direction::In { "deposits" } else { "withdrawals" };
-    let pages = Pages::new(list, 100, 500);
-    let (rows, cursor) = call.query.page_after(pages, rows, |(index, _)| newest_at(*index))?;
+    let pages = Paging::new(list, 100, 500);
+    let (rows, cursor) = call.query.page(pages, rows, |(index, _)| newest_at(*index))?;
     let rows: Vec<Value> =
         rows.into_iter().map(|(index, payment)| shown_payment(caller, index, payment)).collect();
-    Ok(Reply::ok(json!({list: rows, "cursor": cursor})))
+    Ok(Response::ok(json!({list: rows, "cursor": cursor})))
 }
 
-fn shown_payment(caller: Caller, index: usize, payment: &Payment) -> Value {
+fn shown_payment(caller: Principal, index: usize, payment: &Payment) -> Value {
     // Unique over all accounts: an account has fewer than 2³² payments.
     let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
     let id = PaymentId(u64::from(caller.account.0) << 32 | (number & 0xffff_ffff));
-    let amount = payment.amount.max(Dollars::ZERO.minus(payment.amount));
+    let amount = payment.amount.max(Dollars::ZERO.saturating_sub(payment.amount));
     json!({
         "id": id.to_string(),
         "status": "applied",
@@ -397,10 +387,10 @@ fn shown_payment(caller: Caller, index: usize, payment: &Payment) -> Value {
 }
 
 /// For members that clear for others.
-fn resting_value(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn resting_value(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     if !caller.fcm_member {
-        return Err(Reply::forbidden("the endpoint is for FCM members"));
+        return Err(Response::forbidden("the endpoint is for FCM members"));
     }
     let account = account(state, caller)?;
     let mut shards: BTreeMap<Shard, Dollars> =
@@ -408,48 +398,48 @@ fn resting_value(state: &State, call: &Call<'_>) -> Outcome {
     for order in account.resting.iter().filter_map(|id| state.engine.order(*id)) {
         let Some(market) = state.engine.market(order.market) else { continue };
         let sum = shards.entry(market.shard).or_default();
-        *sum = sum.plus(cost(order.side.leg_price(order.price), order.remaining));
+        *sum = sum.saturating_add(cost(order.side.leg_price(order.price), order.remaining));
     }
-    let total = shards.values().fold(Dollars::ZERO, |sum, value| sum.plus(*value));
+    let total = shards.values().fold(Dollars::ZERO, |sum, value| sum.saturating_add(*value));
     let rows: Vec<Value> = shards
         .iter()
         .map(|(index, value)| json!({"exchange_index": index, "balance": value}))
         .collect();
-    Ok(Reply::ok(json!({
+    Ok(Response::ok(json!({
         "total_resting_order_value": cents(total),
         "resting_order_value_breakdown": rows,
     })))
 }
 
 /// Numbers count up on each shard for itself: that is how one subaccount comes to trade on several.
-fn create_subaccount(state: &mut State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn create_subaccount(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let new: NewSubaccount = call.read()?;
     let shard = request::existing_shard("exchange_index", new.exchange_index)?;
     let number = state.engine.ledger.provision(caller.account, shard, call.time())?;
-    Ok(Reply::created(json!({"subaccount_number": number})))
+    Ok(Response::created(json!({"subaccount_number": number})))
 }
 
-fn subaccount_balances(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn subaccount_balances(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let account = account(state, caller)?;
     let rows: Vec<Value> = account
         .cash
         .iter()
         .filter(|((number, _), _)| caller.bound.is_none_or(|bound| bound == *number))
-        .map(|((number, shard), purse)| {
+        .map(|((number, shard), balance)| {
             json!({
                 "subaccount_number": number,
                 "exchange_index": shard,
-                "balance": purse.free(),
+                "balance": balance.free(),
                 "updated_ts": seconds(account.updated),
             })
         })
         .collect();
-    Ok(Reply::ok(json!({"subaccount_balances": rows})))
+    Ok(Response::ok(json!({"subaccount_balances": rows})))
 }
 
-fn netting(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn netting(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let rows: Vec<Value> = account(state, caller)?
         .cash
@@ -463,31 +453,31 @@ fn netting(state: &State, call: &Call<'_>) -> Outcome {
             })
         })
         .collect();
-    Ok(Reply::ok(json!({"netting_configs": rows})))
+    Ok(Response::ok(json!({"netting_configs": rows})))
 }
 
 /// The switch is of the subaccount on all its shards.
-fn update_netting(state: &mut State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn update_netting(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let change: Netting = call.read()?;
     let number = request::subaccount("subaccount_number", change.subaccount_number)?;
     if account(state, caller)?.cash.keys().all(|(other, _)| *other != number) {
-        return Err(Reply::bad_request("there is no subaccount with this subaccount_number"));
+        return Err(Response::bad_request("there is no subaccount with this subaccount_number"));
     }
     state.engine.set_netting(caller.account, number, change.enabled, call.time());
-    Ok(Reply { status: 200, body: None })
+    Ok(Response { status: 200, body: None })
 }
 
-fn transfer(state: &mut State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn transfer(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let new: SubaccountTransfer = call.read()?;
     if !request::is_uuid(&new.client_transfer_id) {
-        return Err(Reply::bad_request("client_transfer_id must be a UUID"));
+        return Err(Response::bad_request("client_transfer_id must be a UUID"));
     }
     let shard = request::existing_shard("exchange_index", new.exchange_index)?;
     let end = |field, number| {
         let subaccount = request::subaccount(field, number)?;
-        Ok::<End, Reply>(End { instance: Instance::EventContract, subaccount, shard })
+        Ok::<End, Response>(End { instance: Instance::EventContract, subaccount, shard })
     };
     let transfer = Transfer {
         // Given when it is noted.
@@ -496,19 +486,19 @@ fn transfer(state: &mut State, call: &Call<'_>) -> Outcome {
         from: end("from_subaccount", new.from_subaccount)?,
         to: end("to_subaccount", new.to_subaccount)?,
         amount: Dollars::from_cents(new.amount_cents)
-            .ok_or_else(|| Reply::bad_request("amount_cents is out of range"))?,
+            .ok_or_else(|| Response::bad_request("amount_cents is out of range"))?,
         is_internal: true,
         at: call.time(),
     };
-    state.treasury.transfer(&mut state.engine, transfer, Some(&new.client_transfer_id))?;
-    Ok(Reply::ok(json!({})))
+    state.transfers.transfer(&mut state.engine, transfer, Some(&new.client_transfer_id))?;
+    Ok(Response::ok(json!({})))
 }
 
-fn transfers(state: &State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
-    let rows = state.treasury.transfers(caller.account, true);
-    let pages = Pages::new("transfers", 100, 1_000);
-    let (rows, cursor) = call.query.page_after(pages, rows, |row| newest(row.id.0))?;
+pub(crate) fn transfers(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
+    let rows = state.transfers.transfers(caller.account, true);
+    let pages = Paging::new("transfers", 100, 1_000);
+    let (rows, cursor) = call.query.page(pages, rows, |row| newest(row.id.0))?;
     let rows: Vec<Value> = rows
         .into_iter()
         .map(|row| {
@@ -522,16 +512,16 @@ fn transfers(state: &State, call: &Call<'_>) -> Outcome {
             })
         })
         .collect();
-    Ok(Reply::ok(json!({"transfers": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"transfers": rows, "cursor": cursor})))
 }
 
 /// All steps of a transfer happen at once here, or none: it is complete when it is answered.
-fn move_cash(state: &mut State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn move_cash(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let new: InstanceTransfer = call.read()?;
     let client_id = given(new.client_transfer_id);
     if client_id.as_deref().is_some_and(|id| !request::is_uuid(id)) {
-        return Err(Reply::bad_request("client_transfer_id must be a UUID"));
+        return Err(Response::bad_request("client_transfer_id must be a UUID"));
     }
     let source = request::word("source", &new.source, Instance::parse)?;
     let destination = request::word("destination", &new.destination, Instance::parse)?;
@@ -540,13 +530,13 @@ fn move_cash(state: &mut State, call: &Call<'_>) -> Outcome {
         let subaccount = request::subaccount(number.0, number.1.unwrap_or(0))?;
         if margined && subaccount > 0 {
             let field = number.0;
-            return Err(Reply::bad_request(&format!("{field} goes with event contracts only")));
+            return Err(Response::bad_request(&format!("{field} goes with event contracts only")));
         }
         let shard = match instance {
             Instance::EventContract => request::existing_shard(shard.0, shard.1)?,
             Instance::Margined => request::shard(shard.0, shard.1)?,
         };
-        Ok::<End, Reply>(End { instance, subaccount, shard })
+        Ok::<End, Response>(End { instance, subaccount, shard })
     };
     let transfer = Transfer {
         // Given when it is noted.
@@ -563,29 +553,29 @@ fn move_cash(state: &mut State, call: &Call<'_>) -> Outcome {
             ("destination_subaccount", new.destination_subaccount),
         )?,
         amount: Dollars::from_centi_cents(new.amount)
-            .ok_or_else(|| Reply::bad_request("amount is out of range"))?,
+            .ok_or_else(|| Response::bad_request("amount is out of range"))?,
         is_internal: false,
         at: call.time(),
     };
-    let id = state.treasury.transfer(&mut state.engine, transfer, client_id.as_deref())?;
-    Ok(Reply::ok(json!({"transfer_id": id.to_string()})))
+    let id = state.transfers.transfer(&mut state.engine, transfer, client_id.as_deref())?;
+    Ok(Response::ok(json!({"transfer_id": id.to_string()})))
 }
 
-fn moves(state: &State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
-    let rows = state.treasury.transfers(caller.account, false);
-    let pages = Pages::new("instance_transfers", 100, 500);
-    let (rows, cursor) = call.query.page_after(pages, rows, |row| newest(row.id.0))?;
+pub(crate) fn moves(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
+    let rows = state.transfers.transfers(caller.account, false);
+    let pages = Paging::new("instance_transfers", 100, 500);
+    let (rows, cursor) = call.query.page(pages, rows, |row| newest(row.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(shown_move).collect();
-    Ok(Reply::ok(json!({"transfers": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"transfers": rows, "cursor": cursor})))
 }
 
-fn one_move(state: &State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn one_move(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let found = TransferId::parse(call.first())
-        .and_then(|id| state.treasury.one(caller.account, id))
-        .ok_or_else(|| Reply::from(Refusal::not_found("transfer not found")))?;
-    Ok(Reply::ok(json!({"transfer": shown_move(found)})))
+        .and_then(|id| state.transfers.one(caller.account, id))
+        .ok_or_else(|| Response::from(Refusal::not_found("transfer not found")))?;
+    Ok(Response::ok(json!({"transfer": shown_move(found)})))
 }
 
 fn shown_move(row: &Transfer) -> Value {
@@ -601,26 +591,26 @@ fn shown_move(row: &Transfer) -> Value {
     })
 }
 
-fn targets(state: &State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
-    let targets = state.treasury.targets(caller.account);
+pub(crate) fn targets(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
+    let targets = state.transfers.targets(caller.account);
     let rows: Vec<Value> = targets
         .into_iter()
         .flat_map(|targets| &targets.shares)
         .map(|(shard, percent)| json!({"exchange_index": shard, "percent": percent}))
         .collect();
     let reservation = targets.map(|targets| targets.reservation).unwrap_or_default();
-    Ok(Reply::ok(json!({
+    Ok(Response::ok(json!({
         "allocations": rows,
         "resting_margin_reservation": reservation.as_str(),
     })))
 }
 
-fn set_targets(state: &mut State, call: &Call<'_>) -> Outcome {
-    let caller = call.caller()?.unbound()?;
+pub(crate) fn set_targets(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?.require_unbound()?;
     let new: NewTargets = call.read()?;
     if new.allocations.len() > MAX_TARGETS {
-        return Err(Reply::bad_request("allocations must have 101 rows at most"));
+        return Err(Response::bad_request("allocations must have 101 rows at most"));
     }
     let mut shares: BTreeMap<Shard, u8> = BTreeMap::new();
     for row in &new.allocations {
@@ -628,26 +618,26 @@ fn set_targets(state: &mut State, call: &Call<'_>) -> Outcome {
         let percent = u8::try_from(row.percent)
             .ok()
             .filter(|percent| *percent <= 100)
-            .ok_or_else(|| Reply::bad_request("percent must be 0 to 100"))?;
+            .ok_or_else(|| Response::bad_request("percent must be 0 to 100"))?;
         if shares.insert(shard, percent).is_some() {
-            return Err(Reply::bad_request("allocations must name each shard once"));
+            return Err(Response::bad_request("allocations must name each shard once"));
         }
     }
     let total: u32 = shares.values().map(|percent| u32::from(*percent)).sum();
     if !shares.is_empty() && total != 100 {
-        return Err(Reply::bad_request("the percentages must add up to 100"));
+        return Err(Response::bad_request("the percentages must add up to 100"));
     }
     let reservation = match given(new.resting_margin_reservation) {
         None => Reservation::default(),
         Some(word) => request::word("resting_margin_reservation", &word, Reservation::parse)?,
     };
     let targets = Targets { shares: shares.into_iter().collect(), reservation };
-    state.treasury.set_targets(caller.account, targets);
-    Ok(Reply::ok(json!({})))
+    state.transfers.set_targets(caller.account, targets);
+    Ok(Response::ok(json!({})))
 }
 
-fn account(state: &State, caller: Caller) -> Result<&Account, Reply> {
-    state.engine.ledger.account(caller.account).ok_or_else(Reply::not_found)
+fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
+    state.engine.ledger.account(caller.account).ok_or_else(Response::not_found)
 }
 
 /// Whole cents, cut down.
@@ -658,27 +648,27 @@ fn cents(amount: Dollars) -> i64 {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use kalshi_sdk::OPERATIONS;
+    use kalshi_sdk::server::dispatch;
 
     use super::*;
     use crate::{
         engine::types::{
             MarketResult, MarketStatus, NewOrder, Route, SelfTrade, Side, Time, TimeInForce,
         },
-        query::Query,
+        http::query::Query,
     };
 
     /// The time of the start, in seconds.
     const START: i64 = 1_790_000_000;
 
-    struct Desk {
+    struct Bench {
         state: State,
         ticker: String,
         now: i64,
         fcm_member: bool,
     }
 
-    impl Desk {
+    impl Bench {
         fn new() -> Self {
             let start = DateTime::from_timestamp(START, 0).unwrap();
             let state = State::new(crate::state::Start::new(7, start));
@@ -687,11 +677,11 @@ mod tests {
             Self { state, ticker, now: START, fcm_member: false }
         }
 
-        fn ask(&mut self, id: &str, query: &[(&str, &str)]) -> Reply {
-            let operation = OPERATIONS.iter().find(|operation| operation.id == id).unwrap();
+        fn ask(&mut self, id: &str, query: &[(&str, &str)]) -> Response {
+            let operation = id.parse().unwrap();
             let pairs = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             let now = DateTime::from_timestamp(self.now, 0).unwrap();
-            let caller = Caller {
+            let caller = Principal {
                 account: self.state.first_account,
                 bound: None,
                 fcm_member: self.fcm_member,
@@ -706,7 +696,7 @@ mod tests {
                 pair: None,
             };
             self.state.advance(Time::from(now));
-            handle(&mut self.state, &call).unwrap_or_else(|refused| refused)
+            dispatch(call.operation, &mut self.state, &call).unwrap_or_else(|refused| refused)
         }
 
         fn rows(&mut self, id: &str, query: &[(&str, &str)], list: &str) -> Vec<Value> {
@@ -739,7 +729,7 @@ mod tests {
                 route: Route::default(),
             };
             let now = Time::from_millis(self.now * 1_000);
-            self.state.engine.place(&new, now).unwrap();
+            self.state.engine.place_order(&new, now).unwrap();
         }
 
         fn determine(&mut self, result: MarketResult) {
@@ -751,28 +741,28 @@ mod tests {
 
     #[test]
     fn a_settlement_says_what_was_held_and_what_it_paid() {
-        let mut desk = Desk::new();
-        desk.trade(Side::Bid, "3.01");
-        let held = desk.rows("get_positions", &[], "market_positions");
+        let mut bench = Bench::new();
+        bench.trade(Side::Bid, "3.01");
+        let held = bench.rows("get_positions", &[], "market_positions");
         let cost = held[0]["market_exposure_dollars"].clone();
-        desk.determine(MarketResult::Scalar("0.3060".parse().unwrap()));
-        assert!(desk.rows("get_settlements", &[], "settlements").is_empty());
+        bench.determine(MarketResult::Scalar("0.3060".parse().unwrap()));
+        assert!(bench.rows("get_settlements", &[], "settlements").is_empty());
         // Worth what it will pay, and not paid yet.
-        let body = desk.ask("get_balance", &[]).body.unwrap();
+        let body = bench.ask("get_balance", &[]).body.unwrap();
         let gain = body["portfolio_value"].as_i64().unwrap() - body["balance"].as_i64().unwrap();
         // 3.01 at 0.306 is 92.106 cents: 92 or, with what both sums lose, 93.
         assert!((92..=93).contains(&gain), "{body}");
-        desk.now += 1_800;
-        let rows = desk.rows("get_settlements", &[], "settlements");
+        bench.now += 1_800;
+        let rows = bench.rows("get_settlements", &[], "settlements");
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!(row["market_result"], "scalar");
         assert_eq!((&row["yes_count_fp"], &row["no_count_fp"]), (&json!("3.01"), &json!("0.00")));
         assert_eq!((&row["revenue"], &row["value"]), (&json!(92), &json!(30)));
         assert_eq!(row["yes_total_cost_dollars"], cost);
-        let open = desk.rows("get_positions", &[], "market_positions");
+        let open = bench.rows("get_positions", &[], "market_positions");
         assert!(open.is_empty());
         let settled = [("settlement_status", "settled")];
-        let settled = desk.rows("get_positions", &settled, "market_positions");
+        let settled = bench.rows("get_positions", &settled, "market_positions");
         assert_eq!(settled[0]["position_fp"], "0.00");
         let at = (START + 1_800).to_string();
         let later = (START + 1_801).to_string();
@@ -780,19 +770,19 @@ mod tests {
         for (min, rows) in [(at, 1), (later, 0)] {
             let query = between(&min);
             let query: Vec<(&str, &str)> = query.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            assert_eq!(desk.rows("get_settlements", &query, "settlements").len(), rows);
+            assert_eq!(bench.rows("get_settlements", &query, "settlements").len(), rows);
         }
-        desk.state.engine.audit().unwrap();
+        bench.state.engine.audit().unwrap();
     }
 
     #[test]
     fn a_win_pays_a_dollar_and_a_loss_nothing() {
         for (side, revenue) in [(Side::Bid, 0), (Side::Ask, 200)] {
-            let mut desk = Desk::new();
-            desk.trade(side, "2");
-            desk.determine(MarketResult::No);
-            desk.now += 1_800;
-            let rows = desk.rows("get_settlements", &[], "settlements");
+            let mut bench = Bench::new();
+            bench.trade(side, "2");
+            bench.determine(MarketResult::No);
+            bench.now += 1_800;
+            let rows = bench.rows("get_settlements", &[], "settlements");
             assert_eq!((&rows[0]["revenue"], &rows[0]["value"]), (&json!(revenue), &json!(0)));
             assert_eq!(rows[0]["market_result"], "no");
             assert_eq!(rows[0]["fee_cost"], "0.0000");
@@ -801,13 +791,13 @@ mod tests {
 
     #[test]
     fn the_value_of_resting_orders_is_for_fcm_members() {
-        let mut desk = Desk::new();
-        desk.place(Side::Bid, "0.01", "150", TimeInForce::GoodTillCanceled);
-        desk.place(Side::Ask, "0.99", "0.50", TimeInForce::GoodTillCanceled);
+        let mut bench = Bench::new();
+        bench.place(Side::Bid, "0.01", "150", TimeInForce::GoodTillCanceled);
+        bench.place(Side::Ask, "0.99", "0.50", TimeInForce::GoodTillCanceled);
         let id = "get_portfolio_resting_order_total_value";
-        assert_eq!(desk.ask(id, &[]).status, 403);
-        desk.fcm_member = true;
-        let body = desk.ask(id, &[]).body.unwrap();
+        assert_eq!(bench.ask(id, &[]).status, 403);
+        bench.fcm_member = true;
+        let body = bench.ask(id, &[]).body.unwrap();
         // 150 × 0.01 and 0.5 × 0.01.
         assert_eq!(body["total_resting_order_value"], 150);
         let rows = body["resting_order_value_breakdown"].as_array().unwrap();

@@ -1,62 +1,48 @@
-//! The families together: every answer as published, and none contradicting another.
+//! The seeded answers together: each as published, and none contradicting another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, Utc};
-use kalshi_sdk::Operation;
+use kalshi_sdk::{OperationId, server::dispatch};
 use kalshi_types::{Count, Dollars};
 use serde_json::{Value, json};
 
-use super::{Account, Desk, Families, World};
 use crate::{
-    catalogue::Catalogue,
     contract::Contract,
-    engine::Engine,
-    limits::{Limits, Tier},
-    query::Query,
-    reply::Reply,
-    seeding,
-    state::Call,
+    engine::principal::Principal,
+    fixtures::{MarketDirectory, NewMarket, dice::Dice},
+    http::{query::Query, request::Call, response::Response},
+    state::{Start, State},
+    wire,
 };
 
 /// Whether a filter keeps a row.
 type Keeps = Box<dyn Fn(&Value) -> bool>;
 
-/// Families around a catalogue, and somebody who asks them.
+/// An exchange, and a member that asks it.
 struct Bench {
-    catalogue: Catalogue,
-    engine: Engine,
-    families: Families,
+    state: State,
     contract: Contract,
-    limits: Limits,
-    account: Account<'static>,
+    caller: Principal,
     now: DateTime<Utc>,
 }
 
 impl Bench {
     fn new() -> Self {
         let now = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
-        let (catalogue, engine, families, first) = made(7, now);
-        let account = Account::plain(first.leak());
-        Self {
-            catalogue,
-            engine,
-            families,
-            contract: Contract::load(),
-            limits: Limits::new(Tier::Basic),
-            account,
-            now,
-        }
+        let state = State::new(Start::new(7, now));
+        let caller = Principal::member(state.first_account);
+        Self { state, contract: Contract::load(), caller, now }
     }
 
     /// One that belongs to an FCM.
     fn member() -> Self {
         let mut bench = Self::new();
-        bench.account.fcm_member = true;
+        bench.caller.fcm_member = true;
         bench
     }
 
-    /// Asks, and holds the answer against the published document.
+    /// Asks, and validates the answer against the published document.
     fn ask(
         &mut self,
         id: &str,
@@ -64,40 +50,25 @@ impl Bench {
         query: &str,
         body: impl Into<Value>,
     ) -> (u16, Value) {
-        self.try_ask(id, path, query, body).expect("a family plays it")
-    }
-
-    /// The same; nothing if no family plays it.
-    fn try_ask(
-        &mut self,
-        id: &str,
-        path: &[&str],
-        query: &str,
-        body: impl Into<Value>,
-    ) -> Option<(u16, Value)> {
         let body = body.into();
-        let operation = Operation::by_id(id).unwrap_or_else(|| panic!("there is no {id}"));
+        let operation: OperationId = id.parse().expect("an operation");
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let query = Query::new(serde_urlencoded::from_str(query).expect("a query"));
         let call = Call {
             operation,
-            caller: None,
+            caller: Some(self.caller),
             path: &path,
             query: &query,
             body: &body,
             now: self.now,
             pair: None,
         };
-        let Catalogue { series, events, listings } = &mut self.catalogue;
-        let mut desk = Desk { engine: &mut self.engine, listings };
-        let limits = &mut self.limits;
-        let world = World { series, events, markets: &mut desk, limits };
-        let answer = self.families.handle(world, &self.account, &call);
-        let reply = answer?.unwrap_or_else(|refusal| refusal);
+        let answer = dispatch(operation, &mut self.state, &call);
+        let response = answer.unwrap_or_else(|refusal| refusal);
         self.contract
-            .check(operation, reply.status, reply.body.as_ref())
+            .check(operation.operation(), response.status, response.body.as_ref())
             .unwrap_or_else(|difference| panic!("{id}: {difference}"));
-        Some((reply.status, reply.body.unwrap_or_default()))
+        (response.status, response.body.unwrap_or_default())
     }
 
     fn get(&mut self, id: &str, path: &[&str], query: &str) -> Value {
@@ -111,23 +82,12 @@ impl Bench {
     }
 
     fn event_tickers(&self) -> BTreeSet<String> {
-        self.catalogue.events.iter().map(|event| text(event, "event_ticker")).collect()
+        self.state.catalog.events.iter().map(|event| text(event, "event_ticker")).collect()
     }
 
     fn milestones(&mut self) -> Vec<Value> {
         rows(&self.get("get_milestones", &[], "limit=500"), "milestones")
     }
-}
-
-/// A catalogue, the engine of its markets, the families around both, and the first account.
-fn made(seed: u64, start: DateTime<Utc>) -> (Catalogue, Engine, Families, String) {
-    let mut catalogue = Catalogue::new(seed, start);
-    let (mut engine, first) = seeding::engine(&catalogue, seed, start);
-    let first = first.to_string();
-    let Catalogue { series, events, listings } = &mut catalogue;
-    let desk = Desk { engine: &mut engine, listings };
-    let families = Families::new(seed, start, &first, series, events, &desk);
-    (catalogue, engine, families, first)
 }
 
 fn text(row: &Value, key: &str) -> String {
@@ -147,10 +107,10 @@ fn hundredths(row: &Value, key: &str) -> i64 {
 }
 
 #[test]
-fn a_seed_makes_the_same_families_again() {
+fn a_seed_makes_the_same_fixtures_again() {
     let shown = |seed: u64| {
         let start = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
-        format!("{:?}", made(seed, start).2)
+        format!("{:?}", State::new(Start::new(seed, start)).fixtures)
     };
     assert!(shown(7) == shown(7));
     assert!(shown(7) != shown(8));
@@ -285,7 +245,7 @@ fn a_game_goes_on_while_time_passes_and_ends_with_the_archived_result() {
 fn search_agrees_with_series_and_targets() {
     let mut bench = Bench::new();
     let tags = bench.get("get_tags_for_series_categories", &[], "")["tags_by_categories"].clone();
-    for series in &bench.catalogue.series {
+    for series in &bench.state.catalog.series {
         for tag in rows(series, "tags") {
             assert!(rows(&tags, &text(series, "category")).contains(&tag), "{tag}");
         }
@@ -310,7 +270,8 @@ fn programs_name_markets_of_the_catalogue_and_move_through_their_states_with_tim
     assert!(all.len() > 300);
     for row in &all {
         let margin = text(row, "incentive_type").starts_with("margin");
-        let known = bench.engine.market_by_ticker(row["market_ticker"].as_str().unwrap()).is_some();
+        let known =
+            bench.state.engine.market_by_ticker(row["market_ticker"].as_str().unwrap()).is_some();
         assert_ne!(margin, known, "{row}");
     }
     for days in [0, 5, 40] {
@@ -337,7 +298,7 @@ fn programs_name_markets_of_the_catalogue_and_move_through_their_states_with_tim
 #[test]
 fn fee_changes_that_lie_ahead_come_to_pass_and_the_last_past_one_is_what_a_series_shows() {
     let mut bench = Bench::new();
-    let series = bench.catalogue.series.clone();
+    let series = bench.state.catalog.series.clone();
     let ahead = rows(&bench.get("get_series_fee_changes", &[], ""), "series_fee_change_arr");
     assert!(!ahead.is_empty());
     let all = bench.get("get_series_fee_changes", &[], "show_historical=true");
@@ -371,7 +332,7 @@ fn archived_markets_trades_and_candles_say_the_same() {
         assert!(events.contains(market["event_ticker"].as_str().unwrap()));
         assert!(text(market, "settlement_ts").parse::<DateTime<Utc>>().unwrap() < settled);
         let ticker = text(market, "ticker");
-        assert!(bench.engine.market_by_ticker(&ticker).is_none(), "{ticker} is live too");
+        assert!(bench.state.engine.market_by_ticker(&ticker).is_none(), "{ticker} is live too");
         assert_eq!(bench.get("get_historical_market", &[&ticker], "")["market"], *market);
         let body = bench.get("get_trades_historical", &[], &format!("ticker={ticker}"));
         let trades = rows(&body, "trades");
@@ -497,19 +458,19 @@ fn archived_fills_belong_to_orders_and_trades_and_positions_follow_from_them() {
     assert!(positions > 150, "{positions}");
     let primary = bench.get("get_historical_positions", &[], all);
     assert_eq!(primary, bench.get("get_historical_positions", &[], "limit=1000&subaccount=0"));
-    bench.account.bound_to = Some(1);
+    bench.caller.bound = Some(1);
     let bound = rows(&bench.get("get_fills_historical", &[], all), "fills");
     assert!(!bound.is_empty() && bound.len() < fills.len());
     let other = bench.status("get_fills_historical", &[], "subaccount=0", Value::Null);
     assert_eq!(other, 403);
-    bench.account = Account::plain("somebody else");
+    bench.caller = Principal::member(bench.state.second_account);
     assert!(rows(&bench.get("get_fills_historical", &[], all), "fills").is_empty());
 }
 
 #[test]
 fn forecasts_grow_with_the_percentile_and_bad_ones_are_refused() {
     let mut bench = Bench::new();
-    let event = bench.catalogue.events[1].clone();
+    let event = bench.state.catalog.events[1].clone();
     let (series, ticker) = (text(&event, "series_ticker"), text(&event, "event_ticker"));
     let end = bench.now.timestamp();
     let range = format!("start_ts={}&end_ts={end}", end - 3_600);
@@ -548,7 +509,7 @@ fn forecasts_grow_with_the_percentile_and_bad_ones_are_refused() {
 fn charts_have_windows_and_freeze_when_their_event_is_over() {
     let mut bench = Bench::new();
     let of = |series: &str| -> Vec<String> {
-        let events = bench.catalogue.events.iter();
+        let events = bench.state.catalog.events.iter();
         events
             .filter(|event| event["series_ticker"] == series)
             .map(|event| text(event, "event_ticker"))
@@ -583,7 +544,7 @@ fn legs(bench: &mut Bench, count: usize) -> (String, Vec<Value>) {
         .filter_map(|event| {
             let event = text(event, "ticker");
             let of_event = |market: &&crate::engine::Market| market.event_ticker == event;
-            let market = bench.engine.markets().iter().find(of_event)?;
+            let market = bench.state.engine.markets().iter().find(of_event)?;
             let ticker = &market.ticker;
             Some(json!({"market_ticker": ticker, "event_ticker": event, "side": "yes"}))
         })
@@ -662,6 +623,7 @@ fn five_thousand_combos_a_week_and_no_more() {
         .map(|event| text(event, "ticker"))
         .collect();
     let markets: Vec<(String, String)> = bench
+        .state
         .engine
         .markets()
         .iter()
@@ -669,21 +631,22 @@ fn five_thousand_combos_a_week_and_no_more() {
         .map(|market| (market.ticker.clone(), market.event_ticker.clone()))
         .collect();
     let shown: BTreeMap<String, Value> = bench
+        .state
         .engine
         .markets()
         .iter()
         .map(|market| {
-            let listings = &bench.catalogue.listings;
-            (market.ticker.clone(), super::market::shown_in(&bench.engine, listings, market))
+            let about = bench.state.catalog.about(&market.ticker);
+            (market.ticker.clone(), wire::market(&bench.state.engine, about, market))
         })
         .collect();
     let mut made = BTreeSet::new();
-    let create = |families: &mut Families, legs: &[Value]| {
+    let mut create = |legs: &[Value]| {
         let body = json!({"selected_markets": legs});
         let mut markets = Nowhere(&shown);
-        let events = &bench.catalogue.events;
-        let (account, collections) = (&bench.account, &mut families.collections);
-        collections.create(account, &collection, &body, events, &mut markets, bench.now)
+        let State { catalog, fixtures, .. } = &mut bench.state;
+        let (account, events) = (bench.caller.account, &catalog.events);
+        fixtures.collections.create(account, &collection, &body, events, &mut markets, bench.now)
     };
     // Two legs of different events, each with both sides, and a third one.
     let mut refusal = None;
@@ -697,7 +660,7 @@ fn five_thousand_combos_a_week_and_no_more() {
                 for side in ["yes", "no"] {
                     let leg = |(market, event): &(String, String), side: &str| json!({"market_ticker": market, "event_ticker": event, "side": side});
                     let legs = [leg(first, side), leg(second, "yes"), leg(third, "no")];
-                    match create(&mut bench.families, &legs) {
+                    match create(&legs) {
                         Ok(reply) => {
                             let body = reply.body.expect("it has a body");
                             made.insert(text(&body, "market_ticker"));
@@ -719,7 +682,7 @@ fn five_thousand_combos_a_week_and_no_more() {
 /// Markets that are there, and a hole for those that are opened.
 struct Nowhere<'a>(&'a BTreeMap<String, Value>);
 
-impl super::MarketMaker for Nowhere<'_> {
+impl MarketDirectory for Nowhere<'_> {
     fn market(&self, ticker: &str) -> Option<Value> {
         self.0.get(ticker).cloned()
     }
@@ -729,7 +692,7 @@ impl super::MarketMaker for Nowhere<'_> {
         of_event.cloned().collect()
     }
 
-    fn open(&mut self, _: super::NewMarket, _: DateTime<Utc>) -> Result<(), Reply> {
+    fn open(&mut self, _: NewMarket, _: DateTime<Utc>) -> Result<(), Response> {
         Ok(())
     }
 }
@@ -748,7 +711,7 @@ fn a_subtrader_is_made_once_capped_and_blocked() {
     let (status, made) =
         bench.ask("create_fcm_subtrader", &[], "", json!({"subtrader_suffix": "desk7"}));
     let id = text(&made, "subtrader_id");
-    assert_eq!((status, &*id), (201, &*format!("{}_desk7", bench.account.id)));
+    assert_eq!((status, &*id), (201, &*format!("{}_desk7", bench.caller.account)));
     let suffixes = ["", "Desk", "a-b", "12345678901234567"];
     for suffix in suffixes {
         let body = json!({"subtrader_suffix": suffix});
@@ -797,7 +760,7 @@ fn a_subtrader_is_made_once_capped_and_blocked() {
 #[test]
 fn a_transfer_moves_contracts_and_no_more_than_there_are() {
     let mut bench = Bench::member();
-    let firm = bench.account.id;
+    let firm = bench.caller.account.to_string();
     let id = |suffix: &str| format!("{firm}_{suffix}");
     let held = |bench: &mut Bench, suffix: &str, ticker: &str| {
         let query = format!("subtrader_id={}&ticker={ticker}", id(suffix));
@@ -898,8 +861,8 @@ fn fcm_fills_orders_and_positions_say_the_same() {
 #[test]
 fn requests_shaken_together_get_an_answer_and_no_panic() {
     let mut bench = Bench::member();
-    let mut dice = super::dice::Dice::new(11, "shaken");
-    let event = text(&bench.catalogue.events[1], "event_ticker");
+    let mut dice = Dice::new(11, "shaken");
+    let event = text(&bench.state.catalog.events[1], "event_ticker");
     let milestone = text(&bench.milestones()[0], "id");
     let archived =
         text(&rows(&bench.get("get_historical_markets", &[], "limit=1"), "markets")[0], "ticker");
@@ -930,7 +893,7 @@ fn requests_shaken_together_get_an_answer_and_no_panic() {
         json!({"selected_markets": [{"market_ticker": "", "event_ticker": "", "side": "yes"}]}),
         json!({"subtrader_suffix": "a"}),
         json!({"subtrader_id": "", "limit": "1e9"}),
-        json!({"subtrader_id": format!("{}_alpha", bench.account.id), "limit": "99999999999.9999"}),
+        json!({"subtrader_id": format!("{}_alpha", bench.caller.account), "limit": "99999999999.9999"}),
     ];
     let mut answers = BTreeMap::new();
     for _ in 0..6_000 {
@@ -944,11 +907,8 @@ fn requests_shaken_together_get_an_answer_and_no_panic() {
             }
         }
         let body = dice.pick(&bodies).cloned().unwrap_or_default();
-        // Those of the matching engine are asked elsewhere.
-        let played = bench.try_ask(operation.id, &path, &query, body);
-        if let Some((status, _)) = played {
-            *answers.entry(status / 100).or_insert(0) += 1;
-        }
+        let (status, _) = bench.ask(operation.id, &path, &query, body);
+        *answers.entry(status / 100).or_insert(0) += 1;
     }
     assert_eq!(answers.keys().copied().collect::<Vec<_>>(), [2, 4], "{answers:?}");
     assert!(answers.values().all(|count| *count > 300), "{answers:?}");

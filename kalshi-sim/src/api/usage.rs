@@ -5,14 +5,19 @@ use kalshi_types::Count;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::ids::AccountId,
-    families::Account,
-    limits::{Limits, Tier},
-    reply::{Outcome, Reply},
+    engine::types::Time,
+    http::{
+        request::Call,
+        response::{HandlerResult, Response},
+    },
+    state::{State, limits::Tier},
 };
 
 /// What the whole exchange is said to have traded in the last calendar month, in contracts.
 const EXCHANGE_VOLUME: i64 = 400_000_000;
+
+/// Thirty days.
+const MONTH_MILLIS: i64 = 30 * 24 * 3_600_000;
 
 /// Level, and the shares of volume that earn and keep it, in thousandths of a percent.
 const LEVELS: [(&str, i64, i64); 5] = [
@@ -24,23 +29,25 @@ const LEVELS: [(&str, i64, i64); 5] = [
 ];
 
 /// Grants the advanced level to an account that has traded through the API.
-pub(crate) fn upgrade(account: &Account<'_>, limits: &mut Limits) -> Outcome {
-    if account.recent_api_orders == 0 {
-        return Err(Reply::forbidden(
+pub(crate) fn upgrade(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let account = call.caller()?.account;
+    if state.engine.ledger.account(account).is_none_or(|held| held.orders.is_empty()) {
+        return Err(Response::forbidden(
             "none of the last 100 orders of the account was made through the API",
         ));
     }
-    if let Some(id) = AccountId::parse(account.id)
-        && limits.tier(id) < Tier::Advanced
-    {
-        limits.set_tier(id, Tier::Advanced);
+    if state.limits.tier(account) < Tier::Advanced {
+        state.limits.set_tier(account, Tier::Advanced);
     }
-    Ok(Reply { status: 201, body: None })
+    Ok(Response { status: 201, body: None })
 }
 
 /// What the token buckets of the account hold and get back.
-pub(crate) fn limits(account: &Account<'_>, limits: &Limits) -> Reply {
-    let tier = AccountId::parse(account.id).map_or_else(Tier::default, |id| limits.tier(id));
+pub(crate) fn limits(state: &State, call: &Call<'_>) -> HandlerResult {
+    Ok(shown_limits(state.limits.tier(call.caller()?.account)))
+}
+
+fn shown_limits(tier: Tier) -> Response {
     let (rates, capacities) = (tier.rates(), tier.capacities());
     // No limit is no tier of the exchange; the highest one is the nearest.
     let word = if tier == Tier::Unlimited { Tier::Prestige.as_str() } else { tier.as_str() };
@@ -54,7 +61,7 @@ pub(crate) fn limits(account: &Account<'_>, limits: &Limits) -> Reply {
             "source": "manual",
         }])
     };
-    Reply::ok(json!({
+    Response::ok(json!({
         "usage_tier": word,
         "read": {"refill_rate": rates.0, "bucket_capacity": capacities.0},
         "write": {"refill_rate": rates.1, "bucket_capacity": capacities.1},
@@ -63,7 +70,14 @@ pub(crate) fn limits(account: &Account<'_>, limits: &Limits) -> Reply {
 }
 
 /// The volume of the account against the goals, computed at midnight.
-pub(crate) fn progress(account: &Account<'_>, now: DateTime<Utc>) -> Reply {
+pub(crate) fn progress(state: &State, call: &Call<'_>) -> HandlerResult {
+    let month_ago = Time::from_millis(call.time().as_millis().saturating_sub(MONTH_MILLIS));
+    let held = state.engine.ledger.account(call.caller()?.account);
+    let volume = held.map_or(Count::ZERO, |held| held.volume_since(month_ago));
+    Ok(shown_progress(volume, call.now))
+}
+
+fn shown_progress(volume: Count, now: DateTime<Utc>) -> Response {
     // A share is of both sides of the exchange's volume.
     let goal = |share: i64| Count::from_hundredths(2 * EXCHANGE_VOLUME * 100 / 100_000 * share);
     let goals: Vec<Value> = LEVELS
@@ -77,9 +91,9 @@ pub(crate) fn progress(account: &Account<'_>, now: DateTime<Utc>) -> Reply {
         })
         .collect();
     let computed = now.date_naive().and_time(NaiveTime::MIN).and_utc();
-    Reply::ok(json!({"volume_progress": [{
+    Response::ok(json!({"volume_progress": [{
         "computed_ts": computed.timestamp(),
-        "trailing_30d_volume_fp": account.volume,
+        "trailing_30d_volume_fp": volume,
         "goals": goals,
     }]}))
 }
@@ -89,27 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_upgrade_needs_an_order_through_the_api_and_shows_in_the_limits() {
-        let mut tiers = Limits::new(Tier::Basic);
-        let (first, second) = (AccountId(1).to_string(), AccountId(2).to_string());
-        let account = Account::plain(&first);
-        assert_eq!(upgrade(&account, &mut tiers).unwrap_err().status, 403);
-        assert_eq!(limits(&account, &tiers).body.unwrap()["usage_tier"], "basic");
-        let trader = Account { recent_api_orders: 1, ..account };
-        assert_eq!(upgrade(&trader, &mut tiers), Ok(Reply { status: 201, body: None }));
-        assert_eq!(upgrade(&trader, &mut tiers).unwrap().status, 201);
-        let shown = limits(&trader, &tiers).body.unwrap();
-        assert_eq!(
-            (&shown["usage_tier"], &shown["write"]["refill_rate"]),
-            (&json!("advanced"), &json!(300))
-        );
-        let other = Account::plain(&second);
-        assert_eq!(limits(&other, &tiers).body.unwrap()["usage_tier"], "basic");
-    }
-
-    #[test]
     fn the_goals_are_shares_of_twice_the_volume_of_the_exchange() {
-        let body = progress(&Account::plain("a"), DateTime::UNIX_EPOCH).body.unwrap();
+        let body = shown_progress(Count::ZERO, DateTime::UNIX_EPOCH).body.unwrap();
         let expert = &body["volume_progress"][0]["goals"][0];
         // 0.075 % of 800 million.
         assert_eq!(expert["earn_volume_goal_fp"], "600000.00");

@@ -11,28 +11,30 @@ pub(crate) const MAX_CASH: Dollars = Dollars::from_micros(1_000_000_000_000_000)
 /// The largest order, and the largest sum of one account's resting orders: 100 million contracts.
 pub(crate) const MAX_COUNT: Count = Count::from_hundredths(10_000_000_000);
 
-/// Arithmetic on what is bounded elsewhere.
-pub(crate) trait Sum: Copy + Ord {
-    fn plus(self, other: Self) -> Self;
-    fn minus(self, other: Self) -> Self;
+/// Arithmetic that stops at the end of the range, for sums that are bounded elsewhere.
+pub(crate) trait SaturatingArithmetic: Copy + Ord {
+    /// Returns the sum, or the largest or smallest value that there is.
+    fn saturating_add(self, other: Self) -> Self;
+    /// Returns the difference, or the largest or smallest value that there is.
+    fn saturating_sub(self, other: Self) -> Self;
 }
 
-impl Sum for Dollars {
-    fn plus(self, other: Self) -> Self {
+impl SaturatingArithmetic for Dollars {
+    fn saturating_add(self, other: Self) -> Self {
         Self::from_micros(self.as_micros().saturating_add(other.as_micros()))
     }
 
-    fn minus(self, other: Self) -> Self {
+    fn saturating_sub(self, other: Self) -> Self {
         Self::from_micros(self.as_micros().saturating_sub(other.as_micros()))
     }
 }
 
-impl Sum for Count {
-    fn plus(self, other: Self) -> Self {
+impl SaturatingArithmetic for Count {
+    fn saturating_add(self, other: Self) -> Self {
         Self::from_hundredths(self.as_hundredths().saturating_add(other.as_hundredths()))
     }
 
-    fn minus(self, other: Self) -> Self {
+    fn saturating_sub(self, other: Self) -> Self {
         Self::from_hundredths(self.as_hundredths().saturating_sub(other.as_hundredths()))
     }
 }
@@ -49,7 +51,7 @@ pub(crate) fn payout(count: Count) -> Dollars {
 
 /// The price of the other leg.
 pub(crate) fn other_leg(price: Dollars) -> Dollars {
-    Dollars::ONE.minus(price)
+    Dollars::ONE.saturating_sub(price)
 }
 
 /// `amount × part ÷ whole`, cut towards zero; 0 if the whole is.

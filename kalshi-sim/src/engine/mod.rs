@@ -14,6 +14,7 @@ pub(crate) mod ids;
 mod ledger;
 mod markets;
 mod orders;
+pub(crate) mod principal;
 #[cfg(test)]
 mod properties;
 pub(crate) mod rfq;
@@ -28,12 +29,12 @@ use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     block::{Block, NewBlock},
     groups::Group,
-    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
+    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position, PositionKey},
     markets::{Bar, Market, Minute},
 };
 use crate::engine::{
     ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
-    rfq::Desk,
+    rfq::RfqBook,
     types::{Event, Order, Refusal, Shard, Time, Trade},
 };
 
@@ -84,11 +85,11 @@ pub(crate) struct Engine {
     trades: Vec<Trade>,
     groups: BTreeMap<GroupId, Group>,
     last_group: u64,
-    desk: Desk,
+    rfq_book: RfqBook,
     blocks: BTreeMap<BlockId, Block>,
     last_block: u64,
-    /// The place in a queue that was given last.
-    last_place: u64,
+    /// The rank in a queue that was given last.
+    last_queue_priority: u64,
     shards: BTreeMap<Shard, ShardState>,
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
@@ -194,14 +195,19 @@ impl Engine {
         self.timers.insert((at, self.last_timer), timer);
     }
 
-    fn next_place(&mut self) -> u64 {
-        self.last_place += 1;
-        self.last_place
+    fn next_queue_priority(&mut self) -> u64 {
+        self.last_queue_priority += 1;
+        self.last_queue_priority
     }
 
-    fn place_of(&self, order: &Order) -> Place {
+    fn position_key(&self, order: &Order) -> PositionKey {
         let shard = self.market(order.market).map_or(0, |market| market.shard);
-        Place { account: order.account, subaccount: order.subaccount, market: order.market, shard }
+        PositionKey {
+            account: order.account,
+            subaccount: order.subaccount,
+            market: order.market,
+            shard,
+        }
     }
 
     fn account(&self, id: AccountId) -> Result<&Account, Refusal> {

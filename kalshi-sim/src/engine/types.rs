@@ -273,8 +273,8 @@ pub(crate) struct Order {
     pub(crate) maker_fees: Dollars,
     /// What rounding has taken and not yet given back.
     pub(crate) rounding: Dollars,
-    /// The place in the queue of its price.
-    pub(crate) place: u64,
+    /// The rank in the queue of its price, lowest first.
+    pub(crate) queue_priority: u64,
     pub(crate) created: Time,
     pub(crate) updated: Time,
     pub(crate) reason: Reason,

@@ -10,7 +10,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use http::Method;
 use kalshi_auth::{
     AuthError, Clock, Credentials, KeyType, SystemClock,
     server::{KeyPair, PublicKey},
@@ -20,25 +19,28 @@ use kalshi_types::{Dollars, PriceRange};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    BASE_PATH, admin,
-    catalogue::{OPEN_EVENTS, STRIKES},
+    BASE_PATH,
+    clock::at,
     control::{ControlError, MarketOutcome, MarketPlan},
     engine::{ids::AccountId, types::Refusal},
     faults::{Fault, Faults},
-    limits::Tier,
-    line::{Cutter, Lines},
-    server::{self, Shared},
-    snapshot,
-    state::{Start, State},
+    fixtures::catalog::{OPEN_EVENTS, STRIKES},
+    http::{
+        admin,
+        connection::{Cutter, Listener},
+        server,
+    },
+    role::Role,
+    shared::RequestRecord,
+    shared::Shared,
+    state::{Start, State, limits::Tier, snapshot},
     stream::{
-        self, STREAM_PATH,
+        STREAM_PATH,
         faults::{Ending, StreamFaults},
-        hub::{DEFAULT_CAPACITY, Hub, Line},
+        hub::{DEFAULT_CAPACITY, Hub, LinkState},
+        shell,
     },
 };
-
-/// The id of the key that every exchange starts with, unless it is given keys.
-pub const DEFAULT_KEY_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// More traders than one engine could serve.
 const MAX_TRADERS: usize = 1_000;
@@ -64,45 +66,6 @@ pub struct Exchange {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
     time: JoinHandle<()>,
-}
-
-/// Who a client is. Every role has a key of its own, and its member the same money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Role {
-    /// The first member, with the scopes `read` and `write`: 10,000 dollars on each shard.
-    Trader,
-    /// Another member, for trades between two: as much money, the same scopes.
-    Maker,
-    /// The first member with a key that may only read.
-    Reader,
-    /// The first member as a futures commission merchant, for the operations of that family.
-    FcmMember,
-}
-
-impl Role {
-    const ALL: [Self; 4] = [Self::Trader, Self::Maker, Self::Reader, Self::FcmMember];
-
-    fn key_id(self) -> String {
-        let number = Self::ALL.iter().position(|role| *role == self).unwrap_or(0);
-        format!("{}{number}", &DEFAULT_KEY_ID[..DEFAULT_KEY_ID.len() - 1])
-    }
-}
-
-/// A request that the exchange has seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Seen {
-    /// The operation, for instance `get_markets`.
-    pub operation: &'static str,
-    /// The HTTP method.
-    pub method: Method,
-    /// The path as it came over the wire, encoded.
-    pub path: String,
-    /// The query as it came over the wire, encoded; empty if there was none.
-    pub query: String,
-    /// Whether it had a signature.
-    pub signed: bool,
 }
 
 /// Why an exchange did not start.
@@ -190,7 +153,7 @@ impl Exchange {
 
     /// Lets the exchange's time run on from where it stands.
     pub fn run(&self) {
-        self.shared.clock.run();
+        self.shared.clock.resume();
     }
 
     /// Moves the exchange's time forwards, and lets happen what falls due.
@@ -316,8 +279,8 @@ impl Exchange {
 
     /// Lets the simulated traders of [`Builder::with_traders`] send so many commands at once.
     /// Gives how many the engine carried out.
-    pub fn churn(&self, commands: u64) -> u64 {
-        self.shared.churn(commands)
+    pub fn run_traders(&self, commands: u64) -> u64 {
+        self.shared.run_traders(commands)
     }
 
     /// Writes the whole state to a file, for [`Builder::with_state_file`]. A file that is there is
@@ -351,7 +314,7 @@ impl Exchange {
     }
 
     /// The last requests to known operations, oldest first; at most 1,000.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn requests(&self) -> Vec<RequestRecord> {
         self.shared.log().iter().cloned().collect()
     }
 
@@ -388,7 +351,7 @@ impl Exchange {
 
     /// Cuts every stream connection without a word, as a restart of the server does.
     pub fn cut_streams(&self) {
-        self.shared.streams.turn(None, Line::Cut);
+        self.shared.streams.set_link_state(None, LinkState::Cut);
     }
 
     /// The same for the connections of a role's member.
@@ -397,14 +360,14 @@ impl Exchange {
     ///
     /// [`ControlError`]: there is nobody in this role.
     pub fn cut_streams_of(&self, role: Role) -> Result<(), ControlError> {
-        self.shared.streams.turn(Some(self.account(role)?), Line::Cut);
+        self.shared.streams.set_link_state(Some(self.account(role)?), LinkState::Cut);
         Ok(())
     }
 
     /// Leaves every stream connection open and silent: nothing is sent, not even a ping, and
     /// nothing is read. [`cut_streams`](Self::cut_streams) ends that.
     pub fn silence_streams(&self) {
-        self.shared.streams.turn(None, Line::Silent);
+        self.shared.streams.set_link_state(None, LinkState::Silent);
     }
 
     /// The same for the connections of a role's member.
@@ -413,7 +376,7 @@ impl Exchange {
     ///
     /// [`ControlError`]: there is nobody in this role.
     pub fn silence_streams_of(&self, role: Role) -> Result<(), ControlError> {
-        self.shared.streams.turn(Some(self.account(role)?), Line::Silent);
+        self.shared.streams.set_link_state(Some(self.account(role)?), LinkState::Silent);
         Ok(())
     }
 
@@ -479,7 +442,7 @@ impl Drop for Exchange {
         if let Some((_, task)) = &self.admin {
             task.abort();
         }
-        self.shared.streams.turn(None, Line::Cut);
+        self.shared.streams.set_link_state(None, LinkState::Cut);
     }
 }
 
@@ -619,7 +582,7 @@ impl Builder {
                 .map_err(|error| StartError::State { file, source: Box::new(error) })?,
             None => State::new(Start {
                 seed: self.seed,
-                at: server::at(clock.as_ref()),
+                at: at(clock.as_ref()),
                 strikes: self.markets.clamp(1, 12_000).div_ceil(OPEN_EVENTS),
                 traders: self.traders.min(MAX_TRADERS),
                 tier: self.tier,
@@ -654,10 +617,10 @@ impl Builder {
                 let _ = stopped.await;
             };
             let service = router.into_make_service_with_connect_info::<Cutter>();
-            axum::serve(Lines(listener), service).with_graceful_shutdown(wait).await
+            axum::serve(Listener(listener), service).with_graceful_shutdown(wait).await
         });
         let base_url = format!("http://{address}{BASE_PATH}");
-        let time = stream::shell::keep_time(Arc::clone(&shared));
+        let time = shell::keep_time(Arc::clone(&shared));
         let admin = match self.admin_port {
             None => None,
             Some(port) => {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, State as Extract, rejection::JsonRejection},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Response as HttpResponse},
     routing::{get, post},
 };
 use http::StatusCode;
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use crate::{
     control::{ControlError, MarketOutcome, MarketPlan},
     faults::Fault,
-    limits::Tier,
-    reply::Reply,
-    server::{Shared, respond},
+    http::response::Response,
+    shared::Shared,
+    state::limits::Tier,
     stream::{
         faults::{Ending, StreamFaults},
-        hub::Line,
+        hub::LinkState,
     },
 };
 
@@ -32,8 +32,8 @@ type Api = Extract<Arc<Shared>>;
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     Router::new()
         .route("/clock", get(clock))
-        .route("/clock/freeze", post(freeze))
-        .route("/clock/run", post(run))
+        .route("/clock/freeze", post(freeze_clock))
+        .route("/clock/resume", post(resume_clock))
         .route("/clock/advance", post(advance))
         .route("/markets", post(list))
         .route("/markets/{ticker}/determine", post(determine))
@@ -123,28 +123,28 @@ struct End {
     ending: Ending,
 }
 
-async fn clock(Extract(shared): Api) -> Response {
+async fn clock(Extract(shared): Api) -> HttpResponse {
     answer(Ok(json!({"now": shared.now()})))
 }
 
-async fn freeze(Extract(shared): Api) -> Response {
+async fn freeze_clock(Extract(shared): Api) -> HttpResponse {
     shared.clock.freeze();
     answer(Ok(json!({"now": shared.now()})))
 }
 
-async fn run(Extract(shared): Api) -> Response {
-    shared.clock.run();
+async fn resume_clock(Extract(shared): Api) -> HttpResponse {
+    shared.clock.resume();
     answer(Ok(json!({"now": shared.now()})))
 }
 
-async fn advance(Extract(shared): Api, body: Body<Advance>) -> Response {
+async fn advance(Extract(shared): Api, body: Body<Advance>) -> HttpResponse {
     with(body, |Advance { seconds, millis }| {
         let by = Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis));
         shared.advance(by).map(|()| json!({"now": shared.now()}))
     })
 }
 
-async fn list(Extract(shared): Api, body: Body<MarketPlan>) -> Response {
+async fn list(Extract(shared): Api, body: Body<MarketPlan>) -> HttpResponse {
     with(body, |plan| shared.list(plan).map(done))
 }
 
@@ -152,7 +152,7 @@ async fn determine(
     Extract(shared): Api,
     Path(ticker): Path<String>,
     body: Body<Determine>,
-) -> Response {
+) -> HttpResponse {
     with(body, |body| {
         let outcome = match (body.result.as_str(), body.value) {
             ("yes", None) => MarketOutcome::Yes,
@@ -164,40 +164,44 @@ async fn determine(
     })
 }
 
-async fn dispute(Extract(shared): Api, Path(ticker): Path<String>) -> Response {
+async fn dispute(Extract(shared): Api, Path(ticker): Path<String>) -> HttpResponse {
     answer(shared.dispute(&ticker).map(done))
 }
 
-async fn pause(Extract(shared): Api, Path(ticker): Path<String>) -> Response {
+async fn pause(Extract(shared): Api, Path(ticker): Path<String>) -> HttpResponse {
     answer(shared.pause(&ticker, true).map(done))
 }
 
-async fn resume(Extract(shared): Api, Path(ticker): Path<String>) -> Response {
+async fn resume(Extract(shared): Api, Path(ticker): Path<String>) -> HttpResponse {
     answer(shared.pause(&ticker, false).map(done))
 }
 
-async fn close(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Close>) -> Response {
+async fn close(
+    Extract(shared): Api,
+    Path(ticker): Path<String>,
+    body: Body<Close>,
+) -> HttpResponse {
     with(body, |body| shared.close_in(&ticker, body.in_seconds).map(done))
 }
 
-async fn grid(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Grid>) -> Response {
+async fn grid(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Grid>) -> HttpResponse {
     with(body, |body| {
         shared.set_grid(&ticker, &body.price_level_structure, body.price_ranges).map(done)
     })
 }
 
-async fn shard(Extract(shared): Api, Path(index): Path<u8>, body: Body<Shard>) -> Response {
+async fn shard(Extract(shared): Api, Path(index): Path<u8>, body: Body<Shard>) -> HttpResponse {
     with(body, |body| shared.set_shard(index, body.exchange_active, body.trading_active).map(done))
 }
 
-async fn deposit(Extract(shared): Api, body: Body<Deposit>) -> Response {
+async fn deposit(Extract(shared): Api, body: Body<Deposit>) -> HttpResponse {
     with(body, |body| {
         let account = shared.account_of(&body.key_id).ok_or_else(|| wrong("no such key"))?;
         shared.deposit(account, body.exchange_index, body.amount_dollars).map(done)
     })
 }
 
-async fn tier(Extract(shared): Api, body: Body<SetTier>) -> Response {
+async fn tier(Extract(shared): Api, body: Body<SetTier>) -> HttpResponse {
     with(body, |body| {
         let account = shared.account_of(&body.key_id).ok_or_else(|| wrong("no such key"))?;
         shared.state().limits.set_tier(account, body.tier);
@@ -205,71 +209,71 @@ async fn tier(Extract(shared): Api, body: Body<SetTier>) -> Response {
     })
 }
 
-async fn faults(Extract(shared): Api) -> Response {
+async fn faults(Extract(shared): Api) -> HttpResponse {
     answer(Ok(json!({"faults": shared.faults().rules()})))
 }
 
-async fn add_fault(Extract(shared): Api, body: Body<Fault>) -> Response {
+async fn add_fault(Extract(shared): Api, body: Body<Fault>) -> HttpResponse {
     with(body, |fault| {
         shared.faults().add(fault);
         Ok(json!({}))
     })
 }
 
-async fn clear_faults(Extract(shared): Api) -> Response {
+async fn clear_faults(Extract(shared): Api) -> HttpResponse {
     shared.faults().set(Vec::new());
     answer(Ok(json!({})))
 }
 
-async fn stream_faults(Extract(shared): Api, body: Body<StreamFaults>) -> Response {
+async fn stream_faults(Extract(shared): Api, body: Body<StreamFaults>) -> HttpResponse {
     with(body, |faults| {
         shared.streams.set_faults(None, faults);
         Ok(json!({}))
     })
 }
 
-async fn cut(Extract(shared): Api) -> Response {
-    shared.streams.turn(None, Line::Cut);
+async fn cut(Extract(shared): Api) -> HttpResponse {
+    shared.streams.set_link_state(None, LinkState::Cut);
     answer(Ok(json!({})))
 }
 
-async fn silence(Extract(shared): Api) -> Response {
-    shared.streams.turn(None, Line::Silent);
+async fn silence(Extract(shared): Api) -> HttpResponse {
+    shared.streams.set_link_state(None, LinkState::Silent);
     answer(Ok(json!({})))
 }
 
-async fn restart(Extract(shared): Api, body: Body<Restart>) -> Response {
+async fn restart(Extract(shared): Api, body: Body<Restart>) -> HttpResponse {
     with(body, |body| {
         shared.streams.restart(None, Duration::from_millis(body.down_for_millis));
         Ok(json!({}))
     })
 }
 
-async fn end(Extract(shared): Api, body: Body<End>) -> Response {
+async fn end(Extract(shared): Api, body: Body<End>) -> HttpResponse {
     with(body, |body| {
         shared.streams.end(None, body.ending);
         Ok(json!({}))
     })
 }
 
-async fn requests(Extract(shared): Api) -> Response {
+async fn requests(Extract(shared): Api) -> HttpResponse {
     let rows: Vec<Value> = shared
         .log()
         .iter()
-        .map(|seen| {
+        .map(|request| {
             json!({
-                "operation": seen.operation,
-                "method": seen.method.as_str(),
-                "path": seen.path,
-                "query": seen.query,
-                "signed": seen.signed,
+                "operation": request.operation,
+                "method": request.method.as_str(),
+                "path": request.path,
+                "query": request.query,
+                "signed": request.signed,
             })
         })
         .collect();
     answer(Ok(json!({"requests": rows})))
 }
 
-async fn audit(Extract(shared): Api) -> Response {
+async fn audit(Extract(shared): Api) -> HttpResponse {
     match shared.audit() {
         Ok(()) => answer(Ok(json!({"sound": true}))),
         Err(wrong) => {
@@ -279,7 +283,7 @@ async fn audit(Extract(shared): Api) -> Response {
     }
 }
 
-fn with<T>(body: Body<T>, act: impl FnOnce(T) -> Result<Value, ControlError>) -> Response {
+fn with<T>(body: Body<T>, act: impl FnOnce(T) -> Result<Value, ControlError>) -> HttpResponse {
     match body {
         Ok(Json(body)) => answer(act(body)),
         Err(rejection) => answer(Err(wrong(rejection.body_text()))),
@@ -294,9 +298,9 @@ fn wrong(words: impl Into<std::borrow::Cow<'static, str>>) -> ControlError {
     crate::engine::types::Refusal::parameters(words).into()
 }
 
-fn answer(outcome: Result<Value, ControlError>) -> Response {
+fn answer(outcome: Result<Value, ControlError>) -> HttpResponse {
     match outcome {
         Ok(body) => Json(body).into_response(),
-        Err(error) => respond(Reply::from(error.refusal)),
+        Err(error) => Response::from(error.refusal).into_response(),
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Cuts one connection.
+/// A handle that cuts one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cutter(Arc<Cut>);
 
@@ -29,7 +29,7 @@ struct Cut {
 }
 
 impl Cutter {
-    /// The connection ends without a word, whatever was to be sent.
+    /// Ends the connection without a close, whatever was to be sent.
     pub(crate) fn cut(&self) {
         self.0.done.store(true, Ordering::Release);
         self.0.waker.wake();
@@ -42,17 +42,17 @@ impl Cutter {
 
 /// A listener whose connections have a [`Cutter`].
 #[derive(Debug)]
-pub(crate) struct Lines(pub(crate) TcpListener);
+pub(crate) struct Listener(pub(crate) TcpListener);
 
 /// A connection that can be cut.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Connection {
     stream: TcpStream,
     cutter: Cutter,
 }
 
-impl axum::serve::Listener for Lines {
-    type Io = Line;
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -60,7 +60,7 @@ impl axum::serve::Listener for Lines {
         let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
         // A small answer must not wait for the next one.
         let _ = stream.set_nodelay(true);
-        (Line { stream, cutter: Cutter::default() }, address)
+        (Connection { stream, cutter: Cutter::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -68,13 +68,13 @@ impl axum::serve::Listener for Lines {
     }
 }
 
-impl Connected<IncomingStream<'_, Lines>> for Cutter {
-    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
+impl Connected<IncomingStream<'_, Listener>> for Cutter {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
         stream.io().cutter.clone()
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -88,7 +88,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

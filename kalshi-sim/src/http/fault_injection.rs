@@ -4,28 +4,31 @@ use std::{io, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    response::Response,
+    response::Response as HttpResponse,
 };
 use futures_util::stream;
 use http::header;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{faults::FaultKind, line::Cutter, reply::Reply};
+use crate::{
+    faults::FaultKind,
+    http::{connection::Cutter, response::Response},
+};
 
 /// Pieces of a slow body.
 const PIECES: usize = 8;
 
 /// The answer that a fault gives instead of carrying the request out.
-pub(crate) fn instead(fault: &FaultKind) -> Option<Reply> {
+pub(crate) fn instead(fault: &FaultKind) -> Option<Response> {
     match *fault {
-        FaultKind::TooManyRequests => Some(Reply::too_many_requests()),
-        FaultKind::Status { status, html: false } => Some(Reply {
+        FaultKind::TooManyRequests => Some(Response::too_many_requests()),
+        FaultKind::Status { status, html: false } => Some(Response {
             status,
             body: Some(json!({"code": "simulated_fault", "message": "a fault on demand"})),
         }),
         // The text is put in by `after`.
-        FaultKind::Status { status, html: true } => Some(Reply { status, body: None }),
+        FaultKind::Status { status, html: true } => Some(Response { status, body: None }),
         _ => None,
     }
 }
@@ -37,7 +40,11 @@ pub(crate) async fn cut(cutter: &Cutter) {
 }
 
 /// Plays what happens to the answer.
-pub(crate) async fn after(faults: &[FaultKind], cutter: &Cutter, response: Response) -> Response {
+pub(crate) async fn after(
+    faults: &[FaultKind],
+    cutter: &Cutter,
+    response: HttpResponse,
+) -> HttpResponse {
     let mut response = response;
     for fault in faults {
         match *fault {
@@ -55,7 +62,7 @@ pub(crate) async fn after(faults: &[FaultKind], cutter: &Cutter, response: Respo
 }
 
 /// What a proxy says.
-fn page(status: u16, mut response: Response) -> Response {
+fn page(status: u16, mut response: HttpResponse) -> HttpResponse {
     let text = format!("<html><head><title>{status}</title></head><body>{status}</body></html>");
     response
         .headers_mut()
@@ -65,7 +72,7 @@ fn page(status: u16, mut response: Response) -> Response {
 }
 
 /// Sends a body in pieces with pauses; in one piece that is too short if there shall be only one.
-async fn pieces(response: Response, pause: Duration, count: usize) -> Response {
+async fn pieces(response: HttpResponse, pause: Duration, count: usize) -> HttpResponse {
     let (mut parts, body) = response.into_parts();
     // The simulator's own answers are in memory already.
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -83,5 +90,5 @@ async fn pieces(response: Response, pause: Duration, count: usize) -> Response {
         }
     });
     let rows: stream::BoxStream<'static, Result<Bytes, io::Error>> = Box::pin(rows);
-    Response::from_parts(parts, Body::from_stream(rows))
+    HttpResponse::from_parts(parts, Body::from_stream(rows))
 }

@@ -1,144 +1,110 @@
-//! Pages of lists that grow while somebody reads them.
+//! Pages of lists, also of those that grow while a client reads them.
 //!
-//! A cursor names the last row that was given, not a position: rows that come or go elsewhere move
-//! nothing, and no row is given twice.
+//! A cursor names the last row that was sent, not a position: rows that come or go elsewhere move
+//! nothing, and no row is sent twice.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use kalshi_types::UnixMillis;
 
-use crate::{engine::types::Shard, query::Query, reply::Reply};
+use crate::http::{query::Query, response::Response};
 
-/// How a list is cut into pages.
+/// The way in which a list is cut into pages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pages {
-    /// What a cursor is of; one of another list is refused.
-    pub(crate) list: &'static str,
-    /// Rows of a page unless `limit` says otherwise.
-    pub(crate) default: usize,
-    pub(crate) max: usize,
-    /// Whether `limit=0` is taken, and means the default. What the exchange does with it is not
+pub(crate) struct Paging {
+    /// The name of the list in its cursors; one of another list is refused.
+    list: &'static str,
+    /// The parameter that gives the rows of a page; `None` if there is no such parameter.
+    parameter: Option<&'static str>,
+    /// The rows of a page unless the parameter says otherwise; `None` if it is required.
+    default: Option<usize>,
+    max: usize,
+    /// Whether 0 is accepted, and means the default. What the exchange does with it is not
     /// documented, only that it is allowed.
-    pub(crate) zero: bool,
+    zero: bool,
 }
 
-impl Pages {
+impl Paging {
+    /// Returns a paging by `limit`.
     pub(crate) fn new(list: &'static str, default: usize, max: usize) -> Self {
-        Self { list, default, max, zero: false }
+        Self { list, parameter: Some("limit"), default: Some(default), max, zero: false }
     }
 
-    /// The same, with `limit=0` allowed.
+    /// Accepts 0 rows, which stands for the default.
     pub(crate) fn with_zero(self) -> Self {
         Self { zero: true, ..self }
     }
 
-    fn limit(&self, query: &Query) -> Result<usize, Reply> {
-        let max = self.max;
-        match query.integer("limit")?.map(usize::try_from) {
-            None => Ok(self.default),
-            Some(Ok(0)) if self.zero => Ok(self.default),
-            Some(Ok(limit)) if (1..=max).contains(&limit) => Ok(limit),
-            Some(_) => Err(Reply::bad_request(&format!("limit must be 1 to {max}"))),
+    /// Reads the rows of a page from another parameter.
+    pub(crate) fn with_parameter(self, name: &'static str) -> Self {
+        Self { parameter: Some(name), ..self }
+    }
+
+    /// Has pages of one size only.
+    pub(crate) fn without_parameter(self) -> Self {
+        Self { parameter: None, ..self }
+    }
+
+    /// Refuses a request that does not say how many rows it wants.
+    pub(crate) fn with_required_limit(self) -> Self {
+        Self { default: None, ..self }
+    }
+
+    fn limit(&self, query: &Query) -> Result<usize, Response> {
+        let Self { parameter, default, max, .. } = *self;
+        let Some(name) = parameter else { return Ok(default.unwrap_or(max)) };
+        match (query.integer(name)?.map(usize::try_from), default) {
+            (None, Some(default)) => Ok(default),
+            (None, None) => Err(Response::bad_request(&format!("{name} is required"))),
+            (Some(Ok(0)), Some(default)) if self.zero => Ok(default),
+            (Some(Ok(limit)), _) if (1..=max).contains(&limit) => Ok(limit),
+            (Some(_), _) => Err(Response::bad_request(&format!("{name} must be 1 to {max}"))),
         }
     }
 }
 
-/// A span of time, both ends included. Whether the exchange includes them is not documented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    min: Option<i64>,
-    max: Option<i64>,
-}
-
-impl Span {
-    /// Whether one end is given at least.
-    pub(crate) fn is_given(self) -> bool {
-        self.min.is_some() || self.max.is_some()
-    }
-
-    /// Whether a time lies in it, by the second.
-    pub(crate) fn holds(self, time: UnixMillis) -> bool {
-        let seconds = seconds(time);
-        self.min.is_none_or(|min| seconds >= min) && self.max.is_none_or(|max| seconds <= max)
-    }
-}
-
-/// A time in whole seconds.
-pub(crate) fn seconds(time: UnixMillis) -> i64 {
-    time.as_millis().div_euclid(1_000)
-}
-
-/// From a time on.
-impl From<Option<i64>> for Span {
-    fn from(min: Option<i64>) -> Self {
-        Self { min, max: None }
-    }
-}
-
 impl Query {
-    /// The next page of rows that come in ascending order of their keys; a key is a row's for
-    /// ever. Gives the cursor of the page after it, too, which is empty at the end.
-    pub(crate) fn page_after<T>(
+    /// Returns the next page of rows that come in ascending order of their keys, and the cursor of
+    /// the page after it, which is empty at the end. The key of a row never changes.
+    pub(crate) fn page<T>(
         &self,
-        pages: Pages,
+        paging: Paging,
         rows: impl IntoIterator<Item = T>,
         key: impl Fn(&T) -> u64,
-    ) -> Result<(Vec<T>, String), Reply> {
-        let limit = pages.limit(self)?;
-        let after = match self.get("cursor") {
-            None => None,
-            Some(cursor) => Some(
-                read(pages.list, cursor)
-                    .ok_or_else(|| Reply::bad_request("the cursor is none of this list"))?,
-            ),
-        };
+    ) -> Result<(Vec<T>, String), Response> {
+        let limit = paging.limit(self)?;
+        let after =
+            match self.get("cursor") {
+                None => None,
+                Some(cursor) => Some(read(paging.list, cursor).ok_or_else(|| {
+                    Response::bad_request("the cursor does not belong to this list")
+                })?),
+            };
         let mut rows =
             rows.into_iter().skip_while(|row| after.is_some_and(|after| key(row) <= after));
         let page: Vec<T> = rows.by_ref().take(limit).collect();
         let next = match (page.last(), rows.next()) {
-            (Some(last), Some(_)) => write(pages.list, key(last)),
+            (Some(last), Some(_)) => write(paging.list, key(last)),
             _ => String::new(),
         };
         Ok((page, next))
     }
 
-    /// A span of two times in unix seconds.
-    pub(crate) fn span(&self, min: &str, max: &str) -> Result<Span, Reply> {
-        Ok(Span { min: self.integer(min)?, max: self.integer(max)? })
-    }
-
-    /// A list joined by commas with a greatest length.
-    pub(crate) fn list_of<'a>(
-        &'a self,
-        key: &'a str,
-        most: usize,
-    ) -> Result<Option<Vec<&'a str>>, Reply> {
-        match self.list(key) {
-            Some(list) if list.len() > most => {
-                Err(Reply::bad_request(&format!("{key} must name {most} at most")))
-            }
-            list => Ok(list),
-        }
-    }
-
-    /// The shard of a read: one of them, or all.
-    pub(crate) fn shard(&self) -> Result<Option<Shard>, Reply> {
-        self.integer("exchange_index")?
-            .map(|index| {
-                Shard::try_from(index)
-                    .ok()
-                    .filter(|index| *index <= 100)
-                    .ok_or_else(|| Reply::bad_request("exchange_index must be 0 to 100"))
-            })
-            .transpose()
+    /// Returns the next page of rows that never change, with their position as their key.
+    pub(crate) fn page_of_fixed<T>(
+        &self,
+        paging: Paging,
+        rows: impl IntoIterator<Item = T>,
+    ) -> Result<(Vec<T>, String), Response> {
+        let (page, next) = self.page(paging, (0_u64..).zip(rows), |(position, _)| *position)?;
+        Ok((page.into_iter().map(|(_, row)| row).collect(), next))
     }
 }
 
-/// The key by which the newest rows come first.
+/// Returns the key by which the newest rows come first.
 pub(crate) fn newest(number: u64) -> u64 {
     !number
 }
 
-/// The same for a place in a list.
+/// Returns the same for a position in a list.
 pub(crate) fn newest_at(index: usize) -> u64 {
     newest(u64::try_from(index).unwrap_or(u64::MAX))
 }
@@ -156,7 +122,9 @@ fn read(list: &str, cursor: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const NUMBERS: Pages = Pages { list: "numbers", default: 3, max: 10, zero: false };
+    fn numbers() -> Paging {
+        Paging::new("numbers", 3, 10)
+    }
 
     fn query(pairs: &[(&str, &str)]) -> Query {
         Query::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -170,7 +138,7 @@ mod tests {
         loop {
             let rows = (1..=top).rev();
             let query = query(&[("cursor", &next)]);
-            let (page, cursor) = query.page_after(NUMBERS, rows, |n| newest(*n)).unwrap();
+            let (page, cursor) = query.page(numbers(), rows, |n| newest(*n)).unwrap();
             seen.extend(page);
             // One more at the front after each page.
             top += 1;
@@ -184,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_row_that_has_gone_still_marks_its_place() {
-        let first = query(&[]).page_after(NUMBERS, 1..=6_u64, |n| *n).unwrap();
+        let first = query(&[]).page(numbers(), 1..=6_u64, |n| *n).unwrap();
         assert_eq!(first.0, [1, 2, 3]);
         let rows = [1_u64, 2, 4, 5, 6];
-        let next = query(&[("cursor", &first.1)]).page_after(NUMBERS, rows, |n| *n).unwrap();
+        let next = query(&[("cursor", &first.1)]).page(numbers(), rows, |n| *n).unwrap();
         assert_eq!((next.0, next.1.as_str()), (vec![4, 5, 6], ""));
     }
 
@@ -204,11 +172,37 @@ mod tests {
             ("cursor", &other),
             ("cursor", "bnVtYmVyczotMQ"),
         ] {
-            let refused = query(&[pair]).page_after(NUMBERS, 1..=9_u64, |n| *n).unwrap_err();
+            let refused = query(&[pair]).page(numbers(), 1..=9_u64, |n| *n).unwrap_err();
             assert_eq!(refused.status, 400, "{pair:?}");
         }
         let zero = query(&[("limit", "0")]);
-        let page = zero.page_after(NUMBERS.with_zero(), 1..=9_u64, |n| *n).unwrap().0;
+        let page = zero.page(numbers().with_zero(), 1..=9_u64, |n| *n).unwrap().0;
         assert_eq!(page.len(), 3);
+    }
+
+    #[test]
+    fn pages_of_a_fixed_list_cover_it_once_and_end_with_an_empty_cursor() {
+        let mut read = Vec::new();
+        let mut next = String::new();
+        loop {
+            let query = query(&[("page_size", "3"), ("limit", "1"), ("cursor", &next)]);
+            let paging = numbers().with_parameter("page_size");
+            let (page, cursor) = query.page_of_fixed(paging, 0..8).unwrap();
+            read.extend(page);
+            if cursor.is_empty() {
+                break;
+            }
+            next = cursor;
+        }
+        assert_eq!(read, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_required_limit_is_asked_for_and_a_fixed_one_cannot_be_changed() {
+        let required = numbers().with_required_limit();
+        assert_eq!(query(&[]).page_of_fixed(required, 0..8).unwrap_err().status, 400);
+        assert_eq!(query(&[("limit", "4")]).page_of_fixed(required, 0..8).unwrap().0.len(), 4);
+        let fixed = numbers().without_parameter();
+        assert_eq!(query(&[("limit", "4")]).page_of_fixed(fixed, 0..8).unwrap().0.len(), 3);
     }
 }

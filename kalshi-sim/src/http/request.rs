@@ -1,56 +1,95 @@
-//! What a request means: its body, its subaccount, its numbers. Whatever makes no sense is refused
-//! with the name of the field.
+//! Requests: what the sockets hand on, and what it means. A value that makes no sense is refused
+//! with the name of its field.
 
+use chrono::{DateTime, Utc};
+use kalshi_auth::server::KeyPair;
+use kalshi_sdk::OperationId;
 use kalshi_types::{Count, Dollars};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{
     engine::{
         LAST_SUBACCOUNT, SHARDS,
+        principal::Principal,
         types::{Shard, Subaccount, Time},
     },
-    reply::Reply,
-    state::{Call, Caller},
+    http::{query::Query, response::Response},
 };
 
+/// One request, without its socket.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) operation: OperationId,
+    /// The member that signed it; `None` for an unsigned request to a public operation.
+    pub(crate) caller: Option<Principal>,
+    /// Path parameters, decoded, in the order of the path.
+    pub(crate) path: &'a [String],
+    pub(crate) query: &'a Query,
+    pub(crate) body: &'a Value,
+    pub(crate) now: DateTime<Utc>,
+    /// The pair for a key that is to be generated. It is made before, because that takes long.
+    pub(crate) pair: Option<&'a KeyPair>,
+}
+
 impl Call<'_> {
-    /// The body as a type.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Reply> {
+    /// Returns the caller of a private operation.
+    pub(crate) fn caller(&self) -> Result<Principal, Response> {
+        self.caller.ok_or_else(Response::signature_missing)
+    }
+
+    /// Returns the first parameter of the path.
+    pub(crate) fn first(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+
+    /// Returns the second parameter of the path.
+    pub(crate) fn second(&self) -> &str {
+        self.path.get(1).map_or("", String::as_str)
+    }
+
+    /// Returns the time for the engine.
+    pub(crate) fn time(&self) -> Time {
+        Time::from(self.now)
+    }
+
+    /// Reads the body as a type.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Response> {
         serde_path_to_error::deserialize(self.body).map_err(|error| {
             let (path, cause) = (error.path().to_string(), error.inner());
             // At the top the cause names the field itself.
-            Reply::bad_request(&match path.as_str() {
+            Response::bad_request(&match path.as_str() {
                 "." => cause.to_string(),
                 path => format!("{path}: {cause}"),
             })
         })
     }
 
-    /// The query's subaccount where an omitted one stands for the primary.
-    pub(crate) fn one_subaccount(&self) -> Result<Subaccount, Reply> {
+    /// Returns the query's subaccount where an omitted one stands for the primary.
+    pub(crate) fn one_subaccount(&self) -> Result<Subaccount, Response> {
         self.caller()?.one(self.query.integer("subaccount")?)
     }
 
-    /// The query's subaccount where an omitted one stands for all, which `None` is.
-    pub(crate) fn any_subaccount(&self) -> Result<Option<Subaccount>, Reply> {
+    /// Returns the query's subaccount where an omitted one stands for all, which `None` is.
+    pub(crate) fn any_subaccount(&self) -> Result<Option<Subaccount>, Response> {
         self.caller()?.any(self.query.integer("subaccount")?)
     }
 }
 
-impl Caller {
-    /// The subaccount of a request where an omitted one stands for the primary.
+impl Principal {
+    /// Returns the subaccount of a request where an omitted one stands for the primary.
     ///
     /// A key that is bound to one subaccount means that one, and may name no other.
-    pub(crate) fn one(self, named: Option<i64>) -> Result<Subaccount, Reply> {
+    pub(crate) fn one(self, named: Option<i64>) -> Result<Subaccount, Response> {
         self.any(named).map(Option::unwrap_or_default)
     }
 
-    /// The subaccount of a request where an omitted one stands for all, which `None` is.
-    pub(crate) fn any(self, named: Option<i64>) -> Result<Option<Subaccount>, Reply> {
+    /// Returns the subaccount of a request where an omitted one stands for all, which `None` is.
+    pub(crate) fn any(self, named: Option<i64>) -> Result<Option<Subaccount>, Response> {
         let named = named.map(|number| subaccount("subaccount", number)).transpose()?;
         match (self.bound, named) {
             (Some(bound), Some(named)) if bound != named => {
-                Err(Reply::forbidden("the API key is restricted to another subaccount"))
+                Err(Response::forbidden("the API key is restricted to another subaccount"))
             }
             (Some(bound), _) => Ok(Some(bound)),
             (None, named) => Ok(named),
@@ -58,10 +97,10 @@ impl Caller {
     }
 
     /// Refuses a key that is bound to one subaccount: the operation is about the whole account.
-    pub(crate) fn unbound(self) -> Result<Self, Reply> {
+    pub(crate) fn require_unbound(self) -> Result<Self, Response> {
         match self.bound {
             None => Ok(self),
-            Some(_) => Err(Reply::forbidden(
+            Some(_) => Err(Response::forbidden(
                 "the API key is restricted to one subaccount and cannot use this endpoint",
             )),
         }
@@ -69,49 +108,49 @@ impl Caller {
 }
 
 /// The number of a subaccount.
-pub(crate) fn subaccount(field: &str, number: i64) -> Result<Subaccount, Reply> {
+pub(crate) fn subaccount(field: &str, number: i64) -> Result<Subaccount, Response> {
     Subaccount::try_from(number)
         .ok()
         .filter(|number| *number <= LAST_SUBACCOUNT)
-        .ok_or_else(|| Reply::bad_request(&format!("{field} must be 0 to 63")))
+        .ok_or_else(|| Response::bad_request(&format!("{field} must be 0 to 63")))
 }
 
 /// A shard that must be named itself, not found by routing.
-pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
+pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Response> {
     Shard::try_from(index.unwrap_or(0))
         .ok()
         .filter(|index| *index <= 100)
-        .ok_or_else(|| Reply::bad_request(&format!("{field} must be 0 to 100")))
+        .ok_or_else(|| Response::bad_request(&format!("{field} must be 0 to 100")))
 }
 
 /// The same for a shard that there must be; the default one unless named.
-pub(crate) fn existing_shard(field: &str, index: Option<i64>) -> Result<Shard, Reply> {
+pub(crate) fn existing_shard(field: &str, index: Option<i64>) -> Result<Shard, Response> {
     let shard = shard(field, index)?;
     if SHARDS.iter().any(|(index, _)| *index == shard) {
         Ok(shard)
     } else {
-        Err(Reply::bad_request(&format!("{field} names no shard")))
+        Err(Response::bad_request(&format!("{field} names no shard")))
     }
 }
 
 /// A price or an amount. Texts only: that is what the exchange takes.
-pub(crate) fn dollars(field: &str, text: &str) -> Result<Dollars, Reply> {
-    text.parse().map_err(|error| Reply::bad_request(&format!("{field}: {error}")))
+pub(crate) fn dollars(field: &str, text: &str) -> Result<Dollars, Response> {
+    text.parse().map_err(|error| Response::bad_request(&format!("{field}: {error}")))
 }
 
 /// A number of contracts, as text.
-pub(crate) fn count(field: &str, text: &str) -> Result<Count, Reply> {
-    text.parse().map_err(|error| Reply::bad_request(&format!("{field}: {error}")))
+pub(crate) fn count(field: &str, text: &str) -> Result<Count, Response> {
+    text.parse().map_err(|error| Response::bad_request(&format!("{field}: {error}")))
 }
 
 /// A time in unix seconds.
-pub(crate) fn time(field: &str, seconds: i64) -> Result<Time, Reply> {
+pub(crate) fn time(field: &str, seconds: i64) -> Result<Time, Response> {
     seconds
         .checked_mul(1_000)
         .map(Time::from_millis)
         // What cannot be printed as a date is no date.
         .filter(|time| time.to_datetime().is_some())
-        .ok_or_else(|| Reply::bad_request(&format!("{field} is out of range")))
+        .ok_or_else(|| Response::bad_request(&format!("{field} is out of range")))
 }
 
 /// One word of those that `parse` knows.
@@ -119,8 +158,8 @@ pub(crate) fn word<T>(
     field: &str,
     text: &str,
     parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, Reply> {
-    parse(text).ok_or_else(|| Reply::bad_request(&format!("{field} has no such value")))
+) -> Result<T, Response> {
+    parse(text).ok_or_else(|| Response::bad_request(&format!("{field} has no such value")))
 }
 
 /// A text that counts as absent when empty, which is how some clients leave a field out.
@@ -142,8 +181,8 @@ mod tests {
     use super::*;
     use crate::engine::ids::AccountId;
 
-    fn caller(bound: Option<Subaccount>) -> Caller {
-        Caller { account: AccountId(1), bound, fcm_member: false }
+    fn caller(bound: Option<Subaccount>) -> Principal {
+        Principal { account: AccountId(1), bound, fcm_member: false }
     }
 
     #[test]

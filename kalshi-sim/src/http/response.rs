@@ -1,20 +1,22 @@
 //! Answers, in the words of the exchange.
 
+use axum::response::{IntoResponse, Response as HttpResponse};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::engine::types::{Refusal, RefusalKind};
 
 /// One answer: a status and a body, or none.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Option<Value>,
 }
 
-/// What a handler gives: both sides are answers, the second one a refusal.
-pub(crate) type Outcome = Result<Reply, Reply>;
+/// The answer of a handler: both sides are responses, the second one a refusal.
+pub(crate) type HandlerResult = Result<Response, Response>;
 
-impl Reply {
+impl Response {
     pub(crate) fn ok(body: Value) -> Self {
         Self { status: 200, body: Some(body) }
     }
@@ -99,16 +101,10 @@ impl Reply {
             other => other.unwrap_or_else(|| json!({})),
         }
     }
-
-    /// An operation that the simulator does not play yet.
-    pub(crate) fn not_implemented(operation: &str) -> Self {
-        let message = format!("the simulator does not play {operation} yet");
-        Self { status: 501, body: Some(json!({"code": "not_implemented", "message": message})) }
-    }
 }
 
 /// The one place that turns the engine's refusals into answers.
-impl From<Refusal> for Reply {
+impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::Invalid => 400,
@@ -117,5 +113,18 @@ impl From<Refusal> for Reply {
             RefusalKind::Unavailable => 503,
         };
         Self::nested(status, refusal.code, &refusal.message, None)
+    }
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        match self.body {
+            None => status.into_response(),
+            Some(body) => {
+                let json = HeaderValue::from_static("application/json");
+                (status, [(header::CONTENT_TYPE, json)], body.to_string()).into_response()
+            }
+        }
     }
 }

@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{ids::AccountId, types::Subaccount},
+    engine::{ids::AccountId, principal::Principal, types::Subaccount},
+    http::response::{HandlerResult, Response},
     random::Random,
-    reply::{Outcome, Reply},
-    state::Caller,
 };
 
 /// More keys than an account would have; a limit, so that memory has one.
@@ -32,8 +31,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn caller(&self) -> Caller {
-        Caller { account: self.account, bound: self.subaccount, fcm_member: self.fcm_member }
+    pub(crate) fn principal(&self) -> Principal {
+        Principal { account: self.account, bound: self.subaccount, fcm_member: self.fcm_member }
     }
 }
 
@@ -85,7 +84,7 @@ impl Keys {
         self.keys.insert(id, key);
     }
 
-    pub(crate) fn list(&self, account: AccountId) -> Reply {
+    pub(crate) fn list(&self, account: AccountId) -> Response {
         let keys: Vec<Value> = self
             .keys
             .iter()
@@ -99,50 +98,55 @@ impl Keys {
                 })
             })
             .collect();
-        Reply::ok(json!({"api_keys": keys}))
+        Response::ok(json!({"api_keys": keys}))
     }
 
-    pub(crate) fn create(&mut self, account: AccountId, body: &Value) -> Outcome {
+    pub(crate) fn create(&mut self, account: AccountId, body: &Value) -> HandlerResult {
         let new = read(body)?;
         let Some(pem) = &new.public_key else {
-            return Err(Reply::bad_request("public_key is missing"));
+            return Err(Response::bad_request("public_key is missing"));
         };
         let public_key =
-            PublicKey::from_pem(pem).map_err(|error| Reply::bad_request(&error.to_string()))?;
+            PublicKey::from_pem(pem).map_err(|error| Response::bad_request(&error.to_string()))?;
         let id = self.add(account, new, public_key)?;
-        Ok(Reply::created(json!({"api_key_id": id})))
+        Ok(Response::created(json!({"api_key_id": id})))
     }
 
     /// Makes the pair for [`generate`](Self::generate). Takes up to seconds, so no lock should be
     /// held.
-    pub(crate) fn make_pair(body: &Value) -> Result<KeyPair, Reply> {
+    pub(crate) fn make_pair(body: &Value) -> Result<KeyPair, Response> {
         let key_type = match read(body)?.key_type.as_deref() {
             None | Some("rsa") => KeyType::Rsa,
             Some("ed25519") => KeyType::Ed25519,
-            Some(_) => return Err(Reply::bad_request("key_type must be rsa or ed25519")),
+            Some(_) => return Err(Response::bad_request("key_type must be rsa or ed25519")),
         };
-        KeyPair::generate(key_type).map_err(|error| Reply::bad_request(&error.to_string()))
+        KeyPair::generate(key_type).map_err(|error| Response::bad_request(&error.to_string()))
     }
 
-    pub(crate) fn generate(&mut self, account: AccountId, body: &Value, pair: &KeyPair) -> Outcome {
+    pub(crate) fn generate(
+        &mut self,
+        account: AccountId,
+        body: &Value,
+        pair: &KeyPair,
+    ) -> HandlerResult {
         let key_type = match pair.key_type() {
             KeyType::Ed25519 => "ed25519",
             _ => "rsa",
         };
         let id = self.add(account, read(body)?, pair.public_key().clone())?;
-        Ok(Reply::created(json!({
+        Ok(Response::created(json!({
             "api_key_id": id,
             "key_type": key_type,
             "private_key": pair.private_key_pem(),
         })))
     }
 
-    pub(crate) fn delete(&mut self, account: AccountId, id: &str) -> Outcome {
+    pub(crate) fn delete(&mut self, account: AccountId, id: &str) -> HandlerResult {
         if self.keys.get(id).is_none_or(|key| key.account != account) {
-            return Err(Reply::not_found());
+            return Err(Response::not_found());
         }
         self.keys.remove(id);
-        Ok(Reply::no_content())
+        Ok(Response::no_content())
     }
 
     fn add(
@@ -150,24 +154,24 @@ impl Keys {
         account: AccountId,
         new: NewKey,
         public_key: PublicKey,
-    ) -> Result<String, Reply> {
+    ) -> Result<String, Response> {
         if new.name.is_empty() || new.name.len() > 256 {
-            return Err(Reply::bad_request("name must have 1 to 256 bytes"));
+            return Err(Response::bad_request("name must have 1 to 256 bytes"));
         }
         if new.fcm_subtrader_id.is_some() {
-            return Err(Reply::forbidden("fcm_subtrader_id is for FCM members"));
+            return Err(Response::forbidden("fcm_subtrader_id is for FCM members"));
         }
         let subaccount = match new.subaccount.map(Subaccount::try_from) {
             None => None,
             Some(Ok(number)) if number <= 63 => Some(number),
-            Some(_) => return Err(Reply::bad_request("subaccount must be 0 to 63")),
+            Some(_) => return Err(Response::bad_request("subaccount must be 0 to 63")),
         };
         let scopes = match new.scopes {
             None => vec!["read".to_owned(), "write".to_owned()],
             Some(scopes) => checked(scopes)?,
         };
         if self.keys.len() >= MAX_KEYS {
-            return Err(Reply::bad_request("the account has too many keys"));
+            return Err(Response::bad_request("the account has too many keys"));
         }
         let id = self.random.id();
         let key = Key {
@@ -183,22 +187,22 @@ impl Keys {
     }
 }
 
-fn read(body: &Value) -> Result<NewKey, Reply> {
-    NewKey::deserialize(body).map_err(|error| Reply::bad_request(&error.to_string()))
+fn read(body: &Value) -> Result<NewKey, Response> {
+    NewKey::deserialize(body).map_err(|error| Response::bad_request(&error.to_string()))
 }
 
 /// `write` may only be given together with `read`; narrower scopes stand alone.
-fn checked(scopes: Vec<String>) -> Result<Vec<String>, Reply> {
+fn checked(scopes: Vec<String>) -> Result<Vec<String>, Response> {
     let known = kalshi_sdk::types::ApiKeyScope::KNOWN;
     if scopes.is_empty() {
-        return Err(Reply::bad_request("scopes must not be empty"));
+        return Err(Response::bad_request("scopes must not be empty"));
     }
     if let Some(unknown) = scopes.iter().find(|scope| !known.contains(&scope.as_str())) {
-        return Err(Reply::bad_request(&format!("there is no scope {unknown:?}")));
+        return Err(Response::bad_request(&format!("there is no scope {unknown:?}")));
     }
     let has = |name: &str| scopes.iter().any(|scope| scope == name);
     if has("write") && !has("read") {
-        return Err(Reply::bad_request("the scope write needs the scope read"));
+        return Err(Response::bad_request("the scope write needs the scope read"));
     }
     Ok(scopes)
 }

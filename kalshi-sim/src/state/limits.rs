@@ -14,7 +14,7 @@ use crate::{
         ids::AccountId,
         types::{Shard, Time},
     },
-    query::Query,
+    http::query::Query,
 };
 
 /// The usage level of an account: how many tokens it gets in a second.

@@ -1,93 +1,39 @@
 //! The exchange's state: a pure machine. A request and the time go in, an answer comes out; no
 //! sockets, no clock.
 
+pub(crate) mod keys;
+pub(crate) mod limits;
+pub(crate) mod snapshot;
+pub(crate) mod transfers;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use kalshi_auth::server::PublicKey;
-use kalshi_sdk::{Operation, server::dispatch};
-use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::{
-    catalogue::Catalogue,
-    engine::{
-        Engine,
-        ids::AccountId,
-        types::{Subaccount, Time},
-    },
-    exchange::Role,
-    families::{Account, Desk, Families, World},
-    gate,
+use self::{
     keys::{Key, Keys},
     limits::{Limits, Tier},
-    query::Query,
+    transfers::Transfers,
+};
+use crate::{
+    engine::{Engine, ids::AccountId, types::Time},
+    fixtures::{Fixtures, MarketAccess, catalog::Catalog, seeding, traders::Traders},
     random::Random,
-    reply::{Outcome, Reply},
-    seeding,
-    traders::Traders,
-    treasury::Treasury,
+    role::Role,
 };
 
-/// One request, as far as the machine is concerned.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) operation: &'static Operation,
-    /// Who signed it; `None` for an unsigned request to a public operation.
-    pub(crate) caller: Option<Caller>,
-    /// Path parameters, decoded, in the order of the path.
-    pub(crate) path: &'a [String],
-    pub(crate) query: &'a Query,
-    pub(crate) body: &'a Value,
-    pub(crate) now: DateTime<Utc>,
-    /// The pair for a key that is to be generated: it was made outside, for it takes long.
-    pub(crate) pair: Option<&'a kalshi_auth::server::KeyPair>,
-}
-
-/// The member behind a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) account: AccountId,
-    /// The one subaccount that the key may use.
-    pub(crate) bound: Option<Subaccount>,
-    pub(crate) fcm_member: bool,
-}
-
-impl Caller {
-    /// Whether something of a member's subaccount is the caller's to see.
-    pub(crate) fn owns(self, account: AccountId, subaccount: Subaccount) -> bool {
-        account == self.account && self.bound.is_none_or(|bound| bound == subaccount)
-    }
-}
-
-impl Call<'_> {
-    /// The caller of a private operation.
-    pub(crate) fn caller(&self) -> Result<Caller, Reply> {
-        self.caller.ok_or_else(Reply::signature_missing)
-    }
-
-    /// The first parameter of the path.
-    pub(crate) fn first(&self) -> &str {
-        self.path.first().map_or("", String::as_str)
-    }
-
-    /// The time for the engine.
-    pub(crate) fn time(&self) -> Time {
-        Time::from(self.now)
-    }
-}
-
-/// Everything that the exchange knows.
+/// The whole state of an exchange.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) engine: Engine,
-    pub(crate) catalogue: Catalogue,
-    pub(crate) families: Families,
-    pub(crate) treasury: Treasury,
+    pub(crate) catalog: Catalog,
+    pub(crate) fixtures: Fixtures,
+    pub(crate) transfers: Transfers,
     pub(crate) limits: Limits,
-    /// What it was made from.
+    /// The settings that it was made from.
     pub(crate) start: Start,
     pub(crate) traders: Traders,
     /// The account of the first key.
@@ -110,7 +56,7 @@ pub(crate) struct Start {
 impl Start {
     #[cfg(test)]
     pub(crate) fn new(seed: u64, at: DateTime<Utc>) -> Self {
-        let strikes = crate::catalogue::STRIKES;
+        let strikes = crate::fixtures::catalog::STRIKES;
         Self { seed, at, strikes, traders: 0, tier: Tier::default() }
     }
 }
@@ -118,23 +64,22 @@ impl Start {
 impl State {
     pub(crate) fn new(from: Start) -> Self {
         let Start { seed, at: start, strikes, traders, tier } = from;
-        let mut catalogue = Catalogue::with_strikes(seed, start, strikes);
-        let (mut engine, first_account) = seeding::engine(&catalogue, seed, start);
+        let mut catalog = Catalog::with_strikes(seed, start, strikes);
+        let (mut engine, first_account) = seeding::engine(&catalog, seed, start);
         let second_account = seeding::member(&mut engine, start.into());
         let traders = Traders::new(&mut engine, traders, seed, start.into());
-        let first = first_account.to_string();
-        let Catalogue { series, events, listings } = &mut catalogue;
-        let desk = Desk { engine: &mut engine, listings };
-        let families = Families::new(seed, start, &first, series, events, &desk);
+        let Catalog { series, events, listings } = &mut catalog;
+        let markets = MarketAccess::new(&mut engine, listings);
+        let fixtures = Fixtures::new(seed, start, first_account, series, events, &markets);
         let keys = Keys::new(Random::new(seed));
-        let treasury = Treasury::default();
+        let transfers = Transfers::default();
         let limits = Limits::new(tier);
         Self {
             keys,
             engine,
-            catalogue,
-            families,
-            treasury,
+            catalog,
+            fixtures,
+            transfers,
             limits,
             start: from,
             traders,
@@ -166,11 +111,11 @@ impl State {
 
     /// Lets time pass for everything that happens by itself.
     pub(crate) fn advance(&mut self, now: Time) {
-        self.treasury.advance(&mut self.engine, now);
+        self.transfers.advance(&mut self.engine, now);
     }
 
-    /// Lets the simulated traders send so many commands; gives how many were carried out.
-    pub(crate) fn churn(&mut self, commands: u64, now: Time) -> u64 {
+    /// Lets the simulated traders send `commands` commands. Returns how many were carried out.
+    pub(crate) fn run_traders(&mut self, commands: u64, now: Time) -> u64 {
         let mut done = 0;
         for _ in 0..commands {
             let Some(command) = self.traders.next(&self.engine) else { continue };
@@ -178,51 +123,4 @@ impl State {
         }
         done
     }
-
-    /// Carries out a request whose signature by `key_id` has been checked.
-    pub(crate) fn handle(&mut self, call: &mut Call<'_>, key_id: Option<&str>) -> Reply {
-        self.outcome(call, key_id).unwrap_or_else(|refusal| refusal)
-    }
-
-    fn outcome(&mut self, call: &mut Call<'_>, key_id: Option<&str>) -> Outcome {
-        if let Some(id) = key_id {
-            // The key may have been deleted since its signature was checked.
-            let key = self.keys.get(id).ok_or_else(|| Reply::unauthorized("NOT_FOUND"))?;
-            gate::permit(key, call.operation)?;
-            let caller = key.caller();
-            call.caller = Some(caller);
-            let (now, account) = (call.time(), caller.account);
-            if !self.limits.admit(account, call.operation, call.query, call.body, now) {
-                return Err(Reply::too_many_requests());
-            }
-        }
-        self.advance(call.time());
-        match call.operation.typed_id() {
-            Some(id) => dispatch(id, self, &*call),
-            None => Err(Reply::not_implemented(call.operation.id)),
-        }
-    }
-
-    /// Answers an operation that the engine has no part in.
-    pub(crate) fn made_up(&mut self, call: &Call<'_>) -> Outcome {
-        let caller = call.caller;
-        let id = caller.map(|caller| caller.account.to_string()).unwrap_or_default();
-        let held = caller.and_then(|caller| self.engine.ledger.account(caller.account));
-        let account = Account {
-            id: &id,
-            fcm_member: caller.is_some_and(|caller| caller.fcm_member),
-            bound_to: caller.and_then(|caller| caller.bound).map(i64::from),
-            recent_api_orders: held.map_or(0, |held| held.orders.len().min(100)),
-            volume: held.map_or(Count::ZERO, |held| held.volume_since(month_before(call.time()))),
-        };
-        let Catalogue { series, events, listings } = &mut self.catalogue;
-        let mut desk = Desk { engine: &mut self.engine, listings };
-        let world = World { series, events, markets: &mut desk, limits: &mut self.limits };
-        let answered = self.families.handle(world, &account, call);
-        answered.unwrap_or_else(|| Err(Reply::not_implemented(call.operation.id)))
-    }
-}
-
-fn month_before(now: Time) -> Time {
-    Time::from_millis(now.as_millis() - 30 * 24 * 3_600_000)
 }

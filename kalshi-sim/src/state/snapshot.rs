@@ -11,19 +11,23 @@ use kalshi_auth::server::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalogue::{Listing, Listings},
     engine::{Engine, ids::AccountId, types::Subaccount},
-    families::Kept,
-    keys::{Key, Keys},
-    limits::Limits,
+    fixtures::{
+        Kept,
+        catalog::{Listing, Listings},
+        traders::Traders,
+    },
     random::Random,
-    state::{Start, State},
-    traders::Traders,
-    treasury::Treasury,
+    state::{
+        Start, State,
+        keys::{Key, Keys},
+        limits::Limits,
+        transfers::Transfers,
+    },
 };
 
 /// What a file begins with. The number grows when the content changes.
-const HEAD: &[u8] = b"kalshi-sim state 1\n";
+const HEAD: &[u8] = b"kalshi-sim state 2\n";
 
 /// Why a file is no state of an exchange.
 #[derive(Debug)]
@@ -50,11 +54,11 @@ impl std::error::Error for LoadError {}
 struct Saved {
     start: Start,
     engine: Engine,
-    treasury: Treasury,
+    transfers: Transfers,
     limits: Limits,
     traders: Traders,
     listings: Vec<Listing>,
-    families: Kept,
+    fixtures: Kept,
     keys: Vec<SavedKey>,
     key_ids: Random,
 }
@@ -91,11 +95,11 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
     let saved = Saved {
         start: state.start,
         engine: state.engine.clone(),
-        treasury: state.treasury.clone(),
+        transfers: state.transfers.clone(),
         limits: state.limits.clone(),
         traders: state.traders.clone(),
-        listings: state.catalogue.listings.iter().cloned().collect(),
-        families: state.families.kept(),
+        listings: state.catalog.listings.iter().cloned().collect(),
+        fixtures: state.fixtures.kept(),
         keys,
         key_ids: state.keys.random(),
     };
@@ -137,19 +141,19 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
             },
         );
     }
-    state.catalogue.listings = Listings::default();
+    state.catalog.listings = Listings::default();
     for listing in saved.listings {
         // The events of combos are kept with the combos.
         if listing.is_combo() {
-            state.catalogue.listings.add(listing);
+            state.catalog.listings.add(listing);
         } else {
-            state.catalogue.list(listing);
+            state.catalog.list(listing);
         }
     }
-    state.families.restore(saved.families);
+    state.fixtures.restore(saved.fixtures);
     state.keys = keys;
     state.engine = saved.engine;
-    state.treasury = saved.treasury;
+    state.transfers = saved.transfers;
     state.limits = saved.limits;
     state.traders = saved.traders;
     Ok(state)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     Account, Engine,
-    amount::{Sum, cost},
+    amount::{SaturatingArithmetic, cost},
     ids::{AccountId, TransferId},
     types::{Refusal, Shard, Subaccount, Time},
 };
@@ -20,7 +20,7 @@ const STEP: Dollars = Dollars::from_micros(100);
 
 /// The record of transfers, and what accounts want of their cash.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Treasury {
+pub(crate) struct Transfers {
     transfers: Vec<Transfer>,
     /// Ids that accounts have given to transfers which took place.
     used: BTreeMap<AccountId, BTreeSet<String>>,
@@ -104,7 +104,7 @@ impl Reservation {
     }
 }
 
-impl Treasury {
+impl Transfers {
     /// Lets time pass for the engine, and spreads cash at every full ten seconds.
     pub(crate) fn advance(&mut self, engine: &mut Engine, now: Time) {
         if !self.targets.is_empty() {
@@ -151,8 +151,8 @@ impl Treasury {
                 engine.ledger.transfer(account, from, to, amount, at)?;
             }
             (Instance::EventContract, Instance::Margined) => {
-                let out = Dollars::ZERO.minus(amount);
-                engine.ledger.carry(account, from.subaccount, from.shard, out, at)?;
+                let out = Dollars::ZERO.saturating_sub(amount);
+                engine.ledger.adjust_cash(account, from.subaccount, from.shard, out, at)?;
                 self.add(account, to.shard, amount);
             }
             (Instance::Margined, instance) => {
@@ -163,11 +163,11 @@ impl Treasury {
                     ));
                 }
                 if instance == Instance::EventContract {
-                    engine.ledger.carry(account, to.subaccount, to.shard, amount, at)?;
+                    engine.ledger.adjust_cash(account, to.subaccount, to.shard, amount, at)?;
                 } else {
                     self.add(account, to.shard, amount);
                 }
-                self.add(account, from.shard, Dollars::ZERO.minus(amount));
+                self.add(account, from.shard, Dollars::ZERO.saturating_sub(amount));
             }
         }
         let number = u64::try_from(self.transfers.len()).unwrap_or(u64::MAX).saturating_add(1);
@@ -216,7 +216,7 @@ impl Treasury {
 
     fn add(&mut self, account: AccountId, shard: Shard, amount: Dollars) {
         let there = self.margined.entry((account, shard)).or_default();
-        *there = there.plus(amount);
+        *there = there.saturating_add(amount);
     }
 
     fn rebalance(&self, engine: &mut Engine) {
@@ -255,13 +255,13 @@ fn check(engine: &Engine, account: AccountId, end: End) -> Result<(), Refusal> {
 /// second look finds nothing to do.
 fn moves(engine: &Engine, account: &Account, targets: &Targets) -> Vec<(Shard, Shard, Dollars)> {
     let mut shards: BTreeMap<Shard, (Dollars, Dollars)> = BTreeMap::new();
-    for ((_, shard), purse) in account.cash.iter().filter(|((number, _), _)| *number == 0) {
+    for ((_, shard), balance) in account.cash.iter().filter(|((number, _), _)| *number == 0) {
         let counted = match targets.reservation {
-            Reservation::None => purse.cash,
-            Reservation::Sum => purse.free(),
-            Reservation::Max => purse.cash.minus(largest(engine, account, *shard)),
+            Reservation::None => balance.cash,
+            Reservation::Sum => balance.free(),
+            Reservation::Max => balance.cash.saturating_sub(largest(engine, account, *shard)),
         };
-        shards.insert(*shard, (counted, purse.free()));
+        shards.insert(*shard, (counted, balance.free()));
     }
     for (shard, _) in &targets.shares {
         shards.entry(*shard).or_default();
@@ -269,7 +269,8 @@ fn moves(engine: &Engine, account: &Account, targets: &Targets) -> Vec<(Shard, S
     if shards.keys().any(|shard| !engine.shard(*shard).exchange_active) {
         return Vec::new();
     }
-    let total = shards.values().fold(Dollars::ZERO, |sum, (counted, _)| sum.plus(*counted));
+    let total =
+        shards.values().fold(Dollars::ZERO, |sum, (counted, _)| sum.saturating_add(*counted));
     if !total.is_positive() {
         return Vec::new();
     }
@@ -279,20 +280,20 @@ fn moves(engine: &Engine, account: &Account, targets: &Targets) -> Vec<(Shard, S
         let share = i128::from(total.as_micros()) * i128::from(*percent) / 100;
         let share = Dollars::from_micros(i64::try_from(share).unwrap_or(i64::MAX));
         let share = share.floor_to(STEP).unwrap_or(share);
-        left = left.minus(share);
+        left = left.saturating_sub(share);
         wanted.insert(*shard, share);
     }
     let first = targets.shares.iter().find(|(_, percent)| *percent > 0);
     if let Some(share) = first.and_then(|(shard, _)| wanted.get_mut(shard)) {
-        *share = share.plus(left);
+        *share = share.saturating_add(left);
     }
     let (mut givers, mut takers) = (Vec::new(), Vec::new());
     for (shard, (counted, free)) in shards {
-        let over = counted.minus(wanted.get(&shard).copied().unwrap_or_default());
+        let over = counted.saturating_sub(wanted.get(&shard).copied().unwrap_or_default());
         if over.is_positive() {
             givers.push((shard, over.min(free).max(Dollars::ZERO)));
         } else {
-            takers.push((shard, Dollars::ZERO.minus(over)));
+            takers.push((shard, Dollars::ZERO.saturating_sub(over)));
         }
     }
     let mut moves = Vec::new();
@@ -306,8 +307,12 @@ fn moves(engine: &Engine, account: &Account, targets: &Targets) -> Vec<(Shard, S
             if amount.is_positive() {
                 moves.push((from, to, amount));
             }
-            over = over.minus(amount);
-            taker = if amount == short { takers.next() } else { Some((to, short.minus(amount))) };
+            over = over.saturating_sub(amount);
+            taker = if amount == short {
+                takers.next()
+            } else {
+                Some((to, short.saturating_sub(amount)))
+            };
         }
     }
     moves
@@ -341,10 +346,10 @@ mod tests {
     }
 
     fn cash(engine: &Engine, account: AccountId) -> Vec<Dollars> {
-        (0..4).map(|shard| engine.ledger.purse(account, 0, shard).cash).collect()
+        (0..4).map(|shard| engine.ledger.balance(account, 0, shard).cash).collect()
     }
 
-    fn set_up(shares: &[(Shard, u8)]) -> (Treasury, Engine, AccountId) {
+    fn set_up(shares: &[(Shard, u8)]) -> (Transfers, Engine, AccountId) {
         let mut engine = Engine::default();
         let account = engine.ledger.open(true);
         let start = Time::from_millis(1_000);
@@ -352,39 +357,39 @@ mod tests {
         for (shard, amount) in [(0, "100"), (1, "0.0301"), (2, "10")] {
             engine.ledger.deposit(account, 0, shard, dollars(amount), start).unwrap();
         }
-        let mut treasury = Treasury::default();
+        let mut transfers = Transfers::default();
         let reservation = Reservation::Sum;
-        treasury.set_targets(account, Targets { shares: shares.to_vec(), reservation });
-        (treasury, engine, account)
+        transfers.set_targets(account, Targets { shares: shares.to_vec(), reservation });
+        (transfers, engine, account)
     }
 
     #[test]
     fn cash_is_spread_at_the_next_full_ten_seconds_and_not_before() {
-        let (mut treasury, mut engine, account) = set_up(&[(0, 33), (3, 67)]);
+        let (mut transfers, mut engine, account) = set_up(&[(0, 33), (3, 67)]);
         let before = cash(&engine, account);
-        treasury.advance(&mut engine, Time::from_millis(9_999));
+        transfers.advance(&mut engine, Time::from_millis(9_999));
         assert_eq!(cash(&engine, account), before);
-        treasury.advance(&mut engine, Time::from_millis(10_000));
+        transfers.advance(&mut engine, Time::from_millis(10_000));
         let after = cash(&engine, account);
         assert_eq!(after, ["36.31", "0", "0", "73.7201"].map(dollars));
         engine.audit().unwrap();
         // It is done; a year of ticks changes nothing and takes no time.
-        treasury.advance(&mut engine, Time::from_millis(31_536_000_000));
+        transfers.advance(&mut engine, Time::from_millis(31_536_000_000));
         assert_eq!(cash(&engine, account), after);
     }
 
     #[test]
     fn nothing_moves_while_a_shard_is_paused_or_once_it_is_switched_off() {
-        let (mut treasury, mut engine, account) = set_up(&[(1, 100)]);
+        let (mut transfers, mut engine, account) = set_up(&[(1, 100)]);
         let before = cash(&engine, account);
         engine.set_shard(1, false, false, Time::from_millis(2_000));
-        treasury.advance(&mut engine, Time::from_millis(20_000));
+        transfers.advance(&mut engine, Time::from_millis(20_000));
         assert_eq!(cash(&engine, account), before);
         engine.set_shard(1, true, true, Time::from_millis(21_000));
         let none = Targets { shares: Vec::new(), reservation: Reservation::Sum };
-        treasury.set_targets(account, none);
-        treasury.advance(&mut engine, Time::from_millis(40_000));
+        transfers.set_targets(account, none);
+        transfers.advance(&mut engine, Time::from_millis(40_000));
         assert_eq!(cash(&engine, account), before);
-        assert_eq!(treasury.targets(account), None);
+        assert_eq!(transfers.targets(account), None);
     }
 }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     engine::{
         ids::{MarketId, RfqId},
+        principal::Principal,
         types::{Event, MarketChange, MarketStatus},
     },
-    state::{Caller, State},
+    state::State,
     stream::{
         faults::{Ending, StreamFaults},
         wire,
@@ -112,7 +113,7 @@ impl Channel {
     }
 
     /// The names under which values come, for channels that send values of named things.
-    fn catalogue(self) -> &'static [&'static str] {
+    fn catalog(self) -> &'static [&'static str] {
         match self {
             Self::CfBenchmarks | Self::CfBenchmarks5Hz => &["BRTI", "ETHUSD_RTI"],
             Self::Pyth => &["Crypto.BTC/USD", "Equity.US.SPY/USD"],
@@ -139,11 +140,11 @@ struct Subscription {
 /// One connection's subscriptions.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    reader: Caller,
+    reader: Principal,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
     /// What was set for it when it began.
-    habits: StreamFaults,
+    faults: StreamFaults,
     /// (second, commands in it)
     rate: (i64, u32),
 }
@@ -183,9 +184,9 @@ struct Params {
 type Refused = (u32, String, Option<String>);
 
 impl Session {
-    /// A session with the habits that are set for it when it begins.
-    pub(crate) fn new(reader: Caller, habits: StreamFaults) -> Self {
-        Self { reader, subscriptions: BTreeMap::new(), last_sid: 0, habits, rate: (0, 0) }
+    /// A session with the faults that are set for it when it begins.
+    pub(crate) fn new(reader: Principal, faults: StreamFaults) -> Self {
+        Self { reader, subscriptions: BTreeMap::new(), last_sid: 0, faults, rate: (0, 0) }
     }
 
     /// Carries out a command of the client.
@@ -267,7 +268,7 @@ impl Session {
         let (code, words) = ending.code_and_words();
         let mut frame = json!({"type": "error", "msg": {"code": code, "msg": words}});
         // The document has no place for it.
-        if self.habits.endings_say_which {
+        if self.faults.endings_say_which {
             frame["sid"] = json!(sid);
         }
         Some(Frame { text: frame.to_string(), data_of: None })
@@ -377,7 +378,7 @@ impl Session {
         if wanted {
             self.snapshots(sid, added.as_ref(), None, state, &mut first);
         }
-        if self.habits.data_before_ack {
+        if self.faults.data_before_ack {
             out.append(&mut first);
             out.push(ack);
         } else {
@@ -464,7 +465,7 @@ impl Session {
             | "unsubscribe_indices"
             | "subscribe_underlyings"
             | "unsubscribe_underlyings"
-                if !channel.catalogue().is_empty() =>
+                if !channel.catalog().is_empty() =>
             {
                 let named = names(channel, params);
                 if named.is_empty() {
@@ -481,7 +482,7 @@ impl Session {
                 }
                 self.acknowledge(id, sid, state, out);
             }
-            "indexlist" | "underlying_list" if !channel.catalogue().is_empty() => {
+            "indexlist" | "underlying_list" if !channel.catalog().is_empty() => {
                 let key = if channel == Channel::Pyth { "underlying_tickers" } else { "index_ids" };
                 let suffix = if channel == Channel::Pyth { "underlying_list" } else { "indexlist" };
                 subscription.seq += 1;
@@ -490,7 +491,7 @@ impl Session {
                     "id": id,
                     "sid": sid,
                     "seq": subscription.seq,
-                    "msg": {key: channel.catalogue()},
+                    "msg": {key: channel.catalog()},
                 })));
             }
             _ => return Err(refused(13, "unsupported action")),
@@ -500,7 +501,7 @@ impl Session {
 
     /// `ok`, with the markets that the subscription has now.
     fn acknowledge(&mut self, id: i64, sid: u64, state: &State, out: &mut Vec<Frame>) {
-        let keeps_number = self.habits.replies_take_no_number;
+        let keeps_number = self.faults.replies_take_no_number;
         let Some(subscription) = self.subscriptions.get_mut(&sid) else { return };
         let mut ack = json!({"id": id, "sid": sid, "type": "ok"});
         if !keeps_number && subscription.channel.is_numbered() {
@@ -583,7 +584,7 @@ impl Subscription {
         &self,
         event: &Event,
         state: &State,
-        reader: Caller,
+        reader: Principal,
     ) -> Option<(&'static str, Value)> {
         match (self.channel, event) {
             (Channel::OrderbookDelta, Event::Level { market, side, price, delta, order })
@@ -731,7 +732,7 @@ fn names(channel: Channel, params: &Params) -> BTreeSet<String> {
     let asked = asked.unwrap_or_default();
     let all = asked.iter().any(|name| name == "all");
     channel
-        .catalogue()
+        .catalog()
         .iter()
         .filter(|name| all || asked.iter().any(|asked| asked == *name))
         .map(|name| (*name).to_owned())
@@ -805,7 +806,7 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let state = State::new(Start::new(7, start()));
-            let reader = Caller { account: state.first_account, bound: None, fcm_member: false };
+            let reader = Principal { account: state.first_account, bound: None, fcm_member: false };
             let session = Session::new(reader, StreamFaults::default());
             Self { state, session }
         }
@@ -847,7 +848,7 @@ mod tests {
                 group: None,
                 route: Route::default(),
             };
-            self.state.engine.place(&order, Time::from(start())).unwrap();
+            self.state.engine.place_order(&order, Time::from(start())).unwrap();
         }
     }
 

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse as _, Response as HttpResponse},
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -13,9 +17,9 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    reply::Reply,
-    server::{self, Shared},
-    stream::hub::{Line, Next, Queue},
+    http::response::Response,
+    shared::Shared,
+    stream::hub::{LinkState, Next, Queue},
 };
 
 /// How often the server pings.
@@ -26,27 +30,28 @@ const STEP: Duration = Duration::from_millis(20);
 const MAX_FRAME: usize = 1024 * 1024;
 
 /// Answers the handshake, and serves the connection in a task of its own.
-pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
+pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> HttpResponse {
     match accept(shared, &mut request) {
         Ok(response) => response,
-        Err(refusal) => server::respond(refusal),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
-fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
-    let caller = server::caller(shared, request)?;
+fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, Response> {
+    let (_, caller) =
+        shared.authenticate(request.method(), request.uri().path(), request.headers())?;
     if shared.streams.is_down(caller.account) {
-        return Err(Reply::unavailable());
+        return Err(Response::unavailable());
     }
     let wants = |name: header::HeaderName, word: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
     };
     if !wants(header::UPGRADE, "websocket") || !wants(header::CONNECTION, "upgrade") {
-        return Err(Reply::bad_request("this path takes WebSocket handshakes only"));
+        return Err(Response::bad_request("this path takes WebSocket handshakes only"));
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let accept = derive_accept_key(key.ok_or_else(|| Reply::bad_request("no handshake key"))?);
+    let accept = derive_accept_key(key.ok_or_else(|| Response::bad_request("no handshake key"))?);
     let upgraded = hyper::upgrade::on(request);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
@@ -61,13 +66,13 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply
         serve(&shared, id, &queue, socket).await;
         shared.streams.disconnect(id);
     });
-    Response::builder()
+    HttpResponse::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
         .header(header::CONNECTION, "Upgrade")
         .header(header::SEC_WEBSOCKET_ACCEPT, accept)
         .body(Body::empty())
-        .map_err(|_| Reply::bad_request("no handshake key"))
+        .map_err(|_| Response::bad_request("no handshake key"))
 }
 
 async fn serve<S>(shared: &Shared, id: u64, queue: &Queue, socket: WebSocketStream<S>)
@@ -88,7 +93,7 @@ where
                 }
                 // Held open, and neither read nor written: what a dead network looks like.
                 Next::Silent => {
-                    while queue.line() == Line::Silent {
+                    while queue.link_state() == LinkState::Silent {
                         time::sleep(STEP).await;
                     }
                     return;
@@ -125,7 +130,7 @@ pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
             let mut state = shared.state();
             state.advance(now.into());
             let turns = u64::try_from(state.traders.count()).unwrap_or(0).div_ceil(4);
-            state.churn(turns, now.into());
+            state.run_traders(turns, now.into());
             shared.streams.publish(&mut state);
             let millis = now.timestamp_millis();
             if millis.div_euclid(200) != fifth {

@@ -9,17 +9,15 @@ use crate::{
         Market,
         amount::{other_leg, payout},
         ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
+        principal::Principal,
         rfq::{Quote, Rfq, Size},
         types::{
             Fill, GroupChange, MarketChange, MarketResult, QuoteChange, Reason, Side, Subaccount,
             Time,
         },
     },
-    families::{
-        communications::{pseudonym, requester},
-        market::time,
-    },
-    state::{Caller, State},
+    state::State,
+    wire::{pseudonym, requester, time},
 };
 
 /// A level's price as the book channel gives it: asks are bids for NO, in NO prices unless the
@@ -60,7 +58,7 @@ pub(super) struct Delta {
 pub(super) fn delta(
     state: &State,
     delta: &Delta,
-    reader: Caller,
+    reader: Principal,
     yes_prices: bool,
 ) -> Option<Value> {
     let market = state.engine.market(delta.market)?;
@@ -297,8 +295,8 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
     if markets.next()?.id != market {
         return None;
     }
-    let listed = state.catalogue.events.iter().find(|event| event["event_ticker"] == **ticker);
-    let event = listed.or_else(|| state.families.combo_event(ticker))?;
+    let listed = state.catalog.events.iter().find(|event| event["event_ticker"] == **ticker);
+    let event = listed.or_else(|| state.fixtures.combo_event(ticker))?;
     let mut msg = json!({
         "event_ticker": ticker,
         "exchange_index": event["exchange_index"],
@@ -317,7 +315,7 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
 fn metadata(state: &State, market: &Market) -> Value {
     let mut metadata = Map::new();
     metadata.insert("event_ticker".to_owned(), json!(market.event_ticker));
-    let about = state.catalogue.about(&market.ticker).and_then(Value::as_object);
+    let about = state.catalog.about(&market.ticker).and_then(Value::as_object);
     for (key, value) in about.into_iter().flatten() {
         match key.as_str() {
             "title" | "yes_sub_title" | "no_sub_title" | "rules_primary" | "rules_secondary"
@@ -355,7 +353,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
     }
     if created {
         msg["created_ts"] = time(rfq.created);
-        let about = state.catalogue.about(&market.ticker);
+        let about = state.catalog.about(&market.ticker);
         for key in ["mve_collection_ticker", "mve_selected_legs"] {
             if let Some(value) = about.and_then(|about| about.get(key)) {
                 msg[key] = value.clone();
@@ -371,7 +369,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
 pub(super) fn quote(
     state: &State,
     quote: &Quote,
-    reader: Caller,
+    reader: Principal,
     change: QuoteChange,
 ) -> Option<(&'static str, Value)> {
     let rfq = state.engine.rfq_of(quote)?;

@@ -199,7 +199,7 @@ async fn the_admin_api_does_what_the_handle_does() {
     assert_eq!(tell("/clock/advance", json!({"seconds": 61})).await.0, 200);
     assert_eq!(exchange.now() - frozen, chrono::Duration::seconds(61));
     assert_eq!(status_of().await, "closed");
-    assert_eq!(tell("/clock/run", json!({})).await.0, 200);
+    assert_eq!(tell("/clock/resume", json!({})).await.0, 200);
     assert_eq!(tell("/markets/KXADMIN-1/determine", json!({"result": "maybe"})).await.0, 400);
     assert_eq!(tell("/markets/KXADMIN-1/determine", json!({"result": "yes"})).await.0, 200);
     assert_eq!(tell("/markets/KXADMIN-1/dispute", json!({})).await.0, 200);
@@ -232,7 +232,7 @@ async fn traders_keep_the_markets_going_and_everything_adds_up() {
     let newest =
         async || client.get_trades().limit(1).send().await.unwrap().trades[0].trade_id.clone();
     let before = newest().await;
-    let done = exchange.churn(20_000);
+    let done = exchange.run_traders(20_000);
     assert!(done > 10_000, "{done}");
     assert_ne!(newest().await, before);
     exchange.audit().unwrap();

@@ -1,19 +1,21 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
 mod communications;
+#[path = "../../src/contract.rs"]
 mod contract;
 mod families;
+mod faults;
 mod keys;
+mod layers;
 mod market_filters;
 mod markets;
+mod operation_conformance;
 mod orders;
 mod portfolio;
 mod program;
+mod stream_conformance;
 mod streams;
 mod surface;
-mod told;
-mod trouble;
-mod walk;
 
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};

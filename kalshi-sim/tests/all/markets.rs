@@ -16,7 +16,10 @@ async fn all_pages_together_give_each_market_once() {
     assert_eq!(all, paged);
     assert_eq!(all.len(), 120);
     assert_eq!(all.iter().map(|m| &m.ticker).collect::<BTreeSet<_>>().len(), 120);
-    assert_eq!(exchange.seen().iter().filter(|seen| seen.operation == "get_markets").count(), 19);
+    assert_eq!(
+        exchange.requests().iter().filter(|seen| seen.operation == "get_markets").count(),
+        19
+    );
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     contract::{build, differences, tighten},
+    operation_conformance::{Walker, steps},
     streams::{Socket, connect_as, now, send},
-    walk::{Walker, steps},
 };
 
 /// The messages of the exchange, by their types.

@@ -564,7 +564,7 @@ impl World {
     /// The traders trade, and the observer sees what comes of it.
     async fn trade(&mut self, commands: u64) {
         let exchange = Arc::clone(&self.exchange);
-        spawn_blocking(move || exchange.churn(commands)).await.unwrap();
+        spawn_blocking(move || exchange.run_traders(commands)).await.unwrap();
         self.observer.catch_up().await;
     }
 

@@ -13,96 +13,24 @@ use serde_json::{Value, json};
 use crate::{
     engine::{
         Block, NewBlock,
-        ids::{
-            AccountId, BatchId, BatchQuoteId, BlockId, CommunicationsId, MarketId, OrderId,
-            QuoteId, RfqId,
-        },
+        ids::{AccountId, BatchId, BatchQuoteId, BlockId, MarketId, OrderId, QuoteId, RfqId},
+        principal::Principal,
         rfq::{
             Batch, BatchQuote, Bids, MAX_OPEN_RFQS, NewRfq, Quote, QuoteStatus, Quoter, Rfq, Size,
-            Who,
         },
         types::{Refusal, RefusalKind, Side, Subaccount, Time},
     },
-    families::market::time,
-    pages::{Pages, newest},
-    reply::{Outcome, Reply},
-    request::{self, given},
-    state::{Call, Caller, State},
+    http::{
+        paging::{Paging, newest},
+        request::{self, Call, given},
+        response::{HandlerResult, Response},
+    },
+    state::State,
+    wire::{pseudonym, requester, time},
 };
 
-/// What others see of a requester that is hidden.
-const HIDDEN: &str = "0";
 /// The longest name of a batch, in bytes.
 const MAX_CLIENT_BATCH_ID: usize = 64;
-
-pub(crate) fn handle(state: &mut State, call: &Call<'_>) -> Outcome {
-    match call.operation.id {
-        "get_communications_id" => {
-            let id = pseudonym(call.caller()?.account);
-            Ok(Reply::ok(json!({"communications_id": id})))
-        }
-        "create_rfq" => create_rfq(state, call),
-        "get_rfqs" => rfqs(state, call),
-        "get_rfq" => rfq(state, call),
-        "delete_rfq" => delete_rfq(state, call),
-        "create_quote" => create_quote(state, call),
-        "get_quotes" => quotes(state, call),
-        "get_quote" | "get_rfq_quote" => quote(state, call),
-        "delete_quote" | "delete_rfq_quote" => {
-            let (who, rfq, quote) = named_quote(call)?;
-            state.engine.delete_quote(who, rfq, quote, call.time()).map_err(refused)?;
-            Ok(Reply::no_content())
-        }
-        "accept_quote" | "accept_rfq_quote" => accept_quote(state, call),
-        "confirm_quote" | "confirm_rfq_quote" => {
-            let (who, rfq, quote) = named_quote(call)?;
-            state.engine.confirm_quote(who, rfq, quote, call.time()).map_err(refused)?;
-            Ok(Reply::no_content())
-        }
-        "create_rfq_batch" => create_batch(state, call),
-        "get_rfq_batches" => batches(state, call),
-        "get_rfq_batch" => {
-            let caller = call.caller()?;
-            let batch = readable_batch(state, call)?;
-            Ok(Reply::ok(json!({"rfq_batch": shown_batch(state, batch, caller)})))
-        }
-        "delete_rfq_batch" => {
-            let id = batch_id(call)?;
-            state.engine.delete_batch(who(call)?, id, call.time()).map_err(refused)?;
-            Ok(Reply::no_content())
-        }
-        "accept_rfq_batch" => accept_batch(state, call),
-        "get_rfq_batch_best_quotes" => best_quotes(state, call),
-        "get_rfq_batch_quotes" => batch_quotes(state, call),
-        "create_rfq_batch_quote" => create_batch_quote(state, call),
-        "delete_rfq_batch_quote" => {
-            let (batch, quote) = named_batch_quote(call)?;
-            let who = who(call)?;
-            state.engine.delete_batch_quote(who, batch, quote, call.time()).map_err(refused)?;
-            Ok(Reply::no_content())
-        }
-        "confirm_rfq_batch_quote" => {
-            let (batch, quote) = named_batch_quote(call)?;
-            let who = who(call)?;
-            state.engine.confirm_batch_quote(who, batch, quote, call.time()).map_err(refused)?;
-            Ok(Reply::no_content())
-        }
-        "propose_block_trade" => propose_block(state, call),
-        "get_block_trade_proposals" => blocks(state, call),
-        "accept_block_trade_proposal" => accept_block(state, call),
-        other => Err(Reply::not_implemented(other)),
-    }
-}
-
-/// The pseudonym of a member.
-pub(crate) fn pseudonym(account: AccountId) -> String {
-    CommunicationsId(account.0).to_string()
-}
-
-/// What a member sees of a requester.
-pub(crate) fn requester(account: AccountId, obscured: bool, reader: AccountId) -> String {
-    if obscured && account != reader { HIDDEN.to_owned() } else { pseudonym(account) }
-}
 
 /// Refused bodies with unknown fields: a misspelt size would be another request.
 #[derive(Debug, Deserialize)]
@@ -220,7 +148,7 @@ struct AcceptBlock {
     subaccount: Option<i64>,
 }
 
-fn create_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create_rfq(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateRfq = call.read()?;
     no_subtrader("subtrader_id", body.subtrader_id)?;
     let caller = call.caller()?;
@@ -228,7 +156,7 @@ fn create_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
         .contracts
         .map(|contracts| {
             Count::from_contracts(contracts)
-                .ok_or_else(|| Reply::bad_request("contracts is out of range"))
+                .ok_or_else(|| Response::bad_request("contracts is out of range"))
         })
         .transpose()?;
     let fractional =
@@ -236,13 +164,13 @@ fn create_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
     if let (Some(whole), Some(fractional)) = (whole, fractional)
         && whole != fractional
     {
-        return Err(Reply::bad_request("contracts and contracts_fp differ"));
+        return Err(Response::bad_request("contracts and contracts_fp differ"));
     }
     let old = body
         .target_cost_centi_cents
         .map(|amount| {
             Dollars::from_centi_cents(amount)
-                .ok_or_else(|| Reply::bad_request("target_cost_centi_cents is out of range"))
+                .ok_or_else(|| Response::bad_request("target_cost_centi_cents is out of range"))
         })
         .transpose()?;
     let new = body
@@ -252,7 +180,7 @@ fn create_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
     if let (Some(old), Some(new)) = (old, new)
         && old != new
     {
-        return Err(Reply::bad_request("the two target costs differ"));
+        return Err(Response::bad_request("the two target costs differ"));
     }
     let excludes_fees = body.target_cost_excludes_fees.unwrap_or(false);
     let new = NewRfq {
@@ -265,10 +193,10 @@ fn create_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
         obscured: body.obscure_creator_id.unwrap_or(false),
     };
     let id = state.engine.create_rfq(&new, call.time()).map_err(refused)?;
-    Ok(Reply::created(json!({"id": id.to_string()})))
+    Ok(Response::created(json!({"id": id.to_string()})))
 }
 
-fn rfqs(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn rfqs(state: &State, call: &Call<'_>) -> HandlerResult {
     let (caller, query) = (call.caller()?, call.query);
     let status = query.word("status", &["open", "closed"])?;
     let (event, ticker) = (query.get("event_ticker"), query.get("market_ticker"));
@@ -293,28 +221,27 @@ fn rfqs(state: &State, call: &Call<'_>) -> Outcome {
             subaccount
                 .is_none_or(|number| rfq.account == caller.account && rfq.subaccount == number)
         });
-    let (rows, cursor) =
-        query.page_after(Pages::new("rfqs", 100, 100), rows, |rfq| newest(rfq.id.0))?;
+    let (rows, cursor) = query.page(Paging::new("rfqs", 100, 100), rows, |rfq| newest(rfq.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(|rfq| shown_rfq(state, rfq, caller)).collect();
-    Ok(Reply::ok(json!({"rfqs": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"rfqs": rows, "cursor": cursor})))
 }
 
-fn rfq(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn rfq(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let rfq = rfq_id(call)
         .and_then(|id| state.engine.rfq(id))
         .filter(|rfq| may_read(caller, rfq.account, rfq.subaccount))
-        .ok_or_else(Reply::not_found)?;
-    Ok(Reply::ok(json!({"rfq": shown_rfq(state, rfq, caller)})))
+        .ok_or_else(Response::not_found)?;
+    Ok(Response::ok(json!({"rfq": shown_rfq(state, rfq, caller)})))
 }
 
-fn delete_rfq(state: &mut State, call: &Call<'_>) -> Outcome {
-    let id = rfq_id(call).ok_or_else(Reply::not_found)?;
-    state.engine.delete_rfq(who(call)?, id, call.time()).map_err(refused)?;
-    Ok(Reply::no_content())
+pub(crate) fn delete_rfq(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let id = rfq_id(call).ok_or_else(Response::not_found)?;
+    state.engine.delete_rfq(call.caller()?, id, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
 }
 
-fn create_quote(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateQuote = call.read()?;
     let caller = call.caller()?;
     let quoter = Quoter {
@@ -325,12 +252,11 @@ fn create_quote(state: &mut State, call: &Call<'_>) -> Outcome {
     };
     let bids = bids("", &body.rfq_id, &body.yes_bid, &body.no_bid)?;
     let id = state.engine.create_quote(quoter, bids, call.time()).map_err(refused)?;
-    Ok(Reply::created(json!({"id": id.to_string()})))
+    Ok(Response::created(json!({"id": id.to_string()})))
 }
 
-fn quotes(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn quotes(state: &State, call: &Call<'_>) -> HandlerResult {
     let (caller, query) = (call.caller()?, call.query);
-    let who = who(call)?;
     let statuses = ["open", "accepted", "confirmed", "executed", "cancelled"];
     let status = query.word("status", &statuses)?;
     let span = query.span("min_ts", "max_ts")?;
@@ -338,24 +264,24 @@ fn quotes(state: &State, call: &Call<'_>) -> Outcome {
     let maker = query.get("quote_creator_user_id");
     let creator = query.get("rfq_creator_user_id");
     if query.get("rfq_creator_subtrader_id").is_some() {
-        return Err(Reply::bad_request("rfq_creator_subtrader_id is for FCM members"));
+        return Err(Response::bad_request("rfq_creator_subtrader_id is for FCM members"));
     }
     if !made && !asked && maker.is_none() && creator.is_none() {
-        return Err(Reply::bad_request("give user_filter or rfq_user_filter"));
+        return Err(Response::bad_request("give user_filter or rfq_user_filter"));
     }
     let rfq = query.get("rfq_id").map(RfqId::parse);
     let (maker, creator) = (maker.map(AccountId::parse), creator.map(AccountId::parse));
     let rows = state
         .engine
         .quotes()
-        .filter(|quote| state.engine.party_quote(who, None, quote.id).is_ok())
-        .filter(|quote| !made || who.owns(quote.account, quote.subaccount))
+        .filter(|quote| state.engine.party_quote(caller, None, quote.id).is_ok())
+        .filter(|quote| !made || caller.owns(quote.account, quote.subaccount))
         .filter(|quote| {
             !asked
                 || state
                     .engine
                     .rfq_of(quote)
-                    .is_some_and(|rfq| who.owns(rfq.account, rfq.subaccount))
+                    .is_some_and(|rfq| caller.owns(rfq.account, rfq.subaccount))
         })
         // The user ids of others are private, so only the own one finds anything.
         .filter(|quote| {
@@ -371,37 +297,37 @@ fn quotes(state: &State, call: &Call<'_>) -> Outcome {
         .filter(|quote| status.is_none_or(|status| status == quote.status.as_str()))
         .filter(|quote| span.holds(quote.updated));
     let (rows, cursor) =
-        query.page_after(Pages::new("quotes", 500, 500), rows, |quote| newest(quote.id.0))?;
+        query.page(Paging::new("quotes", 500, 500), rows, |quote| newest(quote.id.0))?;
     let rows: Vec<Value> =
         rows.into_iter().map(|quote| shown_quote(state, quote, caller)).collect();
-    Ok(Reply::ok(json!({"quotes": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"quotes": rows, "cursor": cursor})))
 }
 
-fn quote(state: &State, call: &Call<'_>) -> Outcome {
-    let (who, rfq, quote) = named_quote(call)?;
-    let quote = state.engine.party_quote(who, rfq, quote).map_err(refused)?;
-    Ok(Reply::ok(json!({"quote": shown_quote(state, quote, call.caller()?)})))
+pub(crate) fn quote(state: &State, call: &Call<'_>) -> HandlerResult {
+    let (caller, rfq, quote) = named_quote(call)?;
+    let quote = state.engine.party_quote(caller, rfq, quote).map_err(refused)?;
+    Ok(Response::ok(json!({"quote": shown_quote(state, quote, call.caller()?)})))
 }
 
-fn accept_quote(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn accept_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: Accept = call.read()?;
     let side = bid_side("accepted_side", &body.accepted_side)?;
-    let (who, rfq, quote) = named_quote(call)?;
-    state.engine.accept_quote(who, rfq, quote, side, call.time()).map_err(refused)?;
-    Ok(Reply::no_content())
+    let (caller, rfq, quote) = named_quote(call)?;
+    state.engine.accept_quote(caller, rfq, quote, side, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
 }
 
-fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateBatch = call.read()?;
     no_subtrader("subtrader_id", body.subtrader_id)?;
     let caller = call.caller()?;
     let subaccount = caller.one(body.subaccount)?;
     let client_batch_id = given(body.client_batch_id);
     if client_batch_id.as_ref().is_some_and(|id| id.len() > MAX_CLIENT_BATCH_ID) {
-        return Err(Reply::bad_request("client_batch_id must have 64 bytes at most"));
+        return Err(Response::bad_request("client_batch_id must have 64 bytes at most"));
     }
     if body.children.len() > MAX_OPEN_RFQS {
-        return Err(Reply::bad_request("children must be 100 at most"));
+        return Err(Response::bad_request("children must be 100 at most"));
     }
     let (contracts, cost) =
         sizes("", body.contracts_fp.as_deref(), body.target_cost_dollars.as_deref())?;
@@ -414,12 +340,12 @@ fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
         let ticker = match (given(child.market_ticker), child.selected_markets) {
             (Some(ticker), None) => ticker,
             (None, Some(_)) => {
-                return Err(Reply::bad_request(&format!(
+                return Err(Response::bad_request(&format!(
                     "{at}selected_markets: make the combo market first and give its ticker"
                 )));
             }
             _ => {
-                return Err(Reply::bad_request(&format!(
+                return Err(Response::bad_request(&format!(
                     "{at}market_ticker and {at}selected_markets: give one of them"
                 )));
             }
@@ -439,11 +365,11 @@ fn create_batch(state: &mut State, call: &Call<'_>) -> Outcome {
         .engine
         .create_batch(&children, client_batch_id, call.time())
         .map_err(|refusal| refused(Refusal { kind: RefusalKind::Invalid, ..refusal }))?;
-    let batch = state.engine.batch(id).ok_or_else(Reply::not_found)?;
-    Ok(Reply::created(json!({"rfq_batch": shown_batch(state, batch, caller)})))
+    let batch = state.engine.batch(id).ok_or_else(Response::not_found)?;
+    Ok(Response::created(json!({"rfq_batch": shown_batch(state, batch, caller)})))
 }
 
-fn batches(state: &State, call: &Call<'_>) -> Outcome {
+pub(crate) fn batches(state: &State, call: &Call<'_>) -> HandlerResult {
     let (caller, query) = (call.caller()?, call.query);
     let status = query.word("status", &["open", "accepted", "closed"])?;
     let mine = is_self(call, "user_filter")?;
@@ -457,31 +383,31 @@ fn batches(state: &State, call: &Call<'_>) -> Outcome {
             subaccount
                 .is_none_or(|number| batch.account == caller.account && batch.subaccount == number)
         });
-    let pages = Pages::new("rfq_batches", 20, 20);
-    let (rows, cursor) = query.page_after(pages, rows, |batch| newest(batch.id.0))?;
+    let pages = Paging::new("rfq_batches", 20, 20);
+    let (rows, cursor) = query.page(pages, rows, |batch| newest(batch.id.0))?;
     let rows: Vec<Value> =
         rows.into_iter().map(|batch| shown_batch(state, batch, caller)).collect();
-    Ok(Reply::ok(json!({"rfq_batches": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"rfq_batches": rows, "cursor": cursor})))
 }
 
-fn accept_batch(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn accept_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: AcceptBatch = call.read()?;
     let side = bid_side("accepted_side", &body.accepted_side)?;
     let id = batch_id(call)?;
     let mut limits = BTreeMap::new();
     for limit in &body.min_bids {
         let rfq = RfqId::parse(&limit.rfq_id)
-            .ok_or_else(|| Reply::bad_request("min_bids: rfq_id names no RFQ"))?;
+            .ok_or_else(|| Response::bad_request("min_bids: rfq_id names no RFQ"))?;
         let bid = request::dollars("min_bids: bid_dollars", &limit.bid_dollars)?;
         if limits.insert(rfq, bid).is_some() {
-            return Err(Reply::bad_request("min_bids: an RFQ has two limits"));
+            return Err(Response::bad_request("min_bids: an RFQ has two limits"));
         }
     }
     let order_id = given(body.client_order_id);
-    let (who, now) = (who(call)?, call.time());
+    let (caller, now) = (call.caller()?, call.time());
     let taken = state
         .engine
-        .accept_batch(who, id, side, &limits, order_id.as_deref(), now)
+        .accept_batch(caller, id, side, &limits, order_id.as_deref(), now)
         .map_err(|refusal| match refusal.kind {
             RefusalKind::NotFound => refused(refusal),
             _ => refused(Refusal { kind: RefusalKind::Invalid, ..refusal }),
@@ -492,16 +418,16 @@ fn accept_batch(state: &mut State, call: &Call<'_>) -> Outcome {
         .filter_map(|id| state.engine.quote(id))
         .map(|quote| shown_quote(state, quote, caller))
         .collect();
-    Ok(Reply::ok(json!({"accepted_side": side.outcome(), "quotes": quotes})))
+    Ok(Response::ok(json!({"accepted_side": side.outcome(), "quotes": quotes})))
 }
 
-fn best_quotes(state: &State, call: &Call<'_>) -> Outcome {
-    let who = who(call)?;
+pub(crate) fn best_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?;
     let batch = state
         .engine
         .batch(batch_id(call)?)
-        .filter(|batch| who.owns(batch.account, batch.subaccount))
-        .ok_or_else(Reply::not_found)?;
+        .filter(|batch| caller.owns(batch.account, batch.subaccount))
+        .ok_or_else(Response::not_found)?;
     let mut complete = [true; 2];
     let rows: Vec<Value> = batch
         .rfqs
@@ -527,7 +453,7 @@ fn best_quotes(state: &State, call: &Call<'_>) -> Outcome {
         })
         .collect();
     let [yes_complete, no_complete] = complete;
-    Ok(Reply::ok(json!({"best_quotes": compact(json!({
+    Ok(Response::ok(json!({"best_quotes": compact(json!({
         "rfq_batch_id": batch.id.to_string(),
         "status": batch.status.as_str(),
         "version": batch.version,
@@ -538,27 +464,27 @@ fn best_quotes(state: &State, call: &Call<'_>) -> Outcome {
     }))})))
 }
 
-fn batch_quotes(state: &State, call: &Call<'_>) -> Outcome {
-    let (caller, who) = (call.caller()?, who(call)?);
-    let batch = state.engine.batch(batch_id(call)?).ok_or_else(Reply::not_found)?;
-    let own = who.owns(batch.account, batch.subaccount);
+pub(crate) fn batch_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?;
+    let batch = state.engine.batch(batch_id(call)?).ok_or_else(Response::not_found)?;
+    let own = caller.owns(batch.account, batch.subaccount);
     let rows: Vec<Value> = batch
         .quotes
         .iter()
         .rev()
         .filter_map(|id| state.engine.batch_quote(*id))
-        .filter(|quote| own || who.owns(quote.account, quote.subaccount))
+        .filter(|quote| own || caller.owns(quote.account, quote.subaccount))
         .map(|quote| shown_batch_quote(state, batch, quote, caller))
         .collect();
-    Ok(Reply::ok(json!({"batch_quotes": rows})))
+    Ok(Response::ok(json!({"batch_quotes": rows})))
 }
 
-fn create_batch_quote(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn create_batch_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateBatchQuote = call.read()?;
     let caller = call.caller()?;
     let batch = batch_id(call)?;
     if body.quotes.len() > MAX_OPEN_RFQS {
-        return Err(Reply::bad_request("quotes must be 100 at most"));
+        return Err(Response::bad_request("quotes must be 100 at most"));
     }
     let quoter = Quoter {
         account: caller.account,
@@ -572,65 +498,108 @@ fn create_batch_quote(state: &mut State, call: &Call<'_>) -> Outcome {
         all.push(bids(&at, &entry.rfq_id, &entry.yes_bid, &entry.no_bid)?);
     }
     let id = state.engine.create_batch_quote(quoter, batch, &all, call.time()).map_err(refused)?;
-    Ok(Reply::created(json!({"id": id.to_string()})))
+    Ok(Response::created(json!({"id": id.to_string()})))
 }
 
-fn propose_block(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn propose_block(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: Propose = call.read()?;
-    let caller = call.caller()?.unbound()?;
+    let caller = call.caller()?.require_unbound()?;
     no_subtrader("buyer_subtrader_id", body.buyer_subtrader_id)?;
     no_subtrader("seller_subtrader_id", body.seller_subtrader_id)?;
     let party = |side: &str, user: &str, number: Option<i64>| {
         let account = AccountId::parse(user)
-            .ok_or_else(|| Reply::bad_request(&format!("{side}_user_id names no member")))?;
+            .ok_or_else(|| Response::bad_request(&format!("{side}_user_id names no member")))?;
         let field = format!("{side}_subaccount");
         let number = number.map(|number| request::subaccount(&field, number)).transpose()?;
-        Ok::<_, Reply>((account, number))
+        Ok::<_, Response>((account, number))
     };
     let expires = DateTime::parse_from_rfc3339(&body.expiration_ts)
-        .map_err(|_| Reply::bad_request("expiration_ts must be a time of RFC 3339"))?;
+        .map_err(|_| Response::bad_request("expiration_ts must be a time of RFC 3339"))?;
     let new = NewBlock {
         proposer: caller.account,
         buyer: party("buyer", &body.buyer_user_id, body.buyer_subaccount)?,
         seller: party("seller", &body.seller_user_id, body.seller_subaccount)?,
         ticker: body.market_ticker,
         price: Dollars::from_centi_cents(body.price_centi_cents)
-            .ok_or_else(|| Reply::bad_request("price_centi_cents must be 1 to 9999"))?,
+            .ok_or_else(|| Response::bad_request("price_centi_cents must be 1 to 9999"))?,
         count: Count::from_hundredths(body.centicount),
         maker: bid_side("maker_side", &body.maker_side)?,
         expires: Time::from(expires.to_utc()),
     };
     let id = state.engine.propose_block(&new, call.time()).map_err(refused)?;
-    Ok(Reply::created(json!({"block_trade_proposal_id": id.to_string()})))
+    Ok(Response::created(json!({"block_trade_proposal_id": id.to_string()})))
 }
 
-fn blocks(state: &State, call: &Call<'_>) -> Outcome {
-    let (caller, query) = (call.caller()?.unbound()?, call.query);
+pub(crate) fn blocks(state: &State, call: &Call<'_>) -> HandlerResult {
+    let (caller, query) = (call.caller()?.require_unbound()?, call.query);
     let (wanted, status) = (query.get("market_ticker"), query.get("status"));
     let rows = state
         .engine
         .blocks(caller.account)
         .filter(|block| status.is_none_or(|status| status == block.status.as_str()))
         .filter(|block| wanted.is_none_or(|wanted| wanted == ticker(state, block.market)));
-    let pages = Pages::new("block_trade_proposals", 100, 100);
-    let (rows, cursor) = query.page_after(pages, rows, |block| newest(block.id.0))?;
+    let pages = Paging::new("block_trade_proposals", 100, 100);
+    let (rows, cursor) = query.page(pages, rows, |block| newest(block.id.0))?;
     let rows: Vec<Value> =
         rows.into_iter().map(|block| shown_block(state, block, caller)).collect();
-    Ok(Reply::ok(json!({"block_trade_proposals": rows, "cursor": cursor})))
+    Ok(Response::ok(json!({"block_trade_proposals": rows, "cursor": cursor})))
 }
 
-fn accept_block(state: &mut State, call: &Call<'_>) -> Outcome {
+pub(crate) fn accept_block(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body = if call.body.is_null() { AcceptBlock::default() } else { call.read()? };
-    let caller = call.caller()?.unbound()?;
+    let caller = call.caller()?.require_unbound()?;
     no_subtrader("subtrader_id", body.subtrader_id)?;
     let number =
         body.subaccount.map(|number| request::subaccount("subaccount", number)).transpose()?;
-    let id = BlockId::parse(call.first()).ok_or_else(Reply::not_found)?;
+    let id = BlockId::parse(call.first()).ok_or_else(Response::not_found)?;
     state.engine.accept_block(caller.account, id, number, call.time()).map_err(refused)?;
-    Ok(Reply::no_content())
+    Ok(Response::no_content())
 }
 
-fn shown_rfq(state: &State, rfq: &Rfq, reader: Caller) -> Value {
+pub(crate) fn id(call: &Call<'_>) -> HandlerResult {
+    let id = pseudonym(call.caller()?.account);
+    Ok(Response::ok(json!({"communications_id": id})))
+}
+
+pub(crate) fn delete_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (caller, rfq, quote) = named_quote(call)?;
+    state.engine.delete_quote(caller, rfq, quote, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
+}
+
+pub(crate) fn confirm_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (caller, rfq, quote) = named_quote(call)?;
+    state.engine.confirm_quote(caller, rfq, quote, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
+}
+
+pub(crate) fn batch(state: &State, call: &Call<'_>) -> HandlerResult {
+    let caller = call.caller()?;
+    let batch = readable_batch(state, call)?;
+    Ok(Response::ok(json!({"rfq_batch": shown_batch(state, batch, caller)})))
+}
+
+pub(crate) fn delete_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let id = batch_id(call)?;
+    state.engine.delete_batch(call.caller()?, id, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
+}
+
+pub(crate) fn delete_batch_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (batch, quote) = named_batch_quote(call)?;
+    let caller = call.caller()?;
+    state.engine.delete_batch_quote(caller, batch, quote, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
+}
+
+pub(crate) fn confirm_batch_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
+    let (batch, quote) = named_batch_quote(call)?;
+    let caller = call.caller()?;
+    state.engine.confirm_batch_quote(caller, batch, quote, call.time()).map_err(refused)?;
+    Ok(Response::no_content())
+}
+
+fn shown_rfq(state: &State, rfq: &Rfq, reader: Principal) -> Value {
     let own = rfq.account == reader.account;
     let ticker = ticker(state, rfq.market);
     let (contracts, cost) = match rfq.size {
@@ -638,7 +607,7 @@ fn shown_rfq(state: &State, rfq: &Rfq, reader: Caller) -> Value {
         Size::Cost { target, excludes_fees } => (Count::ZERO, Some((target, excludes_fees))),
     };
     let about =
-        |field: &str| state.catalogue.about(ticker).and_then(|about| about.get(field)).cloned();
+        |field: &str| state.catalog.about(ticker).and_then(|about| about.get(field)).cloned();
     compact(json!({
         "id": rfq.id.to_string(),
         "creator_id": requester(rfq.account, rfq.obscured, reader.account),
@@ -659,7 +628,7 @@ fn shown_rfq(state: &State, rfq: &Rfq, reader: Caller) -> Value {
     }))
 }
 
-fn shown_quote(state: &State, quote: &Quote, reader: Caller) -> Value {
+fn shown_quote(state: &State, quote: &Quote, reader: Principal) -> Value {
     let Some(rfq) = state.engine.rfq_of(quote) else { return json!({}) };
     let (made, asked) = (quote.account == reader.account, rfq.account == reader.account);
     let (contracts, cost) = match rfq.size {
@@ -703,7 +672,7 @@ fn shown_quote(state: &State, quote: &Quote, reader: Caller) -> Value {
     }))
 }
 
-fn shown_batch(state: &State, batch: &Batch, reader: Caller) -> Value {
+fn shown_batch(state: &State, batch: &Batch, reader: Principal) -> Value {
     let own = batch.account == reader.account;
     let rfqs: Vec<Value> = batch
         .rfqs
@@ -727,7 +696,7 @@ fn shown_batch(state: &State, batch: &Batch, reader: Caller) -> Value {
     }))
 }
 
-fn shown_batch_quote(state: &State, batch: &Batch, quote: &BatchQuote, reader: Caller) -> Value {
+fn shown_batch_quote(state: &State, batch: &Batch, quote: &BatchQuote, reader: Principal) -> Value {
     let parts: Vec<&Quote> = quote.quotes.iter().filter_map(|id| state.engine.quote(*id)).collect();
     let (made, asked) = (quote.account == reader.account, batch.account == reader.account);
     let updated = parts.iter().map(|part| part.updated).max().unwrap_or(quote.created);
@@ -777,7 +746,7 @@ fn batch_quote_status(parts: &[&Quote]) -> &'static str {
 }
 
 /// A proposal, with the user id of the member's own side only.
-fn shown_block(state: &State, block: &Block, reader: Caller) -> Value {
+fn shown_block(state: &State, block: &Block, reader: Principal) -> Value {
     let [buyer, seller] = [Side::Bid, Side::Ask].map(|side| {
         let party = block.party(side);
         let own = party.account == reader.account;
@@ -824,11 +793,11 @@ fn size(
     contracts: Option<Count>,
     cost: Option<Dollars>,
     excludes_fees: bool,
-) -> Result<Size, Reply> {
+) -> Result<Size, Response> {
     match (contracts, cost) {
         (Some(contracts), None) => Ok(Size::Contracts(contracts)),
         (None, Some(target)) => Ok(Size::Cost { target, excludes_fees }),
-        _ => Err(Reply::bad_request("give either a number of contracts or a target cost")),
+        _ => Err(Response::bad_request("give either a number of contracts or a target cost")),
     }
 }
 
@@ -836,7 +805,7 @@ fn sizes(
     at: &str,
     contracts: Option<&str>,
     cost: Option<&str>,
-) -> Result<(Option<Count>, Option<Dollars>), Reply> {
+) -> Result<(Option<Count>, Option<Dollars>), Response> {
     let contracts =
         contracts.map(|text| request::count(&format!("{at}contracts_fp"), text)).transpose()?;
     let cost =
@@ -844,17 +813,17 @@ fn sizes(
     Ok((contracts, cost))
 }
 
-fn bids(at: &str, rfq: &str, yes: &str, no: &str) -> Result<Bids, Reply> {
+fn bids(at: &str, rfq: &str, yes: &str, no: &str) -> Result<Bids, Response> {
     Ok(Bids {
         rfq: RfqId::parse(rfq)
-            .ok_or_else(|| Reply::bad_request(&format!("{at}rfq_id names no RFQ")))?,
+            .ok_or_else(|| Response::bad_request(&format!("{at}rfq_id names no RFQ")))?,
         yes: request::dollars(&format!("{at}yes_bid"), yes)?,
         no: request::dollars(&format!("{at}no_bid"), no)?,
     })
 }
 
 /// The side of whoever buys this leg.
-fn bid_side(field: &str, text: &str) -> Result<Side, Reply> {
+fn bid_side(field: &str, text: &str) -> Result<Side, Response> {
     request::word(field, text, |text| match text {
         "yes" => Some(Side::Bid),
         "no" => Some(Side::Ask),
@@ -862,64 +831,61 @@ fn bid_side(field: &str, text: &str) -> Result<Side, Reply> {
     })
 }
 
-fn no_subtrader(field: &str, id: Option<String>) -> Result<(), Reply> {
+fn no_subtrader(field: &str, id: Option<String>) -> Result<(), Response> {
     match given(id) {
         None => Ok(()),
-        Some(_) => Err(Reply::bad_request(&format!("{field} is for FCM members"))),
+        Some(_) => Err(Response::bad_request(&format!("{field} is for FCM members"))),
     }
 }
 
-fn is_self(call: &Call<'_>, key: &str) -> Result<bool, Reply> {
+fn is_self(call: &Call<'_>, key: &str) -> Result<bool, Response> {
     Ok(call.query.word(key, &["self"])?.is_some())
 }
 
-fn who(call: &Call<'_>) -> Result<Who, Reply> {
-    let caller = call.caller()?;
-    Ok(Who { account: caller.account, bound: caller.bound })
-}
-
 /// A bound key reads in detail only what belongs to its subaccount.
-fn may_read(caller: Caller, account: AccountId, subaccount: Subaccount) -> bool {
+fn may_read(caller: Principal, account: AccountId, subaccount: Subaccount) -> bool {
     caller.bound.is_none_or(|bound| account == caller.account && subaccount == bound)
 }
 
-fn readable_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Reply> {
+fn readable_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Response> {
     let caller = call.caller()?;
     state
         .engine
         .batch(batch_id(call)?)
         .filter(|batch| may_read(caller, batch.account, batch.subaccount))
-        .ok_or_else(Reply::not_found)
+        .ok_or_else(Response::not_found)
 }
 
 fn rfq_id(call: &Call<'_>) -> Option<RfqId> {
     RfqId::parse(call.first())
 }
 
-fn batch_id(call: &Call<'_>) -> Result<BatchId, Reply> {
-    BatchId::parse(call.first()).ok_or_else(Reply::not_found)
+fn batch_id(call: &Call<'_>) -> Result<BatchId, Response> {
+    BatchId::parse(call.first()).ok_or_else(Response::not_found)
 }
 
 /// The quote of the path: after its RFQ's id, or on the old paths alone.
-fn named_quote(call: &Call<'_>) -> Result<(Who, Option<RfqId>, QuoteId), Reply> {
+fn named_quote(call: &Call<'_>) -> Result<(Principal, Option<RfqId>, QuoteId), Response> {
     let (rfq, quote) = match call.path {
         [quote] => (None, quote),
-        [rfq, quote] => (Some(RfqId::parse(rfq).ok_or_else(Reply::not_found)?), quote),
-        _ => return Err(Reply::not_found()),
+        [rfq, quote] => (Some(RfqId::parse(rfq).ok_or_else(Response::not_found)?), quote),
+        _ => return Err(Response::not_found()),
     };
-    Ok((who(call)?, rfq, QuoteId::parse(quote).ok_or_else(Reply::not_found)?))
+    Ok((call.caller()?, rfq, QuoteId::parse(quote).ok_or_else(Response::not_found)?))
 }
 
-fn named_batch_quote(call: &Call<'_>) -> Result<(BatchId, BatchQuoteId), Reply> {
+fn named_batch_quote(call: &Call<'_>) -> Result<(BatchId, BatchQuoteId), Response> {
     let quote = call.path.get(1).and_then(|id| BatchQuoteId::parse(id));
-    Ok((batch_id(call)?, quote.ok_or_else(Reply::not_found)?))
+    Ok((batch_id(call)?, quote.ok_or_else(Response::not_found)?))
 }
 
 /// A pause is told as a bad request: 503 is not published for this family.
-fn refused(refusal: Refusal) -> Reply {
+fn refused(refusal: Refusal) -> Response {
     match refusal.kind {
-        RefusalKind::Unavailable => Reply::from(Refusal { kind: RefusalKind::Invalid, ..refusal }),
-        _ => Reply::from(refusal),
+        RefusalKind::Unavailable => {
+            Response::from(Refusal { kind: RefusalKind::Invalid, ..refusal })
+        }
+        _ => Response::from(refusal),
     }
 }
 

@@ -1,17 +1,17 @@
 use chrono::{DateTime, TimeDelta, Utc};
-use kalshi_sdk::{Operation, types};
+use kalshi_sdk::{server::dispatch, types};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::*;
-use crate::query::Query;
+use crate::http::query::Query;
 
 /// An exchange, a requester, a maker and a stranger.
 struct Floor {
     state: State,
     now: DateTime<Utc>,
-    asks: Caller,
-    makes: Caller,
-    strange: Caller,
+    asks: Principal,
+    makes: Principal,
+    strange: Principal,
     /// Two open markets.
     tickers: [String; 2],
 }
@@ -26,7 +26,7 @@ impl Floor {
                 let amount = Dollars::from_dollars(10_000).unwrap();
                 state.engine.ledger.deposit(account, 0, shard, amount, Time::from(now)).unwrap();
             }
-            Caller { account, bound: None, fcm_member: false }
+            Principal { account, bound: None, fcm_member: false }
         };
         let (asks, makes, strange) = (member(), member(), member());
         let mut open = state
@@ -41,22 +41,22 @@ impl Floor {
         Self { state, now, asks, makes, strange, tickers }
     }
 
-    fn call(&mut self, caller: Caller, id: &str, path: &[&str], body: &Value) -> Reply {
+    fn call(&mut self, caller: Principal, id: &str, path: &[&str], body: &Value) -> Response {
         self.ask(caller, id, path, &[], body)
     }
 
     fn ask(
         &mut self,
-        caller: Caller,
+        caller: Principal,
         id: &str,
         path: &[&str],
         query: &[(&str, &str)],
         body: &Value,
-    ) -> Reply {
+    ) -> Response {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let query = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let call = Call {
-            operation: Operation::by_id(id).unwrap(),
+            operation: id.parse().unwrap(),
             caller: Some(caller),
             path: &path,
             query: &Query::new(query.collect()),
@@ -65,12 +65,12 @@ impl Floor {
             pair: None,
         };
         self.state.advance(call.time());
-        handle(&mut self.state, &call).unwrap_or_else(|refused| refused)
+        dispatch(call.operation, &mut self.state, &call).unwrap_or_else(|refused| refused)
     }
 
     fn read<T: DeserializeOwned + Serialize>(
         &mut self,
-        caller: Caller,
+        caller: Principal,
         id: &str,
         path: &[&str],
         query: &[(&str, &str)],
@@ -102,20 +102,20 @@ impl Floor {
         typed::<types::CreateQuoteResponse>(reply).id
     }
 
-    fn quote(&mut self, caller: Caller, rfq: &str, quote: &str) -> types::Quote {
+    fn quote(&mut self, caller: Principal, rfq: &str, quote: &str) -> types::Quote {
         self.read::<types::GetQuoteResponse>(caller, "get_rfq_quote", &[rfq, quote], &[]).quote
     }
 }
 
 /// The body as the type of the document; nothing is lost on the way, so it has no unknown fields.
-fn typed<T: DeserializeOwned + Serialize>(reply: Reply) -> T {
+fn typed<T: DeserializeOwned + Serialize>(reply: Response) -> T {
     let body = reply.body.unwrap();
     let value: T = serde_json::from_value(body.clone()).unwrap();
     assert_eq!(serde_json::to_value(&value).unwrap(), body);
     value
 }
 
-fn code(reply: &Reply) -> &str {
+fn code(reply: &Response) -> &str {
     reply.body.as_ref().unwrap()["error"]["code"].as_str().unwrap()
 }
 
@@ -194,7 +194,7 @@ fn lists_are_filtered_and_cut_into_pages() {
     let ticker = floor.tickers[1].clone();
     let second = floor.rfq(&json!({"market_ticker": ticker, "target_cost_dollars": "5.00"}));
 
-    let mut list = |caller: Caller, query: &[(&str, &str)]| -> Vec<String> {
+    let mut list = |caller: Principal, query: &[(&str, &str)]| -> Vec<String> {
         let page: types::GetRfqsResponse = floor.read(caller, "get_rfqs", &[], query);
         page.rfqs.into_iter().map(|rfq| rfq.id).collect()
     };
@@ -215,7 +215,7 @@ fn lists_are_filtered_and_cut_into_pages() {
     assert_eq!((page.rfqs[0].id.as_str(), page.cursor.as_deref()), (first.as_str(), Some("")));
     assert_eq!(page.rfqs.len(), 1);
 
-    let mut list = |caller: Caller, query: &[(&str, &str)]| -> Vec<String> {
+    let mut list = |caller: Principal, query: &[(&str, &str)]| -> Vec<String> {
         let page: types::GetQuotesResponse = floor.read(caller, "get_quotes", &[], query);
         page.quotes.into_iter().map(|quote| quote.id).collect()
     };
@@ -286,7 +286,7 @@ fn a_bound_key_touches_its_own_subaccount_only() {
     let mut floor = Floor::new();
     let rfq = floor.rfq(&json!({"contracts": 3}));
     let quote = floor.bid(&rfq);
-    let bound = |caller: Caller, number| Caller { bound: Some(number), ..caller };
+    let bound = |caller: Principal, number| Principal { bound: Some(number), ..caller };
     let (asks, makes) = (bound(floor.asks, 1), bound(floor.makes, 1));
     let path = [rfq.as_str(), quote.as_str()];
     let accept = json!({"accepted_side": "yes"});

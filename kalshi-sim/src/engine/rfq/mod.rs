@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::batch::{Batch, BatchQuote};
 use crate::engine::{
-    Engine, Place, Timer,
-    amount::{MAX_CASH, MAX_COUNT, Sum, cost, other_leg},
+    Engine, PositionKey, Timer,
+    amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, other_leg},
     ids::{AccountId, BatchId, BatchQuoteId, MarketId, OrderId, QuoteId, RfqId},
+    principal::Principal,
     types::{
         BatchChange, Event, MarketStatus, NewOrder, OrderStatus, QuoteChange, Reason, Refusal,
         Route, SelfTrade, Side, Subaccount, Time, TimeInForce,
@@ -203,26 +204,12 @@ pub(crate) struct Bids {
     pub(crate) no: Dollars,
 }
 
-/// The member that asks for something, and the one subaccount that its key may touch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Who {
-    pub(crate) account: AccountId,
-    pub(crate) bound: Option<Subaccount>,
-}
-
-impl Who {
-    /// Whether what belongs to this subaccount is the member's, and open to its key.
-    pub(crate) fn owns(self, account: AccountId, subaccount: Subaccount) -> bool {
-        self.account == account && self.bound.is_none_or(|bound| bound == subaccount)
-    }
-}
-
 /// An order to come, of which the money is asked.
-type Wanted = (Place, Side, Dollars, Count);
+type Wanted = (PositionKey, Side, Dollars, Count);
 
 /// All requests, quotes and batches.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Desk {
+pub(crate) struct RfqBook {
     rfqs: BTreeMap<RfqId, Rfq>,
     quotes: BTreeMap<QuoteId, Quote>,
     batches: BTreeMap<BatchId, Batch>,
@@ -235,7 +222,7 @@ pub(crate) struct Desk {
     last_batch_quote: u64,
 }
 
-impl Desk {
+impl RfqBook {
     fn open_of(&self, account: AccountId) -> usize {
         self.open.get(&account).map_or(0, BTreeMap::len)
     }
@@ -247,7 +234,7 @@ impl Engine {
         self.advance(now);
         let market = self.requestable(new)?;
         let before = self.in_the_way(new.account, market, new.replace_existing)?;
-        if self.desk.open_of(new.account) - usize::from(before.is_some()) >= MAX_OPEN_RFQS {
+        if self.rfq_book.open_of(new.account) - usize::from(before.is_some()) >= MAX_OPEN_RFQS {
             return Err(too_many());
         }
         if let Some(before) = before {
@@ -257,11 +244,16 @@ impl Engine {
     }
 
     /// Closes an own request. Nothing can be accepted on it then.
-    pub(crate) fn delete_rfq(&mut self, who: Who, id: RfqId, now: Time) -> Result<(), Refusal> {
+    pub(crate) fn delete_rfq(
+        &mut self,
+        caller: Principal,
+        id: RfqId,
+        now: Time,
+    ) -> Result<(), Refusal> {
         self.advance(now);
         let rfq = self
             .rfq(id)
-            .filter(|rfq| who.owns(rfq.account, rfq.subaccount) && rfq.is_open())
+            .filter(|rfq| caller.owns(rfq.account, rfq.subaccount) && rfq.is_open())
             .ok_or_else(no_rfq)?;
         if rfq.batch.is_some() {
             return Err(Refusal::parameters("the RFQ is part of a batch; delete the batch"));
@@ -287,16 +279,16 @@ impl Engine {
     /// Takes one bid of a quote on an own request; `side` is the maker's. The maker must confirm.
     pub(crate) fn accept_quote(
         &mut self,
-        who: Who,
+        caller: Principal,
         rfq: Option<RfqId>,
         quote: QuoteId,
         side: Side,
         now: Time,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let quote = self.party_quote(who, rfq, quote)?.clone();
-        let Some(rfq) = self.desk.rfqs.get(&quote.rfq) else { return Err(no_quote()) };
-        if !who.owns(rfq.account, rfq.subaccount) {
+        let quote = self.party_quote(caller, rfq, quote)?.clone();
+        let Some(rfq) = self.rfq_book.rfqs.get(&quote.rfq) else { return Err(no_quote()) };
+        if !caller.owns(rfq.account, rfq.subaccount) {
             return Err(Refusal::parameters("only the requester can accept a quote"));
         }
         if !rfq.is_open() {
@@ -325,13 +317,13 @@ impl Engine {
     /// Confirms an own quote that was accepted. Its orders go to the book after the timer.
     pub(crate) fn confirm_quote(
         &mut self,
-        who: Who,
+        caller: Principal,
         rfq: Option<RfqId>,
         quote: QuoteId,
         now: Time,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let quote = self.own_quote(who, rfq, quote)?;
+        let quote = self.own_quote(caller, rfq, quote)?;
         if quote.batch.is_some() {
             return Err(Refusal::parameters("the quote is part of a batch quote; confirm that"));
         }
@@ -347,13 +339,13 @@ impl Engine {
     /// Withdraws an own quote that is not confirmed.
     pub(crate) fn delete_quote(
         &mut self,
-        who: Who,
+        caller: Principal,
         rfq: Option<RfqId>,
         quote: QuoteId,
         now: Time,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let quote = self.own_quote(who, rfq, quote)?;
+        let quote = self.own_quote(caller, rfq, quote)?;
         if quote.batch.is_some() {
             return Err(Refusal::parameters("the quote is part of a batch quote; delete that"));
         }
@@ -371,26 +363,26 @@ impl Engine {
 
     /// A request that can be read: open, or closed within the last seven days.
     pub(crate) fn rfq(&self, id: RfqId) -> Option<&Rfq> {
-        self.desk.rfqs.get(&id).filter(|rfq| self.is_kept(rfq))
+        self.rfq_book.rfqs.get(&id).filter(|rfq| self.is_kept(rfq))
     }
 
     /// The request of a quote, however long it has been closed.
     pub(crate) fn rfq_of(&self, quote: &Quote) -> Option<&Rfq> {
-        self.desk.rfqs.get(&quote.rfq)
+        self.rfq_book.rfqs.get(&quote.rfq)
     }
 
     /// Requests that can be read, the newest first.
     pub(crate) fn rfqs(&self) -> impl Iterator<Item = &Rfq> {
-        self.desk.rfqs.values().rev().filter(|rfq| self.is_kept(rfq))
+        self.rfq_book.rfqs.values().rev().filter(|rfq| self.is_kept(rfq))
     }
 
     pub(crate) fn quote(&self, id: QuoteId) -> Option<&Quote> {
-        self.desk.quotes.get(&id)
+        self.rfq_book.quotes.get(&id)
     }
 
     /// Quotes, the newest first.
     pub(crate) fn quotes(&self) -> impl Iterator<Item = &Quote> {
-        self.desk.quotes.values().rev()
+        self.rfq_book.quotes.values().rev()
     }
 
     /// The open quote with the highest bid for a side; of equal ones the oldest.
@@ -406,15 +398,17 @@ impl Engine {
     /// A quote on which the member is maker or requester: others see none.
     pub(crate) fn party_quote(
         &self,
-        who: Who,
+        caller: Principal,
         rfq: Option<RfqId>,
         quote: QuoteId,
     ) -> Result<&Quote, Refusal> {
         self.quote(quote)
             .filter(|quote| rfq.is_none_or(|rfq| quote.rfq == rfq))
             .filter(|quote| {
-                who.owns(quote.account, quote.subaccount)
-                    || self.rfq_of(quote).is_some_and(|rfq| who.owns(rfq.account, rfq.subaccount))
+                caller.owns(quote.account, quote.subaccount)
+                    || self
+                        .rfq_of(quote)
+                        .is_some_and(|rfq| caller.owns(rfq.account, rfq.subaccount))
             })
             .ok_or_else(no_quote)
     }
@@ -479,7 +473,7 @@ impl Engine {
             self.cancel_and_tell(maker, Reason::ImmediateOrCancel);
         }
         let now = self.now;
-        if let Some(quote) = self.desk.quotes.get_mut(&id) {
+        if let Some(quote) = self.rfq_book.quotes.get_mut(&id) {
             quote.status = QuoteStatus::Executed;
             quote.executed = Some(now);
             quote.updated = now;
@@ -507,7 +501,7 @@ impl Engine {
     /// its orders are refused.
     pub(super) fn close_rfqs_of(&mut self, market: MarketId) {
         let open: Vec<RfqId> =
-            self.desk.open.values().filter_map(|rfqs| rfqs.get(&market)).copied().collect();
+            self.rfq_book.open.values().filter_map(|rfqs| rfqs.get(&market)).copied().collect();
         for id in open {
             if self.withdrawable(&[id]).is_ok() {
                 let batch = self.rfq(id).and_then(|rfq| rfq.batch);
@@ -519,24 +513,26 @@ impl Engine {
 
     /// Forgets a closed request, unless a quote that is kept for good is on it.
     pub(super) fn forget_rfq(&mut self, id: RfqId) {
-        let Some(rfq) = self.desk.rfqs.get(&id) else { return };
-        if rfq.quotes.iter().all(|quote| !self.desk.quotes.contains_key(quote)) {
-            self.desk.rfqs.remove(&id);
+        let Some(rfq) = self.rfq_book.rfqs.get(&id) else { return };
+        if rfq.quotes.iter().all(|quote| !self.rfq_book.quotes.contains_key(quote)) {
+            self.rfq_book.rfqs.remove(&id);
         }
     }
 
     /// Forgets a quote that was never accepted.
     pub(super) fn forget_quote(&mut self, id: QuoteId) {
-        let Some(quote) = self.desk.quotes.remove(&id) else { return };
-        if let Some(rfq) = self.desk.rfqs.get_mut(&quote.rfq) {
+        let Some(quote) = self.rfq_book.quotes.remove(&id) else { return };
+        if let Some(rfq) = self.rfq_book.rfqs.get_mut(&quote.rfq) {
             rfq.quotes.retain(|other| *other != id);
         }
-        if let Some(whole) = quote.batch.and_then(|whole| self.desk.batch_quotes.get_mut(&whole)) {
+        if let Some(whole) =
+            quote.batch.and_then(|whole| self.rfq_book.batch_quotes.get_mut(&whole))
+        {
             whole.quotes.retain(|other| *other != id);
             let (whole, batch, empty) = (whole.id, whole.batch, whole.quotes.is_empty());
             if empty {
-                self.desk.batch_quotes.remove(&whole);
-                if let Some(batch) = self.desk.batches.get_mut(&batch) {
+                self.rfq_book.batch_quotes.remove(&whole);
+                if let Some(batch) = self.rfq_book.batches.get_mut(&batch) {
                     batch.quotes.retain(|other| *other != whole);
                 }
             }
@@ -579,7 +575,7 @@ impl Engine {
         market: MarketId,
         replace: bool,
     ) -> Result<Option<RfqId>, Refusal> {
-        let Some(open) = self.desk.open.get(&account).and_then(|open| open.get(&market)) else {
+        let Some(open) = self.rfq_book.open.get(&account).and_then(|open| open.get(&market)) else {
             return Ok(None);
         };
         if !replace {
@@ -602,8 +598,8 @@ impl Engine {
     }
 
     fn enter_rfq(&mut self, new: &NewRfq, market: MarketId, batch: Option<BatchId>) -> RfqId {
-        self.desk.last_rfq += 1;
-        let id = RfqId(self.desk.last_rfq);
+        self.rfq_book.last_rfq += 1;
+        let id = RfqId(self.rfq_book.last_rfq);
         let rfq = Rfq {
             id,
             account: new.account,
@@ -618,8 +614,8 @@ impl Engine {
             updated: self.now,
             closed: None,
         };
-        self.desk.rfqs.insert(id, rfq);
-        self.desk.open.entry(new.account).or_default().insert(market, id);
+        self.rfq_book.rfqs.insert(id, rfq);
+        self.rfq_book.open.entry(new.account).or_default().insert(market, id);
         self.emit(Event::Rfq { rfq: id, created: true });
         id
     }
@@ -648,10 +644,10 @@ impl Engine {
         if bids.yes.is_zero() && bids.no.is_zero() {
             return Err(Refusal::parameters("not both bids may be zero"));
         }
-        if bids.yes.plus(bids.no) > Dollars::ONE {
+        if bids.yes.saturating_add(bids.no) > Dollars::ONE {
             return Err(Refusal::parameters("both bids add up to more than a dollar"));
         }
-        let place = Place {
+        let key = PositionKey {
             account: quoter.account,
             subaccount: quoter.subaccount,
             market: market.id,
@@ -669,8 +665,8 @@ impl Engine {
                 return Err(Refusal::parameters("the target cost buys nothing at this price"));
             }
             let price = side.leg_price(bid);
-            let fee = self.fee_bound(place.market, price, *count, false);
-            self.ledger.afford(place, side, price, *count, fee).map_err(too_low)?;
+            let fee = self.fee_bound(key.market, price, *count, false);
+            self.ledger.afford(key, side, price, *count, fee).map_err(too_low)?;
         }
         let [yes, no] = counts;
         Ok((yes, no))
@@ -691,7 +687,7 @@ impl Engine {
             } else {
                 self.fee_bound(rfq.market, price, count, false)
             };
-            cost(leg, count).plus(fee)
+            cost(leg, count).saturating_add(fee)
         };
         let (mut fits, mut too_much) = (0, MAX_COUNT.as_hundredths() + 1);
         while too_much - fits > 1 {
@@ -712,8 +708,8 @@ impl Engine {
         (yes_count, no_count): (Count, Count),
         batch: Option<BatchQuoteId>,
     ) -> QuoteId {
-        self.desk.last_quote += 1;
-        let id = QuoteId(self.desk.last_quote);
+        self.rfq_book.last_quote += 1;
+        let id = QuoteId(self.rfq_book.last_quote);
         let quote = Quote {
             id,
             rfq: bids.rfq,
@@ -738,8 +734,8 @@ impl Engine {
             order: None,
             rfq_order: None,
         };
-        self.desk.quotes.insert(id, quote);
-        if let Some(rfq) = self.desk.rfqs.get_mut(&bids.rfq) {
+        self.rfq_book.quotes.insert(id, quote);
+        if let Some(rfq) = self.rfq_book.rfqs.get_mut(&bids.rfq) {
             rfq.quotes.push(id);
         }
         self.emit(Event::Quote { quote: id, change: QuoteChange::Created });
@@ -762,7 +758,7 @@ impl Engine {
 
     /// The accepted or confirmed quote on a request.
     fn pending(&self, rfq: RfqId) -> Option<&Quote> {
-        let rfq = self.desk.rfqs.get(&rfq)?;
+        let rfq = self.rfq_book.rfqs.get(&rfq)?;
         rfq.quotes.iter().filter_map(|id| self.quote(*id)).find(|quote| quote.status.is_pending())
     }
 
@@ -771,9 +767,14 @@ impl Engine {
         quotes.iter().copied().filter(is_in).collect()
     }
 
-    fn own_quote(&self, who: Who, rfq: Option<RfqId>, quote: QuoteId) -> Result<&Quote, Refusal> {
-        let quote = self.party_quote(who, rfq, quote)?;
-        if who.owns(quote.account, quote.subaccount) {
+    fn own_quote(
+        &self,
+        caller: Principal,
+        rfq: Option<RfqId>,
+        quote: QuoteId,
+    ) -> Result<&Quote, Refusal> {
+        let quote = self.party_quote(caller, rfq, quote)?;
+        if caller.owns(quote.account, quote.subaccount) {
             Ok(quote)
         } else {
             Err(Refusal::parameters("only the maker of a quote can do this"))
@@ -787,8 +788,8 @@ impl Engine {
             let Some(quote) = self.quote(*id) else { return Err(no_quote()) };
             let Some(rfq) = self.rfq_of(quote) else { return Err(no_quote()) };
             let price = quote.price(*side);
-            let place = self.trading_place(rfq.account, rfq.subaccount, rfq.market);
-            orders.push((place, side.opposite(), price, quote.count(*side)));
+            let key = self.trading_key(rfq.account, rfq.subaccount, rfq.market);
+            orders.push((key, side.opposite(), price, quote.count(*side)));
         }
         self.all_afforded(&orders)
     }
@@ -801,8 +802,8 @@ impl Engine {
             let (Some(side), Some(rfq)) = (quote.taken, self.rfq_of(quote)) else {
                 return Err(no_quote());
             };
-            let place = self.trading_place(quote.account, quote.subaccount, rfq.market);
-            orders.push((place, side, quote.price(side), quote.count(side)));
+            let key = self.trading_key(quote.account, quote.subaccount, rfq.market);
+            orders.push((key, side, quote.price(side), quote.count(side)));
         }
         self.all_afforded(&orders)
     }
@@ -811,32 +812,37 @@ impl Engine {
     fn all_afforded(&mut self, orders: &[Wanted]) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let mut outcome = Ok(());
-        for (place, side, price, count) in orders.iter().copied() {
-            let fee = self.fee_bound(place.market, price, count, false);
+        for (key, side, price, count) in orders.iter().copied() {
+            let fee = self.fee_bound(key.market, price, count, false);
             outcome = self
-                .tradable(place.market)
-                .and_then(|()| self.ledger.afford(place, side, price, count, fee).map_err(too_low));
+                .tradable(key.market)
+                .and_then(|()| self.ledger.afford(key, side, price, count, fee).map_err(too_low));
             if outcome.is_err() {
                 break;
             }
-            self.ledger.hold(place, side, price, count, fee);
-            held.push((place, side, price, count, fee));
+            self.ledger.hold(key, side, price, count, fee);
+            held.push((key, side, price, count, fee));
         }
-        for (place, side, price, count, fee) in held {
-            self.ledger.release(place, side, price, count, fee);
+        for (key, side, price, count, fee) in held {
+            self.ledger.release(key, side, price, count, fee);
         }
         outcome
     }
 
-    fn trading_place(&self, account: AccountId, subaccount: Subaccount, market: MarketId) -> Place {
+    fn trading_key(
+        &self,
+        account: AccountId,
+        subaccount: Subaccount,
+        market: MarketId,
+    ) -> PositionKey {
         let shard = self.market(market).map_or(0, |market| market.shard);
-        Place { account, subaccount, market, shard }
+        PositionKey { account, subaccount, market, shard }
     }
 
     /// Marks a quote as accepted and starts the time for its confirmation.
     fn take(&mut self, id: QuoteId, side: Side, client_order_id: Option<String>) {
         let now = self.now;
-        let Some(quote) = self.desk.quotes.get_mut(&id) else { return };
+        let Some(quote) = self.rfq_book.quotes.get_mut(&id) else { return };
         quote.status = QuoteStatus::Accepted;
         quote.taken = Some(side);
         quote.client_order_id = client_order_id;
@@ -852,7 +858,7 @@ impl Engine {
     /// Marks a quote as confirmed and starts the time until its execution.
     fn commit(&mut self, id: QuoteId) {
         let now = self.now;
-        let Some(quote) = self.desk.quotes.get_mut(&id) else { return };
+        let Some(quote) = self.rfq_book.quotes.get_mut(&id) else { return };
         quote.status = QuoteStatus::Confirmed;
         quote.confirmed = Some(now);
         quote.updated = now;
@@ -863,7 +869,7 @@ impl Engine {
 
     /// Whether the short times hold: for combos, and for a batch with a combo in it.
     fn is_fast(&self, rfq: RfqId) -> bool {
-        let Some(rfq) = self.desk.rfqs.get(&rfq) else { return false };
+        let Some(rfq) = self.rfq_book.rfqs.get(&rfq) else { return false };
         let combo = |market: MarketId| {
             self.market(market).is_some_and(|market| market.ticker.starts_with("KXMVE"))
         };
@@ -872,14 +878,14 @@ impl Engine {
             Some(batch) => batch
                 .rfqs
                 .iter()
-                .filter_map(|id| self.desk.rfqs.get(id))
+                .filter_map(|id| self.rfq_book.rfqs.get(id))
                 .any(|child| combo(child.market)),
         }
     }
 
     fn cancel_quote(&mut self, id: QuoteId, ending: Ending) {
         let now = self.now;
-        let Some(quote) = self.desk.quotes.get_mut(&id) else { return };
+        let Some(quote) = self.rfq_book.quotes.get_mut(&id) else { return };
         if matches!(quote.status, QuoteStatus::Executed | QuoteStatus::Cancelled) {
             return;
         }
@@ -889,7 +895,7 @@ impl Engine {
         let (rfq, was_accepted) = (quote.rfq, quote.accepted.is_some());
         self.requoted(rfq);
         if was_accepted {
-            let batch = self.desk.rfqs.get(&rfq).and_then(|rfq| rfq.batch);
+            let batch = self.rfq_book.rfqs.get(&rfq).and_then(|rfq| rfq.batch);
             self.settle_batch(batch);
         } else {
             self.schedule(later(now, KEPT_MILLIS), Timer::ForgetQuote(id));
@@ -911,11 +917,11 @@ impl Engine {
     /// Closes a request, and cancels what is open on it.
     fn close_rfq(&mut self, id: RfqId, ending: Ending) {
         let now = self.now;
-        let Some(rfq) = self.desk.rfqs.get_mut(&id).filter(|rfq| rfq.is_open()) else { return };
+        let Some(rfq) = self.rfq_book.rfqs.get_mut(&id).filter(|rfq| rfq.is_open()) else { return };
         rfq.closed = Some((now, ending));
         rfq.updated = now;
         let (account, market, quotes) = (rfq.account, rfq.market, rfq.quotes.clone());
-        if let Some(open) = self.desk.open.get_mut(&account) {
+        if let Some(open) = self.rfq_book.open.get_mut(&account) {
             open.remove(&market);
         }
         for quote in quotes {
@@ -928,10 +934,10 @@ impl Engine {
     /// The quotes on a request have changed: its batch has other best quotes.
     fn requoted(&mut self, rfq: RfqId) {
         let now = self.now;
-        let Some(batch) = self.desk.rfqs.get(&rfq).and_then(|rfq| rfq.batch) else { return };
+        let Some(batch) = self.rfq_book.rfqs.get(&rfq).and_then(|rfq| rfq.batch) else { return };
         // A batch that is being made has no quotes, and a closed one needs none.
         let open = |batch: &&mut Batch| batch.closed.is_none();
-        if let Some(batch) = self.desk.batches.get_mut(&batch).filter(open) {
+        if let Some(batch) = self.rfq_book.batches.get_mut(&batch).filter(open) {
             batch.version += 1;
             batch.quoted = Some(now);
             let id = batch.id;

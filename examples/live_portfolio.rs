@@ -25,7 +25,7 @@ use kalshi_sdk::{
         SelfTradePreventionType,
     },
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Target};
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -114,7 +114,7 @@ async fn trade_unseen(client: &Client, exchange: &Exchange) -> Result<(), Box<dy
         .count("1.00")
         .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
-    exchange.cut_streams();
+    exchange.streams().cut(Target::All)?;
     client.create_order_v2().body(order).send().await?;
     Ok(())
 }

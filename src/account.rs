@@ -81,7 +81,7 @@ impl Client {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let exchange = kalshi_sim::Exchange::start().await?;
 /// # let client = exchange.client(kalshi_sim::Role::Trader)?;
-/// # let midnight = kalshi_sdk::UnixMillis::from(exchange.now());
+/// # let midnight = kalshi_sdk::UnixMillis::from(exchange.clock().now());
 /// use kalshi_sdk::streams::{AccountSource, Portfolio};
 ///
 /// let mut portfolio = Portfolio::new().with_fills_since(midnight);

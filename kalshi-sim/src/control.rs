@@ -1,4 +1,4 @@
-//! What the exchange itself can do and members cannot: time, results, pauses, money, trouble. The
+//! What the exchange itself can do and members cannot: time, results, pauses, money, faults. The
 //! same for the Rust handle and for the admin API.
 
 use std::{fmt, time::Duration};
@@ -14,10 +14,14 @@ use crate::{
         ids::{AccountId, MarketId},
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
+    faults::Fault,
     fixtures::catalog::Listing,
     shared::Shared,
     state::State,
 };
+
+/// More faults than a test has; a limit, so that memory has one.
+const MAX_FAULTS: usize = 10_000;
 
 /// Why the exchange could not be told to do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,11 +251,26 @@ impl Shared {
         self.command(|state, now| state.engine.ledger.deposit(account, 0, shard, amount, now))
     }
 
+    /// Adds a fault, which may name a known key only.
+    pub(crate) fn add_fault(&self, fault: Fault) -> Result<(), ControlError> {
+        if fault.key_id.as_ref().is_some_and(|id| self.account_of(id).is_none()) {
+            return Err(
+                Refusal::parameters("the exchange does not know the key of the fault").into()
+            );
+        }
+        let mut faults = self.faults();
+        if faults.reports().len() >= MAX_FAULTS {
+            return Err(Refusal::parameters("there are too many faults: clear them").into());
+        }
+        faults.add(fault);
+        Ok(())
+    }
+
     pub(crate) fn audit(&self) -> Result<(), String> {
         self.state().engine.audit()
     }
 
-    /// Lets the simulated traders send so many commands. Gives how many the engine carried out.
+    /// Lets the simulated traders send `commands` commands. Returns how many the engine carried out.
     pub(crate) fn run_traders(&self, commands: u64) -> u64 {
         let mut done = 0;
         let mut left = commands;

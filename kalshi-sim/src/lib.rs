@@ -29,20 +29,30 @@
 //!
 //! # What can be done to it
 //!
-//! [`Exchange`] moves time, lists, pauses, closes and determines markets, and pays money in; the
-//! admin API ([`Builder::with_admin_port`]) does the same for programs in other languages. A
-//! [`Fault`] makes requests late, fail, break off or arrive twice; [`StreamFaults`] do the like to
-//! streams. [`Exchange::save`] writes the whole state to one file.
+//! [`Exchange`] has a handle for each of its parts: [`clock`](Exchange::clock) moves time,
+//! [`markets`](Exchange::markets) lists, pauses, closes and determines markets,
+//! [`members`](Exchange::members) pays money in and adds keys. [`faults`](Exchange::faults) makes
+//! requests late, fail, break off or arrive twice: a [`Fault`] names its operation by
+//! [`OperationId`](kalshi_sdk::OperationId), so that a misspelt one does not compile, and counts its
+//! hits. [`streams`](Exchange::streams) does the like to streams. The admin API
+//! ([`ExchangeBuilder::with_admin_port`]) does the same for programs in other languages.
+//! [`Exchange::save`] writes the whole state to one file.
 //!
 //! ```
+//! use kalshi_sdk::OperationId;
 //! use kalshi_sim::{Exchange, Fault, FaultKind, Role};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let exchange = Exchange::start().await?;
 //! let client = exchange.client(Role::Trader)?;
-//! exchange.add_fault(Fault::new(FaultKind::TooManyRequests).on("get_balance").times(1));
+//! let once = Fault::builder(FaultKind::TooManyRequests)
+//!     .with_operation(OperationId::GetBalance)
+//!     .with_times(1)
+//!     .build();
+//! exchange.faults().add(once)?;
 //! assert!(client.get_balance().send().await.is_err_and(|error| error.is_rate_limited()));
 //! assert!(client.get_balance().send().await.is_ok());
+//! exchange.faults().assert_all_hit();
 //! # Ok(())
 //! # }
 //! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
@@ -50,7 +60,9 @@
 //!
 //! # The admin API
 //!
-//! JSON bodies; an answer of 200 says that it is done, any other has the exchange's error body.
+//! JSON bodies; an answer of 200 says that it is done, any other has the exchange's error body. An
+//! operation or a key that does not exist is refused with 400. `GET /faults` also has the hits of
+//! each fault.
 //!
 //! | Request | Body |
 //! |---|---|
@@ -79,7 +91,7 @@
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula
 //! is not published), the announced settlement floors, fees of the type `flat`, which are zero, and
-//! changes of fees while it runs. The streams tell everything that the published document describes
+//! changes of fees while it runs. The streams send everything that the published document describes
 //! but `event_fee_update`; the messages about batches of requests for quotes are not in it.
 
 mod api;
@@ -102,8 +114,11 @@ mod wire;
 
 pub use crate::{
     control::{ControlError, MarketOutcome, MarketPlan},
-    exchange::{Builder, Exchange, StartError},
-    faults::{Fault, FaultKind},
+    exchange::{
+        ClockControl, Exchange, ExchangeBuilder, FaultControl, MarketControl, MemberControl,
+        StartError, StreamControl, Target,
+    },
+    faults::{Fault, FaultBuilder, FaultKind, FaultReport},
     role::{DEFAULT_KEY_ID, Role},
     shared::RequestRecord,
     state::limits::Tier,

@@ -210,18 +210,15 @@ async fn tier(Extract(shared): Api, body: Body<SetTier>) -> HttpResponse {
 }
 
 async fn faults(Extract(shared): Api) -> HttpResponse {
-    answer(Ok(json!({"faults": shared.faults().rules()})))
+    answer(Ok(json!({"faults": shared.faults().reports()})))
 }
 
 async fn add_fault(Extract(shared): Api, body: Body<Fault>) -> HttpResponse {
-    with(body, |fault| {
-        shared.faults().add(fault);
-        Ok(json!({}))
-    })
+    with(body, |fault| shared.add_fault(fault).map(done))
 }
 
 async fn clear_faults(Extract(shared): Api) -> HttpResponse {
-    shared.faults().set(Vec::new());
+    shared.faults().clear();
     answer(Ok(json!({})))
 }
 

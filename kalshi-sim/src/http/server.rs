@@ -100,7 +100,7 @@ async fn serve(
         } else {
             None
         };
-        hits = shared.faults().hit(operation.id, key_id.as_deref());
+        hits = shared.faults().hit(id, key_id.as_deref());
         if let Some(response) = hits.iter().find_map(fault_injection::instead) {
             return Ok(response);
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kalshi_sdk::{
-    Client, Effect, Error,
+    Client, Effect, Error, OperationId,
     types::{
         BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
     },
@@ -39,7 +39,7 @@ async fn resting(client: &Client, ticker: &str) -> usize {
 
 async fn exchange() -> (Exchange, Client) {
     let exchange = Exchange::start().await.expect("it starts");
-    exchange.list_market(MarketPlan::new("KXTEST-26-A", 86_400)).expect("it is listed");
+    exchange.markets().list(MarketPlan::new("KXTEST-26-A", 86_400)).expect("it is listed");
     let client = exchange.client(Role::Trader).expect("it can be built");
     (exchange, client)
 }
@@ -48,7 +48,15 @@ async fn exchange() -> (Exchange, Client) {
 async fn a_cut_connection_leaves_the_effect_unknown_whether_the_order_is_there_or_not() {
     for (kind, there) in [(FaultKind::ResetBefore, 0), (FaultKind::ResetAfter, 1)] {
         let (exchange, client) = exchange().await;
-        exchange.add_fault(Fault::new(kind).on("create_order_v2").times(1));
+        exchange
+            .faults()
+            .add(
+                Fault::builder(kind)
+                    .with_operation(OperationId::CreateOrderV2)
+                    .with_times(1)
+                    .build(),
+            )
+            .unwrap();
         let error = place(&client, "KXTEST-26-A", BookSide::Bid, "0.10", "a").await.unwrap_err();
         assert_eq!(error.effect(), Effect::Unknown, "{kind:?} {error}");
         assert_eq!(resting(&client, "KXTEST-26-A").await, there, "{kind:?}");
@@ -64,12 +72,23 @@ async fn statuses_pages_of_html_and_429_come_as_asked() {
     let (exchange, client) = exchange().await;
     for code in [500, 502, 503, 504] {
         for html in [false, true] {
-            exchange.add_fault(Fault::new(FaultKind::Status { status: code, html }).times(1));
+            exchange
+                .faults()
+                .add(Fault::builder(FaultKind::Status { status: code, html }).with_times(1).build())
+                .unwrap();
             let error = client.get_balance().send().await.unwrap_err();
             assert_eq!(status(&error), code, "{html}");
         }
     }
-    exchange.add_fault(Fault::new(FaultKind::TooManyRequests).on("get_balance").times(1));
+    exchange
+        .faults()
+        .add(
+            Fault::builder(FaultKind::TooManyRequests)
+                .with_operation(OperationId::GetBalance)
+                .with_times(1)
+                .build(),
+        )
+        .unwrap();
     let error = client.get_balance().send().await.unwrap_err();
     assert!(error.is_rate_limited() && error.effect() != Effect::Unknown, "{error}");
     client.get_balance().send().await.expect("the faults are over");
@@ -78,29 +97,44 @@ async fn statuses_pages_of_html_and_429_come_as_asked() {
 #[tokio::test]
 async fn answers_are_late_slow_or_cut_short() {
     let (exchange, client) = exchange().await;
-    let late = Fault::new(FaultKind::latency(Duration::from_millis(200))).times(1);
-    exchange.add_fault(late.on("get_balance"));
+    let late = Fault::builder(FaultKind::latency(Duration::from_millis(200))).with_times(1);
+    exchange.faults().add(late.with_operation(OperationId::GetBalance).build()).unwrap();
     let began = Instant::now();
     client.get_balance().send().await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(200));
-    exchange.add_fault(Fault::new(FaultKind::SlowBody { millis: 20 }).times(1));
+    exchange
+        .faults()
+        .add(Fault::builder(FaultKind::SlowBody { millis: 20 }).with_times(1).build())
+        .unwrap();
     let began = Instant::now();
     client.get_balance().send().await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(100));
-    exchange.add_fault(Fault::new(FaultKind::TruncatedBody).times(1));
+    exchange.faults().add(Fault::builder(FaultKind::TruncatedBody).with_times(1).build()).unwrap();
     let error = client.get_balance().send().await.unwrap_err();
     assert!(error.status().is_none() || error.is_decode() || !error.to_string().is_empty());
-    exchange.clear_faults();
+    exchange.faults().clear();
     client.get_balance().send().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_request_delivered_twice_is_carried_out_twice_unless_its_id_is_its_own() {
     let (exchange, client) = exchange().await;
-    exchange.add_fault(Fault::new(FaultKind::Duplicate).on("create_order_v2"));
+    exchange
+        .faults()
+        .add(
+            Fault::builder(FaultKind::Duplicate).with_operation(OperationId::CreateOrderV2).build(),
+        )
+        .unwrap();
     place(&client, "KXTEST-26-A", BookSide::Bid, "0.10", "once").await.unwrap();
     assert_eq!(resting(&client, "KXTEST-26-A").await, 1, "the client order id keeps it single");
-    exchange.add_fault(Fault::new(FaultKind::Duplicate).on("create_order_group"));
+    exchange
+        .faults()
+        .add(
+            Fault::builder(FaultKind::Duplicate)
+                .with_operation(OperationId::CreateOrderGroup)
+                .build(),
+        )
+        .unwrap();
     let group = json!({"contracts_limit": 10});
     let path = "/portfolio/order_groups/create";
     client.raw(http::Method::POST, path).json(&group).send::<Value>().await.unwrap();
@@ -111,7 +145,7 @@ async fn a_request_delivered_twice_is_carried_out_twice_unless_its_id_is_its_own
 #[tokio::test]
 async fn a_tier_lets_so_many_through_and_the_rest_is_429_and_not_done() {
     let exchange = Exchange::builder().with_tier(Tier::Basic).start().await.unwrap();
-    exchange.freeze();
+    exchange.clock().freeze();
     let client = exchange.client(Role::Trader).unwrap();
     let (mut passed, mut limited) = (0, 0);
     for _ in 0..50 {
@@ -124,11 +158,11 @@ async fn a_tier_lets_so_many_through_and_the_rest_is_429_and_not_done() {
         }
     }
     assert_eq!((passed, limited), (40, 10), "400 tokens, 10 for each");
-    exchange.advance(Duration::from_millis(50)).unwrap();
+    exchange.clock().advance(Duration::from_millis(50)).unwrap();
     client.get_balance().send().await.expect("ten tokens have come back");
     let error = client.get_account_api_limits().send().await.unwrap_err();
     assert!(error.is_rate_limited());
-    exchange.advance(Duration::from_secs(5)).unwrap();
+    exchange.clock().advance(Duration::from_secs(5)).unwrap();
     let limits = client.get_account_api_limits().send().await.unwrap();
     assert_eq!(limits.read.refill_rate, 200);
     let other = exchange.client(Role::Maker).unwrap();
@@ -145,15 +179,15 @@ async fn two_members_trade_and_are_paid_when_the_market_is_determined() {
     let fills = client.get_fills().order_id(&*taken).send().await.unwrap().into_inner().fills;
     assert_eq!(fills.len(), 1);
     let before = client.get_balance().send().await.unwrap().balance_dollars;
-    exchange.determine(ticker, MarketOutcome::Scalar("0.25".parse().unwrap())).unwrap();
+    exchange.markets().determine(ticker, MarketOutcome::Scalar("0.25".parse().unwrap())).unwrap();
     assert!(client.get_settlements().send().await.unwrap().settlements.is_empty());
-    exchange.advance(Duration::from_secs(1_800)).unwrap();
+    exchange.clock().advance(Duration::from_secs(1_800)).unwrap();
     let settlements = client.get_settlements().send().await.unwrap().into_inner().settlements;
     assert_eq!(settlements.len(), 1);
     let after = client.get_balance().send().await.unwrap().balance_dollars;
     assert_eq!(after.checked_sub(before), Some("2.50".parse::<Dollars>().unwrap()));
     assert_eq!(
-        exchange.determine(ticker, MarketOutcome::Yes).unwrap_err().code(),
+        exchange.markets().determine(ticker, MarketOutcome::Yes).unwrap_err().code(),
         "market_finalized"
     );
     exchange.audit().unwrap();
@@ -195,9 +229,9 @@ async fn the_admin_api_does_what_the_handle_does() {
     assert_eq!(status_of().await, "inactive");
     assert_eq!(tell("/markets/KXADMIN-1/resume", json!({})).await.0, 200);
     assert_eq!(tell("/clock/freeze", json!({})).await.0, 200);
-    let frozen = exchange.now();
+    let frozen = exchange.clock().now();
     assert_eq!(tell("/clock/advance", json!({"seconds": 61})).await.0, 200);
-    assert_eq!(exchange.now() - frozen, chrono::Duration::seconds(61));
+    assert_eq!(exchange.clock().now() - frozen, chrono::Duration::seconds(61));
     assert_eq!(status_of().await, "closed");
     assert_eq!(tell("/clock/resume", json!({})).await.0, 200);
     assert_eq!(tell("/markets/KXADMIN-1/determine", json!({"result": "maybe"})).await.0, 400);
@@ -232,7 +266,7 @@ async fn traders_keep_the_markets_going_and_everything_adds_up() {
     let newest =
         async || client.get_trades().limit(1).send().await.unwrap().trades[0].trade_id.clone();
     let before = newest().await;
-    let done = exchange.run_traders(20_000);
+    let done = exchange.markets().run_traders(20_000);
     assert!(done > 10_000, "{done}");
     assert_ne!(newest().await, before);
     exchange.audit().unwrap();
@@ -285,4 +319,62 @@ async fn idle_connections_keep_nobody_from_being_served() {
     client.get_balance().send().await.unwrap();
     drop(idle);
     client.get_balance().send().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_fault_counts_its_hits_and_one_that_never_hits_is_reported() {
+    let (exchange, client) = exchange().await;
+    let fault = Fault::builder(FaultKind::status(503)).with_operation(OperationId::GetBalance);
+    exchange.faults().add(fault.with_role(Role::Trader).with_times(2).build()).unwrap();
+    let other = Fault::builder(FaultKind::status(500)).with_operation(OperationId::GetOrders);
+    exchange.faults().add(other.build()).unwrap();
+    let hits = || exchange.faults().reports().iter().map(|report| report.hits).collect::<Vec<_>>();
+    let complaint = || {
+        let check = std::panic::AssertUnwindSafe(|| exchange.faults().assert_all_hit());
+        let panic = std::panic::catch_unwind(check).err()?;
+        panic.downcast_ref::<String>().cloned()
+    };
+    assert_eq!(hits(), [0, 0]);
+    client.get_balance().send().await.unwrap_err();
+    assert_eq!(hits(), [1, 0]);
+    // Half of the first and nothing of the second.
+    let missed = complaint().unwrap();
+    assert!(missed.contains("GetBalance") && missed.contains("GetOrders"), "{missed}");
+    client.get_balance().send().await.unwrap_err();
+    client.get_balance().send().await.unwrap();
+    let missed = complaint().unwrap();
+    assert!(!missed.contains("GetBalance") && missed.contains("GetOrders"), "{missed}");
+    client.get_orders().send().await.unwrap_err();
+    assert_eq!(hits(), [2, 1]);
+    exchange.faults().assert_all_hit();
+    exchange.faults().clear();
+    assert_eq!(exchange.faults().reports(), []);
+}
+
+#[tokio::test]
+async fn a_fault_on_an_operation_or_a_key_that_does_not_exist_is_refused() {
+    let unknown = Fault::builder(FaultKind::TooManyRequests).with_key_id("nobody").build();
+    let started = Exchange::builder().with_fault(unknown.clone()).start().await;
+    assert!(started.unwrap_err().to_string().contains("nobody"));
+    let exchange = Exchange::builder().with_admin_port(0).start().await.unwrap();
+    assert_eq!(exchange.faults().add(unknown).unwrap_err().code(), "invalid_parameters");
+    let url = format!("{}/faults", exchange.admin_url().unwrap());
+    let http = reqwest::Client::new();
+    let tell = async |body: Value| {
+        let request = http.post(&url).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let fault = json!({"kind": "reset_after"});
+    let (status, text) = tell(json!({"fault": fault, "operation": "create_order"})).await;
+    assert_eq!(status, 400);
+    assert!(text.contains("create_order_v2"), "it names the nearest: {text}");
+    assert_eq!(tell(json!({"fault": fault, "key_id": "nobody"})).await.0, 400);
+    assert_eq!(tell(json!({"fault": fault, "key": "a"})).await.0, 400);
+    assert_eq!(exchange.faults().reports(), []);
+    assert_eq!(tell(json!({"fault": fault, "operation": "create_order_v2"})).await.0, 200);
+    let listed = http.get(&url).send().await.unwrap().text().await.unwrap();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let row = &listed["faults"][0];
+    assert_eq!((&row["operation"], &row["hits"]), (&json!("create_order_v2"), &json!(0)));
 }

@@ -118,8 +118,8 @@ async fn series_events_and_trades_belong_together() {
 async fn a_listed_market_has_an_event_and_a_series_also_after_a_restart() {
     let file = std::env::temp_dir().join(format!("kalshi-sim-listed-{}", std::process::id()));
     let exchange = Exchange::start().await.unwrap();
-    exchange.list_market(MarketPlan::new("KXNEW-26DEC-A", 3_600)).unwrap();
-    exchange.list_market(MarketPlan::new("KXNEW-26DEC-B", 3_600)).unwrap();
+    exchange.markets().list(MarketPlan::new("KXNEW-26DEC-A", 3_600)).unwrap();
+    exchange.markets().list(MarketPlan::new("KXNEW-26DEC-B", 3_600)).unwrap();
     exchange.save(&file).unwrap();
     let loaded = Exchange::builder().with_state_file(&file).start().await.unwrap();
     std::fs::remove_file(&file).unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use jsonschema::Validator;
-use kalshi_sim::{Ending, MarketOutcome, MarketPlan, Role};
+use kalshi_sim::{Ending, MarketOutcome, MarketPlan, Role, Target};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -120,17 +120,17 @@ async fn collect(mut socket: Socket) -> Vec<Value> {
 /// What no member can do.
 fn trouble(walker: &Walker) -> Result<(), Box<dyn std::error::Error>> {
     let exchange = &walker.exchange;
-    exchange.list_market(MarketPlan::new("KXTOLD-26NOV-A", 7_200))?;
-    exchange.list_market(MarketPlan::new("KXTOLD-26NOV-B", 7_200))?;
-    exchange.pause_market("KXTOLD-26NOV-A")?;
-    exchange.resume_market("KXTOLD-26NOV-A")?;
-    exchange.close_market_in("KXTOLD-26NOV-A", 60)?;
+    exchange.markets().list(MarketPlan::new("KXTOLD-26NOV-A", 7_200))?;
+    exchange.markets().list(MarketPlan::new("KXTOLD-26NOV-B", 7_200))?;
+    exchange.markets().pause("KXTOLD-26NOV-A")?;
+    exchange.markets().resume("KXTOLD-26NOV-A")?;
+    exchange.markets().close_in("KXTOLD-26NOV-A", 60)?;
     let range = json!({"start": "0.0000", "end": "1.0000", "step": "0.0010"});
     let ranges = vec![serde_json::from_value(range)?];
-    exchange.set_grid("KXTOLD-26NOV-B", "deci_cent", ranges)?;
-    exchange.determine("KXTOLD-26NOV-B", MarketOutcome::Yes)?;
-    exchange.determine(&walker.facts["ticker"], MarketOutcome::No)?;
-    exchange.advance(Duration::from_secs(3_600))?;
+    exchange.markets().set_grid("KXTOLD-26NOV-B", "deci_cent", ranges)?;
+    exchange.markets().determine("KXTOLD-26NOV-B", MarketOutcome::Yes)?;
+    exchange.markets().determine(&walker.facts["ticker"], MarketOutcome::No)?;
+    exchange.clock().advance(Duration::from_secs(3_600))?;
     Ok(())
 }
 
@@ -151,9 +151,9 @@ async fn everything_that_happens_is_told_as_published() {
     trouble(&walker).unwrap();
     // The values of indices come once a second.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    walker.exchange.end_subscriptions(Ending::InternalError);
+    walker.exchange.streams().end_subscriptions(Target::All, Ending::InternalError).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    walker.exchange.cut_streams();
+    walker.exchange.streams().cut(Target::All).unwrap();
 
     let (mut told, mut wrong) = (BTreeSet::new(), BTreeMap::new());
     for ear in ears {

@@ -558,13 +558,13 @@ impl World {
         faults.data_before_ack = self.random.below(2) == 0;
         faults.replies_take_no_number = self.random.below(2) == 0;
         faults.endings_say_which = self.random.below(2) == 0;
-        self.exchange.set_stream_faults_of(Role::Trader, faults).unwrap();
+        self.exchange.streams().set_faults(Role::Trader, faults).unwrap();
     }
 
     /// The traders trade, and the observer sees what comes of it.
     async fn trade(&mut self, commands: u64) {
         let exchange = Arc::clone(&self.exchange);
-        spawn_blocking(move || exchange.run_traders(commands)).await.unwrap();
+        spawn_blocking(move || exchange.markets().run_traders(commands)).await.unwrap();
         self.observer.catch_up().await;
     }
 
@@ -591,8 +591,8 @@ impl World {
     /// Something large goes wrong.
     async fn disaster(&mut self, which: u64) {
         match which {
-            0 => self.exchange.cut_streams_of(Role::Trader).unwrap(),
-            1 => self.exchange.silence_streams_of(Role::Trader).unwrap(),
+            0 => self.exchange.streams().cut(Role::Trader).unwrap(),
+            1 => self.exchange.streams().silence(Role::Trader).unwrap(),
             2 => {
                 for _ in 0..10 {
                     let place = self.random.market();
@@ -615,18 +615,18 @@ impl World {
             4 => {
                 let ending =
                     [Ending::ChannelError, Ending::InternalError][self.random.market() % 2];
-                self.exchange.end_subscriptions_of(Role::Trader, ending).unwrap();
+                self.exchange.streams().end_subscriptions(Role::Trader, ending).unwrap();
             }
             _ => {
                 let down_for = Duration::from_millis(500);
-                self.exchange.restart_streams_of(Role::Trader, down_for).unwrap();
+                self.exchange.streams().restart(Role::Trader, down_for).unwrap();
             }
         }
     }
 
     /// The exchange stands still without faults, and everybody agrees.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-        self.exchange.set_stream_faults_of(Role::Trader, StreamFaults::default()).unwrap();
+        self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
         self.order(|| Order::Everything);
         // A loss shows by what comes after it.
         let before = self.observer.deltas;
@@ -657,7 +657,7 @@ impl World {
     /// Stops all trading, or lets it go on.
     fn halt(&self, halt: bool) {
         for shard in 0..4 {
-            self.exchange.set_shard(shard, !halt, !halt).unwrap();
+            self.exchange.markets().set_shard(shard, !halt, !halt).unwrap();
         }
     }
 

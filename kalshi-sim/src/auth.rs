@@ -13,6 +13,11 @@ use crate::{http::response::Response, state::keys::Key};
 /// have seen 10 s pass and 60 s fail.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(30);
 
+/// The operations that a key for one subtrader may use. The documents contradict each other: one
+/// text denies it every operation, those of these say that they take it.
+const TAKES_SUBTRADER: [&str; 3] =
+    ["get_fcm_orders", "get_fcm_positions", "get_fcm_event_contract_daily_cap"];
+
 /// The three headers of a signed request.
 #[derive(Debug)]
 pub(crate) struct Signed {
@@ -69,6 +74,11 @@ pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Response> {
     if !key.scopes.iter().any(|scope| scope == parent || Some(scope.as_str()) == child) {
         let message = format!("the API key lacks the scope {}", child.unwrap_or(parent));
         return Err(Response::forbidden(&message));
+    }
+    if key.subtrader.is_some() && !TAKES_SUBTRADER.contains(&operation.id) {
+        return Err(Response::forbidden(
+            "the API key is restricted to one subtrader and cannot use this endpoint",
+        ));
     }
     if key.subaccount.is_some() && matches!(operation.tag, "account" | "api-keys" | "fcm") {
         return Err(Response::forbidden(

@@ -88,6 +88,10 @@
 //! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
 //! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
 //!
+//! Requests are read strictly: unknown fields, bodies that are no objects, prices without two to four
+//! decimals and counts with more than two are refused, so that what passes here is in the documented
+//! form. The removed writes below `/portfolio/orders` answer 410.
+//!
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula
 //! is not published), the announced settlement floors, fees of the type `flat`, which are zero, and

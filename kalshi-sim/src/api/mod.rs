@@ -44,6 +44,7 @@ fn handle(state: &mut State, call: &mut Call<'_>, key_id: Option<&str>) -> Handl
         auth::permit(key, operation)?;
         let caller = key.principal();
         call.caller = Some(caller);
+        call.subtrader.clone_from(&key.subtrader);
         let now = call.time();
         if !state.limits.admit(caller.account, operation, call.query, call.body, now) {
             return Err(Response::too_many_requests());

@@ -689,6 +689,7 @@ mod tests {
             let call = Call {
                 operation,
                 caller: Some(caller),
+                subtrader: None,
                 path: &[],
                 query: &Query::new(pairs),
                 body: &Value::Null,

@@ -101,11 +101,11 @@ pub(crate) fn fcm_blocked_categories(state: &mut State, call: &Call<'_>) -> Hand
 }
 
 pub(crate) fn block_fcm_category(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.block(call.body, &state.catalog.series)
+    state.fixtures.fcm.firm(call.caller()?)?.block(call.body)
 }
 
 pub(crate) fn fcm_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.cap(call.query, call.now)
+    state.fixtures.fcm.firm(call.caller()?)?.cap(call.query, call.subtrader.as_deref(), call.now)
 }
 
 pub(crate) fn set_fcm_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerResult {
@@ -117,7 +117,7 @@ pub(crate) fn delete_fcm_daily_cap(state: &mut State, call: &Call<'_>) -> Handle
 }
 
 pub(crate) fn fcm_orders(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.orders(call.query)
+    state.fixtures.fcm.firm(call.caller()?)?.orders(call.query, call.subtrader.as_deref())
 }
 
 pub(crate) fn fcm_fills(state: &mut State, call: &Call<'_>) -> HandlerResult {
@@ -126,7 +126,11 @@ pub(crate) fn fcm_fills(state: &mut State, call: &Call<'_>) -> HandlerResult {
 
 pub(crate) fn fcm_positions(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let markets = MarketAccess::new(&mut state.engine, &mut state.catalog.listings);
-    state.fixtures.fcm.firm(call.caller()?)?.positions(call.query, &markets)
+    state.fixtures.fcm.firm(call.caller()?)?.positions(
+        call.query,
+        call.subtrader.as_deref(),
+        &markets,
+    )
 }
 
 pub(crate) fn create_fcm_transfer(state: &mut State, call: &Call<'_>) -> HandlerResult {

@@ -57,6 +57,7 @@ impl Bench {
         let call = Call {
             operation,
             caller: Some(self.caller),
+            subtrader: None,
             path: &path,
             query: &query,
             body: &body,
@@ -712,7 +713,7 @@ fn a_subtrader_is_made_once_capped_and_blocked() {
         bench.ask("create_fcm_subtrader", &[], "", json!({"subtrader_suffix": "desk7"}));
     let id = text(&made, "subtrader_id");
     assert_eq!((status, &*id), (201, &*format!("{}_desk7", bench.caller.account)));
-    let suffixes = ["", "Desk", "a-b", "12345678901234567"];
+    let suffixes = ["", "Désk", "a-b", "12345678901234567"];
     for suffix in suffixes {
         let body = json!({"subtrader_suffix": suffix});
         assert_eq!(bench.status("create_fcm_subtrader", &[], "", body), 400, "{suffix}");
@@ -752,9 +753,63 @@ fn a_subtrader_is_made_once_capped_and_blocked() {
         assert_eq!(body, json!({"categories": ["Crypto"]}));
     }
     assert_eq!(bench.get(get, &[], &named), json!({"categories": ["Crypto"]}));
-    assert_eq!(bench.status(put, &[], "", block("Chess", true)), 400);
     let (_, body) = bench.ask(put, &[], "", block("Crypto", false));
     assert_eq!(body, json!({"categories": []}));
+}
+
+#[test]
+fn s10_a_list_of_all_subtraders_is_refused() {
+    let mut bench = Bench::member();
+    let id = format!("{}_alpha", bench.caller.account);
+    let named = format!("subtrader_id={id}");
+    for operation in ["get_fcm_orders", "get_fcm_positions"] {
+        for query in ["", "ticker=A", "status=resting", "settlement_status=all"] {
+            assert_eq!(
+                bench.status(operation, &[], query, Value::Null),
+                400,
+                "{operation} {query}"
+            );
+        }
+        assert_eq!(bench.status(operation, &[], &named, Value::Null), 200);
+    }
+    let orders = rows(&bench.get("get_fcm_orders", &[], &named), "orders");
+    let query = format!("client_order_ids={}", text(&orders[0], "client_order_id"));
+    assert_eq!(rows(&bench.get("get_fcm_orders", &[], &query), "orders"), orders[..1]);
+}
+
+#[test]
+fn s11_a_category_that_no_series_has_can_be_blocked() {
+    let mut bench = Bench::member();
+    let id = format!("{}_alpha", bench.caller.account);
+    let put = "update_fcm_subtrader_blocked_categories";
+    let mut block = |category: &str, blocked: bool| {
+        let body = json!({"subtrader_id": id, "category": category, "blocked": blocked});
+        bench.ask(put, &[], "", body)
+    };
+    assert_eq!(block("Politics", false), (200, json!({"categories": []})));
+    assert_eq!(block("Politics", true), (200, json!({"categories": ["Politics"]})));
+    let longest = "é".repeat(100);
+    assert_eq!(block(&longest, false).0, 200);
+    for category in ["", &format!("{longest}é")] {
+        assert_eq!(block(category, true).0, 400, "{category}");
+    }
+    for number in 0..2_000 {
+        let status = block(&format!("Category {number}"), true).0;
+        assert_eq!(status, if number < 999 { 200 } else { 400 }, "{number}");
+    }
+}
+
+#[test]
+fn s12_the_suffix_of_a_subtrader_keeps_its_case() {
+    let mut bench = Bench::member();
+    let mut create = |suffix: &str| {
+        let body = json!({"subtrader_suffix": suffix});
+        bench.ask("create_fcm_subtrader", &[], "", body)
+    };
+    let (status, made) = create("AbC9");
+    assert!(status == 201 && text(&made, "subtrader_id").ends_with("_AbC9"), "{made}");
+    assert_eq!(create("abc9").0, 201, "another one");
+    assert_eq!(create("AbC9").0, 409);
 }
 
 #[test]
@@ -814,7 +869,15 @@ fn a_transfer_moves_contracts_and_no_more_than_there_are() {
 #[test]
 fn fcm_fills_orders_and_positions_say_the_same() {
     let mut bench = Bench::member();
-    let orders = rows(&bench.get("get_fcm_orders", &[], "limit=1000"), "orders");
+    let of_all = |bench: &mut Bench, id: &str, list: &str, query: &str| -> Vec<Value> {
+        let firm = bench.caller.account.to_string();
+        ["alpha", "beta", "gamma"]
+            .iter()
+            .map(|suffix| format!("subtrader_id={firm}_{suffix}&limit=1000&{query}"))
+            .flat_map(|query| rows(&bench.get(id, &[], &query), list))
+            .collect()
+    };
+    let orders = of_all(&mut bench, "get_fcm_orders", "orders", "");
     let mut fills = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -835,16 +898,18 @@ fn fcm_fills_orders_and_positions_say_the_same() {
         }
     }
     // What subtraders hold is what they traded with others: between them it nets to zero.
-    let body = bench.get("get_fcm_positions", &[], "limit=1000&settlement_status=all");
-    let held: i64 =
-        rows(&body, "market_positions").iter().map(|row| hundredths(row, "position_fp")).sum();
+    let all = "settlement_status=all";
+    let held: i64 = of_all(&mut bench, "get_fcm_positions", "market_positions", all)
+        .iter()
+        .map(|row| hundredths(row, "position_fp"))
+        .sum();
     let outside: i64 = fills
         .iter()
         .filter(|fill| fill.get("maker_order_id").is_none())
         .map(|fill| hundredths(fill, "count_fp"))
         .sum();
     assert_eq!(held, outside);
-    let resting = rows(&bench.get("get_fcm_orders", &[], "status=resting"), "orders");
+    let resting = of_all(&mut bench, "get_fcm_orders", "orders", "status=resting");
     assert!(!resting.is_empty() && resting.iter().all(|row| row["status"] == "resting"));
     for (id, bad, status) in [
         ("get_fcm_orders", "status=open", 400),

@@ -1,6 +1,8 @@
 //! Requests: what the sockets hand on, and what it means. A value that makes no sense is refused
 //! with the name of its field.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, Utc};
 use kalshi_auth::server::KeyPair;
 use kalshi_sdk::OperationId;
@@ -23,6 +25,8 @@ pub(crate) struct Call<'a> {
     pub(crate) operation: OperationId,
     /// The member that signed it; `None` for an unsigned request to a public operation.
     pub(crate) caller: Option<Principal>,
+    /// The one customer of an FCM that the key acts for.
+    pub(crate) subtrader: Option<String>,
     /// Path parameters, decoded, in the order of the path.
     pub(crate) path: &'a [String],
     pub(crate) query: &'a Query,
@@ -133,14 +137,41 @@ pub(crate) fn existing_shard(field: &str, index: Option<i64>) -> Result<Shard, R
     }
 }
 
-/// A price or an amount. Texts only: that is what the exchange takes.
+/// Reads a price or an amount: a text with two to four decimals.
 pub(crate) fn dollars(field: &str, text: &str) -> Result<Dollars, Response> {
+    if !is_decimal(text, 2..=4) {
+        return Err(Response::bad_request(&format!(
+            "{field} must be a number with two to four decimals, like \"0.5600\""
+        )));
+    }
     text.parse().map_err(|error| Response::bad_request(&format!("{field}: {error}")))
 }
 
-/// A number of contracts, as text.
+/// Reads a number of contracts: a text with two decimals at most.
 pub(crate) fn count(field: &str, text: &str) -> Result<Count, Response> {
+    if !is_decimal(text, 0..=2) {
+        return Err(Response::bad_request(&format!(
+            "{field} must be a number with two decimals at most, like \"10.00\""
+        )));
+    }
     text.parse().map_err(|error| Response::bad_request(&format!("{field}: {error}")))
+}
+
+/// Reports whether a text is a plain decimal number: digits without a needless zero in front, and
+/// as many decimals as documented. A minus is left to the checks of the value.
+fn is_decimal(text: &str, decimals: RangeInclusive<usize>) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return false,
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    !whole.is_empty()
+        && (whole == "0" || !whole.starts_with('0'))
+        && digits(whole)
+        && digits(fraction)
+        && decimals.contains(&fraction.len())
 }
 
 /// A time in unix seconds.
@@ -196,6 +227,23 @@ mod tests {
         assert_eq!(caller(Some(3)).one(Some(0)).unwrap_err().status, 403);
         for number in [-1, 64, 256, i64::MAX] {
             assert_eq!(caller(None).one(Some(number)).unwrap_err().status, 400);
+        }
+    }
+
+    #[test]
+    fn s21_numbers_in_another_form_than_documented_are_refused() {
+        for text in ["+1", ".5", "5.", "1.001", "01", "00", "1e2", "", "-", ".", "1 ", "1_0", "½"]
+        {
+            assert_eq!(count("count", text).unwrap_err().status, 400, "{text}");
+        }
+        for text in ["0", "1", "10.5", "10.50", "100000"] {
+            assert!(count("count", text).is_ok(), "{text}");
+        }
+        for text in ["0.50000", "00.50", "0.5", "1", ".50", "0.", "+0.50", "0.5é", "0,50"] {
+            assert_eq!(dollars("price", text).unwrap_err().status, 400, "{text}");
+        }
+        for text in ["0.50", "0.560", "0.5600", "0.0001", "12.34", "-0.50"] {
+            assert!(dollars("price", text).is_ok(), "{text}");
         }
     }
 

@@ -86,6 +86,16 @@ impl Response {
         Self::nested(503, "service_unavailable", "service unavailable", None)
     }
 
+    /// 410: the writes of orders by the first version of the API are gone.
+    pub(crate) fn removed_order_path() -> Self {
+        Self::nested(
+            410,
+            "deprecated_v1_order_endpoint",
+            "this endpoint is gone: place, change and cancel orders under /portfolio/events/orders",
+            None,
+        )
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::nested(405, "method_not_allowed", "method not allowed", None)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{ConnectInfo, RawPathParams, Request},
+    extract::{ConnectInfo, RawPathParams, Request, rejection::RawPathParamsRejection},
     response::{IntoResponse as _, Response as HttpResponse},
     routing::{MethodFilter, MethodRouter, get, on},
 };
@@ -28,7 +28,18 @@ use crate::{
 
 /// The largest body that is read.
 const MAX_BODY: usize = 1024 * 1024;
-/// One route for each path of the operation table.
+/// The writes of orders that the exchange has removed, below [`BASE_PATH`]. It answers them with 410;
+/// the reads beside them are still there.
+const REMOVED: [(MethodFilter, &str); 6] = [
+    (MethodFilter::POST, "/portfolio/orders"),
+    (MethodFilter::DELETE, "/portfolio/orders/{order_id}"),
+    (MethodFilter::POST, "/portfolio/orders/{order_id}/amend"),
+    (MethodFilter::POST, "/portfolio/orders/{order_id}/decrease"),
+    (MethodFilter::POST, "/portfolio/orders/batched"),
+    (MethodFilter::DELETE, "/portfolio/orders/batched"),
+];
+
+/// One route for each path of the operation table, and those of what was removed.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut paths: BTreeMap<&str, MethodRouter> = BTreeMap::new();
     for id in OperationId::all() {
@@ -38,13 +49,26 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         let handler = on(
             filter,
             move |ConnectInfo(cutter): ConnectInfo<Cutter>,
-                  parameters: RawPathParams,
+                  parameters: Result<RawPathParams, RawPathParamsRejection>,
                   request: Request| async move {
-                serve(&shared, id, &cutter, &parameters, request).await
+                match parameters {
+                    Ok(parameters) => serve(&shared, id, &cutter, &parameters, request).await,
+                    Err(error) => Response::bad_request(&error.body_text()).into_response(),
+                }
             },
         );
         let router = paths.remove(operation.path).unwrap_or_default().merge(handler);
         paths.insert(operation.path, router);
+    }
+    for (filter, path) in REMOVED {
+        let shared = Arc::clone(shared);
+        let handler = on(filter, move |request: Request| async move {
+            let (method, path) = (request.method(), request.uri().path());
+            let signed = shared.authenticate(method, path, request.headers());
+            signed.err().unwrap_or_else(Response::removed_order_path).into_response()
+        });
+        let router = paths.remove(path).unwrap_or_default().merge(handler);
+        paths.insert(path, router);
     }
     let routes = paths.into_iter().fold(Router::new(), |routes, (path, handler)| {
         routes.route(&format!("{BASE_PATH}{path}"), handler)
@@ -116,6 +140,7 @@ async fn serve(
         let mut call = Call {
             operation: id,
             caller: None,
+            subtrader: None,
             path: &path,
             query: &query,
             body: &body,
@@ -158,8 +183,12 @@ async fn read(
     if !json {
         return Err(Response::invalid_content_type());
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Response::bad_request(&format!("the body is no JSON: {error}")))
+    let body: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Response::bad_request(&format!("the body is invalid JSON: {error}")))?;
+    if operation.body != operation::Body::None && !body.is_object() {
+        return Err(Response::bad_request("the body must be a JSON object"));
+    }
+    Ok(body)
 }
 
 /// Makes a key pair off the threads that serve others.

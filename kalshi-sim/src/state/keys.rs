@@ -27,6 +27,8 @@ pub(crate) struct Key {
     /// The one subaccount that it may use.
     pub(crate) subaccount: Option<Subaccount>,
     pub(crate) fcm_member: bool,
+    /// The one customer of the futures commission merchant that it acts for.
+    pub(crate) subtrader: Option<String>,
     pub(crate) verifier: Arc<PublicKey>,
 }
 
@@ -47,7 +49,7 @@ pub(crate) struct Keys {
 /// more rights than meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewKey {
+pub(crate) struct NewKey {
     name: String,
     #[serde(default)]
     public_key: Option<String>,
@@ -58,7 +60,7 @@ struct NewKey {
     #[serde(default)]
     subaccount: Option<i64>,
     #[serde(default)]
-    fcm_subtrader_id: Option<String>,
+    pub(crate) fcm_subtrader_id: Option<String>,
 }
 
 impl Keys {
@@ -84,17 +86,20 @@ impl Keys {
         self.keys.insert(id, key);
     }
 
-    pub(crate) fn list(&self, account: AccountId) -> Response {
+    /// Lists the keys of an account; of one subtrader, if it is named.
+    pub(crate) fn list(&self, account: AccountId, subtrader: Option<&str>) -> Response {
         let keys: Vec<Value> = self
             .keys
             .iter()
             .filter(|(_, key)| key.account == account)
+            .filter(|(_, key)| subtrader.is_none() || key.subtrader.as_deref() == subtrader)
             .map(|(id, key)| {
                 json!({
                     "api_key_id": id,
                     "name": key.name,
                     "scopes": key.scopes,
                     "subaccount": key.subaccount,
+                    "fcm_subtrader_id": key.subtrader,
                 })
             })
             .collect();
@@ -158,8 +163,8 @@ impl Keys {
         if new.name.is_empty() || new.name.len() > 256 {
             return Err(Response::bad_request("name must have 1 to 256 bytes"));
         }
-        if new.fcm_subtrader_id.is_some() {
-            return Err(Response::forbidden("fcm_subtrader_id is for FCM members"));
+        if new.fcm_subtrader_id.is_some() && new.subaccount.is_some() {
+            return Err(Response::bad_request("a key has a subaccount or a subtrader, not both"));
         }
         let subaccount = match new.subaccount.map(Subaccount::try_from) {
             None => None,
@@ -179,7 +184,8 @@ impl Keys {
             scopes,
             account,
             subaccount,
-            fcm_member: false,
+            fcm_member: new.fcm_subtrader_id.is_some(),
+            subtrader: new.fcm_subtrader_id,
             verifier: Arc::new(public_key),
         };
         self.keys.insert(id.clone(), key);
@@ -187,7 +193,7 @@ impl Keys {
     }
 }
 
-fn read(body: &Value) -> Result<NewKey, Response> {
+pub(crate) fn read(body: &Value) -> Result<NewKey, Response> {
     NewKey::deserialize(body).map_err(|error| Response::bad_request(&error.to_string()))
 }
 

@@ -104,6 +104,7 @@ impl State {
                 account,
                 subaccount: None,
                 fcm_member: role == Role::FcmMember,
+                subtrader: None,
                 verifier: Arc::new(public_key),
             },
         );

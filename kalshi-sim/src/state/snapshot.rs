@@ -71,6 +71,7 @@ struct SavedKey {
     account: AccountId,
     subaccount: Option<Subaccount>,
     fcm_member: bool,
+    subtrader: Option<String>,
     /// Public halves only: the exchange has no others.
     pem: String,
 }
@@ -88,6 +89,7 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
                 account: key.account,
                 subaccount: key.subaccount,
                 fcm_member: key.fcm_member,
+                subtrader: key.subtrader.clone(),
                 pem: key.verifier.to_pem().map_err(io::Error::other)?,
             })
         })
@@ -137,6 +139,7 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
                 account: key.account,
                 subaccount: key.subaccount,
                 fcm_member: key.fcm_member,
+                subtrader: key.subtrader,
                 verifier: Arc::new(public_key),
             },
         );

@@ -73,6 +73,10 @@ pub(crate) fn market(engine: &Engine, about: Option<&Value>, market: &Market) ->
     });
     if let (Value::Object(wire), Value::Object(dynamic)) = (&mut wire, dynamic) {
         wire.extend(dynamic);
+        // Deprecated and optional, but some clients cannot read a market without it.
+        if let Some(latest) = wire.get("latest_expiration_time").cloned() {
+            wire.insert("expiration_time".to_owned(), latest);
+        }
         if let Some(result) = market.result {
             wire.insert("settlement_value_dollars".to_owned(), json!(result.value()));
         }

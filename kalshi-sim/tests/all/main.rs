@@ -11,6 +11,7 @@ mod market_filters;
 mod markets;
 mod operation_conformance;
 mod orders;
+mod other_clients;
 mod portfolio;
 mod program;
 mod stream_conformance;

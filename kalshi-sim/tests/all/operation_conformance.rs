@@ -338,7 +338,7 @@ fn account_steps() -> Vec<Step> {
             .body(json!({"subtrader_id": "{subtrader}", "limit": "100.0000"})),
         step("get_fcm_event_contract_daily_cap").query("subtrader_id={subtrader}"),
         step("delete_fcm_event_contract_daily_cap").query("subtrader_id={subtrader}"),
-        step("get_fcm_orders"),
+        step("get_fcm_orders").query("subtrader_id={subtrader}"),
         step("get_fcm_fills"),
         step("get_fcm_positions")
             .query("subtrader_id={subtrader}")

@@ -58,6 +58,7 @@ impl Floor {
         let call = Call {
             operation: id.parse().unwrap(),
             caller: Some(caller),
+            subtrader: None,
             path: &path,
             query: &Query::new(query.collect()),
             body,
@@ -334,7 +335,7 @@ fn a_batch_goes_from_its_children_to_its_execution() {
     let rows: Vec<Value> = batch
         .rfqs
         .iter()
-        .map(|rfq| json!({"rfq_id": rfq.id, "yes_bid": "0.40", "no_bid": "0"}))
+        .map(|rfq| json!({"rfq_id": rfq.id, "yes_bid": "0.40", "no_bid": "0.00"}))
         .collect();
     let body = json!({"quotes": rows, "rest_remainder": false});
     assert_eq!(floor.call(asks, "create_rfq_batch_quote", &[id], &body).status, 400);

@@ -9,8 +9,8 @@ use kalshi_types::UnixMillis;
 
 use crate::{http::response::Response, state::keys::Key};
 
-/// How far a timestamp may be off. The exchange's own tolerance is not documented; third parties
-/// have seen 10 s pass and 60 s fail.
+/// The greatest error of a timestamp that is accepted. The exchange's own tolerance is not
+/// documented; third parties have seen 10 s pass and 60 s fail.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(30);
 
 /// The operations that a key for one subtrader may use. The documents contradict each other: one
@@ -63,7 +63,7 @@ impl Signed {
     }
 }
 
-/// Whether a key's scopes and binding allow an operation.
+/// Checks that a key's scopes and binding allow an operation.
 pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Response> {
     if operation.access != Access::Signed {
         return Ok(());
@@ -88,7 +88,7 @@ pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Response> {
     Ok(())
 }
 
-/// The narrow scope that allows an operation by itself.
+/// Returns the narrow scope that allows an operation by itself.
 fn child_scope(operation: &Operation) -> Option<&'static str> {
     let read = operation.method == http::Method::GET;
     match (operation.id, operation.tag) {

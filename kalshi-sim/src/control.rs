@@ -23,14 +23,14 @@ use crate::{
 /// More faults than a test has; a limit, so that memory has one.
 const MAX_FAULTS: usize = 10_000;
 
-/// Why the exchange could not be told to do something.
+/// The reason for which a command of the exchange was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError {
     pub(crate) refusal: Refusal,
 }
 
 impl ControlError {
-    /// A word for programs, for instance `market_finalized`.
+    /// Returns a code for programs, for instance `market_finalized`.
     pub fn code(&self) -> &str {
         self.refusal.code
     }
@@ -50,7 +50,7 @@ impl From<Refusal> for ControlError {
     }
 }
 
-/// How a market ends.
+/// The result of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -87,7 +87,7 @@ pub struct MarketPlan {
 }
 
 impl MarketPlan {
-    /// A market with whole cents as ticks that closes after so many seconds.
+    /// Returns a market with whole cents as ticks that closes after `closes_in_seconds`.
     pub fn new(ticker: impl Into<String>, closes_in_seconds: i64) -> Self {
         Self {
             ticker: ticker.into(),
@@ -270,7 +270,8 @@ impl Shared {
         self.state().engine.audit()
     }
 
-    /// Lets the simulated traders send `commands` commands. Returns how many the engine carried out.
+    /// Lets the simulated traders send `commands` commands. Returns how many the engine carried
+    /// out.
     pub(crate) fn run_traders(&self, commands: u64) -> u64 {
         let mut done = 0;
         let mut left = commands;

@@ -1,5 +1,5 @@
-//! The faults of requests, on demand. Pure: which fault hits which request depends on the faults, the
-//! seed and the order of the requests alone.
+//! The faults of requests, on demand. Pure: which fault hits which request depends on the faults,
+//! the seed and the order of the requests alone.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{random::Random, role::Role};
 
-/// What happens to a request.
+/// The effect of a fault on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -72,7 +72,7 @@ impl FaultKind {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Fault {
-    /// What happens to them.
+    /// The effect on them.
     pub fault: FaultKind,
     /// Only requests of this operation; of all unless given.
     #[serde(default, with = "operation_id")]
@@ -97,7 +97,7 @@ mod operation_id {
     use kalshi_sdk::OperationId;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 
-    #[expect(clippy::ref_option, reason = "serde gives it so")]
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
     pub(super) fn serialize<S: Serializer>(
         id: &Option<OperationId>,
         serializer: S,

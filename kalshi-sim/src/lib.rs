@@ -18,11 +18,11 @@
 //!
 //! # What it plays
 //!
-//! Every operation of the table. Orders, groups, requests for quotes, block trades and the portfolio
-//! go to one matching engine with exact money; markets, books, trades, candlesticks and settlements
-//! are read from it. Milestones and live data, structured targets, incentives, FCM subtraders, the
-//! archive and the like are made up from the seed and agree with each other. The streams of
-//! [`STREAM_PATH`] tell what the engine does.
+//! Every operation of the table. Orders, groups, requests for quotes, block trades and the
+//! portfolio go to one matching engine with exact money; markets, books, trades, candlesticks and
+//! settlements are read from it. Milestones and live data, structured targets, incentives, FCM
+//! subtraders, the archive and the like are made from the seed and agree with each other. The
+//! streams of [`STREAM_PATH`] send what the engine does.
 //!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.
@@ -33,8 +33,8 @@
 //! [`markets`](Exchange::markets) lists, pauses, closes and determines markets,
 //! [`members`](Exchange::members) pays money in and adds keys. [`faults`](Exchange::faults) makes
 //! requests late, fail, break off or arrive twice: a [`Fault`] names its operation by
-//! [`OperationId`](kalshi_sdk::OperationId), so that a misspelt one does not compile, and counts its
-//! hits. [`streams`](Exchange::streams) does the like to streams. The admin API
+//! [`OperationId`](kalshi_sdk::OperationId), so that a misspelt one does not compile, and counts
+//! its hits. [`streams`](Exchange::streams) does the like to streams. The admin API
 //! ([`ExchangeBuilder::with_admin_port`]) does the same for programs in other languages.
 //! [`Exchange::save`] writes the whole state to one file.
 //!
@@ -88,9 +88,9 @@
 //! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
 //! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
 //!
-//! Requests are read strictly: unknown fields, bodies that are no objects, prices without two to four
-//! decimals and counts with more than two are refused, so that what passes here is in the documented
-//! form. The removed writes below `/portfolio/orders` answer 410.
+//! Requests are read strictly: unknown fields, bodies that are no objects, prices without two to
+//! four decimals and counts with more than two are refused, so that what passes here is in the
+//! documented form. The removed writes below `/portfolio/orders` answer 410.
 //!
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula

@@ -1,4 +1,4 @@
-//! What every connection needs: the state behind its lock, the clock, the faults, the streams.
+//! The state behind its lock, the clock, the faults and the streams, which all connections share.
 
 use std::{
     collections::VecDeque,

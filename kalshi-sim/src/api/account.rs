@@ -1,4 +1,4 @@
-//! What operations cost. The limits themselves are in `usage`.
+//! The costs of operations. The limits themselves are in `usage`.
 
 use kalshi_sdk::{OPERATIONS, operation::Bucket};
 use serde_json::{Value, json};

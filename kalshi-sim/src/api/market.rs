@@ -20,12 +20,13 @@ use crate::{
     wire::{self, time},
 };
 
-/// A market as it goes over the wire: what the catalog says of it, and what the engine knows.
+/// Returns a market as it goes over the wire: what the catalog says of it, and what the engine
+/// knows.
 pub(crate) fn shown(state: &State, market: &Market) -> Value {
     wire::market(&state.engine, state.catalog.about(&market.ticker), market)
 }
 
-/// A trade of the public tape.
+/// Returns a trade of the public tape.
 pub(crate) fn shown_trade(state: &State, trade: &Trade) -> Value {
     json!({
         "trade_id": trade.id.to_string(),
@@ -41,12 +42,12 @@ pub(crate) fn shown_trade(state: &State, trade: &Trade) -> Value {
     })
 }
 
-/// The market of a ticker.
+/// Returns the market of a ticker.
 pub(crate) fn found<'a>(state: &'a State, ticker: &str) -> Result<&'a Market, Response> {
     state.engine.market_by_ticker(ticker).ok_or_else(Response::not_found)
 }
 
-/// Whether the metadata of a series or event has changed in a span of time.
+/// Reports whether the metadata of a series or event has changed in a span of time.
 pub(crate) fn was_updated(wire: &Value, span: Span) -> bool {
     !span.is_given()
         || wire["last_updated_ts"]
@@ -191,7 +192,7 @@ pub(crate) fn markets(state: &State, query: &Query) -> HandlerResult {
     Ok(Response::ok(json!({"markets": rows, "cursor": cursor})))
 }
 
-/// Whether a market is a combination of others.
+/// Reports whether a market is a combination of others.
 fn is_combo(state: &State, market: &Market) -> bool {
     let about = state.catalog.about(&market.ticker);
     about.is_some_and(|about| about["mve_collection_ticker"].is_string())

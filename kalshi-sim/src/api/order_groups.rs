@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Both limits may be sent if they agree. Unknown fields are refused: without its limit a group
-/// would protect nobody.
+/// would not protect anything.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Limit {
@@ -143,8 +143,8 @@ pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(row))
 }
 
-/// What both reads show. Every group cancels its orders by itself, so the flag says nothing about
-/// whether it has.
+/// Returns what both reads show. Every group cancels its orders by itself, so the flag says nothing
+/// about whether it has.
 fn shown(group: &Group) -> Value {
     json!({
         "contracts_limit_fp": group.limit,

@@ -27,7 +27,7 @@ use crate::{
 /// Events that one list of orders may be asked of.
 const MAX_EVENTS: usize = 10;
 
-/// An order as it goes over the wire.
+/// Returns an order as it goes over the wire.
 pub(crate) fn shown(state: &State, order: &Order) -> Value {
     let market = state.engine.market(order.market);
     json!({
@@ -69,7 +69,7 @@ pub(crate) fn action(side: Side) -> &'static str {
     }
 }
 
-/// What an order's place takes. Unknown fields are refused: a `reduce_only` with a slip in its name
+/// The body of a new order. Unknown fields are refused: a `reduce_only` with a slip in its name
 /// would open a position.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -393,7 +393,7 @@ fn permitted(
     })
 }
 
-/// What became of an order: the fields that placing and amending have in common.
+/// Returns the fields that the answers to placing and amending have in common.
 fn executed(state: &State, done: &Executed) -> Map<String, Value> {
     let mut row = answered(state, done.order, "remaining_count", done.remaining);
     row.insert("fill_count".to_owned(), json!(done.filled));

@@ -1,4 +1,4 @@
-//! What an account has: cash, positions, fills, settlements, payments; and moving cash about.
+//! The portfolio of an account: cash, positions, fills, settlements, payments, transfers.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ const MAX_TICKERS: usize = 100;
 /// Rows of a target allocation.
 const MAX_TARGETS: usize = 101;
 
-/// A fill as it goes over the wire.
+/// Returns a fill as it goes over the wire.
 pub(crate) fn shown_fill(state: &State, fill: &Fill) -> Value {
     let market = state.engine.market(fill.market);
     let ticker = market.map_or("", |market| &market.ticker);
@@ -245,7 +245,7 @@ pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"market_positions": rows, "event_positions": sums, "cursor": cursor})))
 }
 
-/// A position as it goes over the wire.
+/// Returns a position as it goes over the wire.
 pub(crate) fn shown_position(market: &Market, position: &Position) -> Value {
     json!({
         "ticker": market.ticker,

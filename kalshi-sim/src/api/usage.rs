@@ -1,4 +1,4 @@
-//! Usage levels: the claim of the advanced level, and the way to the levels above it.
+//! Usage levels: the claim of the advanced level, and the goals of the levels above it.
 
 use chrono::{DateTime, NaiveTime, Utc};
 use kalshi_types::Count;
@@ -13,7 +13,7 @@ use crate::{
     state::{State, limits::Tier},
 };
 
-/// What the whole exchange is said to have traded in the last calendar month, in contracts.
+/// The contracts that the whole exchange is said to have traded in the last calendar month.
 const EXCHANGE_VOLUME: i64 = 400_000_000;
 
 /// Thirty days.
@@ -42,7 +42,7 @@ pub(crate) fn upgrade(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response { status: 201, body: None })
 }
 
-/// What the token buckets of the account hold and get back.
+/// Answers with the capacities and rates of the account's token buckets.
 pub(crate) fn limits(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(shown_limits(state.limits.tier(call.caller()?.account)))
 }
@@ -69,7 +69,7 @@ fn shown_limits(tier: Tier) -> Response {
     }))
 }
 
-/// The volume of the account against the goals, computed at midnight.
+/// Answers with the volume of the account against the goals, computed at midnight.
 pub(crate) fn progress(state: &State, call: &Call<'_>) -> HandlerResult {
     let month_ago = Time::from_millis(call.time().as_millis().saturating_sub(MONTH_MILLIS));
     let held = state.engine.ledger.account(call.caller()?.account);

@@ -39,22 +39,23 @@ impl SaturatingArithmetic for Count {
     }
 }
 
-/// Price times count. Prices have four decimals here and counts two, so the product is exact.
+/// Returns price times count. Prices have four decimals here and counts two, so the product is
+/// exact.
 pub(crate) fn cost(price: Dollars, count: Count) -> Dollars {
     scaled(price, count.as_hundredths(), Count::ONE.as_hundredths())
 }
 
-/// What the contracts pay if each pays a dollar.
+/// Returns what the contracts pay if each pays a dollar.
 pub(crate) fn payout(count: Count) -> Dollars {
     cost(Dollars::ONE, count)
 }
 
-/// The price of the other leg.
+/// Returns the price of the opposite leg.
 pub(crate) fn other_leg(price: Dollars) -> Dollars {
     Dollars::ONE.saturating_sub(price)
 }
 
-/// `amount × part ÷ whole`, cut towards zero; 0 if the whole is.
+/// Returns `amount × part ÷ whole`, cut towards zero; 0 if the whole is.
 pub(crate) fn share(amount: Dollars, part: Count, whole: Count) -> Dollars {
     scaled(amount, part.as_hundredths(), whole.as_hundredths())
 }

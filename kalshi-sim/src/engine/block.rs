@@ -14,10 +14,10 @@ use crate::engine::{
 
 /// Proposals of one member that wait.
 const MAX_OPEN_BLOCKS: usize = 1_000;
-/// How long a proposal that came to nothing can still be read.
+/// The time for which a proposal that was not executed can still be read.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
-/// Where a proposal stands. The exchange's words are not documented.
+/// The status of a proposal. The exchange's words for it are not documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BlockStatus {
     Pending,
@@ -80,7 +80,7 @@ impl Block {
         }
     }
 
-    /// Whether a member may see it.
+    /// Reports whether a member may see it.
     pub(crate) fn concerns(&self, account: AccountId) -> bool {
         [self.proposer, self.buyer.account, self.seller.account].contains(&account)
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{amount::SaturatingArithmetic, ids::OrderId, types::Side};
 
-/// What rests at one price.
+/// The orders that rest at one price.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Level {
     total: Count,

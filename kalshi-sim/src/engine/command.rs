@@ -104,11 +104,11 @@ pub(crate) enum Command {
     Wait,
 }
 
-/// What a command gives.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Executed(Executed),
-    /// What rests of the order, or how much was canceled of it.
+    /// The count of the order that rests, or that was canceled.
     Count(Count),
     Canceled(usize),
     Group(GroupId),

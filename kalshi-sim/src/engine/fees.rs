@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::amount::SaturatingArithmetic;
 
-/// How a series charges.
+/// The fee schedule of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FeeType {
     /// Takers pay, makers do not.
@@ -18,7 +18,7 @@ pub(crate) enum FeeType {
     Flat,
 }
 
-/// What a market charges.
+/// The fees of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fees {
     pub(crate) kind: FeeType,
@@ -45,7 +45,7 @@ impl FeeType {
 }
 
 /// Ten-thousandths of a rate, millionths, hundredths, and 10⁻⁸ of price × (1 − price) make 10⁻²⁰
-/// dollars; a centi-cent is so many of those.
+/// dollars; a centi-cent is this many of those.
 const CENTI_CENT: i128 = 10_000_000_000_000_000;
 
 impl Fees {
@@ -62,12 +62,12 @@ impl Fees {
     }
 }
 
-/// What a fill costs in the end.
+/// The fee of a fill, after rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Charged {
     /// The net fee, never below zero.
     pub(crate) fee: Dollars,
-    /// What rounding has taken of the order and not yet given back.
+    /// The part that rounding has taken from the order and not yet given back.
     pub(crate) rounding: Dollars,
 }
 

@@ -12,7 +12,7 @@ use crate::engine::{
     types::{Event, GroupChange, Reason, Refusal, Shard, Subaccount, Time},
 };
 
-/// How far back matched contracts count, in milliseconds.
+/// The time for which matched contracts count, in milliseconds.
 pub(crate) const WINDOW_MILLIS: i64 = 15_000;
 /// Groups of one account.
 const MAX_GROUPS: usize = 100_000;

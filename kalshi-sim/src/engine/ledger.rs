@@ -55,7 +55,7 @@ pub(crate) struct Payment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Balance {
     pub(crate) cash: Dollars,
-    /// What resting orders need of it.
+    /// The part that resting orders hold.
     pub(crate) held: Dollars,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Position {
     pub(crate) volume: Count,
     pub(crate) settled: bool,
     pub(crate) updated: Time,
-    /// What rests, by what a contract costs and its side's leg; never zero.
+    /// The resting contracts by the cost of one, in its side's leg; never zero.
     pub(crate) bids: Resting,
     pub(crate) asks: Resting,
     /// Resting reduce-only orders, oldest first.
@@ -141,7 +141,7 @@ impl Position {
         self.yes.saturating_sub(self.no)
     }
 
-    /// What the open contracts have cost.
+    /// Returns the cost of the open contracts.
     pub(crate) fn exposure(&self) -> Dollars {
         self.yes_cost.saturating_add(self.no_cost)
     }
@@ -182,7 +182,7 @@ impl Position {
     }
 }
 
-/// What a trade did to one party before fees.
+/// The effect of a trade on one party, before fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Booked {
     /// The change of cash.
@@ -191,7 +191,7 @@ pub(crate) struct Booked {
     pub(crate) netted: Count,
 }
 
-/// Where a party's money and contracts are.
+/// Names a position, and the balance that pays for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PositionKey {
     pub(crate) account: AccountId,
@@ -241,7 +241,7 @@ impl Ledger {
         self.account(key.account)?.positions.get(&(key.market, key.subaccount))
     }
 
-    /// Whether the subaccount exists on the shard.
+    /// Reports whether the subaccount exists on the shard.
     pub(crate) fn provisioned(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> bool {
         subaccount == 0
             || self.account(id).is_some_and(|a| a.cash.contains_key(&(subaccount, shard)))
@@ -339,7 +339,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the money for one more order is there: as if it rested with the others.
+    /// Checks that the money for one more order is there, as if it rested with the others.
     pub(crate) fn afford(
         &mut self,
         key: PositionKey,

@@ -17,7 +17,7 @@ use crate::engine::{
     },
 };
 
-/// How long orders of a closed market stay, unreachable, before they are canceled.
+/// The time for which orders of a closed market stay, unreachable, before they are canceled.
 const SWEEP_MILLIS: i64 = 1_000;
 const MINUTE_MILLIS: i64 = 60_000;
 const DAY_MINUTES: i64 = 24 * 60;
@@ -57,7 +57,7 @@ pub(crate) struct Market {
     pub(super) book: Book,
 }
 
-/// What happened in one minute.
+/// The trades and quotes of one minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Minute {
     /// The best bid; zero stands for none.
@@ -439,7 +439,7 @@ impl Engine {
     }
 
     pub(super) fn open(&mut self, id: MarketId) {
-        // Nothing is told at the opening: that is how the exchange does it.
+        // No event at the opening: the exchange sends none.
         let _ = self.turn(id, MarketStatus::Initialized, MarketStatus::Active);
     }
 
@@ -595,7 +595,7 @@ impl Engine {
 
     /// Everything that is owed and owned adds up: nothing is made, nothing is lost.
     ///
-    /// Gives what is wrong, for tests and for whoever loads a saved exchange.
+    /// Returns what is wrong, for tests and for the loading of a saved exchange.
     pub(crate) fn audit(&self) -> Result<(), String> {
         let mut cash = Dollars::ZERO;
         let mut deposited = Dollars::ZERO;

@@ -42,7 +42,7 @@ use crate::engine::{
 pub(crate) const SHARDS: [(Shard, &str); 4] =
     [(0, "default"), (1, "combos"), (2, "crypto"), (3, "tennis and baseball")];
 
-/// What a shard lets through.
+/// The pauses of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardState {
     /// Off during an exchange pause: nothing goes, not even a cancel.
@@ -57,7 +57,7 @@ impl Default for ShardState {
     }
 }
 
-/// What falls due at a time.
+/// Something that falls due at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Timer {
     Open(MarketId),
@@ -126,17 +126,17 @@ impl Engine {
         self.now = self.now.max(now);
     }
 
-    /// The time of the last command.
+    /// Returns the time of the last command.
     pub(crate) fn now(&self) -> Time {
         self.now
     }
 
-    /// When something falls due next.
+    /// Returns the time at which something falls due next.
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.timers.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// What has happened since the last call, oldest first.
+    /// Takes the events since the last call, oldest first.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -161,7 +161,7 @@ impl Engine {
         self.trades.get(id.index())
     }
 
-    /// The whole tape, oldest first.
+    /// Returns all trades, oldest first.
     pub(crate) fn trades(&self) -> &[Trade] {
         &self.trades
     }

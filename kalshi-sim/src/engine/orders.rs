@@ -138,7 +138,7 @@ impl Engine {
         Ok((done, changed))
     }
 
-    /// Decreases what rests; the place in the queue stays. Gives what rests then.
+    /// Decreases a resting order; its rank in the queue stays. Returns what rests then.
     pub(crate) fn decrease(
         &mut self,
         account: AccountId,
@@ -330,7 +330,7 @@ impl Engine {
         Ok(market)
     }
 
-    /// Whether new orders and amendments are taken.
+    /// Checks that new orders and amendments are taken.
     pub(super) fn tradable(&self, market: MarketId) -> Result<(), Refusal> {
         self.reachable(market)?;
         let active = |market: &&Market| market.status == MarketStatus::Active;
@@ -342,7 +342,7 @@ impl Engine {
         }
     }
 
-    /// Whether cancels and decreases are taken.
+    /// Checks that cancels and decreases are taken.
     fn reachable(&self, market: MarketId) -> Result<(), Refusal> {
         let market = self.market(market).ok_or_else(inactive)?;
         if !self.shard(market.shard).exchange_active {
@@ -385,7 +385,7 @@ impl Engine {
         }
     }
 
-    /// What a reduce-only order may still trade.
+    /// Returns what a reduce-only order may still trade.
     fn reducible(&self, key: PositionKey, side: Side) -> Count {
         self.ledger.position(key).map_or(Count::ZERO, |position| position.closable(side))
     }
@@ -401,7 +401,7 @@ impl Engine {
         self.market(market).map_or(Dollars::ZERO, |market| market.fees.of(price, count, maker))
     }
 
-    /// Whether the money for a resting order at another price or size is there.
+    /// Checks that the money for a resting order at another price or size is there.
     fn affordable(&mut self, order: &Order, price: Dollars, count: Count) -> Result<(), Refusal> {
         let key = self.position_key(order);
         let held = self.fee_bound(order.market, order.price, order.remaining, true);
@@ -478,8 +478,8 @@ impl Engine {
         })
     }
 
-    /// Whether a fill-or-kill order finds too little. One that meets an own order first is treated
-    /// as immediate-or-cancel.
+    /// Reports whether a fill-or-kill order finds too little. One that meets an own order first is
+    /// treated as immediate-or-cancel.
     fn falls_short(&self, order: OrderId) -> bool {
         let Some(order) = self.order(order) else { return true };
         let Some(market) = self.market(order.market) else { return true };
@@ -756,7 +756,7 @@ impl Engine {
         }
     }
 
-    /// The same, with the event that tells its owner; for cancels that nobody asked for.
+    /// The same, with an event for its owner; for cancels that were not requested.
     pub(super) fn cancel_and_tell(&mut self, id: OrderId, reason: Reason) {
         let Some(order) = self.order(id) else { return };
         let (account, market) = (order.account, order.market);
@@ -811,7 +811,7 @@ impl Engine {
         }
     }
 
-    /// Less of a resting order, at the same place of the queue.
+    /// Takes a part of a resting order away; its rank in the queue stays.
     fn shrink(&mut self, id: OrderId, to: Count, reason: Reason) {
         let now = self.now;
         let Some(order) = self.order(id).cloned() else { return };

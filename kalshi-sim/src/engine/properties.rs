@@ -29,7 +29,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A run: an engine, what it was given, and what its events have told.
+/// A run: an engine, its commands, and the state that its events add up to.
 struct Run {
     engine: Engine,
     random: Random,
@@ -336,7 +336,7 @@ impl Run {
     fn step(&mut self, command: &Command) {
         self.now += i64::try_from(self.random.below(60)).unwrap();
         let now = Time::from_millis(self.now);
-        // What time alone brings is told first, so that a refusal can be seen to change nothing.
+        // The events of time alone come first, so that a refusal can be seen to change nothing.
         self.engine.advance(now);
         self.read_events();
         let before = self.chance(200).then(|| self.engine.clone());
@@ -445,10 +445,10 @@ impl Run {
         self.engine.audit().unwrap();
         for market in self.engine.markets() {
             for side in [Side::Bid, Side::Ask] {
-                let told = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
+                let from_events = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
                 let there: BTreeMap<Dollars, Count> =
                     market.levels(side).map(|level| (level.price, level.count)).collect();
-                assert_eq!(told, there, "{} {side:?}", market.ticker);
+                assert_eq!(from_events, there, "{} {side:?}", market.ticker);
                 self.check_queue(market.id, side);
             }
         }
@@ -520,12 +520,12 @@ fn balances(engine: &Engine) -> Vec<String> {
         .ledger
         .accounts()
         .map(|(id, account)| {
-            let purses: Vec<_> = account
+            let balances: Vec<_> = account
                 .cash
                 .iter()
                 .filter(|(_, balance)| !balance.cash.is_zero() || !balance.held.is_zero())
                 .collect();
-            format!("{id:?} {purses:?} {:?}", account.resting)
+            format!("{id:?} {balances:?} {:?}", account.resting)
         })
         .collect()
 }

@@ -30,7 +30,7 @@ use crate::{
 /// More traders than one engine could serve.
 const MAX_TRADERS: usize = 1_000;
 
-/// Sets up an [`Exchange`].
+/// Builds an [`Exchange`].
 #[derive(Debug)]
 #[must_use = "call `start`"]
 pub struct ExchangeBuilder {
@@ -68,8 +68,8 @@ impl Default for ExchangeBuilder {
 }
 
 impl ExchangeBuilder {
-    /// Sets a file with the state of an exchange: loaded if it is there, else the exchange starts anew.
-    /// [`Exchange::save`] writes it.
+    /// Sets a file with the state of an exchange: loaded if it is there, else the exchange starts
+    /// anew. [`Exchange::save`] writes it.
     pub fn with_state_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.state_file = Some(file.into());
         self
@@ -93,14 +93,15 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Sets how many markets are open at the start, up to the next dozen; 60 unless set, 12,000 at most.
+    /// Sets how many markets are open at the start, up to the next dozen; 60 unless set, 12,000 at
+    /// most.
     pub fn with_markets(mut self, markets: u32) -> Self {
         self.markets = markets;
         self
     }
 
-    /// Sets how many simulated traders keep the markets going; none unless set. Each sends about a dozen
-    /// commands a second.
+    /// Sets how many simulated traders keep the markets going; none unless set. Each sends about a
+    /// dozen commands a second.
     pub fn with_traders(mut self, traders: usize) -> Self {
         self.traders = traders;
         self

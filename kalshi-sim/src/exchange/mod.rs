@@ -71,7 +71,7 @@ pub struct Exchange {
     time: JoinHandle<()>,
 }
 
-/// Why an exchange did not start.
+/// The reason for which an exchange did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -80,7 +80,7 @@ pub enum StartError {
     Listen {
         /// The port asked for; 0 stands for any.
         port: u16,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The state could not be loaded.
@@ -88,7 +88,7 @@ pub enum StartError {
     State {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The error in it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A fault names a key that the exchange does not know.
@@ -162,7 +162,8 @@ impl Exchange {
         self.credentials.get(&role)
     }
 
-    /// Returns a client in a role; without credentials if the exchange was started with keys of your own.
+    /// Returns a client in a role; without credentials if the exchange was started with keys of
+    /// your own.
     ///
     /// # Errors
     ///
@@ -180,12 +181,12 @@ impl Exchange {
         self.admin.as_ref().map(|(address, _)| format!("http://{address}"))
     }
 
-    /// Writes the whole state to a file, for [`ExchangeBuilder::with_state_file`]. A file that is there is
-    /// replaced when the new one is complete.
+    /// Writes the whole state to a file, for [`ExchangeBuilder::with_state_file`]. A file that is
+    /// there is replaced when the new one is complete.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn save(&self, file: impl AsRef<Path>) -> io::Result<()> {
         snapshot::save(&self.shared.state(), file.as_ref())
     }

@@ -88,7 +88,7 @@ impl StreamControl<'_> {
     }
 
     fn set_link_state(
-        &self,
+        self,
         target: impl Into<Target>,
         state: LinkState,
     ) -> Result<(), ControlError> {

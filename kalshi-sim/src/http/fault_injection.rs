@@ -1,4 +1,4 @@
-//! The faults of requests, played on sockets.
+//! Injects the faults of requests on their sockets.
 
 use std::{io, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 /// Pieces of a slow body.
 const PIECES: usize = 8;
 
-/// The answer that a fault gives instead of carrying the request out.
+/// Returns the answer that a fault gives instead of carrying the request out.
 pub(crate) fn instead(fault: &FaultKind) -> Option<Response> {
     match *fault {
         FaultKind::TooManyRequests => Some(Response::too_many_requests()),
@@ -39,7 +39,7 @@ pub(crate) async fn cut(cutter: &Cutter) {
     std::future::pending::<()>().await;
 }
 
-/// Plays what happens to the answer.
+/// Injects the faults of the answer.
 pub(crate) async fn after(
     faults: &[FaultKind],
     cutter: &Cutter,
@@ -61,7 +61,7 @@ pub(crate) async fn after(
     response
 }
 
-/// What a proxy says.
+/// Returns the HTML page of a proxy.
 fn page(status: u16, mut response: HttpResponse) -> HttpResponse {
     let text = format!("<html><head><title>{status}</title></head><body>{status}</body></html>");
     response

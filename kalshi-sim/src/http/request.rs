@@ -111,7 +111,7 @@ impl Principal {
     }
 }
 
-/// The number of a subaccount.
+/// Reads the number of a subaccount.
 pub(crate) fn subaccount(field: &str, number: i64) -> Result<Subaccount, Response> {
     Subaccount::try_from(number)
         .ok()
@@ -119,7 +119,7 @@ pub(crate) fn subaccount(field: &str, number: i64) -> Result<Subaccount, Respons
         .ok_or_else(|| Response::bad_request(&format!("{field} must be 0 to 63")))
 }
 
-/// A shard that must be named itself, not found by routing.
+/// Reads a shard that must be named itself, not found by routing.
 pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Response> {
     Shard::try_from(index.unwrap_or(0))
         .ok()
@@ -127,7 +127,7 @@ pub(crate) fn shard(field: &str, index: Option<i64>) -> Result<Shard, Response> 
         .ok_or_else(|| Response::bad_request(&format!("{field} must be 0 to 100")))
 }
 
-/// The same for a shard that there must be; the default one unless named.
+/// Reads a shard that must exist; the default one unless named.
 pub(crate) fn existing_shard(field: &str, index: Option<i64>) -> Result<Shard, Response> {
     let shard = shard(field, index)?;
     if SHARDS.iter().any(|(index, _)| *index == shard) {
@@ -174,7 +174,7 @@ fn is_decimal(text: &str, decimals: RangeInclusive<usize>) -> bool {
         && decimals.contains(&fraction.len())
 }
 
-/// A time in unix seconds.
+/// Reads a time in unix seconds.
 pub(crate) fn time(field: &str, seconds: i64) -> Result<Time, Response> {
     seconds
         .checked_mul(1_000)
@@ -184,7 +184,7 @@ pub(crate) fn time(field: &str, seconds: i64) -> Result<Time, Response> {
         .ok_or_else(|| Response::bad_request(&format!("{field} is out of range")))
 }
 
-/// One word of those that `parse` knows.
+/// Reads one of the words that `parse` knows.
 pub(crate) fn word<T>(
     field: &str,
     text: &str,
@@ -193,12 +193,12 @@ pub(crate) fn word<T>(
     parse(text).ok_or_else(|| Response::bad_request(&format!("{field} has no such value")))
 }
 
-/// A text that counts as absent when empty, which is how some clients leave a field out.
+/// Returns a text unless it is empty, which is how some clients leave a field out.
 pub(crate) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Whether a text has the form of a UUID.
+/// Reports whether a text has the form of a UUID.
 pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(place, byte)| match place {

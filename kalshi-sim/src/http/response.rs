@@ -1,4 +1,4 @@
-//! Answers, in the words of the exchange.
+//! Responses, in the words of the exchange.
 
 use axum::response::{IntoResponse, Response as HttpResponse};
 use http::{HeaderValue, StatusCode, header};
@@ -29,7 +29,7 @@ impl Response {
         Self { status: 204, body: None }
     }
 
-    /// A refusal with a code of its own.
+    /// Returns a refusal with a code of its own.
     pub(crate) fn nested(status: u16, code: &str, message: &str, details: Option<&str>) -> Self {
         let mut error = json!({"code": code, "message": message});
         if let Some(details) = details {

@@ -28,8 +28,8 @@ use crate::{
 
 /// The largest body that is read.
 const MAX_BODY: usize = 1024 * 1024;
-/// The writes of orders that the exchange has removed, below [`BASE_PATH`]. It answers them with 410;
-/// the reads beside them are still there.
+/// The writes of orders that the exchange has removed, below [`BASE_PATH`]. It answers them with
+/// 410; the reads beside them are still there.
 const REMOVED: [(MethodFilter, &str); 6] = [
     (MethodFilter::POST, "/portfolio/orders"),
     (MethodFilter::DELETE, "/portfolio/orders/{order_id}"),

@@ -45,8 +45,8 @@ pub(crate) struct Keys {
     random: Random,
 }
 
-/// What `create` and `generate` take. Unknown fields are refused: a wrong name would be a key with
-/// more rights than meant.
+/// The body of `create` and `generate`. Unknown fields are refused: a wrong name would be a key
+/// with more rights than meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewKey {
@@ -76,7 +76,7 @@ impl Keys {
         self.keys.iter()
     }
 
-    /// Where the next id comes from.
+    /// Returns the source of the next id.
     pub(crate) fn random(&self) -> Random {
         self.random.clone()
     }

@@ -1,4 +1,4 @@
-//! Token buckets: what an account may ask for in a second. Pure; whole numbers only.
+//! Token buckets: the limits of requests by account. Pure; whole numbers only.
 //!
 //! Reads and writes have buckets of their own, and a write that names a shard above 0 has that
 //! shard's. Public requests without a signature are not counted.
@@ -92,7 +92,7 @@ impl Tier {
     }
 }
 
-/// What a request is charged to.
+/// The bucket that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Lane {
     Read,

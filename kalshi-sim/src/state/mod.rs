@@ -42,7 +42,7 @@ pub(crate) struct State {
     pub(crate) second_account: AccountId,
 }
 
-/// How an exchange starts.
+/// The settings of a new exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) seed: u64,

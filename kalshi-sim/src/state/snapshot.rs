@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// What a file begins with. The number grows when the content changes.
+/// The first line of a file. The number grows when the content changes.
 const HEAD: &[u8] = b"kalshi-sim state 2\n";
 
-/// Why a file is no state of an exchange.
+/// The reason for which a file is not the state of an exchange.
 #[derive(Debug)]
 pub(crate) enum LoadError {
     Read(io::Error),
@@ -76,7 +76,7 @@ struct SavedKey {
     pem: String,
 }
 
-/// Writes the state beside the file and then takes its place.
+/// Writes the state beside the file, and then replaces the file.
 pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
     let keys = state
         .keys
@@ -120,7 +120,7 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
     written
 }
 
-/// Reads a state, and holds it against the books before anybody trades on it.
+/// Reads a state, and audits it before it is used.
 pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
     let bytes = fs::read(path).map_err(LoadError::Read)?;
     let content = bytes.strip_prefix(HEAD).ok_or(LoadError::Head)?;

@@ -1,5 +1,5 @@
-//! What an account does with its cash beside trading: transfers, and the automatic spread over the
-//! shards. The money itself is the ledger's; this is the record, and who asked for what.
+//! Transfers of cash, and its automatic allocation over the shards. The ledger keeps the money
+//! itself; this module keeps the record of transfers and targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +13,15 @@ use crate::engine::{
     types::{Refusal, Shard, Subaccount, Time},
 };
 
-/// How often cash is spread anew, in milliseconds.
+/// The time between two rebalancings of cash, in milliseconds.
 const REBALANCE_MILLIS: i64 = 10_000;
 /// Balances of direct members move in steps of this.
 const STEP: Dollars = Dollars::from_micros(100);
 
-/// The record of transfers, and what accounts want of their cash.
+/// The record of transfers, and the targets of accounts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transfers {
-    transfers: Vec<Transfer>,
+    rows: Vec<Transfer>,
     /// Ids that accounts have given to transfers which took place.
     used: BTreeMap<AccountId, BTreeSet<String>>,
     /// Cash on the exchange of margined contracts, which is not played beyond that.
@@ -42,7 +42,7 @@ pub(crate) struct Transfer {
     pub(crate) at: Time,
 }
 
-/// Where money is.
+/// One end of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct End {
     pub(crate) instance: Instance,
@@ -70,7 +70,7 @@ impl Instance {
     }
 }
 
-/// How an account wants its cash spread over the shards.
+/// The desired allocation of an account's cash over the shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Targets {
     /// Percent by shard, together 100.
@@ -78,7 +78,7 @@ pub(crate) struct Targets {
     pub(crate) reservation: Reservation,
 }
 
-/// What resting orders take of the cash that is compared with the targets.
+/// The part of the cash that resting orders reserve before it is compared with the targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reservation {
     /// Nothing.
@@ -120,7 +120,7 @@ impl Transfers {
         engine.advance(now);
     }
 
-    /// Carries a transfer out and notes it. A client's id that has been used is refused.
+    /// Carries a transfer out and records it. A client's id that has been used is refused.
     pub(crate) fn transfer(
         &mut self,
         engine: &mut Engine,
@@ -170,9 +170,9 @@ impl Transfers {
                 self.add(account, from.shard, Dollars::ZERO.saturating_sub(amount));
             }
         }
-        let number = u64::try_from(self.transfers.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let number = u64::try_from(self.rows.len()).unwrap_or(u64::MAX).saturating_add(1);
         let id = TransferId(number);
-        self.transfers.push(Transfer { id, ..transfer });
+        self.rows.push(Transfer { id, ..transfer });
         if let Some(client_id) = client_id {
             self.used.entry(account).or_default().insert(client_id);
         }
@@ -185,14 +185,14 @@ impl Transfers {
         account: AccountId,
         is_internal: bool,
     ) -> impl Iterator<Item = &Transfer> {
-        self.transfers.iter().rev().filter(move |transfer| {
+        self.rows.iter().rev().filter(move |transfer| {
             transfer.account == account && transfer.is_internal == is_internal
         })
     }
 
     /// One of them.
     pub(crate) fn one(&self, account: AccountId, id: TransferId) -> Option<&Transfer> {
-        let found = self.transfers.get(id.index())?;
+        let found = self.rows.get(id.index())?;
         (found.account == account && !found.is_internal).then_some(found)
     }
 
@@ -235,7 +235,7 @@ impl Transfers {
     }
 }
 
-/// Whether the place of money exists and lets it go.
+/// Checks that an end of a transfer exists and is not paused.
 fn check(engine: &Engine, account: AccountId, end: End) -> Result<(), Refusal> {
     if end.instance == Instance::Margined {
         return Ok(());
@@ -249,7 +249,8 @@ fn check(engine: &Engine, account: AccountId, end: End) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What must be moved between the shards of the primary to meet the targets, as far as it is free.
+/// Returns what must be moved between the shards of the primary to meet the targets, as far as it
+/// is free.
 ///
 /// Targets are whole steps; what they leave over belongs to the first shard of the list, so a
 /// second look finds nothing to do.
@@ -318,7 +319,7 @@ fn moves(engine: &Engine, account: &Account, targets: &Targets) -> Vec<(Shard, S
     moves
 }
 
-/// What the largest of the primary's resting orders on a shard would cost.
+/// Returns the cost of the largest of the primary's resting orders on a shard.
 fn largest(engine: &Engine, account: &Account, shard: Shard) -> Dollars {
     account
         .resting

@@ -33,7 +33,7 @@ fn layer(path: &str) -> Option<(usize, &'static str)> {
         let within = |module: &&str| {
             path.strip_prefix(*module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        modules.iter().any(|module| within(&module)).then_some((rank, *name))
+        modules.iter().any(|module| within(module)).then_some((rank, *name))
     })
 }
 
@@ -188,6 +188,6 @@ fn a_file_that_names_a_layer_above_its_own_is_reported() {
         ("http::response", "mod tests { use super::*; use super::{Response, query::Query}; }"),
         ("engine", "pub(crate) mod api; let one = my_crate::api::one();"),
     ] {
-        assert_eq!(violations(module, text), [String::new(); 0], "{module}: {text}");
+        assert_eq!(violations(module, text), Vec::<String>::new(), "{module}: {text}");
     }
 }

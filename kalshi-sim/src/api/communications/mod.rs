@@ -723,8 +723,8 @@ fn shown_batch_quote(state: &State, batch: &Batch, quote: &BatchQuote, reader: P
     }))
 }
 
-/// What the parts of a batch quote make of it: the furthest that a part waits for, and once none
-/// waits, whether all that was accepted has been executed.
+/// Returns the status of a batch quote from its parts: the furthest that a part waits for, and once
+/// none waits, whether all that was accepted has been executed.
 fn batch_quote_status(parts: &[&Quote]) -> &'static str {
     let any = |status| parts.iter().any(|part| part.status == status);
     if any(QuoteStatus::Confirmed) {
@@ -822,7 +822,7 @@ fn bids(at: &str, rfq: &str, yes: &str, no: &str) -> Result<Bids, Response> {
     })
 }
 
-/// The side of whoever buys this leg.
+/// Returns the side that buys this leg.
 fn bid_side(field: &str, text: &str) -> Result<Side, Response> {
     request::word(field, text, |text| match text {
         "yes" => Some(Side::Bid),
@@ -879,7 +879,7 @@ fn named_batch_quote(call: &Call<'_>) -> Result<(BatchId, BatchQuoteId), Respons
     Ok((batch_id(call)?, quote.ok_or_else(Response::not_found)?))
 }
 
-/// A pause is told as a bad request: 503 is not published for this family.
+/// Answers a pause with a bad request: 503 is not published for this family.
 fn refused(refusal: Refusal) -> Response {
     match refusal.kind {
         RefusalKind::Unavailable => {

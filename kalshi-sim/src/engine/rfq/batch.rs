@@ -24,7 +24,7 @@ use crate::engine::{
 /// made of it.
 const MAX_CLIENT_ORDER_ID: usize = 64;
 
-/// Where a batch stands.
+/// The status of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BatchStatus {
     Open,
@@ -266,11 +266,11 @@ impl Engine {
         for (number, (quote, side)) in taken.iter().enumerate() {
             self.take(*quote, *side, client_order_id.map(|id| child_order_id(id, number)));
         }
-        let mut told = Vec::new();
+        let mut announced = Vec::new();
         for (quote, _) in &taken {
             let Some(whole) = self.quote(*quote).and_then(|quote| quote.batch) else { continue };
-            if !told.contains(&whole) {
-                told.push(whole);
+            if !announced.contains(&whole) {
+                announced.push(whole);
                 self.emit(Event::BatchQuote { quote: whole, change: QuoteChange::Accepted });
             }
         }

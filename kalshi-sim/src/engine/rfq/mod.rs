@@ -3,7 +3,7 @@
 //!
 //! No money is held back for a quote: it is checked when a quote is made, accepted and confirmed,
 //! and the orders of a quote are refused like any others if it is gone by then. Two members are
-//! needed: nobody can quote on an own request, for that could only trade with itself.
+//! needed: a member cannot quote on an own request, for that could only trade with itself.
 
 mod batch;
 
@@ -26,10 +26,10 @@ use crate::engine::{
 
 /// Requests that one member may have open.
 pub(crate) const MAX_OPEN_RFQS: usize = 100;
-/// How long closed requests and quotes that were never accepted can still be read.
+/// The time for which closed requests and quotes that were never accepted can still be read.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
-/// How much a request asks for.
+/// The size of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Size {
     Contracts(Count),
@@ -41,7 +41,7 @@ pub(crate) enum Size {
     },
 }
 
-/// Why a request or a quote has ended.
+/// The reason for which a request or a quote has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ending {
     Deleted,
@@ -93,7 +93,7 @@ impl Rfq {
     }
 }
 
-/// Where a quote stands.
+/// The status of a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum QuoteStatus {
     Open,
@@ -114,7 +114,7 @@ impl QuoteStatus {
         }
     }
 
-    /// Whether it waits for its maker or for its execution.
+    /// Reports whether it waits for its maker or for its execution.
     fn is_pending(self) -> bool {
         matches!(self, Self::Accepted | Self::Confirmed)
     }
@@ -128,9 +128,9 @@ pub(crate) struct Quote {
     pub(crate) batch: Option<BatchQuoteId>,
     pub(crate) account: AccountId,
     pub(crate) subaccount: Subaccount,
-    /// What the maker pays for YES; zero declines.
+    /// The maker's price for YES; zero declines.
     pub(crate) yes: Dollars,
-    /// What the maker pays for NO; zero declines.
+    /// The maker's price for NO; zero declines.
     pub(crate) no: Dollars,
     /// Contracts that trade if the YES bid is taken.
     pub(crate) yes_count: Count,
@@ -154,7 +154,7 @@ pub(crate) struct Quote {
 }
 
 impl Quote {
-    /// What the maker bids for the contracts of a side.
+    /// Returns the maker's bid for the contracts of a side.
     pub(crate) fn bid(&self, side: Side) -> Dollars {
         match side {
             Side::Bid => self.yes,
@@ -187,7 +187,7 @@ pub(crate) struct NewRfq {
     pub(crate) obscured: bool,
 }
 
-/// Who quotes, and how.
+/// The maker of a quote, and the terms of its orders.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoter {
     pub(crate) account: AccountId,
@@ -547,7 +547,7 @@ impl Engine {
         self.rfq(id).is_some_and(Rfq::is_open)
     }
 
-    /// Whether the request makes sense by itself. Gives its market.
+    /// Checks the request by itself. Returns its market.
     fn requestable(&self, new: &NewRfq) -> Result<MarketId, Refusal> {
         let market = self
             .market_by_ticker(&new.ticker)
@@ -620,7 +620,7 @@ impl Engine {
         id
     }
 
-    /// Whether bids can be made on a request. Gives the contracts of both sides.
+    /// Checks that bids can be made on a request. Returns the contracts of both sides.
     fn quotable(&mut self, quoter: Quoter, bids: Bids) -> Result<(Count, Count), Refusal> {
         let rfq =
             self.rfq(bids.rfq).ok_or_else(|| Refusal::parameters("rfq_id names no RFQ"))?.clone();
@@ -781,7 +781,7 @@ impl Engine {
         }
     }
 
-    /// Whether the requester has the money for all that is about to be accepted.
+    /// Checks that the requester has the money for all that is about to be accepted.
     fn requester_affords(&mut self, taken: &[(QuoteId, Side)]) -> Result<(), Refusal> {
         let mut orders = Vec::new();
         for (id, side) in taken {
@@ -794,7 +794,7 @@ impl Engine {
         self.all_afforded(&orders)
     }
 
-    /// Whether the maker has the money for all that is about to be confirmed.
+    /// Checks that the maker has the money for all that is about to be confirmed.
     fn maker_affords(&mut self, quotes: &[QuoteId]) -> Result<(), Refusal> {
         let mut orders = Vec::new();
         for id in quotes {
@@ -808,7 +808,7 @@ impl Engine {
         self.all_afforded(&orders)
     }
 
-    /// Whether the money for several orders is there at once, and their markets take them.
+    /// Checks that the money for several orders is there at once, and that their markets take them.
     fn all_afforded(&mut self, orders: &[Wanted]) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let mut outcome = Ok(());
@@ -867,7 +867,7 @@ impl Engine {
         self.schedule(later(now, wait), Timer::ExecuteQuote(id));
     }
 
-    /// Whether the short times hold: for combos, and for a batch with a combo in it.
+    /// Reports whether the short times hold: for combos, and for a batch with a combo in it.
     fn is_fast(&self, rfq: RfqId) -> bool {
         let Some(rfq) = self.rfq_book.rfqs.get(&rfq) else { return false };
         let combo = |market: MarketId| {

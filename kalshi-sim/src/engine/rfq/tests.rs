@@ -273,7 +273,7 @@ fn third_parties_trade_with_the_orders_and_the_flags_say_what_becomes_of_the_res
         let quote = floor.bid_as(quoter, rfq, "0", "0.40").unwrap();
         floor.accept(quote, Side::Ask).unwrap();
         floor.confirm(quote).unwrap();
-        // The requester gets a better price from somebody else for a part.
+        // The requester gets a better price from another member for a part.
         floor.place(floor.third, Side::Ask, "0.59", "4");
         floor.wait(15_000);
         assert_eq!(floor.position(floor.asks, 1), count("10"));
@@ -526,7 +526,7 @@ fn a_batch_takes_the_best_bid_of_each_request_and_is_executed_by_parts() {
 }
 
 #[test]
-fn a_batch_that_nobody_confirms_is_open_again() {
+fn a_batch_without_confirmation_is_open_again() {
     let mut floor = Floor::new(&["A", "B"]);
     let (id, rfqs, [first, _]) = floor.batch();
     let limits = [(rfqs[0], "0.01"), (rfqs[1], "0.01")];
@@ -745,16 +745,16 @@ fn whatever_is_asked_quoted_and_accepted_adds_up() {
                 }
             }
             floor.wait(pick(2_500));
-            let desk = &floor.engine.rfq_book;
-            let open = desk.rfqs.values().filter(|rfq| rfq.is_open()).count();
-            let listed: usize = desk.open.values().map(BTreeMap::len).sum();
+            let book = &floor.engine.rfq_book;
+            let open = book.rfqs.values().filter(|rfq| rfq.is_open()).count();
+            let listed: usize = book.open.values().map(BTreeMap::len).sum();
             assert_eq!(open, listed);
-            for quote in desk.quotes.values() {
+            for quote in book.quotes.values() {
                 if matches!(
                     quote.status,
                     QuoteStatus::Open | QuoteStatus::Accepted | QuoteStatus::Confirmed
                 ) {
-                    assert!(desk.rfqs[&quote.rfq].is_open(), "{quote:?}");
+                    assert!(book.rfqs[&quote.rfq].is_open(), "{quote:?}");
                 }
             }
         }

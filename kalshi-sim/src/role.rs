@@ -20,8 +20,8 @@ pub enum Role {
 impl Role {
     pub(crate) const ALL: [Self; 4] = [Self::Trader, Self::Maker, Self::Reader, Self::FcmMember];
 
-    /// Returns the id of the key that an exchange makes for this role.
-    pub(crate) fn key_id(self) -> String {
+    /// Returns the id of the key that an exchange makes for this role, unless it is given keys.
+    pub fn key_id(self) -> String {
         let number = Self::ALL.iter().position(|role| *role == self).unwrap_or(0);
         format!("{}{number}", &DEFAULT_KEY_ID[..DEFAULT_KEY_ID.len() - 1])
     }

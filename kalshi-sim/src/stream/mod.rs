@@ -7,6 +7,7 @@
 pub(crate) mod faults;
 pub(crate) mod hub;
 pub(crate) mod session;
+mod shard;
 pub(crate) mod shell;
 mod wire;
 

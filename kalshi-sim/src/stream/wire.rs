@@ -94,7 +94,7 @@ pub(super) fn snapshot(market: &Market, yes_prices: bool) -> String {
 
 /// A change of one level, in the order of the document.
 #[derive(Serialize)]
-struct Delta<'a> {
+struct LevelChange<'a> {
     market_ticker: &'a str,
     market_id: String,
     clock: u64,
@@ -121,7 +121,7 @@ pub(super) fn delta(
     let now = state.engine.now();
     let order = state.engine.order(*order);
     let own = order.filter(|order| reader.owns(order.account, order.subaccount));
-    Some(written(&Delta {
+    Some(written(&LevelChange {
         market_ticker: &market.ticker,
         market_id: market.id.to_string(),
         clock: *clock,

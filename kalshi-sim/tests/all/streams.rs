@@ -272,7 +272,7 @@ async fn a2_a_clock_is_the_same_on_every_connection() {
 #[tokio::test]
 async fn a11_a_batch_is_announced_quoted_and_executed() {
     let exchange = Exchange::start().await.unwrap();
-    let [asks, quotes] = [Role::Trader, Role::Maker].map(|role| exchange.client(role).unwrap());
+    let [asks, maker] = [Role::Trader, Role::Maker].map(|role| exchange.client(role).unwrap());
     let open = asks.get_markets().status("open").series_ticker("KXSIMRATE").limit(2);
     let tickers: Vec<String> =
         open.send().await.unwrap().into_inner().markets.into_iter().map(|m| m.ticker).collect();
@@ -297,15 +297,15 @@ async fn a11_a_batch_is_announced_quoted_and_executed() {
     };
     let quote = json!({"quotes": rows("0.2000"), "rest_remainder": false});
     let quote: CreateRfqBatchQuoteRequest = serde_json::from_value(quote).unwrap();
-    let quoted = quotes.create_rfq_batch_quote().rfq_batch_id(&*made.id).body(quote);
-    let quoted = quoted.send().await.unwrap().into_inner().id;
+    let offer = maker.create_rfq_batch_quote().rfq_batch_id(&*made.id).body(quote);
+    let batch_quote = offer.send().await.unwrap().into_inner().id;
     let limits: Vec<Value> =
         made.rfqs.iter().map(|rfq| json!({"rfq_id": rfq.id, "bid_dollars": "0.2000"})).collect();
     let accept = json!({"accepted_side": "yes", "min_bids": limits});
     let accept: AcceptRfqBatchRequest = serde_json::from_value(accept).unwrap();
     asks.accept_rfq_batch().rfq_batch_id(&*made.id).body(accept).send().await.unwrap();
-    let confirm = quotes.confirm_rfq_batch_quote().rfq_batch_id(&*made.id);
-    confirm.batch_quote_id(&*quoted).send().await.unwrap();
+    let confirm = maker.confirm_rfq_batch_quote().rfq_batch_id(&*made.id);
+    confirm.batch_quote_id(&*batch_quote).send().await.unwrap();
     exchange.advance(Duration::from_secs(20)).unwrap();
 
     for (at, socket) in sockets.iter_mut().enumerate() {
@@ -349,7 +349,7 @@ async fn a11_a_batch_is_announced_quoted_and_executed() {
                 ]
             );
             for frame in &frames[1..3] {
-                assert_eq!(frame["msg"]["batch_quote_id"], quoted);
+                assert_eq!(frame["msg"]["batch_quote_id"], batch_quote);
                 assert_eq!(frame["msg"]["quotes"].as_array().unwrap().len(), 2);
             }
             assert_eq!(frames[2]["msg"]["quotes"][0]["contracts_accepted_fp"], "3.00");

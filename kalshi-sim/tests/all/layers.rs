@@ -14,7 +14,17 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("values", &["http::request", "http::response", "http::query", "http::paging", "wire"]),
     ("fixtures", &["fixtures"]),
     ("state", &["state", "auth"]),
-    ("api", &["api", "stream::faults", "stream::hub", "stream::session", "stream::wire"]),
+    (
+        "api",
+        &[
+            "api",
+            "stream::faults",
+            "stream::hub",
+            "stream::session",
+            "stream::shard",
+            "stream::wire",
+        ],
+    ),
     ("shared", &["shared", "control", "stream::shell"]),
     ("http", &["http::admin", "http::connection", "http::fault_injection", "http::server"]),
     ("exchange", &["exchange"]),

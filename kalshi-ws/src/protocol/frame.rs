@@ -180,8 +180,10 @@ impl Decoder {
         }
     }
 
-    #[inline]
-    fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
+    /// Returns the message of a delta that was scanned.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a message is large: it is made where it will be")]
+    pub(crate) fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
         let market = self.market(scanned.market_ticker, scanned.market_id);
         let payload = Payload::OrderbookDelta(Delta {
             market,

@@ -23,8 +23,6 @@ pub(crate) struct Scanned<'a> {
     pub(crate) ts_ms: i64,
 }
 
-const CLOCK: &[u8; 9] = b",\"clock\":";
-
 /// Reads a delta in the documented layout.
 #[inline]
 pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
@@ -34,16 +32,24 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
     rest.take(b",\"seq\":")?;
     let seq = rest.integer()?;
     let mut sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
-    rest.take(b",\"msg\":{\"market_ticker\":\"")?;
+    rest.take(b",\"msg\":{")?;
+    // Documented behind `market_id`; the order on the wire is not promised, so any place will do.
+    let mut clock = rest.optional_integer(b"\"clock\":")?;
+    if clock.is_some() {
+        rest.take(b",")?;
+    }
+    rest.take(b"\"market_ticker\":\"")?;
     let market_ticker = rest.text()?;
+    rest.clock_here(&mut clock)?;
     rest.take(b",\"market_id\":\"")?;
     let market_id = rest.text()?;
-    // Documented behind `market_id`; the order on the wire is not promised, so the end will do.
-    let mut clock = rest.optional_integer(CLOCK)?;
+    rest.clock_here(&mut clock)?;
     rest.take(b",\"price_dollars\":\"")?;
     let price = rest.text()?.parse().ok()?;
+    rest.clock_here(&mut clock)?;
     rest.take(b",\"delta_fp\":\"")?;
     let delta = rest.text()?.parse().ok()?;
+    rest.clock_here(&mut clock)?;
     rest.take(b",\"side\":\"")?;
     let yes = if rest.take(b"yes\"").is_some() {
         true
@@ -51,14 +57,14 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
         rest.take(b"no\"")?;
         false
     };
+    rest.clock_here(&mut clock)?;
     if rest.take(b",\"ts\":\"").is_some() {
         rest.text()?;
+        rest.clock_here(&mut clock)?;
     }
     rest.take(b",\"ts_ms\":")?;
     let ts_ms = rest.integer()?;
-    if clock.is_none() {
-        clock = rest.optional_integer(CLOCK)?;
-    }
+    rest.clock_here(&mut clock)?;
     rest.take(b"}")?;
     if sent.is_none() {
         sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
@@ -171,6 +177,15 @@ impl<'a> Rest<'a> {
         }
     }
 
+    /// Reads the clock, if it comes next and has not been read.
+    #[inline]
+    fn clock_here(&mut self, clock: &mut Option<i64>) -> Option<()> {
+        if clock.is_none() {
+            *clock = self.optional_integer(b",\"clock\":")?;
+        }
+        Some(())
+    }
+
     /// The text up to the next quote, and past it; no escapes and no control characters.
     #[inline]
     fn text(&mut self) -> Option<&'a str> {
@@ -246,6 +261,54 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The fields of a delta as documented, without its clock.
+    const FIELDS: [&str; 7] = [
+        r#""market_ticker":"KXT-1.5""#,
+        r#""market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1""#,
+        r#""price_dollars":"0.9600""#,
+        r#""delta_fp":"-54.00""#,
+        r#""side":"yes""#,
+        r#""ts":"2026-10-26T10:00:00.123Z""#,
+        r#""ts_ms":1792922400123"#,
+    ];
+
+    fn frame(fields: &[&str]) -> String {
+        let fields = fields.join(",");
+        format!(r#"{{"type":"orderbook_delta","sid":2,"seq":3,"msg":{{{fields}}}}}"#)
+    }
+
+    #[test]
+    fn a2_a_clock_in_any_place_keeps_a_delta_on_the_fast_path() {
+        for has_ts in [true, false] {
+            let mut fields = FIELDS.to_vec();
+            if !has_ts {
+                fields.remove(5);
+            }
+            assert_eq!(scan(&frame(&fields)).map(|scanned| scanned.clock), Some(None));
+            for place in 0..=fields.len() {
+                let mut fields = fields.clone();
+                fields.insert(place, r#""clock":41"#);
+                let frame = frame(&fields);
+                let scanned = scan(&frame).unwrap_or_else(|| panic!("{frame}"));
+                assert_eq!((scanned.clock, scanned.seq), (Some(41), 3), "{frame}");
+                // Twice is for the general decoder, which refuses it.
+                fields.push(r#""clock":41"#);
+                assert_eq!(scan(&self::frame(&fields)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a18_the_time_of_sending_keeps_a_delta_on_the_fast_path() {
+        let delta = frame(&FIELDS);
+        for sent in [
+            delta.replace(r#""seq":3"#, r#""seq":3,"sending_ts_ms":1792922400130"#),
+            delta.replace("}}", r#"},"sending_ts_ms":1792922400130}"#),
+        ] {
+            assert_eq!(scan(&sent).and_then(|scanned| scanned.sent), Some(1_792_922_400_130));
+        }
+    }
 
     proptest! {
         #[test]

@@ -204,6 +204,8 @@ struct World {
     /// The last state that was delivered.
     delivered: [usize; TICKERS.len()],
     has_reset: [bool; TICKERS.len()],
+    /// A feed was taken for one whose clock went back.
+    was_reset: bool,
     trades: BTreeSet<usize>,
     /// The newest trade that was delivered when trades were uncovered.
     uncovered_trades: Vec<usize>,
@@ -260,6 +262,7 @@ impl World {
             held: [Held::Void; TICKERS.len()],
             delivered: [0; TICKERS.len()],
             has_reset: [false; TICKERS.len()],
+            was_reset: false,
             trades: BTreeSet::new(),
             uncovered_trades: Vec::new(),
             is_calm: false,
@@ -544,7 +547,7 @@ impl World {
             assert_eq!(self.merger.books().state(item), BookState::Void);
             self.held[market] = Held::Void;
             // Where the clock may have gone back, a feed that has everything is not known to.
-            if cause == UncoveredCause::Lost && self.exchange.epoch == 0 && !self.odds.go_back {
+            if cause == UncoveredCause::Lost && self.exchange.epoch == 0 && !self.was_reset {
                 let delivered = self.delivered[market];
                 for (feed, state) in self.feeds.iter().enumerate() {
                     // One that is too far ahead is not held until the others have come so far.
@@ -562,6 +565,7 @@ impl World {
                 let may_be = is_first || self.odds.go_back || self.exchange.epoch > 0;
                 assert!(may_be, "{item}: the clock did not go back");
                 self.has_reset[market] = true;
+                self.was_reset = true;
             }
         }
         match cause {

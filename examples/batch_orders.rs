@@ -20,8 +20,8 @@ use kalshi_sdk::{
     auth::{Clock, SystemClock},
     types::{
         BatchCancelOrdersV2Request, BatchCancelOrdersV2RequestOrdersItem,
-        BatchCreateOrdersV2Request, BookSide, CreateOrderV2Request,
-        CreateOrderV2RequestTimeInForce, GetMarketsStatus, SelfTradePreventionType,
+        BatchCreateOrdersV2Request, BookSide, CreateOrderV2Request, GetMarketsStatus,
+        SelfTradePreventionType, TimeInForce,
     },
 };
 
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .side(BookSide::Bid)
             .price(price)
             .count("1.00")
-            .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+            .time_in_force(TimeInForce::GoodTillCanceled)
             .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
             .post_only(true)
             .client_order_id(format!("ladder-{run}-{rung}"))

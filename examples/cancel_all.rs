@@ -18,8 +18,7 @@ use std::{env, error::Error};
 use kalshi_sdk::{
     Client, PriceGrid,
     types::{
-        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
-        SelfTradePreventionType,
+        BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
 
@@ -60,7 +59,7 @@ async fn place_some(client: &Client) -> Result<(), Box<dyn Error>> {
             .side(BookSide::Bid)
             .price(PriceGrid::new(market.price_ranges)?.lowest())
             .count("1.00")
-            .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+            .time_in_force(TimeInForce::GoodTillCanceled)
             .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
         client.create_order_v2().body(order).send().await?;
     }

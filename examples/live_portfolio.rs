@@ -21,8 +21,7 @@ use kalshi_sdk::{
         Subscription,
     },
     types::{
-        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
-        SelfTradePreventionType,
+        BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
 use kalshi_sim::Exchange;
@@ -112,7 +111,7 @@ async fn trade_unseen(client: &Client, exchange: &Exchange) -> Result<(), Box<dy
         .side(BookSide::Bid)
         .price(market.yes_ask_dollars)
         .count("1.00")
-        .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+        .time_in_force(TimeInForce::ImmediateOrCancel)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
     exchange.cut_streams();
     client.create_order_v2().body(order).send().await?;

@@ -19,8 +19,8 @@ use kalshi_sdk::{
     Client, Effect, PriceGrid,
     auth::{Clock, SystemClock},
     types::{
-        AmendOrderV2Request, BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce,
-        GetMarketsStatus, Market, SelfTradePreventionType,
+        AmendOrderV2Request, BookSide, CreateOrderV2Request, GetMarketsStatus, Market,
+        SelfTradePreventionType, TimeInForce,
     },
 };
 
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .side(BookSide::Bid)
         .price(grid.lowest())
         .count("1.00")
-        .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+        .time_in_force(TimeInForce::GoodTillCanceled)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
         .post_only(true)
         .client_order_id(&*client_order_id);

@@ -17,8 +17,7 @@ use std::error::Error;
 use kalshi_sdk::{
     Client, Dollars,
     types::{
-        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, GetMarketsStatus,
-        SelfTradePreventionType,
+        BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
 
@@ -82,7 +81,7 @@ async fn buy_one(client: &Client) -> Result<(), Box<dyn Error>> {
         .side(BookSide::Bid)
         .price(market.yes_ask_dollars)
         .count("1.00")
-        .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+        .time_in_force(TimeInForce::ImmediateOrCancel)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
     client.create_order_v2().body(order).send().await?;
     Ok(())

@@ -71,7 +71,8 @@ pub enum ErrorKind {
     Auth,
     /// No connection could be made. The attempt was not sent.
     Connect,
-    /// No complete response arrived in time.
+    /// No complete response arrived in time, or the request waited too long for its signature: then
+    /// its effect is [`Effect::NotSent`].
     Timeout,
     /// The connection was lost.
     Transport,
@@ -356,6 +357,13 @@ impl Error {
         // The cause says what to do about it, so it must not hide behind `source`.
         let text = format!("the request could not be signed and was not sent: {source}");
         Self::before_sending(ErrorKind::Auth, Some(operation), text).with_source(source)
+    }
+
+    /// The signature was not ready in time.
+    pub(crate) fn unsigned_in_time(operation: &'static Operation, source: Source) -> Self {
+        let text =
+            format!("the request timed out before it was signed, and was not sent: {source}");
+        Self::before_sending(ErrorKind::Timeout, Some(operation), text).with_source(source)
     }
 
     /// The request could not even be built.

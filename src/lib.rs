@@ -37,7 +37,7 @@
 //!
 //! ```
 //! use kalshi_sdk::types::{
-//!     BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
+//!     BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce,
 //! };
 //!
 //! let order = CreateOrderV2Request::builder()
@@ -45,7 +45,7 @@
 //!     .side(BookSide::Bid)
 //!     .count("10.00")
 //!     .price("0.5600")
-//!     .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+//!     .time_in_force(TimeInForce::GoodTillCanceled)
 //!     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
 //! ```
 //!

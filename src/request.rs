@@ -8,7 +8,7 @@ use crate::{error::Error, operation::Operation};
 ///
 /// ```
 /// use kalshi_sdk::types::{
-///     BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
+///     BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce,
 /// };
 ///
 /// let error = CreateOrderV2Request::builder()
@@ -16,7 +16,7 @@ use crate::{error::Error, operation::Operation};
 ///     .side(BookSide::Bid)
 ///     .price("56 cents")
 ///     .count("1.005")
-///     .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+///     .time_in_force(TimeInForce::GoodTillCanceled)
 ///     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
 ///     .build()
 ///     .unwrap_err();

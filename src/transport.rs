@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, StatusCode};
-use kalshi_auth::{AuthError, SigningPolicy};
+use kalshi_auth::{AuthError, AuthErrorKind, SigningPolicy};
 use progenitor_client::ResponseValue;
 use reqwest::{Body, Request};
 use serde::de::{self, DeserializeOwned, Deserializer as _, IgnoredAny};
@@ -511,6 +511,9 @@ fn no_response(operation: &'static Operation, error: reqwest_middleware::Error) 
     match error {
         reqwest_middleware::Error::Reqwest(error) => Error::unanswered(operation, error),
         reqwest_middleware::Error::Middleware(error) => match error.downcast::<AuthError>() {
+            Ok(error) if error.kind() == AuthErrorKind::TimedOut => {
+                Error::unsigned_in_time(operation, error.into())
+            }
             Ok(error) => Error::auth(operation, error.into()),
             Err(error) => Error::middleware(operation, error.into()),
         },

@@ -601,7 +601,12 @@ mod tests {
         let mut found = BTreeSet::new();
         walk(&mut document, "", &mut |_, map| {
             if let Some(Value::Object(properties)) = map.get("properties") {
-                let integers = properties.iter().filter(|(_, field)| field["type"] == "integer");
+                // One that may be null has a list of types.
+                let is_integer = |field: &Value| match &field["type"] {
+                    Value::Array(types) => types.iter().any(|name| name == "integer"),
+                    name => name == "integer",
+                };
+                let integers = properties.iter().filter(|(_, field)| is_integer(field));
                 found.extend(integers.map(|(name, _)| name.clone()));
             }
             Ok(())

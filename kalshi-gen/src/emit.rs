@@ -13,7 +13,9 @@ use crate::{
     error::{Error, Result},
     locate::{catch_panic, locate},
     names::{field_name, parameter_name},
-    normalize::{COMMA_LIST, Normalized, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS, money},
+    normalize::{
+        COMMA_LIST, DECIMAL, Normalized, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS, money,
+    },
     operations::{self, CostModel, OperationModel, ParameterCostModel, ShardModel},
     refine::{self, ParameterTypes, Parts},
 };
@@ -202,6 +204,7 @@ fn settings(normalized: &Normalized) -> GenerationSettings {
     for (instance, format, path) in [
         (InstanceType::Integer, UNIX_SECONDS, "::kalshi_types::UnixSeconds"),
         (InstanceType::Integer, UNIX_MILLIS, "::kalshi_types::UnixMillis"),
+        (InstanceType::Number, DECIMAL, "::kalshi_types::Decimal"),
         (InstanceType::String, COMMA_LIST, "crate::CommaSeparated"),
         (InstanceType::String, SECRET, "crate::SecretText"),
     ] {

@@ -145,7 +145,7 @@ impl<'a> Samples<'a> {
                 Some(UNIX_MILLIS) => "1_790_000_000_000_i64".to_owned(),
                 _ => "1".to_owned(),
             },
-            Some("number") => "1.0".to_owned(),
+            Some("number") => "\"0.5\"".to_owned(),
             Some("boolean") => "false".to_owned(),
             _ if schema["format"] == "date-time" => {
                 let time = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)";

@@ -14,9 +14,7 @@ use std::{
 
 use kalshi_sdk::{
     Client,
-    types::{
-        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
-    },
+    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Role};
 
@@ -106,7 +104,7 @@ async fn send(client: Client, ticker: String, left: Arc<AtomicU64>) -> Outcome<V
             .side(side)
             .price("0.5000")
             .count("0.01")
-            .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+            .time_in_force(TimeInForce::ImmediateOrCancel)
             .self_trade_prevention_type(SelfTradePreventionType::Maker);
         client.create_order_v2().body(order).send().await?;
         times.push(began.elapsed());

@@ -42,6 +42,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/markets/{ticker}/resume", post(resume))
         .route("/markets/{ticker}/close", post(close))
         .route("/markets/{ticker}/grid", post(grid))
+        .route("/markets/{ticker}/metadata", post(metadata))
         .route("/shards/{index}", post(shard))
         .route("/deposits", post(deposit))
         .route("/tiers", post(tier))
@@ -77,6 +78,12 @@ struct Determine {
 #[serde(deny_unknown_fields)]
 struct Close {
     in_seconds: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    yes_sub_title: String,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +185,14 @@ async fn resume(Extract(shared): Api, Path(ticker): Path<String>) -> Response {
 
 async fn close(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Close>) -> Response {
     with(body, |body| shared.close_in(&ticker, body.in_seconds).map(done))
+}
+
+async fn metadata(
+    Extract(shared): Api,
+    Path(ticker): Path<String>,
+    body: Body<Metadata>,
+) -> Response {
+    with(body, |body| shared.set_yes_sub_title(&ticker, &body.yes_sub_title).map(done))
 }
 
 async fn grid(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Grid>) -> Response {

@@ -121,6 +121,14 @@ impl Catalogue {
         self.listings.about(ticker)
     }
 
+    /// Changes what YES means in a market.
+    pub(crate) fn set_yes_sub_title(&mut self, ticker: &str, text: &str) {
+        let place = self.listings.places.get(ticker);
+        if let Some(listing) = place.and_then(|place| self.listings.rows.get_mut(*place)) {
+            listing.about["yes_sub_title"] = json!(text);
+        }
+    }
+
     /// Lists a market, with a series and an event of its own if these are new.
     pub(crate) fn list(&mut self, listing: Listing) {
         let market = &listing.market;

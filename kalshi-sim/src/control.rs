@@ -213,6 +213,15 @@ impl Shared {
         })
     }
 
+    pub(crate) fn set_yes_sub_title(&self, ticker: &str, text: &str) -> Result<(), ControlError> {
+        self.command(|state, now| {
+            let market = state.engine.market_by_ticker(ticker).map(|market| market.id);
+            let market = market.ok_or_else(|| Refusal::not_found("market not found"))?;
+            state.catalogue.set_yes_sub_title(ticker, text);
+            state.engine.renamed(market, now)
+        })
+    }
+
     pub(crate) fn set_grid(
         &self,
         ticker: &str,

@@ -262,6 +262,15 @@ impl Exchange {
         self.shared.close_in(ticker, seconds)
     }
 
+    /// Changes the text that says what YES means in a market.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such market.
+    pub fn set_yes_sub_title(&self, ticker: &str, text: &str) -> Result<(), ControlError> {
+        self.shared.set_yes_sub_title(ticker, text)
+    }
+
     /// Gives a market another price grid.
     ///
     /// # Errors

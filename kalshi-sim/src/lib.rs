@@ -60,6 +60,7 @@
 //! | `POST /markets/{ticker}/determine` | `{"result": "yes"}`, `"no"`, or `"scalar"` with `"value": "0.25"` |
 //! | `POST /markets/{ticker}/dispute`, `/pause`, `/resume` | |
 //! | `POST /markets/{ticker}/close` | `{"in_seconds": 60}` |
+//! | `POST /markets/{ticker}/metadata` | `{"yes_sub_title": "Above 50"}` |
 //! | `POST /markets/{ticker}/grid` | `{"price_level_structure": "deci_cent", "price_ranges": […]}` |
 //! | `POST /shards/{index}` | `{"exchange_active": true, "trading_active": false}` |
 //! | `POST /deposits` | `{"key_id": "…", "amount_dollars": "10.00", "exchange_index": 0}` |
@@ -79,8 +80,8 @@
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula
 //! is not published), the announced settlement floors, fees of the type `flat`, which are zero, and
-//! changes of fees while it runs. The streams tell everything that the published document describes
-//! but `event_fee_update`; the messages about batches of requests for quotes are not in it.
+//! changes of fees while it runs. The streams send every message that the published document
+//! describes but `event_fee_update`.
 
 mod admin;
 mod catalogue;

@@ -130,6 +130,20 @@ impl Decimal {
         self.digits == 0
     }
 
+    /// Returns the nearest binary float: for charts and statistics, never for money.
+    ///
+    /// ```
+    /// use kalshi_types::Decimal;
+    ///
+    /// let strike: Decimal = "99999.99".parse()?;
+    /// assert_eq!(strike.to_f64(), 99_999.99);
+    /// # Ok::<(), kalshi_types::ParseError>(())
+    /// ```
+    pub fn to_f64(self) -> f64 {
+        // Digits and a point always parse; what is too small for a float is zero.
+        self.to_string().parse().unwrap_or(f64::NAN)
+    }
+
     /// Returns the exact product, or `None` if it is out of range or has more than 36 decimals.
     #[must_use = "the product is returned, not stored"]
     pub const fn checked_mul(self, factor: Self) -> Option<Self> {
@@ -411,6 +425,9 @@ impl<'de> Deserialize<'de> for Decimal {
             }
 
             fn visit_f64<E: de::Error>(self, float: f64) -> Result<Decimal, E> {
+                if let Some(short) = short_decimal(float) {
+                    return Ok(short);
+                }
                 float_text(float).parse().map_err(E::custom)
             }
 
@@ -423,7 +440,30 @@ impl<'de> Deserialize<'de> for Decimal {
     }
 }
 
-/// The shortest decimal that stands for a float.
+/// Returns the shortest decimal that stands for a float, if it has at most 6 decimals and 15
+/// digits: no two decimals of so few digits stand for one float.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::float_cmp,
+    reason = "a whole number below 10^15, and the check that it stands for this very float"
+)]
+fn short_decimal(float: f64) -> Option<Decimal> {
+    let mut power = 1.0;
+    for decimals in 0..=6 {
+        let digits = (float * power).round();
+        if digits.abs() >= 1e15 {
+            return None;
+        }
+        // Both are exact, so the quotient is the float nearest to the decimal.
+        if digits / power == float {
+            return Decimal::new(i128::from(digits as i64), decimals);
+        }
+        power *= 10.0;
+    }
+    None
+}
+
+/// Returns the shortest decimal that stands for a float.
 fn float_text(float: f64) -> String {
     format!("{float:e}")
 }
@@ -436,6 +476,30 @@ mod tests {
 
     fn decimal(text: &str) -> Decimal {
         text.parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_float_reads_as_its_text_does(
+            digits in -999_999_999_999_999_i64..=999_999_999_999_999,
+            decimals in 0_u32..=9,
+        ) {
+            let exact = Decimal::new(digits.into(), decimals).unwrap();
+            let float = exact.to_f64();
+            prop_assert_eq!(float_text(float).parse(), Ok(exact));
+            if let Some(short) = short_decimal(float) {
+                prop_assert_eq!(short, exact);
+            }
+            let json = serde_json::to_string(&exact).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Decimal>(&json).unwrap(), exact);
+        }
+
+        #[test]
+        fn any_float_reads_as_its_text_does(float in any::<f64>()) {
+            if let Some(short) = short_decimal(float) {
+                prop_assert_eq!(float_text(float).parse(), Ok(short));
+            }
+        }
     }
 
     #[test]

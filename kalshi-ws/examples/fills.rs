@@ -7,9 +7,7 @@
 
 use std::{error::Error, pin::pin, time::Duration};
 
-use kalshi_sdk::types::{
-    BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
-};
+use kalshi_sdk::types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce};
 use kalshi_sim::{Exchange, Role};
 use kalshi_types::{Count, Dollars};
 use kalshi_ws::{
@@ -105,7 +103,7 @@ async fn buy(exchange: &Exchange) -> Result<(), Box<dyn Error>> {
         .side(BookSide::Bid)
         .count(Count::ONE)
         .price(Dollars::from_micros(990_000))
-        .time_in_force(CreateOrderV2RequestTimeInForce::ImmediateOrCancel)
+        .time_in_force(TimeInForce::ImmediateOrCancel)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
     exchange.client(Role::Trader)?.create_order_v2().body(order).send().await?;
     Ok(())

@@ -247,6 +247,12 @@ impl Event {
             _ => None,
         }
     }
+
+    /// Returns the clock of a snapshot or delta of a book: see [`Payload::clock`](crate::Payload::clock).
+    #[inline]
+    pub fn clock(&self) -> Option<i64> {
+        self.message()?.clock()
+    }
 }
 
 impl fmt::Display for DisconnectReason {

@@ -77,52 +77,60 @@ impl Subscription {
         }
     }
 
-    /// Returns a subscription to the order books of these markets, at least one. Prices are those of YES on both sides.
+    /// Returns a subscription to the order books of these markets, at least one. Prices are those of
+    /// YES on both sides. Numbered: a loss is an [`Event::Gap`](crate::Event::Gap).
     pub fn orderbook<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::OrderbookDelta).with_items(tickers)
     }
 
     /// Returns a subscription to the tickers of these markets; of all markets when none is named.
+    /// They carry no numbers, so a loss inside a connection does not show; the next message of a
+    /// market has everything again.
     pub fn ticker<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::Ticker).with_items(tickers)
     }
 
     /// Returns a subscription to the trades of these markets; of all markets when none is named.
+    /// Numbered: a loss is an [`Event::Gap`](crate::Event::Gap), and the trades are read back over
+    /// REST.
     pub fn trades<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
         Self::channel(Channel::Trade).with_items(tickers)
     }
 
-    /// Returns a subscription to your fills in all markets.
+    /// Returns a subscription to your fills in all markets. They carry no numbers, so a loss inside a
+    /// connection does not show: [`Portfolio`](crate::Portfolio) reconciles them with REST.
     pub fn fills() -> Self {
         Self::channel(Channel::Fill)
     }
 
-    /// Returns a subscription to your orders in all markets.
+    /// Returns a subscription to your orders in all markets. They carry no numbers, so a loss inside
+    /// a connection does not show: [`Portfolio`](crate::Portfolio) reconciles them with REST.
     pub fn user_orders() -> Self {
         Self::channel(Channel::UserOrders)
     }
 
-    /// Returns a subscription to your positions in all markets.
+    /// Returns a subscription to your positions in all markets. They carry no numbers, so a loss
+    /// inside a connection does not show: [`Portfolio`](crate::Portfolio) reconciles them with REST.
     pub fn market_positions() -> Self {
         Self::channel(Channel::MarketPositions)
     }
 
-    /// Returns a subscription to your order groups.
+    /// Returns a subscription to your order groups. Numbered.
     pub fn order_groups() -> Self {
         Self::channel(Channel::OrderGroupUpdates)
     }
 
-    /// Returns a subscription to the life of markets and events: opening, closing, results, fees.
+    /// Returns a subscription to the life of markets and events: creation, results, fees. Numbered.
     pub fn lifecycle() -> Self {
         Self::channel(Channel::MarketLifecycleV2)
     }
 
-    /// Returns a subscription to the life of combo markets.
+    /// Returns a subscription to the life of combo markets. Numbered.
     pub fn multivariate_lifecycle() -> Self {
         Self::channel(Channel::MultivariateMarketLifecycle)
     }
 
-    /// Returns a subscription to requests for quotes, and quotes.
+    /// Returns a subscription to requests for quotes, single and in batches, and to quotes. Numbered.
     pub fn communications() -> Self {
         Self::channel(Channel::Communications)
     }

@@ -114,6 +114,18 @@ fn claims() -> Vec<Claim> {
             |m| drop(m.as_object_mut().unwrap().remove("price_ranges")),
         ),
         claim(
+            "response-property-became-optional",
+            WireImpact::Works,
+            |d| unrequire(d, MARKET, "rules_primary"),
+            |m| drop(m.as_object_mut().unwrap().remove("rules_primary")),
+        ),
+        claim(
+            "response-property-became-nullable",
+            WireImpact::Works,
+            |d| field(d, "rules_primary")["nullable"] = json!(true),
+            |m| m["rules_primary"] = Value::Null,
+        ),
+        claim(
             "response-property-became-nullable",
             WireImpact::Breaks,
             |d| field(d, "ticker")["nullable"] = json!(true),

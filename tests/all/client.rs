@@ -1,10 +1,15 @@
 //! What a client is built with, and what it learns about clocks.
 
-use std::{env, process::Command, sync::Arc};
+use std::{
+    env,
+    process::Command,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, SystemTime},
+};
 
 use kalshi_sdk::{
-    ErrorKind, UnixMillis,
-    auth::{ClockOffset, ManualClock, OffsetClock},
+    Effect, ErrorKind, UnixMillis,
+    auth::{Clock, ClockOffset, Credentials, KeyType, ManualClock, OffsetClock, server::KeyPair},
 };
 
 use crate::support::{Answer, Server, always, builder, client, credentials};
@@ -99,6 +104,39 @@ async fn the_offset_of_the_clock_comes_from_the_date_of_a_response_and_is_applie
         client.get_api_keys().send().await.unwrap();
         assert_eq!(client.clock_offset(), Some(ClockOffset::from_millis(-60_000)));
     }
+}
+
+/// A clock that stands until it is released: no signature is made before.
+#[derive(Debug)]
+struct HeldClock(Mutex<bool>, Condvar);
+
+impl Clock for HeldClock {
+    fn now(&self) -> UnixMillis {
+        let held = self.1.wait_while(self.0.lock().unwrap(), |held| *held).unwrap();
+        drop(held);
+        SystemTime::now().into()
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_signed_in_time_is_a_timeout_and_was_not_sent() {
+    let server = always(Answer::new(200, r#"{"api_keys":[]}"#)).await;
+    let clock = Arc::new(HeldClock(Mutex::new(true), Condvar::new()));
+    // An Ed25519 signature is made in place and waits for nobody.
+    let pair = KeyPair::generate(KeyType::Rsa).unwrap();
+    let client = builder(&server.url())
+        .with_credentials(Credentials::from_pem("rsa-1", pair.private_key_pem()).unwrap())
+        .with_clock(clock.clone())
+        .with_timeout(Duration::from_millis(1))
+        .build()
+        .unwrap();
+    let error = client.get_api_keys().send().await.unwrap_err();
+    *clock.0.lock().unwrap() = false;
+    clock.1.notify_all();
+    assert!(error.is_timeout() && !error.is_auth(), "{error:?}");
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotSent));
+    assert!(error.to_string().contains("timed out before it was signed"), "{error}");
+    assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]

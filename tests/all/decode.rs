@@ -148,9 +148,28 @@ async fn wrong_types_are_refused_where_they_stand() {
     refused("open_time", json!("")).await;
     refused("open_time", json!(1_700_000_000)).await;
     refused("rules_primary", json!({})).await;
-    refused("floor_strike", json!("7")).await;
+    refused("floor_strike", json!("seven")).await;
+    refused("floor_strike", json!("")).await;
+    refused("floor_strike", json!(true)).await;
+    refused("floor_strike", json!(1e300)).await;
     refused("price_ranges", json!({})).await;
     refused("price_ranges", json!("none")).await;
+}
+
+#[tokio::test]
+async fn strikes_are_exact_as_numbers_and_as_text() {
+    for (value, text) in [
+        (json!(99_999.99), "99999.99"),
+        (json!(0.1), "0.1"),
+        (json!(-3), "-3"),
+        (json!("2450.125"), "2450.125"),
+    ] {
+        let mut page = page();
+        page["markets"][0]["floor_strike"] = value;
+        let page = markets(page.to_string()).await.unwrap();
+        let strike = page.markets[0].floor_strike.unwrap();
+        assert_eq!(strike.to_string(), text);
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub(super) struct Model<'a> {
     pub(super) schemas: BTreeMap<String, Spot<'a>>,
     /// The schemas that a client sends.
     pub(super) sent: BTreeSet<String>,
+    /// The schemas that are the whole of a successful response.
+    pub(super) responses: BTreeSet<String>,
     /// The other parts of the document: (what, one of them) with its pointer and value.
     pub(super) parts: BTreeMap<(&'static str, String), (String, Value)>,
 }
@@ -157,6 +159,7 @@ pub(super) fn read(root: &Value) -> Result<Model<'_>> {
         channels: BTreeMap::new(),
         schemas: BTreeMap::new(),
         sent: BTreeSet::new(),
+        responses: BTreeSet::new(),
         parts: BTreeMap::new(),
     };
     for (name, schema) in children(root, "/components/schemas")? {
@@ -172,6 +175,10 @@ pub(super) fn read(root: &Value) -> Result<Model<'_>> {
     let bodies = operations.flat_map(|body| body.content.values().flatten());
     let messages = model.messages.values().filter(|m| m.sent).filter_map(|m| m.payload.as_ref());
     model.sent = reachable(root, bodies.chain(messages).map(|spot| spot.value).collect());
+    let operations = model.operations.values().flat_map(|o| &o.responses);
+    let successes = operations.filter(|(code, _)| code.starts_with('2')).map(|(_, body)| body);
+    let contents = successes.flat_map(|body| body.content.values().flatten());
+    model.responses = contents.filter_map(Spot::name).map(str::to_owned).collect();
     Ok(model)
 }
 

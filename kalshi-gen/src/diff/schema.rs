@@ -307,8 +307,7 @@ pub(super) fn rust_type<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<String> 
         },
         Some("integer") if format == Some("int32") => "i32".to_owned(),
         Some("integer") => "i64".to_owned(),
-        Some("number") if format == Some("float") => "f32".to_owned(),
-        Some("number") => "f64".to_owned(),
+        Some("number") => "Decimal".to_owned(),
         Some("boolean") => "bool".to_owned(),
         Some("array") => match &flat.items {
             Some(items) => format!("Vec<{}>", nullable_type(root, items)?),

@@ -18,6 +18,9 @@ pub(crate) const UNIX_SECONDS: &str = "kalshi-unix-seconds";
 /// The format that makes an integer a time in milliseconds.
 pub(crate) const UNIX_MILLIS: &str = "kalshi-unix-millis";
 
+/// The format that makes a number an exact decimal.
+pub(crate) const DECIMAL: &str = "kalshi-decimal";
+
 /// Query parameters that are typed as text and hold a list joined by commas: (operation, name).
 /// `*` stands for every operation.
 const COMMA_LISTS: [(&str, &str); 8] = [
@@ -113,6 +116,21 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
     walk(document, "", &mut |at, map| {
         if !at.holds_names() && map.get("format").and_then(Value::as_str) == Some("uuid") {
             map.remove("format");
+            fired += 1;
+        }
+        Ok(())
+    })?;
+    // Rates, factors and strikes: every number is exact, whatever the document says of its width.
+    walk(document, "", &mut |at, map| {
+        let is_number = map.get("type").and_then(Value::as_str) == Some("number");
+        if !at.holds_names() && is_number && !map.contains_key("enum") {
+            map.insert("format".to_owned(), json!(DECIMAL));
+            // With a bound, a number is not recognized as one of this format; responses check none.
+            for bound in
+                ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]
+            {
+                map.remove(bound);
+            }
             fired += 1;
         }
         Ok(())

@@ -100,15 +100,13 @@ pub(super) fn set(document: &mut Value, enums: &[OpenEnum]) -> Result<(Labels, u
         };
         let mut optional = Vec::new();
         for (field, property) in properties {
-            let said = property.as_object_mut().and_then(|property| property.remove(LABEL));
-            let is_label = match said {
-                None => {
-                    TEXTS.contains(&field.as_str())
-                        || FIELDS.contains(&(name.as_str(), field.as_str()))
-                }
-                Some(Value::Bool(said)) => said,
-                Some(_) => refuse!(join(&join(&pointer, field), LABEL), "must be true or false"),
-            };
+            if property.get(LABEL).is_some_and(|said| !said.is_boolean()) {
+                refuse!(join(&join(&pointer, field), LABEL), "must be true or false");
+            }
+            let is_label = is_label(name, field, property);
+            if let Some(property) = property.as_object_mut() {
+                property.remove(LABEL);
+            }
             // What a request carries is checked by its builder; what is optional is lenient as it is.
             if !is_label || requests.contains(name) || !required.contains(field) {
                 continue;
@@ -126,6 +124,15 @@ pub(super) fn set(document: &mut Value, enums: &[OpenEnum]) -> Result<(Labels, u
     }
     let fired = labels.len();
     Ok((labels, fired))
+}
+
+/// Reports whether a field is a label when a response requires it: by its names, unless an overlay
+/// decides.
+pub(crate) fn is_label(schema: &str, field: &str, property: &Value) -> bool {
+    property
+        .get(LABEL)
+        .and_then(Value::as_bool)
+        .unwrap_or_else(|| TEXTS.contains(&field) || FIELDS.contains(&(schema, field)))
 }
 
 fn required(schema: &Map<String, Value>) -> Vec<String> {
@@ -155,7 +162,7 @@ fn kind(document: &Value, enums: &[OpenEnum], property: &Value) -> Option<Label>
 }
 
 /// Money and counts are texts on the wire, too.
-fn is_replaced(name: Option<&str>) -> bool {
+pub(crate) fn is_replaced(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.starts_with("FixedPoint"))
 }
 

@@ -33,7 +33,8 @@ use crate::{
 pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     access::ACCESS,
-    formats::{COMMA_LIST, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
+    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
+    labels::{is_label, is_replaced},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},

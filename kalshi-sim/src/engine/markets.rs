@@ -55,6 +55,9 @@ pub(crate) struct Market {
     /// By the minute's start in minutes since 1970; minutes without change are left out.
     pub(crate) minutes: BTreeMap<i64, Minute>,
     pub(super) book: Book,
+    /// The number of the action that last changed the book, 0 before the first.
+    #[serde(default)]
+    pub(crate) clock: u64,
 }
 
 /// What happened in one minute.
@@ -275,6 +278,7 @@ impl Engine {
             trades: Vec::new(),
             minutes: BTreeMap::new(),
             book: Book::default(),
+            clock: 0,
         });
         self.tickers.insert(new.ticker.clone(), id);
         self.emit(Event::Market { market: id, change: MarketChange::Created });
@@ -283,6 +287,17 @@ impl Engine {
         // What is due already happens now, so that a market can be listed open.
         self.advance(now);
         Ok(id)
+    }
+
+    /// Takes in that the texts of a market have changed, which are kept elsewhere.
+    pub(crate) fn renamed(&mut self, market: MarketId, now: Time) -> Result<(), Refusal> {
+        self.advance(now);
+        let now = self.now;
+        let market = self.listed(market)?;
+        market.updated = now;
+        let id = market.id;
+        self.emit(Event::Market { market: id, change: MarketChange::MetadataUpdated });
+        Ok(())
     }
 
     /// Gives a market another grid. Resting orders stay, also those that are off the new one: what

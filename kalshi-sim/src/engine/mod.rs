@@ -21,6 +21,7 @@ pub(crate) mod types;
 
 use std::collections::BTreeMap;
 
+use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -93,6 +94,9 @@ pub(crate) struct Engine {
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
     now: Time,
+    /// The number of the action that is carried out: a command, or what fell due.
+    #[serde(default)]
+    action: u64,
     #[serde(skip)]
     events: Vec<Event>,
 }
@@ -101,6 +105,7 @@ impl Engine {
     /// Lets time pass: opens and closes markets, expires orders, pays settlements. Time that goes
     /// backwards stands still.
     pub(crate) fn advance(&mut self, now: Time) {
+        self.action += 1;
         while let Some(entry) = self.timers.first_entry() {
             let (due, _) = *entry.key();
             if due > now {
@@ -108,6 +113,7 @@ impl Engine {
             }
             let timer = entry.remove();
             self.now = self.now.max(due);
+            self.action += 1;
             match timer {
                 Timer::Open(market) => self.open(market),
                 Timer::Close(market) => self.close(market),
@@ -123,6 +129,7 @@ impl Engine {
             }
         }
         self.now = self.now.max(now);
+        self.action += 1;
     }
 
     /// The time of the last command.
@@ -187,6 +194,16 @@ impl Engine {
 
     fn emit(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Tells a change of a level of a market's book, which has the number of the action from now on.
+    fn emit_level(&mut self, order: &Order, delta: Count) {
+        let clock = self.action;
+        if let Some(market) = self.market_mut(order.market) {
+            market.clock = clock;
+        }
+        let Order { id, market, side, price, .. } = *order;
+        self.emit(Event::Level { market, side, price, delta, order: id, clock });
     }
 
     fn schedule(&mut self, at: Time, timer: Timer) {

@@ -685,13 +685,7 @@ impl Engine {
         if let Some(market) = self.market_mut(order.market) {
             market.book.reduce(order.side, order.price, order.place, count);
         }
-        self.emit(Event::Level {
-            market: order.market,
-            side: order.side,
-            price: order.price,
-            delta: Count::ZERO.minus(count),
-            order: order.id,
-        });
+        self.emit_level(order, Count::ZERO.minus(count));
     }
 
     /// Puts an order's rest into the book, behind all others at its price.
@@ -722,13 +716,7 @@ impl Engine {
         if let Some(expires) = order.expires {
             self.schedule(expires, Timer::Expire(id));
         }
-        self.emit(Event::Level {
-            market: order.market,
-            side: order.side,
-            price: order.price,
-            delta: order.remaining,
-            order: id,
-        });
+        self.emit_level(&order, order.remaining);
     }
 
     /// Ends an order that is not in the book.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::batch::{Batch, BatchQuote};
+pub(crate) use self::batch::{Batch, BatchQuote, BatchStatus};
 use crate::engine::{
     Engine, Place, Timer,
     amount::{MAX_CASH, MAX_COUNT, Sum, cost, other_leg},

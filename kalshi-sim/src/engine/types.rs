@@ -418,6 +418,8 @@ pub(crate) enum Event {
         price: Dollars,
         delta: Count,
         order: OrderId,
+        /// The number of the action that changed it.
+        clock: u64,
     },
     /// The best prices, the last trade or a total has changed.
     Ticker {
@@ -488,6 +490,7 @@ pub(crate) enum MarketChange {
     Determined,
     Settled,
     PriceLevelStructureUpdated,
+    MetadataUpdated,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,24 +29,22 @@ pub struct StreamFaults {
     pub data_before_ack: bool,
     /// Whether answers such as `ok` take no number of the sequence.
     pub replies_take_no_number: bool,
-    /// Whether an error that ends a subscription names it. The published document has no place for
-    /// that, so a client with several subscriptions cannot know which one is over.
-    pub endings_say_which: bool,
+    /// Leaves `sid` and `seq` out of errors, as the exchange did before September 2026. A client
+    /// with several subscriptions cannot know then which one is over.
+    pub errors_name_nothing: bool,
 }
 
 fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
 }
 
-/// Why the exchange ends a subscription: its terminal errors.
+/// The reason for which the exchange ends a subscription: its terminal errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ending {
     /// Code 10: something is wrong with the channel.
     ChannelError,
-    /// Code 17: something is wrong with the exchange.
-    InternalError,
     /// Code 25: the reader was too slow.
     BufferOverflow,
 }
@@ -55,7 +53,6 @@ impl Ending {
     pub(super) const fn code_and_words(self) -> (u8, &'static str) {
         match self {
             Self::ChannelError => (10, "channel error"),
-            Self::InternalError => (17, "internal error"),
             Self::BufferOverflow => (25, "subscription buffer overflow"),
         }
     }

@@ -42,6 +42,10 @@ struct Inner {
     /// Until when handshakes are refused: everybody's, or one member's.
     down: BTreeMap<Option<AccountId>, Instant>,
     capacity: usize,
+    /// The number of connections of each member, with the handshakes under way.
+    admitted: BTreeMap<AccountId, usize>,
+    /// The time of the engine as it was seen last.
+    now: i64,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,8 @@ impl Hub {
                 own_faults: BTreeMap::new(),
                 down: BTreeMap::new(),
                 capacity,
+                admitted: BTreeMap::new(),
+                now: 0,
             }),
         }
     }
@@ -116,6 +122,28 @@ impl Hub {
         let mut inner = self.lock();
         inner.down.retain(|_, until| *until > now);
         inner.down.contains_key(&None) || inner.down.contains_key(&Some(account))
+    }
+
+    /// Takes one more connection of a member, unless there are `limit`. Each that was taken must
+    /// [leave](Self::leave) once.
+    pub(crate) fn admit(&self, account: AccountId, limit: usize) -> bool {
+        let mut inner = self.lock();
+        let connections = inner.admitted.entry(account).or_default();
+        let is_free = *connections < limit;
+        *connections += usize::from(is_free);
+        is_free
+    }
+
+    /// Gives up a connection of a member.
+    pub(crate) fn leave(&self, account: AccountId) {
+        let mut inner = self.lock();
+        let left =
+            inner.admitted.get(&account).map_or(0, |connections| connections.saturating_sub(1));
+        if left == 0 {
+            inner.admitted.remove(&account);
+        } else {
+            inner.admitted.insert(account, left);
+        }
     }
 
     pub(crate) fn connect(&self, caller: Caller) -> (u64, Arc<Queue>) {
@@ -141,11 +169,13 @@ impl Hub {
     pub(crate) fn receive(&self, id: u64, text: &str, state: &State) {
         let mut inner = self.lock();
         let inner = &mut *inner;
+        let now = state.engine.now().as_millis();
+        inner.now = now;
         let Some(entry) = inner.entries.get_mut(&id) else { return };
         let mut frames = Vec::new();
         entry.session.receive(text, state, &mut frames);
         for frame in frames {
-            entry.push(frame, inner.capacity);
+            entry.push(frame, inner.capacity, now);
         }
     }
 
@@ -155,22 +185,26 @@ impl Hub {
         if events.is_empty() {
             return;
         }
+        let now = state.engine.now().as_millis();
         let mut inner = self.lock();
         let inner = &mut *inner;
+        inner.now = now;
         let mut frames = Vec::new();
         for entry in inner.entries.values_mut() {
             for event in &events {
                 entry.session.publish(event, state, &mut frames);
                 for frame in frames.drain(..) {
-                    entry.push(frame, inner.capacity);
+                    entry.push(frame, inner.capacity, now);
                 }
             }
         }
     }
 
-    /// Sends the values of indices and underlyings, which nothing in the engine makes.
+    /// Sends what time makes due and the engine does not tell: the values of indices and underlyings,
+    /// and what was held back.
     pub(crate) fn tick(&self, state: &State, fast: bool) {
-        let second = state.engine.now().as_millis().div_euclid(1_000);
+        let now = state.engine.now().as_millis();
+        let second = now.div_euclid(1_000);
         let value = |name: &str| {
             let name = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
             let mut random = Random::new(name ^ second.unsigned_abs());
@@ -179,9 +213,10 @@ impl Hub {
         };
         let mut inner = self.lock();
         let inner = &mut *inner;
+        inner.now = now;
         for entry in inner.entries.values_mut() {
             for frame in entry.session.tick(&value, state, fast) {
-                entry.push(frame, inner.capacity);
+                entry.push(frame, inner.capacity, now);
             }
         }
     }
@@ -224,8 +259,9 @@ impl Hub {
     /// Ends the subscriptions of one member, or all of them, with an error.
     pub(crate) fn end(&self, of: Option<AccountId>, ending: Ending) {
         let mut inner = self.lock();
+        let now = inner.now;
         for entry in inner.entries.values_mut().filter(|entry| entry.is_of(of)) {
-            for frame in entry.session.end_all(ending) {
+            for frame in entry.session.end_all(ending, now) {
                 entry.queue.answer(frame.text, Duration::ZERO);
             }
         }
@@ -245,29 +281,29 @@ impl Entry {
         member.is_none_or(|account| account == self.account)
     }
 
-    fn push(&mut self, frame: Frame, capacity: usize) {
+    fn push(&mut self, frame: Frame, capacity: usize, now: i64) {
         let Some(sid) = frame.data_of else {
             return self.queue.answer(frame.text, self.faults.ack_delay);
         };
         match self.dice.roll(&self.faults) {
             Fate::Dropped => {}
             Fate::Doubled => {
-                self.send(sid, frame.text.clone(), capacity);
-                self.send(sid, frame.text, capacity);
+                self.send(sid, frame.text.clone(), capacity, now);
+                self.send(sid, frame.text, capacity, now);
             }
             Fate::Swapped if self.swapped.is_none() => self.swapped = Some(frame),
             Fate::Sent | Fate::Swapped => {
-                self.send(sid, frame.text, capacity);
+                self.send(sid, frame.text, capacity, now);
                 if let Some(Frame { text, data_of: Some(sid) }) = self.swapped.take() {
-                    self.send(sid, text, capacity);
+                    self.send(sid, text, capacity, now);
                 }
             }
         }
     }
 
-    fn send(&mut self, sid: u64, text: String, capacity: usize) {
+    fn send(&mut self, sid: u64, text: String, capacity: usize, now: i64) {
         if !self.queue.data(text, capacity)
-            && let Some(frame) = self.session.overflow(sid)
+            && let Some(frame) = self.session.overflow(sid, now)
         {
             self.queue.answer(frame.text, Duration::ZERO);
         }

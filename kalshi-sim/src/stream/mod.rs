@@ -1,12 +1,14 @@
 //! Streams: what the exchange sends over `/trade-api/ws/v2`.
 //!
 //! [`session`] is pure: a client's commands and the engine's events go in, frames come out, one
-//! session for each connection. [`wire`] writes the messages. [`hub`] keeps the sessions and their
-//! bounded queues, and plays faults; [`shell`] is the sockets.
+//! session for each connection. [`wire`] writes the messages, [`shard`] splits a channel over
+//! several connections. [`hub`] keeps the sessions and their bounded queues, and plays faults;
+//! [`shell`] is the sockets.
 
 pub(crate) mod faults;
 pub(crate) mod hub;
 pub(crate) mod session;
+mod shard;
 pub(crate) mod shell;
 mod wire;
 

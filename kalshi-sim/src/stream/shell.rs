@@ -13,6 +13,8 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    engine::ids::AccountId,
+    limits::Tier,
     reply::Reply,
     server::{self, Shared},
     stream::hub::{Line, Next, Queue},
@@ -35,7 +37,8 @@ pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
 
 fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
     let caller = server::caller(shared, request)?;
-    if shared.streams.is_down(caller.account) {
+    let account = caller.account;
+    if shared.streams.is_down(account) {
         return Err(Reply::unavailable());
     }
     let wants = |name: header::HeaderName, word: &str| {
@@ -47,9 +50,14 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let accept = derive_accept_key(key.ok_or_else(|| Reply::bad_request("no handshake key"))?);
+    let limit = connections(shared.state().limits.tier(account));
+    let Some(admission) = Admission::new(shared, account, limit) else {
+        return Err(Reply::too_many_requests());
+    };
     let upgraded = hyper::upgrade::on(request);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
+        let _admission = admission;
         // A client that went away during the handshake needs no connection.
         let Ok(upgraded) = upgraded.await else { return };
         let config = tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
@@ -68,6 +76,41 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply
         .header(header::SEC_WEBSOCKET_ACCEPT, accept)
         .body(Body::empty())
         .map_err(|_| Reply::bad_request("no handshake key"))
+}
+
+/// Returns the number of connections that a member may have. The exchange's default; what the
+/// higher tiers have is not published.
+fn connections(tier: Tier) -> usize {
+    match tier {
+        Tier::Basic
+        | Tier::Advanced
+        | Tier::Expert
+        | Tier::Premier
+        | Tier::Paragon
+        | Tier::Prime
+        | Tier::Prestige
+        | Tier::Unlimited => 200,
+    }
+}
+
+/// The place of one connection among those of its member. It is free again when this is dropped.
+struct Admission {
+    shared: Arc<Shared>,
+    account: AccountId,
+}
+
+impl Admission {
+    /// Takes a place, if one of `limit` is free.
+    fn new(shared: &Arc<Shared>, account: AccountId, limit: usize) -> Option<Self> {
+        let is_free = shared.streams.admit(account, limit);
+        is_free.then(|| Self { shared: Arc::clone(shared), account })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.shared.streams.leave(self.account);
+    }
 }
 
 async fn serve<S>(shared: &Shared, id: u64, queue: &Queue, socket: WebSocketStream<S>)

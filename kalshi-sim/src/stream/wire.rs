@@ -1,18 +1,21 @@
 //! The messages of the streams, as they go over the wire.
 
+use std::fmt::{Display, Write as _};
+
 use chrono::{DateTime, Utc};
 use kalshi_types::{Count, Dollars, PriceLevel};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
     engine::{
         Market,
         amount::{other_leg, payout},
-        ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
-        rfq::{Quote, Rfq, Size},
+        ids::{AccountId, GroupId, MarketId, OrderId, RfqId, TradeId},
+        rfq::{Batch, BatchQuote, BatchStatus, Ending, Quote, QuoteStatus, Rfq, Size},
         types::{
-            Fill, GroupChange, MarketChange, MarketResult, QuoteChange, Reason, Side, Subaccount,
-            Time,
+            Event, Fill, GroupChange, MarketChange, MarketResult, QuoteChange, Reason, Side,
+            Subaccount, Time,
         },
     },
     families::{
@@ -28,7 +31,49 @@ fn book_price(side: Side, price: Dollars, yes_prices: bool) -> Dollars {
     if yes_prices { price } else { side.leg_price(price) }
 }
 
-pub(super) fn snapshot(market: &Market, yes_prices: bool) -> Value {
+/// Returns the text of a frame, its fields in the order of the document.
+pub(super) fn frame(
+    kind: &str,
+    id: Option<i64>,
+    sid: Option<u64>,
+    seq: Option<u64>,
+    msg: Option<&str>,
+    sent: i64,
+) -> String {
+    let length = msg.map_or(0, str::len) + kind.len() + 128;
+    let mut text = String::with_capacity(length);
+    text.push_str("{\"type\":\"");
+    text.push_str(kind);
+    text.push('"');
+    let mut field = |name: &str, value: Option<&dyn Display>| {
+        if let Some(value) = value {
+            // Writing into memory cannot fail.
+            let _ = write!(text, ",\"{name}\":{value}");
+        }
+    };
+    field("id", id.as_ref().map(|id| id as _));
+    field("sid", sid.as_ref().map(|sid| sid as _));
+    field("seq", seq.as_ref().map(|seq| seq as _));
+    field("msg", msg.as_ref().map(|msg| msg as _));
+    field("sending_ts_ms", Some(&sent));
+    text.push('}');
+    text
+}
+
+/// A whole book, in the order of the document.
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    market_ticker: &'a str,
+    market_id: String,
+    clock: u64,
+    // An empty side has no key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    yes_dollars_fp: Vec<PriceLevel>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    no_dollars_fp: Vec<PriceLevel>,
+}
+
+pub(super) fn snapshot(market: &Market, yes_prices: bool) -> String {
     let side = |side: Side| -> Vec<PriceLevel> {
         market
             .levels(side)
@@ -38,53 +83,61 @@ pub(super) fn snapshot(market: &Market, yes_prices: bool) -> Value {
             })
             .collect()
     };
-    let mut msg = json!({"market_ticker": market.ticker, "market_id": market.id.to_string()});
-    // An empty side has no key.
-    for (key, side) in [("yes_dollars_fp", side(Side::Bid)), ("no_dollars_fp", side(Side::Ask))] {
-        if !side.is_empty() {
-            msg[key] = json!(side);
-        }
-    }
-    msg
+    written(&Snapshot {
+        market_ticker: &market.ticker,
+        market_id: market.id.to_string(),
+        clock: market.clock,
+        yes_dollars_fp: side(Side::Bid),
+        no_dollars_fp: side(Side::Ask),
+    })
 }
 
-pub(super) struct Delta {
-    pub(super) market: MarketId,
-    pub(super) side: Side,
-    pub(super) price: Dollars,
-    pub(super) change: Count,
-    pub(super) order: OrderId,
+/// A change of one level, in the order of the document.
+#[derive(Serialize)]
+struct LevelChange<'a> {
+    market_ticker: &'a str,
+    market_id: String,
+    clock: u64,
+    price_dollars: Dollars,
+    delta_fp: Count,
+    side: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_order_id: Option<&'a str>,
+    ts: Value,
+    ts_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subaccount: Option<Subaccount>,
 }
 
 /// A change of one level; the owner of the order also learns which it was.
 pub(super) fn delta(
     state: &State,
-    delta: &Delta,
+    event: &Event,
     reader: Caller,
     yes_prices: bool,
-) -> Option<Value> {
-    let market = state.engine.market(delta.market)?;
+) -> Option<String> {
+    let Event::Level { market, side, price, delta, order, clock } = event else { return None };
+    let market = state.engine.market(*market)?;
     let now = state.engine.now();
-    let mut msg = json!({
-        "market_ticker": market.ticker,
-        "market_id": market.id.to_string(),
-        "price_dollars": book_price(delta.side, delta.price, yes_prices),
-        "delta_fp": delta.change,
-        "side": delta.side.outcome(),
-        "ts": time(now),
-        "ts_ms": now.as_millis(),
-    });
-    let order = state.engine.order(delta.order);
-    let order = order.filter(|order| reader.owns(order.account, order.subaccount));
-    if let Some(order) = order {
-        if let Some(id) = &order.client_order_id {
-            msg["client_order_id"] = json!(id);
-        }
-        if order.subaccount != 0 {
-            msg["subaccount"] = json!(order.subaccount);
-        }
-    }
-    Some(msg)
+    let order = state.engine.order(*order);
+    let own = order.filter(|order| reader.owns(order.account, order.subaccount));
+    Some(written(&LevelChange {
+        market_ticker: &market.ticker,
+        market_id: market.id.to_string(),
+        clock: *clock,
+        price_dollars: book_price(*side, *price, yes_prices),
+        delta_fp: *delta,
+        side: side.outcome(),
+        client_order_id: own.and_then(|order| order.client_order_id.as_deref()),
+        ts: time(now),
+        ts_ms: now.as_millis(),
+        subaccount: own.map(|order| order.subaccount).filter(|subaccount| *subaccount != 0),
+    }))
+}
+
+fn written(msg: &impl Serialize) -> String {
+    // Texts, numbers and lists of them: writing these into memory cannot fail.
+    serde_json::to_string(msg).unwrap_or_default()
 }
 
 pub(super) fn ticker(state: &State, market: &Market) -> Value {
@@ -187,8 +240,10 @@ pub(super) fn user_order(state: &State, id: OrderId, reason: Reason) -> Option<V
         "last_updated_ts_ms": order.updated.as_millis(),
         "subaccount_number": order.subaccount,
         "exchange_index": market.shard,
-        "last_update_reason": reason.as_str(),
     });
+    if let Some(reason) = last_update_reason(reason) {
+        msg["last_update_reason"] = json!(reason);
+    }
     if let Some(group) = order.group {
         msg["order_group_id"] = json!(group.to_string());
     }
@@ -197,6 +252,26 @@ pub(super) fn user_order(state: &State, id: OrderId, reason: Reason) -> Option<V
         msg["expiration_ts_ms"] = json!(expires.as_millis());
     }
     Some(msg)
+}
+
+/// Returns the word for the last change of an order, of the closed list that is published. It has
+/// none for an order that was placed or canceled by its owner, and for the end of an
+/// immediate-or-cancel order, of a group and of a pause.
+fn last_update_reason(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::None
+        | Reason::OrderGroupCancel
+        | Reason::PauseCancel
+        | Reason::ImmediateOrCancel => None,
+        Reason::Decrease
+        | Reason::Amend
+        | Reason::Trade
+        | Reason::SelfTradeCancel
+        | Reason::ExpiryCancel
+        | Reason::PostOnlyCrossCancel
+        | Reason::ReduceOnlyCancel
+        | Reason::CloseCancel => Some(reason.as_str()),
+    }
 }
 
 pub(super) fn position(
@@ -253,7 +328,9 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
             add("open_ts", json!(seconds(market.opens)));
             add("close_ts", json!(seconds(market.closes)));
             add("price_level_structure", json!(market.structure));
-            add("price_ranges", json!(market.grid.ranges()));
+            if !is_combo(market) {
+                add("price_ranges", json!(market.grid.ranges()));
+            }
             add("additional_metadata", metadata(state, market));
             "created"
         }
@@ -285,9 +362,32 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
             add("price_ranges", json!(market.grid.ranges()));
             "price_level_structure_updated"
         }
+        MarketChange::MetadataUpdated => {
+            let about = state.catalogue.about(&market.ticker);
+            for key in
+                ["yes_sub_title", "strike_type", "floor_strike", "cap_strike", "custom_strike"]
+            {
+                let value = about.and_then(|about| about.get(key));
+                if let Some(value) = value.filter(|value| !value.is_null()) {
+                    add(key, value.clone());
+                }
+            }
+            "metadata_updated"
+        }
     };
     add("event_type", json!(word));
     msg
+}
+
+/// A change in the life of a combo market; their channel does not have all of them.
+pub(super) fn combo_lifecycle(
+    state: &State,
+    market: &Market,
+    change: MarketChange,
+) -> Option<Value> {
+    let is_told =
+        !matches!(change, MarketChange::PriceLevelStructureUpdated | MarketChange::MetadataUpdated);
+    is_told.then(|| lifecycle(state, market, change))
 }
 
 /// The event of a market that has been made, if it is new as well.
@@ -314,21 +414,30 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
     Some(msg)
 }
 
+/// The details of a new market: nine that are always there, and its strikes.
 fn metadata(state: &State, market: &Market) -> Value {
-    let mut metadata = Map::new();
-    metadata.insert("event_ticker".to_owned(), json!(market.event_ticker));
     let about = state.catalogue.about(&market.ticker).and_then(Value::as_object);
-    for (key, value) in about.into_iter().flatten() {
-        match key.as_str() {
-            "title" | "yes_sub_title" | "no_sub_title" | "rules_primary" | "rules_secondary"
-            | "can_close_early" | "strike_type" | "floor_strike" | "cap_strike"
-            | "custom_strike" => {
-                metadata.insert(key.clone(), value.clone());
-            }
-            _ => {}
+    let told = |key: &str| about.and_then(|about| about.get(key)).filter(|value| !value.is_null());
+    let text = |key: &str| told(key).cloned().unwrap_or_else(|| json!(""));
+    let ends = told("expected_expiration_time").and_then(Value::as_str);
+    let ends = ends.and_then(|text| text.parse::<DateTime<Utc>>().ok());
+    let mut metadata = json!({
+        "name": text("yes_sub_title"),
+        "title": text("title"),
+        "yes_sub_title": text("yes_sub_title"),
+        "no_sub_title": text("no_sub_title"),
+        "rules_primary": text("rules_primary"),
+        "rules_secondary": text("rules_secondary"),
+        "can_close_early": told("can_close_early").and_then(Value::as_bool).unwrap_or(false),
+        "event_ticker": market.event_ticker,
+        "expected_expiration_ts": ends.map_or(seconds(market.closes), |ends| ends.timestamp()),
+    });
+    for key in ["strike_type", "floor_strike", "cap_strike", "custom_strike"] {
+        if let Some(value) = told(key) {
+            metadata[key] = value.clone();
         }
     }
-    Value::Object(metadata)
+    metadata
 }
 
 /// Whether a market is one of the combos, which have a lifecycle channel of their own.
@@ -420,4 +529,211 @@ pub(super) fn quote(
         add("contracts_accepted_fp", json!(quote.count(side)));
     }
     Some(("quote_accepted", msg))
+}
+
+/// A batch of requests that came; all requests of it are announced here.
+pub(super) fn batch(state: &State, batch: &Batch, reader: AccountId) -> Value {
+    let mut legs: Vec<Value> = Vec::new();
+    let mut rfqs = Vec::new();
+    for rfq in batch.rfqs.iter().filter_map(|id| state.engine.rfq(*id)) {
+        let Some(mut row) = part(state, rfq) else { continue };
+        row["id"] = json!(rfq.id.to_string());
+        let ticker = row["market_ticker"].as_str().unwrap_or_default();
+        let about = state.catalogue.about(ticker);
+        let own = about.and_then(|about| about.get("mve_selected_legs")?.as_array());
+        let mut places = Vec::new();
+        for leg in own.into_iter().flatten() {
+            let place = legs.iter().position(|other| other == leg).unwrap_or(legs.len());
+            if place == legs.len() {
+                legs.push(leg.clone());
+            }
+            places.push(place);
+        }
+        if let Some(collection) = about.and_then(|about| about.get("mve_collection_ticker")) {
+            row["mve_collection_ticker"] = collection.clone();
+        }
+        row["leg_indices"] = json!(places);
+        rfqs.push(row);
+    }
+    json!({
+        "id": batch.id.to_string(),
+        "creator_id": requester(batch.account, batch.obscured, reader),
+        "created_ts": time(batch.created),
+        "legs": legs,
+        "rfqs": rfqs,
+    })
+}
+
+/// What every message says of a request of a batch: its market and its size.
+fn part(state: &State, rfq: &Rfq) -> Option<Value> {
+    let market = state.engine.market(rfq.market)?;
+    let mut part = json!({"market_ticker": market.ticker, "event_ticker": market.event_ticker});
+    match rfq.size {
+        Size::Contracts(count) => part["contracts_fp"] = json!(count),
+        Size::Cost { target, .. } => part["target_cost_dollars"] = json!(target),
+    }
+    Some(part)
+}
+
+/// A batch that ended without an execution.
+pub(super) fn batch_deleted(batch: &Batch, reader: AccountId) -> Value {
+    json!({
+        "id": batch.id.to_string(),
+        "creator_id": requester(batch.account, batch.obscured, reader),
+        "rfq_ids": texts(&batch.rfqs),
+        "deleted_ts": time(batch.closed.map_or(batch.updated, |(at, _)| at)),
+    })
+}
+
+/// The best bids on an open batch, for the member that asked for them.
+pub(super) fn best_quotes(state: &State, batch: &Batch) -> Option<Value> {
+    if batch.status != BatchStatus::Open {
+        return None;
+    }
+    let mut complete = [true; 2];
+    let mut rfqs = Vec::new();
+    for rfq in batch.rfqs.iter().filter_map(|id| state.engine.rfq(*id)) {
+        let mut row = quoted_part(state, rfq)?;
+        row["rfq_id"] = json!(rfq.id.to_string());
+        for (place, side) in [Side::Bid, Side::Ask].into_iter().enumerate() {
+            let best = state.engine.best_quote(rfq.id, side);
+            if let Some(complete) = complete.get_mut(place) {
+                *complete &= best.is_some();
+            }
+            if let Some(best) = best {
+                let outcome = side.outcome();
+                row[format!("{outcome}_bid_dollars")] = json!(best.bid(side));
+                row[format!("{outcome}_contracts_offered_fp")] = json!(best.count(side));
+            }
+        }
+        rfqs.push(row);
+    }
+    let [yes_complete, no_complete] = complete;
+    let mut msg = json!({
+        "rfq_batch_id": batch.id.to_string(),
+        "version": batch.version,
+        "updated_ts": time(batch.quoted.unwrap_or(batch.updated)),
+        "yes_complete": yes_complete,
+        "no_complete": no_complete,
+        "rfqs": rfqs,
+    });
+    add_of_creator(&mut msg, batch);
+    Some(msg)
+}
+
+/// The same as [`part`] where the amount has another name.
+fn quoted_part(state: &State, rfq: &Rfq) -> Option<Value> {
+    let mut part = part(state, rfq)?;
+    if let Some(target) = part.as_object_mut()?.remove("target_cost_dollars") {
+        part["rfq_target_cost_dollars"] = target;
+    }
+    Some(part)
+}
+
+/// What only the member that made a batch sees of it.
+fn add_of_creator(msg: &mut Value, batch: &Batch) {
+    if let Some(id) = &batch.client_batch_id {
+        msg["client_batch_id"] = json!(id);
+    }
+    if batch.subaccount != 0 {
+        msg["subaccount"] = json!(batch.subaccount);
+    }
+}
+
+/// The end of a batch of which something was executed, for the member that made it.
+pub(super) fn batch_executed(state: &State, batch: &Batch) -> Value {
+    let ending = |id: &RfqId| state.engine.rfq(*id).and_then(|rfq| rfq.closed);
+    let is_executed = |id: &RfqId| matches!(ending(id), Some((_, Ending::Executed)));
+    let (executed, failed): (Vec<RfqId>, Vec<RfqId>) =
+        batch.rfqs.iter().partition(|id| is_executed(id));
+    let mut msg = json!({
+        "rfq_batch_id": batch.id.to_string(),
+        "rfq_creator_id": pseudonym(batch.account),
+        "executed_rfq_ids": texts(&executed),
+        "failed_rfq_ids": texts(&failed),
+        "executed_ts": time(batch.closed.map_or(batch.updated, |(at, _)| at)),
+        "close_reason": close_reason(&executed, &failed),
+    });
+    add_of_creator(&mut msg, batch);
+    msg
+}
+
+fn close_reason(executed: &[RfqId], failed: &[RfqId]) -> &'static str {
+    match (executed, failed) {
+        ([], _) => "execution failed",
+        (_, []) => "executed",
+        _ => "partially executed",
+    }
+}
+
+fn texts(ids: &[RfqId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+/// A quote on a batch, for its maker.
+pub(super) fn batch_quote(
+    state: &State,
+    quote: &BatchQuote,
+    change: QuoteChange,
+) -> Option<(&'static str, Value)> {
+    let batch = state.engine.batch(quote.batch)?;
+    let parts: Vec<&Quote> = quote.quotes.iter().filter_map(|id| state.engine.quote(*id)).collect();
+    let mut msg = json!({
+        "batch_quote_id": quote.id.to_string(),
+        "rfq_batch_id": batch.id.to_string(),
+    });
+    let mut add = |key: &str, value: Value| msg[key] = value;
+    if quote.subaccount != 0 {
+        add("subaccount", json!(quote.subaccount));
+    }
+    if change != QuoteChange::Created {
+        let is_executed = parts.iter().any(|part| part.status == QuoteStatus::Executed);
+        // The requester is shown truly once something is executed.
+        let obscured = batch.obscured && !is_executed;
+        add("rfq_creator_id", json!(requester(batch.account, obscured, quote.account)));
+    }
+    if change == QuoteChange::Executed {
+        let won = parts.iter().filter(|part| part.accepted.is_some());
+        let (executed, failed): (Vec<&Quote>, Vec<&Quote>) =
+            won.partition(|part| part.status == QuoteStatus::Executed);
+        let at = executed.iter().filter_map(|part| part.executed).max();
+        let ids = |parts: &[&Quote]| parts.iter().map(|part| part.rfq).collect::<Vec<_>>();
+        let (executed, failed) = (ids(&executed), ids(&failed));
+        add("executed_rfq_ids", json!(texts(&executed)));
+        add("failed_rfq_ids", json!(texts(&failed)));
+        add("executed_ts", time(at.unwrap_or(batch.updated)));
+        add("close_reason", json!(close_reason(&executed, &failed)));
+        return Some(("batch_quote_executed", msg));
+    }
+    add("quote_creator_id", json!(pseudonym(quote.account)));
+    let shown = |part: &Quote| {
+        let rfq = state.engine.rfq_of(part)?;
+        let mut row = quoted_part(state, rfq)?;
+        // The size of the request goes with the request.
+        row.as_object_mut()?.remove("contracts_fp");
+        row["quote_id"] = json!(part.id.to_string());
+        row["rfq_id"] = json!(rfq.id.to_string());
+        row["yes_bid_dollars"] = json!(part.yes);
+        row["no_bid_dollars"] = json!(part.no);
+        row["yes_contracts_offered_fp"] = json!(part.yes_count);
+        row["no_contracts_offered_fp"] = json!(part.no_count);
+        if let Some(side) = part.taken {
+            row["contracts_accepted_fp"] = json!(part.count(side));
+        }
+        Some(row)
+    };
+    if change == QuoteChange::Created {
+        let rows: Vec<Value> = parts.iter().filter_map(|part| shown(part)).collect();
+        add("created_ts", time(quote.created));
+        add("quotes", json!(rows));
+        return Some(("batch_quote_created", msg));
+    }
+    let won: Vec<&Quote> = parts.into_iter().filter(|part| part.taken.is_some()).collect();
+    let side = won.first()?.taken?;
+    let at = won.iter().filter_map(|part| part.accepted).max()?;
+    let rows: Vec<Value> = won.iter().filter_map(|part| shown(part)).collect();
+    add("accepted_side", json!(side.outcome()));
+    add("accepted_ts", time(at));
+    add("quotes", json!(rows));
+    Some(("batch_quote_accepted", msg))
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use kalshi_auth::{Credentials, UnixMillis, sign};
 use kalshi_sdk::types::{
-    ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request, GenerateApiKeyRequest,
+    AcceptRfqBatchRequest, ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request,
+    CreateRfqBatchQuoteRequest, CreateRfqBatchRequest, GenerateApiKeyRequest,
 };
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use serde_json::{Value, json};
@@ -181,14 +182,10 @@ async fn subscribe(socket: &mut Socket, ticker: &str) -> Value {
 
 #[tokio::test]
 async fn subscriptions_end_with_an_error_and_can_be_made_anew() {
-    let mut faults = StreamFaults::default();
-    faults.endings_say_which = true;
-    let exchange = Exchange::builder().with_stream_faults(faults).start().await.unwrap();
+    let exchange = Exchange::start().await.unwrap();
     let ticker = open_ticker(&exchange).await;
     let mut socket = connect(&exchange, now()).await.unwrap();
-    for (ending, code) in
-        [(Ending::ChannelError, 10), (Ending::InternalError, 17), (Ending::BufferOverflow, 25)]
-    {
+    for (ending, code) in [(Ending::ChannelError, 10), (Ending::BufferOverflow, 25)] {
         let sid = subscribe(&mut socket, &ticker).await;
         exchange.end_subscriptions(ending);
         let end = frame(&mut socket).await;
@@ -201,6 +198,163 @@ async fn subscriptions_end_with_an_error_and_can_be_made_anew() {
         let late = json!({"sid": sid, "action": "get_snapshot", "market_ticker": ticker});
         send(&mut socket, &json!({"id": 3, "cmd": "update_subscription", "params": late})).await;
         assert_eq!(frame(&mut socket).await["msg"]["code"], 7);
+    }
+}
+
+#[tokio::test]
+async fn s22_a_member_has_two_hundred_connections() {
+    let exchange = Exchange::start().await.unwrap();
+    let mut sockets = Vec::new();
+    for _ in 0..200 {
+        sockets.push(connect(&exchange, now()).await.unwrap());
+    }
+    match connect(&exchange, now()).await.map(drop) {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 429),
+        other => panic!("{other:?}"),
+    }
+    // Those of another member are another count.
+    assert!(connect_as(&exchange, Role::Maker, now()).await.is_ok());
+    drop(sockets.pop());
+    let began = std::time::Instant::now();
+    while connect(&exchange, now()).await.is_err() {
+        assert!(began.elapsed() < SOON, "a place never becomes free");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Clock, price and count of the deltas, and the clock of the snapshot before them.
+async fn deltas(socket: &mut Socket) -> (u64, Vec<(u64, String, String)>) {
+    let mut deltas = Vec::new();
+    let mut first = 0;
+    while deltas.len() < 200 {
+        let frame = frame(socket).await;
+        let msg = &frame["msg"];
+        let clock = msg["clock"].as_u64().expect("books have clocks");
+        if frame["type"] == "orderbook_snapshot" {
+            first = clock;
+        } else {
+            let text = |key: &str| msg[key].as_str().expect("it is text").to_owned();
+            deltas.push((clock, text("price_dollars"), text("delta_fp")));
+        }
+    }
+    (first, deltas)
+}
+
+#[tokio::test]
+async fn a2_a_clock_is_the_same_on_every_connection() {
+    let exchange = Exchange::builder().with_traders(50).start().await.unwrap();
+    let ticker = open_ticker(&exchange).await;
+    let mut seen = Vec::new();
+    let mut sockets = Vec::new();
+    for role in [Role::Trader, Role::Maker] {
+        let mut socket = connect_as(&exchange, role, now()).await.unwrap();
+        let params = json!({"channels": ["orderbook_delta"], "market_ticker": ticker});
+        send(&mut socket, &json!({"id": 1, "cmd": "subscribe", "params": params})).await;
+        assert_eq!(frame(&mut socket).await["type"], "subscribed");
+        sockets.push(socket);
+    }
+    exchange.churn(20_000);
+    for socket in &mut sockets {
+        seen.push(deltas(socket).await);
+    }
+    // What both have in whole: from the later snapshot to the earlier end.
+    let from = seen.iter().map(|(first, _)| *first).max().unwrap();
+    let to = seen.iter().map(|(_, deltas)| deltas[deltas.len() - 1].0).min().unwrap();
+    for (first, deltas) in &mut seen {
+        assert!(deltas.is_sorted_by_key(|(clock, ..)| *clock));
+        assert!(deltas[0].0 > *first);
+        deltas.retain(|(clock, ..)| *clock > from && *clock < to);
+    }
+    assert!(seen[0].1.len() > 50, "{from} to {to}");
+    assert_eq!(seen[0].1, seen[1].1);
+}
+
+#[tokio::test]
+async fn a11_a_batch_is_announced_quoted_and_executed() {
+    let exchange = Exchange::start().await.unwrap();
+    let [asks, maker] = [Role::Trader, Role::Maker].map(|role| exchange.client(role).unwrap());
+    let open = asks.get_markets().status("open").series_ticker("KXSIMRATE").limit(2);
+    let tickers: Vec<String> =
+        open.send().await.unwrap().into_inner().markets.into_iter().map(|m| m.ticker).collect();
+    let mut sockets = Vec::new();
+    for role in [Role::Trader, Role::Maker] {
+        let mut socket = connect_as(&exchange, role, now()).await.unwrap();
+        let params = json!({"channels": ["communications"]});
+        send(&mut socket, &json!({"id": 1, "cmd": "subscribe", "params": params})).await;
+        frame(&mut socket).await;
+        sockets.push(socket);
+    }
+    let children: Vec<Value> =
+        tickers.iter().map(|ticker| json!({"market_ticker": ticker})).collect();
+    let body: CreateRfqBatchRequest = serde_json::from_value(
+        json!({"children": children, "contracts_fp": "3.00", "client_batch_id": "mine"}),
+    )
+    .unwrap();
+    let made = asks.create_rfq_batch().body(body).send().await.unwrap().into_inner().rfq_batch;
+    let rows = |price: &str| -> Vec<Value> {
+        let rfqs = made.rfqs.iter();
+        rfqs.map(|rfq| json!({"rfq_id": rfq.id, "yes_bid": price, "no_bid": "0.1000"})).collect()
+    };
+    let quote = json!({"quotes": rows("0.2000"), "rest_remainder": false});
+    let quote: CreateRfqBatchQuoteRequest = serde_json::from_value(quote).unwrap();
+    let offer = maker.create_rfq_batch_quote().rfq_batch_id(&*made.id).body(quote);
+    let batch_quote = offer.send().await.unwrap().into_inner().id;
+    let limits: Vec<Value> =
+        made.rfqs.iter().map(|rfq| json!({"rfq_id": rfq.id, "bid_dollars": "0.2000"})).collect();
+    let accept = json!({"accepted_side": "yes", "min_bids": limits});
+    let accept: AcceptRfqBatchRequest = serde_json::from_value(accept).unwrap();
+    asks.accept_rfq_batch().rfq_batch_id(&*made.id).body(accept).send().await.unwrap();
+    let confirm = maker.confirm_rfq_batch_quote().rfq_batch_id(&*made.id);
+    confirm.batch_quote_id(&*batch_quote).send().await.unwrap();
+    exchange.advance(Duration::from_secs(20)).unwrap();
+
+    for (at, socket) in sockets.iter_mut().enumerate() {
+        send(socket, &json!({"id": 2, "cmd": "list_subscriptions"})).await;
+        let mut frames = Vec::new();
+        loop {
+            let frame = frame(socket).await;
+            if frame["id"] == 2 {
+                break;
+            }
+            assert_eq!(frame["seq"], frames.len() + 1, "{frame}");
+            frames.push(frame);
+        }
+        let kinds: Vec<&str> = frames.iter().filter_map(|frame| frame["type"].as_str()).collect();
+        let created = &frames[0]["msg"];
+        assert_eq!(created["id"], made.id);
+        assert_eq!(created["rfqs"].as_array().unwrap().len(), 2);
+        if at == 0 {
+            assert_eq!(kinds.first(), Some(&"rfq_batch_created"));
+            assert_eq!(kinds.iter().filter(|kind| **kind == "quote_executed").count(), 2);
+            assert_eq!(kinds.last(), Some(&"rfq_batch_executed"), "after its executions");
+            let best = frames.iter().filter(|frame| frame["type"] == "rfq_batch_best_quotes");
+            let versions: Vec<u64> =
+                best.map(|frame| frame["msg"]["version"].as_u64().unwrap()).collect();
+            assert!(!versions.is_empty() && versions.is_sorted());
+            let end = &frames[frames.len() - 1]["msg"];
+            assert_eq!(
+                (&end["close_reason"], &end["client_batch_id"]),
+                (&json!("executed"), &json!("mine"))
+            );
+        } else {
+            assert_eq!(
+                kinds,
+                [
+                    "rfq_batch_created",
+                    "batch_quote_created",
+                    "batch_quote_accepted",
+                    "quote_executed",
+                    "quote_executed",
+                    "batch_quote_executed",
+                ]
+            );
+            for frame in &frames[1..3] {
+                assert_eq!(frame["msg"]["batch_quote_id"], batch_quote);
+                assert_eq!(frame["msg"]["quotes"].as_array().unwrap().len(), 2);
+            }
+            assert_eq!(frames[2]["msg"]["quotes"][0]["contracts_accepted_fp"], "3.00");
+            assert_eq!(frames[4]["msg"]["rfq_batch_id"], made.id);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! What the streams tell of everything that can happen, held against the published document, more
-//! strictly than a client may: fields that the document does not know are refused.
+//! What the streams tell of everything that can happen, validated against the published document,
+//! more strictly than a client may: fields that the document does not know are refused, and so is a
+//! message without the time of its sending.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,16 +28,6 @@ impl Document {
         let text = include_str!("../../../asyncapi.yaml");
         let document: Value = serde_norway::from_str(text).expect("the document is YAML");
         let mut schemas = document["components"]["schemas"].clone();
-        // Two constants that exclude each other.
-        let mut combo = schemas["marketLifecycleV2Payload"].clone();
-        combo["properties"]["type"]["const"] = json!("multivariate_market_lifecycle");
-        schemas["multivariateMarketLifecyclePayload"] = combo;
-        // Of October 2026, and not in the document yet.
-        let order = &mut schemas["userOrderPayload"]["properties"]["msg"]["properties"];
-        order["last_update_reason"] = json!({"type": "string"});
-        // Described in the guide to the channel only: the command that asked for the snapshot.
-        let snapshot = &mut schemas["orderbookSnapshotPayload"]["properties"];
-        snapshot["id"] = json!({"type": "integer"});
         let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for (name, schema) in schemas.as_object_mut().expect("there are schemas") {
             tighten(schema);
@@ -44,8 +35,10 @@ impl Document {
             if let Some(kind) = schema["properties"]["type"]["const"].as_str() {
                 let place = json!({"$ref": format!("#/components/schemas/{name}")});
                 kinds.entry(kind.to_owned()).or_default().push(place);
-                // Sent with every message since October 2026, and not in the document yet.
-                schema["properties"]["sending_ts_ms"] = json!({"type": "integer"});
+                // Optional, but the simulator sends it with everything.
+                assert!(schema["properties"]["sending_ts_ms"].is_object(), "{name}");
+                let required = schema["required"].as_array_mut().expect("it is a list");
+                required.push(json!("sending_ts_ms"));
             }
         }
         let validators = kinds.into_iter().map(|(kind, places)| {
@@ -100,6 +93,20 @@ async fn listen(walker: &Walker, role: Role, tickers: &[String]) -> JoinHandle<V
     send(&mut socket, &json!({"id": 14, "cmd": "update_subscription", "params": again})).await;
     let again = json!({"sid": 1, "action": "get_snapshot", "market_tickers": tickers});
     send(&mut socket, &json!({"id": 15, "cmd": "update_subscription", "params": again})).await;
+    for (id, sid, name, action) in [
+        (18, 11, "index_ids", "unsubscribe_indices"),
+        (19, 12, "index_ids", "subscribe_indices"),
+        (20, 13, "underlying_tickers", "subscribe_underlyings"),
+    ] {
+        let params = json!({"sid": sid, "action": action, name: ["BRTI"]});
+        send(&mut socket, &json!({"id": id, "cmd": "update_subscription", "params": params})).await;
+    }
+    // Refused, and of a subscription.
+    let wrong = json!({"sid": 1, "action": "dance"});
+    send(&mut socket, &json!({"id": 21, "cmd": "update_subscription", "params": wrong})).await;
+    // Answered by `ok`, with all markets of the subscription.
+    let again = json!({"channels": ["orderbook_delta"], "market_tickers": tickers});
+    send(&mut socket, &json!({"id": 22, "cmd": "subscribe", "params": again})).await;
     if role == Role::Maker {
         send(&mut socket, &json!({"id": 16, "cmd": "unsubscribe", "params": {"sids": [13]}})).await;
     }
@@ -128,6 +135,7 @@ fn trouble(walker: &Walker) -> Result<(), Box<dyn std::error::Error>> {
     let range = json!({"start": "0.0000", "end": "1.0000", "step": "0.0010"});
     let ranges = vec![serde_json::from_value(range)?];
     exchange.set_grid("KXTOLD-26NOV-B", "deci_cent", ranges)?;
+    exchange.set_yes_sub_title("KXTOLD-26NOV-B", "Above 50")?;
     exchange.determine("KXTOLD-26NOV-B", MarketOutcome::Yes)?;
     exchange.determine(&walker.facts["ticker"], MarketOutcome::No)?;
     exchange.advance(Duration::from_secs(3_600))?;
@@ -151,36 +159,68 @@ async fn everything_that_happens_is_told_as_published() {
     trouble(&walker).unwrap();
     // The values of indices come once a second.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    walker.exchange.end_subscriptions(Ending::InternalError);
+    walker.exchange.end_subscriptions(Ending::ChannelError);
     tokio::time::sleep(Duration::from_millis(100)).await;
     walker.exchange.cut_streams();
 
     let (mut told, mut wrong) = (BTreeSet::new(), BTreeMap::new());
     for ear in ears {
         let frames = timeout(Duration::from_secs(10), ear).await.expect("it ends").unwrap();
+        assert_eq!(holes(&frames), Vec::<String>::new());
         for frame in frames {
             let kind = frame["type"].as_str().unwrap_or_default().to_owned();
             if let Err(difference) = document.check(&frame) {
                 // One of each kind is enough to read.
                 wrong.entry(kind.clone()).or_insert(difference);
             }
-            told.insert(kind);
+            // A change of metadata has a form of its own, and the type of the others.
+            let change = frame["msg"]["event_type"].as_str().unwrap_or_default();
+            told.insert(if change == "metadata_updated" { change.to_owned() } else { kind });
         }
     }
     let wrong: Vec<String> = wrong.into_values().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let published: BTreeSet<String> = document.0.into_keys().collect();
+    let mut published: BTreeSet<String> = document.0.into_keys().collect();
+    published.insert("metadata_updated".to_owned());
     let never: Vec<&String> = published.difference(&told).collect();
     assert_eq!(never, ["event_fee_update"], "no fee of an event changes in the simulator");
+}
+
+/// The places where the numbers of a subscription have a hole, and numbers where there are none.
+fn holes(frames: &[Value]) -> Vec<String> {
+    let without = ["fill", "market_position", "ticker", "user_order"];
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for frame in frames {
+        let kind = frame["type"].as_str().unwrap_or_default();
+        let has_number = match kind {
+            // By the channel that they belong to.
+            "ok" | "error" | "subscribed" | "unsubscribed" => frame["seq"].is_number(),
+            other => !without.contains(&other),
+        };
+        match (frame["sid"].as_u64(), frame["seq"].as_u64()) {
+            (Some(sid), Some(seq)) if has_number => {
+                let due = last.insert(sid, seq).unwrap_or(0) + 1;
+                if seq != due {
+                    wrong.push(format!("{due} was due: {frame}"));
+                }
+            }
+            (_, None) if !has_number => {}
+            _ => wrong.push(frame.to_string()),
+        }
+    }
+    wrong
 }
 
 #[test]
 fn the_document_refuses_what_it_does_not_know() {
     let document = Document::load();
-    let sound = json!({"type": "trade", "sid": 1, "msg": {}});
+    let sound = json!({"type": "trade", "sid": 1, "seq": 1, "sending_ts_ms": 1, "msg": {}});
     document.check(&sound).unwrap_err();
-    let sound = json!({"id": 1, "type": "subscribed", "msg": {"channel": "trade", "sid": 1}});
+    let msg = json!({"channel": "trade", "sid": 1});
+    let sound = json!({"id": 1, "type": "subscribed", "sending_ts_ms": 1, "msg": msg});
     document.check(&sound).unwrap();
+    document.check(&json!({"id": 1, "type": "subscribed", "msg": msg})).unwrap_err();
     for (name, value) in [("typo", json!(1)), ("id", json!("1"))] {
         let mut wrong = sound.clone();
         wrong[name] = value;

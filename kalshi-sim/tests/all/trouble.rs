@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use kalshi_sdk::{
     Client, Effect, Error,
-    types::{
-        BookSide, CreateOrderV2Request, CreateOrderV2RequestTimeInForce, SelfTradePreventionType,
-    },
+    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketOutcome, MarketPlan, Role, Tier};
 use kalshi_types::Dollars;
@@ -26,7 +24,7 @@ async fn place(
         .side(side)
         .price(price)
         .count("10.00")
-        .time_in_force(CreateOrderV2RequestTimeInForce::GoodTillCanceled)
+        .time_in_force(TimeInForce::GoodTillCanceled)
         .self_trade_prevention_type(SelfTradePreventionType::Maker)
         .client_order_id(id);
     Ok(client.create_order_v2().body(order).send().await?.into_inner().order_id)

@@ -168,7 +168,8 @@ impl Books {
     }
 
     /// Returns the clock of a book that can be read: the exchange's number of the newest change in
-    /// it. It compares between connections, and not between markets.
+    /// it, 0 when there was none yet. It compares between connections, and not between markets. `None`
+    /// when the exchange has sent none.
     pub fn clock(&self, ticker: &str) -> Option<i64> {
         self.entry(ticker).filter(|entry| self.is_valid(entry))?.clock
     }
@@ -251,7 +252,7 @@ impl Books {
             Ok(()) => {
                 entry.epoch = self.epoch;
                 entry.updated = sent;
-                entry.clock = None;
+                entry.clock = snapshot.clock;
                 BookChange::Replaced
             }
             Err(error) => self.corrupt(at, error),

@@ -353,6 +353,7 @@ impl<'a> World<'a> {
                 kind: self.random.one_in(2).then_some(kind),
                 sid: None,
                 seq: None,
+                sent: None,
                 error: String::new(),
                 raw: String::new(),
             }),
@@ -360,6 +361,7 @@ impl<'a> World<'a> {
                 kind: "fill_of_tomorrow".to_owned(),
                 sid,
                 seq: None,
+                sent: None,
                 raw: String::new(),
             }),
             _ => {

@@ -10,8 +10,9 @@ use crate::{
             CfbenchmarksUpdateSubscriptionCommandParams,
             CfbenchmarksUpdateSubscriptionCommandParamsAction, PythUpdateSubscriptionCommandParams,
             PythUpdateSubscriptionCommandParamsAction, SubscribeCommandParams,
-            SubscribeCommandParamsChannelsItem, UnsubscribeCommandParams,
-            UpdateSubscriptionCommandParams, UpdateSubscriptionCommandParamsAction,
+            SubscribeCommandParamsChannelsItem, SubscribeCommandParamsUserFilter,
+            UnsubscribeCommandParams, UpdateSubscriptionCommandParams,
+            UpdateSubscriptionCommandParamsAction,
         },
     },
     subscription::{ItemKind, Options, item_kind},
@@ -93,7 +94,7 @@ fn subscribe(channel: &Channel, items: &[String], options: &Options) -> Subscrib
         underlying_tickers: of_kind(ItemKind::Underlyings),
         // The default will change one day, so it is always sent.
         use_yes_price: (*channel == Channel::OrderbookDelta).then_some(true),
-        user_filter: options.own_only.then(|| "self".to_owned()),
+        user_filter: options.own_only.then_some(SubscribeCommandParamsUserFilter::Own),
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Frame {
         channel: String,
         /// The number of the subscription.
         sid: Sid,
+        /// The time at which the exchange queued it to the network.
+        sent: Option<UnixMillis>,
     },
     /// A subscription ended because a command requested it.
     Unsubscribed {
@@ -51,6 +53,8 @@ pub enum Frame {
         sid: Sid,
         /// The sequence number of the reply within the subscription.
         seq: Option<i64>,
+        /// The time at which the exchange queued it to the network.
+        sent: Option<UnixMillis>,
     },
     /// A command was carried out.
     Done {
@@ -62,6 +66,8 @@ pub enum Frame {
         seq: Option<i64>,
         /// The items of the subscription after the command, when the exchange lists them.
         items: SubscribedItems,
+        /// The time at which the exchange queued it to the network.
+        sent: Option<UnixMillis>,
     },
     /// The subscriptions of the connection.
     Subscriptions {
@@ -69,6 +75,8 @@ pub enum Frame {
         id: Option<i64>,
         /// Channel and number of each.
         list: Vec<ListSubscriptionsResponseItem>,
+        /// The time at which the exchange queued it to the network.
+        sent: Option<UnixMillis>,
     },
     /// A command was refused, or a subscription failed.
     Error {
@@ -80,6 +88,8 @@ pub enum Frame {
         seq: Option<i64>,
         /// The error.
         error: ServerError,
+        /// The time at which the exchange queued it to the network.
+        sent: Option<UnixMillis>,
     },
     /// A message of a type that this version does not know.
     Unknown(Unknown),
@@ -117,6 +127,8 @@ pub struct Unknown {
     pub sid: Option<Sid>,
     /// Its sequence number within the subscription.
     pub seq: Option<i64>,
+    /// The time at which the exchange queued it to the network.
+    pub sent: Option<UnixMillis>,
     /// The frame.
     pub raw: String,
 }
@@ -131,6 +143,8 @@ pub struct Malformed {
     pub sid: Option<Sid>,
     /// Its sequence number within the subscription, if that can be read.
     pub seq: Option<i64>,
+    /// The time at which the exchange queued it to the network, if that can be read.
+    pub sent: Option<UnixMillis>,
     /// The reason.
     pub error: String,
     /// The frame.
@@ -371,6 +385,7 @@ fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
             kind: kind.as_deref().map(str::to_owned),
             sid,
             seq,
+            sent,
             error: error.to_string(),
             raw: text.to_owned(),
         })
@@ -382,28 +397,28 @@ fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
         "subscribed" => {
             let SubscribedResponse { channel, sid } =
                 serde_json::from_str(body).map_err(|error| malformed(&error))?;
-            Frame::Subscribed { id, channel, sid }
+            Frame::Subscribed { id, channel, sid, sent }
         }
         "unsubscribed" => match sid {
-            Some(sid) => Frame::Unsubscribed { id, sid, seq },
+            Some(sid) => Frame::Unsubscribed { id, sid, seq, sent },
             None => return Err(malformed(&"`sid` is missing")),
         },
         // Two replies have this type, told apart by what they carry.
         "ok" if body.starts_with('[') => {
             let list = serde_json::from_str(body).map_err(|error| malformed(&error))?;
-            Frame::Subscriptions { id, list }
+            Frame::Subscriptions { id, list, sent }
         }
         "ok" => {
             let items: Option<SubscribedItems> =
                 serde_json::from_str(body).map_err(|error| malformed(&error))?;
-            Frame::Done { id, sid, seq, items: items.unwrap_or_default() }
+            Frame::Done { id, sid, seq, items: items.unwrap_or_default(), sent }
         }
         "error" => {
             let body: ErrorBody = serde_json::from_str(body).map_err(|error| malformed(&error))?;
             let ErrorBody { code, msg, market_ticker, market_tickers } = body;
             let message = msg.unwrap_or_default();
             let error = ServerError { code, message, market_ticker, market_tickers };
-            Frame::Error { id, sid, seq, error }
+            Frame::Error { id, sid, seq, error, sent }
         }
         name => match Payload::read(name, body) {
             Some(Ok(payload)) => Frame::Message(Message { sid, seq, id, sent, received, payload }),
@@ -412,7 +427,7 @@ fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
             None if is_misplaced => return Err(malformed(&"`sid` or `seq` is not a number")),
             None => {
                 let kind = name.to_owned();
-                Frame::Unknown(Unknown { kind, sid, seq, raw: text.to_owned() })
+                Frame::Unknown(Unknown { kind, sid, seq, sent, raw: text.to_owned() })
             }
         },
     })

@@ -44,6 +44,12 @@ impl Message {
     pub fn lag_millis(&self) -> Option<i64> {
         self.received.as_millis().checked_sub(self.sent?.as_millis())
     }
+
+    /// Returns the clock of the market's book, for snapshots and deltas: see [`Payload::clock`].
+    #[inline]
+    pub fn clock(&self) -> Option<i64> {
+        self.payload.clock()
+    }
 }
 
 /// One type of message, as the document describes it.
@@ -93,8 +99,6 @@ pub struct OwnChange {
     pub client_order_id: Option<String>,
     /// The subaccount, when the order named one.
     pub subaccount: Option<i64>,
-    /// The reason of the change, when the exchange names one.
-    pub last_update_reason: Option<String>,
 }
 
 /// A market as deltas name it. Cheap to clone, and compared by address first.
@@ -173,8 +177,6 @@ impl ServerError {
     pub const UNKNOWN_SUBSCRIPTION: i64 = 7;
     /// The subscription's channel failed at the exchange.
     pub const CHANNEL_ERROR: i64 = 10;
-    /// The exchange failed. Documented no longer.
-    pub const INTERNAL: i64 = 17;
     /// The exchange did not carry out a command in time.
     pub const COMMAND_TIMEOUT: i64 = 18;
     /// The subscription was cut off because the client read too slowly.
@@ -186,7 +188,7 @@ impl ServerError {
 
     /// Reports whether the subscription is dead and must be made anew.
     pub fn is_terminal(&self) -> bool {
-        matches!(self.code, Self::CHANNEL_ERROR | Self::INTERNAL | Self::BUFFER_OVERFLOW)
+        matches!(self.code, Self::CHANNEL_ERROR | Self::BUFFER_OVERFLOW)
     }
 
     /// Reports whether the same command may succeed later.
@@ -231,10 +233,10 @@ impl Payload {
     pub fn market_ticker(&self) -> Option<&str> {
         Some(match self {
             Self::Fill(fill) => &fill.market_ticker,
-            Self::MarketLifecycleV2(market) | Self::MultivariateMarketLifecycle(market) => {
-                &market.market_ticker
-            }
+            Self::MarketLifecycleV2(market) => &market.market_ticker,
+            Self::MarketMetadataUpdated(market) => &market.market_ticker,
             Self::MarketPosition(position) => &position.market_ticker,
+            Self::MultivariateMarketLifecycle(market) => &market.market_ticker,
             Self::OrderbookDelta(delta) => delta.market.ticker(),
             Self::OrderbookSnapshot(snapshot) => &snapshot.market_ticker,
             Self::QuoteAccepted(quote) => &quote.market_ticker,
@@ -247,6 +249,23 @@ impl Payload {
             Self::UserOrder(order) => &order.ticker,
             _ => return None,
         })
+    }
+
+    /// Returns the exchange's number of the newest change of the market's book that the message
+    /// holds, for snapshots and deltas.
+    ///
+    /// It is the same on every connection, so it tells which of two books of a market is newer. It
+    /// does not compare between markets, skips numbers (a gap shows in
+    /// [`Message::seq`](crate::Message::seq) only), and may go back in the exchange's maintenance.
+    /// Several deltas of one action share it, in the same order on every connection. `None` on
+    /// frames from before October 2026.
+    #[inline]
+    pub fn clock(&self) -> Option<i64> {
+        match self {
+            Self::OrderbookDelta(delta) => delta.clock,
+            Self::OrderbookSnapshot(snapshot) => snapshot.clock,
+            _ => None,
+        }
     }
 
     /// Returns the properties of this type of message, as the document has them.
@@ -280,8 +299,6 @@ struct Wire<'a> {
     client_order_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subaccount: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_update_reason: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Delta {
@@ -291,11 +308,7 @@ impl<'de> Deserialize<'de> for Delta {
             let time: chrono::DateTime<chrono::Utc> = wire.ts.as_deref()?.parse().ok()?;
             Some(UnixMillis::from(time.timestamp_millis()))
         });
-        let own = OwnChange {
-            client_order_id: wire.client_order_id,
-            subaccount: wire.subaccount,
-            last_update_reason: wire.last_update_reason,
-        };
+        let own = OwnChange { client_order_id: wire.client_order_id, subaccount: wire.subaccount };
         Ok(Self {
             // Its decoder knows better.
             market: Market::new(&wire.market_ticker, &wire.market_id, u32::MAX),
@@ -323,7 +336,6 @@ impl Serialize for Delta {
             ts: None,
             client_order_id: own.client_order_id,
             subaccount: own.subaccount,
-            last_update_reason: own.last_update_reason,
         }
         .serialize(serializer)
     }

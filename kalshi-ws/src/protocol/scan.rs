@@ -23,8 +23,6 @@ pub(crate) struct Scanned<'a> {
     pub(crate) ts_ms: i64,
 }
 
-const CLOCK: &str = ",\"clock\":";
-
 /// Reads a delta in the documented layout.
 #[inline]
 pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
@@ -34,16 +32,24 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
     take(&mut rest, ",\"seq\":")?;
     let seq = integer(&mut rest)?;
     let mut sent = optional_integer(&mut rest, ",\"sending_ts_ms\":")?;
-    take(&mut rest, ",\"msg\":{\"market_ticker\":\"")?;
+    take(&mut rest, ",\"msg\":{")?;
+    // Documented behind `market_id`; the order on the wire is not promised, so any place will do.
+    let mut clock = optional_integer(&mut rest, "\"clock\":")?;
+    if clock.is_some() {
+        take(&mut rest, ",")?;
+    }
+    take(&mut rest, "\"market_ticker\":\"")?;
     let market_ticker = text(&mut rest)?;
+    clock_here(&mut rest, &mut clock)?;
     take(&mut rest, ",\"market_id\":\"")?;
     let market_id = text(&mut rest)?;
-    // Documented behind `market_id`; the order on the wire is not promised, so the end will do.
-    let mut clock = optional_integer(&mut rest, CLOCK)?;
+    clock_here(&mut rest, &mut clock)?;
     take(&mut rest, ",\"price_dollars\":\"")?;
     let price = text(&mut rest)?.parse().ok()?;
+    clock_here(&mut rest, &mut clock)?;
     take(&mut rest, ",\"delta_fp\":\"")?;
     let delta = text(&mut rest)?.parse().ok()?;
+    clock_here(&mut rest, &mut clock)?;
     take(&mut rest, ",\"side\":\"")?;
     let yes = if take(&mut rest, "yes\"").is_some() {
         true
@@ -51,14 +57,14 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
         take(&mut rest, "no\"")?;
         false
     };
+    clock_here(&mut rest, &mut clock)?;
     if take(&mut rest, ",\"ts\":\"").is_some() {
         text(&mut rest)?;
+        clock_here(&mut rest, &mut clock)?;
     }
     take(&mut rest, ",\"ts_ms\":")?;
     let ts_ms = integer(&mut rest)?;
-    if clock.is_none() {
-        clock = optional_integer(&mut rest, CLOCK)?;
-    }
+    clock_here(&mut rest, &mut clock)?;
     take(&mut rest, "}")?;
     if sent.is_none() {
         sent = optional_integer(&mut rest, ",\"sending_ts_ms\":")?;
@@ -68,6 +74,15 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
         return None;
     }
     Some(Scanned { sid, seq, sent, market_ticker, market_id, price, delta, clock, yes, ts_ms })
+}
+
+/// Reads the clock, if it comes next and has not been read.
+#[inline]
+fn clock_here(rest: &mut &str, clock: &mut Option<i64>) -> Option<()> {
+    if clock.is_none() {
+        *clock = optional_integer(rest, ",\"clock\":")?;
+    }
+    Some(())
 }
 
 /// Goes past the words, if they come next.
@@ -151,4 +166,57 @@ fn special(word: u64) -> u64 {
     };
     let below_blank = word.wrapping_sub(ONES * 0x20) & !word;
     (equals(b'"') | equals(b'\\') | below_blank) & HIGH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of a delta as documented, without its clock.
+    const FIELDS: [&str; 7] = [
+        r#""market_ticker":"KXT-1.5""#,
+        r#""market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1""#,
+        r#""price_dollars":"0.9600""#,
+        r#""delta_fp":"-54.00""#,
+        r#""side":"yes""#,
+        r#""ts":"2026-10-26T10:00:00.123Z""#,
+        r#""ts_ms":1792922400123"#,
+    ];
+
+    fn frame(fields: &[&str]) -> String {
+        let fields = fields.join(",");
+        format!(r#"{{"type":"orderbook_delta","sid":2,"seq":3,"msg":{{{fields}}}}}"#)
+    }
+
+    #[test]
+    fn a2_a_clock_in_any_place_keeps_a_delta_on_the_fast_path() {
+        for has_ts in [true, false] {
+            let mut fields = FIELDS.to_vec();
+            if !has_ts {
+                fields.remove(5);
+            }
+            assert_eq!(scan(&frame(&fields)).map(|scanned| scanned.clock), Some(None));
+            for place in 0..=fields.len() {
+                let mut fields = fields.clone();
+                fields.insert(place, r#""clock":41"#);
+                let frame = frame(&fields);
+                let scanned = scan(&frame).unwrap_or_else(|| panic!("{frame}"));
+                assert_eq!((scanned.clock, scanned.seq), (Some(41), 3), "{frame}");
+                // Twice is for the general decoder, which refuses it.
+                fields.push(r#""clock":41"#);
+                assert_eq!(scan(&self::frame(&fields)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a18_the_time_of_sending_keeps_a_delta_on_the_fast_path() {
+        let delta = frame(&FIELDS);
+        for sent in [
+            delta.replace(r#""seq":3"#, r#""seq":3,"sending_ts_ms":1792922400130"#),
+            delta.replace("}}", r#"},"sending_ts_ms":1792922400130}"#),
+        ] {
+            assert_eq!(scan(&sent).and_then(|scanned| scanned.sent), Some(1_792_922_400_130));
+        }
+    }
 }

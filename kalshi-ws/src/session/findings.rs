@@ -799,6 +799,25 @@ fn c6_the_names_of_deleted_markets_are_forgotten() {
 }
 
 #[test]
+fn a2_the_fast_path_stays_on_while_a_market_is_taken_out() {
+    let mut bench = Bench::with_books(&["A", "B"]);
+    bench.snapshot(1, "A");
+    bench.snapshot(2, "B");
+    bench.delete(&["A"]);
+    bench.command("delete A");
+    // Not confirmed yet: messages of A may still come, and those of B are the next ones.
+    for (seq, ticker, is_fast) in [(3, "B", true), (4, "A", false), (5, "B", true)] {
+        let text = delta(1, seq, ticker);
+        let frame = bench.decoder.decode(&text, UnixMillis::EPOCH);
+        let at_once = bench.session.frame(frame, text.len(), bench.now);
+        assert_eq!(at_once.is_some(), is_fast, "{ticker}");
+        bench.carry_out();
+    }
+    assert_eq!(bench.count(|event| matches!(event, Event::Unmatched(_))), 1);
+    assert_eq!(bench.count(|event| matches!(event, Event::Gap { .. })), 0);
+}
+
+#[test]
 fn r2_a_subscription_that_is_confirmed_by_ok_is_live() {
     let mut bench = Bench::new();
     bench.subscribe(&["A", "B"]);

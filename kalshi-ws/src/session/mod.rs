@@ -347,7 +347,7 @@ impl SessionState {
     fn reply(&mut self, frame: Frame, bytes: usize, now: Instant) {
         match frame {
             Frame::Message(message) => self.message(message, bytes, now),
-            Frame::Subscribed { id, channel, sid } => {
+            Frame::Subscribed { id, channel, sid, .. } => {
                 self.subscribed(id, &Channel::from(channel), sid, now);
             }
             Frame::Unsubscribed { id, sid, .. } => {
@@ -361,7 +361,7 @@ impl SessionState {
                     None => self.remember_end(sid, TerminationReason::Unsubscribed),
                 }
             }
-            Frame::Done { id, sid, seq, items } => {
+            Frame::Done { id, sid, seq, items, .. } => {
                 if let Some(state) = sid.and_then(|sid| self.by_sid(sid)) {
                     state.tracker.reply(seq);
                 }
@@ -385,13 +385,13 @@ impl SessionState {
                     _ => {}
                 }
             }
-            Frame::Subscriptions { id, list } => {
+            Frame::Subscriptions { id, list, .. } => {
                 if let Some(PendingKind::List(reply)) = self.out.take_list(id) {
                     // The caller may have gone.
                     let _ = reply.send(Ok(list));
                 }
             }
-            Frame::Error { id, sid, seq, error } => {
+            Frame::Error { id, sid, seq, error, .. } => {
                 if let Some(state) = sid.and_then(|sid| self.by_sid(sid)) {
                     state.tracker.reply(seq);
                 }

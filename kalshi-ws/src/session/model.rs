@@ -212,7 +212,7 @@ impl Exchange {
         };
         let unreadable = |kind, sid, seq| {
             let (error, raw) = (String::new(), String::new());
-            Frame::Malformed(Malformed { kind, sid, seq, error, raw })
+            Frame::Malformed(Malformed { kind, sid, seq, sent: None, error, raw })
         };
         match if self.is_calm { usize::MAX } else { self.random.below(60) } {
             0 => {}
@@ -230,7 +230,7 @@ impl Exchange {
                 self.send(message(Some(sid), Some(seq)));
                 let seq = Some(self.number(sid));
                 let (kind, raw) = ("news".to_owned(), String::new());
-                self.send(Frame::Unknown(Unknown { kind, sid: Some(sid), seq, raw }));
+                self.send(Frame::Unknown(Unknown { kind, sid: Some(sid), seq, sent: None, raw }));
             }
             _ => self.send(message(Some(sid), Some(seq))),
         }
@@ -240,7 +240,7 @@ impl Exchange {
         let error = error_of(code);
         let seq = sid.filter(|sid| self.served.contains_key(sid));
         let seq = seq.map(|sid| self.number(sid));
-        let frame = |id| Frame::Error { id, sid, seq, error: error.clone() };
+        let frame = |id| Frame::Error { id, sid, seq, error: error.clone(), sent: None };
         if error.is_terminal() && self.random.one_in(3) {
             self.send(frame(None));
         } else if error.is_terminal() {
@@ -268,7 +268,13 @@ impl Exchange {
         if let Some(sid) = sid
             && !self.served.contains_key(&sid)
         {
-            self.reply(id, |id| Frame::Error { id, sid: None, seq: None, error: error_of(7) });
+            self.reply(id, |id| Frame::Error {
+                id,
+                sid: None,
+                seq: None,
+                error: error_of(7),
+                sent: None,
+            });
             return;
         }
         if !self.is_calm && self.random.one_in(12) {
@@ -292,7 +298,7 @@ impl Exchange {
             Action::Unsubscribe { sid } => {
                 let seq = Some(self.number(sid));
                 self.served.remove(&sid);
-                self.reply(id, |id| Frame::Unsubscribed { id, sid, seq });
+                self.reply(id, |id| Frame::Unsubscribed { id, sid, seq, sent: None });
             }
             Action::Update { channel, sid, update, items } => match update {
                 Update::Add { .. } => {
@@ -330,6 +336,7 @@ impl Exchange {
                 self.reply(id, |id| Frame::Subscriptions {
                     id,
                     list: Vec::<ListSubscriptionsResponseItem>::new(),
+                    sent: None,
                 });
             }
         }
@@ -341,7 +348,7 @@ impl Exchange {
             let (sid, name) = (self.next_sid, channel.to_string());
             let served = items.iter().cloned().collect();
             self.served.insert(sid, Served { channel: channel.clone(), items: served, seq: 0 });
-            self.reply(id, |id| Frame::Subscribed { id, channel: name.clone(), sid });
+            self.reply(id, |id| Frame::Subscribed { id, channel: name.clone(), sid, sent: None });
             self.snapshots(channel, sid, &items, None);
             return;
         };
@@ -351,7 +358,7 @@ impl Exchange {
         let market_tickers: Vec<String> = served.iter().cloned().collect();
         let items = SubscribedItems { market_tickers, ..SubscribedItems::default() };
         let (seq, sid) = (Some(self.number(sid)), Some(sid));
-        self.reply(id, |id| Frame::Done { id, sid, seq, items: items.clone() });
+        self.reply(id, |id| Frame::Done { id, sid, seq, items: items.clone(), sent: None });
         self.snapshots(channel, sid.unwrap(), &new, None);
     }
 
@@ -387,6 +394,7 @@ impl Exchange {
             sid: Some(sid),
             seq,
             items: SubscribedItems::default(),
+            sent: None,
         });
     }
 
@@ -410,17 +418,23 @@ impl Exchange {
                 let seq = Some(self.number(sid));
                 self.served.remove(&sid);
                 let error = error_of(25);
-                self.send(Frame::Error { id: None, sid: Some(sid), seq, error });
+                self.send(Frame::Error { id: None, sid: Some(sid), seq, error, sent: None });
             }
             1 => {
                 // It does not say which. If it is the only one, that is known all the same.
                 self.served.remove(&sid);
-                self.send(Frame::Error { id: None, sid: None, seq: None, error: error_of(10) });
+                self.send(Frame::Error {
+                    id: None,
+                    sid: None,
+                    seq: None,
+                    error: error_of(10),
+                    sent: None,
+                });
             }
             2 => {
                 let seq = Some(self.number(sid));
                 self.served.remove(&sid);
-                self.send(Frame::Unsubscribed { id: None, sid, seq });
+                self.send(Frame::Unsubscribed { id: None, sid, seq, sent: None });
             }
             _ => self.is_silent = true,
         }

@@ -9,6 +9,14 @@ const MARKETS: i64 = 20;
 
 #[test]
 fn a_delta_of_a_known_market_allocates_nothing() {
+    for clock in ["", "\"clock\":7,"] {
+        allocates_nothing(|frame| frame.replacen("\"price", &format!("{clock}\"price"), 1));
+    }
+    // Anywhere else, too.
+    allocates_nothing(|frame| frame.replacen("}}", ",\"clock\":7},\"sending_ts_ms\":1}", 1));
+}
+
+fn allocates_nothing(layout: impl Fn(String) -> String) {
     let mut replay = Replay::new(PriceConvention::Yes);
     let mut books = Books::new();
     let now = UnixMillis::from_millis(0);
@@ -16,12 +24,8 @@ fn a_delta_of_a_known_market_allocates_nothing() {
     let snapshots = (1..=MARKETS).map(|n| snapshot(1, n, &format!("M{n}"), "0.50"));
     let deltas: Vec<String> = (MARKETS + 1..MARKETS + 10_000)
         .map(|seq| {
-            delta(
-                1,
-                seq,
-                &format!("M{}", 1 + seq % MARKETS),
-                if (seq - MARKETS - 1) % 40 < 20 { "1.00" } else { "-1.00" },
-            )
+            let count = if (seq - MARKETS - 1) % 40 < 20 { "1.00" } else { "-1.00" };
+            layout(delta(1, seq, &format!("M{}", 1 + seq % MARKETS), count))
         })
         .collect();
     let mut play = |frame: &str| {

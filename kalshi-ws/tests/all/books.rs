@@ -147,7 +147,7 @@ fn whatever_ends_the_feed_of_a_book_makes_it_unreadable() {
         [(vec!["A".to_owned()], false), (vec!["B".to_owned()], true), (vec![], false)]
     {
         let error = Decoder::new()
-            .decode(r#"{"type":"error","msg":{"code":16,"msg":""}}"#, UnixMillis::from_millis(0));
+            .decode(r#"{"type":"error","msg":{"code":11,"msg":""}}"#, UnixMillis::from_millis(0));
         let Frame::Error { error, .. } = error else { panic!() };
         let mut books = Books::new();
         books.apply(&snapshot("A", r#"["0.40","1"]"#, ""));
@@ -230,6 +230,35 @@ fn r1_a_crossed_book_is_never_valid() {
     let change = books.apply(&clocked(7, "yes", "0.10", "1"));
     assert!(matches!(change, BookChange::Corrupt(BookError::Crossed { .. })));
     assert_eq!(books.state("A"), BookState::Void);
+}
+
+#[test]
+fn a2_the_clock_of_a_book_is_that_of_its_newest_message() {
+    let with_clock = |clock: &str| {
+        event(&format!(
+            r#"{{"type":"orderbook_snapshot","sid":1,"seq":2,"msg":{{"market_ticker":"A","market_id":"m"{clock},"yes_dollars_fp":[["0.40","10"]]}}}}"#
+        ))
+    };
+    let mut books = Books::new();
+    assert_eq!(books.clock("A"), None);
+    for (clock, expected) in [(",\"clock\":0", Some(0)), (",\"clock\":41", Some(41)), ("", None)] {
+        let snapshot = with_clock(clock);
+        assert_eq!(snapshot.clock(), expected);
+        books.apply(&snapshot);
+        assert_eq!(books.clock("A"), expected);
+    }
+    books.apply(&with_clock(",\"clock\":41"));
+    for clock in [44, 44, 50] {
+        let delta = clocked(clock, "yes", "0.40", "1");
+        assert_eq!(delta.clock(), Some(clock));
+        books.apply(&delta);
+        assert_eq!(books.clock("A"), Some(clock));
+    }
+    // A frame of an older exchange.
+    books.apply(&delta("A", "yes", "0.40", "1"));
+    assert_eq!(books.clock("A"), Some(50));
+    books.void();
+    assert_eq!(books.clock("A"), None);
 }
 
 #[test]

@@ -557,7 +557,7 @@ impl World {
         faults.ack_delay = Duration::from_millis([0, 0, 20][self.random.market() % 3]);
         faults.data_before_ack = self.random.below(2) == 0;
         faults.replies_take_no_number = self.random.below(2) == 0;
-        faults.endings_say_which = self.random.below(2) == 0;
+        faults.errors_name_nothing = self.random.below(2) == 0;
         self.exchange.set_stream_faults_of(Role::Trader, faults).unwrap();
     }
 
@@ -614,7 +614,7 @@ impl World {
             }
             4 => {
                 let ending =
-                    [Ending::ChannelError, Ending::InternalError][self.random.market() % 2];
+                    [Ending::ChannelError, Ending::BufferOverflow][self.random.market() % 2];
                 self.exchange.end_subscriptions_of(Role::Trader, ending).unwrap();
             }
             _ => {

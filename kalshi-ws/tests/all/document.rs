@@ -42,17 +42,37 @@ fn the_channels_that_count_are_those_of_the_document() {
     let counting: BTreeSet<&str> =
         MESSAGE_KINDS.iter().filter(|kind| kind.sequenced).map(|kind| kind.name).collect();
     let expected = [
+        "batch_quote_accepted",
+        "batch_quote_created",
+        "batch_quote_executed",
         "cfbenchmarks_value",
         "cfbenchmarks_value_5hz",
         "cfbenchmarks_value_5hz_indexlist",
         "cfbenchmarks_value_indexlist",
+        "event_fee_update",
+        "event_lifecycle",
+        "market_lifecycle_v2",
+        "multivariate_market_lifecycle",
         "order_group_updates",
         "orderbook_delta",
         "orderbook_snapshot",
         "pyth_value",
         "pyth_value_underlying_list",
+        "quote_accepted",
+        "quote_created",
+        "quote_executed",
+        "rfq_batch_best_quotes",
+        "rfq_batch_created",
+        "rfq_batch_deleted",
+        "rfq_batch_executed",
+        "rfq_created",
+        "rfq_deleted",
+        "trade",
     ];
     assert_eq!(counting, BTreeSet::from(expected));
+    let all: BTreeSet<&str> = MESSAGE_KINDS.iter().map(|kind| kind.name).collect();
+    let without: Vec<&str> = all.difference(&counting).copied().collect();
+    assert_eq!(without, ["fill", "market_position", "ticker", "user_order"]);
 }
 
 #[test]
@@ -64,8 +84,8 @@ fn the_delta_that_is_written_by_hand_has_every_field_of_the_document() {
     // `ts` is the deprecated twin of `ts_ms`.
     let by_hand = [
         "client_order_id",
+        "clock",
         "delta_fp",
-        "last_update_reason",
         "market_id",
         "market_ticker",
         "price_dollars",

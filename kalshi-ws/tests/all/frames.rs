@@ -2,7 +2,7 @@
 
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    Books, Decoder, Frame, MESSAGE_KINDS, Payload, Portfolio, PriceConvention, Replay,
+    Books, Decoder, Event, Frame, MESSAGE_KINDS, Payload, Portfolio, PriceConvention, Replay,
 };
 use proptest::prelude::*;
 
@@ -57,12 +57,14 @@ fn a_side_of_the_snapshot_that_is_missing_or_null_is_empty() {
 
 #[test]
 fn a_type_that_nobody_knows_is_kept_whole() {
-    let frame = r#"{"type":"rfq_batch_created","sid":7,"seq":4,"msg":{"rfq_batch_id":"b"}}"#;
+    let frame =
+        r#"{"type":"rfq_batch_news","sid":7,"seq":4,"sending_ts_ms":5,"msg":{"rfq_batch_id":"b"}}"#;
     let Frame::Unknown(unknown) = decode(frame) else { panic!() };
     assert_eq!(
         (unknown.kind.as_str(), unknown.sid, unknown.seq),
-        ("rfq_batch_created", Some(7), Some(4))
+        ("rfq_batch_news", Some(7), Some(4))
     );
+    assert_eq!(unknown.sent, Some(UnixMillis::from_millis(5)));
     assert_eq!(unknown.raw, frame);
 }
 
@@ -140,22 +142,193 @@ fn b1_a_field_of_the_envelope_never_hides_the_others() {
     assert_eq!((malformed.sid, malformed.seq), (Some(2), None));
 }
 
-#[test]
-fn the_clock_of_a_delta_is_read_wherever_it_stands() {
-    let at = |place: &str| DELTA.replacen(place, &format!("\"clock\":7,{place}"), 1);
-    for frame in [
-        at("\"price_dollars\""),
-        at("\"market_ticker\""),
-        at("\"side\""),
-        DELTA.replace("9841000}", "9841000,\"clock\":7}"),
-    ] {
-        let Frame::Message(message) = decode(&frame) else { panic!("{frame}") };
-        let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
-        assert_eq!(delta.clock, Some(7), "{frame}");
+/// The payload of a message.
+fn payload(frame: &str) -> Payload {
+    match decode(frame) {
+        Frame::Message(message) => {
+            assert_eq!(message.clock(), message.payload.clock(), "{frame}");
+            message.payload
+        }
+        other => panic!("{other:?}"),
     }
-    let Frame::Message(message) = decode(DELTA) else { panic!() };
-    let Payload::OrderbookDelta(delta) = message.payload else { panic!() };
-    assert_eq!(delta.clock, None);
+}
+
+#[test]
+fn a2_the_clock_of_a_delta_is_read_wherever_it_stands() {
+    let without = DELTA.replace("\"clock\":41,", "");
+    assert_eq!(payload(&without).clock(), None);
+    let at = |place: &str| without.replacen(place, &format!("\"clock\":7,{place}"), 1);
+    let fields = ["market_ticker", "market_id", "price_dollars", "delta_fp", "side", "ts", "ts_ms"];
+    for field in fields {
+        let frame = at(&format!("\"{field}\""));
+        assert_eq!(payload(&frame).clock(), Some(7), "{frame}");
+    }
+    let last = without.replace("9841000}", "9841000,\"clock\":7}");
+    assert_eq!(payload(&last).clock(), Some(7));
+}
+
+#[test]
+fn a2_the_clock_of_a_snapshot_is_kept_and_older_snapshots_have_none() {
+    assert_eq!(payload(SNAPSHOT).clock(), Some(40));
+    for (clock, expected) in [("", None), ("\"clock\":0,", Some(0)), ("\"clock\":null,", None)] {
+        assert_eq!(payload(&SNAPSHOT.replace("\"clock\":40,", clock)).clock(), expected);
+    }
+    assert!(FRAMES.iter().skip(2).all(|(_, frame)| payload(frame).clock().is_none()));
+}
+
+#[test]
+fn a_change_of_metadata_is_told_from_the_other_changes_of_a_market() {
+    let of = |kind: &str| {
+        let frame = FRAMES.iter().find(|(_, frame)| frame.contains(kind)).unwrap().1;
+        payload(frame)
+    };
+    let Payload::MarketMetadataUpdated(updated) = of("metadata_updated") else { panic!() };
+    assert_eq!((updated.floor_strike, updated.yes_sub_title.as_deref()), (Some(487.5), Some("y")));
+    let Payload::MarketLifecycleV2(created) = of("price_level_structure") else { panic!() };
+    let details = created.additional_metadata.as_ref().unwrap();
+    assert_eq!((details.name.as_str(), details.event_ticker.as_deref()), ("n", Some("KXT")));
+    // A kind of change that is new has the general form, in any order of the fields.
+    for order in [
+        r#""event_type":"merged","market_ticker":"A""#,
+        r#""market_ticker":"A","event_type":"merged""#,
+    ] {
+        let frame =
+            format!(r#"{{"type":"market_lifecycle_v2","sid":1,"seq":1,"msg":{{{order}}}}}"#);
+        let payload = payload(&frame);
+        assert!(matches!(payload, Payload::MarketLifecycleV2(_)), "{payload:?}");
+        assert_eq!(payload.market_ticker(), Some("A"));
+    }
+}
+
+#[test]
+fn a11_the_messages_of_batches_are_typed() {
+    let of = |kind: &str| payload(FRAMES.iter().find(|(name, _)| *name == kind).unwrap().1);
+    let Payload::RfqBatchCreated(batch) = of("rfq_batch_created") else { panic!() };
+    assert_eq!((batch.legs.len(), batch.rfqs.len()), (2, 2));
+    assert_eq!(batch.rfqs[0].leg_indices, [0, 1]);
+    assert_eq!(batch.rfqs[1].target_cost_dollars.unwrap().to_string(), "35.0000");
+    let Payload::RfqBatchBestQuotes(best) = of("rfq_batch_best_quotes") else { panic!() };
+    assert_eq!((best.version, best.yes_complete, best.no_complete), (3, true, false));
+    let Payload::BatchQuoteAccepted(won) = of("batch_quote_accepted") else { panic!() };
+    assert_eq!(won.accepted_side.as_str(), "yes");
+    assert_eq!(won.quotes[0].contracts_accepted_fp.unwrap().to_string(), "100.00");
+    let Payload::RfqBatchExecuted(done) = of("rfq_batch_executed") else { panic!() };
+    assert_eq!((&*done.executed_rfq_ids[0], &*done.failed_rfq_ids[0]), ("r", "s"));
+    assert_eq!(done.close_reason, "partially executed");
+}
+
+#[test]
+fn a4_only_two_codes_end_a_subscription() {
+    for code in 0..60 {
+        let frame = format!(r#"{{"type":"error","msg":{{"code":{code},"msg":""}}}}"#);
+        let Frame::Error { error, .. } = decode(&frame) else { panic!("{frame}") };
+        assert_eq!(error.is_terminal(), code == 10 || code == 25, "{code}");
+    }
+}
+
+#[test]
+fn a18_the_time_of_sending_is_kept_on_every_frame() {
+    let sent = Some(UnixMillis::from_millis(1_700_000_000_000));
+    for (_, frame) in FRAMES {
+        let mut frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        frame["sending_ts_ms"] = serde_json::json!(1_700_000_000_000_i64);
+        let Frame::Message(message) = decode(&frame.to_string()) else { panic!("{frame}") };
+        assert_eq!(message.sent, sent, "{frame}");
+    }
+    for reply in [
+        r#"{"id":1,"type":"subscribed","msg":{"channel":"ticker","sid":3}}"#,
+        r#"{"id":2,"sid":3,"seq":9,"type":"unsubscribed"}"#,
+        r#"{"id":2,"sid":3,"seq":9,"type":"ok"}"#,
+        r#"{"id":3,"type":"ok","msg":[]}"#,
+        r#"{"type":"error","sid":3,"seq":8,"msg":{"code":25,"msg":""}}"#,
+        r#"{"type":"news","msg":1}"#,
+        r#"{"type":"trade","msg":1}"#,
+    ] {
+        let frame = reply.replacen('{', "{\"sending_ts_ms\":1700000000000,", 1);
+        let kept = match decode(&frame) {
+            Frame::Subscribed { sent, .. }
+            | Frame::Unsubscribed { sent, .. }
+            | Frame::Done { sent, .. }
+            | Frame::Subscriptions { sent, .. }
+            | Frame::Error { sent, .. } => sent,
+            Frame::Unknown(unknown) => unknown.sent,
+            Frame::Malformed(malformed) => malformed.sent,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kept, sent, "{frame}");
+    }
+}
+
+/// The numbers that were due and came where messages were lost.
+fn gaps(replay: &mut Replay, frame: &str) -> Vec<(Option<i64>, Option<i64>)> {
+    let mut gaps = Vec::new();
+    replay.frame(frame, NOW, |event| match event {
+        Event::Gap { expected, received, .. } => gaps.push((expected, received)),
+        Event::Message(_)
+        | Event::Subscribed { .. }
+        // A snapshot after a gap.
+        | Event::Resynced { .. } => {}
+        other => panic!("{other:?}"),
+    });
+    gaps
+}
+
+#[test]
+fn a1_a_lost_message_of_every_numbered_kind_is_a_gap() {
+    for (name, frame) in FRAMES {
+        let kind = MESSAGE_KINDS.iter().find(|kind| kind.name == name).unwrap();
+        for channel in kind.channels {
+            let mut replay = Replay::new(PriceConvention::Yes);
+            let ack = format!(
+                r#"{{"id":1,"type":"subscribed","msg":{{"channel":"{channel}","sid":7}}}}"#
+            );
+            gaps(&mut replay, &ack);
+            let mut numbered = |seq: i64| {
+                let mut frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+                frame["sid"] = 7.into();
+                if kind.sequenced {
+                    frame["seq"] = seq.into();
+                }
+                gaps(&mut replay, &frame.to_string())
+            };
+            assert_eq!(numbered(1), [], "{name}");
+            assert_eq!(numbered(2), [], "{name}");
+            let lost = numbered(5);
+            if kind.sequenced {
+                assert_eq!(lost, [(Some(3), Some(5))], "{name} on {channel}");
+            } else {
+                assert_eq!(lost, [], "{name} carries no numbers");
+            }
+            // The number that came is the base of the next one.
+            assert_eq!(numbered(6), [], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a3_errors_and_replies_with_a_number_count() {
+    for reply in [
+        r#"{"id":3,"type":"error","sid":7,"seq":2,"msg":{"code":14,"msg":""}}"#,
+        r#"{"type":"error","sid":7,"seq":2,"msg":{"code":27,"msg":""}}"#,
+        r#"{"id":3,"type":"ok","sid":7,"seq":2,"msg":{"market_tickers":["A"]}}"#,
+    ] {
+        let mut replay = Replay::new(PriceConvention::Yes);
+        let trade = |seq: i64| {
+            let frame = FRAMES.iter().find(|(name, _)| *name == "trade").unwrap().1;
+            frame.replace("\"sid\":11,\"seq\":4", &format!("\"sid\":7,\"seq\":{seq}"))
+        };
+        replay.frame(
+            r#"{"id":1,"type":"subscribed","msg":{"channel":"trade","sid":7}}"#,
+            NOW,
+            |_| {},
+        );
+        assert_eq!(gaps(&mut replay, &trade(1)), []);
+        replay.frame(reply, NOW, |event| {
+            assert!(!matches!(event, Event::Gap { .. }), "{event:?}");
+        });
+        assert_eq!(gaps(&mut replay, &trade(3)), [], "{reply}");
+        assert_eq!(gaps(&mut replay, &trade(5)), [(Some(4), Some(5))], "{reply}");
+    }
 }
 
 #[test]
@@ -187,10 +360,13 @@ fn replies_are_told_apart() {
     let frame = r#"{"id":1,"type":"subscribed","msg":{"channel":"ticker","sid":3}}"#;
     assert_eq!(
         decode(frame),
-        Frame::Subscribed { id: Some(1), channel: "ticker".to_owned(), sid: 3 }
+        Frame::Subscribed { id: Some(1), channel: "ticker".to_owned(), sid: 3, sent: None }
     );
     let frame = r#"{"id":2,"sid":3,"seq":9,"type":"unsubscribed"}"#;
-    assert_eq!(decode(frame), Frame::Unsubscribed { id: Some(2), sid: 3, seq: Some(9) });
+    assert_eq!(
+        decode(frame),
+        Frame::Unsubscribed { id: Some(2), sid: 3, seq: Some(9), sent: None }
+    );
     let Frame::Done { id, sid, items, .. } =
         decode(r#"{"id":0,"sid":3,"type":"ok","msg":{"market_tickers":["A"]}}"#)
     else {
@@ -205,7 +381,7 @@ fn replies_are_told_apart() {
         panic!()
     };
     assert_eq!(list.len(), 1);
-    let Frame::Error { id, sid, seq, error } =
+    let Frame::Error { id, sid, seq, error, .. } =
         decode(r#"{"id":5,"type":"error","sid":3,"seq":8,"msg":{"code":25,"msg":"overflow"}}"#)
     else {
         panic!()
@@ -214,11 +390,11 @@ fn replies_are_told_apart() {
     assert_eq!((sid, seq), (Some(3), Some(8)));
     // Nothing but the code has to be there.
     let Frame::Error { error, .. } = decode(
-        r#"{"type":"error","msg":{"code":16,"market_ticker":"A","market_tickers":["B","C"]}}"#,
+        r#"{"type":"error","msg":{"code":11,"market_ticker":"A","market_tickers":["B","C"]}}"#,
     ) else {
         panic!()
     };
-    assert_eq!(error.to_string(), "error 16:  (B, C, A)");
+    assert_eq!(error.to_string(), "error 11:  (B, C, A)");
     let Frame::Done { items, .. } = decode(
         r#"{"id":6,"type":"ok","sid":3,"seq":9,"msg":{"index_ids":["all"],"market_ids":null}}"#,
     ) else {
@@ -290,14 +466,24 @@ fn deltas() -> impl Strategy<Value = String> {
         3 => (0_u64..1_000_000).prop_map(|n| format!(",\"clock\":{n}")),
         1 => prop::sample::select(vec![",\"clock\":-1", ",\"clock\":null", ",\"clock\":1.5"]).prop_map(str::to_owned),
     ];
-    let optional = ((sending.clone(), sending), (clock.clone(), clock));
+    // In the place of the document, or in any other; now and then twice.
+    let places = prop_oneof![3 => Just(2_usize), 3 => 0_usize..8];
+    let optional =
+        ((sending.clone(), sending), (clock.clone(), places), (clock, prop::bool::weighted(0.1)));
     (numbers, texts, ts, extra, optional, between, has_ms).prop_map(
-        |((sid, seq, ms), (ticker, id, price, delta, side), ts, extra, ((s1, s2), (c1, c2)), blank, has_ms)| {
+        |((sid, seq, ms), (ticker, id, price, delta, side), ts, extra, optional, blank, has_ms)| {
+            let ((s1, s2), (clock, place), (second, is_twice)) = optional;
+            let c = |at: usize| if at == place { clock.as_str() } else { "" };
+            let first = clock.strip_prefix(',').filter(|_| place == 0);
+            let first = first.map(|first| format!("{first},")).unwrap_or_default();
+            let second = if is_twice { second } else { String::new() };
             let ms = if has_ms { format!(",\"ts_ms\":{ms}") } else { String::new() };
+            let (c1, c2, c3, c4, c5, c6, c7) = (c(1), c(2), c(3), c(4), c(5), c(6), c(7));
             format!(
                 "{{\"type\":\"orderbook_delta\",\"sid\":{sid},{blank}\"seq\":{seq}{s1},\"msg\":{{\
-                 \"market_ticker\":\"{ticker}\",\"market_id\":\"{id}\"{c1},\"price_dollars\":\"{price}\",\
-                 \"delta_fp\":\"{delta}\",\"side\":\"{side}\"{extra}{ts}{ms}{c2}}}{s2}}}{blank}"
+                 {first}\"market_ticker\":\"{ticker}\"{c1},\"market_id\":\"{id}\"{c2},\
+                 \"price_dollars\":\"{price}\"{c3},\"delta_fp\":\"{delta}\"{c4},\
+                 \"side\":\"{side}\"{c5}{extra}{ts}{c6}{ms}{c7}{second}}}{s2}}}{blank}"
             )
         },
     )

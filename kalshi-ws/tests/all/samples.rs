@@ -1,19 +1,19 @@
 //! One frame of each type, with every field that the document has.
 
 /// (type, frame).
-pub(crate) const FRAMES: [(&str, &str); 22] = [
+pub(crate) const FRAMES: [(&str, &str); 30] = [
     (
         "orderbook_snapshot",
-        r#"{"type":"orderbook_snapshot","sid":2,"seq":2,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","yes_dollars_fp":[["0.0800","300.00"],["0.2200","333.00"]],"no_dollars_fp":[["0.5400","20.00"]]}}"#,
+        r#"{"type":"orderbook_snapshot","sid":2,"seq":2,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","clock":40,"yes_dollars_fp":[["0.0800","300.00"],["0.2200","333.00"]],"no_dollars_fp":[["0.5400","20.00"]]}}"#,
     ),
     ("orderbook_delta", DELTA),
     (
         "ticker",
-        r#"{"type":"ticker","sid":11,"sending_ts_ms":1669149841001,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","price_dollars":"0.4800","yes_bid_dollars":"0.4500","yes_ask_dollars":"0.5300","volume_fp":"33896.00","open_interest_fp":"20422.00","dollar_volume":16948,"dollar_open_interest":10211,"yes_bid_size_fp":"300.00","yes_ask_size_fp":"150.00","last_trade_size_fp":"25.00","ts":1669149841,"ts_ms":1669149841000,"time":"2022-11-22T20:44:01Z","no_bid_dollars":"0.4700","no_ask_dollars":"0.5500"}}"#,
+        r#"{"type":"ticker","sid":11,"sending_ts_ms":1669149841001,"msg":{"market_ticker":"KXT-1","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","price_dollars":"0.4800","yes_bid_dollars":"0.4500","yes_ask_dollars":"0.5300","volume_fp":"33896.00","open_interest_fp":"20422.00","dollar_volume":16948,"dollar_open_interest":10211,"yes_bid_size_fp":"300.00","yes_ask_size_fp":"150.00","last_trade_size_fp":"25.00","ts":1669149841,"ts_ms":1669149841000,"time":"2022-11-22T20:44:01Z"}}"#,
     ),
     (
         "trade",
-        r#"{"type":"trade","sid":11,"msg":{"trade_id":"d91bc706-ee49-470d-82d8-11418bda6fed","market_ticker":"KXT-1","yes_price_dollars":"0.3600","no_price_dollars":"0.6400","count_fp":"136.00","taker_side":"no","taker_outcome_side":"no","taker_book_side":"ask","is_block_trade":false,"ts":1669149841,"ts_ms":1669149841000}}"#,
+        r#"{"type":"trade","sid":11,"seq":4,"msg":{"trade_id":"d91bc706-ee49-470d-82d8-11418bda6fed","market_ticker":"KXT-1","yes_price_dollars":"0.3600","no_price_dollars":"0.6400","count_fp":"136.00","taker_side":"no","taker_outcome_side":"no","taker_book_side":"ask","is_block_trade":false,"ts":1669149841,"ts_ms":1669149841000}}"#,
     ),
     (
         "fill",
@@ -33,39 +33,71 @@ pub(crate) const FRAMES: [(&str, &str); 22] = [
     ),
     (
         "market_lifecycle_v2",
-        r#"{"type":"market_lifecycle_v2","sid":13,"msg":{"event_type":"created","market_ticker":"KXT-1","exchange_index":0,"open_ts":1694635200,"close_ts":1694721600,"price_level_structure":"linear_cent","price_ranges":[{"start":"0.0000","end":"1.0000","step":"0.0100"}],"additional_metadata":{"name":"n","title":"t","yes_sub_title":"y","no_sub_title":"n","rules_primary":"r","rules_secondary":"","can_close_early":true,"event_ticker":"KXT","expected_expiration_ts":1694721600,"strike_type":"greater","floor_strike":487,"cap_strike":499.5,"custom_strike":{"x":"y"}}}}"#,
+        r#"{"type":"market_lifecycle_v2","sid":13,"seq":5,"msg":{"event_type":"created","market_ticker":"KXT-1","exchange_index":0,"open_ts":1694635200,"close_ts":1694721600,"price_level_structure":"linear_cent","price_ranges":[{"start":"0.0000","end":"1.0000","step":"0.0100"}],"additional_metadata":{"name":"n","title":"t","yes_sub_title":"y","no_sub_title":"n","rules_primary":"r","rules_secondary":"","can_close_early":true,"event_ticker":"KXT","expected_expiration_ts":1694721600,"strike_type":"greater","floor_strike":487,"cap_strike":499.5,"custom_strike":{"x":"y"}}}}"#,
     ),
     (
         "multivariate_market_lifecycle",
-        r#"{"type":"multivariate_market_lifecycle","sid":13,"msg":{"event_type":"determined","market_ticker":"KXMVE-1","result":"yes","determination_ts":1694721600,"settlement_value":"1.0000"}}"#,
+        r#"{"type":"multivariate_market_lifecycle","sid":13,"seq":6,"msg":{"event_type":"determined","market_ticker":"KXMVE-1","result":"yes","determination_ts":1694721600,"settlement_value":"1.0000"}}"#,
     ),
     (
         "event_lifecycle",
-        r#"{"type":"event_lifecycle","sid":5,"msg":{"event_ticker":"KXQ-26","exchange_index":0,"title":"t","subtitle":"s","collateral_return_type":"MECNET","series_ticker":"KXQ","strike_date":1694721600,"strike_period":"p"}}"#,
+        r#"{"type":"event_lifecycle","sid":5,"seq":7,"msg":{"event_ticker":"KXQ-26","exchange_index":0,"title":"t","subtitle":"s","collateral_return_type":"MECNET","series_ticker":"KXQ","strike_date":1694721600,"strike_period":"p"}}"#,
     ),
     (
         "event_fee_update",
-        r#"{"type":"event_fee_update","sid":5,"msg":{"event_ticker":"KXQ-26","fee_type_override":null,"fee_multiplier_override":null}}"#,
+        r#"{"type":"event_fee_update","sid":5,"seq":8,"msg":{"event_ticker":"KXQ-26","fee_type_override":null,"fee_multiplier_override":null}}"#,
     ),
     (
         "rfq_created",
-        r#"{"type":"rfq_created","sid":15,"msg":{"id":"rfq_123","creator_id":"","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"100.00","target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:00:00Z","mve_collection_ticker":"KXMVE","mve_selected_legs":[{"event_ticker":"E","market_ticker":"M","side":"yes","yes_settlement_value_dollars":"0.5000"}]}}"#,
+        r#"{"type":"rfq_created","sid":15,"seq":1,"msg":{"id":"rfq_123","creator_id":"","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"100.00","target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:00:00Z","mve_collection_ticker":"KXMVE","mve_selected_legs":[{"event_ticker":"E","market_ticker":"M","side":"yes","yes_settlement_value_dollars":"0.5000"}]}}"#,
     ),
     (
         "rfq_deleted",
-        r#"{"type":"rfq_deleted","sid":15,"msg":{"id":"rfq_123","creator_id":"c","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"200.00","target_cost_dollars":"1.0000","deleted_ts":"2024-12-01T10:05:00Z"}}"#,
+        r#"{"type":"rfq_deleted","sid":15,"seq":2,"msg":{"id":"rfq_123","creator_id":"c","market_ticker":"KXT-1","event_ticker":"KXT","contracts_fp":"200.00","target_cost_dollars":"1.0000","deleted_ts":"2024-12-01T10:05:00Z"}}"#,
     ),
     (
         "quote_created",
-        r#"{"type":"quote_created","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:02:00Z","subaccount":1}}"#,
+        r#"{"type":"quote_created","sid":15,"seq":3,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","created_ts":"2024-12-01T10:02:00Z","subaccount":1}}"#,
     ),
     (
         "quote_accepted",
-        r#"{"type":"quote_accepted","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","accepted_side":"yes","contracts_accepted_fp":"50.00","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","subaccount":1}}"#,
+        r#"{"type":"quote_accepted","sid":15,"seq":4,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","market_ticker":"KXT-1","event_ticker":"KXT","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6500","accepted_side":"yes","contracts_accepted_fp":"50.00","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"200.00","rfq_target_cost_dollars":"35.0000","subaccount":1}}"#,
     ),
     (
         "quote_executed",
-        r#"{"type":"quote_executed","sid":15,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","order_id":"o","client_order_id":"","market_ticker":"KXT-1","executed_ts":"2024-12-01T10:05:30Z","subaccount":1,"rfq_batch_id":"b"}}"#,
+        r#"{"type":"quote_executed","sid":15,"seq":5,"msg":{"quote_id":"q","rfq_id":"r","quote_creator_id":"c","rfq_creator_id":"d","order_id":"o","client_order_id":"","market_ticker":"KXT-1","executed_ts":"2024-12-01T10:05:30Z","subaccount":1,"rfq_batch_id":"b"}}"#,
+    ),
+    (
+        "market_lifecycle_v2",
+        r#"{"type":"market_lifecycle_v2","sid":13,"seq":9,"sending_ts_ms":1694635200001,"msg":{"event_type":"metadata_updated","market_ticker":"KXT-1","strike_type":"between","floor_strike":487.5,"cap_strike":499,"custom_strike":{"x":"y"},"yes_sub_title":"y"}}"#,
+    ),
+    (
+        "rfq_batch_created",
+        r#"{"type":"rfq_batch_created","sid":15,"seq":6,"msg":{"id":"b","creator_id":"c","created_ts":"2026-10-26T10:00:00Z","legs":[{"event_ticker":"E","market_ticker":"M.1","side":"no","yes_settlement_value_dollars":"0.5000"},{"event_ticker":"E","market_ticker":"M.2","side":"yes"}],"rfqs":[{"id":"r","market_ticker":"KXMVE-1","event_ticker":"KXMVE","contracts_fp":"100.00","mve_collection_ticker":"KXMVEC","leg_indices":[0,1]},{"id":"s","market_ticker":"KXT-1","target_cost_dollars":"35.0000","leg_indices":[]}]}}"#,
+    ),
+    (
+        "rfq_batch_deleted",
+        r#"{"type":"rfq_batch_deleted","sid":15,"seq":7,"msg":{"id":"b","creator_id":"c","rfq_ids":["r","s"],"deleted_ts":"2026-10-26T10:05:00Z"}}"#,
+    ),
+    (
+        "batch_quote_created",
+        r#"{"type":"batch_quote_created","sid":15,"seq":8,"msg":{"batch_quote_id":"k","rfq_batch_id":"b","quote_creator_id":"c","created_ts":"2026-10-26T10:01:00Z","quotes":[{"quote_id":"q","rfq_id":"r","market_ticker":"KXMVE-1","event_ticker":"KXMVE","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6000","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"100.00","rfq_target_cost_dollars":"35.0000"}],"subaccount":1}}"#,
+    ),
+    (
+        "rfq_batch_best_quotes",
+        r#"{"type":"rfq_batch_best_quotes","sid":15,"seq":9,"msg":{"rfq_batch_id":"b","client_batch_id":"mine","version":3,"updated_ts":"2026-10-26T10:01:30Z","yes_complete":true,"no_complete":false,"rfqs":[{"rfq_id":"r","market_ticker":"KXMVE-1","event_ticker":"KXMVE","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6000","contracts_fp":"100.00","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"100.00","rfq_target_cost_dollars":"35.0000"}],"subaccount":0}}"#,
+    ),
+    (
+        "batch_quote_accepted",
+        r#"{"type":"batch_quote_accepted","sid":15,"seq":10,"msg":{"batch_quote_id":"k","rfq_batch_id":"b","quote_creator_id":"c","rfq_creator_id":"d","accepted_side":"yes","accepted_ts":"2026-10-26T10:02:00Z","quotes":[{"quote_id":"q","rfq_id":"r","market_ticker":"KXMVE-1","event_ticker":"KXMVE","yes_bid_dollars":"0.3500","no_bid_dollars":"0.6000","contracts_accepted_fp":"100.00","yes_contracts_offered_fp":"100.00","no_contracts_offered_fp":"100.00","rfq_target_cost_dollars":"35.0000"}],"subaccount":1}}"#,
+    ),
+    (
+        "rfq_batch_executed",
+        r#"{"type":"rfq_batch_executed","sid":15,"seq":11,"msg":{"rfq_batch_id":"b","client_batch_id":"mine","rfq_creator_id":"d","executed_rfq_ids":["r"],"failed_rfq_ids":["s"],"executed_ts":"2026-10-26T10:02:30Z","close_reason":"partially executed","subaccount":0}}"#,
+    ),
+    (
+        "batch_quote_executed",
+        r#"{"type":"batch_quote_executed","sid":15,"seq":12,"msg":{"batch_quote_id":"k","rfq_batch_id":"b","rfq_creator_id":"d","executed_rfq_ids":["r"],"failed_rfq_ids":[],"executed_ts":"2026-10-26T10:02:30Z","close_reason":"executed","subaccount":1}}"#,
     ),
     (
         "cfbenchmarks_value",
@@ -90,4 +122,4 @@ pub(crate) const FRAMES: [(&str, &str); 22] = [
 ];
 
 /// A delta in the layout of the document.
-pub(crate) const DELTA: &str = r#"{"type":"orderbook_delta","sid":2,"seq":3,"msg":{"market_ticker":"KXT-23DEC-T3.00","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","price_dollars":"0.9600","delta_fp":"-54.00","side":"yes","ts":"2022-11-22T20:44:01Z","ts_ms":1669149841000}}"#;
+pub(crate) const DELTA: &str = r#"{"type":"orderbook_delta","sid":2,"seq":3,"msg":{"market_ticker":"KXT-23DEC-T3.00","market_id":"9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1","clock":41,"price_dollars":"0.9600","delta_fp":"-54.00","side":"yes","ts":"2022-11-22T20:44:01Z","ts_ms":1669149841000}}"#;

@@ -359,7 +359,7 @@ async fn a_market_that_is_refused_is_given_up_and_the_others_are_asked_for_again
     let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
     stream.handle().subscribe(Subscription::orderbook(["A", "NO", "B"])).unwrap();
     let command = peer.command().await;
-    peer.refuse(&command, json!({"code": 16, "msg": "Market not found", "market_ticker": "NO"}))
+    peer.refuse(&command, json!({"code": 11, "msg": "Market not found", "market_ticker": "NO"}))
         .await;
     expect_event!(stream, Event::Refused { items, reason: Refusal::Server(_), .. } if items == ["NO"]);
     let command = peer.subscribed(1).await;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    In, Place, Result, Said, Site, Slot, Walk, canonical, keys, of_new, of_old, schemas::full_type,
+    In, Place, Result, Said, Site, Slot, Walk, canonical, keys, of_new, of_old,
+    schemas::client_field,
 };
 use crate::{
     diff::{
@@ -244,8 +245,8 @@ impl<'a> Walk<'_, 'a> {
         let (edition, schema) =
             if is_old { (self.old, &place.old_schema) } else { (self.new, &place.new_schema) };
         let (Some(model), Some(spot)) = (edition.client, spot) else { return Ok(None) };
-        let found = full_type(model, place, schema, field, spot, required);
+        let found = client_field(model, place, schema, field, spot, required);
         let found = found.map_err(|error| if is_old { of_old(error) } else { of_new(error) })?;
-        Ok(Some(found.0))
+        Ok(Some(found.ty))
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         written::Written,
     },
     document::join,
+    normalize::{Label, is_label, is_replaced},
 };
 
 /// The schemas whose types are written by hand.
@@ -184,21 +185,18 @@ impl<'a> Walk<'_, 'a> {
         site: &Site<'a>,
         required: (bool, bool),
     ) -> Result<Slot> {
-        let (old_type, old_lenient, sends_null) =
-            client_slot(self.old, place, &place.old_schema, field, &site.old, required.0)
-                .map_err(of_old)?;
-        let (new_type, _, _) =
-            client_slot(self.new, place, &place.new_schema, field, &site.new, required.1)
-                .map_err(of_new)?;
-        let reads = old_lenient || old_type.starts_with("Option<");
+        let old = client_slot(self.old, place, &place.old_schema, field, &site.old, required.0)
+            .map_err(of_old)?;
+        let new = client_slot(self.new, place, &place.new_schema, field, &site.new, required.1)
+            .map_err(of_new)?;
         let traits = Traits::default()
             .with(Trait::Parameter, place.area == Area::Parameter)
-            .with(Trait::ReadsNull, reads)
-            .with(Trait::ReadsAbsence, reads)
-            .with(Trait::SendsNull, sends_null)
+            .with(Trait::ReadsNull, old.reads_null)
+            .with(Trait::ReadsAbsence, old.reads_absence)
+            .with(Trait::SendsNull, old.sends_null)
             .with(Trait::Required, required.1)
-            .with(Trait::OtherType, old_type != new_type);
-        Ok(Slot { old_type, new_type, traits })
+            .with(Trait::OtherType, old.ty != new.ty);
+        Ok(Slot { old_type: old.ty, new_type: new.ty, traits })
     }
 
     /// One use of a schema: the attributes beside a reference, and what stands or is referred to
@@ -466,31 +464,30 @@ impl<'a> Walk<'_, 'a> {
                 }
                 (Some(before), None) => {
                     let end = End { spot: before.clone(), client: known };
-                    let (ty, lenient, _) =
+                    let old =
                         client_slot(self.old, &place, &place.old_schema, name, &end, old_required)
                             .map_err(of_old)?;
                     let next =
                         self.client_type(&place, name, false, kept.as_ref(), new_required)?;
-                    let reads = lenient || ty.starts_with("Option<");
                     let traits = Traits::default()
                         .with(Trait::Required, required.0)
-                        .with(Trait::ReadsAbsence, reads)
-                        .with(Trait::ReadsNull, reads)
+                        .with(Trait::ReadsAbsence, old.reads_absence)
+                        .with(Trait::ReadsNull, old.reads_null)
                         .with(Trait::Kept, kept.is_some())
-                        .with(Trait::OtherType, next.is_some_and(|next| next != ty));
+                        .with(Trait::OtherType, next.is_some_and(|next| next != old.ty));
                     let said = Said::of(traits);
                     self.say_at(&place, FactKind::FieldRemoved, In::Old(&before.pointer), said);
                 }
                 (None, Some(after)) => {
                     let end = End { spot: after.clone(), client: kept };
-                    let (ty, _, _) =
+                    let new =
                         client_slot(self.new, &place, &place.new_schema, name, &end, new_required)
                             .map_err(of_new)?;
                     let was = self.client_type(&place, name, true, known.as_ref(), old_required)?;
                     let traits = Traits::default()
                         .with(Trait::Required, required.1)
                         .with(Trait::Known, known.is_some())
-                        .with(Trait::OtherType, was.is_some_and(|was| was != ty));
+                        .with(Trait::OtherType, was.is_some_and(|was| was != new.ty));
                     let said = Said::of(traits);
                     self.say_at(&place, FactKind::FieldAdded, In::New(&after.pointer), said);
                 }
@@ -611,8 +608,19 @@ fn client_flat<'a>(edition: Edition<'_, 'a>, end: &End<'a>) -> Option<Flat<'a>> 
     flat(edition.client?.root, end.client.as_ref()?).ok()
 }
 
-/// The Rust type at a place, whether null and absence are read as empty there, and whether null is
-/// sent; as the client has it, else as published.
+/// What a client has at a place.
+pub(super) struct ClientField {
+    /// The Rust type, with its `Option`.
+    pub(super) ty: String,
+    /// Null is read, as nothing or as empty.
+    reads_null: bool,
+    /// Absence is read, as nothing or as empty.
+    reads_absence: bool,
+    /// A request holds null where the caller sets nothing.
+    sends_null: bool,
+}
+
+/// Returns what a client has at a place: as its own document says, else as published.
 fn client_slot<'a>(
     edition: Edition<'_, 'a>,
     place: &Place,
@@ -620,45 +628,82 @@ fn client_slot<'a>(
     field: &str,
     end: &End<'a>,
     required: bool,
-) -> crate::error::Result<(String, bool, bool)> {
-    let of = |model: &Model<'a>, spot: &Spot<'a>| {
-        let (ty, lenient) = full_type(model, place, schema, field, spot, required)?;
-        Ok((ty, lenient, required && flat(model.root, spot)?.nullable))
-    };
+) -> crate::error::Result<ClientField> {
     if let (Some(model), Some(spot)) = (edition.client, end.client.as_ref())
-        && let Ok(found) = of(model, spot)
+        && let Ok(found) = client_field(model, place, schema, field, spot, required)
     {
         return Ok(found);
     }
-    of(edition.published, &end.spot)
+    client_field(edition.published, place, schema, field, &end.spot, required)
 }
 
-/// The type of a place with its `Option`, and whether null and absence are read as empty there.
-pub(super) fn full_type<'a>(
+/// Returns what the generator makes of a place.
+pub(super) fn client_field<'a>(
     model: &Model<'a>,
     place: &Place,
     schema: &str,
     field: &str,
     spot: &Spot<'a>,
     required: bool,
-) -> crate::error::Result<(String, bool)> {
+) -> crate::error::Result<ClientField> {
     let bare = rust_type(model.root, spot)?;
     let content = flat(model.root, spot)?;
-    let optional = !required || content.nullable;
+    let sends_null = required && content.nullable;
     let inline = spot.name().is_none();
     let collection = inline && (content.is_list() || content.is_map());
     let sent = place.direction == Direction::Request || model.sent.contains(schema);
-    // The cursor of a page may be missing, whatever its schema says.
-    let cursor = matches!(field, "cursor" | "next_cursor")
-        && place.field == field
-        && schema.ends_with("Response");
+    // The field of the schema itself, not of an object inside it.
+    let direct = place.field == field;
     if collection && !sent {
-        return Ok((bare, true));
+        let is_whole_response = direct && model.responses.contains(schema);
+        let reads_absence = !(required && is_whole_response);
+        return Ok(ClientField { ty: bare, reads_null: true, reads_absence, sends_null });
     }
     if collection && content.is_map() && !content.nullable {
-        return Ok((bare, false));
+        return Ok(ClientField { ty: bare, reads_null: false, reads_absence: false, sends_null });
     }
-    Ok(if optional || cursor { (format!("Option<{bare}>"), false) } else { (bare, false) })
+    if required && !sent && direct && is_label(schema, field, spot.value) {
+        let is_optional = match label_of(model, spot, &content)? {
+            Label::Option => true,
+            Label::Text | Label::Object => false,
+        };
+        let ty = if is_optional { format!("Option<{bare}>") } else { bare };
+        return Ok(ClientField { ty, reads_null: true, reads_absence: true, sends_null });
+    }
+    // The cursor of a page may be missing, whatever its schema says.
+    let cursor =
+        direct && matches!(field, "cursor" | "next_cursor") && schema.ends_with("Response");
+    if required && !content.nullable && !cursor {
+        return Ok(ClientField { ty: bare, reads_null: false, reads_absence: false, sends_null });
+    }
+    let reads_absence = !required || cursor;
+    Ok(ClientField { ty: format!("Option<{bare}>"), reads_null: true, reads_absence, sends_null })
+}
+
+/// Returns how a label reads that is null or absent: the rule of `normalize/labels.rs`, on a
+/// document as it is published.
+fn label_of<'a>(
+    model: &Model<'a>,
+    spot: &Spot<'a>,
+    content: &Flat<'a>,
+) -> crate::error::Result<Label> {
+    if content.nullable {
+        return Ok(Label::Option);
+    }
+    let is_text = content.kind.as_deref() == Some("string");
+    let is_plain = content.format.is_none() && !is_replaced(spot.name());
+    if is_text && (content.values.is_some() || is_plain) {
+        return Ok(Label::Text);
+    }
+    if spot.name().is_some() && !content.fields.is_empty() {
+        for (name, field) in &content.fields {
+            if content.required.contains(name) && !flat(model.root, field)?.nullable {
+                return Ok(Label::Option);
+            }
+        }
+        return Ok(Label::Object);
+    }
+    Ok(Label::Option)
 }
 
 /// The name of the schema that a pointer leads to.

@@ -30,7 +30,7 @@ use tokio::time::sleep;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, exchange) = common::connect().await?;
-    let mut connection = Connection::connect(client.stream_config()?).await?;
+    let mut connection = Connection::connect(client.stream_config()?.build()?).await?;
     for subscription in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {

@@ -243,7 +243,12 @@ impl Rest {
 
 async fn connect(client: &Client) -> Connection {
     let millis = Duration::from_millis;
-    let config = client.stream_config().unwrap().with_backoff(Backoff::new(millis(5), millis(40)));
+    let config = client
+        .stream_config()
+        .unwrap()
+        .with_backoff(Backoff::new(millis(5), millis(40)))
+        .build()
+        .unwrap();
     let stream = Connection::connect(config).await.unwrap();
     for wish in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]

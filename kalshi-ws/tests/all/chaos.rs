@@ -312,13 +312,17 @@ impl Client {
     ) -> (mpsc::UnboundedSender<Order>, JoinHandle<()>) {
         let replies = Replies::default();
         let credentials = exchange.credentials(role).unwrap().clone();
-        let config = Config::new(Environment::Custom(exchange.stream_url()), credentials)
+        let config = Config::builder()
+            .with_environment(Environment::Custom(exchange.stream_url()))
+            .with_credentials(credentials)
             .with_backoff(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)))
             .with_snapshot_timeout(Duration::from_millis(500))
             .with_stale_after(Duration::from_secs(1))
             .with_command_timeout(Duration::from_secs(5))
             .with_items_per_command(64)
-            .with_tap(replies.clone());
+            .with_tap(replies.clone())
+            .build()
+            .unwrap();
         let stream = Connection::connect(config).await.unwrap();
         let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
         stream.handle().subscribe(wish).unwrap();

@@ -139,11 +139,53 @@ pub enum Event {
     Malformed(Malformed),
     /// An error of the exchange that belongs to no command and to no subscription.
     ServerError(ServerError),
+    /// Of [redundant feeds](crate::RedundantFeed) only: messages were lost that no feed covers.
+    Uncovered {
+        /// The channel.
+        channel: Channel,
+        /// The markets whose order books are void until their next snapshots, which are requested.
+        /// Empty for a channel without order books: read its state back over REST.
+        items: Vec<String>,
+        /// The cause.
+        cause: UncoveredCause,
+    },
+    /// Of [redundant feeds](crate::RedundantFeed) only: another feed leads. Messages that have no
+    /// key (all but order books, trades and fills) come from that feed from here on: some may be
+    /// missing, and some may come twice.
+    Failover {
+        /// The feed that led, by its place.
+        from: usize,
+        /// The feed that leads now.
+        to: usize,
+    },
+    /// Of [redundant feeds](crate::RedundantFeed) only: an event of one feed that changes nothing in
+    /// the merged stream, such as a loss that another feed covers.
+    Feed {
+        /// The feed, by its place.
+        feed: usize,
+        /// The event.
+        event: Box<Event>,
+    },
     /// The connection is closed for good. Nothing follows.
     Closed {
         /// The reason for which the connection gave up; `None` when it was closed by the caller.
         error: Option<Arc<ConnectError>>,
     },
+}
+
+/// The cause of [`Event::Uncovered`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UncoveredCause {
+    /// Every feed lost messages.
+    Lost,
+    /// The clock of the market went back, as it may in maintenance. What came before does not
+    /// compare with what follows: changes may be missing, and some may come twice.
+    ClockReset,
+    /// The feeds that lost nothing were too far behind another one to be waited for.
+    Behind,
+    /// The feeds contradict each other, or the messages contradict the order book.
+    Contradiction,
 }
 
 /// The reason for which a connection was lost.

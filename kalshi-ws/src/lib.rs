@@ -6,6 +6,7 @@
 //!   connection.
 //! - [`Books`] keeps the order books. One can be read only while everything that the exchange sent
 //!   for it is known to have arrived.
+//! - [`RedundantFeed`] is several connections as one: what one of them loses, the others cover.
 //! - [`Portfolio`] keeps your fills, orders and positions, and is reconciled with REST.
 //! - [`Decoder`] turns the text of a frame into what it says. It loses nothing: a message of a type
 //!   that it does not know is kept whole.
@@ -73,6 +74,7 @@ mod config;
 mod connection;
 mod error;
 mod event;
+mod feeds;
 mod generated;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
@@ -96,7 +98,8 @@ pub use crate::{
     config::{Config, ConfigBuilder, Tap},
     connection::{Connection, ConnectionHandle, backoff::Backoff},
     error::{CommandError, ConnectError, ConnectErrorKind},
-    event::{DisconnectReason, Event, Refusal, TerminationReason},
+    event::{DisconnectReason, Event, Refusal, TerminationReason, UncoveredCause},
+    feeds::{MergeMetrics, Merger, RedundantFeed, SnapshotRequest},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
     metrics::{Batch, Metrics},
     portfolio::{

@@ -79,7 +79,7 @@ pub enum BookChange {
     Replaced,
     /// A level of a book changed.
     Updated,
-    /// All books are void.
+    /// All books are void, or those that the event names.
     Voided,
     /// Some books are gone.
     Removed,
@@ -297,6 +297,17 @@ impl Books {
         }
     }
 
+    fn void_these(&mut self, tickers: &[String]) -> BookChange {
+        for ticker in tickers {
+            if let Some(at) = self.by_ticker.get(ticker.as_str())
+                && let Some(entry) = self.entries.get_mut(*at)
+            {
+                entry.epoch = 0;
+            }
+        }
+        BookChange::Voided
+    }
+
     fn remove_these(&mut self, tickers: &[String]) -> BookChange {
         for ticker in tickers {
             self.remove(ticker);
@@ -343,6 +354,10 @@ impl Books {
                 return self.remove_these(items);
             }
             Event::Removed { channel, items } if ours(channel) => return self.remove_these(items),
+            Event::Uncovered { channel, items, .. } if ours(channel) && !items.is_empty() => {
+                return self.void_these(items);
+            }
+            Event::Uncovered { channel, .. } if ours(channel) => {}
             _ => return BookChange::None,
         }
         self.void();

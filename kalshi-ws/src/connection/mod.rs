@@ -124,7 +124,7 @@ impl Connection {
     }
 
     #[inline]
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         if self.taken.is_empty() && ready!(self.queue.poll(&mut self.taken, cx)).is_none() {
             return Poll::Ready(None);
         }
@@ -135,6 +135,12 @@ impl Connection {
             self.books.apply(event);
         }
         Poll::Ready(event)
+    }
+
+    /// Keeps no books from here on.
+    pub(crate) fn give_up_books(&mut self) {
+        self.keeps_books = false;
+        self.books = Books::new();
     }
 
     /// Returns the handle that sends requests to this connection.

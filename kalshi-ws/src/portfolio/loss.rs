@@ -11,6 +11,8 @@ pub(super) fn is_loss(event: &Event, sids: &[Option<Sid>]) -> bool {
     match event {
         Event::Disconnected { .. }
         | Event::Closed { .. }
+        // Orders and positions come from another feed from here on.
+        | Event::Failover { .. }
         // Messages of no subscription were dropped, of whatever channel.
         | Event::Lagged { channel: None, .. } => true,
         Event::Gap { channel, .. }
@@ -18,6 +20,7 @@ pub(super) fn is_loss(event: &Event, sids: &[Option<Sid>]) -> bool {
         | Event::Unsubscribed { channel }
         | Event::Removed { channel, .. }
         | Event::Refused { channel, .. }
+        | Event::Uncovered { channel, .. }
         | Event::Lagged { channel: Some(channel), .. } => is_ours(channel),
         // It carries no time: it may be older than what is known, or newer.
         Event::Unmatched(message) => matches!(message.payload, Payload::MarketPosition(_)),

@@ -173,7 +173,10 @@ impl Portfolio {
             Event::Subscribed { channel, sid } => self.confirm(channel, *sid),
             other if is_loss(other, &self.sids) => {
                 match other {
-                    Event::Disconnected { .. } | Event::Closed { .. } => self.sids = [None; 3],
+                    Event::Disconnected { .. }
+                    | Event::Closed { .. }
+                    // The subscriptions of the other feed follow.
+                    | Event::Failover { .. } => self.sids = [None; 3],
                     Event::Terminated { channel, .. } | Event::Unsubscribed { channel } => {
                         self.set_sid(channel, None);
                     }

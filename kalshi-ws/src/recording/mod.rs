@@ -55,6 +55,8 @@ mod player;
 mod reader;
 mod recorder;
 
+pub use crate::feeds::RedundantPlayer;
+
 pub use self::{
     line::{RecordedEvent, RecordedLine, RecordingHeader},
     player::{Player, Speed},

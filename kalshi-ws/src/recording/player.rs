@@ -33,6 +33,10 @@ pub struct Player {
     started: Option<UnixMillis>,
     /// A line that was read and waits for its time.
     line: Option<RecordedLine>,
+    /// A line that could not be read, and has not been reported yet.
+    failed: Option<RecordingError>,
+    /// The time of the last line that was played.
+    at: UnixMillis,
     events: VecDeque<Event>,
     speed: Speed,
     /// The time of the first line, and when it was played.
@@ -49,6 +53,8 @@ impl Player {
             prices,
             started: None,
             line: None,
+            failed: None,
+            at: UnixMillis::from_millis(i64::MIN),
             events: VecDeque::new(),
             speed: Speed::Unbounded,
             began: None,
@@ -76,14 +82,10 @@ impl Player {
             if let Some(event) = self.events.pop_front() {
                 return Some(Ok(event));
             }
-            if self.line.is_none() {
-                match self.recording.next()? {
-                    Ok(line) => self.line = Some(line),
-                    Err(error) => {
-                        self.disconnected(error.to_string());
-                        return Some(Err(error));
-                    }
-                }
+            self.peek();
+            if let Some(error) = self.failed.take() {
+                self.disconnected(error.to_string());
+                return Some(Err(error));
             }
             let at = self.line.as_ref()?.at;
             self.wait_for(at).await;
@@ -92,7 +94,24 @@ impl Player {
         }
     }
 
+    /// Reads the next line, and returns its time. What is left of the last line, an error and the end
+    /// have the time of the last line.
+    pub(crate) fn peek(&mut self) -> UnixMillis {
+        if !self.events.is_empty() || self.failed.is_some() {
+            return self.at;
+        }
+        if self.line.is_none() {
+            match self.recording.next() {
+                Some(Ok(line)) => self.line = Some(line),
+                Some(Err(error)) => self.failed = Some(error),
+                None => {}
+            }
+        }
+        self.line.as_ref().map_or(self.at, |line| line.at)
+    }
+
     fn play(&mut self, line: RecordedLine) {
+        self.at = line.at;
         match line.event {
             RecordedEvent::Received(text) => {
                 let events = &mut self.events;

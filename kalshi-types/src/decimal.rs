@@ -130,20 +130,6 @@ impl Decimal {
         self.digits == 0
     }
 
-    /// Returns the nearest binary float: for charts and statistics, never for money.
-    ///
-    /// ```
-    /// use kalshi_types::Decimal;
-    ///
-    /// let strike: Decimal = "99999.99".parse()?;
-    /// assert_eq!(strike.to_f64(), 99_999.99);
-    /// # Ok::<(), kalshi_types::ParseError>(())
-    /// ```
-    pub fn to_f64(self) -> f64 {
-        // Digits and a point always parse; what is too small for a float is zero.
-        self.to_string().parse().unwrap_or(f64::NAN)
-    }
-
     /// Returns the exact product, or `None` if it is out of range or has more than 36 decimals.
     #[must_use = "the product is returned, not stored"]
     pub const fn checked_mul(self, factor: Self) -> Option<Self> {
@@ -444,6 +430,7 @@ impl<'de> Deserialize<'de> for Decimal {
 /// digits: no two decimals of so few digits stand for one float.
 #[expect(
     clippy::cast_possible_truncation,
+    clippy::float_arithmetic,
     clippy::float_cmp,
     reason = "a whole number below 10^15, and the check that it stands for this very float"
 )]
@@ -485,7 +472,7 @@ mod tests {
             decimals in 0_u32..=9,
         ) {
             let exact = Decimal::new(digits.into(), decimals).unwrap();
-            let float = exact.to_f64();
+            let float: f64 = exact.to_string().parse().unwrap();
             prop_assert_eq!(float_text(float).parse(), Ok(exact));
             if let Some(short) = short_decimal(float) {
                 prop_assert_eq!(short, exact);

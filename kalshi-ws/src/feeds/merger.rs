@@ -14,7 +14,7 @@ use crate::{
     book::{BookChange, Books},
     error::CommandError,
     event::{DisconnectReason, Event, Refusal, TerminationReason, UncoveredCause},
-    generated::{Channel, Payload, types::OrderbookSnapshot},
+    generated::{Channel, Payload},
     protocol::message::{Message, Sid, message_kind},
 };
 
@@ -192,7 +192,7 @@ impl Merger {
                 None => self.out.metrics.discarded += 1,
             },
             Payload::OrderbookSnapshot(snapshot) => {
-                let clock = snapshot_clock(snapshot);
+                let clock = snapshot.clock;
                 let ticker = snapshot.market_ticker.as_str();
                 if !self.markets.contains_key(ticker) {
                     let ticker: Arc<str> = ticker.into();
@@ -532,11 +532,6 @@ impl Merger {
             self.out.events.push_back(Event::Subscribed { channel, sid });
         }
     }
-}
-
-/// Returns the clock of a snapshot; `None` on frames from before October 2026.
-fn snapshot_clock(snapshot: &OrderbookSnapshot) -> Option<i64> {
-    snapshot.clock
 }
 
 impl std::fmt::Debug for Merger {

@@ -1,9 +1,11 @@
 //! Streams against a whole exchange, over sockets, while everything that can go wrong does.
 //!
-//! Two clients are under test: one that blocks when it is slow, one that drops. A third, plain
-//! WebSocket client without any of this crate's code sees everything, without faults: it is the
-//! truth. What a book of ours may be read as must be what the truth was, in the same order; and
-//! whenever the exchange stands still, every book must be the engine's own, level by level.
+//! Under test are two clients, one that blocks when it is slow and one that drops, and then a client
+//! of two merged connections. Another, plain WebSocket client without any of this crate's code sees
+//! everything, without faults: it is the truth. What a book of ours may be read as must be what the
+//! truth was, in the same order; whenever the exchange stands still, every book must be the engine's
+//! own, level by level; and nothing is missing without an event: by the sequence numbers of a
+//! connection, and by the changes themselves of merged ones.
 //!
 //! `SOAK_DELTAS` says how many changes of the books, and `SOAK_SEED` which faults.
 
@@ -19,8 +21,8 @@ use kalshi_auth::{Clock, SystemClock, UnixMillis, sign};
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
 use kalshi_ws::{
     Backoff, BookState, Books, Channel, CommandError, Config, Connection, ConnectionHandle,
-    Environment, Event, OrderBook, Outcome, Overflow, Payload, Refusal, Subscription, Tap,
-    TerminationReason,
+    Environment, Event, OrderBook, Outcome, Overflow, Payload, RedundantFeed, Refusal,
+    Subscription, Tap, TerminationReason, types::MarketSide,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -43,6 +45,9 @@ const STRETCH: u64 = 1_000;
 
 /// Messages that the exchange keeps for a slow reader.
 const CAPACITY: usize = 4_000;
+
+/// The keys of the merged connections, of two users.
+const MERGED: [Role; 2] = [Role::Trader, Role::FcmMember];
 
 /// Nothing takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,6 +120,9 @@ impl Markets {
     }
 }
 
+/// A change of a book: its clock, its side and price, and what it adds.
+type Change = (i64, bool, i64, i64);
+
 /// The plain client.
 struct Observer {
     socket: WebSocketStream<TcpStream>,
@@ -122,6 +130,8 @@ struct Observer {
     books: Vec<Levels>,
     /// What each book was since the exchange last stood still, oldest first.
     history: Vec<Vec<u64>>,
+    /// The changes since then.
+    changes: Vec<Vec<Change>>,
     deltas: u64,
     seq: i64,
     commands: u64,
@@ -140,6 +150,7 @@ impl Observer {
             markets: Arc::clone(markets),
             books: vec![Levels::new(); MARKETS],
             history: vec![Vec::new(); MARKETS],
+            changes: vec![Vec::new(); MARKETS],
             deltas: 0,
             seq: 0,
             commands: 0,
@@ -198,7 +209,10 @@ impl Observer {
         if *count != 0 {
             sum = sum.wrapping_sub(mark(is_bid, price, *count));
         }
-        *count += decimal(&message["delta_fp"], 2);
+        let added = decimal(&message["delta_fp"], 2);
+        let clock = message["clock"].as_i64().unwrap();
+        self.changes[place].push((clock, is_bid, price, added));
+        *count += added;
         match *count {
             0 => {
                 book.remove(&(is_bid, price));
@@ -215,6 +229,41 @@ impl Observer {
     fn begin(&mut self) {
         for history in &mut self.history {
             history.drain(..history.len() - 1);
+        }
+        for changes in &mut self.changes {
+            changes.clear();
+        }
+    }
+
+    /// That a merged client has had each change once and in order, or was told.
+    fn check_changes(&self, name: &str, seen: &Seen) {
+        for (place, (changes, seen)) in self.changes.iter().zip(&seen.changes).enumerate() {
+            let ticker = &self.markets.tickers[place];
+            let (mut at, mut is_void) = (0, seen.first() == Some(&Read::Void));
+            for read in seen {
+                match *read {
+                    Read::Void => is_void = true,
+                    Read::Delta(change) => {
+                        assert!(!is_void, "{name}: a change of {ticker} without a book");
+                        assert_eq!(Some(&change), changes.get(at), "{name}: {ticker} after {at}");
+                        at += 1;
+                    }
+                    Read::Snapshot(clock) => {
+                        let end = changes.partition_point(|change| change.0 <= clock);
+                        let is_same = |change: &Change| change.0 == clock;
+                        assert!(end >= at, "{name}: {ticker} goes back to {clock}");
+                        let skipped = &changes[at..end];
+                        // Of one clock, changes that cancel each other may be in the snapshot.
+                        let is_tail = at > 0 && changes[at - 1..end].iter().all(is_same);
+                        assert!(
+                            is_void || skipped.is_empty() || is_tail,
+                            "{name}: {skipped:?} of {ticker} are missing without a word"
+                        );
+                        (at, is_void) = (end, false);
+                    }
+                }
+            }
+            assert!(at == changes.len() && !is_void, "{name}: {ticker} ends after {at} changes");
         }
     }
 
@@ -269,9 +318,21 @@ impl Replies {
     }
 }
 
+/// What a merged client has read of a market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Delta(Change),
+    /// A snapshot of this clock.
+    Snapshot(i64),
+    /// It was told that something is missing.
+    Void,
+}
+
 /// What a client has read since the exchange last stood still, and has in the end.
 struct Seen {
     books: Vec<Vec<u64>>,
+    /// Of a merged client.
+    changes: Vec<Vec<Read>>,
     levels: Vec<Levels>,
     events: BTreeMap<&'static str, u64>,
 }
@@ -287,11 +348,34 @@ enum Order {
     Settle(oneshot::Sender<Seen>),
 }
 
+/// What a client reads.
+enum Source {
+    One(Connection),
+    Merged(RedundantFeed),
+}
+
+impl Source {
+    async fn next(&mut self) -> Event {
+        match self {
+            Self::One(connection) => connection.next().await,
+            Self::Merged(feed) => feed.next().await,
+        }
+        .unwrap()
+    }
+
+    fn handles(&self) -> Vec<ConnectionHandle> {
+        match self {
+            Self::One(connection) => vec![connection.handle().clone()],
+            Self::Merged(feed) => feed.handles().cloned().collect(),
+        }
+    }
+}
+
 /// A client under test.
 struct Client {
     name: &'static str,
-    stream: Connection,
-    commands: ConnectionHandle,
+    source: Source,
+    /// Fed by hand, for one connection.
     books: Books,
     markets: Arc<Markets>,
     replies: Replies,
@@ -300,17 +384,14 @@ struct Client {
     /// Something was said to be missing since the last message.
     excused: bool,
     seen: Vec<Vec<u64>>,
+    changes: Vec<Vec<Read>>,
     events: BTreeMap<&'static str, u64>,
 }
 
+type Running = (&'static str, mpsc::UnboundedSender<Order>, JoinHandle<()>);
+
 impl Client {
-    async fn start(
-        exchange: &Exchange,
-        markets: &Arc<Markets>,
-        role: Role,
-        overflow: Overflow,
-    ) -> (mpsc::UnboundedSender<Order>, JoinHandle<()>) {
-        let replies = Replies::default();
+    async fn connect(exchange: &Exchange, role: Role, replies: &Replies) -> Connection {
         let credentials = exchange.credentials(role).unwrap().clone();
         let config = Config::builder()
             .with_environment(Environment::Custom(exchange.stream_url()))
@@ -323,27 +404,63 @@ impl Client {
             .with_tap(replies.clone())
             .build()
             .unwrap();
-        let stream = Connection::connect(config).await.unwrap();
+        Connection::connect(config).await.unwrap()
+    }
+
+    async fn start(
+        exchange: &Exchange,
+        markets: &Arc<Markets>,
+        role: Role,
+        overflow: Overflow,
+    ) -> Running {
+        let replies = Replies::default();
+        let connection = Self::connect(exchange, role, &replies).await;
         let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
-        stream.handle().subscribe(wish).unwrap();
+        connection.handle().subscribe(wish).unwrap();
+        let books = connection.handle().books();
+        let name = if overflow == Overflow::Block { "blocking" } else { "dropping" };
+        Self::run(name, Source::One(connection), books, markets, replies)
+    }
+
+    async fn start_merged(exchange: &Exchange, markets: &Arc<Markets>) -> Running {
+        let mut connections = Vec::new();
+        for role in MERGED {
+            connections.push(Self::connect(exchange, role, &Replies::default()).await);
+        }
+        let feed = Connection::merge(connections).unwrap();
+        // One of them blocks, and one drops.
+        let wish = Subscription::orderbook(markets.tickers.iter().cloned());
+        for (handle, overflow) in feed.handles().zip([Overflow::Block, Overflow::DropOldest]) {
+            handle.subscribe(wish.clone().with_overflow(overflow)).unwrap();
+        }
+        Self::run("merged", Source::Merged(feed), Books::new(), markets, Replies::default())
+    }
+
+    fn run(
+        name: &'static str,
+        source: Source,
+        books: Books,
+        markets: &Arc<Markets>,
+        replies: Replies,
+    ) -> Running {
         let mut client = Self {
-            name: if overflow == Overflow::Block { "blocking" } else { "dropping" },
-            commands: stream.handle().clone(),
-            books: stream.handle().books(),
-            stream,
+            name,
+            source,
+            books,
             markets: Arc::clone(markets),
             replies,
             connection: 1,
             last: None,
             excused: false,
             seen: vec![Vec::new(); MARKETS],
+            changes: vec![vec![Read::Void]; MARKETS],
             events: BTreeMap::new(),
         };
         let (orders, mut received) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             loop {
                 select! {
-                    event = client.stream.next() => client.take(&event.unwrap()),
+                    event = client.source.next() => client.take(&event),
                     order = received.recv() => match order {
                         Some(order) => client.obey(order).await,
                         None => return,
@@ -351,7 +468,14 @@ impl Client {
                 }
             }
         });
-        (orders, task)
+        (name, orders, task)
+    }
+
+    fn books(&self) -> &Books {
+        match &self.source {
+            Source::One(_) => &self.books,
+            Source::Merged(feed) => feed.books(),
+        }
     }
 
     async fn obey(&mut self, order: Order) {
@@ -361,19 +485,24 @@ impl Client {
             }
             Order::TakeOut(place) => {
                 let ticker = &self.markets.tickers[place];
-                self.commands.delete_markets(Channel::OrderbookDelta, [ticker]).unwrap();
+                for handle in self.source.handles() {
+                    handle.delete_markets(Channel::OrderbookDelta, [ticker]).unwrap();
+                }
             }
             Order::Everything => {
                 let all = self.markets.tickers.iter();
-                self.commands.add_markets(Channel::OrderbookDelta, all).unwrap();
+                for handle in self.source.handles() {
+                    handle.add_markets(Channel::OrderbookDelta, all.clone()).unwrap();
+                }
             }
             Order::Settle(answer) => {
                 self.settle().await;
                 let levels = self.markets.tickers.iter();
-                let levels = levels.map(|ticker| levels_of(self.books.get(ticker).unwrap()));
+                let levels = levels.map(|ticker| levels_of(self.books().get(ticker).unwrap()));
                 let seen = Seen {
                     levels: levels.collect(),
                     books: std::mem::replace(&mut self.seen, vec![Vec::new(); MARKETS]),
+                    changes: std::mem::replace(&mut self.changes, vec![Vec::new(); MARKETS]),
                     events: self.events.clone(),
                 };
                 assert!(answer.send(seen).is_ok());
@@ -381,36 +510,45 @@ impl Client {
         }
     }
 
+    /// Reads on until all that was sent so far has been read on every connection, and every book
+    /// can be read.
     async fn settle(&mut self) {
         let began = Instant::now();
         loop {
-            let commands = self.commands.clone();
-            let answer = commands.list_subscriptions();
-            tokio::pin!(answer);
-            let answer = loop {
-                select! {
-                    event = self.stream.next() => self.take(&event.unwrap()),
-                    answer = &mut answer => break answer,
-                }
-            };
-            // What came before the answer is waiting, if it has not been taken yet.
-            while let Some(event) = self.stream.next().now_or_never() {
-                self.take(&event.unwrap());
+            let mut is_answered = true;
+            for handle in self.source.handles() {
+                let answer = handle.list_subscriptions();
+                tokio::pin!(answer);
+                let answer = loop {
+                    select! {
+                        event = self.source.next() => self.take(&event),
+                        answer = &mut answer => break answer,
+                    }
+                };
+                assert!(
+                    matches!(
+                        answer,
+                        Ok(_) | Err(CommandError::Disconnected | CommandError::TimedOut)
+                    ),
+                    "{}: {answer:?}",
+                    self.name
+                );
+                is_answered &= answer.is_ok();
             }
-            let mut states = self.markets.tickers.iter().map(|ticker| self.books.state(ticker));
-            if answer.is_ok() && states.all(|state| state == BookState::Valid) {
+            // What came before the answer is waiting, if it has not been taken yet.
+            while let Some(event) = self.source.next().now_or_never() {
+                self.take(&event);
+            }
+            let books = self.books();
+            let mut states = self.markets.tickers.iter().map(|ticker| books.state(ticker));
+            if is_answered && states.all(|state| state == BookState::Valid) {
                 return;
             }
-            assert!(
-                matches!(answer, Ok(_) | Err(CommandError::Disconnected | CommandError::TimedOut)),
-                "{}: {answer:?}",
-                self.name
-            );
             assert!(
                 began.elapsed() < PATIENCE,
                 "{}: {:?} after {:?}",
                 self.name,
-                self.books,
+                self.books(),
                 self.events
             );
             // Events go on meanwhile.
@@ -418,7 +556,7 @@ impl Client {
             tokio::pin!(pause);
             loop {
                 select! {
-                    event = self.stream.next() => self.take(&event.unwrap()),
+                    event = self.source.next() => self.take(&event),
                     () = &mut pause => break,
                 }
             }
@@ -427,16 +565,22 @@ impl Client {
 
     fn take(&mut self, event: &Event) {
         self.books.apply(event);
+        let is_merged = matches!(self.source, Source::Merged(_));
         let name = match event {
             Event::Message(message) => {
-                let at = (self.connection, message.sid.unwrap(), message.seq.unwrap());
-                self.continues(at);
                 let ticker = message.payload.market_ticker().unwrap();
-                if let Some(book) = self.books.get(ticker) {
+                let place = self.markets.place(ticker);
+                if is_merged {
+                    self.changes[place].push(read_of(&message.payload));
+                } else {
+                    let at = (self.connection, message.sid.unwrap(), message.seq.unwrap());
+                    self.continues(at);
+                }
+                if let Some(book) = self.books().get(ticker) {
                     let marks = levels_of(book);
                     let marks = marks.iter().map(|((bid, price), n)| mark(*bid, *price, *n));
                     let sum = marks.fold(0, u64::wrapping_add);
-                    self.seen[self.markets.place(ticker)].push(sum);
+                    self.seen[place].push(sum);
                 }
                 match message.payload {
                     Payload::OrderbookSnapshot(_) => "snapshot",
@@ -473,10 +617,32 @@ impl Client {
                 self.excused = true;
                 "unmatched"
             }
+            Event::Uncovered { items, .. } => {
+                for ticker in items {
+                    assert_eq!(self.books().state(ticker), BookState::Void, "{ticker}");
+                    let place = self.markets.place(ticker);
+                    self.changes[place].push(Read::Void);
+                }
+                "uncovered"
+            }
+            Event::Failover { .. } => "failover",
+            Event::Feed { event, .. } => match **event {
+                Event::Gap { .. } => "gap of a feed",
+                Event::Disconnected { .. } => "disconnected feed",
+                Event::Terminated { .. } => "ended on a feed",
+                Event::Lagged { .. } => "lagged feed",
+                _ => "notice",
+            },
             Event::Overdue { .. } => "overdue",
             Event::Resynced { .. } => "resynced",
             Event::Stale { .. } => "stale",
-            Event::Removed { .. } => "removed",
+            Event::Removed { items, .. } => {
+                for ticker in items {
+                    let place = self.markets.place(ticker);
+                    self.changes[place].push(Read::Void);
+                }
+                "removed"
+            }
             Event::Added { .. } => "added",
             // It had been taken out before.
             Event::Refused { reason: Refusal::NotSubscribed, .. } => "refused",
@@ -503,7 +669,20 @@ impl Client {
 
     fn lost(&mut self) {
         self.excused = true;
-        assert_eq!(self.books.iter().count(), 0, "{}: a book after a loss", self.name);
+        assert_eq!(self.books().iter().count(), 0, "{}: a book after a loss", self.name);
+    }
+}
+
+fn read_of(payload: &Payload) -> Read {
+    match payload {
+        Payload::OrderbookDelta(delta) => Read::Delta((
+            delta.clock.unwrap(),
+            delta.side == MarketSide::Yes,
+            delta.price_dollars.as_micros(),
+            delta.delta_fp.as_hundredths(),
+        )),
+        Payload::OrderbookSnapshot(snapshot) => Read::Snapshot(snapshot.clock.unwrap()),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -521,12 +700,14 @@ struct World {
     exchange: Arc<Exchange>,
     markets: Arc<Markets>,
     observer: Observer,
-    clients: Vec<(&'static str, mpsc::UnboundedSender<Order>, JoinHandle<()>)>,
+    clients: Vec<Running>,
+    /// Whose connections things happen to.
+    victims: Vec<Role>,
     random: Random,
 }
 
 impl World {
-    async fn start(seed: u64) -> Self {
+    async fn start(seed: u64, is_merged: bool) -> Self {
         let exchange = Exchange::builder()
             .with_seed(seed)
             .with_markets(204)
@@ -537,14 +718,17 @@ impl World {
         let markets = Arc::new(Markets::of(&exchange).await);
         let observer = Observer::connect(&exchange, &markets).await;
         let mut clients = Vec::new();
-        for (name, role, overflow) in [
-            ("blocking", Role::Trader, Overflow::Block),
-            ("dropping", Role::Reader, Overflow::DropOldest),
-        ] {
-            let (orders, task) = Client::start(&exchange, &markets, role, overflow).await;
-            clients.push((name, orders, task));
+        if is_merged {
+            clients.push(Client::start_merged(&exchange, &markets).await);
+        } else {
+            for (role, overflow) in
+                [(Role::Trader, Overflow::Block), (Role::Reader, Overflow::DropOldest)]
+            {
+                clients.push(Client::start(&exchange, &markets, role, overflow).await);
+            }
         }
-        Self { exchange, markets, observer, clients, random: Random(seed) }
+        let victims = vec![Role::Trader];
+        Self { exchange, markets, observer, clients, victims, random: Random(seed) }
     }
 
     /// Something that may be missing, repeated or out of order, at rates that differ each time.
@@ -562,7 +746,9 @@ impl World {
         faults.data_before_ack = self.random.below(2) == 0;
         faults.replies_take_no_number = self.random.below(2) == 0;
         faults.errors_name_nothing = self.random.below(2) == 0;
-        self.exchange.streams().set_faults(Role::Trader, faults).unwrap();
+        for role in &self.victims {
+            self.exchange.streams().set_faults(*role, faults.clone()).unwrap();
+        }
     }
 
     /// The traders trade, and the observer sees what comes of it.
@@ -592,11 +778,17 @@ impl World {
         }
     }
 
+    fn each_victim(&self, does: impl Fn(&Exchange, Role)) {
+        for role in &self.victims {
+            does(&self.exchange, *role);
+        }
+    }
+
     /// Something large goes wrong.
     async fn disaster(&mut self, which: u64) {
         match which {
-            0 => self.exchange.streams().cut(Role::Trader).unwrap(),
-            1 => self.exchange.streams().silence(Role::Trader).unwrap(),
+            0 => self.each_victim(|exchange, role| exchange.streams().cut(role).unwrap()),
+            1 => self.each_victim(|exchange, role| exchange.streams().silence(role).unwrap()),
             2 => {
                 for _ in 0..10 {
                     let place = self.random.market();
@@ -619,18 +811,24 @@ impl World {
             4 => {
                 let ending =
                     [Ending::ChannelError, Ending::BufferOverflow][self.random.market() % 2];
-                self.exchange.streams().end_subscriptions(Role::Trader, ending).unwrap();
+                self.each_victim(|exchange, role| {
+                    exchange.streams().end_subscriptions(role, ending).unwrap();
+                });
             }
             _ => {
                 let down_for = Duration::from_millis(500);
-                self.exchange.streams().restart(Role::Trader, down_for).unwrap();
+                self.each_victim(|exchange, role| {
+                    exchange.streams().restart(role, down_for).unwrap();
+                });
             }
         }
     }
 
     /// The exchange stands still without faults, and everybody agrees.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-        self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
+        for role in MERGED {
+            self.exchange.streams().set_faults(role, StreamFaults::default()).unwrap();
+        }
         self.order(|| Order::Everything);
         // A loss shows by what comes after it.
         let before = self.observer.deltas;
@@ -651,6 +849,9 @@ impl World {
                 assert_eq!(ours, theirs, "{name}: {ticker}");
             }
             self.observer.check(name, &seen);
+            if *name == "merged" {
+                self.observer.check_changes(name, &seen);
+            }
             events.insert(*name, seen.events);
         }
         self.observer.begin();
@@ -692,14 +893,19 @@ fn number(name: &str, otherwise: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
+/// Rounds of faults and disasters, until there have been enough changes. `victims` says whose
+/// connections each of them happens to.
+async fn soak(
+    is_merged: bool,
+    victims: impl Fn(u64) -> Vec<Role>,
+) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
     const KINDS: u64 = 6;
     let target = number("SOAK_DELTAS", 150_000);
-    let mut world = World::start(number("SOAK_SEED", 1)).await;
+    let mut world = World::start(number("SOAK_SEED", 1), is_merged).await;
     let mut events = world.rest().await;
     let (mut rounds, mut compared) = (0, MARKETS);
     while world.observer.deltas < target || rounds < 2 * KINDS {
+        world.victims = victims(rounds);
         world.weather();
         let middle = world.observer.deltas + target / 100;
         world.trade_until(middle).await;
@@ -719,6 +925,12 @@ async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
     for (name, events) in &events {
         println!("{name}: {events:?}");
     }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
+    let events = soak(false, |_| vec![Role::Trader]).await;
     let count = |client: &str, event: &str| events[client].get(event).copied().unwrap_or(0);
     for client in ["blocking", "dropping"] {
         for event in [
@@ -736,4 +948,47 @@ async fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
     }
     assert!(count("blocking", "cut off for being slow") > 0);
     assert!(count("dropping", "lagged") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merged_connections_have_every_change_once_or_say_what_is_missing() {
+    // One of them, the other one, and both.
+    let victims = |round: u64| match round % 4 {
+        0 | 2 => vec![Role::Trader],
+        1 => vec![Role::FcmMember],
+        _ => MERGED.to_vec(),
+    };
+    let events = soak(true, victims).await;
+    let count = |event: &str| events["merged"].get(event).copied().unwrap_or(0);
+    for event in [
+        "gap of a feed",
+        "disconnected feed",
+        "ended on a feed",
+        "lagged feed",
+        "uncovered",
+        "failover",
+        "removed",
+    ] {
+        assert!(count(event) > 0, "{event} never happened");
+    }
+}
+
+/// Books stay valid while a socket is lost and replaced, and no change is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merged_books_stay_valid_through_the_loss_of_one_socket() {
+    let mut world = World::start(7, true).await;
+    let before = world.rest().await;
+    for victim in [Role::Trader, Role::FcmMember, Role::Trader] {
+        world.trade(STRETCH).await;
+        world.exchange.streams().cut(victim).unwrap();
+        world.trade(STRETCH).await;
+        world.rest().await;
+    }
+    let after = world.rest().await;
+    let count = |events: &BTreeMap<_, BTreeMap<&str, u64>>, name: &str| {
+        events["merged"].get(name).copied().unwrap_or_default()
+    };
+    assert!(count(&after, "disconnected feed") >= 3);
+    assert_eq!(count(&after, "uncovered"), count(&before, "uncovered"));
+    assert_eq!(count(&after, "disconnected"), 0);
 }

@@ -1076,9 +1076,11 @@ async fn invalid_subscriptions_are_refused_at_once_and_contradictions_when_seen(
 
 #[tokio::test]
 async fn nothing_is_written_while_it_cannot_be_read() {
-    // A peer that writes before it reads, and a client with much to say.
+    // A peer that writes before it reads, and a client with much to say. Its commands are never
+    // answered, however long the machine takes for all of this.
     let mut exchange = Exchange::start().await;
-    let (mut stream, mut peer) = exchange.connect(exchange.config()).await;
+    let config = exchange.config().with_command_timeout(Duration::from_secs(3_600));
+    let (mut stream, mut peer) = exchange.connect(config).await;
     let many: Vec<String> = (0..50_000).map(|n| format!("KXLONGTICKER-{n:032}")).collect();
     stream.handle().subscribe(Subscription::orderbook(many)).unwrap();
     peer.subscribed(1).await;

@@ -1,4 +1,4 @@
-//! What goes wrong on demand, what is limited, and what the exchange can be told.
+//! Faults on demand, limits, and the commands of the exchange itself.
 
 use std::time::{Duration, Instant};
 

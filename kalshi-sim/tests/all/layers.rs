@@ -43,7 +43,7 @@ fn layer(path: &str) -> Option<(usize, &'static str)> {
         let within = |module: &&str| {
             path.strip_prefix(*module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        modules.iter().any(|module| within(module)).then_some((rank, *name))
+        modules.iter().any(within).then_some((rank, *name))
     })
 }
 

@@ -32,6 +32,9 @@ pub(crate) const PONG: u8 = 0xa;
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
 const MASKED: u8 = 0x80;
+/// The length follows, in two bytes or in eight.
+const TWO_BYTES: u8 = 126;
+const EIGHT_BYTES: u8 = 127;
 
 /// What came over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,10 +323,10 @@ pub(crate) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]
     if let Some(short) = u8::try_from(length).ok().filter(|short| *short < 126) {
         out.push(MASKED | short);
     } else if let Ok(length) = u16::try_from(length) {
-        out.push(MASKED | 126);
+        out.push(MASKED | TWO_BYTES);
         out.extend(length.to_be_bytes());
     } else {
-        out.push(MASKED | 127);
+        out.push(MASKED | EIGHT_BYTES);
         out.extend((length as u64).to_be_bytes());
     }
     out.extend(mask);

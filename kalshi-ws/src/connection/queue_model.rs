@@ -174,9 +174,9 @@ fn queue(max_bytes: usize) -> Arc<Queue> {
 fn run(events: u64, max_bytes: usize, ending: Ending) {
     let queue = queue(max_bytes);
     let closer = Closer(Arc::clone(&queue));
-    let producer = thread::spawn(move || produce(closer, events, ending));
+    let task = thread::spawn(move || produce(closer, events, ending));
     let found = consume(&queue);
-    let produced = producer.join().unwrap();
+    let produced = task.join().unwrap();
     let capacity = CAPACITY.min(max_bytes / BYTES);
     check(&produced, &found, capacity, ending);
     // A mark that the consumer has seen is told, at the latest now.
@@ -204,7 +204,7 @@ fn a_few_events_are_right_in_the_first_of_all_orders() {
         let run = move || {
             let queue = queue(usize::MAX);
             let closer = Closer(Arc::clone(&queue));
-            let producer = thread::spawn(move || {
+            let task = thread::spawn(move || {
                 for number in 0..3 {
                     let staged = Staged { lane: LANES[0].0, event: event(0, number), bytes: BYTES };
                     let mut staged = VecDeque::from([staged]);
@@ -221,7 +221,7 @@ fn a_few_events_are_right_in_the_first_of_all_orders() {
             while block_on(poll_fn(|cx| queue.poll(&mut taken, cx))).is_some() {
                 found.extend(taken.drain(..));
             }
-            producer.join().unwrap();
+            task.join().unwrap();
             let produced = Produced { lanes: vec![0; 3], was_told: false };
             check(&produced, &found, CAPACITY, ending);
         };
@@ -248,6 +248,6 @@ fn c2_a_producer_that_never_ran_ends_the_consumer_all_the_same() {
                 dropped.join().unwrap();
             },
             200,
-        )
+        );
     });
 }

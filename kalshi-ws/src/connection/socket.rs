@@ -229,23 +229,20 @@ impl Socket {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            match self.out.get(self.written..) {
-                Some(rest @ [_, ..]) => {
-                    let written = ready!(Pin::new(&mut self.wire).poll_write(cx, rest))?;
-                    if written == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                    }
-                    self.written += written;
-                    self.is_flushed = false;
+            if let Some(rest @ [_, ..]) = self.out.get(self.written..) {
+                let written = ready!(Pin::new(&mut self.wire).poll_write(cx, rest))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                _ => {
-                    self.out.clear();
-                    self.written = 0;
-                    self.refill(commands)?;
-                    if self.out.is_empty() {
-                        break;
-                    }
-                }
+                self.written += written;
+                self.is_flushed = false;
+                continue;
+            }
+            self.out.clear();
+            self.written = 0;
+            self.refill(commands)?;
+            if self.out.is_empty() {
+                break;
             }
         }
         if !self.is_flushed {

@@ -355,10 +355,8 @@ async fn a_cut_in_the_middle_of_a_frame_delivers_what_was_whole_and_no_more() {
         let (mut connection, mut peer) = subscribed(&mut exchange, &link, |config| config).await;
         peer.delta(1, 2, "A", "1.00").await;
         expect_event!(connection, Event::Message(message) if message.seq == Some(2));
-        link.set(Conditions::to_client(match is_reset {
-            true => Flow::ResetAfter(cut),
-            false => Flow::CutAfter(cut),
-        }));
+        let flow = if is_reset { Flow::ResetAfter(cut) } else { Flow::CutAfter(cut) };
+        link.set(Conditions::to_client(flow));
         peer.delta(1, 3, "A", "1.00").await;
         let reason = expect_event!(connection, Event::Disconnected { reason } => reason);
         assert!(

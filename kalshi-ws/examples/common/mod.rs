@@ -14,9 +14,14 @@ pub(crate) async fn configure() -> Result<(Config, Option<Exchange>), Box<dyn Er
     }
     // The traders keep its markets going.
     let exchange = Exchange::builder().with_traders(20).start().await?;
-    let credentials = exchange.credentials(Role::Trader).ok_or("the exchange has no keys")?;
+    Ok((configure_as(&exchange, Role::Trader)?, Some(exchange)))
+}
+
+/// What a stream of the embedded exchange is set up with.
+pub(crate) fn configure_as(exchange: &Exchange, role: Role) -> Result<Config, Box<dyn Error>> {
+    let credentials = exchange.credentials(role).ok_or("the exchange has no keys")?;
     let environment = Environment::Custom(exchange.stream_url());
-    Ok((Config::new(environment, credentials.clone()), Some(exchange)))
+    Ok(Config::new(environment, credentials.clone()))
 }
 
 /// Some open markets of the embedded exchange; elsewhere they have to be named.

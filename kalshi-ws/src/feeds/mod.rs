@@ -11,6 +11,8 @@ mod model;
 mod output;
 #[cfg(feature = "recorder")]
 mod recordings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -24,13 +24,13 @@ use kalshi_sdk::{
         BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Target};
 use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (client, exchange) = common::connect().await?;
-    let mut connection = Connection::connect(client.stream_config()?).await?;
+    let mut connection = Connection::connect(client.stream_config()?.build()?).await?;
     for subscription in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {
@@ -113,7 +113,7 @@ async fn trade_unseen(client: &Client, exchange: &Exchange) -> Result<(), Box<dy
         .count("1.00")
         .time_in_force(TimeInForce::ImmediateOrCancel)
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
-    exchange.cut_streams();
+    exchange.streams().cut(Target::All)?;
     client.create_order_v2().body(order).send().await?;
     Ok(())
 }

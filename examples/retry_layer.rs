@@ -13,7 +13,7 @@
 use std::{error::Error, time::Duration};
 
 use kalshi_sdk::{
-    Client, Operation,
+    Client, Operation, OperationId,
     middleware::{Extensions, Middleware, Next, Request, Response, Result as Answer, async_trait},
     operation::RetrySafety,
 };
@@ -60,8 +60,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_credentials(exchange.credentials(Role::Trader).ok_or("no key")?.clone())
         .with_middleware(Retry { attempts: 5, first_pause: Duration::from_millis(50) })
         .build()?;
-    exchange.add_fault(Fault::new(FaultKind::status(503)).on("get_balance").times(2));
-    exchange.add_fault(Fault::new(FaultKind::TooManyRequests).on("get_balance").times(1));
+    exchange.faults().add(
+        Fault::builder(FaultKind::status(503))
+            .with_operation(OperationId::GetBalance)
+            .with_times(2)
+            .build(),
+    )?;
+    exchange.faults().add(
+        Fault::builder(FaultKind::TooManyRequests)
+            .with_operation(OperationId::GetBalance)
+            .with_times(1)
+            .build(),
+    )?;
     let balance = client.get_balance().send().await?;
     println!("{} dollars, at the fourth attempt", balance.balance_dollars);
     Ok(())

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use kalshi_types::{UnixMillis, UnixSeconds};
-use kalshi_ws::{AccountSnapshot, AccountSource, Config, FillRecord, OrderRecord, PositionRecord};
+use kalshi_ws::{
+    AccountSnapshot, AccountSource, Config, ConfigBuilder, FillRecord, OrderRecord, PositionRecord,
+};
 
 use crate::{
     client::Client,
@@ -19,10 +21,10 @@ use crate::{
 const LIMIT: u16 = 1_000;
 
 impl Client {
-    /// Settings for streams of the same environment, signed with the same key.
+    /// Returns a builder of settings for streams of the same environment, signed with the same key.
     ///
     /// The clock of [`ClientBuilder::with_clock`](crate::ClientBuilder::with_clock) is not handed
-    /// on: set it again with [`Config::with_clock`].
+    /// on: set it again with [`ConfigBuilder::with_clock`].
     ///
     /// # Errors
     ///
@@ -34,15 +36,17 @@ impl Client {
     /// # let pair = KeyPair::generate(KeyType::Ed25519)?;
     /// # let credentials = Credentials::from_pem("key-id", pair.private_key_pem())?;
     /// let client = kalshi_sdk::Client::demo(credentials)?;
-    /// let config = client.stream_config()?;
+    /// let config = client.stream_config()?.build()?;
     /// assert!(format!("{config:?}").contains("Demo"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn stream_config(&self) -> Result<Config, Error> {
+    pub fn stream_config(&self) -> Result<ConfigBuilder, Error> {
         let credentials = self.credentials().ok_or_else(|| {
             Error::config("the client has no credentials, and a stream needs them")
         })?;
-        Ok(Config::new(self.environment().clone(), credentials.clone()))
+        Ok(Config::builder()
+            .with_environment(self.environment().clone())
+            .with_credentials(credentials.clone()))
     }
 }
 
@@ -81,7 +85,7 @@ impl Client {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let exchange = kalshi_sim::Exchange::start().await?;
 /// # let client = exchange.client(kalshi_sim::Role::Trader)?;
-/// # let midnight = kalshi_sdk::UnixMillis::from(exchange.now());
+/// # let midnight = kalshi_sdk::UnixMillis::from(exchange.clock().now());
 /// use kalshi_sdk::streams::{AccountSource, Portfolio};
 ///
 /// let mut portfolio = Portfolio::new().with_fills_since(midnight);

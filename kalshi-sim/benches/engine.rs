@@ -14,14 +14,14 @@ fn engine(criterion: &mut Criterion) {
         .block_on(Exchange::builder().with_traders(50).with_markets(60).start())
         .expect("it starts");
     // A book as deep as it gets.
-    exchange.churn(100_000);
+    exchange.markets().run_traders(100_000);
     let mut group = criterion.benchmark_group("engine");
     group.throughput(Throughput::Elements(TURN)).sample_size(20);
     group.bench_function("commands", |bencher| {
         bencher.iter_custom(|turns| {
             let began = Instant::now();
             for _ in 0..turns {
-                exchange.churn(TURN);
+                exchange.markets().run_traders(TURN);
             }
             began.elapsed()
         });

@@ -35,7 +35,7 @@ fn main() -> Outcome<()> {
 async fn engine(commands: u64) -> Outcome<()> {
     let exchange = Exchange::builder().with_traders(50).with_markets(60).start().await?;
     let began = Instant::now();
-    let done = exchange.churn(commands);
+    let done = exchange.markets().run_traders(commands);
     let took = began.elapsed();
     exchange.audit()?;
     println!(

@@ -1,4 +1,4 @@
-//! The exchange's own time: the clock's, unless somebody has frozen or moved it.
+//! The exchange's own time: that of the clock under it, until it is frozen or moved.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use kalshi_auth::Clock;
 
-use crate::server::at;
+/// Returns the clock's time; the end of time if it is beyond chrono's years.
+pub(crate) fn at(clock: &dyn Clock) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(clock.now().as_millis()).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
 
 /// A clock that can be frozen and moved forwards. Signatures are still checked against the clock
 /// under it, so that clients need not know.
@@ -29,7 +32,7 @@ impl ExchangeClock {
         Self { clock, hands: Mutex::default() }
     }
 
-    /// The clock under it.
+    /// Returns the clock under it.
     pub(crate) fn real(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
@@ -46,15 +49,15 @@ impl ExchangeClock {
         self.hands().frozen = Some(now);
     }
 
-    /// Lets it run on from where it stands.
-    pub(crate) fn run(&self) {
+    /// Lets it run on from the time at which it stands.
+    pub(crate) fn resume(&self) {
         let mut hands = self.hands();
         if let Some(frozen) = hands.frozen.take() {
             hands.ahead = frozen - at(self.real());
         }
     }
 
-    /// Moves it forwards; a century at most.
+    /// Moves it forwards, by a century at most.
     pub(crate) fn advance(&self, by: Duration) {
         let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
         let by = by.min(chrono::Duration::days(36_500));

@@ -1,4 +1,4 @@
-//! What the exchange itself can do and members cannot: time, results, pauses, money, trouble. The
+//! What the exchange itself can do and members cannot: time, results, pauses, money, faults. The
 //! same for the Rust handle and for the admin API.
 
 use std::{fmt, time::Duration};
@@ -8,23 +8,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    catalogue::Listing,
     engine::{
+        Engine,
         fees::Fees,
         ids::{AccountId, MarketId},
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
-    server::Shared,
+    faults::Fault,
+    fixtures::catalog::Listing,
+    shared::Shared,
+    state::State,
 };
 
-/// Why the exchange could not be told to do something.
+/// More faults than a test has; a limit, so that memory has one.
+const MAX_FAULTS: usize = 10_000;
+
+/// The reason for which a command of the exchange was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError {
     pub(crate) refusal: Refusal,
 }
 
 impl ControlError {
-    /// A word for programs, for instance `market_finalized`.
+    /// Returns a code for programs, for instance `market_finalized`.
     pub fn code(&self) -> &str {
         self.refusal.code
     }
@@ -44,7 +50,7 @@ impl From<Refusal> for ControlError {
     }
 }
 
-/// How a market ends.
+/// The result of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -81,7 +87,7 @@ pub struct MarketPlan {
 }
 
 impl MarketPlan {
-    /// A market with whole cents as ticks that closes after so many seconds.
+    /// Returns a market with whole cents as ticks that closes after `closes_in_seconds`.
     pub fn new(ticker: impl Into<String>, closes_in_seconds: i64) -> Self {
         Self {
             ticker: ticker.into(),
@@ -98,7 +104,7 @@ impl Shared {
     /// Carries out a command of the exchange, and tells the streams.
     fn command<T>(
         &self,
-        command: impl FnOnce(&mut crate::state::State, Time) -> Result<T, Refusal>,
+        command: impl FnOnce(&mut State, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
         let now = Time::from(self.now());
         let mut state = self.state();
@@ -111,7 +117,7 @@ impl Shared {
     fn on_market<T>(
         &self,
         ticker: &str,
-        command: impl FnOnce(&mut crate::engine::Engine, MarketId, Time) -> Result<T, Refusal>,
+        command: impl FnOnce(&mut Engine, MarketId, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
         self.command(|state, now| {
             let found = state.engine.market_by_ticker(ticker).map(|market| market.id);
@@ -178,7 +184,7 @@ impl Shared {
                 }),
                 market,
             };
-            state.catalogue.list(listing);
+            state.catalog.list(listing);
             Ok(())
         })
     }
@@ -197,7 +203,7 @@ impl Shared {
     }
 
     pub(crate) fn dispute(&self, ticker: &str) -> Result<(), ControlError> {
-        self.on_market(ticker, crate::engine::Engine::dispute)
+        self.on_market(ticker, Engine::dispute)
     }
 
     pub(crate) fn pause(&self, ticker: &str, paused: bool) -> Result<(), ControlError> {
@@ -217,7 +223,7 @@ impl Shared {
         self.command(|state, now| {
             let market = state.engine.market_by_ticker(ticker).map(|market| market.id);
             let market = market.ok_or_else(|| Refusal::not_found("market not found"))?;
-            state.catalogue.set_yes_sub_title(ticker, text);
+            state.catalog.set_yes_sub_title(ticker, text);
             state.engine.renamed(market, now)
         })
     }
@@ -254,12 +260,28 @@ impl Shared {
         self.command(|state, now| state.engine.ledger.deposit(account, 0, shard, amount, now))
     }
 
+    /// Adds a fault, which may name a known key only.
+    pub(crate) fn add_fault(&self, fault: Fault) -> Result<(), ControlError> {
+        if fault.key_id.as_ref().is_some_and(|id| self.account_of(id).is_none()) {
+            return Err(
+                Refusal::parameters("the exchange does not know the key of the fault").into()
+            );
+        }
+        let mut faults = self.faults();
+        if faults.reports().len() >= MAX_FAULTS {
+            return Err(Refusal::parameters("there are too many faults: clear them").into());
+        }
+        faults.add(fault);
+        Ok(())
+    }
+
     pub(crate) fn audit(&self) -> Result<(), String> {
         self.state().engine.audit()
     }
 
-    /// Lets the simulated traders send so many commands. Gives how many the engine carried out.
-    pub(crate) fn churn(&self, commands: u64) -> u64 {
+    /// Lets the simulated traders send `commands` commands. Returns how many the engine carried
+    /// out.
+    pub(crate) fn run_traders(&self, commands: u64) -> u64 {
         let mut done = 0;
         let mut left = commands;
         while left > 0 {
@@ -268,7 +290,7 @@ impl Shared {
             left -= turn;
             let now = Time::from(self.now());
             let mut state = self.state();
-            done += state.churn(turn, now);
+            done += state.run_traders(turn, now);
             self.streams.publish(&mut state);
         }
         done

@@ -1,13 +1,14 @@
-//! What can go wrong with a request, on demand. Pure: which fault hits which request depends on the
-//! rules, the seed and the order of the requests alone.
+//! The faults of requests, on demand. Pure: which fault hits which request depends on the faults,
+//! the seed and the order of the requests alone.
 
 use std::time::Duration;
 
+use kalshi_sdk::OperationId;
 use serde::{Deserialize, Serialize};
 
-use crate::random::Random;
+use crate::{random::Random, role::Role};
 
-/// One kind of trouble.
+/// The effect of a fault on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -44,34 +45,45 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// A late answer.
+    /// Returns a late answer.
     pub fn latency(by: Duration) -> Self {
         Self::Latency { millis: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// Another status, with a JSON body.
+    /// Returns another status, with a JSON body.
     pub fn status(status: u16) -> Self {
         Self::Status { status, html: false }
     }
 }
 
-/// A rule: which requests a fault hits.
+/// A fault: what happens, and to which requests.
+///
+/// ```
+/// use kalshi_sdk::OperationId;
+/// use kalshi_sim::{Fault, FaultKind};
+///
+/// let lost = Fault::builder(FaultKind::ResetAfter)
+///     .with_operation(OperationId::CreateOrderV2)
+///     .with_times(1)
+///     .build();
+/// assert_eq!(lost.times, Some(1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Fault {
-    /// What happens to them.
+    /// The effect on them.
     pub fault: FaultKind,
-    /// Only requests of this operation, for instance `create_order_v2`.
-    #[serde(default)]
-    pub operation: Option<String>,
+    /// Only requests of this operation; of all unless given.
+    #[serde(default, with = "operation_id")]
+    pub operation: Option<OperationId>,
     /// Only requests signed with this key.
     #[serde(default)]
     pub key_id: Option<String>,
-    /// Hits one in so many of them, by the dice; 1 hits all.
+    /// Hits one in `one_in` of them, by the dice; 1 hits all, 0 none.
     #[serde(default = "one")]
     pub one_in: u64,
-    /// Ends after so many hits; without it, never.
+    /// Ends after this many hits; without it, never.
     #[serde(default)]
     pub times: Option<u64>,
 }
@@ -80,41 +92,94 @@ fn one() -> u64 {
     1
 }
 
+/// Operations go by their names in JSON; one that does not exist is refused.
+mod operation_id {
+    use kalshi_sdk::OperationId;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<OperationId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        id.map(OperationId::as_str).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<OperationId>, D::Error> {
+        let name = Option::<String>::deserialize(deserializer)?;
+        name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
 impl Fault {
-    /// A fault that hits every request.
-    pub fn new(fault: FaultKind) -> Self {
-        Self { fault, operation: None, key_id: None, one_in: 1, times: None }
+    /// Returns a builder of a fault that hits every request.
+    pub fn builder(fault: FaultKind) -> FaultBuilder {
+        let fault = Self { fault, operation: None, key_id: None, one_in: 1, times: None };
+        FaultBuilder { fault }
     }
+}
 
-    /// Only requests of one operation, by its id of the operation table.
-    pub fn on(mut self, operation: impl Into<String>) -> Self {
-        self.operation = Some(operation.into());
+/// Builds a [`Fault`].
+#[derive(Clone, Debug)]
+#[must_use = "call `build`"]
+pub struct FaultBuilder {
+    fault: Fault,
+}
+
+impl FaultBuilder {
+    /// Hits only requests of one operation.
+    pub fn with_operation(mut self, operation: OperationId) -> Self {
+        self.fault.operation = Some(operation);
         self
     }
 
-    /// Only requests signed with one key.
-    pub fn of_key(mut self, key_id: impl Into<String>) -> Self {
-        self.key_id = Some(key_id.into());
+    /// Hits only requests that are signed with the key that the exchange made for a role.
+    pub fn with_role(self, role: Role) -> Self {
+        self.with_key_id(role.key_id())
+    }
+
+    /// Hits only requests signed with one key. It must be known to the exchange when the fault is
+    /// added.
+    pub fn with_key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.fault.key_id = Some(key_id.into());
         self
     }
 
-    /// One in so many requests.
-    pub fn one_in(mut self, requests: u64) -> Self {
-        self.one_in = requests;
+    /// Hits one in `requests` of them, by the dice.
+    pub fn with_one_in(mut self, requests: u64) -> Self {
+        self.fault.one_in = requests;
         self
     }
 
-    /// So many hits, then never again.
-    pub fn times(mut self, hits: u64) -> Self {
-        self.times = Some(hits);
+    /// Ends after this many hits.
+    pub fn with_times(mut self, hits: u64) -> Self {
+        self.fault.times = Some(hits);
         self
     }
+
+    /// Returns the fault.
+    pub fn build(self) -> Fault {
+        self.fault
+    }
+}
+
+/// A fault that was added, and how often it has hit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FaultReport {
+    /// The fault.
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// The requests that it has hit.
+    pub hits: u64,
 }
 
 /// The rules and their dice.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    rules: Vec<Fault>,
+    rules: Vec<FaultReport>,
     random: Random,
 }
 
@@ -123,33 +188,34 @@ impl Faults {
         Self { rules: Vec::new(), random: Random::new(seed ^ 0xfa_017) }
     }
 
-    pub(crate) fn rules(&self) -> &[Fault] {
+    /// Returns every fault that was added, also those that are over.
+    pub(crate) fn reports(&self) -> &[FaultReport] {
         &self.rules
     }
 
-    pub(crate) fn set(&mut self, rules: Vec<Fault>) {
-        self.rules = rules;
+    pub(crate) fn clear(&mut self) {
+        self.rules.clear();
     }
 
-    pub(crate) fn add(&mut self, rule: Fault) {
-        self.rules.push(rule);
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.rules.push(FaultReport { fault, hits: 0 });
     }
 
-    /// The faults that hit this request.
-    pub(crate) fn hit(&mut self, operation: &str, key_id: Option<&str>) -> Vec<FaultKind> {
+    /// Returns the faults that hit this request, and counts them.
+    pub(crate) fn hit(&mut self, operation: OperationId, key_id: Option<&str>) -> Vec<FaultKind> {
         let mut hits = Vec::new();
-        for rule in &mut self.rules {
-            let named = rule.operation.as_deref().is_none_or(|named| named == operation)
-                && rule.key_id.as_deref().is_none_or(|named| Some(named) == key_id);
-            if !named || rule.times == Some(0) || rule.one_in == 0 {
+        for FaultReport { fault, hits: count } in &mut self.rules {
+            let named = fault.operation.is_none_or(|named| named == operation)
+                && fault.key_id.as_deref().is_none_or(|named| Some(named) == key_id);
+            let over = fault.times.is_some_and(|times| *count >= times);
+            if !named || over || fault.one_in == 0 {
                 continue;
             }
-            if self.random.below(rule.one_in) == 0 {
-                hits.push(rule.fault);
-                rule.times = rule.times.map(|left| left - 1);
+            if self.random.below(fault.one_in) == 0 {
+                hits.push(fault.fault);
+                *count += 1;
             }
         }
-        self.rules.retain(|rule| rule.times != Some(0));
         hits
     }
 }
@@ -158,24 +224,30 @@ impl Faults {
 mod tests {
     use super::*;
 
+    const CREATE: OperationId = OperationId::CreateOrderV2;
+    const BALANCE: OperationId = OperationId::GetBalance;
+
     #[test]
-    fn a_rule_hits_what_it_names_as_often_as_it_says() {
+    fn a_fault_hits_what_it_names_as_often_as_it_says_and_counts() {
         let mut faults = Faults::new(1);
-        faults.add(Fault::new(FaultKind::ResetAfter).on("create_order_v2").of_key("k").times(2));
-        assert!(faults.hit("get_balance", Some("k")).is_empty());
-        assert!(faults.hit("create_order_v2", Some("other")).is_empty());
-        assert_eq!(faults.hit("create_order_v2", Some("k")), [FaultKind::ResetAfter]);
-        assert_eq!(faults.hit("create_order_v2", Some("k")), [FaultKind::ResetAfter]);
-        assert!(faults.hit("create_order_v2", Some("k")).is_empty());
-        assert!(faults.rules().is_empty());
+        let fault = Fault::builder(FaultKind::ResetAfter);
+        faults.add(fault.with_operation(CREATE).with_key_id("k").with_times(2).build());
+        assert!(faults.hit(BALANCE, Some("k")).is_empty());
+        assert!(faults.hit(CREATE, Some("other")).is_empty());
+        assert_eq!(faults.reports()[0].hits, 0);
+        assert_eq!(faults.hit(CREATE, Some("k")), [FaultKind::ResetAfter]);
+        assert_eq!(faults.reports()[0].hits, 1);
+        assert_eq!(faults.hit(CREATE, Some("k")), [FaultKind::ResetAfter]);
+        assert!(faults.hit(CREATE, Some("k")).is_empty());
+        assert_eq!(faults.reports()[0].hits, 2);
     }
 
     #[test]
     fn dice_are_repeated_by_their_seed() {
         let hits = |seed| {
             let mut faults = Faults::new(seed);
-            faults.add(Fault::new(FaultKind::TooManyRequests).one_in(10));
-            (0..1_000).map(|_| faults.hit("x", None).len()).collect::<Vec<_>>()
+            faults.add(Fault::builder(FaultKind::TooManyRequests).with_one_in(10).build());
+            (0..1_000).map(|_| faults.hit(BALANCE, None).len()).collect::<Vec<_>>()
         };
         assert_eq!(hits(3), hits(3));
         assert_ne!(hits(3), hits(4));
@@ -184,11 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_read_from_json() {
-        let rule: Fault = serde_json::from_str(
-            r#"{"fault": {"kind": "status", "status": 503}, "operation": "get_balance"}"#,
-        )
-        .unwrap();
-        assert_eq!(rule, Fault::new(FaultKind::status(503)).on("get_balance"));
+    fn a_fault_is_read_from_json_and_an_operation_that_does_not_exist_is_refused() {
+        let read = |operation: &str| {
+            let fault = serde_json::json!({"kind": "status", "status": 503});
+            serde_json::from_value::<Fault>(
+                serde_json::json!({"fault": fault, "operation": operation}),
+            )
+        };
+        let fault = Fault::builder(FaultKind::status(503)).with_operation(BALANCE).build();
+        assert_eq!(read("get_balance").unwrap(), fault);
+        let written = serde_json::to_value(&FaultReport { fault, hits: 3 }).unwrap();
+        assert_eq!((&written["operation"], &written["hits"]), (&"get_balance".into(), &3.into()));
+        let error = read("create_order").unwrap_err().to_string();
+        assert!(error.contains("create_order"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use kalshi_auth::{
     KeyType,
     server::{KeyPair, PublicKey},
 };
-use kalshi_sim::{DEFAULT_KEY_ID, Exchange, Role, Tier};
+use kalshi_sim::{Exchange, Role, Tier};
 
 /// The Kalshi exchange in a process, on this machine only. Stops at Ctrl-C.
 #[derive(Parser)]
@@ -27,13 +27,13 @@ struct Arguments {
     /// any free one.
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    /// What the markets are made from: the same seed makes the same markets.
+    /// The seed of the markets: the same seed makes the same markets.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many markets are open at the start, up to the next dozen.
+    /// The number of markets that are open at the start, up to the next dozen.
     #[arg(long, default_value_t = 60)]
     markets: u32,
-    /// How many simulated traders keep the markets going; each sends about a dozen orders and
+    /// The number of simulated traders that keep the markets going; each sends about a dozen orders and
     /// cancels a second.
     #[arg(long, default_value_t = 0)]
     traders: usize,
@@ -46,16 +46,43 @@ struct Arguments {
     /// The id of a key of the first member; goes with the --public-key of the same rank.
     #[arg(long = "key-id", value_name = "ID")]
     key_ids: Vec<String>,
-    /// The PEM file of a public key, RSA or Ed25519.
+    /// The PEM file of a public key of the first member, RSA or Ed25519.
     #[arg(long = "public-key", value_name = "FILE")]
     public_keys: Vec<PathBuf>,
-    /// Make an Ed25519 key pair for the first member, register it, and write its private half to
-    /// this new file.
+    /// The id of a key of the second member, to trade with the first one.
+    #[arg(long = "maker-key-id", value_name = "ID")]
+    maker_key_ids: Vec<String>,
+    /// The PEM file of a public key of the second member.
+    #[arg(long = "maker-public-key", value_name = "FILE")]
+    maker_public_keys: Vec<PathBuf>,
+    /// The id of a key of the first member that may only read.
+    #[arg(long = "reader-key-id", value_name = "ID")]
+    reader_key_ids: Vec<String>,
+    /// The PEM file of a public key of the first member that may only read.
+    #[arg(long = "reader-public-key", value_name = "FILE")]
+    reader_public_keys: Vec<PathBuf>,
+    /// The id of a key of the first member as an FCM, for the operations of that family.
+    #[arg(long = "fcm-key-id", value_name = "ID")]
+    fcm_key_ids: Vec<String>,
+    /// The PEM file of a public key of the first member as an FCM.
+    #[arg(long = "fcm-public-key", value_name = "FILE")]
+    fcm_public_keys: Vec<PathBuf>,
+    /// Make a key pair for the first member, register it, and write its private half to this new
+    /// file.
     #[arg(long, value_name = "FILE")]
     new_key: Option<PathBuf>,
     /// The same for a second member, to trade with the first one.
     #[arg(long, value_name = "FILE")]
     new_maker_key: Option<PathBuf>,
+    /// The same for a key of the first member that may only read.
+    #[arg(long, value_name = "FILE")]
+    new_reader_key: Option<PathBuf>,
+    /// The same for the first member as an FCM.
+    #[arg(long, value_name = "FILE")]
+    new_fcm_key: Option<PathBuf>,
+    /// The type of the key pairs that are made.
+    #[arg(long, default_value = "ed25519", value_parser = ["ed25519", "rsa"])]
+    new_key_type: String,
 }
 
 #[tokio::main]
@@ -76,9 +103,6 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    if arguments.key_ids.len() != arguments.public_keys.len() {
-        return Err("each --key-id goes with one --public-key".into());
-    }
     let tier = Tier::ALL.into_iter().find(|tier| tier.as_str() == arguments.tier);
     let mut builder = Exchange::builder()
         .with_port(arguments.port)
@@ -92,20 +116,35 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(port) = arguments.admin_port {
         builder = builder.with_admin_port(port);
     }
-    for (id, file) in arguments.key_ids.iter().zip(&arguments.public_keys) {
-        let place = |error: &dyn Error| format!("{}: {error}", file.display());
-        let pem = fs::read(file).map_err(|error| place(&error))?;
-        let public_key = PublicKey::from_pem(pem).map_err(|error| place(&error))?;
-        builder = builder.with_key(Role::Trader, id, public_key);
-    }
-    let second_id = format!("{}1", &DEFAULT_KEY_ID[..DEFAULT_KEY_ID.len() - 1]);
-    let new = [
-        (Role::Trader, DEFAULT_KEY_ID, &arguments.new_key),
-        (Role::Maker, &*second_id, &arguments.new_maker_key),
+    let given = [
+        (Role::Trader, "", &arguments.key_ids, &arguments.public_keys),
+        (Role::Maker, "maker-", &arguments.maker_key_ids, &arguments.maker_public_keys),
+        (Role::Reader, "reader-", &arguments.reader_key_ids, &arguments.reader_public_keys),
+        (Role::FcmMember, "fcm-", &arguments.fcm_key_ids, &arguments.fcm_public_keys),
     ];
-    for (role, id, file) in new {
+    for (role, prefix, ids, files) in given {
+        if ids.len() != files.len() {
+            let complaint = format!("each --{prefix}key-id goes with one --{prefix}public-key");
+            return Err(complaint.into());
+        }
+        for (id, file) in ids.iter().zip(files) {
+            let place = |error: &dyn Error| format!("{}: {error}", file.display());
+            let pem = fs::read(file).map_err(|error| place(&error))?;
+            let public_key = PublicKey::from_pem(pem).map_err(|error| place(&error))?;
+            builder = builder.with_key(role, id, public_key);
+        }
+    }
+    let key_type = if arguments.new_key_type == "rsa" { KeyType::Rsa } else { KeyType::Ed25519 };
+    let new = [
+        (Role::Trader, &arguments.new_key),
+        (Role::Maker, &arguments.new_maker_key),
+        (Role::Reader, &arguments.new_reader_key),
+        (Role::FcmMember, &arguments.new_fcm_key),
+    ];
+    for (role, file) in new {
         let Some(file) = file else { continue };
-        let pair = KeyPair::generate(KeyType::Ed25519)?;
+        let id = role.key_id();
+        let pair = KeyPair::generate(key_type)?;
         let written =
             private_file(file).and_then(|mut f| f.write_all(pair.private_key_pem().as_bytes()));
         written.map_err(|error| format!("{}: {error}", file.display()))?;

@@ -1,4 +1,4 @@
-//! Numbers that look random and depend on the seed alone.
+//! Pseudo-random numbers that depend on the seed alone.
 
 use serde::{Deserialize, Serialize};
 

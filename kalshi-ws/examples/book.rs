@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let markets = common::markets(exchange.as_ref(), &named).await?;
     let ticker = markets.first().ok_or("there are no markets")?;
 
-    let mut connection = Connection::connect(config).await?;
+    let mut connection = Connection::connect(config.build()?).await?;
     connection.handle().subscribe(Subscription::orderbook([ticker]))?;
     let mut shown = 0_u64;
     // A terminal shows no more than this.

@@ -23,7 +23,7 @@ mod common;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (config, exchange) = common::configure().await?;
-    let mut connection = Connection::connect(config).await?;
+    let mut connection = Connection::connect(config.build()?).await?;
     for subscription in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
     {

@@ -33,7 +33,7 @@ async fn record(folder: &str, named: &[String]) -> Result<(), Box<dyn Error>> {
     let (config, exchange) = common::configure().await?;
     let tickers = common::markets(exchange.as_ref(), named).await?;
     let (recorder, writer) = Recorder::builder(folder, NAME).start()?;
-    let mut connection = Connection::connect(config.with_tap(recorder)).await?;
+    let mut connection = Connection::connect(config.with_tap(recorder).build()?).await?;
     connection.handle().subscribe(Subscription::orderbook(&tickers))?;
     connection.handle().subscribe(Subscription::trades(&tickers))?;
     let mut messages = 0_u64;

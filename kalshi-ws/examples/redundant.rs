@@ -21,13 +21,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let markets = common::markets(exchange.as_ref(), &named).await?;
     let ticker = markets.first().ok_or("there are no markets")?;
 
-    let first = Connection::connect(config).await?;
+    let first = Connection::connect(config.build()?).await?;
     let config = match &exchange {
         // Another member, so that one connection can be cut alone.
         Some(exchange) => common::configure_as(exchange, Role::Maker)?,
         None => common::configure().await?.0,
     };
-    let second = Connection::connect(config).await?;
+    let second = Connection::connect(config.build()?).await?;
     let mut feed = Connection::merge([first, second])?;
     feed.subscribe(Subscription::orderbook([ticker]))?;
 
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
                 tick += 1;
                 if tick == 4 && let Some(exchange) = &exchange {
-                    exchange.cut_streams_of(Role::Trader)?;
+                    exchange.streams().cut(Role::Trader)?;
                 }
             }
             result = &mut stopped => {

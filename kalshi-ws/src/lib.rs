@@ -16,6 +16,48 @@
 //!
 //! The [`guide`] has what can be lost, where it shows, and what to do then.
 //!
+//! # Examples
+//!
+//! The best prices of a market, as of each change. The exchange is `kalshi-sim` here; with a key of
+//! the real one, the environment is [`Environment::Demo`] and the credentials are
+//! `Credentials::from_env()?` of `kalshi-auth`.
+//!
+//! ```
+//! use kalshi_sim::{Exchange, Role};
+//! use kalshi_ws::{Config, Connection, Environment, Event, Outcome, Subscription};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let exchange = Exchange::builder().with_traders(200).start().await?;
+//! let open = exchange.client(Role::Trader)?.get_markets().status("open").limit(1).send().await?;
+//! let ticker = &open.markets[0].ticker;
+//!
+//! let config = Config::builder()
+//!     .with_environment(Environment::Custom(exchange.stream_url()))
+//!     .with_credentials(exchange.credentials(Role::Trader).ok_or("no keys")?.clone())
+//!     .build()?;
+//! let mut connection = Connection::connect(config).await?;
+//! connection.handle().subscribe(Subscription::orderbook([ticker]))?;
+//! let mut changes = 0;
+//! while let Some(event) = connection.next().await {
+//!     match (&event, connection.books().get(ticker)) {
+//!         (Event::Message(_), Some(book)) => {
+//!             println!("{:?} {:?}", book.best_bid(Outcome::Yes), book.best_ask(Outcome::Yes));
+//!             changes += 1;
+//!         }
+//!         // A loss among them: the book cannot be read until it has been repaired.
+//!         (other, _) => println!("{other:?}"),
+//!     }
+//!     if changes == 10 {
+//!         break;
+//!     }
+//! }
+//! connection.close().await;
+//! # assert_eq!(changes, 10);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What it refuses to do
 //!
 //! - It never hands out a book that may be wrong, and never drops a message without an event in its
@@ -55,7 +97,7 @@ pub use crate::{
     book::{
         BookChange, BookError, BookState, Books, FillEstimate, OrderBook, Outcome, RestingOrder,
     },
-    config::{Config, Tap},
+    config::{Config, ConfigBuilder, Tap},
     connection::{Connection, ConnectionHandle, backoff::Backoff},
     error::{CommandError, ConnectError, ConnectErrorKind},
     event::{DisconnectReason, Event, Refusal, TerminationReason, UncoveredCause},

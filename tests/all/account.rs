@@ -20,7 +20,7 @@ use kalshi_sdk::{
         CreateOrderV2Request, CreateSubaccountRequest, GenerateApiKeyRequest,
     },
 };
-use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, StreamFaults};
+use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, StreamFaults, Target};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -50,7 +50,7 @@ impl Desk {
     async fn open() -> Self {
         let exchange = Exchange::start().await.unwrap();
         for ticker in TICKERS {
-            exchange.list_market(MarketPlan::new(ticker, 1_000_000)).unwrap();
+            exchange.markets().list(MarketPlan::new(ticker, 1_000_000)).unwrap();
         }
         let trader = exchange.client(Role::Trader).unwrap();
         let maker = exchange.client(Role::Maker).unwrap();
@@ -153,11 +153,11 @@ impl Desk {
     async fn outage<T>(&mut self, trade: impl AsyncFnOnce(&Client, &Client) -> T) -> T {
         let mut silence = StreamFaults::default();
         silence.drop_one_in = 1;
-        self.exchange.set_stream_faults(silence);
+        self.exchange.streams().set_faults(Target::All, silence).unwrap();
         let traded = trade(&self.trader, &self.maker).await;
-        self.exchange.cut_streams();
+        self.exchange.streams().cut(Target::All).unwrap();
         while !matches!(self.event().await, Event::Disconnected { .. }) {}
-        self.exchange.set_stream_faults(StreamFaults::default());
+        self.exchange.streams().set_faults(Target::All, StreamFaults::default()).unwrap();
         assert!(!self.portfolio.is_current());
         self.subscribed().await;
         assert!(!self.portfolio.is_current());
@@ -243,7 +243,12 @@ impl Rest {
 
 async fn connect(client: &Client) -> Connection {
     let millis = Duration::from_millis;
-    let config = client.stream_config().unwrap().with_backoff(Backoff::new(millis(5), millis(40)));
+    let config = client
+        .stream_config()
+        .unwrap()
+        .with_backoff(Backoff::new(millis(5), millis(40)))
+        .build()
+        .unwrap();
     let stream = Connection::connect(config).await.unwrap();
     for wish in
         [Subscription::fills(), Subscription::user_orders(), Subscription::market_positions()]
@@ -449,7 +454,7 @@ async fn subaccounts_are_told_apart() {
     let made = desk.trader.generate_api_key().body(new).send().await.unwrap().into_inner();
     let key = Credentials::from_pem(&made.api_key_id, made.private_key.expose()).unwrap();
     let bound = builder(desk.exchange.base_url()).with_credentials(key).build().unwrap();
-    let account = bound.fetch_account(Some(desk.exchange.now().into())).await.unwrap();
+    let account = bound.fetch_account(Some(desk.exchange.clock().now().into())).await.unwrap();
     assert!(!account.positions.is_empty());
     let numbers = account.positions.iter().map(|held| held.subaccount);
     let numbers = numbers.chain(account.orders.iter().map(|order| order.subaccount));
@@ -459,7 +464,7 @@ async fn subaccounts_are_told_apart() {
 #[tokio::test]
 async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     let mut desk = Desk::open().await;
-    let before_all = desk.exchange.seen().len();
+    let before_all = desk.exchange.requests().len();
     trade(&desk.trader, &desk.maker, TICKERS[0], "3.00").await;
     desk.agrees_with_rest().await;
     desk.outage(async |trader, maker| trade(trader, maker, TICKERS[0], "1.00").await).await;
@@ -474,12 +479,19 @@ async fn a_reading_that_fails_leaves_the_view_as_it_was() {
         // What is begun is noted, at most once for each moment.
         let _ = desk.portfolio.begin();
         let before = format!("{:?}", desk.portfolio);
-        desk.exchange.add_fault(Fault::new(FaultKind::status(503)).on(operation));
+        desk.exchange
+            .faults()
+            .add(
+                Fault::builder(FaultKind::status(503))
+                    .with_operation(operation.parse().unwrap())
+                    .build(),
+            )
+            .unwrap();
         let error = desk.portfolio.reconcile(&desk.trader).await.unwrap_err();
         assert_eq!(error.operation_id(), Some(operation));
         assert!(!desk.portfolio.is_current());
         assert_eq!(format!("{:?}", desk.portfolio), before);
-        desk.exchange.clear_faults();
+        desk.exchange.faults().clear();
     }
     assert_eq!(desk.reconcile().await.missed.len(), 1);
     desk.agrees_with_rest().await;
@@ -488,7 +500,7 @@ async fn a_reading_that_fails_leaves_the_view_as_it_was() {
     let found = desk.portfolio.reconcile(&reader).await.unwrap();
     assert!(found.missed.is_empty());
     assert_ne!(found.status, ReconcileStatus::NotSubscribed);
-    assert!(desk.exchange.seen().len() > before_all);
+    assert!(desk.exchange.requests().len() > before_all);
 }
 
 #[tokio::test]
@@ -535,7 +547,7 @@ async fn whatever_happens_the_view_ends_where_rest_is() {
         }
         let mut faults = StreamFaults::default();
         faults.duplicate_one_in = 5;
-        desk.exchange.set_stream_faults(faults);
+        desk.exchange.streams().set_faults(Target::All, faults).unwrap();
         let mut cuts: BTreeSet<usize> = BTreeSet::new();
         while cuts.len() < 10 {
             cuts.insert(random.below(STEPS));
@@ -543,7 +555,7 @@ async fn whatever_happens_the_view_ends_where_rest_is() {
         let mut reported = 0;
         for step in 0..STEPS {
             if cuts.contains(&step) {
-                desk.exchange.cut_streams();
+                desk.exchange.streams().cut(Target::All).unwrap();
             }
             desk.drain();
             // Sooner or later, and not at once.
@@ -575,7 +587,7 @@ async fn whatever_happens_the_view_ends_where_rest_is() {
         println!("seed {seed}: {fills} fills, {reported} by REST first");
         assert!(fills > 150 && reported > 0, "{fills} fills, {reported} by REST first");
         // The last cut may still be on its way.
-        desk.exchange.cut_streams();
+        desk.exchange.streams().cut(Target::All).unwrap();
         while desk.portfolio.is_subscribed() {
             desk.event().await;
         }

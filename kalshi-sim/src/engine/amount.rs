@@ -11,48 +11,51 @@ pub(crate) const MAX_CASH: Dollars = Dollars::from_micros(1_000_000_000_000_000)
 /// The largest order, and the largest sum of one account's resting orders: 100 million contracts.
 pub(crate) const MAX_COUNT: Count = Count::from_hundredths(10_000_000_000);
 
-/// Arithmetic on what is bounded elsewhere.
-pub(crate) trait Sum: Copy + Ord {
-    fn plus(self, other: Self) -> Self;
-    fn minus(self, other: Self) -> Self;
+/// Arithmetic that stops at the end of the range, for sums that are bounded elsewhere.
+pub(crate) trait SaturatingArithmetic: Copy + Ord {
+    /// Returns the sum, or the largest or smallest value that there is.
+    fn saturating_add(self, other: Self) -> Self;
+    /// Returns the difference, or the largest or smallest value that there is.
+    fn saturating_sub(self, other: Self) -> Self;
 }
 
-impl Sum for Dollars {
-    fn plus(self, other: Self) -> Self {
+impl SaturatingArithmetic for Dollars {
+    fn saturating_add(self, other: Self) -> Self {
         Self::from_micros(self.as_micros().saturating_add(other.as_micros()))
     }
 
-    fn minus(self, other: Self) -> Self {
+    fn saturating_sub(self, other: Self) -> Self {
         Self::from_micros(self.as_micros().saturating_sub(other.as_micros()))
     }
 }
 
-impl Sum for Count {
-    fn plus(self, other: Self) -> Self {
+impl SaturatingArithmetic for Count {
+    fn saturating_add(self, other: Self) -> Self {
         Self::from_hundredths(self.as_hundredths().saturating_add(other.as_hundredths()))
     }
 
-    fn minus(self, other: Self) -> Self {
+    fn saturating_sub(self, other: Self) -> Self {
         Self::from_hundredths(self.as_hundredths().saturating_sub(other.as_hundredths()))
     }
 }
 
-/// Price times count. Prices have four decimals here and counts two, so the product is exact.
+/// Returns price times count. Prices have four decimals here and counts two, so the product is
+/// exact.
 pub(crate) fn cost(price: Dollars, count: Count) -> Dollars {
     scaled(price, count.as_hundredths(), Count::ONE.as_hundredths())
 }
 
-/// What the contracts pay if each pays a dollar.
+/// Returns what the contracts pay if each pays a dollar.
 pub(crate) fn payout(count: Count) -> Dollars {
     cost(Dollars::ONE, count)
 }
 
-/// The price of the other leg.
+/// Returns the price of the opposite leg.
 pub(crate) fn other_leg(price: Dollars) -> Dollars {
-    Dollars::ONE.minus(price)
+    Dollars::ONE.saturating_sub(price)
 }
 
-/// `amount × part ÷ whole`, cut towards zero; 0 if the whole is.
+/// Returns `amount × part ÷ whole`, cut towards zero; 0 if the whole is.
 pub(crate) fn share(amount: Dollars, part: Count, whole: Count) -> Dollars {
     scaled(amount, part.as_hundredths(), whole.as_hundredths())
 }

@@ -4,8 +4,8 @@ use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Engine, Place, Timer,
-    amount::{MAX_COUNT, Sum, payout},
+    Engine, PositionKey, Timer,
+    amount::{MAX_COUNT, SaturatingArithmetic, payout},
     ids::{AccountId, BlockId, MarketId, OrderId},
     types::{
         Event, NewOrder, Reason, Refusal, Route, SelfTrade, Side, Subaccount, Time, TimeInForce,
@@ -14,10 +14,10 @@ use crate::engine::{
 
 /// Proposals of one member that wait.
 const MAX_OPEN_BLOCKS: usize = 1_000;
-/// How long a proposal that came to nothing can still be read.
+/// The time for which a proposal that was not executed can still be read.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
-/// Where a proposal stands. The exchange's words are not documented.
+/// The status of a proposal. The exchange's words for it are not documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BlockStatus {
     Pending,
@@ -80,7 +80,7 @@ impl Block {
         }
     }
 
-    /// Whether a member may see it.
+    /// Reports whether a member may see it.
     pub(crate) fn concerns(&self, account: AccountId) -> bool {
         [self.proposer, self.buyer.account, self.seller.account].contains(&account)
     }
@@ -187,16 +187,16 @@ impl Engine {
             (proposed, named) => proposed.or(named).unwrap_or(0),
         };
         self.tradable(block.market)?;
-        let place = self.party_place(&block, account, number);
-        if !self.ledger.provisioned(account, number, place.shard) {
+        let key = self.party_key(&block, account, number);
+        if !self.ledger.provisioned(account, number, key.shard) {
             return Err(Refusal::parameters("there is no such subaccount on this shard"));
         }
-        self.pays(&block, side, place)?;
+        self.pays(&block, side, key)?;
         let other = block.party(side.opposite());
         let executes = other.accepted.is_some();
         if executes {
-            let place = self.party_place(&block, other.account, other.subaccount.unwrap_or(0));
-            self.pays(&block, side.opposite(), place)?;
+            let key = self.party_key(&block, other.account, other.subaccount.unwrap_or(0));
+            self.pays(&block, side.opposite(), key)?;
         }
         let now = self.now;
         if let Some(block) = self.blocks.get_mut(&id) {
@@ -234,15 +234,15 @@ impl Engine {
         }
     }
 
-    fn party_place(&self, block: &Block, account: AccountId, subaccount: Subaccount) -> Place {
+    fn party_key(&self, block: &Block, account: AccountId, subaccount: Subaccount) -> PositionKey {
         let shard = self.market(block.market).map_or(0, |market| market.shard);
-        Place { account, subaccount, market: block.market, shard }
+        PositionKey { account, subaccount, market: block.market, shard }
     }
 
-    fn pays(&mut self, block: &Block, side: Side, place: Place) -> Result<(), Refusal> {
+    fn pays(&mut self, block: &Block, side: Side, key: PositionKey) -> Result<(), Refusal> {
         let fee = self.fee_bound(block.market, block.price, block.count, side == block.maker);
         self.ledger
-            .afford(place, side, block.price, block.count, fee)
+            .afford(key, side, block.price, block.count, fee)
             .map_err(|refusal| Refusal { code: "INSUFFICIENT_BALANCE", ..refusal })
     }
 
@@ -281,11 +281,12 @@ impl Engine {
         let mut opened = block.count;
         for (side, order) in &orders {
             let is_taker = *side == taker;
-            opened = opened.minus(self.fill(*order, trade, block.price, block.count, is_taker).1);
+            opened = opened
+                .saturating_sub(self.fill(*order, trade, block.price, block.count, is_taker).1);
         }
-        self.ledger.pot = self.ledger.pot.plus(payout(opened));
+        self.ledger.escrow = self.ledger.escrow.saturating_add(payout(opened));
         if let Some(market) = self.market_mut(block.market) {
-            market.open_interest = market.open_interest.plus(opened);
+            market.open_interest = market.open_interest.saturating_add(opened);
         }
         for (_, order) in &orders {
             self.trim_reducing(*order);

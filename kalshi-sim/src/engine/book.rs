@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use kalshi_types::{Count, Dollars, PriceLevel};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{amount::Sum, ids::OrderId, types::Side};
+use crate::engine::{amount::SaturatingArithmetic, ids::OrderId, types::Side};
 
-/// What rests at one price.
+/// The orders that rest at one price.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Level {
     total: Count,
-    /// By the place in the queue.
+    /// By the rank in the queue.
     queue: BTreeMap<u64, (OrderId, Count)>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Book {
 pub(crate) struct Best {
     pub(crate) price: Dollars,
     pub(crate) order: OrderId,
-    pub(crate) place: u64,
+    pub(crate) priority: u64,
     pub(crate) count: Count,
 }
 
@@ -35,8 +35,8 @@ impl Book {
     /// The first order in the queue of the best price.
     pub(crate) fn best(&self, side: Side) -> Option<Best> {
         let (price, level) = self.best_level(side)?;
-        let (place, (order, count)) = level.queue.first_key_value()?;
-        Some(Best { price: *price, order: *order, place: *place, count: *count })
+        let (priority, (order, count)) = level.queue.first_key_value()?;
+        Some(Best { price: *price, order: *order, priority: *priority, count: *count })
     }
 
     /// The best price and what rests there.
@@ -73,10 +73,13 @@ impl Book {
         }
     }
 
-    /// The contracts ahead of a place.
-    pub(crate) fn ahead(&self, side: Side, price: Dollars, place: u64) -> Count {
+    /// Returns the contracts ahead of a rank.
+    pub(crate) fn ahead(&self, side: Side, price: Dollars, priority: u64) -> Count {
         let Some(level) = self.side(side).get(&price) else { return Count::ZERO };
-        level.queue.range(..place).fold(Count::ZERO, |sum, (_, (_, count))| sum.plus(*count))
+        level
+            .queue
+            .range(..priority)
+            .fold(Count::ZERO, |sum, (_, (_, count))| sum.saturating_add(*count))
     }
 
     /// Puts an order at the end of its queue; the places of later orders must be greater.
@@ -84,25 +87,25 @@ impl Book {
         &mut self,
         side: Side,
         price: Dollars,
-        place: u64,
+        priority: u64,
         order: OrderId,
         count: Count,
     ) {
         let level = self.side_mut(side).entry(price).or_default();
-        level.total = level.total.plus(count);
-        level.queue.insert(place, (order, count));
+        level.total = level.total.saturating_add(count);
+        level.queue.insert(priority, (order, count));
     }
 
     /// Takes contracts off an order; with none left it leaves the book.
-    pub(crate) fn reduce(&mut self, side: Side, price: Dollars, place: u64, by: Count) {
+    pub(crate) fn reduce(&mut self, side: Side, price: Dollars, priority: u64, by: Count) {
         let levels = self.side_mut(side);
         let Some(level) = levels.get_mut(&price) else { return };
-        let Some((_, count)) = level.queue.get_mut(&place) else { return };
+        let Some((_, count)) = level.queue.get_mut(&priority) else { return };
         let by = by.min(*count);
-        *count = count.minus(by);
-        level.total = level.total.minus(by);
+        *count = count.saturating_sub(by);
+        level.total = level.total.saturating_sub(by);
         if count.is_zero() {
-            level.queue.remove(&place);
+            level.queue.remove(&priority);
         }
         if level.queue.is_empty() {
             levels.remove(&price);

@@ -4,7 +4,7 @@ use kalshi_types::{Count, Dollars};
 
 use crate::engine::{
     Engine,
-    amount::Sum,
+    amount::SaturatingArithmetic,
     ids::{AccountId, GroupId, MarketId, OrderId},
     types::{
         Amend, Decrease, Executed, MarketResult, NewOrder, Refusal, Route, Shard, Subaccount, Time,
@@ -104,11 +104,11 @@ pub(crate) enum Command {
     Wait,
 }
 
-/// What a command gives.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Executed(Executed),
-    /// What rests of the order, or how much was canceled of it.
+    /// The count of the order that rests, or that was canceled.
     Count(Count),
     Canceled(usize),
     Group(GroupId),
@@ -119,7 +119,7 @@ impl Engine {
     /// Carries out a command.
     pub(crate) fn apply(&mut self, command: &Command, now: Time) -> Result<Done, Refusal> {
         match command {
-            Command::Place(new) => self.place(new, now).map(Done::Executed),
+            Command::Place(new) => self.place_order(new, now).map(Done::Executed),
             Command::Amend(amend) => self.amend(amend, now).map(|(done, _)| Done::Executed(done)),
             Command::Decrease { account, subaccount, order, decrease, route } => {
                 self.decrease(*account, *subaccount, *order, *decrease, route, now).map(Done::Count)
@@ -187,7 +187,7 @@ impl Engine {
         let netted = self.ledger.set_netting(account, subaccount, netting, &self.markets, now);
         for (market, pairs) in netted {
             if let Some(market) = self.market_mut(market) {
-                market.open_interest = market.open_interest.minus(pairs);
+                market.open_interest = market.open_interest.saturating_sub(pairs);
             }
         }
     }

@@ -3,9 +3,9 @@
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::amount::Sum;
+use crate::engine::amount::SaturatingArithmetic;
 
-/// How a series charges.
+/// The fee schedule of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FeeType {
     /// Takers pay, makers do not.
@@ -18,7 +18,7 @@ pub(crate) enum FeeType {
     Flat,
 }
 
-/// What a market charges.
+/// The fees of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fees {
     pub(crate) kind: FeeType,
@@ -45,7 +45,7 @@ impl FeeType {
 }
 
 /// Ten-thousandths of a rate, millionths, hundredths, and 10⁻⁸ of price × (1 − price) make 10⁻²⁰
-/// dollars; a centi-cent is so many of those.
+/// dollars; a centi-cent is this many of those.
 const CENTI_CENT: i128 = 10_000_000_000_000_000;
 
 impl Fees {
@@ -62,12 +62,12 @@ impl Fees {
     }
 }
 
-/// What a fill costs in the end.
+/// The fee of a fill, after rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Charged {
     /// The net fee, never below zero.
     pub(crate) fee: Dollars,
-    /// What rounding has taken of the order and not yet given back.
+    /// The part that rounding has taken from the order and not yet given back.
     pub(crate) rounding: Dollars,
 }
 
@@ -75,16 +75,16 @@ pub(crate) struct Charged {
 /// is charged, added up over the order, and given back by the cent as soon as it exceeds one.
 pub(crate) fn charge(revenue: Dollars, fee: Dollars, direct: bool, rounding: Dollars) -> Charged {
     let step = if direct { Dollars::from_micros(100) } else { Dollars::CENT };
-    let change = revenue.minus(fee);
-    let cut = change.minus(change.floor_to(step).unwrap_or(change));
-    let total = rounding.plus(cut);
+    let change = revenue.saturating_sub(fee);
+    let cut = change.saturating_sub(change.floor_to(step).unwrap_or(change));
+    let total = rounding.saturating_add(cut);
     let rebate = if total > Dollars::CENT { Dollars::CENT } else { Dollars::ZERO };
-    let net = fee.plus(cut).minus(rebate);
+    let net = fee.saturating_add(cut).saturating_sub(rebate);
     // A fill that costs less than the rebate keeps the rest for the next one.
     if net < Dollars::ZERO {
-        return Charged { fee: fee.plus(cut), rounding: total };
+        return Charged { fee: fee.saturating_add(cut), rounding: total };
     }
-    Charged { fee: net, rounding: total.minus(rebate) }
+    Charged { fee: net, rounding: total.saturating_sub(rebate) }
 }
 
 #[cfg(test)]
@@ -127,7 +127,8 @@ mod tests {
             let cost = dollars(price).checked_mul_count(count.parse().unwrap()).unwrap();
             let mut rounding = Dollars::ZERO;
             for (net, left) in nets.iter().zip(left) {
-                let charged = charge(Dollars::ZERO.minus(cost), dollars(fee), false, rounding);
+                let charged =
+                    charge(Dollars::ZERO.saturating_sub(cost), dollars(fee), false, rounding);
                 assert_eq!(charged.fee, dollars(net), "{price} x {count}");
                 assert_eq!(charged.rounding, dollars(left), "{price} x {count}");
                 rounding = charged.rounding;

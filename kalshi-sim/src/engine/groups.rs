@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     Engine,
-    amount::Sum,
+    amount::SaturatingArithmetic,
     ids::{AccountId, GroupId, OrderId},
     types::{Event, GroupChange, Reason, Refusal, Shard, Subaccount, Time},
 };
 
-/// How far back matched contracts count, in milliseconds.
+/// The time for which matched contracts count, in milliseconds.
 pub(crate) const WINDOW_MILLIS: i64 = 15_000;
 /// Groups of one account.
 const MAX_GROUPS: usize = 100_000;
@@ -40,16 +40,16 @@ impl Group {
         while let Some((at, count)) = self.matched.front()
             && at.as_millis().saturating_add(WINDOW_MILLIS) <= now.as_millis()
         {
-            self.volume = self.volume.minus(*count);
+            self.volume = self.volume.saturating_sub(*count);
             self.matched.pop_front();
         }
         self.volume
     }
 
     fn add(&mut self, count: Count, now: Time) {
-        self.volume = self.volume.plus(count);
+        self.volume = self.volume.saturating_add(count);
         match self.matched.back_mut() {
-            Some((at, sum)) if *at == now => *sum = sum.plus(count),
+            Some((at, sum)) if *at == now => *sum = sum.saturating_add(count),
             _ => self.matched.push_back((now, count)),
         }
     }

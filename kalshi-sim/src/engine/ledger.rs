@@ -6,7 +6,7 @@ use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    amount::{MAX_CASH, MAX_COUNT, Sum, cost, payout, share},
+    amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, payout, share},
     ids::{AccountId, MarketId, OrderId},
     markets::Market,
     types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
@@ -20,7 +20,7 @@ pub(crate) const LAST_SUBACCOUNT: Subaccount = 63;
 pub(crate) struct Account {
     /// Direct members' balances move in steps of 10⁻⁴ dollars, others' in cents.
     pub(crate) direct: bool,
-    pub(crate) cash: BTreeMap<(Subaccount, Shard), Purse>,
+    pub(crate) cash: BTreeMap<(Subaccount, Shard), Balance>,
     pub(crate) positions: BTreeMap<(MarketId, Subaccount), Position>,
     /// Subaccounts whose legs do not net.
     pub(crate) gross: Vec<Subaccount>,
@@ -40,7 +40,7 @@ impl Account {
     /// Contracts traded since a time.
     pub(crate) fn volume_since(&self, from: Time) -> Count {
         let recent = self.fills.iter().rev().take_while(|fill| fill.at >= from);
-        recent.fold(Count::ZERO, |sum, fill| sum.plus(fill.count))
+        recent.fold(Count::ZERO, |sum, fill| sum.saturating_add(fill.count))
     }
 }
 
@@ -53,15 +53,15 @@ pub(crate) struct Payment {
 
 /// The money of one subaccount on one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Purse {
+pub(crate) struct Balance {
     pub(crate) cash: Dollars,
-    /// What resting orders need of it.
+    /// The part that resting orders hold.
     pub(crate) held: Dollars,
 }
 
-impl Purse {
+impl Balance {
     pub(crate) fn free(self) -> Dollars {
-        self.cash.minus(self.held)
+        self.cash.saturating_sub(self.held)
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Position {
     pub(crate) volume: Count,
     pub(crate) settled: bool,
     pub(crate) updated: Time,
-    /// What rests, by what a contract costs and its side's leg; never zero.
+    /// The resting contracts by the cost of one, in its side's leg; never zero.
     pub(crate) bids: Resting,
     pub(crate) asks: Resting,
     /// Resting reduce-only orders, oldest first.
@@ -100,22 +100,22 @@ pub(crate) struct Resting {
 impl Resting {
     fn add(&mut self, price: Dollars, count: Count, fee: Dollars) {
         let level = self.levels.entry(price).or_default();
-        *level = level.plus(count);
-        self.total = self.total.plus(count);
-        self.cost = self.cost.plus(cost(price, count));
-        self.fees = self.fees.plus(fee);
+        *level = level.saturating_add(count);
+        self.total = self.total.saturating_add(count);
+        self.cost = self.cost.saturating_add(cost(price, count));
+        self.fees = self.fees.saturating_add(fee);
     }
 
     fn remove(&mut self, price: Dollars, count: Count, fee: Dollars) {
         if let Some(level) = self.levels.get_mut(&price) {
-            *level = level.minus(count);
+            *level = level.saturating_sub(count);
             if level.is_zero() {
                 self.levels.remove(&price);
             }
         }
-        self.total = self.total.minus(count);
-        self.cost = self.cost.minus(cost(price, count));
-        self.fees = self.fees.minus(fee);
+        self.total = self.total.saturating_sub(count);
+        self.cost = self.cost.saturating_sub(cost(price, count));
+        self.fees = self.fees.saturating_sub(fee);
     }
 
     /// The money needed if everything trades and `closing` contracts close the other leg, which
@@ -128,22 +128,22 @@ impl Resting {
                 break;
             }
             let part = closing.min(*count);
-            need = need.minus(cost(*price, part));
-            closing = closing.minus(part);
+            need = need.saturating_sub(cost(*price, part));
+            closing = closing.saturating_sub(part);
         }
-        need.plus(self.fees)
+        need.saturating_add(self.fees)
     }
 }
 
 impl Position {
     /// Signed: YES is positive, NO negative.
     pub(crate) fn net(&self) -> Count {
-        self.yes.minus(self.no)
+        self.yes.saturating_sub(self.no)
     }
 
-    /// What the open contracts have cost.
+    /// Returns the cost of the open contracts.
     pub(crate) fn exposure(&self) -> Dollars {
-        self.yes_cost.plus(self.no_cost)
+        self.yes_cost.saturating_add(self.no_cost)
     }
 
     /// Contracts that an order of this side closes instead of opening.
@@ -159,17 +159,19 @@ impl Position {
         let pairs = self.yes.min(self.no);
         let yes_basis = share(self.yes_cost, pairs, self.yes);
         let no_basis = share(self.no_cost, pairs, self.no);
-        self.yes = self.yes.minus(pairs);
-        self.no = self.no.minus(pairs);
-        self.yes_cost = self.yes_cost.minus(yes_basis);
-        self.no_cost = self.no_cost.minus(no_basis);
-        self.realized = self.realized.plus(payout(pairs).minus(yes_basis).minus(no_basis));
+        self.yes = self.yes.saturating_sub(pairs);
+        self.no = self.no.saturating_sub(pairs);
+        self.yes_cost = self.yes_cost.saturating_sub(yes_basis);
+        self.no_cost = self.no_cost.saturating_sub(no_basis);
+        self.realized = self
+            .realized
+            .saturating_add(payout(pairs).saturating_sub(yes_basis).saturating_sub(no_basis));
         pairs
     }
 
     fn need(&self, netting: bool) -> Dollars {
         let closing = |side| if netting { self.closable(side) } else { Count::ZERO };
-        self.bids.need(closing(Side::Bid)).plus(self.asks.need(closing(Side::Ask)))
+        self.bids.need(closing(Side::Bid)).saturating_add(self.asks.need(closing(Side::Ask)))
     }
 
     fn resting_mut(&mut self, side: Side) -> &mut Resting {
@@ -180,7 +182,7 @@ impl Position {
     }
 }
 
-/// What a trade did to one party before fees.
+/// The effect of a trade on one party, before fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Booked {
     /// The change of cash.
@@ -189,9 +191,9 @@ pub(crate) struct Booked {
     pub(crate) netted: Count,
 }
 
-/// Where a party's money and contracts are.
+/// Names a position, and the balance that pays for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PositionKey {
     pub(crate) account: AccountId,
     pub(crate) subaccount: Subaccount,
     pub(crate) market: MarketId,
@@ -203,16 +205,16 @@ pub(crate) struct Place {
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
     /// Fees taken, and what roundings of settlements have left.
-    pub(crate) house: Dollars,
+    pub(crate) fee_revenue: Dollars,
     /// Collateral of open contracts: one dollar for each pair of legs.
-    pub(crate) pot: Dollars,
+    pub(crate) escrow: Dollars,
 }
 
 impl Ledger {
     pub(crate) fn open(&mut self, direct: bool) -> AccountId {
         self.accounts.push(Account {
             direct,
-            cash: BTreeMap::from([((0, 0), Purse::default())]),
+            cash: BTreeMap::from([((0, 0), Balance::default())]),
             ..Account::default()
         });
         AccountId(u32::try_from(self.accounts.len()).unwrap_or(u32::MAX))
@@ -230,16 +232,16 @@ impl Ledger {
         (1..).map(AccountId).zip(&self.accounts)
     }
 
-    pub(crate) fn purse(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> Purse {
-        let purse = self.account(id).and_then(|account| account.cash.get(&(subaccount, shard)));
-        purse.copied().unwrap_or_default()
+    pub(crate) fn balance(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> Balance {
+        let balance = self.account(id).and_then(|account| account.cash.get(&(subaccount, shard)));
+        balance.copied().unwrap_or_default()
     }
 
-    pub(crate) fn position(&self, place: Place) -> Option<&Position> {
-        self.account(place.account)?.positions.get(&(place.market, place.subaccount))
+    pub(crate) fn position(&self, key: PositionKey) -> Option<&Position> {
+        self.account(key.account)?.positions.get(&(key.market, key.subaccount))
     }
 
-    /// Whether the subaccount exists on the shard.
+    /// Reports whether the subaccount exists on the shard.
     pub(crate) fn provisioned(&self, id: AccountId, subaccount: Subaccount, shard: Shard) -> bool {
         subaccount == 0
             || self.account(id).is_some_and(|a| a.cash.contains_key(&(subaccount, shard)))
@@ -258,7 +260,7 @@ impl Ledger {
         amount: Dollars,
         now: Time,
     ) -> Result<(), Refusal> {
-        self.carry(id, subaccount, shard, amount, now)?;
+        self.adjust_cash(id, subaccount, shard, amount, now)?;
         if let Some(account) = self.account_mut(id) {
             account.payments.push(Payment { amount, at: now });
         }
@@ -266,7 +268,7 @@ impl Ledger {
     }
 
     /// The same for money that only changes to another instance of the exchange: no payment.
-    pub(crate) fn carry(
+    pub(crate) fn adjust_cash(
         &mut self,
         id: AccountId,
         subaccount: Subaccount,
@@ -275,15 +277,16 @@ impl Ledger {
         now: Time,
     ) -> Result<(), Refusal> {
         let account = self.account_mut(id).ok_or_else(|| Refusal::not_found("no such account"))?;
-        let total = account.deposited.plus(amount);
-        if total > MAX_CASH || amount > MAX_CASH || amount < Dollars::ZERO.minus(MAX_CASH) {
+        let total = account.deposited.saturating_add(amount);
+        if total > MAX_CASH || amount > MAX_CASH || amount < Dollars::ZERO.saturating_sub(MAX_CASH)
+        {
             return Err(Refusal::parameters("an account can be given a billion dollars at most"));
         }
-        let purse = account.cash.entry((subaccount, shard)).or_default();
-        if purse.free().plus(amount) < Dollars::ZERO {
+        let balance = account.cash.entry((subaccount, shard)).or_default();
+        if balance.free().saturating_add(amount) < Dollars::ZERO {
             return Err(too_low());
         }
-        purse.cash = purse.cash.plus(amount);
+        balance.cash = balance.cash.saturating_add(amount);
         account.deposited = total;
         account.updated = now;
         Ok(())
@@ -307,7 +310,7 @@ impl Ledger {
         if is_new && account.gross.contains(&0) && !account.gross.contains(&number) {
             account.gross.push(number);
         }
-        account.cash.insert((number, shard), Purse::default());
+        account.cash.insert((number, shard), Balance::default());
         account.updated = now;
         Ok(number)
     }
@@ -329,49 +332,49 @@ impl Ledger {
         if source.free() < amount {
             return Err(too_low());
         }
-        source.cash = source.cash.minus(amount);
+        source.cash = source.cash.saturating_sub(amount);
         let target = account.cash.entry(to).or_default();
-        target.cash = target.cash.plus(amount);
+        target.cash = target.cash.saturating_add(amount);
         account.updated = now;
         Ok(())
     }
 
-    /// Whether the money for one more order is there: as if it rested with the others.
+    /// Checks that the money for one more order is there, as if it rested with the others.
     pub(crate) fn afford(
         &mut self,
-        place: Place,
+        key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         fee: Dollars,
     ) -> Result<(), Refusal> {
-        let netting = self.netting(place.account, place.subaccount);
-        let Some(position) = self.position_mut(place) else {
+        let netting = self.netting(key.account, key.subaccount);
+        let Some(position) = self.position_mut(key) else {
             return Err(Refusal::not_found("no such account"));
         };
         let before = position.need(netting);
         position.resting_mut(side).add(side.leg_price(price), count, fee);
         let with = position.need(netting);
-        let contracts = position.bids.total.plus(position.asks.total);
+        let contracts = position.bids.total.saturating_add(position.asks.total);
         position.resting_mut(side).remove(side.leg_price(price), count, fee);
         if contracts > MAX_COUNT {
             return Err(Refusal::invalid("invalid_order_size", "too many contracts would rest"));
         }
-        let more = with.minus(before);
-        let purse = self.purse(place.account, place.subaccount, place.shard);
-        if more.is_positive() && purse.free() < more { Err(too_low()) } else { Ok(()) }
+        let more = with.saturating_sub(before);
+        let balance = self.balance(key.account, key.subaccount, key.shard);
+        if more.is_positive() && balance.free() < more { Err(too_low()) } else { Ok(()) }
     }
 
     /// Holds money back for an order that now rests.
     pub(crate) fn hold(
         &mut self,
-        place: Place,
+        key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         fee: Dollars,
     ) {
-        self.change(place, |position| {
+        self.change(key, |position| {
             position.resting_mut(side).add(side.leg_price(price), count, fee);
         });
     }
@@ -379,13 +382,13 @@ impl Ledger {
     /// Frees the money of contracts that rest no longer.
     pub(crate) fn release(
         &mut self,
-        place: Place,
+        key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         fee: Dollars,
     ) {
-        self.change(place, |position| {
+        self.change(key, |position| {
             position.resting_mut(side).remove(side.leg_price(price), count, fee);
         });
     }
@@ -393,21 +396,21 @@ impl Ledger {
     /// Books one party's side of a trade, before fees.
     pub(crate) fn book(
         &mut self,
-        place: Place,
+        key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         now: Time,
     ) -> Booked {
-        let netting = self.netting(place.account, place.subaccount);
+        let netting = self.netting(key.account, key.subaccount);
         let paid = cost(side.leg_price(price), count);
         let mut netted = Count::ZERO;
-        self.change(place, |position| {
-            position.traded = position.traded.plus(paid);
-            position.volume = position.volume.plus(count);
+        self.change(key, |position| {
+            position.traded = position.traded.saturating_add(paid);
+            position.volume = position.volume.saturating_add(count);
             position.updated = now;
             netted = if netting { position.closable(side).min(count) } else { Count::ZERO };
-            let closed_for = payout(netted).minus(cost(side.leg_price(price), netted));
+            let closed_for = payout(netted).saturating_sub(cost(side.leg_price(price), netted));
             let (own, own_cost, other, other_cost) = match side {
                 Side::Bid => (
                     &mut position.yes,
@@ -423,38 +426,38 @@ impl Ledger {
                 ),
             };
             let basis = share(*other_cost, netted, *other);
-            *other = other.minus(netted);
-            *other_cost = other_cost.minus(basis);
-            let opened = count.minus(netted);
-            *own = own.plus(opened);
-            *own_cost = own_cost.plus(cost(side.leg_price(price), opened));
-            position.realized = position.realized.plus(closed_for.minus(basis));
+            *other = other.saturating_sub(netted);
+            *other_cost = other_cost.saturating_sub(basis);
+            let opened = count.saturating_sub(netted);
+            *own = own.saturating_add(opened);
+            *own_cost = own_cost.saturating_add(cost(side.leg_price(price), opened));
+            position.realized = position.realized.saturating_add(closed_for.saturating_sub(basis));
         });
-        let revenue = payout(netted).minus(paid);
-        self.pay(place, revenue, now);
+        let revenue = payout(netted).saturating_sub(paid);
+        self.pay(key, revenue, now);
         Booked { revenue, netted }
     }
 
     /// Takes a fee, or gives one back.
-    pub(crate) fn charge(&mut self, place: Place, fee: Dollars, now: Time) {
-        self.pay(place, Dollars::ZERO.minus(fee), now);
-        self.house = self.house.plus(fee);
-        if let Some(position) = self.position_mut(place) {
-            position.fees = position.fees.plus(fee);
+    pub(crate) fn charge(&mut self, key: PositionKey, fee: Dollars, now: Time) {
+        self.pay(key, Dollars::ZERO.saturating_sub(fee), now);
+        self.fee_revenue = self.fee_revenue.saturating_add(fee);
+        if let Some(position) = self.position_mut(key) {
+            position.fees = position.fees.saturating_add(fee);
         }
     }
 
-    pub(crate) fn pay(&mut self, place: Place, amount: Dollars, now: Time) {
-        if let Some(account) = self.account_mut(place.account) {
-            let purse = account.cash.entry((place.subaccount, place.shard)).or_default();
-            purse.cash = purse.cash.plus(amount);
+    pub(crate) fn pay(&mut self, key: PositionKey, amount: Dollars, now: Time) {
+        if let Some(account) = self.account_mut(key.account) {
+            let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
+            balance.cash = balance.cash.saturating_add(amount);
             account.updated = now;
         }
     }
 
-    pub(crate) fn position_mut(&mut self, place: Place) -> Option<&mut Position> {
-        let account = self.account_mut(place.account)?;
-        Some(account.positions.entry((place.market, place.subaccount)).or_default())
+    pub(crate) fn position_mut(&mut self, key: PositionKey) -> Option<&mut Position> {
+        let account = self.account_mut(key.account)?;
+        Some(account.positions.entry((key.market, key.subaccount)).or_default())
     }
 
     /// Turns netting on or off for a subaccount; pairs that both legs make become cash
@@ -483,10 +486,11 @@ impl Ledger {
             }
             let before = position.need(was);
             let pairs = if netting { position.net_pairs() } else { Count::ZERO };
-            let purse = account.cash.entry((subaccount, shard)).or_default();
-            purse.held = purse.held.plus(position.need(netting)).minus(before);
-            purse.cash = purse.cash.plus(payout(pairs));
-            self.pot = self.pot.minus(payout(pairs));
+            let balance = account.cash.entry((subaccount, shard)).or_default();
+            balance.held =
+                balance.held.saturating_add(position.need(netting)).saturating_sub(before);
+            balance.cash = balance.cash.saturating_add(payout(pairs));
+            self.escrow = self.escrow.saturating_sub(payout(pairs));
             netted.push((*market, pairs));
         }
         account.updated = now;
@@ -494,15 +498,15 @@ impl Ledger {
     }
 
     /// Changes a position and adjusts what its subaccount holds back for it.
-    fn change(&mut self, place: Place, change: impl FnOnce(&mut Position)) {
-        let netting = self.netting(place.account, place.subaccount);
-        let Some(account) = self.account_mut(place.account) else { return };
-        let position = account.positions.entry((place.market, place.subaccount)).or_default();
+    fn change(&mut self, key: PositionKey, change: impl FnOnce(&mut Position)) {
+        let netting = self.netting(key.account, key.subaccount);
+        let Some(account) = self.account_mut(key.account) else { return };
+        let position = account.positions.entry((key.market, key.subaccount)).or_default();
         let before = position.need(netting);
         change(position);
         let after = position.need(netting);
-        let purse = account.cash.entry((place.subaccount, place.shard)).or_default();
-        purse.held = purse.held.plus(after).minus(before);
+        let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
+        balance.held = balance.held.saturating_add(after).saturating_sub(before);
     }
 }
 

@@ -6,8 +6,8 @@ use kalshi_types::{Count, Dollars, PriceGrid, PriceLevel, PriceRange};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Engine, Place, Timer,
-    amount::{Sum, cost, other_leg, payout},
+    Engine, PositionKey, Timer,
+    amount::{SaturatingArithmetic, cost, other_leg, payout},
     book::Book,
     fees::Fees,
     ids::{MarketId, OrderId, TradeId},
@@ -17,7 +17,7 @@ use crate::engine::{
     },
 };
 
-/// How long orders of a closed market stay, unreachable, before they are canceled.
+/// The time for which orders of a closed market stay, unreachable, before they are canceled.
 const SWEEP_MILLIS: i64 = 1_000;
 const MINUTE_MILLIS: i64 = 60_000;
 const DAY_MINUTES: i64 = 24 * 60;
@@ -60,7 +60,7 @@ pub(crate) struct Market {
     pub(crate) clock: u64,
 }
 
-/// What happened in one minute.
+/// The trades and quotes of one minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Minute {
     /// The best bid; zero stands for none.
@@ -113,8 +113,8 @@ impl Minute {
             (Some(price), Some(later)) => price.join(later),
             (price, later) => *price = price.or(later),
         }
-        self.volume = self.volume.plus(later.volume);
-        self.value = self.value.plus(later.value);
+        self.volume = self.volume.saturating_add(later.volume);
+        self.value = self.value.saturating_add(later.value);
         self.open_interest = later.open_interest;
     }
 
@@ -177,7 +177,9 @@ impl Market {
     /// Contracts traded in the 24 hours before a time.
     pub(crate) fn volume_24h(&self, now: Time) -> Count {
         let from = now.as_millis().div_euclid(MINUTE_MILLIS) - DAY_MINUTES;
-        self.minutes.range(from..).fold(Count::ZERO, |sum, (_, minute)| sum.plus(minute.volume))
+        self.minutes
+            .range(from..)
+            .fold(Count::ZERO, |sum, (_, minute)| sum.saturating_add(minute.volume))
     }
 
     /// The minute that was the last one 24 hours before a time.
@@ -195,8 +197,8 @@ impl Market {
 
     pub(super) fn printed(&mut self, id: TradeId, price: Dollars, count: Count, now: Time) {
         self.trades.push(id);
-        self.volume = self.volume.plus(count);
-        self.value = self.value.plus(cost(price, count));
+        self.volume = self.volume.saturating_add(count);
+        self.value = self.value.saturating_add(cost(price, count));
         self.last_price = Some(price);
         self.last_size = count;
         let minute = self.minute(now);
@@ -204,8 +206,8 @@ impl Market {
             Some(bar) => bar.add(price),
             None => minute.price = Some(Bar::at(price)),
         }
-        minute.volume = minute.volume.plus(count);
-        minute.value = minute.value.plus(cost(price, count));
+        minute.volume = minute.volume.saturating_add(count);
+        minute.value = minute.value.saturating_add(cost(price, count));
     }
 
     /// Notes the best prices in the present minute.
@@ -452,7 +454,7 @@ impl Engine {
     }
 
     pub(super) fn open(&mut self, id: MarketId) {
-        // Nothing is told at the opening: that is how the exchange does it.
+        // No event at the opening: the exchange sends none.
         let _ = self.turn(id, MarketStatus::Initialized, MarketStatus::Active);
     }
 
@@ -496,9 +498,9 @@ impl Engine {
         let shard = market.shard;
         let collateral = payout(market.open_interest);
         market.open_interest = Count::ZERO;
-        self.ledger.pot = self.ledger.pot.minus(collateral);
-        self.ledger.house = self.ledger.house.plus(collateral);
-        let places: Vec<Place> = self
+        self.ledger.escrow = self.ledger.escrow.saturating_sub(collateral);
+        self.ledger.fee_revenue = self.ledger.fee_revenue.saturating_add(collateral);
+        let keys: Vec<PositionKey> = self
             .ledger
             .accounts()
             .flat_map(|(account, held)| {
@@ -506,46 +508,52 @@ impl Engine {
                     .range((id, 0)..=(id, u8::MAX))
                     .map(move |((market, subaccount), _)| (account, *market, *subaccount))
             })
-            .map(|(account, market, subaccount)| Place { account, subaccount, market, shard })
+            .map(|(account, market, subaccount)| PositionKey { account, subaccount, market, shard })
             .collect();
-        for place in places {
-            self.pay_out(place, result);
+        for key in keys {
+            self.pay_out(key, result);
         }
         self.emit(Event::Market { market: id, change: MarketChange::Settled });
     }
 
-    fn pay_out(&mut self, place: Place, result: MarketResult) {
+    fn pay_out(&mut self, key: PositionKey, result: MarketResult) {
         let now = self.now;
         let value = result.value();
-        let cash = self.ledger.purse(place.account, place.subaccount, place.shard).cash;
-        let Some(position) = self.ledger.position_mut(place) else { return };
+        let cash = self.ledger.balance(key.account, key.subaccount, key.shard).cash;
+        let Some(position) = self.ledger.position_mut(key) else { return };
         let (yes, no) = (position.yes, position.no);
         let (yes_cost, no_cost) = (position.yes_cost, position.no_cost);
-        let gross = cost(value, yes).plus(cost(other_leg(value), no));
+        let gross = cost(value, yes).saturating_add(cost(other_leg(value), no));
         let fee = match result {
             MarketResult::Scalar(_) => {
-                let balance = cash.plus(gross);
-                balance.minus(balance.floor_to(SETTLEMENT_STEP).unwrap_or(balance)).min(gross)
+                let balance = cash.saturating_add(gross);
+                balance
+                    .saturating_sub(balance.floor_to(SETTLEMENT_STEP).unwrap_or(balance))
+                    .min(gross)
             }
             MarketResult::Yes | MarketResult::No => Dollars::ZERO,
         };
-        let revenue = gross.minus(fee);
-        position.realized = position.realized.plus(revenue).minus(yes_cost).minus(no_cost);
+        let revenue = gross.saturating_sub(fee);
+        position.realized = position
+            .realized
+            .saturating_add(revenue)
+            .saturating_sub(yes_cost)
+            .saturating_sub(no_cost);
         position.yes = Count::ZERO;
         position.no = Count::ZERO;
         position.yes_cost = Dollars::ZERO;
         position.no_cost = Dollars::ZERO;
         position.settled = true;
         position.updated = now;
-        self.ledger.house = self.ledger.house.minus(revenue);
-        self.ledger.pay(place, revenue, now);
+        self.ledger.fee_revenue = self.ledger.fee_revenue.saturating_sub(revenue);
+        self.ledger.pay(key, revenue, now);
         if yes.is_zero() && no.is_zero() {
             return;
         }
-        if let Some(account) = self.ledger.account_mut(place.account) {
+        if let Some(account) = self.ledger.account_mut(key.account) {
             account.settlements.push(Settlement {
-                market: place.market,
-                subaccount: place.subaccount,
+                market: key.market,
+                subaccount: key.subaccount,
                 result,
                 yes,
                 yes_cost,
@@ -557,9 +565,9 @@ impl Engine {
             });
         }
         self.emit(Event::Position {
-            account: place.account,
-            subaccount: place.subaccount,
-            market: place.market,
+            account: key.account,
+            subaccount: key.subaccount,
+            market: key.market,
         });
     }
 
@@ -602,41 +610,41 @@ impl Engine {
 
     /// Everything that is owed and owned adds up: nothing is made, nothing is lost.
     ///
-    /// Gives what is wrong, for tests and for whoever loads a saved exchange.
+    /// Returns what is wrong, for tests and for the loading of a saved exchange.
     pub(crate) fn audit(&self) -> Result<(), String> {
         let mut cash = Dollars::ZERO;
         let mut deposited = Dollars::ZERO;
         let mut open: BTreeMap<MarketId, (Count, Count)> = BTreeMap::new();
         for (_, account) in self.ledger.accounts() {
-            deposited = deposited.plus(account.deposited);
-            for purse in account.cash.values() {
-                cash = cash.plus(purse.cash);
+            deposited = deposited.saturating_add(account.deposited);
+            for balance in account.cash.values() {
+                cash = cash.saturating_add(balance.cash);
             }
             for ((market, _), position) in &account.positions {
                 let (yes, no) = open.entry(*market).or_default();
-                *yes = yes.plus(position.yes);
-                *no = no.plus(position.no);
+                *yes = yes.saturating_add(position.yes);
+                *no = no.saturating_add(position.no);
             }
         }
-        let owned = cash.plus(self.ledger.house).plus(self.ledger.pot);
+        let owned = cash.saturating_add(self.ledger.fee_revenue).saturating_add(self.ledger.escrow);
         if owned != deposited {
             return Err(format!("{deposited} came in, {owned} is there"));
         }
-        let mut pot = Dollars::ZERO;
+        let mut escrow = Dollars::ZERO;
         for market in &self.markets {
             let (yes, no) = open.get(&market.id).copied().unwrap_or_default();
             if yes != no || yes != market.open_interest {
                 let interest = market.open_interest;
                 return Err(format!("{}: {yes} YES, {no} NO, interest {interest}", market.ticker));
             }
-            pot = pot.plus(payout(yes));
+            escrow = escrow.saturating_add(payout(yes));
             let prices = market.prices();
             if prices.yes_bid() >= prices.yes_ask() {
                 return Err(format!("{}: the book is crossed", market.ticker));
             }
         }
-        if pot != self.ledger.pot {
-            return Err(format!("the collateral is {}, not {pot}", self.ledger.pot));
+        if escrow != self.ledger.escrow {
+            return Err(format!("the collateral is {}, not {escrow}", self.ledger.escrow));
         }
         Ok(())
     }

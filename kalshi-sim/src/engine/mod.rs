@@ -14,6 +14,7 @@ pub(crate) mod ids;
 mod ledger;
 mod markets;
 mod orders;
+pub(crate) mod principal;
 #[cfg(test)]
 mod properties;
 pub(crate) mod rfq;
@@ -29,12 +30,12 @@ use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     block::{Block, NewBlock},
     groups::Group,
-    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Place, Position},
+    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position, PositionKey},
     markets::{Bar, Market, Minute},
 };
 use crate::engine::{
     ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
-    rfq::Desk,
+    rfq::RfqBook,
     types::{Event, Order, Refusal, Shard, Time, Trade},
 };
 
@@ -42,7 +43,7 @@ use crate::engine::{
 pub(crate) const SHARDS: [(Shard, &str); 4] =
     [(0, "default"), (1, "combos"), (2, "crypto"), (3, "tennis and baseball")];
 
-/// What a shard lets through.
+/// The pauses of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardState {
     /// Off during an exchange pause: nothing goes, not even a cancel.
@@ -57,7 +58,7 @@ impl Default for ShardState {
     }
 }
 
-/// What falls due at a time.
+/// Something that falls due at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Timer {
     Open(MarketId),
@@ -85,11 +86,11 @@ pub(crate) struct Engine {
     trades: Vec<Trade>,
     groups: BTreeMap<GroupId, Group>,
     last_group: u64,
-    desk: Desk,
+    rfq_book: RfqBook,
     blocks: BTreeMap<BlockId, Block>,
     last_block: u64,
-    /// The place in a queue that was given last.
-    last_place: u64,
+    /// The rank in a queue that was given last.
+    last_queue_priority: u64,
     shards: BTreeMap<Shard, ShardState>,
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
@@ -132,17 +133,17 @@ impl Engine {
         self.action += 1;
     }
 
-    /// The time of the last command.
+    /// Returns the time of the last command.
     pub(crate) fn now(&self) -> Time {
         self.now
     }
 
-    /// When something falls due next.
+    /// Returns the time at which something falls due next.
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.timers.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// What has happened since the last call, oldest first.
+    /// Takes the events since the last call, oldest first.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -167,7 +168,7 @@ impl Engine {
         self.trades.get(id.index())
     }
 
-    /// The whole tape, oldest first.
+    /// Returns all trades, oldest first.
     pub(crate) fn trades(&self) -> &[Trade] {
         &self.trades
     }
@@ -211,14 +212,19 @@ impl Engine {
         self.timers.insert((at, self.last_timer), timer);
     }
 
-    fn next_place(&mut self) -> u64 {
-        self.last_place += 1;
-        self.last_place
+    fn next_queue_priority(&mut self) -> u64 {
+        self.last_queue_priority += 1;
+        self.last_queue_priority
     }
 
-    fn place_of(&self, order: &Order) -> Place {
+    fn position_key(&self, order: &Order) -> PositionKey {
         let shard = self.market(order.market).map_or(0, |market| market.shard);
-        Place { account: order.account, subaccount: order.subaccount, market: order.market, shard }
+        PositionKey {
+            account: order.account,
+            subaccount: order.subaccount,
+            market: order.market,
+            shard,
+        }
     }
 
     fn account(&self, id: AccountId) -> Result<&Account, Refusal> {

@@ -6,8 +6,8 @@
 use kalshi_types::{Count, Dollars};
 
 use crate::engine::{
-    Engine, Place, Timer,
-    amount::{MAX_COUNT, Sum, cost, payout},
+    Engine, PositionKey, Timer,
+    amount::{MAX_COUNT, SaturatingArithmetic, cost, payout},
     fees,
     ids::{AccountId, MarketId, OrderId, TradeId},
     markets::Market,
@@ -26,7 +26,7 @@ const MAX_CLIENT_ORDER_ID: usize = 256;
 
 impl Engine {
     /// Places an order and trades it as far as it goes.
-    pub(crate) fn place(&mut self, new: &NewOrder, now: Time) -> Result<Executed, Refusal> {
+    pub(crate) fn place_order(&mut self, new: &NewOrder, now: Time) -> Result<Executed, Refusal> {
         self.advance(now);
         self.place_now(new)
     }
@@ -35,13 +35,14 @@ impl Engine {
     pub(super) fn place_now(&mut self, new: &NewOrder) -> Result<Executed, Refusal> {
         let market = self.admit(new)?;
         let (id, shard) = (market.id, market.shard);
-        let place = Place { account: new.account, subaccount: new.subaccount, market: id, shard };
+        let key =
+            PositionKey { account: new.account, subaccount: new.subaccount, market: id, shard };
         let mut count = new.count;
         if new.reduce_only {
-            count = count.min(self.reducible(place, new.side));
+            count = count.min(self.reducible(key, new.side));
         }
         let fee = self.fee_bound(id, new.price, count, false);
-        self.ledger.afford(place, new.side, new.price, count, fee)?;
+        self.ledger.afford(key, new.side, new.price, count, fee)?;
         let order = self.enter(new, id, count);
         if count.is_zero() {
             return Ok(self.stop(order, Reason::ReduceOnlyCancel));
@@ -92,7 +93,7 @@ impl Engine {
         Self::updatable(&order)?;
         self.tradable(order.market)?;
         self.on_grid(order.market, amend.price)?;
-        let remaining = amend.count.minus(order.filled);
+        let remaining = amend.count.saturating_sub(order.filled);
         if amend.count > MAX_COUNT || remaining.is_negative() {
             return Err(Refusal::invalid(
                 "INVALID_AMEND_QTY_FOR_ORDER",
@@ -137,7 +138,7 @@ impl Engine {
         Ok((done, changed))
     }
 
-    /// Decreases what rests; the place in the queue stays. Gives what rests then.
+    /// Decreases a resting order; its rank in the queue stays. Returns what rests then.
     pub(crate) fn decrease(
         &mut self,
         account: AccountId,
@@ -152,7 +153,7 @@ impl Engine {
         Self::updatable(&order)?;
         self.reachable(order.market)?;
         let to = match decrease {
-            Decrease::By(by) if by.is_positive() => order.remaining.minus(by),
+            Decrease::By(by) if by.is_positive() => order.remaining.saturating_sub(by),
             Decrease::To(to) => to,
             Decrease::By(_) => Count::from_hundredths(-1),
         };
@@ -167,7 +168,7 @@ impl Engine {
         } else {
             self.shrink(order.id, to, Reason::Decrease);
             if let Some(order) = self.order_mut(order.id) {
-                order.initial = order.filled.plus(to);
+                order.initial = order.filled.saturating_add(to);
             }
         }
         self.emit(Event::Order { account, order: order.id, reason: Reason::Decrease });
@@ -231,12 +232,10 @@ impl Engine {
     pub(crate) fn queue_position(&self, order: &Order) -> Option<Count> {
         let market = self.market(order.market)?;
         (order.status == OrderStatus::Resting).then(|| {
-            market
-                .levels(order.side)
-                .take_while(|level| level.price != order.price)
-                .fold(market.book.ahead(order.side, order.price, order.place), |sum, level| {
-                    sum.plus(level.count)
-                })
+            market.levels(order.side).take_while(|level| level.price != order.price).fold(
+                market.book.ahead(order.side, order.price, order.queue_priority),
+                |sum, level| sum.saturating_add(level.count),
+            )
         })
     }
 
@@ -331,7 +330,7 @@ impl Engine {
         Ok(market)
     }
 
-    /// Whether new orders and amendments are taken.
+    /// Checks that new orders and amendments are taken.
     pub(super) fn tradable(&self, market: MarketId) -> Result<(), Refusal> {
         self.reachable(market)?;
         let active = |market: &&Market| market.status == MarketStatus::Active;
@@ -343,7 +342,7 @@ impl Engine {
         }
     }
 
-    /// Whether cancels and decreases are taken.
+    /// Checks that cancels and decreases are taken.
     fn reachable(&self, market: MarketId) -> Result<(), Refusal> {
         let market = self.market(market).ok_or_else(inactive)?;
         if !self.shard(market.shard).exchange_active {
@@ -386,9 +385,9 @@ impl Engine {
         }
     }
 
-    /// What a reduce-only order may still trade.
-    fn reducible(&self, place: Place, side: Side) -> Count {
-        self.ledger.position(place).map_or(Count::ZERO, |position| position.closable(side))
+    /// Returns what a reduce-only order may still trade.
+    fn reducible(&self, key: PositionKey, side: Side) -> Count {
+        self.ledger.position(key).map_or(Count::ZERO, |position| position.closable(side))
     }
 
     /// The most that a count can be charged at a price.
@@ -402,14 +401,14 @@ impl Engine {
         self.market(market).map_or(Dollars::ZERO, |market| market.fees.of(price, count, maker))
     }
 
-    /// Whether the money for a resting order at another price or size is there.
+    /// Checks that the money for a resting order at another price or size is there.
     fn affordable(&mut self, order: &Order, price: Dollars, count: Count) -> Result<(), Refusal> {
-        let place = self.place_of(order);
+        let key = self.position_key(order);
         let held = self.fee_bound(order.market, order.price, order.remaining, true);
         let fee = self.fee_bound(order.market, price, count, false);
-        self.ledger.release(place, order.side, order.price, order.remaining, held);
-        let outcome = self.ledger.afford(place, order.side, price, count, fee);
-        self.ledger.hold(place, order.side, order.price, order.remaining, held);
+        self.ledger.release(key, order.side, order.price, order.remaining, held);
+        let outcome = self.ledger.afford(key, order.side, price, count, fee);
+        self.ledger.hold(key, order.side, order.price, order.remaining, held);
         outcome
     }
 
@@ -447,7 +446,7 @@ impl Engine {
             taker_fees: Dollars::ZERO,
             maker_fees: Dollars::ZERO,
             rounding: Dollars::ZERO,
-            place: 0,
+            queue_priority: 0,
             created: self.now,
             updated: self.now,
             reason: Reason::None,
@@ -479,8 +478,8 @@ impl Engine {
         })
     }
 
-    /// Whether a fill-or-kill order finds too little. One that meets an own order first is treated
-    /// as immediate-or-cancel.
+    /// Reports whether a fill-or-kill order finds too little. One that meets an own order first is
+    /// treated as immediate-or-cancel.
     fn falls_short(&self, order: OrderId) -> bool {
         let Some(order) = self.order(order) else { return true };
         let Some(market) = self.market(order.market) else { return true };
@@ -494,11 +493,11 @@ impl Engine {
                 return false;
             }
             let cap = if maker.reduce_only {
-                self.reducible(self.place_of(maker), maker.side)
+                self.reducible(self.position_key(maker), maker.side)
             } else {
                 count
             };
-            found = found.plus(count.min(cap));
+            found = found.saturating_add(count.min(cap));
         }
         found < order.remaining
     }
@@ -516,7 +515,7 @@ impl Engine {
                 break;
             }
             let mut count = order.remaining.min(best.count);
-            let taker_place = self.place_of(order);
+            let taker_key = self.position_key(order);
             let reduce_only = order.reduce_only;
             let Some(maker) = self.order(best.order) else { break };
             if maker.account == account {
@@ -532,23 +531,23 @@ impl Engine {
                 }
             }
             if maker.reduce_only {
-                count = count.min(self.reducible(self.place_of(maker), maker.side));
+                count = count.min(self.reducible(self.position_key(maker), maker.side));
                 if count.is_zero() {
                     self.cancel_and_tell(best.order, Reason::ReduceOnlyCancel);
                     continue;
                 }
             }
             if reduce_only {
-                count = count.min(self.reducible(taker_place, side));
+                count = count.min(self.reducible(taker_key, side));
                 if count.is_zero() {
                     done.reason = Reason::ReduceOnlyCancel;
                     break;
                 }
             }
             let fee = self.match_orders(taker, best.order, best.price, count);
-            done.filled = done.filled.plus(count);
-            done.value = done.value.plus(cost(best.price, count));
-            done.fees = done.fees.plus(fee);
+            done.filled = done.filled.saturating_add(count);
+            done.value = done.value.saturating_add(cost(best.price, count));
+            done.fees = done.fees.saturating_add(fee);
             let group = self.order(taker).and_then(|order| order.group);
             if group.is_some_and(|group| self.group(group).is_none_or(|group| group.triggered)) {
                 done.reason = Reason::OrderGroupCancel;
@@ -581,10 +580,10 @@ impl Engine {
         // The maker's money is freed before it is spent.
         let netted = self.fill(maker, trade, price, count, false).1;
         let (fee, taker_netted) = self.fill(taker, trade, price, count, true);
-        let opened = count.minus(netted).minus(taker_netted);
-        self.ledger.pot = self.ledger.pot.plus(payout(opened));
+        let opened = count.saturating_sub(netted).saturating_sub(taker_netted);
+        self.ledger.escrow = self.ledger.escrow.saturating_add(payout(opened));
         if let Some(market) = self.market_mut(market) {
-            market.open_interest = market.open_interest.plus(opened);
+            market.open_interest = market.open_interest.saturating_add(opened);
         }
         self.emit(Event::Order { account: resting.account, order: maker, reason: Reason::Trade });
         for order in [maker, taker] {
@@ -627,32 +626,32 @@ impl Engine {
         let Some(order) = self.order(order) else { return (Dollars::ZERO, Count::ZERO) };
         let (id, account, subaccount) = (order.id, order.account, order.subaccount);
         let (market, side, rounding) = (order.market, order.side, order.rounding);
-        let place = self.place_of(order);
+        let key = self.position_key(order);
         let direct = self.ledger.account(account).is_none_or(|account| account.direct);
-        let booked = self.ledger.book(place, side, price, count, now);
+        let booked = self.ledger.book(key, side, price, count, now);
         let model = self.fee_bound(market, price, count, !taker);
         let charged = fees::charge(booked.revenue, model, direct, rounding);
-        self.ledger.charge(place, charged.fee, now);
+        self.ledger.charge(key, charged.fee, now);
         if let Some(order) = self.order_mut(id) {
             let value = cost(side.leg_price(price), count);
-            order.filled = order.filled.plus(count);
-            order.remaining = order.remaining.minus(count);
+            order.filled = order.filled.saturating_add(count);
+            order.remaining = order.remaining.saturating_sub(count);
             order.rounding = charged.rounding;
             order.updated = now;
             order.reason = Reason::Trade;
             if taker {
-                order.taker_cost = order.taker_cost.plus(value);
-                order.taker_fees = order.taker_fees.plus(charged.fee);
+                order.taker_cost = order.taker_cost.saturating_add(value);
+                order.taker_fees = order.taker_fees.saturating_add(charged.fee);
             } else {
-                order.maker_cost = order.maker_cost.plus(value);
-                order.maker_fees = order.maker_fees.plus(charged.fee);
+                order.maker_cost = order.maker_cost.saturating_add(value);
+                order.maker_fees = order.maker_fees.saturating_add(charged.fee);
             }
             if order.remaining.is_zero() {
                 order.status = OrderStatus::Executed;
                 self.forget(id);
             }
         }
-        let position = self.ledger.position(place).map_or(Count::ZERO, super::Position::net);
+        let position = self.ledger.position(key).map_or(Count::ZERO, super::Position::net);
         let mut index = 0;
         if let Some(account) = self.ledger.account_mut(account) {
             index = account.fills.len();
@@ -677,27 +676,27 @@ impl Engine {
 
     /// Contracts of a resting order leave the book, and the money held for them is freed.
     fn take_from_book(&mut self, order: &Order, count: Count) {
-        let place = self.place_of(order);
-        let left = order.remaining.minus(count);
+        let key = self.position_key(order);
+        let left = order.remaining.saturating_sub(count);
         let held = self.fee_bound(order.market, order.price, order.remaining, true);
         let keeps = self.fee_bound(order.market, order.price, left, true);
-        self.ledger.release(place, order.side, order.price, count, held.minus(keeps));
+        self.ledger.release(key, order.side, order.price, count, held.saturating_sub(keeps));
         if let Some(market) = self.market_mut(order.market) {
-            market.book.reduce(order.side, order.price, order.place, count);
+            market.book.reduce(order.side, order.price, order.queue_priority, count);
         }
-        self.emit_level(order, Count::ZERO.minus(count));
+        self.emit_level(order, Count::ZERO.saturating_sub(count));
     }
 
     /// Puts an order's rest into the book, behind all others at its price.
     fn rest(&mut self, id: OrderId) {
-        let queue = self.next_place();
+        let queue = self.next_queue_priority();
         let Some(order) = self.order_mut(id) else { return };
-        order.place = queue;
+        order.queue_priority = queue;
         order.status = OrderStatus::Resting;
         let order = order.clone();
-        let place = self.place_of(&order);
+        let key = self.position_key(&order);
         let fee = self.fee_bound(order.market, order.price, order.remaining, true);
-        self.ledger.hold(place, order.side, order.price, order.remaining, fee);
+        self.ledger.hold(key, order.side, order.price, order.remaining, fee);
         if let Some(market) = self.market_mut(order.market) {
             market.book.insert(order.side, order.price, queue, id, order.remaining);
         }
@@ -705,7 +704,7 @@ impl Engine {
             account.resting.insert(id);
         }
         if order.reduce_only
-            && let Some(position) = self.ledger.position_mut(place)
+            && let Some(position) = self.ledger.position_mut(key)
             && !position.reducing.contains(&id)
         {
             position.reducing.push_back(id);
@@ -745,7 +744,7 @@ impl Engine {
         }
     }
 
-    /// The same, with the event that tells its owner; for cancels that nobody asked for.
+    /// The same, with an event for its owner; for cancels that were not requested.
     pub(super) fn cancel_and_tell(&mut self, id: OrderId, reason: Reason) {
         let Some(order) = self.order(id) else { return };
         let (account, market) = (order.account, order.market);
@@ -768,22 +767,22 @@ impl Engine {
     fn forget(&mut self, id: OrderId) {
         let Some(order) = self.order(id) else { return };
         let (account, group, reduce_only) = (order.account, order.group, order.reduce_only);
-        let place = self.place_of(order);
+        let key = self.position_key(order);
         if let Some(account) = self.ledger.account_mut(account) {
             account.resting.remove(&id);
         }
         if let Some(group) = group {
             self.leave_group(group, id);
         }
-        if reduce_only && let Some(position) = self.ledger.position_mut(place) {
+        if reduce_only && let Some(position) = self.ledger.position_mut(key) {
             position.reducing.retain(|other| *other != id);
         }
     }
 
     /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
     pub(super) fn trim_reducing(&mut self, traded: OrderId) {
-        let Some(place) = self.order(traded).map(|order| self.place_of(order)) else { return };
-        let Some(position) = self.ledger.position(place) else { return };
+        let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
+        let Some(position) = self.ledger.position(key) else { return };
         if position.reducing.is_empty() {
             return;
         }
@@ -800,12 +799,12 @@ impl Engine {
         }
     }
 
-    /// Less of a resting order, at the same place of the queue.
+    /// Takes a part of a resting order away; its rank in the queue stays.
     fn shrink(&mut self, id: OrderId, to: Count, reason: Reason) {
         let now = self.now;
         let Some(order) = self.order(id).cloned() else { return };
         if to < order.remaining {
-            self.take_from_book(&order, order.remaining.minus(to));
+            self.take_from_book(&order, order.remaining.saturating_sub(to));
         }
         if let Some(order) = self.order_mut(id) {
             order.remaining = to;
@@ -824,7 +823,7 @@ impl Engine {
         if let Some(order) = self.order_mut(id) {
             order.price = price;
             order.initial = total;
-            order.remaining = total.minus(order.filled);
+            order.remaining = total.saturating_sub(order.filled);
         }
         if order.post_only && self.would_cross(id) {
             self.drop_rest(id, Reason::PostOnlyCrossCancel);

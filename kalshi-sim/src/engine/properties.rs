@@ -10,7 +10,7 @@ use kalshi_types::{Count, Dollars, PriceRange};
 use crate::{
     engine::{
         Engine, WINDOW_MILLIS,
-        amount::Sum,
+        amount::SaturatingArithmetic,
         command::{Command, Done},
         fees::{FeeType, Fees},
         ids::{AccountId, GroupId, MarketId, OrderId},
@@ -29,7 +29,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A run: an engine, what it was given, and what its events have told.
+/// A run: an engine, its commands, and the state that its events add up to.
 struct Run {
     engine: Engine,
     random: Random,
@@ -307,8 +307,8 @@ impl Run {
         let ticker = self.engine.market(found.market)?.ticker.clone();
         let count = match self.random.below(4) {
             0 => found.filled,
-            1 => found.filled.plus(found.remaining),
-            _ => found.filled.plus(self.count()),
+            1 => found.filled.saturating_add(found.remaining),
+            _ => found.filled.saturating_add(self.count()),
         };
         let expires = match self.random.below(6) {
             0 => Some(None),
@@ -336,7 +336,7 @@ impl Run {
     fn step(&mut self, command: &Command) {
         self.now += i64::try_from(self.random.below(60)).unwrap();
         let now = Time::from_millis(self.now);
-        // What time alone brings is told first, so that a refusal can be seen to change nothing.
+        // The events of time alone come first, so that a refusal can be seen to change nothing.
         self.engine.advance(now);
         self.read_events();
         let before = self.chance(200).then(|| self.engine.clone());
@@ -432,7 +432,7 @@ impl Run {
             if let Event::Level { market, side, price, delta, .. } = event {
                 let levels = self.books.entry((market, side)).or_default();
                 let level = levels.entry(price).or_default();
-                *level = level.plus(delta);
+                *level = level.saturating_add(delta);
                 assert!(!level.is_negative(), "a level below zero");
                 if level.is_zero() {
                     levels.remove(&price);
@@ -445,10 +445,10 @@ impl Run {
         self.engine.audit().unwrap();
         for market in self.engine.markets() {
             for side in [Side::Bid, Side::Ask] {
-                let told = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
+                let from_events = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
                 let there: BTreeMap<Dollars, Count> =
                     market.levels(side).map(|level| (level.price, level.count)).collect();
-                assert_eq!(told, there, "{} {side:?}", market.ticker);
+                assert_eq!(from_events, there, "{} {side:?}", market.ticker);
                 self.check_queue(market.id, side);
             }
         }
@@ -468,9 +468,9 @@ impl Run {
             if let Some((before, place)) = last
                 && before == price
             {
-                assert!(place < order.place, "the queue is out of order");
+                assert!(place < order.queue_priority, "the queue is out of order");
             }
-            last = Some((price, order.place));
+            last = Some((price, order.queue_priority));
             if let Some(group) = order.group {
                 let group = self.engine.group(group).expect("a resting order's group is there");
                 assert!(!group.triggered && group.orders.contains(&id));
@@ -491,24 +491,24 @@ impl Run {
         let mut filled: BTreeMap<OrderId, (Count, Dollars)> = BTreeMap::new();
         for fill in &account.fills {
             let (count, fees) = filled.entry(fill.order).or_default();
-            *count = count.plus(fill.count);
-            *fees = fees.plus(fill.fee);
+            *count = count.saturating_add(fill.count);
+            *fees = fees.saturating_add(fill.fee);
         }
         for order in &account.orders {
             let order = self.engine.order(*order).unwrap();
             let (count, fees) = filled.get(&order.id).copied().unwrap_or_default();
             assert_eq!(order.filled, count);
-            assert_eq!(order.taker_fees.plus(order.maker_fees), fees);
+            assert_eq!(order.taker_fees.saturating_add(order.maker_fees), fees);
         }
-        for (place, purse) in &account.cash {
+        for (place, balance) in &account.cash {
             // Nobody spends what is not there; only the rounding of fees may overdraw, which is
             // below a cent for each fill.
             let slack = Dollars::CENT.checked_mul(i64::try_from(account.fills.len()).unwrap());
-            let least = Dollars::ZERO.minus(slack.unwrap());
-            assert!(purse.cash >= least, "{id:?} {place:?} has {:?}", purse.cash);
-            assert!(!purse.held.is_negative(), "{id:?} {place:?} holds {:?}", purse.held);
+            let least = Dollars::ZERO.saturating_sub(slack.unwrap());
+            assert!(balance.cash >= least, "{id:?} {place:?} has {:?}", balance.cash);
+            assert!(!balance.held.is_negative(), "{id:?} {place:?} holds {:?}", balance.held);
             if account.resting.is_empty() {
-                assert_eq!(purse.held, Dollars::ZERO, "{id:?} {place:?} holds for no order");
+                assert_eq!(balance.held, Dollars::ZERO, "{id:?} {place:?} holds for no order");
             }
         }
     }
@@ -520,12 +520,12 @@ fn balances(engine: &Engine) -> Vec<String> {
         .ledger
         .accounts()
         .map(|(id, account)| {
-            let purses: Vec<_> = account
+            let balances: Vec<_> = account
                 .cash
                 .iter()
-                .filter(|(_, purse)| !purse.cash.is_zero() || !purse.held.is_zero())
+                .filter(|(_, balance)| !balance.cash.is_zero() || !balance.held.is_zero())
                 .collect();
-            format!("{id:?} {purses:?} {:?}", account.resting)
+            format!("{id:?} {balances:?} {:?}", account.resting)
         })
         .collect()
 }
@@ -606,13 +606,13 @@ fn a_group_counts_the_last_fifteen_seconds() {
         group,
         route: Route::default(),
     };
-    run.engine.place(&order(maker, Side::Bid, 30, Some(group)), now).unwrap();
-    run.engine.place(&order(taker, Side::Ask, 10, None), now).unwrap();
+    run.engine.place_order(&order(maker, Side::Bid, 30, Some(group)), now).unwrap();
+    run.engine.place_order(&order(taker, Side::Ask, 10, None), now).unwrap();
     assert!(!run.engine.group(group).unwrap().triggered, "ten is the limit, not above it");
     let later = Time::from_millis(START + WINDOW_MILLIS);
-    run.engine.place(&order(taker, Side::Ask, 10, None), later).unwrap();
+    run.engine.place_order(&order(taker, Side::Ask, 10, None), later).unwrap();
     assert!(!run.engine.group(group).unwrap().triggered, "the first ten have left the window");
-    run.engine.place(&order(taker, Side::Ask, 1, None), later).unwrap();
+    run.engine.place_order(&order(taker, Side::Ask, 1, None), later).unwrap();
     let group = run.engine.group(group).unwrap();
     assert!(group.triggered && group.orders.is_empty());
     assert_eq!(run.engine.market(MarketId(1)).unwrap().queue(Side::Bid).count(), 0);

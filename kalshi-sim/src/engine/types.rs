@@ -58,7 +58,7 @@ impl Side {
         }
     }
 
-    /// Whether an order of this side at `limit` trades with the other side at `price`.
+    /// Reports whether an order of this side at `limit` trades with the other side at `price`.
     pub(crate) fn crosses(self, limit: Dollars, price: Dollars) -> bool {
         match self {
             Self::Bid => limit >= price,
@@ -66,7 +66,7 @@ impl Side {
         }
     }
 
-    /// What a contract of this side costs at a YES price.
+    /// Returns the cost of a contract of this side at a YES price.
     pub(crate) fn leg_price(self, price: Dollars) -> Dollars {
         match self {
             Self::Bid => price,
@@ -75,7 +75,7 @@ impl Side {
     }
 }
 
-/// How long an order may wait.
+/// The time for which an order may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TimeInForce {
     /// Until it is canceled, or expires.
@@ -97,7 +97,7 @@ impl TimeInForce {
     }
 }
 
-/// What happens when an account would trade with itself.
+/// The choice of the order that ends when an account would trade with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SelfTrade {
     /// The incoming order stops, and its rest is canceled.
@@ -119,7 +119,7 @@ impl SelfTrade {
     }
 }
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OrderStatus {
     Resting,
@@ -137,7 +137,7 @@ impl OrderStatus {
     }
 }
 
-/// Why an order was last changed; the words of the exchange's streams.
+/// The reason of the last change of an order, in the words of the exchange's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reason {
     /// Placed, or canceled by its owner.
@@ -174,7 +174,7 @@ impl Reason {
     }
 }
 
-/// An order that somebody wants to place.
+/// A new order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewOrder {
     pub(crate) account: AccountId,
@@ -229,19 +229,19 @@ pub(crate) enum Decrease {
     To(Count),
 }
 
-/// What became of an order that was placed or amended.
+/// The result of placing or amending an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Executed {
     pub(crate) order: OrderId,
-    /// What this request has traded.
+    /// The contracts that this request has traded.
     pub(crate) filled: Count,
-    /// What rests now.
+    /// The contracts that rest now.
     pub(crate) remaining: Count,
     /// Sum of price × count of this request's trades, of the YES leg.
     pub(crate) value: Dollars,
     /// Sum of this request's fees.
     pub(crate) fees: Dollars,
-    /// Why there is nothing left, if it was not traded.
+    /// The reason for which nothing is left, if it was not traded.
     pub(crate) reason: Reason,
 }
 
@@ -257,7 +257,7 @@ pub(crate) struct Order {
     /// The total that was last asked for.
     pub(crate) initial: Count,
     pub(crate) filled: Count,
-    /// What rests; zero once canceled or executed.
+    /// The resting contracts; zero once canceled or executed.
     pub(crate) remaining: Count,
     pub(crate) status: OrderStatus,
     pub(crate) self_trade: SelfTrade,
@@ -271,10 +271,10 @@ pub(crate) struct Order {
     pub(crate) maker_cost: Dollars,
     pub(crate) taker_fees: Dollars,
     pub(crate) maker_fees: Dollars,
-    /// What rounding has taken and not yet given back.
+    /// The part that rounding has taken and not yet given back.
     pub(crate) rounding: Dollars,
-    /// The place in the queue of its price.
-    pub(crate) place: u64,
+    /// The rank in the queue of its price, lowest first.
+    pub(crate) queue_priority: u64,
     pub(crate) created: Time,
     pub(crate) updated: Time,
     pub(crate) reason: Reason,
@@ -319,13 +319,13 @@ pub(crate) struct Settlement {
     pub(crate) yes_cost: Dollars,
     pub(crate) no: Count,
     pub(crate) no_cost: Dollars,
-    /// What was paid out.
+    /// The payout.
     pub(crate) revenue: Dollars,
     pub(crate) fee: Dollars,
     pub(crate) at: Time,
 }
 
-/// How a market ended.
+/// The result of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MarketResult {
     Yes,
@@ -343,7 +343,7 @@ impl MarketResult {
         }
     }
 
-    /// What a YES contract pays.
+    /// Returns what a YES contract pays.
     pub(crate) fn value(self) -> Dollars {
         match self {
             Self::Yes => Dollars::ONE,
@@ -353,7 +353,7 @@ impl MarketResult {
     }
 }
 
-/// Where a market stands; the words of its reads.
+/// The status of a market, in the words of its reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MarketStatus {
     Initialized,
@@ -408,7 +408,7 @@ pub(crate) struct NewMarket {
     pub(crate) settlement_timer_seconds: u32,
 }
 
-/// What has happened, for the streams. The state after the command tells the rest.
+/// An event for the streams. The state after the command has the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A level of the book has changed by `delta`, through `order`.
@@ -508,7 +508,7 @@ pub(crate) enum BatchChange {
     Deleted,
 }
 
-/// Why a command was not carried out. Nothing has changed then.
+/// The reason for which a command was not carried out. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) kind: RefusalKind,

@@ -12,9 +12,9 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    engine::ids::AccountId,
+    engine::{ids::AccountId, principal::Principal},
     random::Random,
-    state::{Caller, State},
+    state::State,
     stream::{
         faults::{Dice, Ending, Fate, StreamFaults},
         session::{Frame, Session},
@@ -71,7 +71,7 @@ struct Queued {
     frames: VecDeque<Queueing>,
     /// How many of them are messages, not answers.
     data: usize,
-    state: Line,
+    state: LinkState,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ struct Queueing {
 
 /// How a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LinkState {
     #[default]
     Up,
     /// Nothing is sent and nothing is read any more, but it stays open.
@@ -146,7 +146,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn connect(&self, caller: Caller) -> (u64, Arc<Queue>) {
+    pub(crate) fn connect(&self, caller: Principal) -> (u64, Arc<Queue>) {
         let account = caller.account;
         let mut inner = self.lock();
         inner.last += 1;
@@ -237,12 +237,12 @@ impl Hub {
     }
 
     /// Brings the connections of one member, or all of them, to this state.
-    pub(crate) fn turn(&self, of: Option<AccountId>, line: Line) {
+    pub(crate) fn set_link_state(&self, of: Option<AccountId>, line: LinkState) {
         let mut inner = self.lock();
         for entry in inner.entries.values().filter(|entry| entry.is_of(of)) {
-            entry.queue.turn(line);
+            entry.queue.set_link_state(line);
         }
-        if line == Line::Cut {
+        if line == LinkState::Cut {
             inner.entries.retain(|_, entry| !entry.is_of(of));
         }
     }
@@ -253,7 +253,7 @@ impl Hub {
         if let Some(until) = until {
             self.lock().down.insert(of, until);
         }
-        self.turn(of, Line::Cut);
+        self.set_link_state(of, LinkState::Cut);
     }
 
     /// Ends the subscriptions of one member, or all of them, with an error.
@@ -317,9 +317,9 @@ impl Queue {
             {
                 let mut queued = self.lock();
                 match queued.state {
-                    Line::Silent => return Next::Silent,
-                    Line::Cut => return Next::Cut,
-                    Line::Up => {}
+                    LinkState::Silent => return Next::Silent,
+                    LinkState::Cut => return Next::Cut,
+                    LinkState::Up => {}
                 }
                 if let Some(frame) = queued.frames.pop_front() {
                     queued.data = queued.data.saturating_sub(usize::from(frame.is_data));
@@ -330,11 +330,11 @@ impl Queue {
         }
     }
 
-    pub(crate) fn line(&self) -> Line {
+    pub(crate) fn link_state(&self) -> LinkState {
         self.lock().state
     }
 
-    fn turn(&self, line: Line) {
+    fn set_link_state(&self, line: LinkState) {
         self.lock().state = line;
         self.notify.notify_one();
     }
@@ -343,7 +343,7 @@ impl Queue {
     fn answer(&self, text: String, delay: Duration) {
         let mut queued = self.lock();
         if queued.frames.len() >= queued.data.saturating_add(MAX_ANSWERS) {
-            queued.state = Line::Cut;
+            queued.state = LinkState::Cut;
         } else {
             queued.frames.push_back(Queueing { text, delay, is_data: false });
         }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     engine::{
         ids::{BatchId, MarketId},
+        principal::Principal,
         types::{BatchChange, Event, MarketChange, MarketStatus, QuoteChange},
     },
-    state::{Caller, State},
+    state::State,
     stream::{
         faults::{Ending, StreamFaults},
         shard::Shard,
@@ -177,7 +178,7 @@ impl Rate {
 /// The subscriptions of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    reader: Caller,
+    reader: Principal,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
     /// What was set for it when it began.
@@ -197,14 +198,14 @@ struct Command {
 
 /// What the reply to a command needs to know.
 #[derive(Clone, Copy, Debug)]
-struct Reply<'a> {
+struct Response<'a> {
     /// `None` unless the client sent one above zero.
     id: Option<i64>,
     state: &'a State,
     now: i64,
 }
 
-impl Reply<'_> {
+impl Response<'_> {
     fn frame(self, kind: &str, sid: Option<u64>, seq: Option<u64>, msg: Option<&Value>) -> Frame {
         let msg = msg.map(Value::to_string);
         let text = wire::frame(kind, self.id, sid, seq, msg.as_deref(), self.now);
@@ -246,7 +247,7 @@ struct Refused {
 
 impl Session {
     /// Returns a session with the faults that are set when it begins.
-    pub(crate) fn new(reader: Caller, faults: StreamFaults) -> Self {
+    pub(crate) fn new(reader: Principal, faults: StreamFaults) -> Self {
         let rate = Rate::default();
         Self { reader, subscriptions: BTreeMap::new(), last_sid: 0, faults, rate }
     }
@@ -254,7 +255,7 @@ impl Session {
     /// Carries out a command of the client.
     pub(crate) fn receive(&mut self, text: &str, state: &State, out: &mut Vec<Frame>) {
         let now = state.engine.now();
-        let mut reply = Reply { id: None, state, now: now.as_millis() };
+        let mut reply = Response { id: None, state, now: now.as_millis() };
         let command: Command = match serde_json::from_str(text) {
             Ok(command) => command,
             Err(error) => {
@@ -355,7 +356,7 @@ impl Session {
         takes.then(|| subscription.next_seq())
     }
 
-    fn error(&mut self, reply: Reply<'_>, refusal: &Refused) -> Frame {
+    fn error(&mut self, reply: Response<'_>, refusal: &Refused) -> Frame {
         let mut msg = json!({"code": refusal.code, "msg": refusal.words});
         if let Some(market) = &refusal.market {
             msg["market_ticker"] = json!(market);
@@ -367,7 +368,7 @@ impl Session {
     fn carry_out(
         &mut self,
         command: &Command,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         if command.cmd == "list_subscriptions" {
@@ -395,7 +396,7 @@ impl Session {
     fn subscribe(
         &mut self,
         params: &Params,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         let channels = params.channels.as_deref().unwrap_or_default();
@@ -417,7 +418,7 @@ impl Session {
         name: &str,
         params: &Params,
         shard: Option<Shard>,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         let channel = Channel::parse(name).ok_or_else(|| refused(8, "unknown channel"))?;
@@ -464,7 +465,7 @@ impl Session {
         };
         let mut first = Vec::new();
         if has_snapshots {
-            let unanswered = Reply { id: None, ..reply };
+            let unanswered = Response { id: None, ..reply };
             self.snapshots(sid, added.as_ref(), unanswered, &mut first);
         }
         if self.faults.data_before_ack {
@@ -480,7 +481,7 @@ impl Session {
     fn unsubscribe(
         &mut self,
         params: &Params,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         let sids: Vec<u64> =
@@ -503,7 +504,7 @@ impl Session {
     fn update(
         &mut self,
         params: &Params,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         let sid = match (params.sid, params.sids.as_deref()) {
@@ -528,7 +529,7 @@ impl Session {
         &mut self,
         sid: u64,
         params: &Params,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
         let action = params.action.as_deref().ok_or_else(|| refused(15, "action required"))?;
@@ -550,7 +551,7 @@ impl Session {
                 let has_snapshots = channel == Channel::OrderbookDelta
                     || (channel == Channel::Ticker && params.send_initial_snapshot == Some(true));
                 if has_snapshots {
-                    self.snapshots(sid, added.as_ref(), Reply { id: None, ..reply }, out);
+                    self.snapshots(sid, added.as_ref(), Response { id: None, ..reply }, out);
                 }
             }
             "get_snapshot" if channel == Channel::OrderbookDelta => {
@@ -588,7 +589,7 @@ impl Session {
     }
 
     /// Returns the `ok` of a change, with what the subscription has now.
-    fn ok(&mut self, sid: u64, reply: Reply<'_>) -> Frame {
+    fn ok(&mut self, sid: u64, reply: Response<'_>) -> Frame {
         let seq = self.number_of_reply(sid);
         let msg = self.subscriptions.get(&sid).and_then(|one| one.contents(reply.state));
         reply.frame("ok", Some(sid), seq, msg.as_ref())
@@ -598,7 +599,7 @@ impl Session {
         &mut self,
         sid: u64,
         markets: Option<&BTreeSet<MarketId>>,
-        reply: Reply<'_>,
+        reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) {
         let state = reply.state;
@@ -698,7 +699,7 @@ impl Subscription {
     }
 
     /// Returns the list of the names that there are.
-    fn list_names(&mut self, sid: u64, suffix: &str, reply: Reply<'_>) -> Frame {
+    fn list_names(&mut self, sid: u64, suffix: &str, reply: Response<'_>) -> Frame {
         let key = if self.channel == Channel::Pyth { "underlying_tickers" } else { "index_ids" };
         let kind = format!("{}_{suffix}", self.channel.as_str());
         let msg = json!({key: self.channel.names()});
@@ -714,7 +715,7 @@ impl Subscription {
         &mut self,
         event: &Event,
         state: &State,
-        reader: Caller,
+        reader: Principal,
         now: i64,
     ) -> Option<(&'static str, String)> {
         if self.channel == Channel::Communications {
@@ -772,7 +773,7 @@ impl Subscription {
         &mut self,
         event: &Event,
         state: &State,
-        reader: Caller,
+        reader: Principal,
         now: i64,
     ) -> Option<(&'static str, String)> {
         let ticker = |market| state.engine.market(market).map(|market| market.ticker.as_str());
@@ -1006,7 +1007,7 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let state = State::new(Start::new(7, start()));
-            let reader = Caller { account: state.first_account, bound: None, fcm_member: false };
+            let reader = Principal { account: state.first_account, bound: None, fcm_member: false };
             let session = Session::new(reader, StreamFaults::default());
             Self { state, session }
         }
@@ -1048,7 +1049,7 @@ mod tests {
                 group: None,
                 route: Route::default(),
             };
-            self.state.engine.place(&order, Time::from(start())).unwrap();
+            self.state.engine.place_order(&order, Time::from(start())).unwrap();
         }
     }
 
@@ -1665,9 +1666,9 @@ mod tests {
             [(test.state.second_account, false), (test.state.first_account, true)]
         {
             let batch = test.batch(account);
-            let who = crate::engine::rfq::Who { account, bound: None };
+            let caller = Principal::member(account);
             let now = test.state.engine.now();
-            test.state.engine.delete_batch(who, batch, now).unwrap();
+            test.state.engine.delete_batch(caller, batch, now).unwrap();
             let frames = test.events();
             let kinds: Vec<&str> = frames.iter().filter_map(|one| one["type"].as_str()).collect();
             let expected: &[&str] =

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse as _, Response as HttpResponse},
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -14,10 +18,10 @@ use tokio_tungstenite::{
 
 use crate::{
     engine::ids::AccountId,
-    limits::Tier,
-    reply::Reply,
-    server::{self, Shared},
-    stream::hub::{Line, Next, Queue},
+    http::response::Response,
+    shared::Shared,
+    state::limits::Tier,
+    stream::hub::{LinkState, Next, Queue},
 };
 
 /// How often the server pings.
@@ -28,31 +32,32 @@ const STEP: Duration = Duration::from_millis(20);
 const MAX_FRAME: usize = 1024 * 1024;
 
 /// Answers the handshake, and serves the connection in a task of its own.
-pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Response {
+pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> HttpResponse {
     match accept(shared, &mut request) {
         Ok(response) => response,
-        Err(refusal) => server::respond(refusal),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
-fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply> {
-    let caller = server::caller(shared, request)?;
+fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, Response> {
+    let (_, caller) =
+        shared.authenticate(request.method(), request.uri().path(), request.headers())?;
     let account = caller.account;
     if shared.streams.is_down(account) {
-        return Err(Reply::unavailable());
+        return Err(Response::unavailable());
     }
     let wants = |name: header::HeaderName, word: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
     };
     if !wants(header::UPGRADE, "websocket") || !wants(header::CONNECTION, "upgrade") {
-        return Err(Reply::bad_request("this path takes WebSocket handshakes only"));
+        return Err(Response::bad_request("this path takes WebSocket handshakes only"));
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let accept = derive_accept_key(key.ok_or_else(|| Reply::bad_request("no handshake key"))?);
+    let accept = derive_accept_key(key.ok_or_else(|| Response::bad_request("no handshake key"))?);
     let limit = connections(shared.state().limits.tier(account));
     let Some(admission) = Admission::new(shared, account, limit) else {
-        return Err(Reply::too_many_requests());
+        return Err(Response::too_many_requests());
     };
     let upgraded = hyper::upgrade::on(request);
     let shared = Arc::clone(shared);
@@ -69,13 +74,13 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<Response, Reply
         serve(&shared, id, &queue, socket).await;
         shared.streams.disconnect(id);
     });
-    Response::builder()
+    HttpResponse::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::UPGRADE, "websocket")
         .header(header::CONNECTION, "Upgrade")
         .header(header::SEC_WEBSOCKET_ACCEPT, accept)
         .body(Body::empty())
-        .map_err(|_| Reply::bad_request("no handshake key"))
+        .map_err(|_| Response::bad_request("no handshake key"))
 }
 
 /// Returns the number of connections that a member may have. The exchange's default; what the
@@ -131,7 +136,7 @@ where
                 }
                 // Held open, and neither read nor written: what a dead network looks like.
                 Next::Silent => {
-                    while queue.line() == Line::Silent {
+                    while queue.link_state() == LinkState::Silent {
                         time::sleep(STEP).await;
                     }
                     return;
@@ -168,7 +173,7 @@ pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
             let mut state = shared.state();
             state.advance(now.into());
             let turns = u64::try_from(state.traders.count()).unwrap_or(0).div_ceil(4);
-            state.churn(turns, now.into());
+            state.run_traders(turns, now.into());
             shared.streams.publish(&mut state);
             let millis = now.timestamp_millis();
             if millis.div_euclid(200) != fifth {

@@ -12,17 +12,15 @@ use crate::{
         Market,
         amount::{other_leg, payout},
         ids::{AccountId, GroupId, MarketId, OrderId, RfqId, TradeId},
+        principal::Principal,
         rfq::{Batch, BatchQuote, BatchStatus, Ending, Quote, QuoteStatus, Rfq, Size},
         types::{
             Event, Fill, GroupChange, MarketChange, MarketResult, QuoteChange, Reason, Side,
             Subaccount, Time,
         },
     },
-    families::{
-        communications::{pseudonym, requester},
-        market::time,
-    },
-    state::{Caller, State},
+    state::State,
+    wire::{pseudonym, requester, time},
 };
 
 /// A level's price as the book channel gives it: asks are bids for NO, in NO prices unless the
@@ -113,7 +111,7 @@ struct LevelChange<'a> {
 pub(super) fn delta(
     state: &State,
     event: &Event,
-    reader: Caller,
+    reader: Principal,
     yes_prices: bool,
 ) -> Option<String> {
     let Event::Level { market, side, price, delta, order, clock } = event else { return None };
@@ -363,7 +361,7 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
             "price_level_structure_updated"
         }
         MarketChange::MetadataUpdated => {
-            let about = state.catalogue.about(&market.ticker);
+            let about = state.catalog.about(&market.ticker);
             for key in
                 ["yes_sub_title", "strike_type", "floor_strike", "cap_strike", "custom_strike"]
             {
@@ -397,8 +395,8 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
     if markets.next()?.id != market {
         return None;
     }
-    let listed = state.catalogue.events.iter().find(|event| event["event_ticker"] == **ticker);
-    let event = listed.or_else(|| state.families.combo_event(ticker))?;
+    let listed = state.catalog.events.iter().find(|event| event["event_ticker"] == **ticker);
+    let event = listed.or_else(|| state.fixtures.combo_event(ticker))?;
     let mut msg = json!({
         "event_ticker": ticker,
         "exchange_index": event["exchange_index"],
@@ -416,7 +414,7 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
 
 /// The details of a new market: nine that are always there, and its strikes.
 fn metadata(state: &State, market: &Market) -> Value {
-    let about = state.catalogue.about(&market.ticker).and_then(Value::as_object);
+    let about = state.catalog.about(&market.ticker).and_then(Value::as_object);
     let told = |key: &str| about.and_then(|about| about.get(key)).filter(|value| !value.is_null());
     let text = |key: &str| told(key).cloned().unwrap_or_else(|| json!(""));
     let ends = told("expected_expiration_time").and_then(Value::as_str);
@@ -464,7 +462,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
     }
     if created {
         msg["created_ts"] = time(rfq.created);
-        let about = state.catalogue.about(&market.ticker);
+        let about = state.catalog.about(&market.ticker);
         for key in ["mve_collection_ticker", "mve_selected_legs"] {
             if let Some(value) = about.and_then(|about| about.get(key)) {
                 msg[key] = value.clone();
@@ -480,7 +478,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
 pub(super) fn quote(
     state: &State,
     quote: &Quote,
-    reader: Caller,
+    reader: Principal,
     change: QuoteChange,
 ) -> Option<(&'static str, Value)> {
     let rfq = state.engine.rfq_of(quote)?;
@@ -539,7 +537,7 @@ pub(super) fn batch(state: &State, batch: &Batch, reader: AccountId) -> Value {
         let Some(mut row) = part(state, rfq) else { continue };
         row["id"] = json!(rfq.id.to_string());
         let ticker = row["market_ticker"].as_str().unwrap_or_default();
-        let about = state.catalogue.about(ticker);
+        let about = state.catalog.about(ticker);
         let own = about.and_then(|about| about.get("mve_selected_legs")?.as_array());
         let mut places = Vec::new();
         for leg in own.into_iter().flatten() {

@@ -41,7 +41,10 @@ async fn an_unknown_key_a_wrong_key_and_a_wrong_clock_are_told_apart() {
     let wrong = call(kalshi_sim::DEFAULT_KEY_ID, 0).await;
     assert_eq!((status(&wrong), wrong.details()), (401, Some("INCORRECT_API_KEY_SIGNATURE")));
     assert_eq!(wrong.code(), Some("authentication_error"));
-    exchange.add_key("known", &pair.public_key().to_pem().unwrap()).unwrap();
+    exchange
+        .members()
+        .add_key(Role::Trader, "known", &pair.public_key().to_pem().unwrap())
+        .unwrap();
     for offset in [-120_000, 120_000] {
         let late = call("known", offset).await;
         assert_eq!((status(&late), late.code()), (401, Some("header_timestamp_expired")));

@@ -1,23 +1,26 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
 mod communications;
+#[path = "../../src/contract.rs"]
 mod contract;
 mod families;
+mod faults;
 mod keys;
+mod layers;
 mod market_filters;
 mod markets;
+mod operation_conformance;
 mod orders;
+mod other_clients;
 mod portfolio;
 mod program;
+mod stream_conformance;
 mod streams;
 mod surface;
-mod told;
-mod trouble;
-mod walk;
 
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};
-use kalshi_sim::Exchange;
+use kalshi_sim::{Exchange, Role};
 
 /// A client of the exchange with other credentials.
 fn client_with(exchange: &Exchange, credentials: Credentials) -> Client {
@@ -31,7 +34,10 @@ fn client_with(exchange: &Exchange, credentials: Credentials) -> Client {
 /// Registers a new key and gives its credentials.
 fn registered(exchange: &Exchange, id: &str, key_type: KeyType) -> Credentials {
     let pair = KeyPair::generate(key_type).expect("there are random numbers");
-    exchange.add_key(id, &pair.public_key().to_pem().expect("it prints")).expect("it is a key");
+    exchange
+        .members()
+        .add_key(Role::Trader, id, &pair.public_key().to_pem().expect("it prints"))
+        .expect("it is a key");
     Credentials::from_pem(id, pair.private_key_pem()).expect("it is a key")
 }
 

@@ -16,7 +16,10 @@ async fn all_pages_together_give_each_market_once() {
     assert_eq!(all, paged);
     assert_eq!(all.len(), 120);
     assert_eq!(all.iter().map(|m| &m.ticker).collect::<BTreeSet<_>>().len(), 120);
-    assert_eq!(exchange.seen().iter().filter(|seen| seen.operation == "get_markets").count(), 19);
+    assert_eq!(
+        exchange.requests().iter().filter(|seen| seen.operation == "get_markets").count(),
+        19
+    );
 }
 
 #[tokio::test]
@@ -115,8 +118,8 @@ async fn series_events_and_trades_belong_together() {
 async fn a_listed_market_has_an_event_and_a_series_also_after_a_restart() {
     let file = std::env::temp_dir().join(format!("kalshi-sim-listed-{}", std::process::id()));
     let exchange = Exchange::start().await.unwrap();
-    exchange.list_market(MarketPlan::new("KXNEW-26DEC-A", 3_600)).unwrap();
-    exchange.list_market(MarketPlan::new("KXNEW-26DEC-B", 3_600)).unwrap();
+    exchange.markets().list(MarketPlan::new("KXNEW-26DEC-A", 3_600)).unwrap();
+    exchange.markets().list(MarketPlan::new("KXNEW-26DEC-B", 3_600)).unwrap();
     exchange.save(&file).unwrap();
     let loaded = Exchange::builder().with_state_file(&file).start().await.unwrap();
     std::fs::remove_file(&file).unwrap();

@@ -5,7 +5,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use kalshi_auth::{KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Credentials, Environment};
+use kalshi_sim::Role;
 
 /// Ends the program however the test ends.
 struct Running(Child);
@@ -49,11 +51,68 @@ async fn it_says_where_it_listens_and_knows_the_key_that_it_made() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[tokio::test]
+async fn s3_every_role_can_have_a_key_of_either_type() {
+    let folder = std::env::temp_dir().join(format!("kalshi-sim-roles-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let roles = [
+        (Role::Trader, ""),
+        (Role::Maker, "maker-"),
+        (Role::Reader, "reader-"),
+        (Role::FcmMember, "fcm-"),
+    ];
+    for (new_type, own_type) in [("rsa", KeyType::Ed25519), ("ed25519", KeyType::Rsa)] {
+        let mut command = program();
+        command.args(["--new-key-type", new_type]);
+        let mut keys = Vec::new();
+        for (role, prefix) in roles {
+            let made = folder.join(format!("{new_type}-{prefix}new.pem"));
+            command.arg(format!("--new-{prefix}key")).arg(&made);
+            let pair = KeyPair::generate(own_type).unwrap();
+            let public = folder.join(format!("{new_type}-{prefix}own.pem"));
+            std::fs::write(&public, pair.public_key().to_pem().unwrap()).unwrap();
+            let id = format!("own-{prefix}key");
+            command.arg(format!("--{prefix}key-id")).arg(&id);
+            command.arg(format!("--{prefix}public-key")).arg(&public);
+            keys.push((role, role.key_id(), made, id, pair));
+        }
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut running = Running(child);
+        let mut line = String::new();
+        BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        for (role, made_id, file, own_id, pair) in keys {
+            let made = Credentials::from_file(made_id, &file).unwrap();
+            assert_eq!(made.key_type() == KeyType::Rsa, new_type == "rsa", "{role:?}");
+            let own = Credentials::from_pem(own_id, pair.private_key_pem()).unwrap();
+            for credentials in [made, own] {
+                let client = Client::builder()
+                    .with_environment(Environment::Custom(url.clone()))
+                    .with_credentials(credentials)
+                    .build()
+                    .unwrap();
+                client.get_balance().send().await.unwrap();
+                let fcm = client.list_fcm_subtraders().send().await;
+                assert_eq!(fcm.is_ok(), role == Role::FcmMember, "{role:?}");
+                let group = client
+                    .raw(http::Method::POST, "/portfolio/order_groups/create")
+                    .json(&serde_json::json!({"contracts_limit": 1}))
+                    .send::<serde_json::Value>()
+                    .await;
+                assert_eq!(group.is_ok(), role != Role::Reader, "{role:?}");
+            }
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn wrong_arguments_end_with_code_2_and_say_why() {
     for (arguments, text) in [
         (&["--key-id", "a"][..], "each --key-id goes with one --public-key"),
         (&["--key-id", "a", "--public-key", "/nonexistent.pem"][..], "/nonexistent.pem"),
+        (&["--fcm-public-key", "a.pem"][..], "each --fcm-key-id goes with one --fcm-public-key"),
+        (&["--new-key-type", "dsa"][..], "dsa"),
         (&["--sideways"][..], "--sideways"),
     ] {
         let output = program().args(arguments).output().unwrap();

@@ -8,7 +8,7 @@ use kalshi_sdk::types::{
     AcceptRfqBatchRequest, ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request,
     CreateRfqBatchQuoteRequest, CreateRfqBatchRequest, GenerateApiKeyRequest,
 };
-use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults};
+use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults, Target};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -107,7 +107,7 @@ async fn a_subscriber_gets_an_acknowledgement_and_a_snapshot() {
     );
     send(&mut socket, &json!({"id": 2, "cmd": "nonsense"})).await;
     assert_eq!(frame(&mut socket).await["msg"]["code"], 5);
-    assert_eq!(exchange.stream_connections(), 1);
+    assert_eq!(exchange.streams().connections(), 1);
 }
 
 #[tokio::test]
@@ -147,12 +147,12 @@ async fn a_lost_message_leaves_a_hole_in_the_sequence() {
     assert_eq!(frame(&mut socket).await["seq"], 1);
     let again = json!({"id": 2, "cmd": "update_subscription", "params":
         {"sid": 1, "action": "get_snapshot", "market_ticker": ticker}});
-    exchange.set_stream_faults(faults);
+    exchange.streams().set_faults(Target::All, faults).unwrap();
     send(&mut socket, &again).await;
     // An answer to a command is never lost, so when it comes the snapshot before it is gone.
     send(&mut socket, &json!({"id": 3, "cmd": "list_subscriptions"})).await;
     assert_eq!(frame(&mut socket).await["id"], 3);
-    exchange.set_stream_faults(StreamFaults::default());
+    exchange.streams().set_faults(Target::All, StreamFaults::default()).unwrap();
     send(&mut socket, &again).await;
     assert_eq!(frame(&mut socket).await["seq"], 3, "number two was lost");
 }
@@ -163,10 +163,10 @@ async fn connections_fall_silent_and_are_cut_on_demand() {
     let mut socket = connect(&exchange, now()).await.unwrap();
     send(&mut socket, &json!({"id": 1, "cmd": "list_subscriptions"})).await;
     frame(&mut socket).await;
-    exchange.silence_streams();
+    exchange.streams().silence(Target::All).unwrap();
     send(&mut socket, &json!({"id": 2, "cmd": "list_subscriptions"})).await;
     assert!(timeout(Duration::from_millis(300), socket.next()).await.is_err(), "nothing comes");
-    exchange.cut_streams();
+    exchange.streams().cut(Target::All).unwrap();
     let end = timeout(SOON, socket.next()).await.expect("the end comes soon");
     assert!(!matches!(end, Some(Ok(Message::Text(_)))));
     assert!(connect(&exchange, now()).await.is_ok(), "a new connection is taken");
@@ -187,7 +187,7 @@ async fn subscriptions_end_with_an_error_and_can_be_made_anew() {
     let mut socket = connect(&exchange, now()).await.unwrap();
     for (ending, code) in [(Ending::ChannelError, 10), (Ending::BufferOverflow, 25)] {
         let sid = subscribe(&mut socket, &ticker).await;
-        exchange.end_subscriptions(ending);
+        exchange.streams().end_subscriptions(Target::All, ending).unwrap();
         let end = frame(&mut socket).await;
         assert_eq!(
             (&end["type"], &end["sid"], &end["msg"]["code"]),
@@ -253,7 +253,7 @@ async fn a2_a_clock_is_the_same_on_every_connection() {
         assert_eq!(frame(&mut socket).await["type"], "subscribed");
         sockets.push(socket);
     }
-    exchange.churn(20_000);
+    exchange.markets().run_traders(20_000);
     for socket in &mut sockets {
         seen.push(deltas(socket).await);
     }
@@ -306,7 +306,7 @@ async fn a11_a_batch_is_announced_quoted_and_executed() {
     asks.accept_rfq_batch().rfq_batch_id(&*made.id).body(accept).send().await.unwrap();
     let confirm = maker.confirm_rfq_batch_quote().rfq_batch_id(&*made.id);
     confirm.batch_quote_id(&*batch_quote).send().await.unwrap();
-    exchange.advance(Duration::from_secs(20)).unwrap();
+    exchange.clock().advance(Duration::from_secs(20)).unwrap();
 
     for (at, socket) in sockets.iter_mut().enumerate() {
         send(socket, &json!({"id": 2, "cmd": "list_subscriptions"})).await;
@@ -362,7 +362,7 @@ async fn a11_a_batch_is_announced_quoted_and_executed() {
 async fn a_restart_cuts_and_refuses_for_a_while() {
     let exchange = Exchange::start().await.unwrap();
     let mut socket = connect(&exchange, now()).await.unwrap();
-    exchange.restart_streams(Duration::from_millis(300));
+    exchange.streams().restart(Target::All, Duration::from_millis(300)).unwrap();
     let end = timeout(SOON, socket.next()).await.expect("the end comes soon");
     assert!(!matches!(end, Some(Ok(Message::Text(_)))));
     match connect(&exchange, now()).await.map(drop) {
@@ -384,11 +384,11 @@ async fn trouble_for_one_member_leaves_the_others_alone() {
     subscribe(&mut theirs, &ticker).await;
     let mut faults = StreamFaults::default();
     faults.drop_one_in = 1;
-    exchange.set_stream_faults_of(Role::Trader, faults).unwrap();
-    exchange.end_subscriptions_of(Role::Trader, Ending::ChannelError).unwrap();
-    exchange.silence_streams_of(Role::Trader).unwrap();
-    exchange.cut_streams_of(Role::Trader).unwrap();
-    exchange.restart_streams_of(Role::Trader, Duration::from_secs(60)).unwrap();
+    exchange.streams().set_faults(Role::Trader, faults).unwrap();
+    exchange.streams().end_subscriptions(Role::Trader, Ending::ChannelError).unwrap();
+    exchange.streams().silence(Role::Trader).unwrap();
+    exchange.streams().cut(Role::Trader).unwrap();
+    exchange.streams().restart(Role::Trader, Duration::from_secs(60)).unwrap();
     assert!(connect(&exchange, now()).await.is_err());
     let again = json!({"sid": 1, "action": "get_snapshot", "market_ticker": ticker});
     send(&mut theirs, &json!({"id": 2, "cmd": "update_subscription", "params": again})).await;

@@ -4,13 +4,16 @@ use std::{env, error::Error, future::pending, time::Duration};
 
 use kalshi_auth::Credentials;
 use kalshi_sim::{Exchange, Role};
-use kalshi_ws::{Config, Environment};
+use kalshi_ws::{Config, ConfigBuilder, Environment};
 use tokio::{select, signal::ctrl_c, time::sleep};
 
 /// What a stream is set up with, and the embedded exchange if there is one: it stops when dropped.
-pub(crate) async fn configure() -> Result<(Config, Option<Exchange>), Box<dyn Error>> {
+pub(crate) async fn configure() -> Result<(ConfigBuilder, Option<Exchange>), Box<dyn Error>> {
     if env::var_os("KALSHI_ENV").is_some() {
-        return Ok((Config::new(Environment::from_env()?, Credentials::from_env()?), None));
+        let config = Config::builder()
+            .with_environment(Environment::from_env()?)
+            .with_credentials(Credentials::from_env()?);
+        return Ok((config, None));
     }
     // The traders keep its markets going.
     let exchange = Exchange::builder().with_traders(20).start().await?;
@@ -18,10 +21,14 @@ pub(crate) async fn configure() -> Result<(Config, Option<Exchange>), Box<dyn Er
 }
 
 /// What a stream of the embedded exchange is set up with.
-pub(crate) fn configure_as(exchange: &Exchange, role: Role) -> Result<Config, Box<dyn Error>> {
+pub(crate) fn configure_as(
+    exchange: &Exchange,
+    role: Role,
+) -> Result<ConfigBuilder, Box<dyn Error>> {
     let credentials = exchange.credentials(role).ok_or("the exchange has no keys")?;
-    let environment = Environment::Custom(exchange.stream_url());
-    Ok(Config::new(environment, credentials.clone()))
+    Ok(Config::builder()
+        .with_environment(Environment::Custom(exchange.stream_url()))
+        .with_credentials(credentials.clone()))
 }
 
 /// Some open markets of the embedded exchange; elsewhere they have to be named.

@@ -3,13 +3,13 @@
 
 use std::{
     collections::VecDeque,
-    ops::Deref,
+    io,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures_util::{FutureExt, SinkExt, StreamExt, future::poll_fn};
+use futures_util::future::poll_fn;
 use kalshi_types::UnixMillis;
 use tokio::{
     select,
@@ -17,20 +17,23 @@ use tokio::{
     task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_tungstenite::tungstenite;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    queue::{Pushed, Queue, Staged},
+    framing::Incoming,
+    queue::{Closer, Pushed, Queue, Staged},
     socket::{Connector, Socket},
 };
 use crate::{
-    config::{Config, Tap},
+    config::{Settings, Tap},
     connection::backoff::Backoff,
     error::{ConnectError, ConnectErrorKind},
     event::{DisconnectReason, Event},
     metrics::Batch,
-    protocol::frame::Decoder,
+    protocol::{
+        frame::{Decoder, Frame},
+        scan::scan,
+    },
     session::{Lane, Output, Request, SessionState},
 };
 
@@ -48,7 +51,7 @@ const MAX_KEY_REFUSALS: u32 = 3;
 
 /// The task of a connection.
 pub(super) struct Driver {
-    config: Config,
+    config: Settings,
     connector: Connector,
     session: SessionState,
     decoder: Decoder,
@@ -78,30 +81,9 @@ enum End {
     Lost(DisconnectReason),
 }
 
-/// The queue, which is closed also when the task panics or is dropped before it ran.
-struct Closer(Arc<Queue>);
-
-impl Deref for Closer {
-    type Target = Queue;
-
-    fn deref(&self) -> &Queue {
-        &self.0
-    }
-}
-
-impl Drop for Closer {
-    fn drop(&mut self) {
-        let error = ConnectError::new(
-            ConnectErrorKind::TaskEnded,
-            "the task of the connection ended before the connection was closed",
-        );
-        self.0.close(Event::Closed { error: Some(Arc::new(error)) });
-    }
-}
-
 impl Driver {
     pub(super) fn new(
-        config: Config,
+        config: Settings,
         connector: Connector,
         queue: Arc<Queue>,
         requests: mpsc::Receiver<Request>,
@@ -143,9 +125,8 @@ impl Driver {
             };
             tracing::info!(%reason, "disconnected");
             self.tap(|tap, at| tap.disconnected(at, &reason.to_string()));
-            let is_closed_by_peer = matches!(reason, DisconnectReason::Closed { .. });
             self.session.disconnected(reason, Instant::now());
-            if is_closed_by_peer {
+            if socket.owes_goodbye() {
                 // The peer's end may take a moment, which nothing has to wait for.
                 let mut last = socket;
                 tokio::spawn(async move { finish(&mut last).await });
@@ -165,7 +146,6 @@ impl Driver {
 
     /// Reads and writes until the connection ends.
     async fn converse(&mut self, socket: &mut Socket) -> End {
-        let mut written = true;
         let connected = Instant::now();
         let shortest =
             [self.config.stale_after, self.config.command_timeout, self.config.snapshot_timeout];
@@ -179,7 +159,7 @@ impl Driver {
             }
             let outgoing = &mut self.outgoing;
             select! {
-                read = poll_fn(|cx| poll_socket(socket, outgoing, &mut written, cx)) => {
+                read = poll_fn(|cx| poll_socket(socket, outgoing, cx)) => {
                     if let Some(end) = self.read_burst(read, socket).await {
                         return end;
                     }
@@ -190,7 +170,7 @@ impl Driver {
                 () = self.queue.changed.notified() => self.resync_lagged(),
                 _ = ticks.tick() => {
                     // What is there already is no silence, however late this task comes to it.
-                    if let Some(read) = socket.next().now_or_never()
+                    if let Poll::Ready(read) = read_now(socket)
                         && let Some(end) = self.read_burst(read, socket).await
                     {
                         return end;
@@ -219,26 +199,29 @@ impl Driver {
         }
     }
 
-    /// Takes in a frame, and those that are there already behind it.
-    async fn read_burst(
-        &mut self,
-        first: Option<Result<tungstenite::Message, tungstenite::Error>>,
-        socket: &mut Socket,
-    ) -> Option<End> {
+    /// Takes in what was read, and what is there already behind it.
+    async fn read_burst(&mut self, read: io::Result<()>, socket: &mut Socket) -> Option<End> {
         let (now, at) = (Instant::now(), self.config.clock.now());
         self.session.compare_clocks(now, at);
         self.stage();
-        let (mut next, mut end, mut left) = (Some(first), None, BURST);
-        while let Some(read) = next.take()
-            && self.ending.is_none()
-        {
-            end = self.read(read, now, at);
-            self.stage();
-            left -= 1;
-            if end.is_some() || left == 0 {
-                break;
+        let (mut read, mut end, mut left) = (Some(read), None, BURST);
+        while left > 0 && end.is_none() && self.ending.is_none() {
+            match socket.next() {
+                Ok(Some(incoming)) => {
+                    left -= 1;
+                    end = self.incoming(incoming, now, at);
+                }
+                Ok(None) => match read.take() {
+                    Some(Err(error)) => {
+                        end = Some(End::Lost(DisconnectReason::Failed(error.to_string())));
+                    }
+                    _ => match read_now(socket) {
+                        Poll::Ready(more) => read = Some(more),
+                        Poll::Pending => break,
+                    },
+                },
+                Err(error) => end = Some(End::Lost(DisconnectReason::Failed(error.to_string()))),
             }
-            next = socket.next().now_or_never();
         }
         // What came before the end is delivered.
         let end = self.carry_out().await.or(end);
@@ -257,31 +240,18 @@ impl Driver {
     }
 
     /// Takes in what came over the wire.
-    fn read(
-        &mut self,
-        read: Option<Result<tungstenite::Message, tungstenite::Error>>,
-        now: Instant,
-        at: UnixMillis,
-    ) -> Option<End> {
-        match read {
-            Some(Ok(tungstenite::Message::Text(text))) => self.frame(&text, now, at),
-            Some(Ok(tungstenite::Message::Binary(bytes))) => {
-                // Not documented. Text is read as such, anything else is malformed.
-                self.frame(&String::from_utf8_lossy(&bytes), now, at);
-            }
-            Some(Ok(tungstenite::Message::Close(frame))) => {
-                let (code, reason) = match frame {
-                    Some(frame) => (Some(frame.code.into()), frame.reason.to_string()),
+    #[inline]
+    fn incoming(&mut self, incoming: Incoming<'_>, now: Instant, at: UnixMillis) -> Option<End> {
+        match incoming {
+            Incoming::Text(text) => self.frame(text, now, at),
+            // Not documented. Text is read as such, anything else is malformed.
+            Incoming::Binary(bytes) => self.frame(&String::from_utf8_lossy(bytes), now, at),
+            Incoming::Ping(_) | Incoming::Pong => self.session.record_activity(now),
+            Incoming::Close(close) => {
+                let (code, reason) = match close {
+                    Some((code, reason)) => (Some(code), reason.to_owned()),
                     None => (None, String::new()),
                 };
-                return Some(End::Lost(DisconnectReason::Closed { code, reason }));
-            }
-            Some(Ok(_)) => self.session.record_activity(now),
-            Some(Err(error)) => {
-                return Some(End::Lost(DisconnectReason::Failed(error.to_string())));
-            }
-            None => {
-                let (code, reason) = (None, String::new());
                 return Some(End::Lost(DisconnectReason::Closed { code, reason }));
             }
         }
@@ -294,9 +264,29 @@ impl Driver {
         }
         self.batch.frames += 1;
         self.batch.bytes += text.len();
-        let frame = self.decoder.decode(text, at);
-        if let Some((lane, event)) = self.session.frame(frame, text.len(), now) {
+        let Some(scanned) = scan(text) else {
+            let frame = self.decoder.decode_any(text, at);
+            return self.take_frame(frame, text.len(), now);
+        };
+        let (seq, ticker) = (Some(scanned.seq), scanned.market_ticker);
+        let Some(lane) = self.session.next_delta(scanned.sid, seq, ticker, now) else {
+            let frame = self.decoder.decode(text, at);
+            return self.take_frame(frame, text.len(), now);
+        };
+        let event = Event::Message(self.decoder.message(&scanned, at));
+        if self.failed.is_empty() && self.config.metrics.is_none() {
+            self.staged.push_back(Staged { lane, event, bytes: text.len() });
+        } else {
             self.stage_event(lane, event, text.len());
+        }
+    }
+
+    /// Hands a frame to the session, and takes what follows from it.
+    #[inline(never)]
+    fn take_frame(&mut self, frame: Frame, bytes: usize, now: Instant) {
+        match self.session.frame(frame, bytes, now) {
+            Some((lane, event)) => self.stage_event(lane, event, bytes),
+            None => self.stage(),
         }
     }
 
@@ -466,42 +456,24 @@ fn pause(backoff: &Backoff, attempts: u32, error: Option<&ConnectError>) -> Dura
 fn poll_socket(
     socket: &mut Socket,
     outgoing: &mut VecDeque<String>,
-    written: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<tungstenite::Message, tungstenite::Error>>> {
-    let failed = |error| Poll::Ready(Some(Err(error)));
-    while !outgoing.is_empty() {
-        match socket.poll_ready_unpin(cx) {
-            Poll::Pending => break,
-            Poll::Ready(Err(error)) => return failed(error),
-            Poll::Ready(Ok(())) => {}
-        }
-        if let Some(text) = outgoing.pop_front() {
-            *written = false;
-            if let Err(error) = socket.start_send_unpin(tungstenite::Message::text(text)) {
-                return failed(error);
-            }
-        }
+) -> Poll<io::Result<()>> {
+    if let Poll::Ready(Err(error)) = socket.poll_write(outgoing, cx) {
+        return Poll::Ready(Err(error));
     }
-    if !*written {
-        match socket.poll_flush_unpin(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Err(error)) => return failed(error),
-            Poll::Ready(Ok(())) => *written = true,
-        }
-    }
-    Poll::Ready(ready!(socket.poll_next_unpin(cx)))
+    if socket.has_more() { Poll::Ready(Ok(())) } else { socket.poll_read(cx) }
+}
+
+/// Reads what is there already.
+fn read_now(socket: &mut Socket) -> Poll<io::Result<()>> {
+    // Whoever waits next registers anew.
+    socket.poll_read(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Closes the WebSocket, and waits for the peer to close its end, for a moment.
 async fn finish(socket: &mut Socket) {
-    let goodbye = async {
-        if socket.close(None).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    };
     // A peer that does not answer is left alone.
-    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    let _ = timeout(CLOSE_TIMEOUT, socket.finish()).await;
 }
 
 #[cfg(test)]

@@ -2,9 +2,13 @@
 
 pub(crate) mod backoff;
 mod driver;
+mod framing;
 pub(crate) mod proxy;
 pub(crate) mod queue;
+#[cfg(test)]
+mod queue_model;
 mod socket;
+mod sync;
 
 use std::{
     collections::VecDeque,
@@ -48,7 +52,10 @@ const MAX_REQUESTS: usize = 1_024;
 /// use kalshi_ws::{Config, Connection, Environment, Outcome, Subscription};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let config = Config::new(Environment::Demo, Credentials::from_env()?);
+/// let config = Config::builder()
+///     .with_environment(Environment::Demo)
+///     .with_credentials(Credentials::from_env()?)
+///     .build()?;
 /// let mut connection = Connection::connect(config).await?;
 /// connection.handle().subscribe(Subscription::orderbook(["KXBTC-25"]))?;
 /// while let Some(event) = connection.next().await {
@@ -94,11 +101,11 @@ impl Connection {
         let connector = Connector::new(&config)?;
         let host = connector.host().to_owned();
         let socket = connector.connect().await?;
-        let queue = Arc::new(Queue::new(config.queue_bytes));
+        let queue = Arc::new(Queue::new(config.settings.queue_bytes));
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let (closing, closed) = watch::channel(false);
-        let keeps_books = config.keeps_books;
-        let driver = Driver::new(config, connector, Arc::clone(&queue), requests, closed);
+        let keeps_books = config.settings.keeps_books;
+        let driver = Driver::new(config.settings, connector, Arc::clone(&queue), requests, closed);
         let span = info_span!(parent: None, "connection", host);
         let task = tokio::spawn(Box::pin(driver.run(socket).instrument(span)));
         let (handle, taken, task) = (ConnectionHandle(sender), VecDeque::new(), Some(task));
@@ -144,7 +151,7 @@ impl Connection {
     /// Returns the order books, as of the last event that was taken. One that turns out to be corrupt
     /// requests a new snapshot by itself.
     ///
-    /// With [`Config::without_books`] there are none.
+    /// With [`ConfigBuilder::without_books`](crate::ConfigBuilder::without_books) there are none.
     pub const fn books(&self) -> &Books {
         &self.books
     }

@@ -3,13 +3,21 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    ops::Deref,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use tokio::sync::Notify;
 
-use crate::{event::Event, generated::Channel, session::Lane, subscription::Overflow};
+use super::sync::{Guard, Lock};
+use crate::{
+    error::{ConnectError, ConnectErrorKind},
+    event::Event,
+    generated::Channel,
+    session::Lane,
+    subscription::Overflow,
+};
 
 /// The number of events that are no messages. A consumer that leaves so many has stopped consuming.
 const MAX_CONTROL: usize = 4_096;
@@ -21,7 +29,7 @@ const MAX_UNMATCHED: usize = 4_096;
 const BATCH: usize = 64;
 
 pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     /// There may be room, or the consumer has seen that messages were dropped.
     pub(crate) changed: Notify,
     /// The bytes that each lane may hold.
@@ -51,9 +59,7 @@ enum Blocked {
 }
 
 enum Entry {
-    Control(Event),
-    /// A message of a lane, with the bytes of its frame.
-    Message(usize, usize, Event),
+    Waiting(Staged),
     /// Here messages of a lane were dropped.
     Dropped(usize, u64),
     Hole,
@@ -63,9 +69,11 @@ struct LaneState {
     channel: Option<Channel>,
     overflow: Overflow,
     capacity: usize,
-    /// The positions of its messages.
-    positions: VecDeque<u64>,
+    /// Its messages that wait.
+    messages: usize,
     bytes: usize,
+    /// The position from which on its oldest message is found.
+    oldest: u64,
     /// The position of its mark.
     mark: Option<u64>,
     /// The consumer had time and did not use it: messages are dropped until it has caught up.
@@ -94,6 +102,37 @@ pub(crate) enum Pushed {
     Failed(usize),
 }
 
+/// Why an event was not taken.
+enum Refused {
+    Full {
+        drops: Option<usize>,
+    },
+    Failed(usize),
+    /// Its lane drops messages, and those before it have to be in their places first.
+    Again,
+}
+
+/// The queue, which is closed also when the task panics or is dropped before it ran.
+pub(crate) struct Closer(pub(crate) Arc<Queue>);
+
+impl Deref for Closer {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.0
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let error = ConnectError::new(
+            ConnectErrorKind::TaskEnded,
+            "the task of the connection ended before the connection was closed",
+        );
+        self.0.close(Event::Closed { error: Some(Arc::new(error)) });
+    }
+}
+
 impl Queue {
     pub(crate) fn new(max_bytes: usize) -> Self {
         let unmatched = LaneState::new(None, Overflow::DropOldest, MAX_UNMATCHED);
@@ -109,7 +148,7 @@ impl Queue {
             blocked: None,
             is_closed: false,
         };
-        Self { inner: Mutex::new(inner), changed: Notify::new(), max_bytes }
+        Self { inner: Lock::new(inner), changed: Notify::new(), max_bytes }
     }
 
     /// Prepares the lane of a subscription.
@@ -129,28 +168,23 @@ impl Queue {
     /// Puts events behind the others, in order, as far as there is room.
     pub(crate) fn push_all(&self, staged: &mut VecDeque<Staged>) -> Pushed {
         let mut inner = self.lock();
-        let mut pushed = Pushed::Done;
         let before = staged.len();
-        while let Some(next) = staged.pop_front() {
-            match inner.push(next, self.max_bytes) {
-                Ok(()) => {}
-                Err(Refused::Full(next, drops)) => {
-                    staged.push_front(*next);
-                    pushed = Pushed::Full { drops };
-                    break;
-                }
-                Err(Refused::Failed(lane)) => {
-                    pushed = Pushed::Failed(lane);
-                    break;
-                }
+        let refused = loop {
+            match inner.push_some(staged, self.max_bytes) {
+                Some(Refused::Again) => {}
+                refused => break refused,
             }
-        }
+        };
         let waker = if staged.len() < before { inner.waker.take() } else { None };
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
         }
-        pushed
+        match refused {
+            None | Some(Refused::Again) => Pushed::Done,
+            Some(Refused::Full { drops }) => Pushed::Full { drops },
+            Some(Refused::Failed(lane)) => Pushed::Failed(lane),
+        }
     }
 
     /// Has a lane drop its oldest messages until the consumer has caught up.
@@ -168,7 +202,8 @@ impl Queue {
             return;
         }
         inner.control += 1;
-        inner.entries.push_back(Entry::Control(last));
+        let lane = Lane::Control;
+        inner.entries.push_back(Entry::Waiting(Staged { lane, event: last, bytes: 0 }));
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -221,92 +256,141 @@ impl Queue {
         (inner.entries.len() - inner.holes, std::mem::take(&mut inner.dropped))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is held; if something did, the queue is still whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn lock(&self) -> Guard<'_, Inner> {
+        self.inner.lock()
     }
 }
 
-/// Why an event was not taken.
-enum Refused {
-    Full(Box<Staged>, Option<usize>),
-    Failed(usize),
-}
-
 impl Inner {
-    fn push(&mut self, staged: Staged, max_bytes: usize) -> Result<(), Refused> {
-        let index = match staged.lane {
-            Lane::Control => {
-                if self.control >= MAX_CONTROL {
-                    self.blocked = Some(Blocked::Control);
-                    return Err(Refused::Full(Box::new(staged), None));
+    /// Takes events as far as there is room.
+    fn push_some(&mut self, staged: &mut VecDeque<Staged>, max_bytes: usize) -> Option<Refused> {
+        let mut admitted = 0;
+        let mut refused = None;
+        for next in staged.iter() {
+            match self.admit(next, admitted, max_bytes) {
+                Ok(()) => admitted += 1,
+                Err(why) => {
+                    refused = Some(why);
+                    break;
                 }
-                self.control += 1;
-                self.entries.push_back(Entry::Control(staged.event));
-                return Ok(());
             }
-            Lane::Unmatched => 0,
-            Lane::Channel(lane) => lane + 1,
+        }
+        // All at once: a message is large, and moved as seldom as possible.
+        self.entries.extend(staged.drain(..admitted).map(Entry::Waiting));
+        if let Some(Refused::Failed(_)) = refused {
+            staged.pop_front();
+        }
+        self.compact_if_sparse();
+        refused
+    }
+
+    /// Makes room for an event that follows `admitted` others, and counts it; or says why there is
+    /// none.
+    #[inline]
+    fn admit(&mut self, staged: &Staged, admitted: usize, max_bytes: usize) -> Result<(), Refused> {
+        let Some(index) = index(staged.lane) else {
+            if self.control >= MAX_CONTROL {
+                self.blocked = Some(Blocked::Control);
+                return Err(Refused::Full { drops: None });
+            }
+            self.control += 1;
+            return Ok(());
         };
         let Some(lane) = self.lanes.get_mut(index) else {
             return Err(Refused::Failed(index.saturating_sub(1)));
         };
-        while lane.is_full(staged.bytes, max_bytes) {
-            match lane.overflow {
-                Overflow::Block => {
-                    self.blocked = Some(Blocked::Lane(index));
-                    return Err(Refused::Full(Box::new(staged), None));
-                }
-                Overflow::Fail => return Err(Refused::Failed(index.saturating_sub(1))),
-                Overflow::DropOldest if !lane.is_behind => {
-                    self.blocked = Some(Blocked::Lane(index));
-                    return Err(Refused::Full(Box::new(staged), Some(index)));
-                }
-                Overflow::DropOldest => {}
-            }
-            let Some(oldest) = lane.positions.pop_front() else { break };
-            self.dropped += 1;
-            let mark = *lane.mark.get_or_insert(oldest);
-            let at = |position: u64| usize::try_from(position - self.first).ok();
-            if let Some(place) = at(oldest).and_then(|at| self.entries.get_mut(at)) {
-                let left = if mark == oldest { Entry::Dropped(index, 1) } else { Entry::Hole };
-                if let Entry::Message(_, bytes, _) = std::mem::replace(place, left) {
-                    lane.bytes -= bytes;
-                }
-            }
-            if mark != oldest {
-                self.holes += 1;
-                if let Some(Entry::Dropped(_, count)) =
-                    at(mark).and_then(|at| self.entries.get_mut(at))
-                {
-                    *count += 1;
-                }
-            }
+        if lane.is_full(staged.bytes, max_bytes) {
+            self.make_room(index, staged.bytes, admitted, max_bytes)?;
         }
-        lane.bytes += staged.bytes;
-        lane.positions.push_back(self.first + self.entries.len() as u64);
-        self.entries.push_back(Entry::Message(index, staged.bytes, staged.event));
-        if self.holes > 1_024 && self.holes > self.entries.len() / 2 {
-            self.compact();
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.bytes += staged.bytes;
+            lane.messages += 1;
         }
         Ok(())
     }
 
+    /// Makes room in a lane that is full, as its policy says.
+    #[cold]
+    fn make_room(
+        &mut self,
+        index: usize,
+        bytes: usize,
+        admitted: usize,
+        max_bytes: usize,
+    ) -> Result<(), Refused> {
+        while let Some(lane) = self.lanes.get_mut(index)
+            && lane.is_full(bytes, max_bytes)
+        {
+            let waits = |drops| {
+                let blocked = Some(Blocked::Lane(index));
+                (blocked, Err(Refused::Full { drops }))
+            };
+            let (blocked, refused) = match lane.overflow {
+                Overflow::Block => waits(None),
+                Overflow::Fail => return Err(Refused::Failed(index.saturating_sub(1))),
+                Overflow::DropOldest if !lane.is_behind => waits(Some(index)),
+                // Those that were admitted with it are not in their places yet: first those go in.
+                Overflow::DropOldest if admitted > 0 => return Err(Refused::Again),
+                Overflow::DropOldest => {
+                    if !self.drop_one(index) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            self.blocked = blocked;
+            return refused;
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest message of a lane and leaves a mark; reports whether there was one.
+    fn drop_one(&mut self, index: usize) -> bool {
+        let Some(lane) = self.lanes.get_mut(index) else { return false };
+        let from = lane.oldest.max(self.first);
+        let skip = usize::try_from(from - self.first).unwrap_or(usize::MAX);
+        let is_ours = |entry: &Entry| match entry {
+            Entry::Waiting(staged) => self::index(staged.lane) == Some(index),
+            Entry::Dropped(..) | Entry::Hole => false,
+        };
+        let found = (from..).zip(self.entries.iter_mut().skip(skip)).find(|(_, e)| is_ours(e));
+        let Some((oldest, place)) = found else { return false };
+        self.dropped += 1;
+        lane.oldest = oldest + 1;
+        lane.messages -= 1;
+        let mark = *lane.mark.get_or_insert(oldest);
+        let left = if mark == oldest { Entry::Dropped(index, 1) } else { Entry::Hole };
+        if let Entry::Waiting(staged) = std::mem::replace(place, left) {
+            lane.bytes -= staged.bytes;
+        }
+        if mark != oldest {
+            self.holes += 1;
+            let at = usize::try_from(mark - self.first).ok();
+            if let Some(Entry::Dropped(_, count)) = at.and_then(|at| self.entries.get_mut(at)) {
+                *count += 1;
+            }
+        }
+        true
+    }
+
+    #[inline]
     fn pop(&mut self) -> Option<Event> {
         loop {
             let entry = self.entries.pop_front()?;
             self.first += 1;
             match entry {
                 Entry::Hole => self.holes -= 1,
-                Entry::Control(event) => {
-                    self.control -= 1;
-                    return Some(event);
-                }
-                Entry::Message(index, bytes, event) => {
-                    if let Some(lane) = self.lanes.get_mut(index) {
-                        lane.positions.pop_front();
-                        lane.bytes -= bytes;
-                        lane.is_behind &= lane.positions.len() > lane.capacity / 2;
+                Entry::Waiting(Staged { lane, event, bytes }) => {
+                    match index(lane) {
+                        None => self.control -= 1,
+                        Some(index) => {
+                            if let Some(lane) = self.lanes.get_mut(index) {
+                                lane.messages -= 1;
+                                lane.bytes -= bytes;
+                                lane.is_behind &= lane.messages > lane.capacity / 2;
+                            }
+                        }
                     }
                     return Some(event);
                 }
@@ -331,34 +415,39 @@ impl Inner {
         match blocked {
             Blocked::Control => self.control <= MAX_CONTROL / 2,
             Blocked::Lane(index) => self.lanes.get(index).is_none_or(|lane| {
-                lane.positions.len() <= lane.capacity / 2 && lane.bytes <= max_bytes / 2
+                lane.messages <= lane.capacity / 2 && lane.bytes <= max_bytes / 2
             }),
         }
     }
 
-    /// Closes the holes.
-    fn compact(&mut self) {
+    /// Closes the holes, if they are many.
+    fn compact_if_sparse(&mut self) {
+        if self.holes <= 1_024 || self.holes <= self.entries.len() / 2 {
+            return;
+        }
         self.entries.retain(|entry| !matches!(entry, Entry::Hole));
         self.holes = 0;
         for lane in &mut self.lanes {
-            lane.positions.clear();
+            lane.oldest = self.first;
             lane.mark = None;
         }
         for (position, entry) in (self.first..).zip(&self.entries) {
-            match entry {
-                Entry::Message(index, ..) => {
-                    if let Some(lane) = self.lanes.get_mut(*index) {
-                        lane.positions.push_back(position);
-                    }
-                }
-                Entry::Dropped(index, _) => {
-                    if let Some(lane) = self.lanes.get_mut(*index) {
-                        lane.mark = Some(position);
-                    }
-                }
-                Entry::Control(_) | Entry::Hole => {}
+            if let Entry::Dropped(index, _) = entry
+                && let Some(lane) = self.lanes.get_mut(*index)
+            {
+                lane.mark = Some(position);
             }
         }
+    }
+}
+
+/// Returns the place of a lane; `None` for events that are no messages.
+#[inline]
+const fn index(lane: Lane) -> Option<usize> {
+    match lane {
+        Lane::Control => None,
+        Lane::Unmatched => Some(0),
+        Lane::Channel(lane) => Some(lane + 1),
     }
 }
 
@@ -368,17 +457,19 @@ impl LaneState {
             channel,
             overflow,
             capacity,
-            positions: VecDeque::new(),
+            messages: 0,
             bytes: 0,
+            oldest: 0,
             mark: None,
             is_behind: false,
         }
     }
 
     /// Reports whether a message of so many bytes has no place. One message always has.
+    #[inline]
     fn is_full(&self, bytes: usize, max_bytes: usize) -> bool {
         let is_over = self.bytes.saturating_add(bytes) > max_bytes;
-        self.positions.len() >= self.capacity.max(1) || is_over && !self.positions.is_empty()
+        self.messages >= self.capacity.max(1) || is_over && self.messages > 0
     }
 }
 
@@ -447,7 +538,7 @@ mod tests {
         assert_eq!(queue.take_lagged(), [0]);
         assert!(queue.take_lagged().is_empty());
         let inner = queue.lock();
-        assert!(inner.lanes.iter().all(|lane| lane.bytes == 0 && lane.positions.is_empty()));
+        assert!(inner.lanes.iter().all(|lane| lane.bytes == 0 && lane.messages == 0));
     }
 
     #[test]

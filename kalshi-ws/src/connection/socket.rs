@@ -1,14 +1,22 @@
-//! The handshake: TCP, TLS, the signed upgrade.
+//! The socket of a connection, and how it is made: TCP, TLS, the signed upgrade.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::poll_fn, stream::FuturesUnordered};
 use http::{HeaderMap, Uri, header::RETRY_AFTER};
 use kalshi_auth::Signer;
-use rustls::pki_types::ServerName;
+use rustls::{crypto::SecureRandom, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     select,
     task::spawn_blocking,
@@ -16,11 +24,14 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{self, client::IntoClientRequest, protocol::WebSocketConfig},
+    client_async,
+    tungstenite::{self, client::IntoClientRequest},
 };
 
-use super::proxy::Proxy;
+use super::{
+    framing::{self, FrameError, FrameReader, Incoming},
+    proxy::Proxy,
+};
 use crate::{
     config::Config,
     error::{ConnectError, ConnectErrorKind},
@@ -31,7 +42,34 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
+/// The bytes of commands that are put on the wire at a time.
+const WRITE_AT_ONCE: usize = 64 << 10;
+
+/// An open WebSocket.
+pub(crate) struct Socket {
+    wire: Box<dyn Wire>,
+    frames: FrameReader,
+    random: &'static dyn SecureRandom,
+    out: Vec<u8>,
+    /// The part of `out` that is on the wire.
+    written: usize,
+    is_flushed: bool,
+    /// The ping that is to be answered; of several the last, as RFC 6455 allows.
+    ping: Option<Vec<u8>>,
+    goodbye: Goodbye,
+}
+
+/// What has become of the close frame of this end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goodbye {
+    None,
+    /// It is to be written, with this code.
+    Due(Option<u16>),
+    Written,
+}
+
+/// The end of the server's answer to the handshake.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// The time after which the next address of a host is tried beside the ones before it.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -48,6 +86,7 @@ pub(crate) struct Connector {
     proxy: Option<Proxy>,
     signer: Signer,
     tls: TlsConnector,
+    random: &'static dyn SecureRandom,
     time_limit: Duration,
     max_bytes: usize,
 }
@@ -57,11 +96,12 @@ impl Connector {
     pub(crate) fn new(config: &Config) -> Result<Self, ConnectError> {
         let uri = config.checked_url()?;
         let proxy = config.proxy_for(&uri)?;
-        let signer = Signer::new(config.credentials.clone(), Arc::clone(&config.clock));
+        let signer = Signer::new(config.credentials.clone(), Arc::clone(&config.settings.clock));
         let failed = |error: rustls::Error| {
             ConnectError::new(ConnectErrorKind::Config, "could not set up TLS").with_source(error)
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let random = provider.secure_random;
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(BuilderVerifierExt::with_platform_verifier)
@@ -72,8 +112,9 @@ impl Connector {
             proxy,
             signer,
             tls: TlsConnector::from(Arc::new(tls)),
-            time_limit: config.connect_timeout,
-            max_bytes: config.max_frame_bytes,
+            random,
+            time_limit: config.settings.connect_timeout,
+            max_bytes: config.settings.max_frame_bytes,
         })
     }
 
@@ -123,12 +164,214 @@ impl Connector {
         } else {
             Box::new(tcp)
         };
-        let settings = WebSocketConfig::default()
-            .max_message_size(Some(self.max_bytes))
-            .max_frame_size(Some(self.max_bytes));
-        let connected = client_async_with_config(request, wire, Some(settings)).await;
-        let (socket, _) = connected.map_err(handshake_failed)?;
-        Ok(socket)
+        let connected = client_async(request, Upgrade::new(wire)).await;
+        let (upgraded, _) = connected.map_err(handshake_failed)?;
+        let Upgrade { wire, rest, .. } = upgraded.into_inner();
+        Ok(Socket {
+            wire,
+            frames: FrameReader::new(self.max_bytes, &rest),
+            random: self.random,
+            out: Vec::new(),
+            written: 0,
+            is_flushed: true,
+            ping: None,
+            goodbye: Goodbye::None,
+        })
+    }
+}
+
+impl Socket {
+    /// Returns what was read and is whole; `None` if more has to be [read](Self::poll_read) first.
+    /// Pings and close frames are answered with the next [`poll_write`](Self::poll_write).
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming<'_>>, FrameError> {
+        let next = self.frames.next();
+        match &next {
+            Ok(None | Some(Incoming::Text(_) | Incoming::Binary(_) | Incoming::Pong)) => {}
+            Ok(Some(Incoming::Ping(payload))) => self.ping = Some(payload.to_vec()),
+            Ok(Some(Incoming::Close(close))) => {
+                if self.goodbye == Goodbye::None {
+                    self.goodbye = Goodbye::Due(close.map(|(code, _)| code));
+                }
+            }
+            Err(error) => {
+                if self.goodbye == Goodbye::None {
+                    self.goodbye = Goodbye::Due(Some(error.close_code()));
+                }
+            }
+        }
+        next
+    }
+
+    /// Reports whether [`next`](Self::next) may return something although nothing more is read.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.frames.is_drained()
+    }
+
+    /// Reads what is there. The end of the connection is an error.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = ReadBuf::new(self.frames.room());
+        ready!(Pin::new(&mut self.wire).poll_read(cx, &mut room))?;
+        let read = room.filled().len();
+        self.frames.filled(read);
+        Poll::Ready(if read > 0 {
+            Ok(())
+        } else {
+            let why = "the connection ended without a close frame";
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))
+        })
+    }
+
+    /// Writes the commands, and the answers to pings. Pending until all is on the wire.
+    pub(crate) fn poll_write(
+        &mut self,
+        commands: &mut VecDeque<String>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self.out.get(self.written..) {
+                Some(rest @ [_, ..]) => {
+                    let written = ready!(Pin::new(&mut self.wire).poll_write(cx, rest))?;
+                    if written == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    self.written += written;
+                    self.is_flushed = false;
+                }
+                _ => {
+                    self.out.clear();
+                    self.written = 0;
+                    self.refill(commands)?;
+                    if self.out.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        if !self.is_flushed {
+            ready!(Pin::new(&mut self.wire).poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Prepares what is to be written next.
+    fn refill(&mut self, commands: &mut VecDeque<String>) -> io::Result<()> {
+        if self.goodbye == Goodbye::Written {
+            return Ok(());
+        }
+        if let Some(payload) = self.ping.take() {
+            self.append(framing::PONG, &payload)?;
+        }
+        while self.out.len() < WRITE_AT_ONCE
+            && let Some(command) = commands.pop_front()
+        {
+            self.append(framing::TEXT, command.as_bytes())?;
+        }
+        if let Goodbye::Due(code) = self.goodbye
+            && commands.is_empty()
+        {
+            let code = code.map(u16::to_be_bytes);
+            self.append(framing::CLOSE, code.as_ref().map_or(&[], |code| code))?;
+            self.goodbye = Goodbye::Written;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
+        let mut mask = [0; 4];
+        self.random
+            .fill(&mut mask)
+            .map_err(|_| io::Error::other("no random numbers for a mask"))?;
+        framing::write(&mut self.out, opcode, payload, mask);
+        Ok(())
+    }
+
+    /// Reports whether a close frame is to be written.
+    pub(crate) fn owes_goodbye(&self) -> bool {
+        matches!(self.goodbye, Goodbye::Due(_))
+    }
+
+    /// Closes this end, and waits until the peer has closed its own.
+    pub(crate) async fn finish(&mut self) {
+        if self.goodbye == Goodbye::None {
+            self.goodbye = Goodbye::Due(None);
+        }
+        poll_fn(|cx| {
+            // A peer that does not read before it has written would wait forever.
+            let mut commands = VecDeque::new();
+            let mut is_over = matches!(self.poll_write(&mut commands, cx), Poll::Ready(Err(_)));
+            while !is_over {
+                self.frames.discard();
+                is_over = ready!(self.poll_read(cx)).is_err();
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// The wire during the handshake: what the server sends behind its answer is kept.
+struct Upgrade {
+    wire: Box<dyn Wire>,
+    /// The answer, as far as it has come.
+    head: Vec<u8>,
+    is_over: bool,
+    /// What came behind it.
+    rest: Vec<u8>,
+}
+
+impl Upgrade {
+    fn new(wire: Box<dyn Wire>) -> Self {
+        Self { wire, head: Vec::new(), is_over: false, rest: Vec::new() }
+    }
+}
+
+impl AsyncRead for Upgrade {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
+        ready!(Pin::new(&mut self.wire).poll_read(cx, room))?;
+        let read = room.filled().get(before..).unwrap_or_default();
+        if self.is_over {
+            self.rest.extend_from_slice(read);
+            room.set_filled(before);
+            return Poll::Ready(Ok(()));
+        }
+        let searched = self.head.len().saturating_sub(END_OF_HEAD.len() - 1);
+        self.head.extend_from_slice(read);
+        let unsearched = self.head.get(searched..).unwrap_or_default();
+        let end = unsearched.windows(END_OF_HEAD.len()).position(|bytes| bytes == END_OF_HEAD);
+        if let Some(end) = end
+            && self.head.starts_with(b"HTTP/1.1 101")
+        {
+            let end = searched + end + END_OF_HEAD.len();
+            self.rest = self.head.split_off(end);
+            self.is_over = true;
+            room.set_filled(room.filled().len() - self.rest.len());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgrade {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 
@@ -219,7 +462,7 @@ fn handshake_failed(error: tungstenite::Error) -> ConnectError {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -234,8 +477,10 @@ mod tests {
 
     #[tokio::test]
     async fn c6_an_address_that_refuses_does_not_keep_from_the_next() {
-        // A port that was free a moment ago.
-        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // A port that is taken, and on which nothing listens.
+        let taken = TcpSocket::new_v4().unwrap();
+        taken.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let dead = taken.local_addr().unwrap();
         let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = race(vec![dead, alive.local_addr().unwrap()]).await.unwrap();
         assert_eq!(tcp.peer_addr().unwrap(), alive.local_addr().unwrap());

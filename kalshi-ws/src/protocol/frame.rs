@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::{
     message::{Delta, Market, Message, ServerError, Sid},
-    scan::{Scanned, scan},
+    scan::{Enveloped, Scanned, envelope, scan},
 };
 use crate::generated::{
     Payload,
@@ -176,7 +176,11 @@ impl Decoder {
 
     /// Decodes one frame without the fast path for deltas. The result is the same, later.
     pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame {
-        match read(text, received) {
+        let frame = match read_once(text, received) {
+            Some(message) => Ok(Frame::Message(message)),
+            None => read(text, received),
+        };
+        match frame {
             Ok(Frame::Message(Message {
                 payload: Payload::OrderbookDelta(mut delta),
                 sid,
@@ -194,8 +198,10 @@ impl Decoder {
         }
     }
 
-    #[inline]
-    fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
+    /// Returns the message of a delta that was scanned.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a message is large: it is made where it will be")]
+    pub(crate) fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
         let market = self.market(scanned.market_ticker, scanned.market_id);
         let payload = Payload::OrderbookDelta(Delta {
             market,
@@ -372,6 +378,17 @@ struct ErrorBody {
     market_tickers: Vec<String>,
 }
 
+/// Decodes a message in the documented layout without looking at its body twice; `None` for what is
+/// unusual, and for what does not decode.
+fn read_once(text: &str, received: UnixMillis) -> Option<Message> {
+    let Enveloped { kind, id, sid, seq, sent, msg } = envelope(text)?;
+    // If there were more behind the message, this would not be one value.
+    let payload = Payload::read(kind, msg)?.ok()?;
+    // 0 counts as no id.
+    let id = id.filter(|id| *id != 0);
+    Some(Message { sid, seq, id, sent: sent.map(UnixMillis::from), received, payload })
+}
+
 /// Decodes any frame, by the general decoder.
 fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
     let mut envelope = Envelope::default();
@@ -431,4 +448,82 @@ fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
             }
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::from_millis(1);
+
+    const BODIES: [(&str, &str); 5] = [
+        (
+            "event_fee_update",
+            r#"{"event_ticker":"E","fee_type_override":null,"fee_multiplier_override":null}"#,
+        ),
+        ("order_group_updates", r#"{"event_type":"reset","order_group_id":"g","ts_ms":5}"#),
+        (
+            "pyth_value",
+            r#"{"underlying_ticker":"M","value_usd":"1.5","source_ts_ms":1,"received_at":2}"#,
+        ),
+        (
+            "orderbook_snapshot",
+            r#"{"market_ticker":"A","market_id":"a","clock":1,"yes_dollars_fp":[["0.40","1.00"]]}"#,
+        ),
+        (
+            "orderbook_delta",
+            r#"{"market_ticker":"A","market_id":"a","price_dollars":"0.40","delta_fp":"1","side":"no","ts_ms":4,"subaccount":1}"#,
+        ),
+    ];
+
+    /// A field of the envelope, mostly a good one.
+    fn field(name: &'static str) -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            6 => (0..2_000_000_000_000_i64).prop_map(|number| number.to_string()),
+            1 => select(vec!["-3", "1.5", "null", "\"4\"", "007", "1e3", "{}", ""]).prop_map(str::to_owned),
+        ];
+        prop_oneof![
+            3 => value.prop_map(move |value| format!(",\"{name}\":{value}")),
+            2 => Just(String::new()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn what_is_read_once_is_what_the_general_decoder_reads(
+            (kind, body) in select(BODIES.to_vec()),
+            id in field("id"),
+            sid in field("sid"),
+            seq in field("seq"),
+            sent in field("sending_ts_ms"),
+            after in prop_oneof![
+                4 => Just(String::new()),
+                1 => field("seq"),
+                1 => select(vec!["}", "{", ",", " ", "\n", ",\"x\":{}", ",\"msg\":{}"]).prop_map(str::to_owned),
+            ],
+            end in select(vec!["", "\n", " ", "}"]),
+            cut in 0..30_usize,
+        ) {
+            let mut frame =
+                format!(r#"{{"type":"{kind}"{id}{sid}{seq}{sent},"msg":{body}{after}}}{end}"#);
+            frame.truncate(frame.len() - if cut < 4 { cut } else { 0 });
+            let general = read(&frame, NOW);
+            match (read_once(&frame, NOW), general) {
+                (Some(once), Ok(Frame::Message(message))) => prop_assert_eq!(once, message),
+                (Some(once), other) => panic!("{once:?}, and {other:?}"),
+                // It is not sure of anything unusual, and of nothing else.
+                (None, general) => {
+                    let is_plain = |field: &String| field.is_empty() || field[1..].split(':').nth(1).is_some_and(|value| {
+                        value == "0" || !value.starts_with('0') && value.parse::<u64>().is_ok()
+                    });
+                    let plain = after.is_empty() && [&id, &sid, &seq, &sent].into_iter().all(is_plain);
+                    prop_assert!(!plain || general.is_err() || end == " ", "{frame}");
+                }
+            }
+        }
+    }
 }

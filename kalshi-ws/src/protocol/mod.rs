@@ -3,4 +3,4 @@
 pub(crate) mod command;
 pub(crate) mod frame;
 pub(crate) mod message;
-mod scan;
+pub(crate) mod scan;

@@ -26,132 +26,220 @@ pub(crate) struct Scanned<'a> {
 /// Reads a delta in the documented layout.
 #[inline]
 pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
-    let mut rest = frame;
-    take(&mut rest, "{\"type\":\"orderbook_delta\",\"sid\":")?;
-    let sid = integer(&mut rest)?;
-    take(&mut rest, ",\"seq\":")?;
-    let seq = integer(&mut rest)?;
-    let mut sent = optional_integer(&mut rest, ",\"sending_ts_ms\":")?;
-    take(&mut rest, ",\"msg\":{")?;
+    let mut rest = Rest { frame, bytes: frame.as_bytes() };
+    rest.take(b"{\"type\":\"orderbook_delta\",\"sid\":")?;
+    let sid = rest.integer()?;
+    rest.take(b",\"seq\":")?;
+    let seq = rest.integer()?;
+    let mut sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
+    rest.take(b",\"msg\":{")?;
     // Documented behind `market_id`; the order on the wire is not promised, so any place will do.
-    let mut clock = optional_integer(&mut rest, "\"clock\":")?;
+    let mut clock = rest.optional_integer(b"\"clock\":")?;
     if clock.is_some() {
-        take(&mut rest, ",")?;
+        rest.take(b",")?;
     }
-    take(&mut rest, "\"market_ticker\":\"")?;
-    let market_ticker = text(&mut rest)?;
-    clock_here(&mut rest, &mut clock)?;
-    take(&mut rest, ",\"market_id\":\"")?;
-    let market_id = text(&mut rest)?;
-    clock_here(&mut rest, &mut clock)?;
-    take(&mut rest, ",\"price_dollars\":\"")?;
-    let price = text(&mut rest)?.parse().ok()?;
-    clock_here(&mut rest, &mut clock)?;
-    take(&mut rest, ",\"delta_fp\":\"")?;
-    let delta = text(&mut rest)?.parse().ok()?;
-    clock_here(&mut rest, &mut clock)?;
-    take(&mut rest, ",\"side\":\"")?;
-    let yes = if take(&mut rest, "yes\"").is_some() {
+    rest.take(b"\"market_ticker\":\"")?;
+    let market_ticker = rest.text()?;
+    rest.clock_here(&mut clock)?;
+    rest.take(b",\"market_id\":\"")?;
+    let market_id = rest.text()?;
+    rest.clock_here(&mut clock)?;
+    rest.take(b",\"price_dollars\":\"")?;
+    let price = rest.text()?.parse().ok()?;
+    rest.clock_here(&mut clock)?;
+    rest.take(b",\"delta_fp\":\"")?;
+    let delta = rest.text()?.parse().ok()?;
+    rest.clock_here(&mut clock)?;
+    rest.take(b",\"side\":\"")?;
+    let yes = if rest.take(b"yes\"").is_some() {
         true
     } else {
-        take(&mut rest, "no\"")?;
+        rest.take(b"no\"")?;
         false
     };
-    clock_here(&mut rest, &mut clock)?;
-    if take(&mut rest, ",\"ts\":\"").is_some() {
-        text(&mut rest)?;
-        clock_here(&mut rest, &mut clock)?;
+    rest.clock_here(&mut clock)?;
+    if rest.take(b",\"ts\":\"").is_some() {
+        rest.text()?;
+        rest.clock_here(&mut clock)?;
     }
-    take(&mut rest, ",\"ts_ms\":")?;
-    let ts_ms = integer(&mut rest)?;
-    clock_here(&mut rest, &mut clock)?;
-    take(&mut rest, "}")?;
+    rest.take(b",\"ts_ms\":")?;
+    let ts_ms = rest.integer()?;
+    rest.clock_here(&mut clock)?;
+    rest.take(b"}")?;
     if sent.is_none() {
-        sent = optional_integer(&mut rest, ",\"sending_ts_ms\":")?;
+        sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
     }
-    take(&mut rest, "}")?;
-    if !matches!(rest, "" | "\n") {
+    rest.take(b"}")?;
+    if !matches!(rest.bytes, b"" | b"\n") {
         return None;
     }
     Some(Scanned { sid, seq, sent, market_ticker, market_id, price, delta, clock, yes, ts_ms })
 }
 
-/// Reads the clock, if it comes next and has not been read.
-#[inline]
-fn clock_here(rest: &mut &str, clock: &mut Option<i64>) -> Option<()> {
-    if clock.is_none() {
-        *clock = optional_integer(rest, ",\"clock\":")?;
-    }
-    Some(())
+/// The fields around a message in the documented order, and the text of the message, which is not
+/// looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Enveloped<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) id: Option<i64>,
+    pub(crate) sid: Option<i64>,
+    pub(crate) seq: Option<i64>,
+    pub(crate) sent: Option<i64>,
+    pub(crate) msg: &'a str,
 }
 
-/// Goes past the words, if they come next.
+/// Reads the envelope of a message. What it returns is right if `msg` is one JSON value.
 #[inline]
-fn take(rest: &mut &str, words: &str) -> Option<()> {
-    *rest = rest.strip_prefix(words)?;
-    Some(())
+pub(crate) fn envelope(frame: &str) -> Option<Enveloped<'_>> {
+    let mut rest = Rest { frame, bytes: frame.as_bytes() };
+    rest.take(b"{\"type\":\"")?;
+    let kind = rest.text()?;
+    let id = rest.optional_integer(b",\"id\":")?;
+    let sid = rest.optional_integer(b",\"sid\":")?;
+    let seq = rest.optional_integer(b",\"seq\":")?;
+    let sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
+    rest.take(b",\"msg\":")?;
+    let from = frame.len() - rest.bytes.len();
+    let msg = frame.get(from..)?;
+    let msg = msg.strip_suffix('\n').unwrap_or(msg).strip_suffix('}')?;
+    Some(Enveloped { kind, id, sid, seq, sent, msg })
 }
 
-/// A number without sign, leading zero or more than 18 digits.
-#[inline]
-fn integer(rest: &mut &str) -> Option<i64> {
-    let bytes = rest.as_bytes();
-    let mut value = 0_i64;
-    let mut digits = 0;
-    while let Some(digit) = bytes.get(digits).map(|byte| byte.wrapping_sub(b'0'))
-        && digit <= 9
-    {
-        if digits == 18 {
+/// What of a frame is not read yet.
+struct Rest<'a> {
+    frame: &'a str,
+    /// Its end.
+    bytes: &'a [u8],
+}
+
+impl<'a> Rest<'a> {
+    /// Goes past the words, if they come next.
+    #[inline]
+    fn take<const N: usize>(&mut self, words: &[u8; N]) -> Option<()> {
+        let (next, after) = self.bytes.split_first_chunk::<N>()?;
+        if next != words {
             return None;
         }
-        value = value * 10 + i64::from(digit);
-        digits += 1;
+        self.bytes = after;
+        Some(())
     }
-    let leading_zero = digits > 1 && bytes.first() == Some(&b'0');
-    if digits == 0 || leading_zero {
-        return None;
-    }
-    *rest = rest.get(digits..)?;
-    Some(value)
-}
 
-/// A number that may be left out, after the words that announce it. The outer `None` is "not sure".
-#[expect(clippy::option_option, reason = "`?` on the outer one, the inner one is the answer")]
-#[inline]
-fn optional_integer(rest: &mut &str, words: &str) -> Option<Option<i64>> {
-    match take(rest, words) {
-        Some(()) => integer(rest).map(Some),
-        None => Some(None),
-    }
-}
-
-/// The text up to the next quote, and past it; no escapes and no control characters.
-#[inline]
-fn text<'a>(rest: &mut &'a str) -> Option<&'a str> {
-    let bytes = rest.as_bytes();
-    let mut at = 0;
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let special = special(u64::from_le_bytes(*chunk));
-        if special != 0 {
-            at += (special.trailing_zeros() / 8) as usize;
-            return finish(rest, at);
+    /// A number without sign, leading zero or more than 18 digits.
+    #[inline]
+    fn integer(&mut self) -> Option<i64> {
+        let mut value = 0_i64;
+        let mut digits = 0;
+        // Eight digits at a time, then one by one.
+        while digits <= 8
+            && let Some(chunk) = self.bytes.get(digits..).and_then(<[u8]>::first_chunk::<8>)
+        {
+            let word = u64::from_le_bytes(*chunk) ^ ZEROS;
+            match leading_digits(word) {
+                8 => {
+                    value = value * 100_000_000 + eight_digits(word);
+                    digits += 8;
+                }
+                0 => break,
+                some => {
+                    // The digits move to the end, behind zeros.
+                    let power = POWERS.get(some).copied()?;
+                    value = value * power + eight_digits(word << (64 - 8 * some));
+                    digits += some;
+                    break;
+                }
+            }
         }
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
-            return finish(rest, at);
+        while let Some(digit) = self.bytes.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+            && digit <= 9
+        {
+            if digits == 18 {
+                return None;
+            }
+            value = value * 10 + i64::from(digit);
+            digits += 1;
         }
-        at += 1;
+        let leading_zero = digits > 1 && self.bytes.first() == Some(&b'0');
+        if digits == 0 || leading_zero {
+            return None;
+        }
+        self.bytes = self.bytes.get(digits..)?;
+        Some(value)
     }
-    None
+
+    /// A number that may be left out, after the words that announce it. The outer `None` is "not
+    /// sure".
+    #[expect(clippy::option_option, reason = "`?` on the outer one, the inner one is the answer")]
+    #[inline]
+    fn optional_integer<const N: usize>(&mut self, words: &[u8; N]) -> Option<Option<i64>> {
+        match self.take(words) {
+            Some(()) => self.integer().map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Reads the clock, if it comes next and has not been read.
+    #[inline]
+    fn clock_here(&mut self, clock: &mut Option<i64>) -> Option<()> {
+        if clock.is_none() {
+            *clock = self.optional_integer(b",\"clock\":")?;
+        }
+        Some(())
+    }
+
+    /// The text up to the next quote, and past it; no escapes and no control characters.
+    #[inline]
+    fn text(&mut self) -> Option<&'a str> {
+        let mut at = 0;
+        while let Some(chunk) = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+            let special = special(u64::from_le_bytes(*chunk));
+            if special != 0 {
+                at += (special.trailing_zeros() / 8) as usize;
+                return self.finish(at);
+            }
+            at += 8;
+        }
+        while let Some(byte) = self.bytes.get(at) {
+            if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
+                return self.finish(at);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn finish(&mut self, at: usize) -> Option<&'a str> {
+        let from = self.frame.len() - self.bytes.len();
+        let text = self.frame.get(from..from + at)?;
+        let [b'"', after @ ..] = self.bytes.get(at..)? else { return None };
+        self.bytes = after;
+        Some(text)
+    }
 }
 
+/// Eight zeros, in text.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The powers of ten.
+const POWERS: [i64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+/// The number of bytes before the first that is above nine; the first of the text is the lowest.
 #[inline]
-fn finish<'a>(rest: &mut &'a str, at: usize) -> Option<&'a str> {
-    let (text, after) = rest.split_at_checked(at)?;
-    *rest = after.strip_prefix('"')?;
-    Some(text)
+const fn leading_digits(word: u64) -> usize {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // A byte above the first such one may be marked wrongly; the first is right.
+    let above_nine = (word.wrapping_add(0x7676_7676_7676_7676) | word) & HIGH;
+    (above_nine.trailing_zeros() / 8) as usize
+}
+
+/// The number of eight digits, of which the first is in the lowest byte: pairs, fours, all.
+#[inline]
+fn eight_digits(word: u64) -> i64 {
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let pairs = word.wrapping_mul(10).wrapping_add(word >> 8);
+    let odd = (pairs & PAIRS).wrapping_mul(0x000f_4240_0000_0064);
+    let even = ((pairs >> 16) & PAIRS).wrapping_mul(0x0000_2710_0000_0001);
+    i64::from((odd.wrapping_add(even) >> 32) as u32)
 }
 
 /// The high bit of each byte that is a quote, a backslash or a control character. A byte above the
@@ -170,6 +258,8 @@ fn special(word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The fields of a delta as documented, without its clock.
@@ -217,6 +307,26 @@ mod tests {
             delta.replace("}}", r#"},"sending_ts_ms":1792922400130}"#),
         ] {
             assert_eq!(scan(&sent).and_then(|scanned| scanned.sent), Some(1_792_922_400_130));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_as_the_standard_library_reads_them(
+            number in 0..=999_999_999_999_999_999_i64,
+            digits in 0..18_u32,
+            zeros in 0..3_usize,
+            after in "[,}0-9a/:;\u{80}-\u{ff}]{0,9}",
+        ) {
+            let number = number / 10_i64.pow(digits);
+            let text = format!("{}{number}{after}", "0".repeat(zeros / 2));
+            let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+            let (digits, rest) = text.split_at(end);
+            let is_plain = digits.len() <= 18 && (digits.len() == 1 || !digits.starts_with('0'));
+            let expected = is_plain.then(|| (digits.parse::<i64>().unwrap(), rest.len()));
+            let mut found = Rest { frame: &text, bytes: text.as_bytes() };
+            let value = found.integer();
+            prop_assert_eq!(value.map(|value| (value, found.bytes.len())), expected);
         }
     }
 }

@@ -30,7 +30,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = std::env::temp_dir().join(format!("kalshi-recording-{}", std::process::id()));
-//! // A connection does this when the recorder is given to `Config::with_tap`.
+//! // A connection does this when the recorder is given to `ConfigBuilder::with_tap`.
 //! let (mut recorder, writer) = Recorder::builder(&folder, "books").start()?;
 //! recorder.received(
 //!     UnixMillis::from_millis(1),

@@ -28,7 +28,7 @@ const BYTES_PER_FILE: u64 = 256 << 20;
 /// How long a line may wait in memory before it is in the file.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Writes a recording. Give it to a connection with [`Config::with_tap`](crate::Config::with_tap).
+/// Writes a recording. Give it to a connection with [`ConfigBuilder::with_tap`](crate::ConfigBuilder::with_tap).
 #[derive(Debug)]
 pub struct Recorder {
     lines: Sender<RecordedLine>,

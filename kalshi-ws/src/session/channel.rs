@@ -823,15 +823,13 @@ impl ChannelState {
         out.control(Event::ServerError(error));
     }
 
-    /// Reports whether the message is the next change of an order book, and nothing has to be
-    /// decided about it; its number is taken then.
+    /// Reports whether this is the number of the next change of an order book, and nothing has to be
+    /// decided about it; the number is taken then.
     #[inline]
-    pub(crate) fn is_next_delta(&mut self, message: &Message) -> bool {
-        let Payload::OrderbookDelta(delta) = &message.payload else { return false };
+    pub(crate) fn is_next_delta(&mut self, seq: Option<i64>, ticker: &str) -> bool {
         !self.is_muted
-            && message.id.is_none()
-            && (self.removed.is_empty() || !self.removed.contains(delta.market.ticker()))
-            && self.tracker.advance(message.seq)
+            && (self.removed.is_empty() || !self.removed.contains(ticker))
+            && self.tracker.advance(seq)
     }
 
     /// Takes in a message of the subscription.

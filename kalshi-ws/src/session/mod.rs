@@ -261,14 +261,38 @@ impl SessionState {
                 return None;
             }
         };
-        if self.out.outputs.is_empty()
-            && let Some(state) = message.sid.and_then(|sid| self.by_sid(sid))
-            && state.is_next_delta(&message)
-        {
-            return Some((Lane::Channel(state.lane), Event::Message(message)));
+        if let Some(lane) = message.sid.and_then(|sid| {
+            let Payload::OrderbookDelta(delta) = &message.payload else { return None };
+            let ticker = delta.market.ticker();
+            if message.id.is_some() { None } else { self.next_delta(sid, message.seq, ticker, now) }
+        }) {
+            return Some((lane, Event::Message(message)));
         }
         self.message(message, bytes, now);
         None
+    }
+
+    /// Takes the number of a change of an order book and returns its lane, if it is the one that is
+    /// due and nothing has to be decided about it. If not, nothing has changed: it is a
+    /// [frame](Self::frame) like others.
+    #[inline]
+    pub(crate) fn next_delta(
+        &mut self,
+        sid: Sid,
+        seq: Option<i64>,
+        ticker: &str,
+        now: Instant,
+    ) -> Option<Lane> {
+        if !self.out.outputs.is_empty() {
+            return None;
+        }
+        let state = self.by_sid(sid)?;
+        if !state.is_next_delta(seq, ticker) {
+            return None;
+        }
+        let lane = state.lane;
+        self.last_frame = now;
+        Some(Lane::Channel(lane))
     }
 
     /// Takes in that time has passed.

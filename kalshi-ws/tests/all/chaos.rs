@@ -430,13 +430,17 @@ impl Client {
         replies: &Replies,
     ) -> Connection {
         let credentials = exchange.credentials(role).unwrap().clone();
-        let config = Config::new(Environment::Custom(url), credentials)
+        let config = Config::builder()
+            .with_environment(Environment::Custom(url))
+            .with_credentials(credentials)
             .with_backoff(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)))
             .with_snapshot_timeout(Duration::from_millis(500))
             .with_stale_after(Duration::from_secs(1))
             .with_command_timeout(Duration::from_secs(5))
             .with_items_per_command(64)
-            .with_tap(replies.clone());
+            .with_tap(replies.clone())
+            .build()
+            .unwrap();
         Connection::connect(config).await.unwrap()
     }
 
@@ -784,14 +788,14 @@ impl World {
         faults.replies_take_no_number = self.random.below(2) == 0;
         faults.errors_name_nothing = self.random.below(2) == 0;
         if self.victims.contains(&Role::Trader) {
-            self.exchange.set_stream_faults_of(Role::Trader, faults).unwrap();
+            self.exchange.streams().set_faults(Role::Trader, faults).unwrap();
         }
     }
 
     /// The traders trade, and the observer sees what comes of it.
     async fn trade(&mut self, commands: u64) {
         let exchange = Arc::clone(&self.exchange);
-        spawn_blocking(move || exchange.churn(commands)).await.unwrap();
+        spawn_blocking(move || exchange.markets().run_traders(commands)).await.unwrap();
         self.observer.catch_up().await;
     }
 
@@ -827,8 +831,8 @@ impl World {
     /// Something large goes wrong.
     async fn disaster(&mut self, which: u64) {
         match which {
-            0 => self.each_victim(|exchange, role| exchange.cut_streams_of(role).unwrap()),
-            1 => self.each_victim(|exchange, role| exchange.silence_streams_of(role).unwrap()),
+            0 => self.each_victim(|exchange, role| exchange.streams().cut(role).unwrap()),
+            1 => self.each_victim(|exchange, role| exchange.streams().silence(role).unwrap()),
             2 => {
                 for _ in 0..10 {
                     let place = self.random.market();
@@ -852,13 +856,13 @@ impl World {
                 let ending =
                     [Ending::ChannelError, Ending::BufferOverflow][self.random.market() % 2];
                 self.each_victim(|exchange, role| {
-                    exchange.end_subscriptions_of(role, ending).unwrap();
+                    exchange.streams().end_subscriptions(role, ending).unwrap();
                 });
             }
             _ => {
                 let down_for = Duration::from_millis(500);
                 self.each_victim(|exchange, role| {
-                    exchange.restart_streams_of(role, down_for).unwrap();
+                    exchange.streams().restart(role, down_for).unwrap();
                 });
             }
         }
@@ -866,7 +870,7 @@ impl World {
 
     /// The exchange stands still without faults, and everybody agrees.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-        self.exchange.set_stream_faults_of(Role::Trader, StreamFaults::default()).unwrap();
+        self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
         self.order(|| Order::Everything);
         // A loss shows by what comes after it.
         let before = self.observer.deltas;
@@ -900,7 +904,7 @@ impl World {
     /// Stops all trading, or lets it go on.
     fn halt(&self, halt: bool) {
         for shard in 0..4 {
-            self.exchange.set_shard(shard, !halt, !halt).unwrap();
+            self.exchange.markets().set_shard(shard, !halt, !halt).unwrap();
         }
     }
 

@@ -10,7 +10,7 @@ use kalshi_auth::{
     Credentials, KeyType,
     server::{KeyPair, PublicKey},
 };
-use kalshi_ws::{Backoff, Config, Connection, Environment, Event};
+use kalshi_ws::{Backoff, Config, ConfigBuilder, Connection, Environment, Event};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,7 +27,7 @@ use tokio_tungstenite::{
 };
 
 /// Nothing here takes longer, however slow the machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A listener whose connections the test answers.
 pub(crate) struct Exchange {
@@ -85,21 +85,33 @@ impl Exchange {
     }
 
     /// A configuration for this exchange that waits for nothing long.
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> ConfigBuilder {
+        self.config_at(&self.url)
+    }
+
+    /// The same for this exchange at another address.
+    pub(crate) fn config_at(&self, url: &str) -> ConfigBuilder {
         let millis = Duration::from_millis;
-        Config::new(Environment::Custom(self.url.clone()), self.credentials.clone())
+        Config::builder()
+            .with_environment(Environment::Custom(url.to_owned()))
+            .with_credentials(self.credentials.clone())
             .with_backoff(Backoff::new(millis(5), millis(40)))
     }
 
     /// A stream and the exchange's end of it.
-    pub(crate) async fn connect(&mut self, config: Config) -> (Connection, Peer) {
-        let stream = Connection::connect(config).await.unwrap();
+    pub(crate) async fn connect(&mut self, config: ConfigBuilder) -> (Connection, Peer) {
+        let stream = Connection::connect(config.build().unwrap()).await.unwrap();
         (stream, self.peer().await)
     }
 
     /// The next connection.
     pub(crate) async fn peer(&mut self) -> Peer {
         timeout(PATIENCE, self.peers.recv()).await.expect("no connection").unwrap()
+    }
+
+    /// The next connection, if there is one already.
+    pub(crate) fn peer_now(&mut self) -> Option<Peer> {
+        self.peers.try_recv().ok()
     }
 }
 

@@ -9,8 +9,10 @@ mod chaos;
 mod document;
 mod exchange;
 mod frames;
+mod link;
 mod portfolio;
 #[cfg(feature = "recorder")]
 mod recordings;
 mod samples;
 mod streams;
+mod websocket;

@@ -2,14 +2,16 @@
 
 use std::{
     sync::{Arc, Mutex},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
+use kalshi_auth::{Clock, SystemClock};
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
     Backoff, Batch, BookChange, Channel, CommandError, ConnectErrorKind, Connection,
-    DisconnectReason, Environment, Event, Message, Metrics, Overflow, Payload, Refusal,
-    Subscription, Tap, TerminationReason,
+    DisconnectReason, Event, Message, Metrics, Overflow, Payload, Refusal, Subscription, Tap,
+    TerminationReason,
 };
 use serde_json::{Value, json};
 
@@ -49,7 +51,7 @@ async fn a_subscription_is_asked_for_confirmed_and_delivers() {
 async fn a_handshake_that_is_refused_says_so() {
     let exchange = Exchange::start().await;
     exchange.refuse(1, 401);
-    let error = Connection::connect(exchange.config()).await.unwrap_err();
+    let error = Connection::connect(exchange.config().build().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Rejected(401));
     assert!(!error.is_transient());
     assert!(!format!("{error:?}").contains("PRIVATE"));
@@ -70,8 +72,7 @@ async fn a_peer_that_does_not_speak_tls_sees_no_handshake() {
         seen.truncate(read);
         seen
     });
-    let environment = Environment::Custom(url);
-    let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
+    let config = exchange.config_at(&url).build().unwrap();
     let error = Connection::connect(config).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Network);
     let seen = String::from_utf8_lossy(&seen.await.unwrap()).to_lowercase();
@@ -82,9 +83,7 @@ async fn a_peer_that_does_not_speak_tls_sees_no_handshake() {
 async fn credentials_are_not_sent_over_an_open_line() {
     let exchange = Exchange::start().await;
     for url in ["ws://example.com/x", "http://example.com/", "nonsense", "wss://me:x@host/"] {
-        let environment = Environment::Custom(url.to_owned());
-        let config = kalshi_ws::Config::new(environment, exchange.credentials.clone());
-        let error = Connection::connect(config).await.unwrap_err();
+        let error = exchange.config_at(url).build().unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Config, "{url}");
     }
 }
@@ -869,6 +868,36 @@ async fn c2_limits_without_end_are_possible() {
     stream.handle().subscribe(Subscription::orderbook(["A"])).unwrap();
     peer.subscribed(1).await;
     expect_event!(stream, Event::Subscribed { .. });
+}
+
+/// Notes the thread of each reading.
+#[derive(Debug, Default)]
+struct NotingClock(Mutex<Vec<ThreadId>>);
+
+impl Clock for NotingClock {
+    fn now(&self) -> UnixMillis {
+        self.0.lock().unwrap().push(thread::current().id());
+        SystemClock.now()
+    }
+}
+
+#[tokio::test]
+async fn c6_a_handshake_is_not_signed_on_the_thread_that_reads_sockets() {
+    let mut exchange = Exchange::start().await;
+    let clock = Arc::new(NotingClock::default());
+    let config = exchange.config().with_clock(Arc::<NotingClock>::clone(&clock));
+    let (mut stream, peer) = exchange.connect(config).await;
+    // A signature begins with a look at the clock; so do frames, on the thread that reads them.
+    let elsewhere = || {
+        let here = thread::current().id();
+        clock.0.lock().unwrap().iter().filter(|thread| **thread != here).count()
+    };
+    assert_eq!(elsewhere(), 1);
+    peer.close().await;
+    expect_event!(stream, Event::Disconnected { .. });
+    expect_event!(stream, Event::Reconnected { .. });
+    assert_eq!(elsewhere(), 2);
+    assert_eq!(exchange.signatures.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]

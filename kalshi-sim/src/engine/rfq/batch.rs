@@ -10,12 +10,13 @@ use kalshi_types::Dollars;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bids, Ending, KEPT_MILLIS, MAX_OPEN_RFQS, NewRfq, QuoteStatus, Quoter, Who, later, no_quote,
+    Bids, Ending, KEPT_MILLIS, MAX_OPEN_RFQS, NewRfq, QuoteStatus, Quoter, later, no_quote,
     rfq_closed, too_many,
 };
 use crate::engine::{
     Engine, Timer,
     ids::{AccountId, BatchId, BatchQuoteId, QuoteId, RfqId},
+    principal::Principal,
     types::{BatchChange, Event, QuoteChange, Refusal, Side, Subaccount, Time},
 };
 
@@ -23,7 +24,7 @@ use crate::engine::{
 /// made of it.
 const MAX_CLIENT_ORDER_ID: usize = 64;
 
-/// Where a batch stands.
+/// The status of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BatchStatus {
     Open,
@@ -98,14 +99,14 @@ impl Engine {
             markets.push(market);
             before.extend(self.in_the_way(account, market, child.replace_existing)?);
         }
-        if self.desk.open_of(account) - before.len() + children.len() > MAX_OPEN_RFQS {
+        if self.rfq_book.open_of(account) - before.len() + children.len() > MAX_OPEN_RFQS {
             return Err(too_many());
         }
         for rfq in before {
             self.give_way(rfq);
         }
-        self.desk.last_batch += 1;
-        let id = BatchId(self.desk.last_batch);
+        self.rfq_book.last_batch += 1;
+        let id = BatchId(self.rfq_book.last_batch);
         let rfqs = children
             .iter()
             .zip(markets)
@@ -127,17 +128,22 @@ impl Engine {
             accepted: None,
             closed: None,
         };
-        self.desk.batches.insert(id, batch);
+        self.rfq_book.batches.insert(id, batch);
         self.emit(Event::Batch { batch: id, change: BatchChange::Created });
         Ok(id)
     }
 
     /// Closes an own batch with all its requests.
-    pub(crate) fn delete_batch(&mut self, who: Who, id: BatchId, now: Time) -> Result<(), Refusal> {
+    pub(crate) fn delete_batch(
+        &mut self,
+        caller: Principal,
+        id: BatchId,
+        now: Time,
+    ) -> Result<(), Refusal> {
         self.advance(now);
         let batch = self
             .batch(id)
-            .filter(|batch| who.owns(batch.account, batch.subaccount))
+            .filter(|batch| caller.owns(batch.account, batch.subaccount))
             .filter(|batch| batch.closed.is_none())
             .ok_or_else(no_batch)?;
         self.withdrawable(&batch.rfqs)?;
@@ -178,8 +184,8 @@ impl Engine {
         for rfq in older {
             self.replace_quotes(quoter.account, rfq);
         }
-        self.desk.last_batch_quote += 1;
-        let id = BatchQuoteId(self.desk.last_batch_quote);
+        self.rfq_book.last_batch_quote += 1;
+        let id = BatchQuoteId(self.rfq_book.last_batch_quote);
         let parts = bids
             .iter()
             .zip(counts)
@@ -195,8 +201,8 @@ impl Engine {
             post_only: quoter.post_only,
             created: self.now,
         };
-        self.desk.batch_quotes.insert(id, quote);
-        if let Some(batch) = self.desk.batches.get_mut(&batch) {
+        self.rfq_book.batch_quotes.insert(id, quote);
+        if let Some(batch) = self.rfq_book.batches.get_mut(&batch) {
             batch.quotes.push(id);
         }
         self.emit(Event::BatchQuote { quote: id, change: QuoteChange::Created });
@@ -206,7 +212,7 @@ impl Engine {
     /// Takes the best bid of a side on every child, if none is below its limit. Gives the quotes.
     pub(crate) fn accept_batch(
         &mut self,
-        who: Who,
+        caller: Principal,
         id: BatchId,
         side: Side,
         limits: &BTreeMap<RfqId, Dollars>,
@@ -216,7 +222,7 @@ impl Engine {
         self.advance(now);
         let batch = self
             .batch(id)
-            .filter(|batch| who.owns(batch.account, batch.subaccount))
+            .filter(|batch| caller.owns(batch.account, batch.subaccount))
             .ok_or_else(no_batch)?;
         match batch.status {
             BatchStatus::Open => {}
@@ -252,7 +258,7 @@ impl Engine {
         }
         self.requester_affords(&taken)?;
         let now = self.now;
-        if let Some(batch) = self.desk.batches.get_mut(&id) {
+        if let Some(batch) = self.rfq_book.batches.get_mut(&id) {
             batch.status = BatchStatus::Accepted;
             batch.accepted = Some(now);
             batch.updated = now;
@@ -260,11 +266,11 @@ impl Engine {
         for (number, (quote, side)) in taken.iter().enumerate() {
             self.take(*quote, *side, client_order_id.map(|id| child_order_id(id, number)));
         }
-        let mut told = Vec::new();
+        let mut announced = Vec::new();
         for (quote, _) in &taken {
             let Some(whole) = self.quote(*quote).and_then(|quote| quote.batch) else { continue };
-            if !told.contains(&whole) {
-                told.push(whole);
+            if !announced.contains(&whole) {
+                announced.push(whole);
                 self.emit(Event::BatchQuote { quote: whole, change: QuoteChange::Accepted });
             }
         }
@@ -274,13 +280,13 @@ impl Engine {
     /// Confirms everything that was accepted of an own batch quote.
     pub(crate) fn confirm_batch_quote(
         &mut self,
-        who: Who,
+        caller: Principal,
         batch: BatchId,
         quote: BatchQuoteId,
         now: Time,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let quote = self.own_batch_quote(who, batch, quote)?;
+        let quote = self.own_batch_quote(caller, batch, quote)?;
         let accepted = self.quotes_in(&quote.quotes, QuoteStatus::Accepted);
         if accepted.is_empty() {
             return Err(Refusal::parameters("the quote does not wait for a confirmation"));
@@ -295,13 +301,13 @@ impl Engine {
     /// Withdraws an own batch quote with all its parts.
     pub(crate) fn delete_batch_quote(
         &mut self,
-        who: Who,
+        caller: Principal,
         batch: BatchId,
         quote: BatchQuoteId,
         now: Time,
     ) -> Result<(), Refusal> {
         self.advance(now);
-        let quote = self.own_batch_quote(who, batch, quote)?;
+        let quote = self.own_batch_quote(caller, batch, quote)?;
         let bound = |status| !self.quotes_in(&quote.quotes, status).is_empty();
         if bound(QuoteStatus::Confirmed) || bound(QuoteStatus::Executed) {
             return Err(Refusal::parameters("a confirmed quote cannot be withdrawn"));
@@ -318,30 +324,30 @@ impl Engine {
     }
 
     pub(crate) fn batch(&self, id: BatchId) -> Option<&Batch> {
-        self.desk.batches.get(&id)
+        self.rfq_book.batches.get(&id)
     }
 
     /// Batches, the newest first.
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Batch> {
-        self.desk.batches.values().rev()
+        self.rfq_book.batches.values().rev()
     }
 
     pub(crate) fn batch_quote(&self, id: BatchQuoteId) -> Option<&BatchQuote> {
-        self.desk.batch_quotes.get(&id)
+        self.rfq_book.batch_quotes.get(&id)
     }
 
     /// Forgets a closed batch.
     pub(in crate::engine) fn forget_batch(&mut self, id: BatchId) {
-        let Some(batch) = self.desk.batches.remove(&id) else { return };
+        let Some(batch) = self.rfq_book.batches.remove(&id) else { return };
         for quote in batch.quotes {
-            self.desk.batch_quotes.remove(&quote);
+            self.rfq_book.batch_quotes.remove(&quote);
         }
     }
 
     pub(super) fn close_batch(&mut self, id: BatchId, ending: Ending) {
         let now = self.now;
         let open = |batch: &&mut Batch| batch.closed.is_none();
-        let Some(batch) = self.desk.batches.get_mut(&id).filter(open) else { return };
+        let Some(batch) = self.rfq_book.batches.get_mut(&id).filter(open) else { return };
         batch.status = BatchStatus::Closed;
         batch.closed = Some((now, ending));
         batch.updated = now;
@@ -366,7 +372,7 @@ impl Engine {
             return;
         }
         let ended = |id: &&RfqId| {
-            self.desk.rfqs.get(*id).and_then(|rfq| rfq.closed).map(|(_, ending)| ending)
+            self.rfq_book.rfqs.get(*id).and_then(|rfq| rfq.closed).map(|(_, ending)| ending)
         };
         let executed = batch.rfqs.iter().any(|rfq| ended(&rfq) == Some(Ending::Executed));
         let over = batch.rfqs.iter().all(|rfq| !self.is_open(*rfq));
@@ -377,7 +383,7 @@ impl Engine {
             self.close_batch(id, Ending::MarketClosed);
         } else if accepted {
             let now = self.now;
-            if let Some(batch) = self.desk.batches.get_mut(&id) {
+            if let Some(batch) = self.rfq_book.batches.get_mut(&id) {
                 batch.status = BatchStatus::Open;
                 batch.accepted = None;
                 batch.updated = now;
@@ -387,12 +393,12 @@ impl Engine {
 
     fn own_batch_quote(
         &self,
-        who: Who,
+        caller: Principal,
         batch: BatchId,
         quote: BatchQuoteId,
     ) -> Result<BatchQuote, Refusal> {
         self.batch_quote(quote)
-            .filter(|quote| quote.batch == batch && who.owns(quote.account, quote.subaccount))
+            .filter(|quote| quote.batch == batch && caller.owns(quote.account, quote.subaccount))
             .cloned()
             .ok_or_else(no_quote)
     }

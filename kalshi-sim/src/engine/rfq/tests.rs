@@ -124,11 +124,11 @@ impl Floor {
             group: None,
             route: Route::default(),
         };
-        self.engine.place(&order, self.time()).unwrap().order
+        self.engine.place_order(&order, self.time()).unwrap().order
     }
 
     fn position(&self, account: AccountId, market: u32) -> Count {
-        let place = Place { account, subaccount: 0, market: MarketId(market), shard: 0 };
+        let place = PositionKey { account, subaccount: 0, market: MarketId(market), shard: 0 };
         self.engine.ledger.position(place).map_or(Count::ZERO, crate::engine::Position::net)
     }
 
@@ -177,8 +177,8 @@ fn bids(rfq: RfqId, yes: &str, no: &str) -> Bids {
     Bids { rfq, yes: dollars(yes), no: dollars(no) }
 }
 
-fn who(account: AccountId) -> Who {
-    Who { account, bound: None }
+fn who(account: AccountId) -> Principal {
+    Principal::member(account)
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn the_side_that_is_accepted_is_the_makers_bid() {
         floor.wait(1);
         assert_eq!(floor.status(quote), QuoteStatus::Executed);
         assert_eq!(floor.position(floor.makes, 1), count(maker));
-        assert_eq!(floor.position(floor.asks, 1), Count::ZERO.minus(count(maker)));
+        assert_eq!(floor.position(floor.asks, 1), Count::ZERO.saturating_sub(count(maker)));
         let trade = floor.engine.trades().last().unwrap();
         assert_eq!((trade.price, trade.count), (dollars(price), count("10")));
         // The requester's order came second, so it is the taker.
@@ -273,7 +273,7 @@ fn third_parties_trade_with_the_orders_and_the_flags_say_what_becomes_of_the_res
         let quote = floor.bid_as(quoter, rfq, "0", "0.40").unwrap();
         floor.accept(quote, Side::Ask).unwrap();
         floor.confirm(quote).unwrap();
-        // The requester gets a better price from somebody else for a part.
+        // The requester gets a better price from another member for a part.
         floor.place(floor.third, Side::Ask, "0.59", "4");
         floor.wait(15_000);
         assert_eq!(floor.position(floor.asks, 1), count("10"));
@@ -410,13 +410,13 @@ fn a_target_cost_buys_what_it_pays_for_with_or_without_fees() {
         let spent = |price: &str, leg: &str, contracts: Count| {
             let fee = Fees::default().of(dollars(price), contracts, false);
             let fee = if excludes_fees { Dollars::ZERO } else { fee };
-            cost(dollars(leg), contracts).plus(fee)
+            cost(dollars(leg), contracts).saturating_add(fee)
         };
         let step = Count::from_hundredths(1);
         assert!(spent("0.60", "0.60", quote.no_count) <= target);
-        assert!(spent("0.60", "0.60", quote.no_count.plus(step)) > target);
+        assert!(spent("0.60", "0.60", quote.no_count.saturating_add(step)) > target);
         assert!(spent("0.55", "0.45", quote.yes_count) <= target);
-        assert!(spent("0.55", "0.45", quote.yes_count.plus(step)) > target);
+        assert!(spent("0.55", "0.45", quote.yes_count.saturating_add(step)) > target);
     }
 }
 
@@ -526,7 +526,7 @@ fn a_batch_takes_the_best_bid_of_each_request_and_is_executed_by_parts() {
 }
 
 #[test]
-fn a_batch_that_nobody_confirms_is_open_again() {
+fn a_batch_without_confirmation_is_open_again() {
     let mut floor = Floor::new(&["A", "B"]);
     let (id, rfqs, [first, _]) = floor.batch();
     let limits = [(rfqs[0], "0.01"), (rfqs[1], "0.01")];
@@ -665,11 +665,13 @@ fn whatever_is_asked_quoted_and_accepted_adds_up() {
             let side = if pick(2) == 0 { Side::Bid } else { Side::Ask };
             let (who, now) = (who(account), floor.time());
             let engine = &mut floor.engine;
-            let rfq = RfqId(u64::try_from(pick(6)).unwrap().abs_diff(engine.desk.last_rfq));
-            let quote = QuoteId(u64::try_from(pick(6)).unwrap().abs_diff(engine.desk.last_quote));
-            let batch = BatchId(engine.desk.last_batch);
-            let whole =
-                BatchQuoteId(engine.desk.last_batch_quote.saturating_sub(pick(2).unsigned_abs()));
+            let rfq = RfqId(u64::try_from(pick(6)).unwrap().abs_diff(engine.rfq_book.last_rfq));
+            let quote =
+                QuoteId(u64::try_from(pick(6)).unwrap().abs_diff(engine.rfq_book.last_quote));
+            let batch = BatchId(engine.rfq_book.last_batch);
+            let whole = BatchQuoteId(
+                engine.rfq_book.last_batch_quote.saturating_sub(pick(2).unsigned_abs()),
+            );
             let new = |ticker: &str, replace_existing, contracts: i64| NewRfq {
                 account,
                 subaccount: 0,
@@ -692,7 +694,7 @@ fn whatever_is_asked_quoted_and_accepted_adds_up() {
             };
             let yes = Dollars::from_micros(pick(100) * 10_000);
             let no = Dollars::from_micros(pick(100) * 10_000);
-            let (yes, no) = if yes.plus(no) > Dollars::ONE {
+            let (yes, no) = if yes.saturating_add(no) > Dollars::ONE {
                 (other_leg(yes), other_leg(no))
             } else {
                 (yes, no)
@@ -704,12 +706,12 @@ fn whatever_is_asked_quoted_and_accepted_adds_up() {
                 6 | 7 => {
                     let rfq = engine.quote(quote).and_then(|quote| engine.rfq_of(quote));
                     let account = rfq.map_or(account, |rfq| rfq.account);
-                    let who = Who { account, bound: None };
+                    let who = Principal::member(account);
                     drop(engine.accept_quote(who, None, quote, side, now));
                 }
                 8 | 9 => {
                     let account = engine.quote(quote).map_or(account, |quote| quote.account);
-                    let who = Who { account, bound: None };
+                    let who = Principal::member(account);
                     drop(engine.confirm_quote(who, None, quote, now));
                 }
                 10 => match pick(8) {
@@ -730,29 +732,29 @@ fn whatever_is_asked_quoted_and_accepted_adds_up() {
                     drop(engine.create_batch_quote(quoter, batch, &rows, now));
                     let limits = rfqs.iter().map(|rfq| (*rfq, Dollars::ZERO)).collect();
                     let asks = engine.batch(batch).map_or(account, |found| found.account);
-                    let asks = Who { account: asks, bound: None };
+                    let asks = Principal::member(asks);
                     drop(engine.accept_batch(asks, batch, side, &limits, None, now));
                 }
                 14 => drop(engine.confirm_batch_quote(who, batch, whole, now)),
                 _ => {
                     let price = ["0.30", "0.50", "0.70"][usize::try_from(pick(3)).unwrap()];
-                    let free = engine.ledger.purse(account, 0, 0).free();
+                    let free = engine.ledger.balance(account, 0, 0).free();
                     if free > dollars("100") {
                         floor.place(account, side, price, "3");
                     }
                 }
             }
             floor.wait(pick(2_500));
-            let desk = &floor.engine.desk;
-            let open = desk.rfqs.values().filter(|rfq| rfq.is_open()).count();
-            let listed: usize = desk.open.values().map(BTreeMap::len).sum();
+            let book = &floor.engine.rfq_book;
+            let open = book.rfqs.values().filter(|rfq| rfq.is_open()).count();
+            let listed: usize = book.open.values().map(BTreeMap::len).sum();
             assert_eq!(open, listed);
-            for quote in desk.quotes.values() {
+            for quote in book.quotes.values() {
                 if matches!(
                     quote.status,
                     QuoteStatus::Open | QuoteStatus::Accepted | QuoteStatus::Confirmed
                 ) {
-                    assert!(desk.rfqs[&quote.rfq].is_open(), "{quote:?}");
+                    assert!(book.rfqs[&quote.rfq].is_open(), "{quote:?}");
                 }
             }
         }

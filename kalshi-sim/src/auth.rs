@@ -1,0 +1,107 @@
+//! Authentication and permission: headers, signature, clock, scopes.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, server::PublicKey};
+use kalshi_sdk::{Operation, operation::Access};
+use kalshi_types::UnixMillis;
+
+use crate::{http::response::Response, state::keys::Key};
+
+/// The greatest error of a timestamp that is accepted. The exchange's own tolerance is not
+/// documented; third parties have seen 10 s pass and 60 s fail.
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(30);
+
+/// The operations that a key for one subtrader may use. The documents contradict each other: one
+/// text denies it every operation, those of these say that they take it.
+const TAKES_SUBTRADER: [&str; 3] =
+    ["get_fcm_orders", "get_fcm_positions", "get_fcm_event_contract_daily_cap"];
+
+/// The three headers of a signed request.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) key_id: String,
+    timestamp: UnixMillis,
+    signature: String,
+}
+
+impl Signed {
+    /// Reads the headers; `None` for a request without any.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Self>, Response> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        match (text(ACCESS_KEY), text(ACCESS_TIMESTAMP), text(ACCESS_SIGNATURE)) {
+            (None, None, None) => Ok(None),
+            (Some(key_id), Some(timestamp), Some(signature)) => {
+                let Ok(timestamp) = timestamp.parse() else {
+                    return Err(Response::timestamp_expired());
+                };
+                Ok(Some(Self {
+                    key_id: key_id.to_owned(),
+                    timestamp,
+                    signature: signature.to_owned(),
+                }))
+            }
+            _ => Err(Response::signature_missing()),
+        }
+    }
+
+    /// Checks clock and signature. Takes processor time, so no lock should be held.
+    pub(crate) fn verify(
+        &self,
+        public_key: &Arc<PublicKey>,
+        method: &str,
+        path: &str,
+        now: UnixMillis,
+    ) -> Result<(), Response> {
+        if self.timestamp.abs_diff(now) > MAX_SKEW {
+            return Err(Response::timestamp_expired());
+        }
+        public_key
+            .verify_request(method, path, self.timestamp, &self.signature)
+            .map_err(|_| Response::unauthorized("INCORRECT_API_KEY_SIGNATURE"))
+    }
+}
+
+/// Checks that a key's scopes and binding allow an operation.
+pub(crate) fn permit(key: &Key, operation: &Operation) -> Result<(), Response> {
+    if operation.access != Access::Signed {
+        return Ok(());
+    }
+    let read = operation.method == http::Method::GET;
+    let parent = if read { "read" } else { "write" };
+    let child = child_scope(operation);
+    if !key.scopes.iter().any(|scope| scope == parent || Some(scope.as_str()) == child) {
+        let message = format!("the API key lacks the scope {}", child.unwrap_or(parent));
+        return Err(Response::forbidden(&message));
+    }
+    if key.subtrader.is_some() && !TAKES_SUBTRADER.contains(&operation.id) {
+        return Err(Response::forbidden(
+            "the API key is restricted to one subtrader and cannot use this endpoint",
+        ));
+    }
+    if key.subaccount.is_some() && matches!(operation.tag, "account" | "api-keys" | "fcm") {
+        return Err(Response::forbidden(
+            "the API key is restricted to one subaccount and cannot use this endpoint",
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the narrow scope that allows an operation by itself.
+fn child_scope(operation: &Operation) -> Option<&'static str> {
+    let read = operation.method == http::Method::GET;
+    match (operation.id, operation.tag) {
+        ("get_balance", _) => Some("read::portfolio_balance"),
+        ("get_block_trade_proposals", _) => Some("read::block_trade_accept"),
+        ("accept_block_trade_proposal", _) => Some("write::block_trade_accept"),
+        ("apply_subaccount_transfer" | "intra_exchange_instance_transfer", _) => {
+            Some("write::transfer")
+        }
+        (_, "orders" | "order-groups" | "communications" | "multivariate") if !read => {
+            Some("write::trade")
+        }
+        (_, "fcm") if !read => Some("write::fcm_risk"),
+        _ => None,
+    }
+}

@@ -81,6 +81,8 @@ pub mod guide {}
 mod metrics;
 mod portfolio;
 mod protocol;
+#[cfg(test)]
+mod random;
 #[cfg(feature = "recorder")]
 pub mod recording;
 mod replay;

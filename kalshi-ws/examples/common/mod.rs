@@ -17,11 +17,18 @@ pub(crate) async fn configure() -> Result<(ConfigBuilder, Option<Exchange>), Box
     }
     // The traders keep its markets going.
     let exchange = Exchange::builder().with_traders(20).start().await?;
-    let credentials = exchange.credentials(Role::Trader).ok_or("the exchange has no keys")?;
-    let config = Config::builder()
+    Ok((configure_as(&exchange, Role::Trader)?, Some(exchange)))
+}
+
+/// What a stream of the embedded exchange is set up with.
+pub(crate) fn configure_as(
+    exchange: &Exchange,
+    role: Role,
+) -> Result<ConfigBuilder, Box<dyn Error>> {
+    let credentials = exchange.credentials(role).ok_or("the exchange has no keys")?;
+    Ok(Config::builder()
         .with_environment(Environment::Custom(exchange.stream_url()))
-        .with_credentials(credentials.clone());
-    Ok((config, Some(exchange)))
+        .with_credentials(credentials.clone()))
 }
 
 /// Some open markets of the embedded exchange; elsewhere they have to be named.

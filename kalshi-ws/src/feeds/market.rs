@@ -250,6 +250,7 @@ impl Market {
         feed: usize,
         clock: Option<i64>,
         message: Message,
+        books: Option<&Books>,
         links: &[Link],
         out: &mut Output,
     ) {
@@ -287,6 +288,12 @@ impl Market {
         }
         self.end_run(feed, out);
         let start = Position::after(clock);
+        if self.lead == Lead::Clocked
+            && self.frontier.is_some_and(|frontier| frontier.clock == clock)
+            && self.is_delivered(&message, books)
+        {
+            origin = Origin::Proven;
+        }
         if origin == Origin::First && self.lead == Lead::Clocked {
             // It only trails: the others are there to show what the clock is.
             origin = Origin::New;
@@ -354,6 +361,7 @@ impl Market {
         &mut self,
         feed: usize,
         mut message: Message,
+        books: Option<&Books>,
         links: &[Link],
         out: &mut Output,
     ) {
@@ -424,7 +432,7 @@ impl Market {
             }
             return;
         }
-        self.hold(feed, next, message, links, out);
+        self.hold(feed, next, message, books, links, out);
     }
 
     /// Keeps a change of a run that does not hold the frontier.
@@ -433,6 +441,7 @@ impl Market {
         feed: usize,
         next: Position,
         message: Message,
+        books: Option<&Books>,
         links: &[Link],
         out: &mut Output,
     ) {
@@ -459,11 +468,28 @@ impl Market {
                 return;
             }
         }
+        if lead == Lead::Clocked
+            && let Some(frontier) = frontier.filter(|frontier| next.is_at(*frontier))
+            && let Some(book) = books.and_then(|books| books.get(&self.ticker))
+            && let Some(Some(before)) = apart.goes_on(frontier, book)
+        {
+            // The same book at the same place.
+            self.release(feed, before, out);
+            return;
+        }
         if apart.held.len() >= MAX_HELD || out.held >= MAX_HELD_IN_ALL {
             self.overflow(feed, links, out);
         } else if lead == Lead::Void {
             self.settle(links, out);
         }
+    }
+
+    /// Reports whether a snapshot has the book that was delivered.
+    fn is_delivered(&self, message: &Message, books: Option<&Books>) -> bool {
+        let Payload::OrderbookSnapshot(snapshot) = &message.payload else { return false };
+        books
+            .and_then(|books| books.get(&self.ticker))
+            .is_some_and(|book| OrderBook::from_snapshot(snapshot).is_ok_and(|same| same == *book))
     }
 
     /// Makes room: too many changes of a run are held.

@@ -186,9 +186,11 @@ impl Merger {
 
     #[inline]
     fn message(&mut self, feed: usize, message: Message) {
+        // They compare only if they are as of the last message.
+        let books = self.out.events.is_empty().then_some(&self.books);
         match &message.payload {
             Payload::OrderbookDelta(delta) => match self.markets.get_mut(delta.market.ticker()) {
-                Some(market) => market.delta(feed, message, &self.links, &mut self.out),
+                Some(market) => market.delta(feed, message, books, &self.links, &mut self.out),
                 None => self.out.metrics.discarded += 1,
             },
             Payload::OrderbookSnapshot(snapshot) => {
@@ -200,7 +202,7 @@ impl Merger {
                     self.markets.insert(ticker, market);
                 }
                 if let Some(market) = self.markets.get_mut(snapshot.market_ticker.as_str()) {
-                    market.snapshot(feed, clock, message, &self.links, &mut self.out);
+                    market.snapshot(feed, clock, message, books, &self.links, &mut self.out);
                 }
             }
             _ => match self.bring(feed, &message.payload) {
@@ -418,27 +420,38 @@ impl Merger {
             out.metrics.covered += u64::from(has_covered);
             return;
         }
-        out.uncovered(uncovered.iter().cloned(), UncoveredCause::Lost);
+        self.recover(uncovered);
+    }
+
+    /// Reports books that no feed covers any more, and goes on with what there is.
+    fn recover(&mut self, uncovered: Vec<Arc<str>>) {
+        if uncovered.is_empty() {
+            return;
+        }
+        self.out.uncovered(uncovered.iter().cloned(), UncoveredCause::Lost);
         for ticker in uncovered {
-            if let Some(market) = markets.get_mut(&ticker) {
-                market.settle(links, out);
+            if let Some(market) = self.markets.get_mut(&ticker) {
+                market.settle(&self.links, &mut self.out);
             }
         }
     }
 
     /// Takes in that markets were taken out on a feed, and returns those that no feed has any more.
     fn forget(&mut self, feed: usize, items: &[String]) -> Vec<String> {
-        self.lose_books(feed, |ticker| items.iter().any(|item| **item == *ticker));
-        let mut gone = Vec::new();
+        let (mut gone, mut uncovered) = (Vec::new(), Vec::new());
         for item in items {
             let Some(market) = self.markets.get_mut(item.as_str()) else { continue };
-            if market.remove(feed, &mut self.out) {
-                market.settle(&self.links, &mut self.out);
-            } else {
+            let loss = market.lose(feed, None, &self.links, &mut self.out);
+            if !market.remove(feed, &mut self.out) {
                 self.markets.remove(item.as_str());
                 gone.push(item.clone());
+            } else if loss == Loss::Uncovered {
+                uncovered.push(Arc::clone(market.ticker()));
+            } else {
+                market.settle(&self.links, &mut self.out);
             }
         }
+        self.recover(uncovered);
         gone
     }
 

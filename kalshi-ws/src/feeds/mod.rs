@@ -11,6 +11,8 @@ mod model;
 mod output;
 #[cfg(feature = "recorder")]
 mod recordings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -68,7 +70,10 @@ const DEFAULT_WINDOW: usize = 65_536;
 /// let mut connections = Vec::new();
 /// for role in [Role::Trader, Role::Reader] {
 ///     let key = exchange.credentials(role).ok_or("the exchange has no keys")?.clone();
-///     let config = Config::new(Environment::Custom(exchange.stream_url()), key);
+///     let config = Config::builder()
+///         .with_environment(Environment::Custom(exchange.stream_url()))
+///         .with_credentials(key)
+///         .build()?;
 ///     connections.push(Connection::connect(config).await?);
 /// }
 /// let mut feed = Connection::merge(connections)?;

@@ -28,6 +28,7 @@ use super::merger::Merger;
 use crate::{
     BookState, Channel, Delta, DisconnectReason, Event, Market, Message, OrderBook, Outcome,
     Payload, TerminationReason, UncoveredCause,
+    random::{Random, number},
     types::{MarketSide, OrderbookSnapshot, Trade},
 };
 
@@ -44,20 +45,9 @@ static TRADE: LazyLock<Trade> = LazyLock::new(|| {
     .unwrap()
 });
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
-    }
-
-    fn one_in(&mut self, odds: usize) -> bool {
-        odds != 0 && self.below(odds) == 0
-    }
+/// Reports one in so many; never for 0.
+fn happens(random: &mut Random, odds: usize) -> bool {
+    odds != 0 && random.index(odds) == 0
 }
 
 /// A book: hundredths of contracts at ten prices, bids and then asks.
@@ -112,20 +102,20 @@ impl Exchange {
             self.trades += 1;
             return;
         }
-        let market = random.below(TICKERS.len());
+        let market = random.index(TICKERS.len());
         let states = &mut self.states[market];
         let first = states.len();
         let mut state = *states.last().unwrap();
-        state.clock += 1 + i64::try_from(random.below(3)).unwrap();
+        state.clock += 1 + i64::try_from(random.index(3)).unwrap();
         state.is_last = false;
         let add = |state: &mut State, states: &mut Vec<State>, place: usize, by: i64| {
             state.levels[place] += by;
             state.change = Some((place, by));
             states.push(*state);
         };
-        for _ in 0..=random.below(3) {
-            let place = random.below(10);
-            let by = 100 * (1 + i64::try_from(random.below(3)).unwrap());
+        for _ in 0..=random.index(3) {
+            let place = random.index(10);
+            let by = 100 * (1 + i64::try_from(random.index(3)).unwrap());
             let held = state.levels[place];
             let by = if held > 0 && random.one_in(2) { -by.min(held) } else { by };
             add(&mut state, states, place, by);
@@ -144,9 +134,9 @@ impl Exchange {
         self.epoch += 1;
         for states in &mut self.states {
             let mut state = *states.last().unwrap();
-            let back = 1 + i64::try_from(random.below(40)).unwrap();
+            let back = 1 + i64::try_from(random.index(40)).unwrap();
             state.clock -= back;
-            state.levels = std::array::from_fn(|_| 100 * i64::try_from(random.below(3)).unwrap());
+            state.levels = std::array::from_fn(|_| 100 * i64::try_from(random.index(3)).unwrap());
             state.change = None;
             state.epoch = self.epoch;
             states.push(state);
@@ -230,7 +220,7 @@ struct Odds {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let mut odds = |least: usize| [0, least, 4 * least, 20 * least][random.below(4)];
+        let mut odds = |least: usize| [0, least, 4 * least, 20 * least][random.index(4)];
         let odds = Odds {
             lose: odds(15),
             cut: odds(60),
@@ -239,7 +229,7 @@ impl World {
             maintain: odds(150),
             go_back: seed.is_multiple_of(3),
         };
-        let feeds = 1 + random.below(3);
+        let feeds = 1 + random.index(3);
         let feed = || Feed {
             is_up: false,
             is_dead: false,
@@ -278,12 +268,12 @@ impl World {
     }
 
     fn one_in(&mut self, odds: usize) -> bool {
-        !self.is_calm && self.random.one_in(odds)
+        !self.is_calm && happens(&mut self.random, odds)
     }
 
     fn connect(&mut self, feed: usize, is_first: bool) {
         let end = self.exchange.log.len();
-        let trails = if self.is_calm { 0 } else { self.random.below(12) };
+        let trails = if self.is_calm { 0 } else { self.random.index(12) };
         let go_back = self.odds.go_back;
         let state = &mut self.feeds[feed];
         let least = if go_back { 0 } else { state.read };
@@ -631,7 +621,7 @@ impl World {
         if self.one_in(self.odds.maintain) {
             self.maintain();
         }
-        let feed = self.random.below(self.feeds.len());
+        let feed = self.random.index(self.feeds.len());
         if !self.feeds[feed].is_up {
             if self.is_calm || self.random.one_in(15) {
                 self.connect(feed, false);
@@ -660,10 +650,10 @@ impl World {
             return self.push(feed, Event::Terminated { channel, reason });
         }
         if self.one_in(self.odds.stall) {
-            self.feeds[feed].stalled = self.random.below(60);
+            self.feeds[feed].stalled = self.random.index(60);
         }
         if self.one_in(100) {
-            self.feeds[feed].trails = self.random.below(12);
+            self.feeds[feed].trails = self.random.index(12);
         }
         if self.feeds[feed].queue.is_empty() {
             if self.is_calm || self.random.one_in(4) {
@@ -671,7 +661,7 @@ impl World {
             }
             self.read(feed);
         }
-        for _ in 0..=self.random.below(3) {
+        for _ in 0..=self.random.index(3) {
             if self.feeds[feed].is_up {
                 self.arrive(feed);
             }
@@ -759,10 +749,6 @@ fn short(event: &Event) -> String {
         },
         other => format!("{other:?}"),
     }
-}
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Channel, Decoder, DisconnectReason, Event, Frame, Malformed, Message, Payload, Unknown,
+    random::Random,
     types::{MarketSide, UserOrderStatus},
 };
 
@@ -32,30 +33,6 @@ const MARKETS: [&str; 2] = ["A", "B"];
 const CHANNELS: [Channel; 3] = [Channel::Fill, Channel::UserOrders, Channel::MarketPositions];
 /// How far the view's clock is from the exchange's at most.
 const SKEW: i64 = 5;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap()
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-
-    fn between(&mut self, least: i64, most: i64) -> i64 {
-        least + i64::try_from(self.below(u64::try_from(most - least).unwrap() + 1)).unwrap()
-    }
-}
 
 /// One message of each kind, to be filled in.
 struct Templates {

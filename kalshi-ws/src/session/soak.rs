@@ -7,7 +7,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    env,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex},
     time::Duration,
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use crate::{
     Backoff, BookState, Books, Channel, Decoder, DisconnectReason, Event, OrderBook, Outcome,
     Payload, Refusal, Subscription,
+    random::{Random, number},
     session::{Limits, Output, Request, SessionState},
 };
 
@@ -29,22 +29,6 @@ const MARKETS: u64 = 200;
 const FAULT: u64 = 1_500;
 /// One in so many changes comes with each of these.
 const DISASTER: u64 = 1_500;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-}
 
 /// Contracts in hundredths by side (bid or not) and price in cents.
 type Levels = BTreeMap<(bool, i64), i64>;
@@ -347,10 +331,6 @@ fn hash(levels: impl Iterator<Item = (bool, i64, i64)>) -> u64 {
     let mut hasher = DefaultHasher::new();
     levels.for_each(|level| level.hash(&mut hasher));
     hasher.finish()
-}
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// Everything together, on a clock that only this loop moves.

@@ -26,9 +26,10 @@ use kalshi_ws::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpStream,
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
     select,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
@@ -46,8 +47,9 @@ const STRETCH: u64 = 1_000;
 /// Messages that the exchange keeps for a slow reader.
 const CAPACITY: usize = 4_000;
 
-/// The keys of the merged connections, of two users.
-const MERGED: [Role; 2] = [Role::Trader, Role::FcmMember];
+/// The keys of the merged connections. The second one is the observer's, so what happens to that
+/// connection happens on the way.
+const MERGED: [Role; 2] = [Role::Trader, Role::Maker];
 
 /// Nothing takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,6 +124,36 @@ impl Markets {
 
 /// A change of a book: its clock, its side and price, and what it adds.
 type Change = (i64, bool, i64, i64);
+
+/// A way to the exchange that can be cut.
+struct Detour {
+    url: String,
+    cut: watch::Sender<()>,
+}
+
+impl Detour {
+    async fn to(exchange: &Exchange) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}{STREAM_PATH}", listener.local_addr().unwrap());
+        let (target, cut) = (exchange.address(), watch::Sender::new(()));
+        let cuts = cut.clone();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut cut = cuts.subscribe();
+                tokio::spawn(async move {
+                    // The exchange may be gone.
+                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    select! {
+                        // However it ends, both ends are dropped.
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { url, cut }
+    }
+}
 
 /// The plain client.
 struct Observer {
@@ -391,10 +423,15 @@ struct Client {
 type Running = (&'static str, mpsc::UnboundedSender<Order>, JoinHandle<()>);
 
 impl Client {
-    async fn connect(exchange: &Exchange, role: Role, replies: &Replies) -> Connection {
+    async fn connect(
+        exchange: &Exchange,
+        role: Role,
+        url: String,
+        replies: &Replies,
+    ) -> Connection {
         let credentials = exchange.credentials(role).unwrap().clone();
         let config = Config::builder()
-            .with_environment(Environment::Custom(exchange.stream_url()))
+            .with_environment(Environment::Custom(url))
             .with_credentials(credentials)
             .with_backoff(Backoff::new(Duration::from_millis(5), Duration::from_millis(100)))
             .with_snapshot_timeout(Duration::from_millis(500))
@@ -414,7 +451,7 @@ impl Client {
         overflow: Overflow,
     ) -> Running {
         let replies = Replies::default();
-        let connection = Self::connect(exchange, role, &replies).await;
+        let connection = Self::connect(exchange, role, exchange.stream_url(), &replies).await;
         let wish = Subscription::orderbook(markets.tickers.iter().cloned()).with_overflow(overflow);
         connection.handle().subscribe(wish).unwrap();
         let books = connection.handle().books();
@@ -422,10 +459,10 @@ impl Client {
         Self::run(name, Source::One(connection), books, markets, replies)
     }
 
-    async fn start_merged(exchange: &Exchange, markets: &Arc<Markets>) -> Running {
+    async fn start_merged(exchange: &Exchange, markets: &Arc<Markets>, detour: &Detour) -> Running {
         let mut connections = Vec::new();
-        for role in MERGED {
-            connections.push(Self::connect(exchange, role, &Replies::default()).await);
+        for (role, url) in MERGED.into_iter().zip([exchange.stream_url(), detour.url.clone()]) {
+            connections.push(Self::connect(exchange, role, url, &Replies::default()).await);
         }
         let feed = Connection::merge(connections).unwrap();
         // One of them blocks, and one drops.
@@ -703,6 +740,8 @@ struct World {
     clients: Vec<Running>,
     /// Whose connections things happen to.
     victims: Vec<Role>,
+    /// The way of the second merged connection.
+    detour: Detour,
     random: Random,
 }
 
@@ -718,8 +757,9 @@ impl World {
         let markets = Arc::new(Markets::of(&exchange).await);
         let observer = Observer::connect(&exchange, &markets).await;
         let mut clients = Vec::new();
+        let detour = Detour::to(&exchange).await;
         if is_merged {
-            clients.push(Client::start_merged(&exchange, &markets).await);
+            clients.push(Client::start_merged(&exchange, &markets, &detour).await);
         } else {
             for (role, overflow) in
                 [(Role::Trader, Overflow::Block), (Role::Reader, Overflow::DropOldest)]
@@ -728,7 +768,8 @@ impl World {
             }
         }
         let victims = vec![Role::Trader];
-        Self { exchange, markets, observer, clients, victims, random: Random(seed) }
+        let random = Random(seed);
+        Self { exchange, markets, observer, clients, victims, detour, random }
     }
 
     /// Something that may be missing, repeated or out of order, at rates that differ each time.
@@ -746,8 +787,8 @@ impl World {
         faults.data_before_ack = self.random.below(2) == 0;
         faults.replies_take_no_number = self.random.below(2) == 0;
         faults.errors_name_nothing = self.random.below(2) == 0;
-        for role in &self.victims {
-            self.exchange.streams().set_faults(*role, faults.clone()).unwrap();
+        if self.victims.contains(&Role::Trader) {
+            self.exchange.streams().set_faults(Role::Trader, faults).unwrap();
         }
     }
 
@@ -780,7 +821,10 @@ impl World {
 
     fn each_victim(&self, does: impl Fn(&Exchange, Role)) {
         for role in &self.victims {
-            does(&self.exchange, *role);
+            match role {
+                Role::Maker => self.detour.cut.send_replace(()),
+                role => does(&self.exchange, *role),
+            }
         }
     }
 
@@ -826,9 +870,7 @@ impl World {
 
     /// The exchange stands still without faults, and everybody agrees.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-        for role in MERGED {
-            self.exchange.streams().set_faults(role, StreamFaults::default()).unwrap();
-        }
+        self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
         self.order(|| Order::Everything);
         // A loss shows by what comes after it.
         let before = self.observer.deltas;
@@ -955,7 +997,7 @@ async fn merged_connections_have_every_change_once_or_say_what_is_missing() {
     // One of them, the other one, and both.
     let victims = |round: u64| match round % 4 {
         0 | 2 => vec![Role::Trader],
-        1 => vec![Role::FcmMember],
+        1 => vec![Role::Maker],
         _ => MERGED.to_vec(),
     };
     let events = soak(true, victims).await;
@@ -978,9 +1020,10 @@ async fn merged_connections_have_every_change_once_or_say_what_is_missing() {
 async fn merged_books_stay_valid_through_the_loss_of_one_socket() {
     let mut world = World::start(7, true).await;
     let before = world.rest().await;
-    for victim in [Role::Trader, Role::FcmMember, Role::Trader] {
+    for victim in [Role::Trader, Role::Maker, Role::Trader] {
         world.trade(STRETCH).await;
-        world.exchange.streams().cut(victim).unwrap();
+        world.victims = vec![victim];
+        world.disaster(0).await;
         world.trade(STRETCH).await;
         world.rest().await;
     }

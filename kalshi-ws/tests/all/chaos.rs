@@ -381,6 +381,7 @@ enum Order {
 }
 
 /// What a client reads.
+#[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Source {
     One(Connection),
     Merged(RedundantFeed),

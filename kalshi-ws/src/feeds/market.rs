@@ -102,6 +102,7 @@ impl Apart {
     /// Reports whether the run goes on from the frontier with the book that was delivered: its own
     /// place for that, or `None` if its snapshot has to be delivered because only changes that
     /// cancel each other may be missing in between.
+    #[expect(clippy::option_option, reason = "whether, and where")]
     fn goes_on(&self, frontier: Position, book: &OrderBook) -> Option<Option<usize>> {
         let Payload::OrderbookSnapshot(snapshot) = &self.snapshot.payload else { return None };
         let before = self.find(frontier);

@@ -249,6 +249,7 @@ impl Merger {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     fn control(&mut self, feed: usize, event: Event) {
         match &event {
             Event::Subscribed { channel, sid } => {
@@ -474,11 +475,12 @@ impl Merger {
             let all: Vec<String> = self.markets.keys().map(ToString::to_string).collect();
             self.forget(feed, &all);
             let is_gone = self.markets.is_empty();
-            return if is_gone {
-                self.of_leader(feed, event)
+            if is_gone {
+                self.of_leader(feed, event);
             } else {
-                self.out.notice(feed, event)
-            };
+                self.out.notice(feed, event);
+            }
+            return;
         }
         let gone = self.forget(feed, &items);
         let is_leader = self.leader == Some(feed);

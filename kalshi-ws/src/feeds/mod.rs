@@ -223,6 +223,7 @@ impl RedundantFeed {
     ///
     /// The subscription is invalid, too many requests are waiting, or all connections are closed.
     /// Some connections may have taken the request; to repeat it does no harm.
+    #[expect(clippy::needless_pass_by_value, reason = "as on a connection")]
     pub fn subscribe(&self, subscription: Subscription) -> Result<(), CommandError> {
         self.all(|handle| handle.subscribe(subscription.clone()))
     }

@@ -668,6 +668,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::needless_range_loop, reason = "the market is an index of several tables")]
     fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.step();

@@ -381,6 +381,7 @@ enum Order {
 }
 
 /// What a client reads.
+#[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Source {
     One(Connection),
     Merged(RedundantFeed),
@@ -937,6 +938,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Rounds of faults and disasters, until there have been enough changes. `victims` says whose
 /// connections each of them happens to.
+#[expect(clippy::print_stdout, reason = "a soak says what it did")]
 async fn soak(
     is_merged: bool,
     victims: impl Fn(u64) -> Vec<Role>,

@@ -2,7 +2,7 @@
 
 use std::env;
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -4,12 +4,15 @@ use std::{
     env,
     process::Command,
     sync::{Arc, Condvar, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use kalshi_sdk::{
     Effect, ErrorKind, UnixMillis,
-    auth::{Clock, ClockOffset, Credentials, KeyType, ManualClock, OffsetClock, server::KeyPair},
+    auth::{
+        Clock, ClockOffset, Credentials, KeyType, ManualClock, OffsetClock, SystemClock,
+        server::KeyPair,
+    },
 };
 
 use crate::support::{Answer, Server, always, builder, client, credentials};
@@ -114,7 +117,7 @@ impl Clock for HeldClock {
     fn now(&self) -> UnixMillis {
         let held = self.1.wait_while(self.0.lock().unwrap(), |held| *held).unwrap();
         drop(held);
-        SystemTime::now().into()
+        SystemClock.now()
     }
 }
 

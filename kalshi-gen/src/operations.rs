@@ -219,7 +219,7 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
             access: access(operation),
             success,
             response,
-            body: body(operation),
+            body: body(&normalized.document, operation),
             parameters,
             deprecated: operation.get("deprecated").and_then(Value::as_bool).unwrap_or(false),
             summary: text("summary"),
@@ -254,9 +254,16 @@ fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
     (code.parse().unwrap_or(200), body_type(response))
 }
 
-fn body(operation: &Map<String, Value>) -> Option<(String, bool)> {
+/// The type of a request's body, and whether the caller has to give one: the document says so, or
+/// there is no body without a required field.
+fn body(document: &Value, operation: &Map<String, Value>) -> Option<(String, bool)> {
     let body = operation.get("requestBody")?;
-    Some((body_type(body)?, body.get("required").and_then(Value::as_bool).unwrap_or(false)))
+    let name = body_type(body)?;
+    let pointer = join(&join("/components/schemas", &name), "required");
+    let fields = document.pointer(&pointer).and_then(Value::as_array);
+    let is_required = body.get("required") == Some(&Value::Bool(true))
+        || fields.is_some_and(|fields| !fields.is_empty());
+    Some((name, is_required))
 }
 
 fn body_type(holder: &Value) -> Option<String> {
@@ -422,7 +429,7 @@ fn cost(
 
 /// The one list in the body of an operation that is charged for each item.
 fn counted(document: &Value, operation: &Map<String, Value>, pointer: &str) -> Result<String> {
-    let schema = body(operation).and_then(|(name, _)| {
+    let schema = body(document, operation).and_then(|(name, _)| {
         document.pointer(&join(&join("/components/schemas", &name), "properties"))?.as_object()
     });
     let lists = schema.into_iter().flatten().filter(|(_, field)| field["type"] == "array");

@@ -140,9 +140,10 @@ fn take_object(
     // Parts of `allOf` and its like are for typify to merge.
     let plain = map.contains_key("properties")
         && !["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| map.contains_key(*key));
-    let Some(name) = type_name(name).filter(|name| plain && !taken.contains(name)) else { return };
-    if found.iter().any(|(_, other, _)| *other == name) {
-        return;
+    let Some(mut name) = type_name(name).filter(|_| plain) else { return };
+    // typify would give it the name of another type as well.
+    while taken.contains(&name) || found.iter().any(|(_, other, _)| *other == name) {
+        name.push_str("Field");
     }
     let mut own = std::mem::take(map);
     // What is said of the field stays with the field.

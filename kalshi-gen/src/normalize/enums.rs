@@ -89,6 +89,15 @@ pub(super) fn take(document: &mut Value, moves: &mut Moves) -> Result<(Vec<OpenE
             Ok(())
         })?;
     }
+    // A part of a path is never null.
+    walk(document, "", &mut |_, map| {
+        if map.get("in").and_then(Value::as_str) == Some("path")
+            && let Some(schema) = map.get_mut("schema").and_then(Value::as_object_mut)
+        {
+            schema.remove("nullable");
+        }
+        Ok(())
+    })?;
     Ok((taken.into_values().collect(), fired))
 }
 

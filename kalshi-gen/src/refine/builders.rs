@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use proc_macro2::{Group, Ident, Literal, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Literal, Spacing, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
 use super::{
@@ -63,19 +63,29 @@ pub(super) fn refine_type_builders(
     Ok(out)
 }
 
-/// The code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. A field that
-/// has no value says so in the one wording that requests have, too.
+/// The code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. So does what
+/// only has the same name: `type Error` in an implementation, `Ok(…)`, `Default::default()`. A field
+/// that has no value says so in the one wording that requests have, too.
 fn renamed(name: &str, tokens: Vec<TokenTree>) -> TokenStream {
     let mut out: Vec<TokenTree> = Vec::new();
-    for token in tokens {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
         // `::X`, not `value: X`.
         let colon = |back: usize| {
             let at = out.len().checked_sub(back).and_then(|at| out.get(at));
             matches!(at, Some(TokenTree::Punct(p)) if p.as_char() == ':')
         };
         let after_path = colon(1) && colon(2);
+        let after_type = matches!(out.last(), Some(TokenTree::Ident(word)) if word == "type");
+        // A builder has named fields, and its functions are called on `Self`.
+        let before_call = match tokens.peek() {
+            Some(TokenTree::Group(group)) => group.delimiter() == Delimiter::Parenthesis,
+            Some(TokenTree::Punct(p)) => p.as_char() == ':' && p.spacing() == Spacing::Joint,
+            _ => false,
+        };
+        let is_other = after_path || after_type || before_call;
         out.push(match token {
-            TokenTree::Ident(ident) if ident == name && !after_path => {
+            TokenTree::Ident(ident) if ident == name && !is_other => {
                 TokenTree::Ident(builder_name(name))
             }
             TokenTree::Group(group) => {
@@ -175,13 +185,14 @@ pub(super) fn refine_builders(
                 );
                 let docs = builder_docs(operation);
                 let name = format_ident!("{}", item.name);
+                let client = client_field(&own);
                 let (names, types): (Vec<_>, Vec<_>) = own.iter().cloned().unzip();
                 out.extend(quote! {
                     #[doc = #docs]
                     #[derive(Clone, Debug)]
                     #[must_use = "a request does nothing until it is sent"]
                     pub struct #name<'a> {
-                        client: &'a super::Client,
+                        #client: &'a super::Client,
                         #(#names: Result<#types, String>,)*
                     }
                 });
@@ -252,11 +263,22 @@ fn new(operation: &OperationModel, fields: &[(Ident, TokenStream)]) -> TokenStre
             quote!(Err(crate::request::missing(#text)))
         }
     });
+    let client = client_field(fields);
     quote! {
-        pub(crate) fn new(client: &'a super::Client) -> Self {
-            Self { client, #(#names: #values,)* }
+        pub(crate) fn new(#client: &'a super::Client) -> Self {
+            Self { #client, #(#names: #values,)* }
         }
     }
+}
+
+/// The field of the client, under the name that progenitor's `send` takes it by: it makes way for
+/// parameters.
+fn client_field(fields: &[(Ident, TokenStream)]) -> Ident {
+    let mut name = "client".to_owned();
+    while fields.iter().any(|(field, _)| *field == name) {
+        name.insert(0, '_');
+    }
+    format_ident!("{name}")
 }
 
 fn body_setter(operation: &OperationModel) -> TokenStream {

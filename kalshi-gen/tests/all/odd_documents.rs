@@ -28,6 +28,41 @@ fn operations_have_methods_whatever_their_ids() {
 }
 
 #[test]
+fn builders_leave_alone_what_only_has_the_name_of_their_schema() {
+    let code = odd().code.split_whitespace().collect::<Vec<_>>().join(" ");
+    for name in ["Error", "Ok", "From", "Option", "Vec", "Some"] {
+        assert!(code.contains(&format!("pub struct {name}Builder {{")), "{name}");
+    }
+    assert!(code.contains("TryFrom < ErrorBuilder > for super :: Error { type Error = "));
+    for wrong in ["type ErrorBuilder", "OkBuilder (", "SomeBuilder ("] {
+        assert!(!code.contains(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn names_make_way_for_each_other() {
+    let code = odd().code.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A parameter is called `client`, and a schema as an object inside another one would be.
+    assert!(code.contains("_client : & 'a super :: Client"));
+    for name in ["ThingOneInner", "ThingOneInnerField"] {
+        assert_eq!(code.matches(&format!("pub struct {name} {{")).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_part_of_a_path_is_never_null() {
+    let code = odd().code.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(code.contains("odd_name : Result < crate :: types :: OrderStatus"));
+}
+
+#[test]
+fn a_body_with_a_required_field_must_be_given() {
+    let generated = odd();
+    let of = |id: &str| generated.operations.iter().find(|o| o.id == id).unwrap().body.clone();
+    assert_eq!(of("move_"), Some(("MoveRequest".to_owned(), true)));
+}
+
+#[test]
 fn access_follows_the_security_of_operation_or_document() {
     let private: Vec<bool> =
         odd().operations.iter().map(kalshi_gen::OperationModel::is_private).collect();

@@ -220,13 +220,13 @@ fn g2_null_in_a_list_of_types_makes_a_field_nullable() {
     );
     for line in [
         "  a: string?\n",
-        "  b: number?\n",
+        "  b: number kalshi-decimal?\n",
         "  c_ts_ms: integer int64?\n",
         // Null is an empty list; an element that is null stays one.
         "  d: [string]\n",
         "  e: NewsItemE?\n",
         "  f: NewsItemF?\n",
-        "  i: number\n",
+        "  i: number kalshi-decimal\n",
         "  created_ts_ms: integer kalshi-unix-millis?\n",
         "  fee_dollars: FixedPointDollars?\n",
     ] {
@@ -256,7 +256,7 @@ fn amounts_are_named_by_their_function_their_type_or_the_ending_of_their_name() 
         "  open_dollars: FixedPointDollars\n",
         "  size_fp: FixedPointCount\n",
         "  dollars_note: string\n",
-        "  ratio: number\n",
+        "  ratio: number kalshi-decimal\n",
         "  levels_fp: [string]\n",
     ] {
         assert!(fields.contains(line), "{line}: {fields}");

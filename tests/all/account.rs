@@ -776,7 +776,7 @@ async fn the_streams_are_those_of_the_client() {
     ] {
         let client = client(url);
         assert_eq!(client.environment().streams_url(), streams);
-        let config = format!("{:?}", client.stream_config().unwrap());
+        let config = format!("{:?}", client.stream_config().unwrap().build().unwrap());
         assert!(config.contains(&format!("environment: {:?}", client.environment())), "{config}");
     }
 }

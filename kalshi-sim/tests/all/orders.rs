@@ -15,7 +15,7 @@ use kalshi_sdk::{
         OrderStatus, UpdateOrderGroupLimitRequest,
     },
 };
-use kalshi_sim::{Exchange, Role};
+use kalshi_sim::{Exchange, Role, Tier};
 use serde_json::{Value, json};
 
 use crate::{client_with, status};
@@ -449,4 +449,26 @@ async fn a_triggered_group_cancels_its_orders_and_keeps_new_ones_out_until_reset
         let request = client.raw(http::Method::POST, "/portfolio/order_groups/create").json(&body);
         assert_eq!(status(&request.send::<Value>().await.unwrap_err()), 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn the_upgrade_needs_an_order_through_the_api_and_shows_in_the_limits() {
+    let exchange = Exchange::builder().with_tier(Tier::Basic).start().await.unwrap();
+    let client = exchange.client(Role::Maker).unwrap();
+    let level = async |client: &Client| {
+        let limits = client.get_account_api_limits().send().await.unwrap().into_inner();
+        (limits.usage_tier.to_string(), limits.write.refill_rate)
+    };
+    assert_eq!(level(&client).await.0, "basic");
+    let error = client.upgrade_account_api_usage_level().send().await.unwrap_err();
+    assert_eq!(status(&error), 403);
+
+    let market = open_market(&client, "KXSIMRATE").await;
+    place(&client, order(&market, BookSide::Bid, low())).await;
+    for _ in 0..2 {
+        client.upgrade_account_api_usage_level().send().await.unwrap();
+        assert_eq!(level(&client).await, ("advanced".to_owned(), 300));
+    }
+    let other = exchange.client(Role::Trader).unwrap();
+    assert_eq!(level(&other).await.0, "basic");
 }

@@ -28,7 +28,7 @@ use crate::{
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut players = Vec::new();
 /// for folder in ["machine-a", "machine-b"] {
-///     let recording = Recording::open(folder.as_ref(), "books")?;
+///     let recording = Recording::open(folder, "books")?;
 ///     players.push(Player::new(recording, PriceConvention::Yes));
 /// }
 /// let mut player = RedundantPlayer::new(players)?;

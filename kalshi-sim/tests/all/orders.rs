@@ -457,7 +457,7 @@ async fn the_upgrade_needs_an_order_through_the_api_and_shows_in_the_limits() {
     let client = exchange.client(Role::Maker).unwrap();
     let level = async |client: &Client| {
         let limits = client.get_account_api_limits().send().await.unwrap().into_inner();
-        (limits.usage_tier.to_string(), limits.write.refill_rate)
+        (limits.usage_tier.clone(), limits.write.refill_rate)
     };
     assert_eq!(level(&client).await.0, "basic");
     let error = client.upgrade_account_api_usage_level().send().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What the exchange itself can do and members cannot: time, results, pauses, money, faults. The
+//! The actions of the exchange itself, which members cannot take: time, results, pauses, money, faults. The
 //! same for the Rust handle and for the admin API.
 
 use std::{fmt, time::Duration};

@@ -34,7 +34,7 @@ pub struct RequestRecord {
     pub path: String,
     /// The query as it came over the wire, encoded; empty if there was none.
     pub query: String,
-    /// Whether it had a signature.
+    /// The request had a signature.
     pub signed: bool,
 }
 

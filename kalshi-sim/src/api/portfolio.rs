@@ -652,9 +652,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::types::{
-            MarketResult, MarketStatus, NewOrder, Route, SelfTrade, Side, Time, TimeInForce,
-        },
+        engine::types::{MarketResult, MarketStatus, NewOrder, Side, Time, TimeInForce},
         http::query::Query,
     };
 
@@ -713,21 +711,14 @@ mod tests {
 
         fn place(&mut self, side: Side, price: &str, count: &str, time_in_force: TimeInForce) {
             let new = NewOrder {
-                account: self.state.first_account,
-                subaccount: 0,
-                ticker: self.ticker.clone(),
-                side,
-                price: price.parse().unwrap(),
-                count: count.parse().unwrap(),
                 time_in_force,
-                self_trade: SelfTrade::Maker,
-                client_order_id: None,
-                expires: None,
-                post_only: false,
-                reduce_only: false,
-                cancel_on_pause: false,
-                group: None,
-                route: Route::default(),
+                ..NewOrder::resting(
+                    self.state.first_account,
+                    self.ticker.clone(),
+                    side,
+                    price.parse().unwrap(),
+                    count.parse().unwrap(),
+                )
             };
             let now = Time::from_millis(self.now * 1_000);
             self.state.engine.place_order(&new, now).unwrap();

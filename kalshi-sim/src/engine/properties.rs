@@ -590,21 +590,14 @@ fn a_group_counts_the_last_fifteen_seconds() {
     let group = run.engine.create_group(maker, 0, shard, limit, now).unwrap();
     let ticker = run.engine.market(MarketId(1)).unwrap().ticker.clone();
     let order = |account, side, count: i64, group| NewOrder {
-        account,
-        subaccount: 0,
-        ticker: ticker.clone(),
-        side,
-        price: Dollars::from_micros(500_000),
-        count: Count::from_contracts(count).unwrap(),
-        time_in_force: TimeInForce::GoodTillCanceled,
-        self_trade: SelfTrade::Maker,
-        client_order_id: None,
-        expires: None,
-        post_only: false,
-        reduce_only: false,
-        cancel_on_pause: false,
         group,
-        route: Route::default(),
+        ..NewOrder::resting(
+            account,
+            ticker.clone(),
+            side,
+            Dollars::from_micros(500_000),
+            Count::from_contracts(count).unwrap(),
+        )
     };
     run.engine.place_order(&order(maker, Side::Bid, 30, Some(group)), now).unwrap();
     run.engine.place_order(&order(taker, Side::Ask, 10, None), now).unwrap();

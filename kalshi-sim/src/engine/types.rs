@@ -195,6 +195,36 @@ pub(crate) struct NewOrder {
     pub(crate) route: Route,
 }
 
+impl NewOrder {
+    /// Returns an order of the primary subaccount that rests until it is filled, without anything
+    /// that is optional.
+    pub(crate) fn resting(
+        account: AccountId,
+        ticker: String,
+        side: Side,
+        price: Dollars,
+        count: Count,
+    ) -> Self {
+        Self {
+            account,
+            subaccount: 0,
+            ticker,
+            side,
+            price,
+            count,
+            time_in_force: TimeInForce::GoodTillCanceled,
+            self_trade: SelfTrade::Maker,
+            client_order_id: None,
+            expires: None,
+            post_only: false,
+            reduce_only: false,
+            cancel_on_pause: false,
+            group: None,
+            route: Route::default(),
+        }
+    }
+}
+
 /// The shard that a request names: none, one, or −1 for "by the ticker".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {

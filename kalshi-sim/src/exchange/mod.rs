@@ -195,7 +195,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// What does not add up, in words.
+    /// A description of the first sum that does not add up.
     pub fn audit(&self) -> Result<(), String> {
         self.shared.audit()
     }
@@ -230,7 +230,7 @@ impl Exchange {
     ///
     /// # Errors
     ///
-    /// What went wrong while it served.
+    /// The error that ended serving.
     pub async fn stop(mut self) -> io::Result<()> {
         if let Some(stop) = self.stop.take() {
             // The receiver is gone if it has stopped by itself.

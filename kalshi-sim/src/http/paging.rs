@@ -17,8 +17,7 @@ pub(crate) struct Paging {
     /// The rows of a page unless the parameter says otherwise; `None` if it is required.
     default: Option<usize>,
     max: usize,
-    /// Whether 0 is accepted, and means the default. What the exchange does with it is not
-    /// documented, only that it is allowed.
+    /// Accepts 0, as the default. The exchange documents that 0 is allowed, not its effect.
     zero: bool,
 }
 

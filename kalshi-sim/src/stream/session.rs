@@ -991,7 +991,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::types::{NewOrder, Route, SelfTrade, Side, Time, TimeInForce},
+        engine::types::{NewOrder, Side, Time},
         state::Start,
     };
 
@@ -1033,21 +1033,14 @@ mod tests {
 
         fn place(&mut self, ticker: &str, side: Side, price: Dollars, count: i64) {
             let order = NewOrder {
-                account: self.state.first_account,
-                subaccount: 0,
-                ticker: ticker.to_owned(),
-                side,
-                price,
-                count: Count::from_contracts(count).unwrap(),
-                time_in_force: TimeInForce::GoodTillCanceled,
-                self_trade: SelfTrade::Maker,
                 client_order_id: (count == 1).then(|| "c1".to_owned()),
-                expires: None,
-                post_only: false,
-                reduce_only: false,
-                cancel_on_pause: false,
-                group: None,
-                route: Route::default(),
+                ..NewOrder::resting(
+                    self.state.first_account,
+                    ticker.to_owned(),
+                    side,
+                    price,
+                    Count::from_contracts(count).unwrap(),
+                )
             };
             self.state.engine.place_order(&order, Time::from(start())).unwrap();
         }

@@ -351,9 +351,9 @@ async fn every_fault_counts_its_hits_and_one_that_never_hits_is_reported() {
 
 #[tokio::test]
 async fn a_fault_on_an_operation_or_a_key_that_does_not_exist_is_refused() {
-    let unknown = Fault::builder(FaultKind::TooManyRequests).with_key_id("nobody").build();
+    let unknown = Fault::builder(FaultKind::TooManyRequests).with_key_id("unknown-key").build();
     let started = Exchange::builder().with_fault(unknown.clone()).start().await;
-    assert!(started.unwrap_err().to_string().contains("nobody"));
+    assert!(started.unwrap_err().to_string().contains("unknown-key"));
     let exchange = Exchange::builder().with_admin_port(0).start().await.unwrap();
     assert_eq!(exchange.faults().add(unknown).unwrap_err().code(), "invalid_parameters");
     let url = format!("{}/faults", exchange.admin_url().unwrap());
@@ -367,7 +367,7 @@ async fn a_fault_on_an_operation_or_a_key_that_does_not_exist_is_refused() {
     let (status, text) = tell(json!({"fault": fault, "operation": "create_order"})).await;
     assert_eq!(status, 400);
     assert!(text.contains("create_order_v2"), "it names the nearest: {text}");
-    assert_eq!(tell(json!({"fault": fault, "key_id": "nobody"})).await.0, 400);
+    assert_eq!(tell(json!({"fault": fault, "key_id": "unknown-key"})).await.0, 400);
     assert_eq!(tell(json!({"fault": fault, "key": "a"})).await.0, 400);
     assert_eq!(exchange.faults().reports(), []);
     assert_eq!(tell(json!({"fault": fault, "operation": "create_order_v2"})).await.0, 200);

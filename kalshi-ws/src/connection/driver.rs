@@ -466,7 +466,7 @@ fn poll_socket(
 
 /// Reads what is there already.
 fn read_now(socket: &mut Socket) -> Poll<io::Result<()>> {
-    // Whoever waits next registers anew.
+    // The next poll that waits registers its waker again.
     socket.poll_read(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -424,7 +424,7 @@ mod tests {
                 Ok(Message::Binary(bytes)) => format!("binary {:?}", &*bytes),
                 Ok(Message::Ping(bytes)) => format!("ping {:?}", &*bytes),
                 Ok(Message::Pong(_)) => "pong".to_owned(),
-                // What it makes of a code that nobody may send.
+                // Its answer to a code that must not be sent.
                 Ok(Message::Close(Some(frame))) if &*frame.reason == "Protocol violation" => {
                     outcome.is_refused = true;
                     return outcome;

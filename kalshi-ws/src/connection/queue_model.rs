@@ -2,7 +2,7 @@
 //! of either at any moment.
 //!
 //! The rules: below the capacity nothing is lost and nothing comes twice; a mark stands for exactly
-//! the messages that would have been in its place; whoever waits is woken (shuttle reports a
+//! the messages that would have been in its place; a waiting side is woken (shuttle reports a
 //! deadlock otherwise); a task that dies ends the consumer's stream.
 
 use std::{

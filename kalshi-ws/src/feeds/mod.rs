@@ -199,7 +199,7 @@ impl RedundantFeed {
         self.merger.books()
     }
 
-    /// Returns the place of the connection that leads; `None` while there is none.
+    /// Returns the index of the leading connection; `None` while no connection leads.
     pub const fn leader(&self) -> Option<usize> {
         self.merger.leader()
     }

@@ -73,7 +73,7 @@ impl RedundantPlayer {
             if let Some(event) = self.merger.next_event() {
                 return Some(Ok(event));
             }
-            // Nobody can be asked.
+            // A recording cannot be asked for a snapshot.
             self.merger.take_snapshot_requests();
             let players = self.players.iter_mut().enumerate();
             let times = players.filter_map(|(feed, player)| Some((player.as_mut()?.peek(), feed)));

@@ -608,7 +608,7 @@ fn client_flat<'a>(edition: Edition<'_, 'a>, end: &End<'a>) -> Option<Flat<'a>> 
     flat(edition.client?.root, end.client.as_ref()?).ok()
 }
 
-/// What a client has at a place.
+/// A field as a client has it.
 pub(super) struct ClientField {
     /// The Rust type, with its `Option`.
     pub(super) ty: String,

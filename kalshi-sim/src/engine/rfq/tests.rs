@@ -107,23 +107,8 @@ impl Floor {
     }
 
     fn place(&mut self, account: AccountId, side: Side, price: &str, contracts: &str) -> OrderId {
-        let order = NewOrder {
-            account,
-            subaccount: 0,
-            ticker: "A".to_owned(),
-            side,
-            price: dollars(price),
-            count: count(contracts),
-            time_in_force: TimeInForce::GoodTillCanceled,
-            self_trade: SelfTrade::Maker,
-            client_order_id: None,
-            expires: None,
-            post_only: false,
-            reduce_only: false,
-            cancel_on_pause: false,
-            group: None,
-            route: Route::default(),
-        };
+        let order =
+            NewOrder::resting(account, "A".to_owned(), side, dollars(price), count(contracts));
         self.engine.place_order(&order, self.time()).unwrap().order
     }
 

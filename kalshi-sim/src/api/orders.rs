@@ -286,7 +286,7 @@ pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::no_content())
 }
 
-/// The newest order comes first. The time of an order is that of its entry.
+/// The newest order of the live tier comes first. The time of an order is that of its entry.
 pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -305,6 +305,7 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     };
     let rows = ids
         .filter_map(|id| state.engine.order(*id))
+        .filter(|order| state.engine.is_live(order))
         .filter(|order| status.is_none_or(|status| order.status.as_str() == status))
         .filter(|order| subaccount.is_none_or(|number| order.subaccount == number))
         .filter(|order| span.holds(order.created))
@@ -366,13 +367,13 @@ pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"queue_position_fp": position})))
 }
 
-/// The order of the path, if the caller may see it.
+/// The order of the path, if the caller may see it and it is in the live tier.
 fn readable<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Order, Response> {
     let caller = call.caller()?;
     state
         .engine
         .order(named(call.first())?)
-        .filter(|order| order.account == caller.account)
+        .filter(|order| order.account == caller.account && state.engine.is_live(order))
         .filter(|order| caller.bound.is_none_or(|bound| order.subaccount == bound))
         .ok_or_else(|| Refusal::not_found("order not found").into())
 }

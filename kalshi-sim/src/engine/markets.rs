@@ -118,6 +118,18 @@ impl Minute {
         self.open_interest = later.open_interest;
     }
 
+    /// A stretch of time before anything has happened.
+    pub(crate) fn empty() -> Self {
+        Self {
+            bid: Bar::at(Dollars::ZERO),
+            ask: Bar::at(Dollars::ONE),
+            price: None,
+            volume: Count::ZERO,
+            value: Dollars::ZERO,
+            open_interest: Count::ZERO,
+        }
+    }
+
     /// A stretch of time in which nothing happens.
     pub(crate) fn after(before: &Self) -> Self {
         Self {
@@ -322,6 +334,31 @@ impl Engine {
         let id = market.id;
         let change = MarketChange::PriceLevelStructureUpdated;
         self.emit(Event::Market { market: id, change });
+        Ok(())
+    }
+
+    /// Changes the fees of a market's trades from now on, and what its resting orders hold for them.
+    pub(crate) fn set_fees(
+        &mut self,
+        market: MarketId,
+        fees: Fees,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.advance(now);
+        let listed = self.listed(market)?;
+        let before = std::mem::replace(&mut listed.fees, fees);
+        let resting: Vec<OrderId> = [Side::Bid, Side::Ask]
+            .into_iter()
+            .flat_map(|side| listed.queue(side))
+            .map(|(_, order, _)| order)
+            .collect();
+        for order in resting {
+            let Some(order) = self.order(order) else { continue };
+            let (key, side) = (self.position_key(order), order.side);
+            let (price, count) = (order.price, order.remaining);
+            self.ledger.release(key, side, price, count, before.of(price, count, true));
+            self.ledger.hold(key, side, price, count, fees.of(price, count, true));
+        }
         Ok(())
     }
 

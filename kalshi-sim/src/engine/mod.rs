@@ -14,10 +14,12 @@ pub(crate) mod ids;
 mod ledger;
 mod markets;
 mod orders;
+mod position_transfer;
 pub(crate) mod principal;
 #[cfg(test)]
 mod properties;
 pub(crate) mod rfq;
+mod tiers;
 pub(crate) mod types;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,8 @@ pub(crate) use self::{
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position, PositionKey},
     markets::{Bar, Market, Minute},
+    position_transfer::PositionTransfer,
+    tiers::Cutoffs,
 };
 use crate::engine::{
     ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
@@ -92,6 +96,9 @@ pub(crate) struct Engine {
     /// The rank in a queue that was given last.
     last_queue_priority: u64,
     shards: BTreeMap<Shard, ShardState>,
+    /// The number of markets, from the first on, that have left the live tier.
+    archived: usize,
+    cutoffs: Cutoffs,
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
     now: Time,
@@ -152,25 +159,12 @@ impl Engine {
         self.markets.get(id.index())
     }
 
-    pub(crate) fn market_by_ticker(&self, ticker: &str) -> Option<&Market> {
-        self.market(*self.tickers.get(ticker)?)
-    }
-
-    pub(crate) fn markets(&self) -> &[Market] {
-        &self.markets
-    }
-
     pub(crate) fn order(&self, id: OrderId) -> Option<&Order> {
         self.orders.get(id.index())
     }
 
     pub(crate) fn trade(&self, id: TradeId) -> Option<&Trade> {
         self.trades.get(id.index())
-    }
-
-    /// Returns all trades, oldest first.
-    pub(crate) fn trades(&self) -> &[Trade] {
-        &self.trades
     }
 
     pub(crate) fn group(&self, id: GroupId) -> Option<&Group> {

@@ -782,6 +782,11 @@ impl Engine {
     /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
     pub(super) fn trim_reducing(&mut self, traded: OrderId) {
         let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
+        self.trim_reducing_at(key);
+    }
+
+    /// The same for a position that no order has changed.
+    pub(super) fn trim_reducing_at(&mut self, key: PositionKey) {
         let Some(position) = self.ledger.position(key) else { return };
         if position.reducing.is_empty() {
             return;

@@ -99,7 +99,7 @@ pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
                 .filter(|order| status.is_none_or(|status| order.status.as_str() == status))
                 .filter(|order| span.holds(order.created))
                 .filter(|order| {
-                    let client_id = order.client_order_id.as_deref().unwrap_or_default();
+                    let client_id = order.extras().client_order_id.as_deref().unwrap_or_default();
                     client_ids.as_ref().is_none_or(|ids| ids.contains(&client_id))
                 })
                 .filter(|order| {

@@ -74,8 +74,12 @@ impl Fees {
     /// Returns the trade fee: `rate × multiplier × count × price × (1 − price)`, up to the next
     /// micro-dollar.
     pub(crate) fn of(self, price: Dollars, count: Count, maker: bool) -> Dollars {
+        let rate = self.kind.rate(maker);
+        if rate == 0 {
+            return Dollars::ZERO;
+        }
         let price = i128::from(price.as_micros()).clamp(0, 1_000_000);
-        let exact = self.kind.rate(maker)
+        let exact = rate
             * i128::from(self.millionths)
             * i128::from(count.as_hundredths().max(0))
             * (price * (1_000_000 - price));

@@ -118,21 +118,40 @@ impl Resting {
         self.fees = self.fees.saturating_sub(fee);
     }
 
-    /// The money needed if everything trades and `closing` contracts close the other leg, which
-    /// costs nothing. The cheapest are taken for those: whichever trade first, no more is needed.
-    fn need(&self, closing: Count) -> Dollars {
-        let mut need = self.cost;
-        let mut closing = closing;
-        for (price, count) in &self.levels {
-            if closing.is_zero() {
-                break;
+    /// The money needed if everything trades, with one more order or without, and `closing` contracts
+    /// close the other leg, which costs nothing. The cheapest are taken for those: whichever trade
+    /// first, no more is needed.
+    fn need(&self, closing: Count, more: Option<(Dollars, Count, Dollars)>) -> Dollars {
+        let (price, count, fee) = more.unwrap_or_default();
+        let mut need = self.cost.saturating_add(cost(price, count));
+        let fees = self.fees.saturating_add(fee);
+        if closing.is_positive() {
+            let mut closing = closing;
+            // The order more stands before the first level that is not cheaper.
+            let mut more = Some((price, count)).filter(|(_, count)| count.is_positive());
+            let levels = self.levels.iter().map(|(price, count)| (*price, *count));
+            for (own, rests) in levels {
+                if let Some((price, count)) = more.take_if(|(price, _)| *price <= own) {
+                    need = close(need, &mut closing, price, count);
+                }
+                need = close(need, &mut closing, own, rests);
+                if closing.is_zero() {
+                    break;
+                }
             }
-            let part = closing.min(*count);
-            need = need.saturating_sub(cost(*price, part));
-            closing = closing.saturating_sub(part);
+            if let Some((price, count)) = more {
+                need = close(need, &mut closing, price, count);
+            }
         }
-        need.saturating_add(self.fees)
+        need.saturating_add(fees)
     }
+}
+
+/// Takes the cost of the contracts that close something off the need.
+fn close(need: Dollars, closing: &mut Count, price: Dollars, count: Count) -> Dollars {
+    let part = (*closing).min(count);
+    *closing = closing.saturating_sub(part);
+    need.saturating_sub(cost(price, part))
 }
 
 impl Position {
@@ -170,8 +189,20 @@ impl Position {
     }
 
     fn need(&self, netting: bool) -> Dollars {
-        let closing = |side| if netting { self.closable(side) } else { Count::ZERO };
-        self.bids.need(closing(Side::Bid)).saturating_add(self.asks.need(closing(Side::Ask)))
+        let need = |side| self.resting(side).need(self.closing(side, netting), None);
+        need(Side::Bid).saturating_add(need(Side::Ask))
+    }
+
+    /// Contracts of this side that cost nothing, for they close the other leg.
+    fn closing(&self, side: Side, netting: bool) -> Count {
+        if netting { self.closable(side) } else { Count::ZERO }
+    }
+
+    fn resting(&self, side: Side) -> &Resting {
+        match side {
+            Side::Bid => &self.bids,
+            Side::Ask => &self.asks,
+        }
     }
 
     fn resting_mut(&mut self, side: Side) -> &mut Resting {
@@ -341,26 +372,26 @@ impl Ledger {
 
     /// Checks that the money for one more order is there, as if it rested with the others.
     pub(crate) fn afford(
-        &mut self,
+        &self,
         key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         fee: Dollars,
     ) -> Result<(), Refusal> {
+        let account =
+            self.account(key.account).ok_or_else(|| Refusal::not_found("no such account"))?;
         let netting = self.netting(key.account, key.subaccount);
-        let Some(position) = self.position_mut(key) else {
-            return Err(Refusal::not_found("no such account"));
-        };
-        let before = position.need(netting);
-        position.resting_mut(side).add(side.leg_price(price), count, fee);
-        let with = position.need(netting);
-        let contracts = position.bids.total.saturating_add(position.asks.total);
-        position.resting_mut(side).remove(side.leg_price(price), count, fee);
+        let none = Position::default();
+        let position = account.positions.get(&(key.market, key.subaccount)).unwrap_or(&none);
+        let contracts =
+            position.bids.total.saturating_add(position.asks.total).saturating_add(count);
         if contracts > MAX_COUNT {
             return Err(Refusal::invalid("invalid_order_size", "too many contracts would rest"));
         }
-        let more = with.saturating_sub(before);
+        let (resting, closing) = (position.resting(side), position.closing(side, netting));
+        let with = resting.need(closing, Some((side.leg_price(price), count, fee)));
+        let more = with.saturating_sub(resting.need(closing, None));
         let balance = self.balance(key.account, key.subaccount, key.shard);
         if more.is_positive() && balance.free() < more { Err(too_low()) } else { Ok(()) }
     }

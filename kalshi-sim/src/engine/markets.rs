@@ -234,11 +234,12 @@ impl Market {
 
     /// The present minute; a new one opens where the last one closed.
     fn minute(&mut self, now: Time) -> &mut Minute {
-        let before = self.minutes.last_key_value().map(|(_, minute)| *minute);
+        let number = now.as_millis().div_euclid(MINUTE_MILLIS);
+        let before = self.minutes.last_key_value().map(|(_, minute)| minute);
         let (bid, ask) = before
             .map_or((Dollars::ZERO, Dollars::ONE), |minute| (minute.bid.close, minute.ask.close));
         let open_interest = self.open_interest;
-        self.minutes.entry(now.as_millis().div_euclid(MINUTE_MILLIS)).or_insert_with(|| Minute {
+        self.minutes.entry(number).or_insert_with(|| Minute {
             bid: Bar::at(bid),
             ask: Bar::at(ask),
             price: None,

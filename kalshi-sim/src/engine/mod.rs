@@ -12,6 +12,7 @@ pub(crate) mod fees;
 mod groups;
 pub(crate) mod ids;
 mod ledger;
+mod log;
 mod markets;
 mod orders;
 mod position_transfer;
@@ -22,7 +23,10 @@ pub(crate) mod rfq;
 mod tiers;
 pub(crate) mod types;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, DefaultHasher},
+};
 
 use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,7 @@ pub(crate) use self::{
 };
 use crate::engine::{
     ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+    log::Log,
     rfq::RfqBook,
     types::{Event, Order, Refusal, Shard, Time, Trade},
 };
@@ -80,13 +85,16 @@ enum Timer {
     ExpireBlock(BlockId),
 }
 
+/// Hashes alike in every run, so that the same commands give the same state.
+type Stable = BuildHasherDefault<DefaultHasher>;
+
 /// The exchange's books and money.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Engine {
     pub(crate) ledger: Ledger,
     markets: Vec<Market>,
-    tickers: BTreeMap<String, MarketId>,
-    orders: Vec<Order>,
+    tickers: HashMap<String, MarketId, Stable>,
+    orders: Log<Order>,
     trades: Vec<Trade>,
     groups: BTreeMap<GroupId, Group>,
     last_group: u64,

@@ -393,7 +393,7 @@ impl Run {
                 let order = self.engine.order(done.order).expect("a placed order can be read");
                 assert_eq!(order.filled, done.filled);
                 assert_eq!(order.remaining, done.remaining);
-                assert_eq!(order.taker_fees, done.fees);
+                assert_eq!(order.extras().taker_fees, done.fees);
                 assert!(new.reduce_only || order.initial == new.count);
                 let resting = order.status == OrderStatus::Resting;
                 assert_eq!(resting, order.remaining.is_positive());
@@ -499,7 +499,7 @@ impl Run {
                 assert!(place < order.queue_priority, "the queue is out of order");
             }
             last = Some((price, order.queue_priority));
-            if let Some(group) = order.group {
+            if let Some(group) = order.extras().group {
                 let group = self.engine.group(group).expect("a resting order's group is there");
                 assert!(!group.triggered && group.orders.contains(&id));
             }
@@ -526,7 +526,7 @@ impl Run {
             let order = self.engine.order(*order).unwrap();
             let (count, fees) = filled.get(&order.id).copied().unwrap_or_default();
             assert_eq!(order.filled, count);
-            assert_eq!(order.taker_fees.saturating_add(order.maker_fees), fees);
+            assert_eq!(order.extras().taker_fees.saturating_add(order.extras().maker_fees), fees);
         }
         self.check_fees(&account.fills, account.direct);
         for (place, balance) in &account.cash {

@@ -653,7 +653,11 @@ impl Engine {
         let mut cash = Dollars::ZERO;
         let mut deposited = Dollars::ZERO;
         let mut open: BTreeMap<MarketId, (Count, Count)> = BTreeMap::new();
-        for (_, account) in self.ledger.accounts() {
+        let shard = |market| self.market(market).map_or(0, |market| market.shard);
+        for (id, account) in self.ledger.accounts() {
+            if !account.holds_what_it_needs(shard) {
+                return Err(format!("{id} does not hold what its orders need"));
+            }
             deposited = deposited.saturating_add(account.deposited);
             for balance in account.cash.values() {
                 cash = cash.saturating_add(balance.cash);

@@ -673,3 +673,14 @@ impl Refusal {
         Self { kind: RefusalKind::Unavailable, code, message: message.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_order_without_trades_and_texts_takes_less_than_a_hundred_bytes() {
+        // Itself, and its place in the list of its account.
+        assert!(size_of::<Order>() + size_of::<OrderId>() <= 100, "{}", size_of::<Order>());
+    }
+}

@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 mod market_filters;
 mod markets;
+mod money;
 mod operation_conformance;
 mod orders;
 mod other_clients;

@@ -25,7 +25,8 @@ use crate::{
 const START: i64 = 1_790_000_000_000;
 const MEMBERS: u64 = 6;
 
-fn setting(name: &str, default: u64) -> u64 {
+/// Reads a number from the environment.
+pub(super) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -276,6 +277,8 @@ impl Run {
         };
         let expires = (time_in_force == TimeInForce::GoodTillCanceled && self.chance(6))
             .then(|| Time::from_millis(self.now + 500));
+        // Refused with any other time in force.
+        let reduces = time_in_force == TimeInForce::ImmediateOrCancel;
         let groups: Vec<GroupId> = self
             .groups
             .iter()
@@ -294,7 +297,7 @@ impl Run {
             client_order_id,
             expires,
             post_only: self.chance(8),
-            reduce_only: self.chance(8),
+            reduce_only: self.chance(if reduces { 2 } else { 50 }),
             cancel_on_pause: self.chance(2),
             group: if self.chance(4) { self.pick(&groups) } else { None },
             route: Route::default(),

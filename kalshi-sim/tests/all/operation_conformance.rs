@@ -448,12 +448,23 @@ fn communication_steps() -> Vec<Step> {
         });
         step("create_quote").body(body).keep("quote_id", "/id").by(Role::Maker)
     };
-    let batch = |first: &str, second: &str| {
+    let batch = || {
+        let leg = json!({"market_ticker": "{leg}", "event_ticker": "{leg_event}", "side": "yes"});
+        let other = |side: &str| {
+            json!({
+                "market_ticker": "{other_leg}",
+                "event_ticker": "{other_leg_event}",
+                "side": side,
+            })
+        };
         step("create_rfq_batch")
-            .body(json!({"children": [
-                {"market_ticker": first, "contracts_fp": "10.00"},
-                {"market_ticker": second, "contracts_fp": "10.00"},
-            ]}))
+            .body(json!({
+                "mve_collection_ticker": "{collection_ticker}",
+                "children": [
+                    {"selected_markets": [leg, other("yes")], "contracts_fp": "10.00"},
+                    {"selected_markets": [leg, other("no")], "contracts_fp": "10.00"},
+                ],
+            }))
             .keep("rfq_batch_id", "/rfq_batch/id")
             .keep("child", "/rfq_batch/rfqs/0/id")
             .keep("other_child", "/rfq_batch/rfqs/1/id")
@@ -492,7 +503,7 @@ fn communication_steps() -> Vec<Step> {
         quote(),
         step("delete_quote").by(Role::Maker),
         step("delete_rfq"),
-        batch("{fourth_ticker}", "{fifth_ticker}"),
+        batch(),
         step("get_rfq_batches"),
         step("get_rfq_batch"),
         batch_quote(),
@@ -508,7 +519,7 @@ fn communication_steps() -> Vec<Step> {
             ],
         })),
         step("confirm_rfq_batch_quote").body(json!({})).by(Role::Maker),
-        batch("{third_ticker}", "{sixth_ticker}"),
+        batch(),
         step("delete_rfq_batch"),
         step("create_order_v2").by(Role::Maker).body(json!({
             "ticker": "{ticker}",

@@ -26,12 +26,14 @@ fn request(ticker: &str) -> Complete<CreateRfqRequest> {
 /// A batch of three contracts on each of two combos, which share a leg.
 pub(crate) async fn batch(client: &Client, client_batch_id: &str) -> CreateRfqBatchRequest {
     let open = client.get_multivariate_event_collections().status("open");
-    let page = open.series_ticker("KXMVESIMCROSS").limit(1).send().await.unwrap().into_inner();
+    let open = open.series_ticker("KXMVESIMCROSS").limit(1).send().await;
+    let page = open.expect("collections are public").into_inner();
     let collection = &page.multivariate_contracts[0];
     let mut legs: Vec<Value> = Vec::new();
     for event in &collection.associated_event_tickers {
         let markets = client.get_markets().event_ticker(event.clone());
-        let open = markets.status(GetMarketsStatus::Open).limit(1).send().await.unwrap();
+        let open = markets.status(GetMarketsStatus::Open).limit(1).send().await;
+        let open = open.expect("markets are public");
         let leg =
             |ticker: &str| json!({"market_ticker": ticker, "event_ticker": event, "side": "yes"});
         legs.extend(open.markets.iter().map(|market| leg(&market.ticker)));
@@ -43,7 +45,7 @@ pub(crate) async fn batch(client: &Client, client_batch_id: &str) -> CreateRfqBa
         "contracts_fp": "3.00",
         "client_batch_id": client_batch_id,
     });
-    serde_json::from_value(body).unwrap()
+    serde_json::from_value(body).expect("it is a batch")
 }
 
 #[tokio::test]

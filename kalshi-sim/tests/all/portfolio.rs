@@ -274,7 +274,7 @@ async fn cash_moves_between_shards_and_instances_once_for_each_id() {
     let one = read(&id).await;
     assert_eq!(one.amount, dollars("25.0001"));
     assert_eq!(one.status, IntraExchangeInstanceTransferStatus::Complete);
-    assert_eq!(one.client_transfer_id.map(|id| id.to_string()).as_deref(), Some(IDS[0]));
+    assert_eq!(one.client_transfer_id.as_deref(), Some(IDS[0]));
     // To the margined exchange and back; no more comes back than went there.
     let margined = |out: bool, amount: i64| {
         let (source, destination) = if out {
@@ -456,7 +456,7 @@ async fn c10_a_move_inside_a_shard_is_listed_with_the_transfers_between_subaccou
     assert_eq!(cash(&client, 1, 0).await, dollars("12"));
     let listed = client.get_subaccount_transfers().send().await.unwrap().into_inner().transfers;
     assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].transfer_id.to_string(), id);
+    assert_eq!(*listed[0].transfer_id, id);
     assert_eq!(listed[0].amount_cents, 1_200);
     let others = client.get_intra_exchange_instance_transfers().send().await.unwrap();
     assert!(others.transfers.is_empty());

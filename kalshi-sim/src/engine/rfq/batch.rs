@@ -264,14 +264,14 @@ impl Engine {
         if found.status != BatchStatus::Open {
             return Err(not_open());
         }
-        let (rfqs, quotes) = (found.rfqs.clone(), found.quotes.clone());
-        each_once(&rfqs, bids.iter().map(|bid| bid.rfq))
+        each_once(&found.rfqs, bids.iter().map(|bid| bid.rfq))
             .map_err(|wrong| Refusal::parameters(format!("quotes {wrong}")))?;
+        let sent = found.quotes.clone();
         let mut counts = Vec::new();
         for bid in bids {
             counts.push(self.quotable(quoter, *bid)?);
         }
-        let older: Vec<QuoteId> = quotes
+        let older: Vec<QuoteId> = sent
             .iter()
             .filter_map(|id| self.batch_quote(*id))
             .filter(|quote| quote.account == quoter.account)
@@ -712,7 +712,9 @@ impl Engine {
             if let Ok(order) = self.place_once(&trade.maker) {
                 makers.push(order);
             } else {
-                makers.into_iter().for_each(|order| self.withdraw_rest(order, false));
+                for order in makers {
+                    self.withdraw_rest(order, false);
+                }
                 return none;
             }
         }

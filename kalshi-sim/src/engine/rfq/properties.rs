@@ -125,7 +125,7 @@ impl Run {
     /// Lists a combo, or every fourth time another market.
     fn list(&mut self) {
         self.listed += 1;
-        let is_combo = self.listed % 4 != 0;
+        let is_combo = !self.listed.is_multiple_of(4);
         let lasts = 20_000 + self.number(400_000);
         let band = PriceRange { start: Dollars::ZERO, end: Dollars::ONE, step: Dollars::CENT };
         let new = NewMarket {
@@ -277,10 +277,10 @@ impl Run {
                 }
             }
         }
-        if self.chance(40) {
-            rows.pop();
-        } else if self.chance(40) {
-            rows.extend(rows.first().copied());
+        match self.random.below(80) {
+            0 | 1 => drop(rows.pop()),
+            2 | 3 => rows.extend(rows.first().copied()),
+            _ => {}
         }
         Some(Command::QuoteBatch(quoter, batch.id, rows))
     }
@@ -452,7 +452,7 @@ impl Run {
         self.engine.advance(self.time());
         self.read_events();
         self.check();
-        let before = self.chance(10).then(|| (self.engine.rfq_book.clone(), self.money()));
+        let before = self.chance(50).then(|| (self.engine.rfq_book.clone(), self.money()));
         let done = self.apply(command);
         let name = match &done {
             Done::Refused(code) => (*code).to_owned(),
@@ -460,11 +460,10 @@ impl Run {
             _ => format!("{command:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
         };
         *self.counts.entry(name).or_default() += 1;
-        if matches!(done, Done::Refused(_) | Done::QuotesChanged(_)) {
-            if let Some((book, money)) = before {
-                assert_eq!(book, self.engine.rfq_book, "{command:?} {done:?}");
-                assert_eq!(money, self.money(), "{command:?} {done:?}");
-            }
+        let is_refused = matches!(done, Done::Refused(_) | Done::QuotesChanged(_));
+        if let Some((book, money)) = before.filter(|_| is_refused) {
+            assert_eq!(book, self.engine.rfq_book, "{command:?} {done:?}");
+            assert_eq!(money, self.money(), "{command:?} {done:?}");
         }
         self.learn(command, &done);
         self.read_events();
@@ -530,7 +529,7 @@ impl Run {
             Command::Pay(account, shard, amount) => engine
                 .ledger
                 .deposit(*account, 0, *shard, *amount, now)
-                .map(|_| Done::Nothing)
+                .map(nothing)
                 .map_err(Into::into),
             Command::Pause(shard, trades) => {
                 engine.set_shard(*shard, true, *trades, now);

@@ -759,7 +759,7 @@ fn b7_an_accept_that_is_sent_again_gets_the_first_result() {
     assert_eq!(floor.accept_batch(id, &least, Some("mine")), Ok(taken));
     assert_eq!(floor.engine.trades().len(), 2);
     // Another batch cannot have the id, from the first acceptance on.
-    let [next, last] = [(); 2].map(|()| {
+    let [second_batch, third_batch] = [(); 2].map(|()| {
         let id = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
         floor.price_batch(floor.makes, id, &["0.40", "0.45"]).unwrap();
         id
@@ -768,11 +768,14 @@ fn b7_an_accept_that_is_sent_again_gets_the_first_result() {
         Err(AcceptRefusal::Refused(refusal)) => refusal.code,
         other => panic!("{other:?}"),
     };
-    assert_eq!(code(floor.accept_batch(next, &least, Some("mine"))), "order_already_exists");
-    floor.accept_batch(next, &least, Some("new")).unwrap();
-    assert_eq!(code(floor.accept_batch(last, &least, Some("new"))), "order_already_exists");
+    assert_eq!(
+        code(floor.accept_batch(second_batch, &least, Some("mine"))),
+        "order_already_exists"
+    );
+    floor.accept_batch(second_batch, &least, Some("new")).unwrap();
+    assert_eq!(code(floor.accept_batch(third_batch, &least, Some("new"))), "order_already_exists");
     let long = "x".repeat(65);
-    assert_eq!(code(floor.accept_batch(last, &least, Some(&long))), "invalid_parameters");
+    assert_eq!(code(floor.accept_batch(third_batch, &least, Some(&long))), "invalid_parameters");
 }
 
 #[test]

@@ -90,3 +90,9 @@ pub use crate::{
     middleware::{SigningMiddleware, SigningPolicy},
     origin::Origin,
 };
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

@@ -83,3 +83,9 @@ pub mod __private {
 
     pub use crate::open_enum::FromText;
 }
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

@@ -115,3 +115,9 @@ pub use crate::{
     replay::{PriceConvention, Replay},
     subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
 };
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

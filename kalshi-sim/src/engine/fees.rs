@@ -33,6 +33,16 @@ impl Default for Fees {
 }
 
 impl FeeType {
+    /// Returns the word of the exchange.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Quadratic => "quadratic",
+            Self::QuadraticWithMakerFees => "quadratic_with_maker_fees",
+            Self::QuadraticWithComboMakerFees => "quadratic_with_combo_maker_fees",
+            Self::Flat => "flat",
+        }
+    }
+
     /// The factor of the formula, in ten-thousandths.
     fn rate(self, maker: bool) -> i128 {
         match (self, maker) {
@@ -49,6 +59,12 @@ impl FeeType {
 const CENTI_CENT: i128 = 10_000_000_000_000_000;
 
 impl Fees {
+    /// Returns the multiplier as a number of JSON.
+    pub(crate) fn multiplier(self) -> serde_json::Value {
+        let text = format!("{}.{:06}", self.millionths / 1_000_000, self.millionths % 1_000_000);
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// The fee of the model, `rate × multiplier × count × price × (1 − price)`, up to the next
     /// 10⁻⁴ dollars.
     pub(crate) fn of(self, price: Dollars, count: Count, maker: bool) -> Dollars {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, payout, share},
+    history::History,
     ids::{AccountId, MarketId, OrderId},
     markets::Market,
     types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
@@ -208,6 +209,9 @@ pub(crate) struct Ledger {
     pub(crate) fee_revenue: Dollars,
     /// Collateral of open contracts: one dollar for each pair of legs.
     pub(crate) escrow: Dollars,
+    /// What accounts were before the latest changes, for reads that trail.
+    #[serde(skip)]
+    pub(super) history: History,
 }
 
 impl Ledger {
@@ -225,7 +229,9 @@ impl Ledger {
     }
 
     pub(crate) fn account_mut(&mut self, id: AccountId) -> Option<&mut Account> {
-        self.accounts.get_mut(id.index())
+        let account = self.accounts.get_mut(id.index());
+        self.history.note_account(id, account.as_deref());
+        account
     }
 
     pub(crate) fn accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
@@ -456,6 +462,7 @@ impl Ledger {
     }
 
     pub(crate) fn position_mut(&mut self, key: PositionKey) -> Option<&mut Position> {
+        self.note_position(key);
         let account = self.account_mut(key.account)?;
         Some(account.positions.entry((key.market, key.subaccount)).or_default())
     }
@@ -473,6 +480,7 @@ impl Ledger {
         let was = self.netting(id, subaccount);
         let mut netted = Vec::new();
         let Some(account) = self.accounts.get_mut(id.index()) else { return netted };
+        self.history.note_account(id, Some(account));
         account.gross.retain(|number| *number != subaccount);
         if !netting {
             account.gross.push(subaccount);
@@ -484,6 +492,7 @@ impl Ledger {
             if *number != subaccount {
                 continue;
             }
+            self.history.note_position(id, *market, *number, Some(position));
             let before = position.need(was);
             let pairs = if netting { position.net_pairs() } else { Count::ZERO };
             let balance = account.cash.entry((subaccount, shard)).or_default();
@@ -500,6 +509,7 @@ impl Ledger {
     /// Changes a position and adjusts what its subaccount holds back for it.
     fn change(&mut self, key: PositionKey, change: impl FnOnce(&mut Position)) {
         let netting = self.netting(key.account, key.subaccount);
+        self.note_position(key);
         let Some(account) = self.account_mut(key.account) else { return };
         let position = account.positions.entry((key.market, key.subaccount)).or_default();
         let before = position.need(netting);
@@ -507,6 +517,15 @@ impl Ledger {
         let after = position.need(netting);
         let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
         balance.held = balance.held.saturating_add(after).saturating_sub(before);
+    }
+
+    fn note_position(&mut self, key: PositionKey) {
+        let account = self.accounts.get(key.account.index());
+        let position =
+            account.and_then(|account| account.positions.get(&(key.market, key.subaccount)));
+        if account.is_some() {
+            self.history.note_position(key.account, key.market, key.subaccount, position);
+        }
     }
 }
 

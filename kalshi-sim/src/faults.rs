@@ -42,8 +42,9 @@ pub enum FaultKind {
     /// The request is carried out twice, as after a retry in the network; the first answer is
     /// given.
     Duplicate,
-    /// The answer is 504 at once, and the request is carried out all the same, later. With
-    /// [`ResetAfter`](Self::ResetAfter) beside it the connection is cut instead.
+    /// The answer is 504 at once, and the request is carried out all the same, later; not if the
+    /// exchange stops before. With [`ResetAfter`](Self::ResetAfter) beside it the connection is cut
+    /// instead.
     Late {
         /// By how much, in milliseconds of the exchange's clock.
         millis: u64,

@@ -44,8 +44,7 @@ struct Arguments {
     /// like 200-400 from which the seed chooses.
     #[arg(long, default_value = "none", value_name = "LAG")]
     lag: Lag,
-    /// How the exchange decides what its documents leave open, as JSON:
-    /// {"reuse_client_order_ids": true}.
+    /// How the exchange decides what its documents leave open, as JSON: `{"longest_salt": true}`.
     #[arg(long, value_name = "JSON", value_parser = read_rules)]
     rules: Option<Rules>,
     /// Load the state from this file if it is there, and save it there at the end.

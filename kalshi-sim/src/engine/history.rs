@@ -393,3 +393,35 @@ fn until<T>(rows: &[T], length: Option<usize>) -> &[T] {
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_history_shows_more_and_says_so() {
+        let mut history = History::default();
+        let at = |millis: u64| Time::from_millis(i64::try_from(millis).unwrap());
+        history.begin(at(1_000), 1);
+        history.start(at(1_000));
+        let horizon = history.horizon(at(0));
+        assert_eq!(horizon.as_of(), at(999), "more may come in that millisecond");
+        let most = u64::try_from(MAX_CHANGES).unwrap();
+        for number in 0..most + 10 {
+            history.begin(at(2_000 + number), 2 + number);
+            history.note_order(OrderId(number), None);
+            // A second change in the same action is not one more.
+            history.note_order(OrderId(number), None);
+        }
+        assert_eq!(history.changes.len(), MAX_CHANGES);
+        assert_eq!(history.by_key.len(), MAX_CHANGES);
+        // The first ten are readable, although they are later than the horizon asks for.
+        assert_eq!(history.horizon(at(0)).as_of(), at(2_008));
+        assert!(history.changes.iter().all(|change| !history.horizon(at(0)).shows(change)));
+        // What is readable by its time is forgotten.
+        history.forget(at(2_000 + most));
+        assert_eq!(history.changes.len(), 9);
+        history.forget(at(2_000 + 2 * most));
+        assert!(history.changes.is_empty() && history.by_key.is_empty());
+    }
+}

@@ -54,18 +54,31 @@ pub(crate) struct State {
     /// How far reads trail.
     lag: Lag,
     rules: Rules,
-    /// What is to be done, by its time.
-    tasks: BTreeMap<(Time, u64), Task>,
-    last_task: u64,
+    agenda: Agenda,
 }
 
-/// Something that is done at a time, beside what the engine does by itself.
-#[derive(Clone, Debug)]
+/// What the exchange does at its times, beside what the engine does by itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Agenda {
+    /// By the time, in the order in which they were scheduled.
+    tasks: BTreeMap<(Time, u64), Task>,
+    last_task: u64,
+    /// Every change of an event's fees, also those that are past.
+    fee_changes: Vec<(Time, FeeChange)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Task {
     /// Carries a cancel-all out once more; `None` stands for all subaccounts.
     CancelAll(AccountId, Option<Subaccount>),
-    /// Sets the fees of an event, or takes its override back.
-    EventFee(String, Option<Fees>),
+    EventFee(FeeChange),
+}
+
+/// The fees that an event gets; `None` if its override is taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct FeeChange {
+    event_ticker: String,
+    fees: Option<Fees>,
 }
 
 /// The settings of a new exchange.
@@ -113,8 +126,7 @@ impl State {
             second_account,
             lag: Lag::none(),
             rules: Rules::default(),
-            tasks: BTreeMap::new(),
-            last_task: 0,
+            agenda: Agenda::default(),
         }
     }
 
@@ -142,7 +154,9 @@ impl State {
 
     /// Lets time pass for everything that happens by itself.
     pub(crate) fn advance(&mut self, now: Time) {
-        while let Some(entry) = self.tasks.first_entry().filter(|one| one.key().0 <= now) {
+        loop {
+            let next = self.agenda.tasks.first_entry();
+            let Some(entry) = next.filter(|one| one.key().0 <= now) else { break };
             let ((at, _), task) = entry.remove_entry();
             self.transfers.advance(&mut self.engine, at);
             self.carry_out(task, at);
@@ -190,18 +204,27 @@ impl State {
         fees: Option<Fees>,
         at: Time,
     ) -> Result<(), Refusal> {
-        let of_event = |market: &&Market| market.event_ticker == event_ticker;
+        let change = FeeChange { event_ticker: event_ticker.to_owned(), fees };
+        self.announce(&change, at)?;
+        self.agenda.fee_changes.push((at, change.clone()));
+        self.schedule(at, Task::EventFee(change));
+        Ok(())
+    }
+
+    /// Adds a change of an event's fees to the list of them.
+    fn announce(&mut self, change: &FeeChange, at: Time) -> Result<(), Refusal> {
+        let FeeChange { event_ticker, fees } = change;
+        let of_event = |market: &&Market| market.event_ticker == *event_ticker;
         let market = self.engine.markets().iter().find(of_event);
         let market = market.ok_or_else(|| Refusal::not_found("event not found"))?;
         let date = at.to_datetime().ok_or_else(|| Refusal::parameters("the time is too late"))?;
-        self.fixtures.fees.add_event((&market.series_ticker, event_ticker), fees, date);
-        self.schedule(at, Task::EventFee(event_ticker.to_owned(), fees));
+        self.fixtures.fees.add_event((&market.series_ticker, event_ticker), *fees, date);
         Ok(())
     }
 
     fn schedule(&mut self, at: Time, task: Task) {
-        self.last_task += 1;
-        self.tasks.insert((at, self.last_task), task);
+        self.agenda.last_task += 1;
+        self.agenda.tasks.insert((at, self.agenda.last_task), task);
     }
 
     fn carry_out(&mut self, task: Task, at: Time) {
@@ -210,7 +233,7 @@ impl State {
                 // An account that is gone has no orders.
                 let _ = self.engine.cancel_all(account, subaccount, at);
             }
-            Task::EventFee(event, fees) => {
+            Task::EventFee(FeeChange { event_ticker, fees }) => {
                 let listings = &self.catalog.listings;
                 let listed = |market: &Market| {
                     let mut rows = listings.iter().map(|listing| &listing.market);
@@ -218,10 +241,27 @@ impl State {
                     fees.or(row.map(|row| row.fees)).unwrap_or(market.fees)
                 };
                 // An event does not go away.
-                let _ = self.engine.set_event_fees(&event, fees, listed, at);
-                self.catalog.set_event_fee(&event, fees);
+                let _ = self.engine.set_event_fees(&event_ticker, fees, listed, at);
+                self.catalog.set_event_fee(&event_ticker, fees);
             }
         }
+    }
+
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.agenda
+    }
+
+    /// Goes on with what was scheduled before the state was saved. Everything else is loaded by
+    /// then.
+    pub(crate) fn resume(&mut self, agenda: Agenda) {
+        for (at, change) in &agenda.fee_changes {
+            // It was accepted once.
+            let _ = self.announce(change, *at);
+            if *at <= self.engine.now() {
+                self.catalog.set_event_fee(&change.event_ticker, change.fees);
+            }
+        }
+        self.agenda = agenda;
     }
 
     /// Sets how far reads trail. What has been readable stays so.

@@ -1,6 +1,8 @@
 //! Clients that ask for more than they read, send what no client may, or stop in the middle: they
 //! hold nobody up, and what is kept for them is bounded.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};

@@ -1,5 +1,7 @@
 //! Reads that trail what the exchange did, and streams that are ahead of them or behind.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

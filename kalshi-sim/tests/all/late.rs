@@ -1,6 +1,8 @@
 //! The worst case: requests that are carried out when nobody expects it any more, ids and orders
 //! that come back, clocks that are wrong.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::time::Duration;
 
 use kalshi_auth::UnixMillis;

@@ -1,5 +1,7 @@
 //! What the documents leave open: the safer way unless a rule says otherwise.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
 use kalshi_auth::{KeyType, server::KeyPair};
@@ -237,4 +239,29 @@ async fn the_fees_of_an_event_change_at_their_time_and_what_is_held_follows() {
     client.cancel_all_orders().send().await.unwrap();
     assert_eq!(balance().await, before);
     exchange.audit().unwrap();
+
+    // What is scheduled, and what has changed, is in the file of a saved exchange.
+    exchange.markets().schedule_event_fee(event, None, hour).unwrap();
+    let announced = client.get_event_fee_changes().event_ticker(event).send().await.unwrap();
+    let file = std::env::temp_dir().join(format!("kalshi-sim-fees-{}", std::process::id()));
+    exchange.save(&file).unwrap();
+    let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
+    let again = Exchange::builder()
+        .with_state_file(&file)
+        .with_key(Role::Reader, "another", pair.public_key().clone())
+        .start()
+        .await
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    again.clock().freeze();
+    let client = crate::client_with(&again, exchange.credentials(Role::Trader).unwrap().clone());
+    let there = client.get_event_fee_changes().event_ticker(event).send().await.unwrap();
+    assert_eq!(there.event_fee_changes.len(), announced.event_fee_changes.len());
+    let multiplier = async || {
+        let shown = client.get_event().event_ticker(event).send().await.unwrap().into_inner();
+        shown.event.fee_multiplier_override
+    };
+    assert_eq!(multiplier().await, Some(two));
+    again.clock().advance(5 * hour).unwrap();
+    assert_eq!(multiplier().await, None);
 }

@@ -372,9 +372,10 @@ impl Shared {
             // Others get the lock in between.
             let turn = left.min(500);
             left -= turn;
-            let now = Time::from(self.now());
+            let now = self.now();
             let mut state = self.state();
-            done += state.run_traders(turn, now);
+            self.advance_to(&mut state, now);
+            done += state.run_traders(turn, Time::from(now));
             self.streams.publish(&mut state);
         }
         done

@@ -178,32 +178,40 @@ pub struct ParseLagError(());
 impl fmt::Display for ParseLagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a lag is `none`, `realistic`, milliseconds like `300`, or a range like `200-400`",
+            "a lag is `none`, `realistic`, milliseconds like `300`, or a range like `200-400`; that \
+             of streams follows a slash: `300/1000`",
         )
     }
 }
 
 impl std::error::Error for ParseLagError {}
 
-/// `none`, `realistic`, or how far reads trail in milliseconds: `300`, `200-400`.
+/// `none`, `realistic`, or how far reads trail in milliseconds: `300`, `200-400`. What follows a
+/// slash is how far streams trail: `300/1000`.
 impl FromStr for Lag {
     type Err = ParseLagError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let millis = |text: &str| text.parse::<u32>().map_err(|_| ParseLagError(()));
         match text {
             "none" => Ok(Self::none()),
             "realistic" => Ok(Self::realistic()),
             _ => {
-                let (min, max) = text.split_once('-').unwrap_or((text, text));
-                let (min, max) = (millis(min)?, millis(max)?);
-                if min > max || max > LONGEST {
-                    return Err(ParseLagError(()));
-                }
-                Ok(Self { reads: LagRange::new(min, max), ..Self::none() })
+                let (reads, streams) = text.split_once('/').unwrap_or((text, "0"));
+                Ok(Self::none().with_reads(range(reads)?).with_streams(range(streams)?))
             }
         }
     }
+}
+
+/// Reads `300` or `200-400`.
+fn range(text: &str) -> Result<LagRange, ParseLagError> {
+    let millis = |text: &str| text.parse::<u32>().map_err(|_| ParseLagError(()));
+    let (min, max) = text.split_once('-').unwrap_or((text, text));
+    let (min, max) = (millis(min)?, millis(max)?);
+    if min > max || max > LONGEST {
+        return Err(ParseLagError(()));
+    }
+    Ok(LagRange::new(min, max))
 }
 
 #[cfg(test)]
@@ -268,7 +276,10 @@ mod tests {
         let text = serde_json::to_string(&Lag::realistic().with_seed(4)).unwrap();
         assert_eq!(text, r#"{"reads_millis":[250,350],"streams_millis":[0,0],"seed":4}"#);
         assert_eq!(serde_json::from_str::<Lag>(&text).unwrap(), Lag::realistic().with_seed(4));
-        for text in ["", "x", "400-200", "1-", "-1", "60001"] {
+        let late = Duration::from_millis(1_000);
+        assert_eq!("300/1000".parse(), Ok(fixed.with_streams(late)));
+        assert_eq!("0/500-1000".parse(), Ok(Lag::none().with_streams(late / 2..=late)));
+        for text in ["", "x", "400-200", "1-", "-1", "60001", "300/", "/300", "1/2/3"] {
             assert!(text.parse::<Lag>().is_err(), "{text}");
         }
         assert!(serde_json::from_str::<Lag>(r#"{"read_millis":300}"#).is_err());

@@ -41,7 +41,7 @@ struct Arguments {
     #[arg(long, default_value = "unlimited", value_parser = PossibleValuesParser::new(Tier::ALL.map(Tier::as_str)))]
     tier: String,
     /// How far reads of your account trail: `realistic`, milliseconds like 300, or a range of them
-    /// like 200-400 from which the seed chooses.
+    /// like 200-400 from which the seed chooses. How far streams trail follows a slash: 300/1000.
     #[arg(long, default_value = "none", value_name = "LAG")]
     lag: Lag,
     /// How the exchange decides what its documents leave open, as JSON: `{"longest_salt": true}`.

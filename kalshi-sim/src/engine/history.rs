@@ -112,6 +112,10 @@ impl Horizon {
 }
 
 impl History {
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Notes the time and the number of the action that begins.
     pub(super) fn begin(&mut self, at: Time, action: u64) {
         self.at = at;

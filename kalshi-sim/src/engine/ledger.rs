@@ -520,10 +520,12 @@ impl Ledger {
     }
 
     fn note_position(&mut self, key: PositionKey) {
-        let account = self.accounts.get(key.account.index());
-        let position =
-            account.and_then(|account| account.positions.get(&(key.market, key.subaccount)));
-        if account.is_some() {
+        // Every trade comes along here: no look-up without need.
+        if !self.history.is_on() {
+            return;
+        }
+        if let Some(account) = self.accounts.get(key.account.index()) {
+            let position = account.positions.get(&(key.market, key.subaccount));
             self.history.note_position(key.account, key.market, key.subaccount, position);
         }
     }

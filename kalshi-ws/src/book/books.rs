@@ -49,7 +49,7 @@ pub struct Books {
     entries: Vec<Entry>,
     by_ticker: HashMap<Arc<str>, usize, RandomState>,
     /// The entries of the decoder's markets: faster than by ticker, and to be checked.
-    by_slot: Vec<usize>,
+    by_slot: Vec<u32>,
     /// Entries that are not in use.
     free: Vec<usize>,
     /// A book is valid if its own epoch is the same: all become void in one step.
@@ -59,10 +59,11 @@ pub struct Books {
     unasked: Vec<Arc<str>>,
 }
 
+/// Two cache lines, and with the levels that change all that a delta needs of its market.
+#[repr(align(64))]
 struct Entry {
-    ticker: Arc<str>,
-    /// The market as the last delta named it.
-    market: Option<Market>,
+    /// The market as the last delta named it, or the ticker alone.
+    market: Market,
     book: OrderBook,
     epoch: u64,
     updated: Option<UnixMillis>,
@@ -177,7 +178,7 @@ impl Books {
     /// Returns the books that can be read, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OrderBook)> {
         let valid = self.entries.iter().filter(|entry| self.is_valid(entry));
-        valid.map(|entry| (&*entry.ticker, &entry.book))
+        valid.map(|entry| (entry.market.ticker(), &entry.book))
     }
 
     #[inline]
@@ -193,7 +194,7 @@ impl Books {
     #[inline]
     fn delta(&mut self, delta: &Delta) -> BookChange {
         let at = match self.by_slot.get(delta.market.slot()) {
-            Some(at) if self.is_of(*at, &delta.market) => *at,
+            Some(at) if self.is_of(*at as usize, &delta.market) => *at as usize,
             _ => match self.find(&delta.market) {
                 Some(at) => at,
                 None => return BookChange::None,
@@ -222,19 +223,20 @@ impl Books {
 
     #[inline]
     fn is_of(&self, at: usize, market: &Market) -> bool {
-        let known = self.entries.get(at).and_then(|entry| entry.market.as_ref());
-        known.is_some_and(|known| known.is_same(market))
+        self.entries.get(at).is_some_and(|entry| entry.market.is_same(market))
     }
 
     /// Finds the place of a market by ticker, and remembers it.
     #[cold]
     fn find(&mut self, market: &Market) -> Option<usize> {
         let at = *self.by_ticker.get(market.ticker())?;
-        self.entries.get_mut(at)?.market = Some(market.clone());
+        self.entries.get_mut(at)?.market = market.clone();
         let slot = market.slot();
-        if slot < MAX_MARKETS {
+        if slot < MAX_MARKETS
+            && let Ok(at) = u32::try_from(at)
+        {
             if self.by_slot.len() <= slot {
-                self.by_slot.resize(slot + 1, usize::MAX);
+                self.by_slot.resize(slot + 1, u32::MAX);
             }
             *self.by_slot.get_mut(slot)? = at;
         }
@@ -264,10 +266,8 @@ impl Books {
         if let Some(at) = self.by_ticker.get(ticker) {
             return *at;
         }
-        let ticker: Arc<str> = ticker.into();
         let entry = Entry {
-            ticker: Arc::clone(&ticker),
-            market: None,
+            market: Market::new(ticker, "", u32::MAX),
             book: OrderBook::new(),
             epoch: 0,
             updated: None,
@@ -278,7 +278,7 @@ impl Books {
             Some(place) => *place = entry,
             None => self.entries.push(entry),
         }
-        self.by_ticker.insert(ticker, at);
+        self.by_ticker.insert(ticker.into(), at);
         at
     }
 
@@ -291,7 +291,8 @@ impl Books {
             && let Some(entry) = self.entries.get_mut(at)
         {
             entry.epoch = 0;
-            entry.market = None;
+            // The market may come back in another place: it must not be found here.
+            entry.market = Market::new("", "", u32::MAX);
             entry.book = OrderBook::new();
             self.free.push(at);
         }
@@ -330,8 +331,9 @@ impl Books {
         let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
         entry.epoch = 0;
         entry.book.clear();
-        if self.resync.is_some() && !self.unasked.contains(&entry.ticker) {
-            self.unasked.push(Arc::clone(&entry.ticker));
+        let ticker = entry.market.ticker();
+        if self.resync.is_some() && !self.unasked.iter().any(|unasked| **unasked == *ticker) {
+            self.unasked.push(ticker.into());
             self.ask();
         }
         BookChange::Corrupt(error)

@@ -34,6 +34,8 @@ pub struct OrderBook {
     bids: Vec<PriceLevel>,
     /// Asks for YES by falling price: the best is the last.
     asks: Vec<PriceLevel>,
+    /// A bid is at or above an ask. Kept, so that a change of one side need not look at the other.
+    is_crossed: bool,
 }
 
 /// An impossible change: the book, or the change, is not what the exchange has.
@@ -107,7 +109,7 @@ impl From<&OrderRecord> for RestingOrder {
 impl OrderBook {
     /// Returns an empty book.
     pub const fn new() -> Self {
-        Self { bids: Vec::new(), asks: Vec::new() }
+        Self { bids: Vec::new(), asks: Vec::new(), is_crossed: false }
     }
 
     /// Returns the book of a snapshot, whose prices are those of YES on both sides.
@@ -136,6 +138,12 @@ impl OrderBook {
         bids: &[PriceLevel],
         asks: &[PriceLevel],
     ) -> Result<(), BookError> {
+        let filled = self.fill(bids, asks);
+        self.is_crossed = self.finds_crossed();
+        filled
+    }
+
+    fn fill(&mut self, bids: &[PriceLevel], asks: &[PriceLevel]) -> Result<(), BookError> {
         fill(&mut self.bids, bids)?;
         fill(&mut self.asks, asks)?;
         self.bids.sort_unstable_by_key(|level| level.price);
@@ -199,12 +207,17 @@ impl OrderBook {
                     level.count = count;
                 } else if count.is_zero() {
                     levels.remove(at);
+                    self.is_crossed = self.is_crossed && self.finds_crossed();
                 } else {
                     return Err(BookError::NegativeLevel { price, count });
                 }
             }
             Err(_) if !is_price(price) => return Err(BookError::OutOfRange { price }),
-            Err(at) if delta.is_positive() => levels.insert(at, PriceLevel { price, count: delta }),
+            Err(at) if delta.is_positive() => {
+                let is_best = at == levels.len();
+                levels.insert(at, PriceLevel { price, count: delta });
+                self.is_crossed = self.is_crossed || is_best && self.finds_crossed();
+            }
             Err(_) if delta.is_zero() => {}
             Err(_) => return Err(BookError::NegativeLevel { price, count: delta }),
         }
@@ -248,8 +261,14 @@ impl OrderBook {
     }
 
     /// Reports whether a bid is at or above an ask. The exchange would have matched the two.
-    pub fn is_crossed(&self) -> bool {
-        self.check_uncrossed().is_err()
+    #[inline]
+    pub const fn is_crossed(&self) -> bool {
+        self.is_crossed
+    }
+
+    fn finds_crossed(&self) -> bool {
+        let best = self.bids.last().zip(self.asks.last());
+        best.is_some_and(|(bid, ask)| bid.price >= ask.price)
     }
 
     /// Reports whether no order rests.
@@ -331,16 +350,18 @@ impl OrderBook {
             }
             levels.retain(|level| level.count.is_positive());
         }
+        book.is_crossed = book.finds_crossed();
         Ok(book)
     }
 
     /// Refuses a book with a bid at or above an ask.
     #[inline]
     pub(crate) fn check_uncrossed(&self) -> Result<(), BookError> {
+        if !self.is_crossed {
+            return Ok(());
+        }
         match (self.bids.last(), self.asks.last()) {
-            (Some(bid), Some(ask)) if bid.price >= ask.price => {
-                Err(BookError::Crossed { bid: bid.price, ask: ask.price })
-            }
+            (Some(bid), Some(ask)) => Err(BookError::Crossed { bid: bid.price, ask: ask.price }),
             _ => Ok(()),
         }
     }
@@ -348,6 +369,7 @@ impl OrderBook {
     pub(crate) fn clear(&mut self) {
         self.bids.clear();
         self.asks.clear();
+        self.is_crossed = false;
     }
 }
 

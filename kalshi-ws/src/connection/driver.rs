@@ -21,7 +21,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::{
     framing::Incoming,
-    queue::{Closer, Pushed, Queue, Staged},
+    queue::{Closer, Entry, Pushed, Queue, Staged},
     socket::{Connector, Socket},
 };
 use crate::{
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     /// Commands that are not on the wire yet.
     outgoing: VecDeque<String>,
     /// Events that are not in the queue yet.
-    staged: VecDeque<Staged>,
+    staged: VecDeque<Entry>,
     /// The session gives up the connection.
     ending: Option<DisconnectReason>,
     /// Subscriptions that ended because the consumer was too slow: it gets no more of them.
@@ -275,7 +275,7 @@ impl Driver {
         };
         let event = Event::Message(self.decoder.message(&scanned, at));
         if self.failed.is_empty() && self.config.metrics.is_none() {
-            self.staged.push_back(Staged { lane, event, bytes: text.len() });
+            self.staged.push_back(Staged { lane, event, bytes: text.len() }.into());
         } else {
             self.stage_event(lane, event, text.len());
         }
@@ -302,7 +302,7 @@ impl Driver {
                 other => metrics.event(other),
             }
         }
-        self.staged.push_back(Staged { lane, event, bytes });
+        self.staged.push_back(Staged { lane, event, bytes }.into());
     }
 
     /// Takes what the session wants done.
@@ -340,7 +340,7 @@ impl Driver {
                 Pushed::Done => {}
                 Pushed::Failed(lane) => {
                     self.failed.push(lane);
-                    self.staged.retain(|staged| staged.lane != Lane::Channel(lane));
+                    self.staged.retain(|entry| !entry.is_of(Lane::Channel(lane)));
                     self.session.overflowed(lane, Instant::now());
                 }
                 Pushed::Full { drops } => {

@@ -11,7 +11,6 @@ mod socket;
 mod sync;
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -25,7 +24,11 @@ use tokio::{
 };
 use tracing::{Instrument as _, info_span};
 
-use self::{driver::Driver, queue::Queue, socket::Connector};
+use self::{
+    driver::Driver,
+    queue::{Queue, Taken},
+    socket::Connector,
+};
 use crate::{
     book::Books,
     config::Config,
@@ -70,7 +73,7 @@ const MAX_REQUESTS: usize = 1_024;
 pub struct Connection {
     queue: Arc<Queue>,
     /// Events that were taken from the queue.
-    taken: VecDeque<Event>,
+    taken: Taken,
     /// The books, if they are kept.
     books: Books,
     keeps_books: bool,
@@ -108,7 +111,7 @@ impl Connection {
         let driver = Driver::new(config.settings, connector, Arc::clone(&queue), requests, closed);
         let span = info_span!(parent: None, "connection", host);
         let task = tokio::spawn(Box::pin(driver.run(socket).instrument(span)));
-        let (handle, taken, task) = (ConnectionHandle(sender), VecDeque::new(), Some(task));
+        let (handle, taken, task) = (ConnectionHandle(sender), Taken::default(), Some(task));
         let books = handle.books();
         Ok(Self { queue, taken, books, keeps_books, handle, closing, task })
     }
@@ -125,16 +128,18 @@ impl Connection {
 
     #[inline]
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        if self.taken.is_empty() && ready!(self.queue.poll(&mut self.taken, cx)).is_none() {
-            return Poll::Ready(None);
+        let event = loop {
+            if let Some(event) = self.taken.pop() {
+                break event;
+            }
+            if ready!(self.queue.poll(&mut self.taken, cx)).is_none() {
+                return Poll::Ready(None);
+            }
+        };
+        if self.keeps_books {
+            self.books.apply(&event);
         }
-        let event = self.taken.pop_front();
-        if self.keeps_books
-            && let Some(event) = &event
-        {
-            self.books.apply(event);
-        }
-        Poll::Ready(event)
+        Poll::Ready(Some(event))
     }
 
     /// Keeps no books from here on.

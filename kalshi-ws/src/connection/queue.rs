@@ -25,7 +25,7 @@ const MAX_CONTROL: usize = 4_096;
 /// The number of messages that belong to no subscription.
 const MAX_UNMATCHED: usize = 4_096;
 
-/// The number of events that the consumer takes at a time.
+/// The number of events that the consumer takes at a time: as many as the reader reads.
 const BATCH: usize = 64;
 
 pub(crate) struct Queue {
@@ -58,11 +58,30 @@ enum Blocked {
     Lane(usize),
 }
 
-enum Entry {
+/// A place of the queue. What is on its way into the queue and what the consumer has taken out of it
+/// are lists of the same type, so that they can change places with it as a whole.
+#[derive(Debug)]
+pub(crate) enum Entry {
     Waiting(Staged),
     /// Here messages of a lane were dropped.
     Dropped(usize, u64),
     Hole,
+}
+
+/// What the consumer has taken out of the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(VecDeque<Entry>);
+
+impl Taken {
+    /// Takes the next event.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        loop {
+            if let Entry::Waiting(staged) = self.0.pop_front()? {
+                return Some(staged.event);
+            }
+        }
+    }
 }
 
 struct LaneState {
@@ -87,6 +106,20 @@ pub(crate) struct Staged {
     pub(crate) event: Event,
     /// The bytes of the frame that it came from.
     pub(crate) bytes: usize,
+}
+
+impl From<Staged> for Entry {
+    #[inline]
+    fn from(staged: Staged) -> Self {
+        Self::Waiting(staged)
+    }
+}
+
+impl Entry {
+    /// Reports whether it is an event of the lane.
+    pub(crate) fn is_of(&self, lane: Lane) -> bool {
+        matches!(self, Self::Waiting(staged) if staged.lane == lane)
+    }
 }
 
 /// What became of staged events.
@@ -166,7 +199,7 @@ impl Queue {
     }
 
     /// Puts events behind the others, in order, as far as there is room.
-    pub(crate) fn push_all(&self, staged: &mut VecDeque<Staged>) -> Pushed {
+    pub(crate) fn push_all(&self, staged: &mut VecDeque<Entry>) -> Pushed {
         let mut inner = self.lock();
         let before = staged.len();
         let refused = loop {
@@ -211,19 +244,10 @@ impl Queue {
         }
     }
 
-    /// Takes the next events; `None` if there will be none.
-    pub(crate) fn poll(
-        &self,
-        taken: &mut VecDeque<Event>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<()>> {
+    /// Takes the next events, at least one; `None` if there will be none.
+    pub(crate) fn poll(&self, taken: &mut Taken, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let mut inner = self.lock();
-        while taken.len() < BATCH
-            && let Some(event) = inner.pop()
-        {
-            taken.push_back(event);
-        }
-        if taken.is_empty() {
+        if !inner.take(&mut taken.0) {
             if inner.is_closed {
                 return Poll::Ready(None);
             }
@@ -264,11 +288,15 @@ impl Queue {
 
 impl Inner {
     /// Takes events as far as there is room.
-    fn push_some(&mut self, staged: &mut VecDeque<Staged>, max_bytes: usize) -> Option<Refused> {
+    fn push_some(&mut self, staged: &mut VecDeque<Entry>, max_bytes: usize) -> Option<Refused> {
         let mut admitted = 0;
         let mut refused = None;
         for next in staged.iter() {
-            match self.admit(next, admitted, max_bytes) {
+            let admission = match next {
+                Entry::Waiting(next) => self.admit(next, admitted, max_bytes),
+                Entry::Dropped(..) | Entry::Hole => Ok(()),
+            };
+            match admission {
                 Ok(()) => admitted += 1,
                 Err(why) => {
                     refused = Some(why);
@@ -277,7 +305,11 @@ impl Inner {
             }
         }
         // All at once: a message is large, and moved as seldom as possible.
-        self.entries.extend(staged.drain(..admitted).map(Entry::Waiting));
+        if self.entries.is_empty() && admitted == staged.len() {
+            std::mem::swap(&mut self.entries, staged);
+        } else {
+            self.entries.extend(staged.drain(..admitted));
+        }
         if let Some(Refused::Failed(_)) = refused {
             staged.pop_front();
         }
@@ -374,40 +406,62 @@ impl Inner {
         true
     }
 
+    /// Moves entries behind those in `taken`, and reports whether there is an event among them.
     #[inline]
-    fn pop(&mut self) -> Option<Event> {
-        loop {
-            let entry = self.entries.pop_front()?;
-            self.first += 1;
-            match entry {
-                Entry::Hole => self.holes -= 1,
-                Entry::Waiting(Staged { lane, event, bytes }) => {
-                    match index(lane) {
-                        None => self.control -= 1,
-                        Some(index) => {
-                            if let Some(lane) = self.lanes.get_mut(index) {
-                                lane.messages -= 1;
-                                lane.bytes -= bytes;
-                                lane.is_behind &= lane.messages > lane.capacity / 2;
-                            }
-                        }
+    fn take(&mut self, taken: &mut VecDeque<Entry>) -> bool {
+        let mut has_event = false;
+        while !has_event && !self.entries.is_empty() {
+            let count = self.entries.len().min(BATCH);
+            for at in 0..count {
+                has_event |= self.release(at);
+            }
+            self.first += count as u64;
+            // A message is large, and moved as seldom as possible.
+            if count == self.entries.len() && taken.is_empty() {
+                std::mem::swap(&mut self.entries, taken);
+            } else {
+                taken.extend(self.entries.drain(..count));
+            }
+        }
+        has_event
+    }
+
+    /// Counts out the entry at this place, makes an event of it if it is a mark, and reports whether
+    /// it is an event now.
+    #[inline]
+    fn release(&mut self, at: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(at) else { return false };
+        match entry {
+            Entry::Hole => {
+                self.holes -= 1;
+                return false;
+            }
+            Entry::Waiting(Staged { lane, bytes, .. }) => match index(*lane) {
+                None => self.control -= 1,
+                Some(index) => {
+                    if let Some(lane) = self.lanes.get_mut(index) {
+                        lane.messages -= 1;
+                        lane.bytes -= *bytes;
+                        lane.is_behind &= lane.messages > lane.capacity / 2;
                     }
-                    return Some(event);
                 }
-                Entry::Dropped(index, dropped) => {
-                    let channel = self.lanes.get_mut(index).and_then(|lane| {
-                        lane.mark = None;
-                        lane.channel.clone()
-                    });
-                    if let Some(lane) = index.checked_sub(1)
-                        && !self.lagged.contains(&lane)
-                    {
-                        self.lagged.push(lane);
-                    }
-                    return Some(Event::Lagged { channel, dropped });
+            },
+            Entry::Dropped(index, dropped) => {
+                let (index, dropped) = (*index, *dropped);
+                let channel = self.lanes.get_mut(index).and_then(|lane| {
+                    lane.mark = None;
+                    lane.channel.clone()
+                });
+                let event = Event::Lagged { channel, dropped };
+                *entry = Entry::Waiting(Staged { lane: Lane::Control, event, bytes: 0 });
+                if let Some(lane) = index.checked_sub(1)
+                    && !self.lagged.contains(&lane)
+                {
+                    self.lagged.push(lane);
                 }
             }
         }
+        true
     }
 
     /// Reports whether the reader, which waits for room, is worth waking: half is free.
@@ -485,7 +539,7 @@ mod tests {
 
     fn push(queue: &Queue, lane: Lane, number: u64) -> Pushed {
         let staged = Staged { lane, event: event(number), bytes: BYTES };
-        queue.push_all(&mut VecDeque::from([staged]))
+        queue.push_all(&mut VecDeque::from([staged.into()]))
     }
 
     /// Pushes to a lane whose consumer has had its time.
@@ -498,9 +552,9 @@ mod tests {
     fn drain(queue: &Queue) -> Vec<(Option<Channel>, u64)> {
         let mut found = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        let mut taken = VecDeque::new();
+        let mut taken = Taken::default();
         while let Poll::Ready(Some(())) = queue.poll(&mut taken, &mut cx) {
-            for event in taken.drain(..) {
+            while let Some(event) = taken.pop() {
                 let Event::Lagged { channel, dropped } = event else { panic!("{event:?}") };
                 found.push((channel, dropped));
             }
@@ -594,6 +648,6 @@ mod tests {
         queue.close(event(1));
         assert_eq!(drain(&queue).len(), 1);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(matches!(queue.poll(&mut VecDeque::new(), &mut cx), Poll::Ready(None)));
+        assert!(matches!(queue.poll(&mut Taken::default(), &mut cx), Poll::Ready(None)));
     }
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    iter,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -20,7 +21,7 @@ use shuttle::{
 };
 
 use super::{
-    queue::{Closer, Pushed, Queue, Staged},
+    queue::{Closer, Pushed, Queue, Staged, Taken},
     sync::simulated,
 };
 use crate::{
@@ -76,7 +77,7 @@ fn produce(queue: Closer, events: u64, ending: Ending) -> Produced {
         for _ in 0..thread_rng().gen_range(1..=3_u64).min(events - number) {
             let lane = thread_rng().gen_range(0..LANES.len());
             let event = event(lane, number);
-            staged.push_back(Staged { lane: LANES[lane].0, event, bytes: BYTES });
+            staged.push_back(Staged { lane: LANES[lane].0, event, bytes: BYTES }.into());
             produced.lanes.push(lane);
             number += 1;
         }
@@ -103,20 +104,21 @@ fn produce(queue: Closer, events: u64, ending: Ending) -> Produced {
 /// Takes everything out of the queue.
 fn consume(queue: &Queue) -> Vec<Event> {
     let mut found = Vec::new();
-    let mut taken = VecDeque::new();
+    let mut taken = Taken::default();
     loop {
         if thread_rng().gen_bool(0.2) {
             // A future that is dropped: what it had taken stays, and its waker is of no use.
             let mut cx = Context::from_waker(Waker::noop());
             let _ = queue.poll(&mut taken, &mut cx);
         }
-        if taken.is_empty() {
+        let before = found.len();
+        found.extend(iter::from_fn(|| taken.pop()));
+        if found.len() == before {
             let mut next = pin!(poll_fn(|cx| queue.poll(&mut taken, cx)));
             if block_on(next.as_mut()).is_none() {
                 return found;
             }
         }
-        found.extend(taken.drain(..));
     }
 }
 
@@ -207,7 +209,7 @@ fn a_few_events_are_right_in_the_first_of_all_orders() {
             let task = thread::spawn(move || {
                 for number in 0..3 {
                     let staged = Staged { lane: LANES[0].0, event: event(0, number), bytes: BYTES };
-                    let mut staged = VecDeque::from([staged]);
+                    let mut staged = VecDeque::from([staged.into()]);
                     while closer.push_all(&mut staged) != Pushed::Done {
                         block_on(closer.changed.notified());
                     }
@@ -217,9 +219,9 @@ fn a_few_events_are_right_in_the_first_of_all_orders() {
                 }
             });
             let mut found = Vec::new();
-            let mut taken = VecDeque::new();
+            let mut taken = Taken::default();
             while block_on(poll_fn(|cx| queue.poll(&mut taken, cx))).is_some() {
-                found.extend(taken.drain(..));
+                found.extend(iter::from_fn(|| taken.pop()));
             }
             task.join().unwrap();
             let produced = Produced { lanes: vec![0; 3], was_told: false };
@@ -243,7 +245,7 @@ fn c2_a_producer_that_never_ran_ends_the_consumer_all_the_same() {
                     "{found:?}"
                 );
                 let mut cx = Context::from_waker(Waker::noop());
-                let after = queue.poll(&mut VecDeque::new(), &mut cx);
+                let after = queue.poll(&mut Taken::default(), &mut cx);
                 assert!(matches!(after, Poll::Ready(None)));
                 dropped.join().unwrap();
             },

@@ -45,6 +45,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 /// The bytes of commands that are put on the wire at a time.
 const WRITE_AT_ONCE: usize = 64 << 10;
 
+/// The close code of an end that is meant.
+const NORMAL: u16 = 1000;
+
 /// An open WebSocket.
 pub(crate) struct Socket {
     wire: Box<dyn Wire>,
@@ -292,7 +295,7 @@ impl Socket {
     /// Closes this end, and waits until the peer has closed its own.
     pub(crate) async fn finish(&mut self) {
         if self.goodbye == Goodbye::None {
-            self.goodbye = Goodbye::Due(None);
+            self.goodbye = Goodbye::Due(Some(NORMAL));
         }
         poll_fn(|cx| {
             // A peer that does not read before it has written would wait forever.

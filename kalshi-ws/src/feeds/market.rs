@@ -585,6 +585,7 @@ impl Market {
     /// Takes in that the feeds, or the messages and the book, contradict each other.
     pub(super) fn contradiction(&mut self, links: &[Link], out: &mut Output) {
         out.metrics.contradictions += 1;
+        tracing::warn!(ticker = &*self.ticker, "feeds contradict each other");
         for feed in 0..self.feeds.len() {
             self.end_run(feed, out);
             out.request(feed, &self.ticker, links);
@@ -596,6 +597,7 @@ impl Market {
     /// Takes in that the clock of a feed went back. It leads, and the others have to follow.
     fn reset(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         out.metrics.clock_resets += 1;
+        tracing::warn!(ticker = &*self.ticker, feed, "a clock went back");
         self.epoch = self.epoch.wrapping_add(1);
         self.frontier = None;
         for other in 0..self.feeds.len() {

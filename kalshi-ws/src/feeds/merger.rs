@@ -419,6 +419,9 @@ impl Merger {
         }
         if uncovered.is_empty() {
             out.metrics.covered += u64::from(has_covered);
+            if has_covered {
+                tracing::debug!(feed, "other feeds cover a loss");
+            }
             return;
         }
         self.recover(uncovered);
@@ -541,6 +544,7 @@ impl Merger {
             return;
         };
         self.out.metrics.failovers += 1;
+        tracing::info!(leader, %reason, "another feed leads");
         self.out.events.push_back(Event::Failover { from: feed, to: leader });
         for (channel, sid) in self.feeds.get(leader).into_iter().flat_map(|it| &it.channels) {
             let (channel, sid) = (channel.clone(), *sid);

@@ -82,6 +82,7 @@ impl Output {
         cause: UncoveredCause,
     ) {
         self.metrics.uncovered += 1;
+        tracing::warn!(%channel, items = items.len(), ?cause, "no feed covers a loss");
         self.events.push_back(Event::Uncovered { channel, items, cause });
     }
 

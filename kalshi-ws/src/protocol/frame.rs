@@ -5,7 +5,12 @@
 //! that this version does not know is kept whole, and so is a frame that does not decode, with the
 //! reason.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{
+    borrow::{Borrow, Cow},
+    collections::HashSet,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
@@ -154,10 +159,37 @@ pub struct Malformed {
 /// Decodes frames. It remembers the names of markets, so that the deltas of a market share them.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    markets: HashMap<Box<str>, Market, RandomState>,
+    markets: HashSet<ByTicker, RandomState>,
     /// Places of markets that were forgotten.
     free: Vec<u32>,
 }
+
+/// A market that is found by its ticker.
+#[derive(Debug)]
+struct ByTicker(Market);
+
+impl Borrow<[u8]> for ByTicker {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self.0.ticker_bytes()
+    }
+}
+
+impl Hash for ByTicker {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.ticker_bytes().hash(state);
+    }
+}
+
+impl PartialEq for ByTicker {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ticker_bytes() == other.0.ticker_bytes()
+    }
+}
+
+impl Eq for ByTicker {}
 
 impl Decoder {
     /// Returns a decoder that has seen nothing yet.
@@ -225,8 +257,8 @@ impl Decoder {
     /// The market that the deltas of these names share.
     #[inline]
     fn market(&mut self, ticker: &str, id: &str) -> Market {
-        if let Some(market) = self.markets.get(ticker)
-            && market.id() == id
+        if let Some(ByTicker(market)) = self.markets.get(ticker.as_bytes())
+            && market.id_bytes() == id.as_bytes()
         {
             return market.clone();
         }
@@ -235,22 +267,22 @@ impl Decoder {
 
     #[cold]
     fn new_market(&mut self, ticker: &str, id: &str) -> Market {
-        let slot = match self.markets.get(ticker) {
+        let slot = match self.markets.get(ticker.as_bytes()) {
             // The same ticker with another id: the place is the same, the names are not.
-            Some(market) => u32::try_from(market.slot()).ok(),
+            Some(ByTicker(market)) => u32::try_from(market.slot()).ok(),
             None if self.markets.len() >= MAX_MARKETS => None,
             None => self.free.pop().or_else(|| u32::try_from(self.markets.len()).ok()),
         };
         let Some(slot) = slot else { return Market::new(ticker, id, u32::MAX) };
         let market = Market::new(ticker, id, slot);
-        self.markets.insert(ticker.into(), market.clone());
+        self.markets.replace(ByTicker(market.clone()));
         market
     }
 
     /// Forgets the names of these markets. The next delta of one of them brings its names again.
     pub fn forget<T: AsRef<str>>(&mut self, tickers: impl IntoIterator<Item = T>) {
         for ticker in tickers {
-            if let Some(market) = self.markets.remove(ticker.as_ref())
+            if let Some(ByTicker(market)) = self.markets.take(ticker.as_ref().as_bytes())
                 && let Ok(slot) = u32::try_from(market.slot())
             {
                 self.free.push(slot);

@@ -106,32 +106,79 @@ pub struct OwnChange {
 pub struct Market(Arc<Names>);
 
 struct Names {
-    ticker: Box<str>,
-    id: Box<str>,
     /// Its place among the markets of its decoder.
     slot: u32,
+    ticker_length: u32,
+    text: Text,
+}
+
+/// The ticker, and behind it the id. In the same piece as the rest if it is not too long: with many
+/// markets each piece is a wait for memory.
+enum Text {
+    Short(u8, [u8; Self::SHORT]),
+    Long(Box<[u8]>),
+}
+
+impl Text {
+    /// An id has 36 bytes, and a ticker seldom more than 50.
+    const SHORT: usize = 95;
+
+    fn new(text: &[u8]) -> Self {
+        let mut bytes = [0; Self::SHORT];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(part), Ok(length)) => {
+                part.copy_from_slice(text);
+                Self::Short(length, bytes)
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
 }
 
 impl Market {
     pub(crate) fn new(ticker: &str, id: &str, slot: u32) -> Self {
-        Self(Arc::new(Names { ticker: ticker.into(), id: id.into(), slot }))
+        // A frame is far shorter than that.
+        let ticker_length = u32::try_from(ticker.len()).unwrap_or(u32::MAX);
+        let text = Text::new([ticker, id].concat().as_bytes());
+        Self(Arc::new(Names { slot, ticker_length, text }))
     }
 
     /// Returns the ticker.
     pub fn ticker(&self) -> &str {
-        &self.0.ticker
+        str::from_utf8(self.ticker_bytes()).unwrap_or_default()
     }
 
     /// Returns the id, a UUID.
     pub fn id(&self) -> &str {
-        &self.0.id
+        str::from_utf8(self.id_bytes()).unwrap_or_default()
+    }
+
+    /// Returns the ticker without checking again that it is text.
+    #[inline]
+    pub(crate) fn ticker_bytes(&self) -> &[u8] {
+        self.bytes().get(..self.0.ticker_length as usize).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn id_bytes(&self) -> &[u8] {
+        self.bytes().get(self.0.ticker_length as usize..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match &self.0.text {
+            Text::Short(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Text::Long(bytes) => bytes,
+        }
     }
 
     /// Returns the place among the markets of the decoder, for tables of one entry a market.
+    #[inline]
     pub(crate) fn slot(&self) -> usize {
         self.0.slot as usize
     }
 
+    #[inline]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -338,5 +385,23 @@ impl Serialize for Delta {
             subaccount: own.subaccount,
         }
         .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_market_has_its_names_whatever_their_length() {
+        for length in [0, 1, 50, 59, 60, 95, 96, 255, 256, 70_000] {
+            let (ticker, id) = ("é".repeat(length / 2), "9b0f6b43-5b68-4f9f-9f02-9a2d1b8ac1a1");
+            let market = Market::new(&ticker, id, 7);
+            assert_eq!((market.ticker(), market.id()), (&*ticker, id));
+            assert_eq!(market, Market::new(&ticker, id, 8));
+            assert_ne!(market, Market::new(&format!("{ticker}9"), &id[1..], 7));
+            let (none, all) = (Market::new(&ticker, "", 0), Market::new("", &ticker, 0));
+            assert_eq!((none.id(), all.ticker(), all.id()), ("", "", &*ticker));
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{Limits, Output, Request, SessionState};
 use crate::{
     Backoff, BookState, Books, Channel, Decoder, DisconnectReason, Event, Overflow, Refusal,
     Subscription, TerminationReason,
-    connection::queue::{Pushed, Queue, Staged},
+    connection::queue::{Entry, Pushed, Queue, Staged, Taken},
     protocol::command::{Action, Command, Update},
 };
 
@@ -452,7 +452,7 @@ fn b5_a_slow_consumer_with_more_books_than_places_converges() {
     let (mut time, mut consumed, mut seq, mut commands) = (now, now, 0, 0);
     let (mut lags, mut market) = (0, 0);
     let mut wire: VecDeque<String> = VecDeque::new();
-    let mut staged: VecDeque<Staged> = VecDeque::new();
+    let mut staged: VecDeque<Entry> = VecDeque::new();
     let subscription = Subscription::orderbook(&tickers).with_capacity(1_000);
     session.connected(now, None);
     session.request(Request::Subscribe(Box::new(subscription)), now);
@@ -472,12 +472,12 @@ fn b5_a_slow_consumer_with_more_books_than_places_converges() {
         while let Some(text) = wire.pop_front() {
             let frame = decoder.decode(&text, UnixMillis::EPOCH);
             if let Some((lane, event)) = session.frame(frame, text.len(), time) {
-                staged.push_back(Staged { lane, event, bytes: text.len() });
+                staged.push_back(Staged { lane, event, bytes: text.len() }.into());
             }
             while let Some(output) = session.output() {
                 match output {
                     Output::Event(lane, event, bytes) => {
-                        staged.push_back(Staged { lane, event, bytes });
+                        staged.push_back(Staged { lane, event, bytes }.into());
                     }
                     Output::Lane { lane, channel, overflow, capacity, .. } => {
                         assert_eq!(overflow, Overflow::DropOldest);
@@ -517,9 +517,9 @@ fn b5_a_slow_consumer_with_more_books_than_places_converges() {
         }
         session.tick(time);
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut taken = VecDeque::new();
+        let mut taken = Taken::default();
         while consumed < time && queue.poll(&mut taken, &mut cx).is_ready() {
-            for event in taken.drain(..) {
+            while let Some(event) = taken.pop() {
                 lags += usize::from(matches!(event, Event::Lagged { .. }));
                 books.apply(&event);
                 consumed += EVENT;

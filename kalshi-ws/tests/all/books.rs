@@ -314,6 +314,10 @@ proptest! {
             } else {
                 model.insert((bid, tick), held + hundredths);
             }
+            let best_bid = model.keys().filter(|(bid, _)| *bid).map(|(_, tick)| tick).max();
+            let best_ask = model.keys().filter(|(bid, _)| !bid).map(|(_, tick)| tick).min();
+            let is_crossed = best_bid.zip(best_ask).is_some_and(|(bid, ask)| bid >= ask);
+            prop_assert_eq!(book.is_crossed(), is_crossed);
         }
         let levels = |bid: bool| model.iter().filter(move |((side, _), _)| *side == bid).map(|((_, tick), n)| {
             PriceLevel { price: Dollars::from_cents(tick * 5).unwrap(), count: Count::from_hundredths(*n) }

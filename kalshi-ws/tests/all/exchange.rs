@@ -13,10 +13,12 @@ use kalshi_auth::{
 use kalshi_ws::{Backoff, Config, ConfigBuilder, Connection, Environment, Event};
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::mpsc,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
     tungstenite::{
@@ -41,14 +43,32 @@ pub(crate) struct Exchange {
 }
 
 /// One connection, seen from the exchange.
-pub(crate) struct Peer(WebSocketStream<TcpStream>);
+pub(crate) struct Peer(WebSocketStream<Box<dyn Transport>>);
+
+/// A connection under the WebSocket, encrypted or not.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 impl Exchange {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts an exchange whose connections are encrypted, at `localhost`.
+    pub(crate) async fn start_encrypted(tls: TlsAcceptor) -> Self {
+        Self::start_with(Some(tls)).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
         let credentials = Credentials::from_pem("key-id", pair.private_key_pem()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("ws://{}/trade-api/ws/v2", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = match tls {
+            None => format!("ws://{address}/trade-api/ws/v2"),
+            Some(_) => format!("wss://localhost:{}/trade-api/ws/v2", address.port()),
+        };
         let (sender, peers) = mpsc::unbounded_channel();
         let refusals = Arc::new(Mutex::new(Vec::<u16>::new()));
         let signatures = Arc::new(Mutex::new(Vec::new()));
@@ -69,7 +89,15 @@ impl Exchange {
                         }
                     }
                 };
-                if let Ok(socket) = accept_hdr_async(tcp, check).await
+                let transport: Box<dyn Transport> = match &tls {
+                    None => Box::new(tcp),
+                    Some(tls) => match tls.accept(tcp).await {
+                        Ok(encrypted) => Box::new(encrypted),
+                        // The client does not trust the certificate.
+                        Err(_) => continue,
+                    },
+                };
+                if let Ok(socket) = accept_hdr_async(transport, check).await
                     && sender.send(Peer(socket)).is_err()
                 {
                     return;

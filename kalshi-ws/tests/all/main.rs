@@ -15,4 +15,5 @@ mod portfolio;
 mod recordings;
 mod samples;
 mod streams;
+mod tls;
 mod websocket;

@@ -439,12 +439,41 @@ async fn a_connection_that_is_closed_says_goodbye_and_reads_no_more() {
         connection.close().await;
         connection
     });
-    let (first, _) = peer.frame().await.unwrap();
-    assert_eq!(first, FIN | CLOSE);
+    let (first, payload) = peer.frame().await.unwrap();
+    assert_eq!((first, &*payload), (FIN | CLOSE, &1_000_u16.to_be_bytes()[..]));
     // What was on its way, then the answer.
     peer.send(&[text(&note(1, 60)), frame(FIN | CLOSE, &1_000_u16.to_be_bytes())].concat()).await;
     let mut connection = closing.await.unwrap();
     expect_event!(connection, Event::Closed { error: None });
     assert!(connection.next().await.is_none());
     assert_eq!(peer.frame().await, None);
+}
+
+/// The connections that `tests/python/peer.py` plays, in their order.
+#[tokio::test]
+#[ignore = "needs the peer in Python: tools/python-clients.sh"]
+async fn websockets_for_python_are_read_and_answered() {
+    let exchange = Exchange::start().await;
+    let config = exchange.config_at(&std::env::var("KALSHI_TEST_PEER").unwrap());
+    let config = config.with_max_frame_bytes(1_000_000).build().unwrap();
+    let mut connection = Connection::connect(config).await.unwrap();
+    // A command that is longer than 65,535 bytes.
+    let tickers = (0..100).map(|number| format!("KXTEST-{number:01000}"));
+    connection.handle().subscribe(Subscription::trades(tickers)).unwrap();
+    expect_event!(connection, Event::Subscribed { .. });
+    for number in 0..300 {
+        let note: Value = serde_json::from_str(&raw(&mut connection).await).unwrap();
+        assert_eq!(note["number"], number);
+        assert!(note["text"].as_str().unwrap().chars().all(|letter| letter == 'é'));
+    }
+    expect_event!(
+        connection,
+        Event::Disconnected { reason: DisconnectReason::Closed { code: Some(1012), .. } }
+    );
+    expect_event!(connection, Event::Reconnected { .. });
+    expect_event!(connection, Event::Subscribed { .. });
+    expect_event!(connection, Event::Disconnected { reason: DisconnectReason::Failed(_) });
+    expect_event!(connection, Event::Reconnected { .. });
+    expect_event!(connection, Event::Subscribed { .. });
+    connection.close().await;
 }

@@ -276,7 +276,7 @@ mod tests {
         let text = serde_json::to_string(&Lag::realistic().with_seed(4)).unwrap();
         assert_eq!(text, r#"{"reads_millis":[250,350],"streams_millis":[0,0],"seed":4}"#);
         assert_eq!(serde_json::from_str::<Lag>(&text).unwrap(), Lag::realistic().with_seed(4));
-        let late = Duration::from_millis(1_000);
+        let late = Duration::from_secs(1);
         assert_eq!("300/1000".parse(), Ok(fixed.with_streams(late)));
         assert_eq!("0/500-1000".parse(), Ok(Lag::none().with_streams(late / 2..=late)));
         for text in ["", "x", "400-200", "1-", "-1", "60001", "300/", "/300", "1/2/3"] {

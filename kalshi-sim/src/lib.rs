@@ -18,11 +18,18 @@
 //!
 //! # What it plays
 //!
-//! Every operation of the table. Orders, groups, requests for quotes, block trades and the
-//! portfolio go to one matching engine with exact money; markets, books, trades, candlesticks and
-//! settlements are read from it. Milestones and live data, structured targets, incentives, FCM
-//! subtraders, the archive and the like are made from the seed and agree with each other. The
-//! streams of [`STREAM_PATH`] send what the engine does.
+//! Every operation of the table. Orders, groups, requests for quotes, block trades, the portfolio
+//! and the subtraders of an FCM go to one matching engine with exact money; markets, books, trades,
+//! candlesticks and settlements are read from it, those of the archive as well: the engine has lived
+//! through them with a clock in the past. Milestones and live data, structured targets, incentives
+//! and the like are made from the seed and agree with each other. The streams of [`STREAM_PATH`]
+//! send what the engine does.
+//!
+//! A member starts with $10,000 on each shard, without orders or positions. The first one has a
+//! history: its archived orders and fills, its settlements, deposits and withdrawals add up to that
+//! cash. What is older than the cutoffs of `get_historical_cutoff`, which stay where they are, is
+//! in the archive alone; settlements never leave the live tier. A subtrader starts with $10,000 on
+//! each shard, too.
 //!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.

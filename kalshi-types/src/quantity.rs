@@ -80,8 +80,8 @@ macro_rules! quantity {
             }
         }
 
-        /// Prints the wire form. Width, fill, alignment, `+` and `0` are honoured; a precision is
-        /// ignored, since honouring it would round.
+        /// Prints the wire form. Width, fill, alignment, `+` and `0` are honored; a precision is
+        /// ignored, since honoring it would round.
         impl ::std::fmt::Display for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 let text = $crate::text::Text::new::<$decimals, $at_least>(self.0);

@@ -11,13 +11,19 @@
 //! | count money and contracts, stay on the price grid | [`money`] |
 //! | read long lists, and what is older than they are | [`lists`] |
 //! | place, change and cancel orders safely | [`orders`] |
+//! | stop, restart, cancel on exit, close a position | [`shutdown`] |
 //! | read cash, positions and fills | [`portfolio`] |
 //! | ask for quotes, or make them | [`rfqs`] |
 //! | decide what to do about an error | [`errors`] |
 //! | find out why it is 401, 403, 404, 409, 410 or 429 | [`troubleshooting`] |
+//! | stay below the rate limits | [`limits`] |
+//! | log and count calls | [`logs_and_metrics`] |
+//! | set proxies, TLS and time limits | [`network`] |
+//! | call from code that is not asynchronous | [`blocking`] |
 //! | follow the exchange live | [`streams`] |
 //! | test a bot offline | [`testing`] |
 //! | keep up with a moving API | [`staying_current`] |
+//! | choose features, know the MSRV | [`features`] |
 //!
 //! Coming from [the official Python SDK](coming_from_python), from [kalshi-trade-rs or
 //! kalshi-fast-rs](coming_from_kalshi_trade_rs), or from [plain reqwest](coming_from_reqwest)?
@@ -58,10 +64,16 @@ pub mod lists {}
 #[doc = include_str!("orders.md")]
 #[doc(alias = "place order")]
 #[doc(alias = "cancel all")]
-#[doc(alias = "close position")]
 #[doc(alias = "idempotency")]
 #[doc(alias = "duplicate order")]
 pub mod orders {}
+
+#[doc = include_str!("shutdown.md")]
+#[doc(alias = "restart")]
+#[doc(alias = "cancel on exit")]
+#[doc(alias = "close position")]
+#[doc(alias = "kill switch")]
+pub mod shutdown {}
 
 #[doc = include_str!("portfolio.md")]
 #[doc(alias = "positions")]
@@ -80,12 +92,36 @@ pub mod rfqs {}
 pub mod errors {}
 
 #[doc = include_str!("troubleshooting.md")]
-#[doc(alias = "rate limit")]
 #[doc(alias = "401")]
 #[doc(alias = "403")]
 #[doc(alias = "409")]
 #[doc(alias = "429")]
 pub mod troubleshooting {}
+
+#[doc = include_str!("limits.md")]
+#[doc(alias = "rate limit")]
+#[doc(alias = "token bucket")]
+#[doc(alias = "throttle")]
+pub mod limits {}
+
+#[doc = include_str!("logs_and_metrics.md")]
+#[doc(alias = "logging")]
+#[doc(alias = "tracing")]
+#[doc(alias = "metrics")]
+#[doc(alias = "prometheus")]
+pub mod logs_and_metrics {}
+
+#[doc = include_str!("network.md")]
+#[doc(alias = "proxy")]
+#[doc(alias = "TLS")]
+#[doc(alias = "certificate")]
+#[doc(alias = "connection pool")]
+pub mod network {}
+
+#[doc = include_str!("blocking.md")]
+#[doc(alias = "synchronous")]
+#[doc(alias = "block_on")]
+pub mod blocking {}
 
 #[doc = include_str!("streams.md")]
 #[doc(alias = "websocket")]
@@ -102,8 +138,14 @@ pub mod testing {}
 #[doc = include_str!("staying_current.md")]
 #[doc(alias = "changelog")]
 #[doc(alias = "deprecation")]
-#[doc(alias = "MSRV")]
 pub mod staying_current {}
+
+#[doc = include_str!("features.md")]
+#[doc(alias = "feature")]
+#[doc(alias = "MSRV")]
+#[doc(alias = "minimum supported Rust version")]
+#[doc(alias = "platform")]
+pub mod features {}
 
 #[doc = include_str!("coming_from_python.md")]
 pub mod coming_from_python {}

@@ -30,20 +30,23 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> HandlerResult {
 }
 
 /// Checks the subtrader of a new key, if it names one. Returns what there is to warn of.
-fn check_subtrader(state: &mut State, call: &Call<'_>) -> Result<Option<&'static str>, Response> {
+fn check_subtrader(state: &State, call: &Call<'_>) -> Result<Option<&'static str>, Response> {
     let Some(id) = keys::read(call.body)?.fcm_subtrader_id else { return Ok(None) };
     let caller = call.caller()?;
     if !caller.fcm_member {
         return Err(Response::forbidden("fcm_subtrader_id is for FCM members"));
     }
-    let firm = state.fixtures.fcm.firm(caller)?;
+    let firm = state.fixtures.fcm.known(caller)?;
     let subtrader = firm
         .subtrader(&id)
         .ok_or_else(|| Response::bad_request("fcm_subtrader_id names no subtrader of the firm"))?;
     if subtrader.pending(call.now) {
         return Err(Response::conflict("propagation_pending", "the subtrader is too new"));
     }
-    Ok((!subtrader.has_cap()).then_some("the subtrader has no daily cap: its orders are rejected"))
+    Ok(subtrader
+        .cap()
+        .is_none()
+        .then_some("the subtrader has no daily cap: its orders are rejected"))
 }
 
 fn with_warning(mut response: Response, warning: Option<&str>) -> Response {

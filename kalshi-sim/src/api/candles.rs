@@ -17,6 +17,7 @@ use crate::{
         response::{HandlerResult, Response},
     },
     state::State,
+    wire::seconds,
 };
 
 /// Markets that one call may ask for.
@@ -25,6 +26,8 @@ const MAX_MARKETS: usize = 100;
 const MAX_BATCH: usize = 10_000;
 /// Candles that one call for an event gives.
 const MAX_EVENT: usize = 5_000;
+/// Candles of one archived market. The exchange's own limit is not documented.
+const MAX_ARCHIVED: i64 = 10_000;
 
 /// The candles of one market.
 pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
@@ -85,6 +88,35 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
         "market_candlesticks": lists,
         "adjusted_end_ts": end,
     })))
+}
+
+/// The candles of an archived market, one for each period of its life.
+pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
+    let mut range = Range::read(query)?;
+    let (opens, closes) = (seconds(market.opens), seconds(market.closes));
+    range.start = range.start.max(opens.saturating_add(1));
+    range.end = range.end.min(closes.saturating_add(range.seconds() - 1));
+    let (first, last) = range.periods();
+    if last.saturating_sub(first) >= MAX_ARCHIVED {
+        return Err(Response::bad_request("the range holds more than 10,000 candles"));
+    }
+    let mut made = candles(market, range, false).into_iter().peekable();
+    let before = market.minutes.range(..first.saturating_mul(range.period)).rev();
+    let mut state = before.clone().next().map_or_else(Minute::empty, |(_, minute)| *minute);
+    let mut previous = before.clone().find_map(|(_, minute)| minute.price.map(|bar| bar.close));
+    let mut rows = Vec::new();
+    for period in first..=last {
+        let end = (period + 1).saturating_mul(range.seconds());
+        let candle = made.next_if(|candle| candle.end == end).unwrap_or_else(|| Candle {
+            end,
+            minute: Minute::after(&state),
+            previous,
+        });
+        state = candle.minute;
+        previous = candle.minute.price.map(|bar| bar.close).or(previous);
+        rows.push(candle.shown_archived());
+    }
+    Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
 /// Which candles: those that end between two times, both included.
@@ -152,6 +184,26 @@ impl Candle {
             "open_interest_fp": open_interest,
         })
     }
+
+    /// The same in the names of the archive.
+    fn shown_archived(&self) -> Value {
+        let Minute { bid, ask, price, volume, value, open_interest } = self.minute;
+        json!({
+            "end_period_ts": self.end,
+            "yes_bid": archived_bar(bid),
+            "yes_ask": archived_bar(ask),
+            "price": {
+                "open": price.map(|bar| bar.open),
+                "low": price.map(|bar| bar.low),
+                "high": price.map(|bar| bar.high),
+                "close": price.map(|bar| bar.close),
+                "mean": average(value, volume),
+                "previous": self.previous,
+            },
+            "volume": volume,
+            "open_interest": open_interest,
+        })
+    }
 }
 
 fn bar(bar: Bar) -> Value {
@@ -161,6 +213,10 @@ fn bar(bar: Bar) -> Value {
         "high_dollars": bar.high,
         "close_dollars": bar.close,
     })
+}
+
+fn archived_bar(bar: Bar) -> Value {
+    json!({"open": bar.open, "low": bar.low, "high": bar.high, "close": bar.close})
 }
 
 /// The candles of a range, oldest first.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{
-        Market,
+        Engine, Market,
         amount::{SaturatingArithmetic, other_leg},
         types::{Side, Trade},
     },
@@ -193,7 +193,7 @@ pub(crate) fn markets(state: &State, query: &Query) -> HandlerResult {
 }
 
 /// Reports whether a market is a combination of others.
-fn is_combo(state: &State, market: &Market) -> bool {
+pub(crate) fn is_combo(state: &State, market: &Market) -> bool {
     let about = state.catalog.about(&market.ticker);
     about.is_some_and(|about| about["mve_collection_ticker"].is_string())
 }
@@ -244,23 +244,41 @@ fn levels(market: &Market, depth: usize) -> Value {
     json!({"yes_dollars": side(Side::Bid), "no_dollars": side(Side::Ask)})
 }
 
-/// The newest trade comes first.
+/// The newest trade of the live tier comes first.
 pub(crate) fn trades(state: &State, query: &Query) -> HandlerResult {
+    let engine = &state.engine;
+    let since = engine.cutoffs().trades;
+    let all: Box<dyn Iterator<Item = &Trade>> = match query.get("ticker") {
+        None => Box::new(engine.trades().iter().rev()),
+        Some(ticker) => {
+            let trades = engine.market_by_ticker(ticker).into_iter().flat_map(|m| of(engine, m));
+            Box::new(trades.take_while(move |trade| trade.at >= since))
+        }
+    };
+    shown_trades(state, all, query, "trades")
+}
+
+/// Returns the trades of a market, the newest first.
+pub(crate) fn of<'a>(
+    engine: &'a Engine,
+    market: &'a Market,
+) -> impl Iterator<Item = &'a Trade> + 'a {
+    market.trades.iter().rev().filter_map(|id| engine.trade(*id))
+}
+
+/// Answers with a page of trades, which come the newest first; `list` names it in cursors.
+pub(crate) fn shown_trades<'a>(
+    state: &State,
+    trades: impl Iterator<Item = &'a Trade>,
+    query: &Query,
+    list: &'static str,
+) -> HandlerResult {
     let span = query.span("min_ts", "max_ts")?;
     let block = query.get("is_block_trade").map(|_| query.flag("is_block_trade")).transpose()?;
-    let all: Box<dyn Iterator<Item = &Trade>> = match query.get("ticker") {
-        None => Box::new(state.engine.trades().iter().rev()),
-        Some(ticker) => match state.engine.market_by_ticker(ticker) {
-            None => Box::new(std::iter::empty()),
-            Some(market) => {
-                Box::new(market.trades.iter().rev().filter_map(|id| state.engine.trade(*id)))
-            }
-        },
-    };
-    let rows = all
+    let rows = trades
         .filter(|trade| span.holds(trade.at))
         .filter(|trade| block.is_none_or(|block| trade.block == block));
-    let pages = Paging::new("trades", 100, 1_000).with_zero();
+    let pages = Paging::new(list, 100, 1_000).with_zero();
     let (rows, cursor) = query.page(pages, rows, |trade| newest(trade.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(|trade| shown_trade(state, trade)).collect();
     Ok(Response::ok(json!({"trades": rows, "cursor": cursor})))

@@ -10,6 +10,8 @@ mod candles;
 mod communications;
 mod events;
 mod exchange;
+mod fcm;
+mod historical;
 #[cfg(test)]
 mod lag_tests;
 mod market;
@@ -190,24 +192,24 @@ impl<'a, 'b> Operations<&'a Call<'b>> for &mut State {
         get_multivariate_event_collections => seeded::collections(state, call),
         get_multivariate_event_collection => state.fixtures.collections.get(call.first()),
         create_market_in_multivariate_event_collection => seeded::create_combo(state, call),
-        get_historical_cutoff => Ok(state.fixtures.archive.cutoff()),
-        get_historical_markets => state.fixtures.archive.markets(call.query),
-        get_historical_market => state.fixtures.archive.market(call.first()),
-        get_market_candlesticks_historical => seeded::historical_candlesticks(state, call),
-        get_trades_historical => state.fixtures.archive.trades(call.query),
-        get_fills_historical => seeded::historical_fills(state, call),
-        get_historical_orders => seeded::historical_orders(state, call),
-        get_historical_positions => seeded::historical_positions(state, call),
-        list_fcm_subtraders => seeded::fcm_subtraders(state, call),
-        create_fcm_subtrader => seeded::create_fcm_subtrader(state, call),
-        get_fcm_subtrader_blocked_categories => seeded::fcm_blocked_categories(state, call),
-        update_fcm_subtrader_blocked_categories => seeded::block_fcm_category(state, call),
-        get_fcm_event_contract_daily_cap => seeded::fcm_daily_cap(state, call),
-        update_fcm_event_contract_daily_cap => seeded::set_fcm_daily_cap(state, call),
-        delete_fcm_event_contract_daily_cap => seeded::delete_fcm_daily_cap(state, call),
-        get_fcm_orders => seeded::fcm_orders(state, call),
-        get_fcm_fills => seeded::fcm_fills(state, call),
-        get_fcm_positions => seeded::fcm_positions(state, call),
-        create_fcm_position_transfer => seeded::create_fcm_transfer(state, call),
+        get_historical_cutoff => Ok(historical::cutoff(state)),
+        get_historical_markets => historical::markets(state, call.query),
+        get_historical_market => historical::one(state, call),
+        get_market_candlesticks_historical => historical::candlesticks(state, call),
+        get_trades_historical => historical::trades(state, call.query),
+        get_fills_historical => historical::fills(state, call),
+        get_historical_orders => historical::orders(state, call),
+        get_historical_positions => historical::positions(state, call),
+        list_fcm_subtraders => fcm::subtraders(state, call),
+        create_fcm_subtrader => fcm::create_subtrader(state, call),
+        get_fcm_subtrader_blocked_categories => fcm::blocked_categories(state, call),
+        update_fcm_subtrader_blocked_categories => fcm::block_category(state, call),
+        get_fcm_event_contract_daily_cap => fcm::daily_cap(state, call),
+        update_fcm_event_contract_daily_cap => fcm::set_daily_cap(state, call),
+        delete_fcm_event_contract_daily_cap => fcm::delete_daily_cap(state, call),
+        get_fcm_orders => fcm::orders(state, call),
+        get_fcm_fills => fcm::fills(state, call),
+        get_fcm_positions => fcm::positions(state, call),
+        create_fcm_position_transfer => fcm::create_transfer(state, call),
     }
 }

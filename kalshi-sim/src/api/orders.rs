@@ -33,7 +33,7 @@ pub(crate) fn shown(state: &State, order: &Order) -> Value {
     json!({
         "order_id": order.id.to_string(),
         "user_id": order.account.to_string(),
-        "client_order_id": order.client_order_id.as_deref().unwrap_or_default(),
+        "client_order_id": order.extras().client_order_id.as_deref().unwrap_or_default(),
         "ticker": market.map_or("", |market| &market.ticker),
         "side": "yes",
         "action": action(order.side),
@@ -46,15 +46,15 @@ pub(crate) fn shown(state: &State, order: &Order) -> Value {
         "fill_count_fp": order.filled,
         "remaining_count_fp": order.remaining,
         "initial_count_fp": order.initial,
-        "taker_fill_cost_dollars": order.taker_cost,
-        "maker_fill_cost_dollars": order.maker_cost,
-        "taker_fees_dollars": order.taker_fees,
-        "maker_fees_dollars": order.maker_fees,
-        "expiration_time": order.expires.map(wire::time),
+        "taker_fill_cost_dollars": order.extras().taker_cost,
+        "maker_fill_cost_dollars": order.extras().maker_cost,
+        "taker_fees_dollars": order.extras().taker_fees,
+        "maker_fees_dollars": order.extras().maker_fees,
+        "expiration_time": order.extras().expires.map(wire::time),
         "created_time": wire::time(order.created),
         "last_update_time": wire::time(order.updated),
         "self_trade_prevention_type": order.self_trade.as_str(),
-        "order_group_id": order.group.map(|group| group.to_string()),
+        "order_group_id": order.extras().group.map(|group| group.to_string()),
         "cancel_order_on_pause": order.cancel_on_pause,
         "subaccount_number": order.subaccount,
         "exchange_index": market.map_or(0, |market| market.shard),
@@ -288,7 +288,7 @@ pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::no_content())
 }
 
-/// The newest order comes first. The time of an order is that of its entry.
+/// The newest order of the live tier comes first. The time of an order is that of its entry.
 pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -305,6 +305,7 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
         Box::new(account.orders().iter().rev().filter_map(|id| view.order(*id)))
     };
     let rows = orders
+        .filter(|order| state.engine.is_live(order))
         .filter(|order| status.is_none_or(|status| order.status.as_str() == status))
         .filter(|order| subaccount.is_none_or(|number| order.subaccount == number))
         .filter(|order| span.holds(order.created))
@@ -324,7 +325,7 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
 
 /// Answers with one order.
 pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
-    let order = readable(call, |id| state.view().order(id))?;
+    let order = readable(state, call, |id| state.view().order(id))?;
     Ok(Response::ok(json!({"order": shown(state, order)})))
 }
 
@@ -358,7 +359,7 @@ pub(crate) fn queue_positions(state: &State, call: &Call<'_>) -> HandlerResult {
 }
 
 pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
-    let order = readable(call, |id| state.engine.order(id))?;
+    let order = readable(state, call, |id| state.engine.order(id))?;
     let position = state
         .engine
         .queue_position(order)
@@ -367,14 +368,15 @@ pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"queue_position_fp": position})))
 }
 
-/// The order of the path, if the caller may see it.
+/// The order of the path, if the caller may see it and it is in the live tier.
 fn readable<'a>(
+    state: &State,
     call: &Call<'_>,
     find: impl FnOnce(OrderId) -> Option<&'a Order>,
 ) -> Result<&'a Order, Response> {
     let caller = call.caller()?;
     find(named(call.first())?)
-        .filter(|order| order.account == caller.account)
+        .filter(|order| order.account == caller.account && state.engine.is_live(order))
         .filter(|order| caller.bound.is_none_or(|bound| order.subaccount == bound))
         .ok_or_else(|| Refusal::not_found("order not found").into())
 }
@@ -415,7 +417,8 @@ fn answered(state: &State, order: OrderId, field: &str, count: Count) -> Map<Str
         (field.to_owned(), json!(count)),
         ("ts_ms".to_owned(), json!(state.engine.now().as_millis())),
     ]);
-    let client_order_id = state.engine.order(order).and_then(|o| o.client_order_id.as_deref());
+    let client_order_id =
+        state.engine.order(order).and_then(|o| o.extras().client_order_id.as_deref());
     if let Some(id) = client_order_id {
         row.insert("client_order_id".to_owned(), json!(id));
     }

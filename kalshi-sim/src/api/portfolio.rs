@@ -12,12 +12,13 @@ use crate::{
         Account, Market, Payment, Position, SHARDS,
         amount::{SaturatingArithmetic, cost, other_leg},
         history::AccountView,
-        ids::{MarketId, OrderId, PaymentId, TransferId},
+        ids::{AccountId, MarketId, OrderId, PaymentId, TransferId},
         principal::Principal,
-        types::{Fill, Refusal, Settlement, Shard},
+        types::{Fill, Refusal, Settlement, Shard, Subaccount},
     },
     http::{
         paging::{Paging, newest, newest_at},
+        query::Query,
         request::{self, Call, given},
         response::{HandlerResult, Response},
     },
@@ -158,7 +159,7 @@ pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(body))
 }
 
-/// The newest fill comes first.
+/// The newest fill of the live tier comes first.
 pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -174,6 +175,7 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
         .rev()
         .filter(|(_, fill)| order.is_none_or(|order| order == Some(fill.order)))
         .filter(|(_, fill)| subaccount.is_none_or(|number| fill.subaccount == number))
+        .filter(|(_, fill)| fill.at >= state.engine.cutoffs().trades)
         .filter(|(_, fill)| span.holds(fill.at))
         .filter(|(_, fill)| {
             let Some(market) = state.engine.market(fill.market) else { return false };
@@ -186,11 +188,18 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"fills": rows, "cursor": cursor})))
 }
 
-/// The two lists share the pages: an event stands on the page of the first of its markets, with
-/// the sum of all that the filters let through.
 pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
-    let query = call.query;
     let subaccount = call.one_subaccount()?;
+    positions_of(state, call.caller()?.account, subaccount, call.query)
+}
+
+/// Answers with the positions of an account in the live tier.
+pub(crate) fn positions_of(
+    state: &State,
+    account: AccountId,
+    subaccount: Subaccount,
+    query: &Query,
+) -> HandlerResult {
     let shard = query.shard()?;
     let settlement = query.word("settlement_status", &["all", "unsettled", "settled"])?;
     let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
@@ -198,11 +207,8 @@ pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     if nonzero.iter().any(|name| !["position", "total_traded"].contains(name)) {
         return Err(Response::bad_request("count_filter must name position or total_traded"));
     }
-    let rows: Vec<(&Market, &Position)> = read(state, call.caller()?)?
-        .positions()
-        .filter(|((_, number), _)| *number == subaccount)
-        // Orders that have not traded leave empty positions.
-        .filter(|(_, position)| position.volume.is_positive())
+    let rows: Vec<(&Market, &Position)> = traded(state, account, subaccount)?
+        .filter(|(market, _)| !state.engine.is_archived(market.id))
         .filter(|(_, position)| match settlement {
             Some("all") => true,
             Some("settled") => position.settled,
@@ -215,13 +221,37 @@ pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
                     _ => !position.traded.is_zero(),
                 })
         })
-        .filter_map(|((id, _), position)| Some((state.engine.market(id)?, position)))
         .filter(|(market, _)| {
             ticker.is_none_or(|ticker| market.ticker == ticker)
                 && event.is_none_or(|event| market.event_ticker == event)
                 && shard.is_none_or(|shard| market.shard == shard)
         })
         .collect();
+    shown_positions(rows, query, Paging::new("positions", 100, 1_000))
+}
+
+/// Returns the positions of a subaccount that has traded in a market, by market.
+pub(crate) fn traded(
+    state: &State,
+    account: AccountId,
+    subaccount: Subaccount,
+) -> Result<impl Iterator<Item = (&Market, &Position)>, Response> {
+    let account = state.view().account(account).ok_or_else(Response::not_found)?;
+    Ok(account
+        .positions()
+        .filter(move |((_, number), _)| *number == subaccount)
+        // Orders that have not traded leave empty positions.
+        .filter(|(_, position)| position.volume.is_positive())
+        .filter_map(|((id, _), position)| Some((state.engine.market(id)?, position))))
+}
+
+/// Answers with a page of positions, which come in the order of their markets. The two lists share
+/// the pages: an event stands on the page of the first of its markets, with the sum of all rows.
+pub(crate) fn shown_positions(
+    rows: Vec<(&Market, &Position)>,
+    query: &Query,
+    pages: Paging,
+) -> HandlerResult {
     let mut events: BTreeMap<&str, EventPosition> = BTreeMap::new();
     for (market, position) in &rows {
         events
@@ -229,7 +259,6 @@ pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
             .or_insert_with(|| EventPosition::new(market.id))
             .add(position);
     }
-    let pages = Paging::new("positions", 100, 1_000);
     let (rows, cursor) = query.page(pages, rows, |(market, _)| u64::from(market.id.0))?;
     let sums: Vec<Value> = rows
         .iter()
@@ -300,7 +329,7 @@ impl EventPosition {
     }
 }
 
-/// The newest settlement comes first.
+/// The newest settlement comes first. Settlements never leave the live tier.
 pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -640,7 +669,7 @@ fn read(state: &State, caller: Principal) -> Result<AccountView<'_>, Response> {
 }
 
 /// Returns the account as it is.
-fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
+pub(crate) fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
     state.engine.ledger.account(caller.account).ok_or_else(Response::not_found)
 }
 
@@ -707,6 +736,13 @@ mod tests {
             body[list].as_array().unwrap_or_else(|| panic!("{body}")).clone()
         }
 
+        /// The settlements of the market.
+        fn settlements(&mut self, query: &[(&str, &str)]) -> Vec<Value> {
+            let ticker = self.ticker.clone();
+            let query = [query, &[("ticker", &*ticker)]].concat();
+            self.rows("get_settlements", &query, "settlements")
+        }
+
         /// Buys, or with asks sells, at any price.
         fn trade(&mut self, side: Side, count: &str) {
             let price = if side == Side::Bid { "0.99" } else { "0.01" };
@@ -742,14 +778,14 @@ mod tests {
         let held = bench.rows("get_positions", &[], "market_positions");
         let cost = held[0]["market_exposure_dollars"].clone();
         bench.determine(MarketResult::Scalar("0.3060".parse().unwrap()));
-        assert!(bench.rows("get_settlements", &[], "settlements").is_empty());
+        assert!(bench.settlements(&[]).is_empty());
         // Worth what it will pay, and not paid yet.
         let body = bench.ask("get_balance", &[]).body.unwrap();
         let gain = body["portfolio_value"].as_i64().unwrap() - body["balance"].as_i64().unwrap();
         // 3.01 at 0.306 is 92.106 cents: 92 or, with what both sums lose, 93.
         assert!((92..=93).contains(&gain), "{body}");
         bench.now += 1_800;
-        let rows = bench.rows("get_settlements", &[], "settlements");
+        let rows = bench.settlements(&[]);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!(row["market_result"], "scalar");
         assert_eq!((&row["yes_count_fp"], &row["no_count_fp"]), (&json!("3.01"), &json!("0.00")));
@@ -766,7 +802,7 @@ mod tests {
         for (min, rows) in [(at, 1), (later, 0)] {
             let query = between(&min);
             let query: Vec<(&str, &str)> = query.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            assert_eq!(bench.rows("get_settlements", &query, "settlements").len(), rows);
+            assert_eq!(bench.settlements(&query).len(), rows);
         }
         bench.state.engine.audit().unwrap();
     }
@@ -778,7 +814,7 @@ mod tests {
             bench.trade(side, "2");
             bench.determine(MarketResult::No);
             bench.now += 1_800;
-            let rows = bench.rows("get_settlements", &[], "settlements");
+            let rows = bench.settlements(&[]);
             assert_eq!((&rows[0]["revenue"], &rows[0]["value"]), (&json!(revenue), &json!(0)));
             assert_eq!(rows[0]["market_result"], "no");
             assert_eq!(rows[0]["fee_cost"], "0.0000");

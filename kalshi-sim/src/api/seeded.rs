@@ -44,7 +44,11 @@ pub(crate) fn tags_by_categories(state: &State) -> Response {
 pub(crate) fn event_metadata(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let event = call.first();
     let live = markets_of(state, event);
-    let archived: Vec<&str> = state.fixtures.archive.markets_of(event).collect();
+    let archived = state.engine.archived_markets().iter();
+    let archived: Vec<&str> = archived
+        .filter(|market| market.event_ticker == event)
+        .map(|market| market.ticker.as_str())
+        .collect();
     display::metadata(&state.catalog.events, &state.fixtures.milestones, event, &live, &archived)
 }
 
@@ -69,73 +73,6 @@ pub(crate) fn create_combo(state: &mut State, call: &Call<'_>) -> HandlerResult 
     let mut markets = MarketAccess::new(&mut state.engine, &mut state.catalog.listings);
     let (ticker, events) = (call.first(), &state.catalog.events);
     state.fixtures.collections.create(account, ticker, call.body, events, &mut markets, call.now)
-}
-
-pub(crate) fn historical_candlesticks(state: &State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.archive.candlesticks(call.first(), call.query)
-}
-
-pub(crate) fn historical_fills(state: &State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.archive.fills(call.caller()?, call.query)
-}
-
-pub(crate) fn historical_orders(state: &State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.archive.orders(call.caller()?, call.query)
-}
-
-pub(crate) fn historical_positions(state: &State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.archive.positions(call.caller()?, call.query)
-}
-
-pub(crate) fn fcm_subtraders(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    Ok(state.fixtures.fcm.firm(call.caller()?)?.list(call.now))
-}
-
-pub(crate) fn create_fcm_subtrader(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let caller = call.caller()?;
-    state.fixtures.fcm.firm(caller)?.create(caller.account, call.body, call.now)
-}
-
-pub(crate) fn fcm_blocked_categories(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.blocked(call.query)
-}
-
-pub(crate) fn block_fcm_category(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.block(call.body)
-}
-
-pub(crate) fn fcm_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.cap(call.query, call.subtrader.as_deref(), call.now)
-}
-
-pub(crate) fn set_fcm_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.set_cap(call.body)
-}
-
-pub(crate) fn delete_fcm_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.delete_cap(call.query)
-}
-
-pub(crate) fn fcm_orders(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.orders(call.query, call.subtrader.as_deref())
-}
-
-pub(crate) fn fcm_fills(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    state.fixtures.fcm.firm(call.caller()?)?.fills(call.query)
-}
-
-pub(crate) fn fcm_positions(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let markets = MarketAccess::new(&mut state.engine, &mut state.catalog.listings);
-    state.fixtures.fcm.firm(call.caller()?)?.positions(
-        call.query,
-        call.subtrader.as_deref(),
-        &markets,
-    )
-}
-
-pub(crate) fn create_fcm_transfer(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let markets = MarketAccess::new(&mut state.engine, &mut state.catalog.listings);
-    state.fixtures.fcm.transfer(call.caller()?, call.body, &markets, call.now)
 }
 
 /// Returns the markets of an event that are not in the archive.

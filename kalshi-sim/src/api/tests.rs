@@ -9,7 +9,13 @@ use serde_json::{Value, json};
 
 use crate::{
     contract::Contract,
-    engine::principal::Principal,
+    engine::{
+        Cutoffs,
+        amount::SaturatingArithmetic,
+        ids::AccountId,
+        principal::Principal,
+        types::{Executed, MarketResult, MarketStatus, NewOrder, Refusal, Side, Time, TimeInForce},
+    },
     fixtures::{MarketDirectory, NewMarket, dice::Dice},
     http::{query::Query, request::Call, response::Response},
     state::{Start, State},
@@ -80,6 +86,14 @@ impl Bench {
 
     fn status(&mut self, id: &str, path: &[&str], query: &str, body: Value) -> u16 {
         self.ask(id, path, query, body).0
+    }
+
+    /// A market of the last event of its series that is open.
+    fn open_market(&self) -> String {
+        let open = self.state.engine.markets().iter();
+        let last =
+            open.filter(|market| market.status == MarketStatus::Active).max_by_key(|m| m.closes);
+        last.expect("one is open").ticker.clone()
     }
 
     fn event_tickers(&self) -> BTreeSet<String> {
@@ -428,13 +442,11 @@ fn archived_fills_belong_to_orders_and_trades_and_positions_follow_from_them() {
         }
     }
     let mut positions = 0;
-    for subaccount in [0, 1] {
-        let query = format!("{all}&subaccount={subaccount}");
-        let body = bench.get("get_historical_positions", &[], &query);
-        let own = || fills.iter().filter(|fill| fill["subaccount_number"] == subaccount);
+    {
+        let body = bench.get("get_historical_positions", &[], all);
         for row in rows(&body, "market_positions") {
             positions += 1;
-            let of_market = || own().filter(|fill| fill["ticker"] == row["ticker"]);
+            let of_market = || fills.iter().filter(|fill| fill["ticker"] == row["ticker"]);
             let fees: i64 = of_market().map(|fill| micros(fill, "fee_cost")).sum();
             assert_eq!(fees, micros(&row, "fees_paid_dollars"));
             // Whatever was paid came back with the result: a contract is worth 0 or 1 dollar.
@@ -459,13 +471,100 @@ fn archived_fills_belong_to_orders_and_trades_and_positions_follow_from_them() {
     assert!(positions > 150, "{positions}");
     let primary = bench.get("get_historical_positions", &[], all);
     assert_eq!(primary, bench.get("get_historical_positions", &[], "limit=1000&subaccount=0"));
-    bench.caller.bound = Some(1);
-    let bound = rows(&bench.get("get_fills_historical", &[], all), "fills");
-    assert!(!bound.is_empty() && bound.len() < fills.len());
-    let other = bench.status("get_fills_historical", &[], "subaccount=0", Value::Null);
-    assert_eq!(other, 403);
     bench.caller = Principal::member(bench.state.second_account);
     assert!(rows(&bench.get("get_fills_historical", &[], all), "fills").is_empty());
+}
+
+impl Bench {
+    /// Trades in a market from the primary and another subaccount of the caller, lets all markets
+    /// settle, and moves the cutoffs behind that.
+    fn archive_everything(&mut self) -> String {
+        let now = Time::from(self.now);
+        let State { engine, .. } = &mut self.state;
+        let account = self.caller.account;
+        let market = engine.markets().iter().find(|m| m.status == MarketStatus::Active).unwrap();
+        let (market, ticker, shard) = (market.id, market.ticker.clone(), market.shard);
+        let number = engine.ledger.provision(account, shard, now).unwrap();
+        engine.ledger.transfer(account, (0, shard), (number, shard), Dollars::ONE, now).unwrap();
+        for subaccount in [0, number] {
+            let new = NewOrder {
+                subaccount,
+                time_in_force: TimeInForce::ImmediateOrCancel,
+                ..NewOrder::resting(
+                    account,
+                    ticker.clone(),
+                    Side::Bid,
+                    Dollars::from_micros(990_000),
+                    Count::ONE,
+                )
+            };
+            assert_eq!(engine.place_order(&new, now).unwrap().filled, Count::ONE);
+        }
+        let listed: Vec<_> = engine.markets().iter().map(|market| market.id).collect();
+        for market in listed {
+            // Those that are settled already stay so.
+            let _ = engine.determine(market, MarketResult::Yes, now);
+        }
+        assert_eq!(engine.market(market).unwrap().status, MarketStatus::Determined);
+        self.now += Duration::days(1);
+        let later = Time::from(self.now);
+        engine.advance(later);
+        engine.set_cutoffs(Cutoffs { markets: later, trades: later, orders: later });
+        ticker
+    }
+}
+
+#[test]
+fn what_is_older_than_the_cutoffs_is_in_the_archive_and_nowhere_else() {
+    let mut bench = Bench::new();
+    let before = rows(&bench.get("get_fills_historical", &[], "limit=1000"), "fills");
+    let ticker = bench.archive_everything();
+    let query = format!("ticker={ticker}&limit=1000");
+    for (live, old, list, count) in [
+        ("get_fills", "get_fills_historical", "fills", 2),
+        ("get_orders", "get_historical_orders", "orders", 2),
+    ] {
+        assert!(rows(&bench.get(live, &[], "limit=1000"), list).is_empty(), "{live}");
+        assert_eq!(rows(&bench.get(old, &[], &query), list).len(), count, "{old}");
+    }
+    let order = text(&bench.get("get_historical_orders", &[], &query)["orders"][0], "order_id");
+    assert_eq!(bench.status("get_order", &[&order], "", Value::Null), 404);
+    let all = bench.get("get_positions", &[], "settlement_status=all");
+    assert!(rows(&all, "market_positions").is_empty());
+    let old = bench.get("get_historical_positions", &[], &format!("ticker={ticker}"));
+    assert_eq!(rows(&old, "market_positions").len(), 1);
+    for (id, path) in [("get_market", vec![&*ticker]), ("get_market_orderbook", vec![&*ticker])] {
+        assert_eq!(bench.status(id, &path, "", Value::Null), 404, "{id}");
+    }
+    assert!(rows(&bench.get("get_markets", &[], ""), "markets").is_empty());
+    assert!(rows(&bench.get("get_trades", &[], &query), "trades").is_empty());
+    assert!(rows(&bench.get("get_trades", &[], ""), "trades").is_empty());
+    assert!(!rows(&bench.get("get_trades_historical", &[], &query), "trades").is_empty());
+    let market = bench.get("get_historical_market", &[&ticker], "")["market"].clone();
+    assert_eq!((&market["status"], &market["result"]), (&json!("finalized"), &json!("yes")));
+    assert!(market["floor_strike"].is_number(), "{market}");
+    // Settlements stay.
+    let settled =
+        rows(&bench.get("get_settlements", &[], &format!("ticker={ticker}")), "settlements");
+    assert_eq!(settled.len(), 2);
+    let body = json!({
+        "ticker": ticker, "side": "bid", "count": "1", "price": "0.01",
+        "time_in_force": "good_till_canceled", "self_trade_prevention_type": "maker",
+    });
+    assert_eq!(bench.status("create_order_v2", &[], "", body), 404);
+    // A key for one subaccount reads its own.
+    let all = "limit=1000";
+    let fills = rows(&bench.get("get_fills_historical", &[], all), "fills");
+    assert_eq!(fills.len(), before.len() + 2);
+    bench.caller.bound = Some(1);
+    let bound = rows(&bench.get("get_fills_historical", &[], all), "fills");
+    assert_eq!(bound.len(), 1);
+    assert_eq!(bound[0]["subaccount_number"], 1);
+    let orders = rows(&bench.get("get_historical_orders", &[], all), "orders");
+    assert_eq!(orders.len(), 1);
+    let other = bench.status("get_fills_historical", &[], "subaccount=0", Value::Null);
+    assert_eq!(other, 403);
+    bench.state.engine.audit().unwrap();
 }
 
 #[test]
@@ -800,7 +899,7 @@ fn s11_a_category_that_no_series_has_can_be_blocked() {
 }
 
 #[test]
-fn s12_the_suffix_of_a_subtrader_keeps_its_case() {
+fn c12_the_suffix_of_a_subtrader_keeps_its_case() {
     let mut bench = Bench::member();
     let mut create = |suffix: &str| {
         let body = json!({"subtrader_suffix": suffix});
@@ -812,58 +911,221 @@ fn s12_the_suffix_of_a_subtrader_keeps_its_case() {
     assert_eq!(create("AbC9").0, 409);
 }
 
+/// Contracts that a subtrader of the caller holds in a market.
+fn held(bench: &mut Bench, suffix: &str, ticker: &str) -> i64 {
+    let query = format!("subtrader_id={}_{suffix}&ticker={ticker}", bench.caller.account);
+    let body = bench.get("get_fcm_positions", &[], &query);
+    rows(&body, "market_positions").first().map_or(0, |row| hundredths(row, "position_fp"))
+}
+
+const TRANSFER: &str = "create_fcm_position_transfer";
+
+/// The body of a transfer from the first subtrader.
+fn transfer(bench: &Bench, target: &str, ticker: &str, count: i64, price: i64) -> Value {
+    let firm = bench.caller.account;
+    json!({
+        "source_subtrader_id": format!("{firm}_alpha"),
+        "target_subtrader_id": format!("{firm}_{target}"),
+        "market_ticker": ticker,
+        "position_centicount": count,
+        "price_centicents": price,
+    })
+}
+
 #[test]
-fn a_transfer_moves_contracts_and_no_more_than_there_are() {
+fn c14_a_transfer_moves_whole_contracts_for_whole_cents() {
     let mut bench = Bench::member();
-    let firm = bench.caller.account.to_string();
-    let id = |suffix: &str| format!("{firm}_{suffix}");
-    let held = |bench: &mut Bench, suffix: &str, ticker: &str| {
-        let query = format!("subtrader_id={}&ticker={ticker}", id(suffix));
-        let body = bench.get("get_fcm_positions", &[], &query);
-        rows(&body, "market_positions").first().map_or(0, |row| hundredths(row, "position_fp"))
-    };
-    let body = bench.get("get_fcm_positions", &[], &format!("subtrader_id={}", id("alpha")));
+    let query = format!("subtrader_id={}_alpha", bench.caller.account);
+    let body = bench.get("get_fcm_positions", &[], &query);
     let row = rows(&body, "market_positions")
         .into_iter()
         .find(|row| hundredths(row, "position_fp") > 100)
         .unwrap();
     let (ticker, all) = (text(&row, "ticker"), hundredths(&row, "position_fp"));
     let beta = held(&mut bench, "beta", &ticker);
-    let transfer = |target: &str, ticker: &str, count: i64, price: i64| {
-        json!({
-            "source_subtrader_id": id("alpha"),
-            "target_subtrader_id": id(target),
-            "market_ticker": ticker,
-            "position_centicount": count,
-            "price_centicents": price,
-        })
-    };
-    let move_it = "create_fcm_position_transfer";
-    for (body, status) in [
-        (transfer("beta", &ticker, all + 1, 5_000), 409),
-        (transfer("beta", &ticker, -100, 5_000), 409),
-        (transfer("beta", &ticker, i64::MIN, 5_000), 409),
-        (transfer("beta", &ticker, 0, 5_000), 400),
-        (transfer("beta", &ticker, 100, 10_001), 400),
-        (transfer("alpha", &ticker, 100, 5_000), 400),
-        (transfer("nobody", &ticker, 100, 5_000), 404),
-        (transfer("beta", "NONE", 100, 5_000), 404),
-        (transfer("beta", &ticker, 100, 5_000), 201),
+    for (target, market, count, price, status) in [
+        ("beta", &*ticker, 150, 5_000, 400),
+        ("beta", &ticker, 1, 5_000, 400),
+        ("beta", &ticker, 0, 5_000, 400),
+        ("beta", &ticker, 100, 5_001, 400),
+        ("beta", &ticker, 100, -100, 400),
+        ("beta", &ticker, 100, 10_100, 400),
+        ("alpha", &ticker, 100, 5_000, 400),
+        ("be-ta", &ticker, 100, 5_000, 404),
+        ("beta", "NONE", 100, 5_000, 404),
+        ("beta", &ticker, i64::MAX / 100 * 100, 5_000, 400),
+        // More than the two have money for.
+        ("beta", &ticker, 10_000_000, 5_000, 409),
+        ("beta", &ticker, 100, 5_000, 201),
     ] {
-        assert_eq!(bench.status(move_it, &[], "", body.clone()), status, "{body}");
+        let body = transfer(&bench, target, market, count, price);
+        assert_eq!(bench.status(TRANSFER, &[], "", body.clone()), status, "{body}");
     }
     assert_eq!(held(&mut bench, "alpha", &ticker), all - 100);
     assert_eq!(held(&mut bench, "beta", &ticker), beta + 100);
-    let last = |bench: &mut Bench| {
-        let mut status = 201;
-        for _ in 0..12 {
-            status = bench.status(move_it, &[], "", transfer("beta", &ticker, 1, 0));
-        }
-        status
+    let mut body = transfer(&bench, "beta", &ticker, 100, 5_000);
+    body["source_subtrader_id"] = json!(format!("{}_nobody", bench.caller.account));
+    assert_eq!(bench.status(TRANSFER, &[], "", body), 404);
+    bench.state.engine.audit().unwrap();
+}
+
+#[test]
+fn c14_a_transfer_charges_no_fee_makes_no_fill_and_happens_again_when_sent_again() {
+    let mut bench = Bench::member();
+    let ticker = bench.open_market();
+    let account = |bench: &Bench, suffix: &str| {
+        let firm = bench.state.fixtures.fcm.known(bench.caller).unwrap();
+        firm.subtrader(&format!("{}_{suffix}", bench.caller.account)).unwrap().account
     };
-    assert_eq!(last(&mut bench), 429);
+    let cash = |bench: &Bench, suffix: &str| -> Dollars {
+        let account = bench.state.engine.ledger.account(account(bench, suffix)).unwrap();
+        account.cash.values().fold(Dollars::ZERO, |sum, one| sum.saturating_add(one.cash))
+    };
+    let fills = bench.get("get_fcm_fills", &[], "");
+    let trades = bench.state.engine.trades().len();
+    let before = (cash(&bench, "alpha"), cash(&bench, "beta"));
+    let held_before = (held(&mut bench, "alpha", &ticker), held(&mut bench, "beta", &ticker));
+    // The source need not hold them: ten NO contracts at 70 cents, twice.
+    for _ in 0..2 {
+        let body = transfer(&bench, "beta", &ticker, -1_000, 3_000);
+        assert_eq!(bench.status(TRANSFER, &[], "", body), 201);
+    }
+    assert_eq!(held(&mut bench, "alpha", &ticker), held_before.0 + 2_000);
+    assert_eq!(held(&mut bench, "beta", &ticker), held_before.1 - 2_000);
+    assert_eq!(bench.get("get_fcm_fills", &[], ""), fills);
+    assert_eq!(bench.state.engine.trades().len(), trades);
+    // What they pay is the price of their side, less a dollar for each pair that became cash.
+    let netted = |had: i64, signed: i64| had.abs().min(2_000) * i64::from(had * signed < 0);
+    let change = |cost: i64, netted: i64| Dollars::from_micros(10_000 * (netted - cost));
+    let alpha = change(20 * 30, netted(held_before.0, 1));
+    let beta = change(20 * 70, netted(held_before.1, -1));
+    assert_eq!(cash(&bench, "alpha"), before.0.saturating_add(alpha));
+    assert_eq!(cash(&bench, "beta"), before.1.saturating_add(beta));
+    bench.state.engine.audit().unwrap();
+}
+
+#[test]
+fn c14_the_target_is_made_at_its_first_use() {
+    let mut bench = Bench::member();
+    let ticker = bench.open_market();
+    let query = format!("subtrader_id={}_Errors1", bench.caller.account);
+    assert_eq!(bench.status("get_fcm_positions", &[], &query, Value::Null), 404);
+    for times in 1..=2 {
+        let body = transfer(&bench, "Errors1", &ticker, 300, 4_000);
+        assert_eq!(bench.status(TRANSFER, &[], "", body), 201);
+        assert_eq!(held(&mut bench, "Errors1", &ticker), 300 * times);
+    }
+    let listed = rows(&bench.get("list_fcm_subtraders", &[], ""), "subtraders");
+    assert_eq!(listed.len(), 4);
+    // It has no daily cap.
+    let cap = "get_fcm_event_contract_daily_cap";
+    assert_eq!(bench.status(cap, &[], &query, Value::Null), 404);
+    // A market that is closed, and a category that is blocked, are refused.
+    let closed = bench.state.engine.markets()[0].ticker.clone();
+    let body = transfer(&bench, "beta", &closed, 100, 5_000);
+    assert_eq!(bench.status(TRANSFER, &[], "", body), 409);
+    let series = bench.state.engine.market_by_ticker(&ticker).unwrap().series_ticker.clone();
+    let series = bench.get("get_series", &[&series], "")["series"].clone();
+    let block = json!({
+        "subtrader_id": format!("{}_beta", bench.caller.account),
+        "category": series["category"],
+        "blocked": true,
+    });
+    let put = "update_fcm_subtrader_blocked_categories";
+    assert_eq!(bench.status(put, &[], "", block), 200);
+    let body = transfer(&bench, "beta", &ticker, 100, 5_000);
+    assert_eq!(bench.status(TRANSFER, &[], "", body), 409);
+    // Ten a second.
     bench.now += Duration::seconds(1);
-    assert_eq!(bench.status(move_it, &[], "", transfer("beta", &ticker, 1, 0)), 201);
+    for times in 1..=11 {
+        let body = transfer(&bench, "gamma", &ticker, 100, 0);
+        let expected = if times <= 10 { 201 } else { 429 };
+        assert_eq!(bench.status(TRANSFER, &[], "", body), expected, "{times}");
+    }
+    bench.now += Duration::seconds(1);
+    let body = transfer(&bench, "gamma", &ticker, 100, 0);
+    assert_eq!(bench.status(TRANSFER, &[], "", body), 201);
+}
+
+/// Places an order of a subtrader.
+fn place(bench: &mut Bench, suffix: &str, new: &NewOrder) -> Result<Executed, Refusal> {
+    let id = format!("{}_{suffix}", bench.caller.account);
+    let State { engine, fixtures, catalog, .. } = &mut bench.state;
+    let firm = fixtures.fcm.known(bench.caller).unwrap();
+    firm.place(&id, new, &catalog.series, engine, bench.now.into())
+}
+
+#[test]
+fn c13_without_a_daily_cap_every_order_is_rejected() {
+    let mut bench = Bench::member();
+    let ticker = bench.open_market();
+    let (_, made) = bench.ask("create_fcm_subtrader", &[], "", json!({"subtrader_suffix": "New"}));
+    let id = text(&made, "subtrader_id");
+    let cents = |cents| Dollars::from_cents(cents).unwrap();
+    let bid = |price, count| {
+        // The account is that of the subtrader, whatever stands here.
+        NewOrder::resting(AccountId(0), ticker.clone(), Side::Bid, cents(price), count)
+    };
+    let ten = Count::from_contracts(10).unwrap();
+    let refused = place(&mut bench, "New", &bid(1, ten)).unwrap_err();
+    assert_eq!(refused.code, "daily_cap_missing");
+    let cap = |limit: &str| json!({"subtrader_id": id, "limit": limit});
+    let put = "update_fcm_event_contract_daily_cap";
+    assert_eq!(bench.status(put, &[], "", cap("0.30")), 200);
+    // Ten cents, twenty, thirty: what rests counts.
+    for _ in 0..3 {
+        place(&mut bench, "New", &bid(1, ten)).unwrap();
+    }
+    let refused = place(&mut bench, "New", &bid(1, Count::from_hundredths(1))).unwrap_err();
+    assert_eq!(refused.code, "daily_cap_exceeded");
+    // A lower cap, or none, cancels nothing.
+    let query = format!("subtrader_id={id}");
+    let resting = format!("{query}&status=resting");
+    assert_eq!(bench.status(put, &[], "", cap("0.01")), 200);
+    assert_eq!(bench.get("delete_fcm_event_contract_daily_cap", &[], &query), json!({}));
+    assert_eq!(rows(&bench.get("get_fcm_orders", &[], &resting), "orders").len(), 3);
+    let refused = place(&mut bench, "New", &bid(1, ten)).unwrap_err();
+    assert_eq!(refused.code, "daily_cap_missing");
+}
+
+#[test]
+fn c13_fills_count_until_midnight_in_new_york_and_what_rests_as_long_as_it_does() {
+    let mut bench = Bench::member();
+    // 21 September 2026, 14:13 UTC: ten in the morning in New York.
+    let ticker = bench.open_market();
+    let (_, made) = bench.ask("create_fcm_subtrader", &[], "", json!({"subtrader_suffix": "New"}));
+    let id = text(&made, "subtrader_id");
+    let put = "update_fcm_event_contract_daily_cap";
+    let cap = json!({"subtrader_id": id, "limit": "50"});
+    assert_eq!(bench.status(put, &[], "", cap), 200);
+    let used = |bench: &mut Bench| {
+        let query = format!("subtrader_id={id}");
+        let cap = bench.get("get_fcm_event_contract_daily_cap", &[], &query);
+        let [executed, resting, pending] = ["executed", "resting_order", "pending_order"]
+            .map(|name| micros(&cap, &format!("{name}_utilization")));
+        assert_eq!(pending, 0);
+        (executed, resting, text(&cap, "cap_date"))
+    };
+    let ask = bench.state.engine.market_by_ticker(&ticker).unwrap().prices().yes_ask();
+    let order = |side, price, count| {
+        let count = Count::from_contracts(count).unwrap();
+        NewOrder::resting(AccountId(0), ticker.clone(), side, price, count)
+    };
+    let done = place(&mut bench, "New", &order(Side::Bid, ask, 2)).unwrap();
+    assert_eq!(done.filled, Count::from_contracts(2).unwrap());
+    place(&mut bench, "New", &order(Side::Bid, Dollars::CENT, 100)).unwrap();
+    let bought = 2 * ask.as_micros();
+    assert_eq!(used(&mut bench), (bought, 1_000_000, "2026-09-21".to_owned()));
+    // Selling one gives its premium back.
+    let bid = bench.state.engine.market_by_ticker(&ticker).unwrap().prices().yes_bid();
+    let done = place(&mut bench, "New", &order(Side::Ask, bid, 1)).unwrap();
+    assert_eq!(done.filled, Count::ONE);
+    let net = bought - bid.as_micros();
+    assert_eq!(used(&mut bench), (net, 1_000_000, "2026-09-21".to_owned()));
+    bench.now = "2026-09-22T03:59:59Z".parse().unwrap();
+    assert_eq!(used(&mut bench), (net, 1_000_000, "2026-09-21".to_owned()));
+    bench.now = "2026-09-22T04:00:00Z".parse().unwrap();
+    assert_eq!(used(&mut bench), (0, 1_000_000, "2026-09-22".to_owned()));
 }
 
 #[test]

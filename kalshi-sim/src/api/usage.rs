@@ -5,7 +5,7 @@ use kalshi_types::Count;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::types::Time,
+    engine::{ids::OrderId, types::Time},
     http::{
         request::Call,
         response::{HandlerResult, Response},
@@ -28,10 +28,14 @@ const LEVELS: [(&str, i64, i64); 5] = [
     ("prestige", 1_000, 800),
 ];
 
-/// Grants the advanced level to an account that has traded through the API.
+/// Grants the advanced level to an account that has traded through the API. The orders from before
+/// the start were not made through it.
 pub(crate) fn upgrade(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
-    if state.engine.ledger.account(account).is_none_or(|held| held.orders.is_empty()) {
+    let start = Time::from(state.start.at);
+    let by_api = |id: &OrderId| state.engine.order(*id).is_some_and(|one| one.created >= start);
+    let held = state.engine.ledger.account(account);
+    if !held.is_some_and(|held| held.orders.iter().rev().take(100).any(by_api)) {
         return Err(Response::forbidden(
             "none of the last 100 orders of the account was made through the API",
         ));

@@ -64,6 +64,10 @@ fn scaled(amount: Dollars, part: i64, whole: i64) -> Dollars {
     if whole == 0 {
         return Dollars::ZERO;
     }
+    // Nearly always small enough for the division that is fast.
+    if let Some(product) = amount.as_micros().checked_mul(part) {
+        return Dollars::from_micros(product / whole);
+    }
     let exact = i128::from(amount.as_micros()) * i128::from(part) / i128::from(whole);
     Dollars::from_micros(i64::try_from(exact).unwrap_or(if exact < 0 {
         i64::MIN

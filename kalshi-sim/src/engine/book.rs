@@ -1,6 +1,6 @@
 //! One market's book: who rests where, in which order. Prices are of the YES leg.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use kalshi_types::{Count, Dollars, PriceLevel};
 use serde::{Deserialize, Serialize};
@@ -98,17 +98,18 @@ impl Book {
 
     /// Takes contracts off an order; with none left it leaves the book.
     pub(crate) fn reduce(&mut self, side: Side, price: Dollars, priority: u64, by: Count) {
-        let levels = self.side_mut(side);
-        let Some(level) = levels.get_mut(&price) else { return };
-        let Some((_, count)) = level.queue.get_mut(&priority) else { return };
+        let Entry::Occupied(mut level) = self.side_mut(side).entry(price) else { return };
+        let Entry::Occupied(mut place) = level.get_mut().queue.entry(priority) else { return };
+        let (_, count) = place.get_mut();
         let by = by.min(*count);
         *count = count.saturating_sub(by);
-        level.total = level.total.saturating_sub(by);
         if count.is_zero() {
-            level.queue.remove(&priority);
+            place.remove();
         }
-        if level.queue.is_empty() {
-            levels.remove(&price);
+        let left = level.get_mut();
+        left.total = left.total.saturating_sub(by);
+        if left.queue.is_empty() {
+            level.remove();
         }
     }
 

@@ -3,8 +3,9 @@
 use kalshi_types::{Count, Dollars};
 
 use crate::engine::{
-    Engine,
+    Engine, PositionTransfer,
     amount::SaturatingArithmetic,
+    fees::Fees,
     ids::{AccountId, GroupId, MarketId, OrderId},
     types::{
         Amend, Decrease, Executed, MarketResult, NewOrder, Refusal, Route, Shard, Subaccount, Time,
@@ -52,6 +53,7 @@ pub(crate) enum Command {
         to: (Subaccount, Shard),
         amount: Dollars,
     },
+    TransferPosition(PositionTransfer),
     SetNetting {
         account: AccountId,
         subaccount: Subaccount,
@@ -100,6 +102,10 @@ pub(crate) enum Command {
         market: MarketId,
         result: MarketResult,
     },
+    SetFees {
+        market: MarketId,
+        fees: Fees,
+    },
     /// Nothing but time.
     Wait,
 }
@@ -140,6 +146,9 @@ impl Engine {
                 self.ledger.transfer(*account, *from, *to, *amount, now)?;
                 Ok(Done::Nothing)
             }
+            Command::TransferPosition(transfer) => {
+                self.transfer_position(transfer, now).map(|()| Done::Nothing)
+            }
             Command::SetNetting { account, subaccount, netting } => {
                 self.set_netting(*account, *subaccount, *netting, now);
                 Ok(Done::Nothing)
@@ -167,6 +176,9 @@ impl Engine {
             }
             Command::Determine { market, result } => {
                 self.determine(*market, *result, now).map(|()| Done::Nothing)
+            }
+            Command::SetFees { market, fees } => {
+                self.set_fees(*market, *fees, now).map(|()| Done::Nothing)
             }
             Command::Wait => {
                 self.advance(now);

@@ -199,7 +199,7 @@ impl Engine {
     /// Adds a trade to the group of an order. The trade that exceeds the limit is not cut.
     pub(super) fn count_for_group(&mut self, order: OrderId, count: Count) {
         let now = self.now;
-        let Some(id) = self.order(order).and_then(|order| order.group) else { return };
+        let Some(id) = self.order(order).and_then(|order| order.extras().group) else { return };
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.add(count, now);
         if group.volume(now) > group.limit && !group.triggered {

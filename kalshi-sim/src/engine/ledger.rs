@@ -45,6 +45,28 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Reports whether each balance holds what its resting orders need.
+    pub(crate) fn holds_what_it_needs(&self, shard: impl Fn(MarketId) -> Shard) -> bool {
+        let mut held: BTreeMap<(Subaccount, Shard), Dollars> = BTreeMap::new();
+        for ((market, subaccount), position) in &self.positions {
+            let netting = !self.gross.contains(subaccount);
+            for side in [Side::Bid, Side::Ask] {
+                let resting = position.resting(side);
+                if resting.held != resting.need(position.closing(side, netting), None) {
+                    return false;
+                }
+                let sum = held.entry((*subaccount, shard(*market))).or_default();
+                *sum = sum.saturating_add(resting.held);
+            }
+        }
+        let all = self.cash.iter().map(|(place, balance)| (place, balance.held));
+        all.fold(true, |fits, (place, is_held)| {
+            fits & (held.remove(place).unwrap_or_default() == is_held)
+        }) && held.values().all(|left| left.is_zero())
+    }
+}
+
 /// Money from outside, or to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Payment {
@@ -90,28 +112,39 @@ pub(crate) struct Position {
 /// One side's resting orders of one subaccount in one market.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Resting {
-    /// Contracts by what one costs.
-    levels: BTreeMap<Dollars, Count>,
+    /// Contracts by what one costs, the cheapest first; a list, for there are few.
+    levels: Vec<(Dollars, Count)>,
     total: Count,
     cost: Dollars,
     /// The largest fees they can be charged.
     fees: Dollars,
+    /// The part of the subaccount's cash that they hold.
+    held: Dollars,
 }
 
 impl Resting {
     fn add(&mut self, price: Dollars, count: Count, fee: Dollars) {
-        let level = self.levels.entry(price).or_default();
-        *level = level.saturating_add(count);
+        match self.levels.binary_search_by_key(&price, |(price, _)| *price) {
+            Ok(place) => {
+                if let Some((_, level)) = self.levels.get_mut(place) {
+                    *level = level.saturating_add(count);
+                }
+            }
+            Err(place) => self.levels.insert(place, (price, count)),
+        }
         self.total = self.total.saturating_add(count);
         self.cost = self.cost.saturating_add(cost(price, count));
         self.fees = self.fees.saturating_add(fee);
     }
 
     fn remove(&mut self, price: Dollars, count: Count, fee: Dollars) {
-        if let Some(level) = self.levels.get_mut(&price) {
+        let found = self.levels.binary_search_by_key(&price, |(price, _)| *price);
+        if let Ok(place) = found
+            && let Some((_, level)) = self.levels.get_mut(place)
+        {
             *level = level.saturating_sub(count);
             if level.is_zero() {
-                self.levels.remove(&price);
+                self.levels.remove(place);
             }
         }
         self.total = self.total.saturating_sub(count);
@@ -119,21 +152,39 @@ impl Resting {
         self.fees = self.fees.saturating_sub(fee);
     }
 
-    /// The money needed if everything trades and `closing` contracts close the other leg, which
-    /// costs nothing. The cheapest are taken for those: whichever trade first, no more is needed.
-    fn need(&self, closing: Count) -> Dollars {
-        let mut need = self.cost;
-        let mut closing = closing;
-        for (price, count) in &self.levels {
-            if closing.is_zero() {
-                break;
+    /// The money needed if everything trades, with one more order or without, and `closing` contracts
+    /// close the other leg, which costs nothing. The cheapest are taken for those: whichever trade
+    /// first, no more is needed.
+    fn need(&self, closing: Count, more: Option<(Dollars, Count, Dollars)>) -> Dollars {
+        let (price, count, fee) = more.unwrap_or_default();
+        let mut need = self.cost.saturating_add(cost(price, count));
+        let fees = self.fees.saturating_add(fee);
+        if closing.is_positive() {
+            let mut closing = closing;
+            // The order more stands before the first level that is not cheaper.
+            let mut more = Some((price, count)).filter(|(_, count)| count.is_positive());
+            for (own, rests) in self.levels.iter().copied() {
+                if let Some((price, count)) = more.take_if(|(price, _)| *price <= own) {
+                    need = close(need, &mut closing, price, count);
+                }
+                need = close(need, &mut closing, own, rests);
+                if closing.is_zero() {
+                    break;
+                }
             }
-            let part = closing.min(*count);
-            need = need.saturating_sub(cost(*price, part));
-            closing = closing.saturating_sub(part);
+            if let Some((price, count)) = more {
+                need = close(need, &mut closing, price, count);
+            }
         }
-        need.saturating_add(self.fees)
+        need.saturating_add(fees)
     }
+}
+
+/// Takes the cost of the contracts that close something off the need.
+fn close(need: Dollars, closing: &mut Count, price: Dollars, count: Count) -> Dollars {
+    let part = (*closing).min(count);
+    *closing = closing.saturating_sub(part);
+    need.saturating_sub(cost(price, part))
 }
 
 impl Position {
@@ -170,9 +221,25 @@ impl Position {
         pairs
     }
 
-    fn need(&self, netting: bool) -> Dollars {
-        let closing = |side| if netting { self.closable(side) } else { Count::ZERO };
-        self.bids.need(closing(Side::Bid)).saturating_add(self.asks.need(closing(Side::Ask)))
+    /// Works out again what the orders of one side hold. Gives the change.
+    fn hold_again(&mut self, side: Side, netting: bool) -> Dollars {
+        let closing = self.closing(side, netting);
+        let resting = self.resting_mut(side);
+        let before = std::mem::replace(&mut resting.held, Dollars::ZERO);
+        resting.held = resting.need(closing, None);
+        resting.held.saturating_sub(before)
+    }
+
+    /// Contracts of this side that cost nothing, for they close the other leg.
+    fn closing(&self, side: Side, netting: bool) -> Count {
+        if netting { self.closable(side) } else { Count::ZERO }
+    }
+
+    fn resting(&self, side: Side) -> &Resting {
+        match side {
+            Side::Bid => &self.bids,
+            Side::Ask => &self.asks,
+        }
     }
 
     fn resting_mut(&mut self, side: Side) -> &mut Resting {
@@ -347,26 +414,26 @@ impl Ledger {
 
     /// Checks that the money for one more order is there, as if it rested with the others.
     pub(crate) fn afford(
-        &mut self,
+        &self,
         key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
         fee: Dollars,
     ) -> Result<(), Refusal> {
+        let account =
+            self.account(key.account).ok_or_else(|| Refusal::not_found("no such account"))?;
         let netting = self.netting(key.account, key.subaccount);
-        let Some(position) = self.position_mut(key) else {
-            return Err(Refusal::not_found("no such account"));
-        };
-        let before = position.need(netting);
-        position.resting_mut(side).add(side.leg_price(price), count, fee);
-        let with = position.need(netting);
-        let contracts = position.bids.total.saturating_add(position.asks.total);
-        position.resting_mut(side).remove(side.leg_price(price), count, fee);
+        let none = Position::default();
+        let position = account.positions.get(&(key.market, key.subaccount)).unwrap_or(&none);
+        let contracts =
+            position.bids.total.saturating_add(position.asks.total).saturating_add(count);
         if contracts > MAX_COUNT {
             return Err(Refusal::invalid("invalid_order_size", "too many contracts would rest"));
         }
-        let more = with.saturating_sub(before);
+        let (resting, closing) = (position.resting(side), position.closing(side, netting));
+        let with = resting.need(closing, Some((side.leg_price(price), count, fee)));
+        let more = with.saturating_sub(resting.held);
         let balance = self.balance(key.account, key.subaccount, key.shard);
         if more.is_positive() && balance.free() < more { Err(too_low()) } else { Ok(()) }
     }
@@ -380,7 +447,7 @@ impl Ledger {
         count: Count,
         fee: Dollars,
     ) {
-        self.change(key, |position| {
+        self.change(key, &[side], |position| {
             position.resting_mut(side).add(side.leg_price(price), count, fee);
         });
     }
@@ -394,7 +461,7 @@ impl Ledger {
         count: Count,
         fee: Dollars,
     ) {
-        self.change(key, |position| {
+        self.change(key, &[side], |position| {
             position.resting_mut(side).remove(side.leg_price(price), count, fee);
         });
     }
@@ -411,7 +478,7 @@ impl Ledger {
         let netting = self.netting(key.account, key.subaccount);
         let paid = cost(side.leg_price(price), count);
         let mut netted = Count::ZERO;
-        self.change(key, |position| {
+        self.change(key, &[Side::Bid, Side::Ask], |position| {
             position.traded = position.traded.saturating_add(paid);
             position.volume = position.volume.saturating_add(count);
             position.updated = now;
@@ -477,7 +544,6 @@ impl Ledger {
         listed: &[Market],
         now: Time,
     ) -> Vec<(MarketId, Count)> {
-        let was = self.netting(id, subaccount);
         let mut netted = Vec::new();
         let Some(account) = self.accounts.get_mut(id.index()) else { return netted };
         self.history.note_account(id, Some(account));
@@ -493,11 +559,11 @@ impl Ledger {
                 continue;
             }
             self.history.note_position(id, *market, *number, Some(position));
-            let before = position.need(was);
             let pairs = if netting { position.net_pairs() } else { Count::ZERO };
             let balance = account.cash.entry((subaccount, shard)).or_default();
-            balance.held =
-                balance.held.saturating_add(position.need(netting)).saturating_sub(before);
+            for side in [Side::Bid, Side::Ask] {
+                balance.held = balance.held.saturating_add(position.hold_again(side, netting));
+            }
             balance.cash = balance.cash.saturating_add(payout(pairs));
             self.escrow = self.escrow.saturating_sub(payout(pairs));
             netted.push((*market, pairs));
@@ -506,17 +572,20 @@ impl Ledger {
         netted
     }
 
-    /// Changes a position and adjusts what its subaccount holds back for it.
-    fn change(&mut self, key: PositionKey, change: impl FnOnce(&mut Position)) {
+    /// Changes a position, and adjusts what its subaccount holds back for the orders of some sides.
+    fn change(&mut self, key: PositionKey, sides: &[Side], change: impl FnOnce(&mut Position)) {
         let netting = self.netting(key.account, key.subaccount);
         self.note_position(key);
         let Some(account) = self.account_mut(key.account) else { return };
         let position = account.positions.entry((key.market, key.subaccount)).or_default();
-        let before = position.need(netting);
         change(position);
-        let after = position.need(netting);
-        let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
-        balance.held = balance.held.saturating_add(after).saturating_sub(before);
+        let more = sides.iter().fold(Dollars::ZERO, |sum, side| {
+            sum.saturating_add(position.hold_again(*side, netting))
+        });
+        if !more.is_zero() {
+            let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
+            balance.held = balance.held.saturating_add(more);
+        }
     }
 
     fn note_position(&mut self, key: PositionKey) {

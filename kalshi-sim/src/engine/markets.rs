@@ -118,6 +118,18 @@ impl Minute {
         self.open_interest = later.open_interest;
     }
 
+    /// A stretch of time before anything has happened.
+    pub(crate) fn empty() -> Self {
+        Self {
+            bid: Bar::at(Dollars::ZERO),
+            ask: Bar::at(Dollars::ONE),
+            price: None,
+            volume: Count::ZERO,
+            value: Dollars::ZERO,
+            open_interest: Count::ZERO,
+        }
+    }
+
     /// A stretch of time in which nothing happens.
     pub(crate) fn after(before: &Self) -> Self {
         Self {
@@ -222,11 +234,12 @@ impl Market {
 
     /// The present minute; a new one opens where the last one closed.
     fn minute(&mut self, now: Time) -> &mut Minute {
-        let before = self.minutes.last_key_value().map(|(_, minute)| *minute);
+        let number = now.as_millis().div_euclid(MINUTE_MILLIS);
+        let before = self.minutes.last_key_value().map(|(_, minute)| minute);
         let (bid, ask) = before
             .map_or((Dollars::ZERO, Dollars::ONE), |minute| (minute.bid.close, minute.ask.close));
         let open_interest = self.open_interest;
-        self.minutes.entry(now.as_millis().div_euclid(MINUTE_MILLIS)).or_insert_with(|| Minute {
+        self.minutes.entry(number).or_insert_with(|| Minute {
             bid: Bar::at(bid),
             ask: Bar::at(ask),
             price: None,
@@ -322,6 +335,31 @@ impl Engine {
         let id = market.id;
         let change = MarketChange::PriceLevelStructureUpdated;
         self.emit(Event::Market { market: id, change });
+        Ok(())
+    }
+
+    /// Changes the fees of a market's trades from now on, and what its resting orders hold for them.
+    pub(crate) fn set_fees(
+        &mut self,
+        market: MarketId,
+        fees: Fees,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.advance(now);
+        let listed = self.listed(market)?;
+        let before = std::mem::replace(&mut listed.fees, fees);
+        let resting: Vec<OrderId> = [Side::Bid, Side::Ask]
+            .into_iter()
+            .flat_map(|side| listed.queue(side))
+            .map(|(_, order, _)| order)
+            .collect();
+        for order in resting {
+            let Some(order) = self.order(order) else { continue };
+            let (key, side) = (self.position_key(order), order.side);
+            let (price, count) = (order.price, order.remaining);
+            self.ledger.release(key, side, price, count, before.of(price, count, true));
+            self.ledger.hold(key, side, price, count, fees.of(price, count, true));
+        }
         Ok(())
     }
 
@@ -615,7 +653,11 @@ impl Engine {
         let mut cash = Dollars::ZERO;
         let mut deposited = Dollars::ZERO;
         let mut open: BTreeMap<MarketId, (Count, Count)> = BTreeMap::new();
-        for (_, account) in self.ledger.accounts() {
+        let shard = |market| self.market(market).map_or(0, |market| market.shard);
+        for (id, account) in self.ledger.accounts() {
+            if !account.holds_what_it_needs(shard) {
+                return Err(format!("{id} does not hold what its orders need"));
+            }
             deposited = deposited.saturating_add(account.deposited);
             for balance in account.cash.values() {
                 cash = cash.saturating_add(balance.cash);

@@ -14,15 +14,21 @@ mod groups;
 pub(crate) mod history;
 pub(crate) mod ids;
 mod ledger;
+mod log;
 mod markets;
 mod orders;
+mod position_transfer;
 pub(crate) mod principal;
 #[cfg(test)]
 mod properties;
 pub(crate) mod rfq;
+mod tiers;
 pub(crate) mod types;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, DefaultHasher},
+};
 
 use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
@@ -34,9 +40,12 @@ pub(crate) use self::{
     groups::Group,
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position, PositionKey},
     markets::{Bar, Market, Minute},
+    position_transfer::PositionTransfer,
+    tiers::Cutoffs,
 };
 use crate::engine::{
     ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+    log::Log,
     rfq::RfqBook,
     types::{Event, Order, Refusal, Shard, Time, Trade},
 };
@@ -78,13 +87,16 @@ enum Timer {
     ExpireBlock(BlockId),
 }
 
+/// Hashes alike in every run, so that the same commands give the same state.
+type Stable = BuildHasherDefault<DefaultHasher>;
+
 /// The exchange's books and money.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Engine {
     pub(crate) ledger: Ledger,
     markets: Vec<Market>,
-    tickers: BTreeMap<String, MarketId>,
-    orders: Vec<Order>,
+    tickers: HashMap<String, MarketId, Stable>,
+    orders: Log<Order>,
     trades: Vec<Trade>,
     groups: BTreeMap<GroupId, Group>,
     last_group: u64,
@@ -94,6 +106,9 @@ pub(crate) struct Engine {
     /// The rank in a queue that was given last.
     last_queue_priority: u64,
     shards: BTreeMap<Shard, ShardState>,
+    /// The number of markets, from the first on, that have left the live tier.
+    archived: usize,
+    cutoffs: Cutoffs,
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
     now: Time,
@@ -162,25 +177,12 @@ impl Engine {
         self.markets.get(id.index())
     }
 
-    pub(crate) fn market_by_ticker(&self, ticker: &str) -> Option<&Market> {
-        self.market(*self.tickers.get(ticker)?)
-    }
-
-    pub(crate) fn markets(&self) -> &[Market] {
-        &self.markets
-    }
-
     pub(crate) fn order(&self, id: OrderId) -> Option<&Order> {
         self.orders.get(id.index())
     }
 
     pub(crate) fn trade(&self, id: TradeId) -> Option<&Trade> {
         self.trades.get(id.index())
-    }
-
-    /// Returns all trades, oldest first.
-    pub(crate) fn trades(&self) -> &[Trade] {
-        &self.trades
     }
 
     pub(crate) fn group(&self, id: GroupId) -> Option<&Group> {

@@ -83,7 +83,7 @@ impl Engine {
             return Err(Refusal::invalid("order_side_mismatch", "the order has the other side"));
         }
         if amend.client_order_id.is_some()
-            && amend.client_order_id.as_deref() != order.client_order_id.as_deref()
+            && amend.client_order_id.as_deref() != order.extras().client_order_id.as_deref()
         {
             return Err(Refusal::invalid(
                 "order_id_and_client_order_id_mismatch",
@@ -106,7 +106,7 @@ impl Engine {
             return Err(Refusal::parameters("expiration_time is in the past"));
         }
         if let Some(id) = &amend.updated_client_order_id
-            && order.client_order_id.as_deref() != Some(id)
+            && order.extras().client_order_id.as_deref() != Some(id)
         {
             self.unused(amend.account, id)?;
         }
@@ -149,7 +149,7 @@ impl Engine {
         now: Time,
     ) -> Result<Count, Refusal> {
         self.advance(now);
-        let order = self.owned(account, subaccount, order, route, "")?.clone();
+        let order = self.owned(account, subaccount, order, route, "")?.bare();
         Self::updatable(&order)?;
         self.reachable(order.market)?;
         let to = match decrease {
@@ -186,7 +186,7 @@ impl Engine {
         now: Time,
     ) -> Result<Count, Refusal> {
         self.advance(now);
-        let order = self.owned(account, subaccount, order, route, "")?.clone();
+        let order = self.owned(account, subaccount, order, route, "")?.bare();
         Self::updatable(&order)?;
         self.reachable(order.market)?;
         self.cancel_resting(order.id, Reason::None);
@@ -281,8 +281,10 @@ impl Engine {
     fn admit(&self, new: &NewOrder) -> Result<&Market, Refusal> {
         let market = self
             .market_by_ticker(&new.ticker)
-            .filter(|market| {
-                self.route(&new.route, Some(&new.ticker)).is_ok_and(|shard| shard == market.shard)
+            .filter(|market| match new.route.exchange_index {
+                // By the ticker.
+                Some(-1) | None => true,
+                Some(index) => index == i64::from(market.shard),
             })
             .ok_or_else(|| Refusal::not_found("market not found"))?;
         if !new.count.is_positive() || new.count > MAX_COUNT {
@@ -419,43 +421,15 @@ impl Engine {
     /// Writes an order down; nothing of it is open yet.
     pub(super) fn enter(&mut self, new: &NewOrder, market: MarketId, count: Count) -> OrderId {
         let id = OrderId(u64::try_from(self.orders.len()).unwrap_or(u64::MAX).saturating_add(1));
-        let client_order_id: Option<Box<str>> = new.client_order_id.as_deref().map(Box::from);
         if let Some(account) = self.ledger.account_mut(new.account) {
             account.orders.push(id);
             account.updated = self.now;
-            if let Some(client_order_id) = &client_order_id {
-                account.client_order_ids.insert(client_order_id.clone(), id);
+            if let Some(client_order_id) = new.client_order_id.as_deref() {
+                account.client_order_ids.insert(Box::from(client_order_id), id);
             }
         }
         self.ledger.history.note_order(id, None);
-        self.orders.push(Order {
-            id,
-            account: new.account,
-            subaccount: new.subaccount,
-            market,
-            side: new.side,
-            price: new.price,
-            initial: count,
-            filled: Count::ZERO,
-            remaining: Count::ZERO,
-            status: OrderStatus::Canceled,
-            self_trade: new.self_trade,
-            client_order_id,
-            expires: new.expires,
-            post_only: new.post_only,
-            reduce_only: new.reduce_only,
-            cancel_on_pause: new.cancel_on_pause,
-            group: new.group,
-            taker_cost: Dollars::ZERO,
-            maker_cost: Dollars::ZERO,
-            taker_fees: Dollars::ZERO,
-            maker_fees: Dollars::ZERO,
-            rounding: Dollars::ZERO,
-            queue_priority: 0,
-            created: self.now,
-            updated: self.now,
-            reason: Reason::None,
-        });
+        self.orders.push(Order::entered(id, new, market, count, self.now));
         id
     }
 
@@ -553,7 +527,7 @@ impl Engine {
             done.filled = done.filled.saturating_add(count);
             done.value = done.value.saturating_add(cost(best.price, count));
             done.fees = done.fees.saturating_add(fee);
-            let group = self.order(taker).and_then(|order| order.group);
+            let group = self.order(taker).and_then(|order| order.extras().group);
             if group.is_some_and(|group| self.group(group).is_none_or(|group| group.triggered)) {
                 done.reason = Reason::OrderGroupCancel;
                 break;
@@ -578,7 +552,7 @@ impl Engine {
         count: Count,
     ) -> Dollars {
         let Some(side) = self.order(taker).map(|order| order.side) else { return Dollars::ZERO };
-        let Some(resting) = self.order(maker).cloned() else { return Dollars::ZERO };
+        let Some(resting) = self.order(maker).map(Order::bare) else { return Dollars::ZERO };
         let market = resting.market;
         self.take_from_book(&resting, count);
         let trade = self.print(market, price, count, side, false);
@@ -630,7 +604,7 @@ impl Engine {
         let now = self.now;
         let Some(order) = self.order(order) else { return (Dollars::ZERO, Count::ZERO) };
         let (id, account, subaccount) = (order.id, order.account, order.subaccount);
-        let (market, side, rounding) = (order.market, order.side, order.rounding);
+        let (market, side, rounding) = (order.market, order.side, order.extras().rounding);
         let key = self.position_key(order);
         let direct = self.ledger.account(account).is_none_or(|account| account.direct);
         let booked = self.ledger.book(key, side, price, count, now);
@@ -641,16 +615,17 @@ impl Engine {
             let value = cost(side.leg_price(price), count);
             order.filled = order.filled.saturating_add(count);
             order.remaining = order.remaining.saturating_sub(count);
-            order.rounding = charged.rounding;
             order.updated = now;
             order.reason = Reason::Trade;
-            if taker {
-                order.taker_cost = order.taker_cost.saturating_add(value);
-                order.taker_fees = order.taker_fees.saturating_add(charged.fee);
+            let extras = order.extras_mut();
+            extras.rounding = charged.rounding;
+            let (costs, fees) = if taker {
+                (&mut extras.taker_cost, &mut extras.taker_fees)
             } else {
-                order.maker_cost = order.maker_cost.saturating_add(value);
-                order.maker_fees = order.maker_fees.saturating_add(charged.fee);
-            }
+                (&mut extras.maker_cost, &mut extras.maker_fees)
+            };
+            *costs = costs.saturating_add(value);
+            *fees = fees.saturating_add(charged.fee);
             if order.remaining.is_zero() {
                 order.status = OrderStatus::Executed;
                 self.forget(id);
@@ -698,7 +673,8 @@ impl Engine {
         let Some(order) = self.order_mut(id) else { return };
         order.queue_priority = queue;
         order.status = OrderStatus::Resting;
-        let order = order.clone();
+        let (group, expires) = (order.extras().group, order.extras().expires);
+        let order = order.bare();
         let key = self.position_key(&order);
         let fee = self.fee_bound(order.market, order.price, order.remaining, true);
         self.ledger.hold(key, order.side, order.price, order.remaining, fee);
@@ -714,10 +690,10 @@ impl Engine {
         {
             position.reducing.push_back(id);
         }
-        if let Some(group) = order.group {
+        if let Some(group) = group {
             self.join_group(group, id);
         }
-        if let Some(expires) = order.expires {
+        if let Some(expires) = expires {
             self.schedule(expires, Timer::Expire(id));
         }
         self.emit_level(&order, order.remaining);
@@ -741,7 +717,7 @@ impl Engine {
         else {
             return;
         };
-        let order = order.clone();
+        let order = order.bare();
         self.take_from_book(&order, order.remaining);
         self.drop_rest(id, reason);
         if let Some(account) = self.ledger.account_mut(order.account) {
@@ -761,7 +737,7 @@ impl Engine {
     pub(super) fn expire(&mut self, id: OrderId) {
         let due = |order: &&Order| {
             order.status == OrderStatus::Resting
-                && order.expires.is_some_and(|expires| expires <= self.now)
+                && order.extras().expires.is_some_and(|expires| expires <= self.now)
         };
         if self.order(id).as_ref().is_some_and(due) {
             self.cancel_and_tell(id, Reason::ExpiryCancel);
@@ -771,7 +747,8 @@ impl Engine {
     /// An order that no longer rests leaves the lists of those that do.
     fn forget(&mut self, id: OrderId) {
         let Some(order) = self.order(id) else { return };
-        let (account, group, reduce_only) = (order.account, order.group, order.reduce_only);
+        let (account, group, reduce_only) =
+            (order.account, order.extras().group, order.reduce_only);
         let key = self.position_key(order);
         if let Some(account) = self.ledger.account_mut(account) {
             account.resting.remove(&id);
@@ -787,6 +764,11 @@ impl Engine {
     /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
     pub(super) fn trim_reducing(&mut self, traded: OrderId) {
         let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
+        self.trim_reducing_at(key);
+    }
+
+    /// The same for a position that no order has changed.
+    pub(super) fn trim_reducing_at(&mut self, key: PositionKey) {
         let Some(position) = self.ledger.position(key) else { return };
         if position.reducing.is_empty() {
             return;
@@ -807,7 +789,7 @@ impl Engine {
     /// Takes a part of a resting order away; its rank in the queue stays.
     fn shrink(&mut self, id: OrderId, to: Count, reason: Reason) {
         let now = self.now;
-        let Some(order) = self.order(id).cloned() else { return };
+        let Some(order) = self.order(id).map(Order::bare) else { return };
         if to < order.remaining {
             self.take_from_book(&order, order.remaining.saturating_sub(to));
         }
@@ -821,7 +803,7 @@ impl Engine {
     /// A resting order goes to another price or grows: it leaves the book, trades if it crosses,
     /// and rests behind the others.
     fn requeue(&mut self, id: OrderId, price: Dollars, total: Count) -> Executed {
-        let Some(order) = self.order(id).cloned() else { return Executed::nothing(id) };
+        let Some(order) = self.order(id).map(Order::bare) else { return Executed::nothing(id) };
         self.take_from_book(&order, order.remaining);
         // Off every list while it is not in the book: what its own trades cancel must not find it.
         self.forget(id);
@@ -850,13 +832,13 @@ impl Engine {
             account.client_order_ids.insert(Box::from(new), order.id);
         }
         if let Some(order) = self.order_mut(order.id) {
-            order.client_order_id = Some(Box::from(new));
+            order.extras_mut().client_order_id = Some(Box::from(new));
         }
     }
 
     fn set_expiry(&mut self, id: OrderId, expires: Option<Time>) {
         if let Some(order) = self.order_mut(id) {
-            order.expires = expires;
+            order.extras_mut().expires = expires;
         }
         if let Some(expires) = expires {
             self.schedule(expires, Timer::Expire(id));

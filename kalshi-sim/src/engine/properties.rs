@@ -9,14 +9,14 @@ use kalshi_types::{Count, Dollars, PriceRange};
 
 use crate::{
     engine::{
-        Engine, WINDOW_MILLIS,
+        Engine, PositionTransfer, WINDOW_MILLIS,
         amount::SaturatingArithmetic,
         command::{Command, Done},
         fees::{FeeType, Fees},
         ids::{AccountId, GroupId, MarketId, OrderId},
         types::{
-            Amend, Decrease, Event, MarketResult, MarketStatus, NewMarket, NewOrder, OrderStatus,
-            Reason, Refusal, Route, SelfTrade, Side, Time, TimeInForce,
+            Amend, Decrease, Event, Fill, MarketResult, MarketStatus, NewMarket, NewOrder,
+            OrderStatus, Reason, Refusal, Route, SelfTrade, Side, Time, TimeInForce,
         },
     },
     random::Random,
@@ -41,6 +41,8 @@ struct Run {
     books: BTreeMap<(MarketId, Side), BTreeMap<Dollars, Count>>,
     client_order_ids: u64,
     counts: BTreeMap<&'static str, u64>,
+    /// The fees of each market, with the number of trades from which on they hold.
+    fees: BTreeMap<MarketId, Vec<(usize, Fees)>>,
 }
 
 impl Run {
@@ -67,6 +69,7 @@ impl Run {
             books: BTreeMap::new(),
             client_order_ids: 0,
             counts: BTreeMap::new(),
+            fees: BTreeMap::new(),
         };
         for _ in 0..4 {
             run.list();
@@ -106,7 +109,8 @@ impl Run {
             closes: Time::from_millis(self.now + lasts * 100),
             settlement_timer_seconds: 5,
         };
-        self.engine.add_market(&new, Time::from_millis(self.now)).unwrap();
+        let market = self.engine.add_market(&new, Time::from_millis(self.now)).unwrap();
+        self.fees.insert(market, vec![(0, new.fees)]);
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
@@ -206,6 +210,17 @@ impl Run {
                 to: (1 - subaccount, 1),
                 amount: self.price(),
             },
+            89 if self.chance(2) => Command::TransferPosition(PositionTransfer {
+                source: account,
+                target: self.pick(&accounts)?,
+                market: self.alive()?,
+                count: if self.chance(2) {
+                    self.count()
+                } else {
+                    Count::ZERO.saturating_sub(self.count())
+                },
+                price: self.price(),
+            }),
             89 => Command::SetNetting { account, subaccount, netting: !self.chance(3) },
             90..92 => {
                 let shard = u8::try_from(self.random.below(2)).unwrap();
@@ -244,6 +259,15 @@ impl Run {
                     _ => MarketResult::Scalar(self.price().min(Dollars::ONE)),
                 };
                 Command::Determine { market: self.alive()?, result }
+            }
+            99 if self.chance(4) => {
+                let kind = self.pick(&[
+                    FeeType::Quadratic,
+                    FeeType::QuadraticWithMakerFees,
+                    FeeType::QuadraticWithComboMakerFees,
+                ])?;
+                let millionths = u32::try_from(self.random.below(3_000_000)).unwrap();
+                Command::SetFees { market: self.alive()?, fees: Fees { kind, millionths } }
             }
             _ => Command::Wait,
         })
@@ -369,7 +393,7 @@ impl Run {
                 let order = self.engine.order(done.order).expect("a placed order can be read");
                 assert_eq!(order.filled, done.filled);
                 assert_eq!(order.remaining, done.remaining);
-                assert_eq!(order.taker_fees, done.fees);
+                assert_eq!(order.extras().taker_fees, done.fees);
                 assert!(new.reduce_only || order.initial == new.count);
                 let resting = order.status == OrderStatus::Resting;
                 assert_eq!(resting, order.remaining.is_positive());
@@ -411,6 +435,10 @@ impl Run {
                 if self.groups.len() > 20 {
                     self.groups.remove(0);
                 }
+            }
+            (Command::SetFees { market, fees }, _) => {
+                let trades = self.engine.trades().len();
+                self.fees.entry(*market).or_default().push((trades, *fees));
             }
             _ => {}
         }
@@ -471,7 +499,7 @@ impl Run {
                 assert!(place < order.queue_priority, "the queue is out of order");
             }
             last = Some((price, order.queue_priority));
-            if let Some(group) = order.group {
+            if let Some(group) = order.extras().group {
                 let group = self.engine.group(group).expect("a resting order's group is there");
                 assert!(!group.triggered && group.orders.contains(&id));
             }
@@ -498,8 +526,9 @@ impl Run {
             let order = self.engine.order(*order).unwrap();
             let (count, fees) = filled.get(&order.id).copied().unwrap_or_default();
             assert_eq!(order.filled, count);
-            assert_eq!(order.taker_fees.saturating_add(order.maker_fees), fees);
+            assert_eq!(order.extras().taker_fees.saturating_add(order.extras().maker_fees), fees);
         }
+        self.check_fees(&account.fills, account.direct);
         for (place, balance) in &account.cash {
             // Nobody spends what is not there; only the rounding of fees may overdraw, which is
             // below a cent for each fill.
@@ -510,6 +539,41 @@ impl Run {
             if account.resting.is_empty() {
                 assert_eq!(balance.held, Dollars::ZERO, "{id:?} {place:?} holds for no order");
             }
+        }
+    }
+}
+
+impl Run {
+    /// The fee of every fill is what the guide of the SDK says: the trade fee up to a micro-dollar,
+    /// the change of the balance down to the precision, and the rebate from what the order's earlier
+    /// fills were cut.
+    fn check_fees(&self, fills: &[Fill], direct: bool) {
+        let step: i128 = if direct { 100 } else { 10_000 };
+        let mut held: BTreeMap<OrderId, i128> = BTreeMap::new();
+        for fill in fills {
+            let changes = &self.fees[&fill.market];
+            let since = |(from, _): &&(usize, Fees)| *from <= fill.trade.index();
+            let Fees { kind, millionths } = changes.iter().rev().find(since).unwrap().1;
+            let rate = match (kind, fill.taker) {
+                (FeeType::Flat, _) | (FeeType::Quadratic, false) => 0,
+                (_, true) => 700,
+                (FeeType::QuadraticWithMakerFees, false) => 175,
+                (FeeType::QuadraticWithComboMakerFees, false) => 350,
+            };
+            let (yes, count) =
+                (i128::from(fill.price.as_micros()), i128::from(fill.count.as_hundredths()));
+            let model = rate * i128::from(millionths) * count * yes * (1_000_000 - yes);
+            let unit = 10_i128.pow(18);
+            let trade_fee = (model + unit - 1).div_euclid(unit);
+            let leg = if fill.side == Side::Bid { yes } else { 1_000_000 - yes };
+            // What pairs of both legs pay is whole cents: a multiple of any step.
+            let rounding = (-(leg * count / 100) - trade_fee).rem_euclid(step);
+            let account = held.entry(fill.order).or_default();
+            *account += rounding;
+            let gross = trade_fee + rounding;
+            let rebate = (*account).min(gross).div_euclid(step) * step;
+            *account -= rebate;
+            assert_eq!(i128::from(fill.fee.as_micros()), gross - rebate, "{fill:?}");
         }
     }
 }

@@ -275,27 +275,39 @@ pub(crate) struct Executed {
     pub(crate) reason: Reason,
 }
 
-/// One order, from its entry on.
+/// One order, from its entry on. There are millions of these, so what most do without is beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) id: OrderId,
     pub(crate) account: AccountId,
-    pub(crate) subaccount: Subaccount,
     pub(crate) market: MarketId,
+    pub(crate) subaccount: Subaccount,
     pub(crate) side: Side,
+    pub(crate) status: OrderStatus,
+    pub(crate) self_trade: SelfTrade,
+    pub(crate) post_only: bool,
+    pub(crate) reduce_only: bool,
+    pub(crate) cancel_on_pause: bool,
+    pub(crate) reason: Reason,
     pub(crate) price: Dollars,
     /// The total that was last asked for.
     pub(crate) initial: Count,
     pub(crate) filled: Count,
     /// The resting contracts; zero once canceled or executed.
     pub(crate) remaining: Count,
-    pub(crate) status: OrderStatus,
-    pub(crate) self_trade: SelfTrade,
+    /// The rank in the queue of its price, lowest first.
+    pub(crate) queue_priority: u64,
+    pub(crate) created: Time,
+    pub(crate) updated: Time,
+    /// `None` is all at its default.
+    extras: Option<Box<OrderExtras>>,
+}
+
+/// The part of an order that has traded, or that its owner has given more than a price and a size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrderExtras {
     pub(crate) client_order_id: Option<Box<str>>,
     pub(crate) expires: Option<Time>,
-    pub(crate) post_only: bool,
-    pub(crate) reduce_only: bool,
-    pub(crate) cancel_on_pause: bool,
     pub(crate) group: Option<GroupId>,
     pub(crate) taker_cost: Dollars,
     pub(crate) maker_cost: Dollars,
@@ -303,11 +315,96 @@ pub(crate) struct Order {
     pub(crate) maker_fees: Dollars,
     /// The part that rounding has taken and not yet given back.
     pub(crate) rounding: Dollars,
-    /// The rank in the queue of its price, lowest first.
-    pub(crate) queue_priority: u64,
-    pub(crate) created: Time,
-    pub(crate) updated: Time,
-    pub(crate) reason: Reason,
+}
+
+impl OrderExtras {
+    const NONE: Self = Self {
+        client_order_id: None,
+        expires: None,
+        group: None,
+        taker_cost: Dollars::ZERO,
+        maker_cost: Dollars::ZERO,
+        taker_fees: Dollars::ZERO,
+        maker_fees: Dollars::ZERO,
+        rounding: Dollars::ZERO,
+    };
+}
+
+impl Order {
+    /// Returns an order as it is entered: nothing of it is open yet.
+    pub(crate) fn entered(
+        id: OrderId,
+        new: &NewOrder,
+        market: MarketId,
+        count: Count,
+        now: Time,
+    ) -> Self {
+        let mut order = Self {
+            id,
+            account: new.account,
+            market,
+            subaccount: new.subaccount,
+            side: new.side,
+            status: OrderStatus::Canceled,
+            self_trade: new.self_trade,
+            post_only: new.post_only,
+            reduce_only: new.reduce_only,
+            cancel_on_pause: new.cancel_on_pause,
+            reason: Reason::None,
+            price: new.price,
+            initial: count,
+            filled: Count::ZERO,
+            remaining: Count::ZERO,
+            queue_priority: 0,
+            created: now,
+            updated: now,
+            extras: None,
+        };
+        if new.client_order_id.is_some() || new.expires.is_some() || new.group.is_some() {
+            let extras = order.extras_mut();
+            extras.client_order_id = new.client_order_id.as_deref().map(Box::from);
+            extras.expires = new.expires;
+            extras.group = new.group;
+        }
+        order
+    }
+
+    /// Returns a copy without the extras, which costs no allocation.
+    pub(crate) fn bare(&self) -> Self {
+        let Self { id, account, market, subaccount, side, status, self_trade, .. } = *self;
+        let Self { post_only, reduce_only, cancel_on_pause, reason, price, .. } = *self;
+        let Self { initial, filled, remaining, queue_priority, created, updated, .. } = *self;
+        Self {
+            id,
+            account,
+            market,
+            subaccount,
+            side,
+            status,
+            self_trade,
+            post_only,
+            reduce_only,
+            cancel_on_pause,
+            reason,
+            price,
+            initial,
+            filled,
+            remaining,
+            queue_priority,
+            created,
+            updated,
+            extras: None,
+        }
+    }
+
+    pub(crate) fn extras(&self) -> &OrderExtras {
+        static NONE: OrderExtras = OrderExtras::NONE;
+        self.extras.as_deref().unwrap_or(&NONE)
+    }
+
+    pub(crate) fn extras_mut(&mut self) -> &mut OrderExtras {
+        self.extras.get_or_insert_with(|| Box::new(OrderExtras::NONE))
+    }
 }
 
 /// One trade of the public tape. The resting order's price counts.
@@ -579,5 +676,16 @@ impl Refusal {
 
     pub(crate) fn unavailable(code: &'static str, message: &'static str) -> Self {
         Self { kind: RefusalKind::Unavailable, code, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_order_without_trades_and_texts_takes_less_than_a_hundred_bytes() {
+        // Itself, and its place in the list of its account.
+        assert!(size_of::<Order>() + size_of::<OrderId>() <= 100, "{}", size_of::<Order>());
     }
 }

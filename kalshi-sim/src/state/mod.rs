@@ -27,7 +27,7 @@ use crate::{
         ids::AccountId,
         types::{Refusal, Subaccount, Time},
     },
-    fixtures::{Fixtures, MarketAccess, catalog::Catalog, seeding, traders::Traders},
+    fixtures::{Fixtures, MarketAccess, Plan, catalog::Catalog, seeding, traders::Traders},
     http::query::Query,
     lag::Lag,
     random::Random,
@@ -104,12 +104,15 @@ impl State {
     pub(crate) fn new(from: Start) -> Self {
         let Start { seed, at: start, strikes, traders, tier } = from;
         let mut catalog = Catalog::with_strikes(seed, start, strikes);
-        let (mut engine, first_account) = seeding::engine(&catalog, seed, start);
+        let mut plan = Plan::new(seed, start, &mut catalog);
+        let (mut engine, seeded) = seeding::engine(&catalog, &mut plan, seed, start);
+        let first_account = seeded.first;
         let second_account = seeding::member(&mut engine, start.into());
-        let traders = Traders::new(&mut engine, traders, seed, start.into());
-        let Catalog { series, events, listings } = &mut catalog;
+        let ladders = seeding::ladder_ids(&catalog, &engine);
+        let traders = Traders::new(&mut engine, traders, seed, &ladders, start.into());
+        let Catalog { events, listings, .. } = &mut catalog;
         let markets = MarketAccess::new(&mut engine, listings);
-        let fixtures = Fixtures::new(seed, start, first_account, series, events, &markets);
+        let fixtures = Fixtures::new(plan, seeded, seed, start, events, &markets);
         let keys = Keys::new(Random::new(seed));
         let transfers = Transfers::default();
         let limits = Limits::new(tier);

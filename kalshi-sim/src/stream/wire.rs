@@ -127,7 +127,7 @@ pub(super) fn delta(
         price_dollars: book_price(*side, *price, yes_prices),
         delta_fp: *delta,
         side: side.outcome(),
-        client_order_id: own.and_then(|order| order.client_order_id.as_deref()),
+        client_order_id: own.and_then(|order| order.extras().client_order_id.as_deref()),
         ts: time(now),
         ts_ms: now.as_millis(),
         subaccount: own.map(|order| order.subaccount).filter(|subaccount| *subaccount != 0),
@@ -202,7 +202,7 @@ pub(super) fn fill(state: &State, fill: &Fill) -> Option<Value> {
         "ts_ms": fill.at.as_millis(),
     });
     let order = state.engine.order(fill.order);
-    if let Some(id) = order.and_then(|order| order.client_order_id.as_ref()) {
+    if let Some(id) = order.and_then(|order| order.extras().client_order_id.as_ref()) {
         msg["client_order_id"] = json!(id);
     }
     if fill.subaccount != 0 {
@@ -217,7 +217,7 @@ pub(super) fn user_order(state: &State, id: OrderId, reason: Reason) -> Option<V
     let mut msg = json!({
         "order_id": order.id.to_string(),
         "user_id": order.account.to_string(),
-        "client_order_id": order.client_order_id.as_deref().unwrap_or(""),
+        "client_order_id": order.extras().client_order_id.as_deref().unwrap_or(""),
         "ticker": market.ticker,
         "status": order.status.as_str(),
         "side": order.side.outcome(),
@@ -228,10 +228,10 @@ pub(super) fn user_order(state: &State, id: OrderId, reason: Reason) -> Option<V
         "initial_count_fp": order.initial,
         "remaining_count_fp": order.remaining,
         "fill_count_fp": order.filled,
-        "taker_fill_cost_dollars": order.taker_cost,
-        "maker_fill_cost_dollars": order.maker_cost,
-        "taker_fees_dollars": order.taker_fees,
-        "maker_fees_dollars": order.maker_fees,
+        "taker_fill_cost_dollars": order.extras().taker_cost,
+        "maker_fill_cost_dollars": order.extras().maker_cost,
+        "taker_fees_dollars": order.extras().taker_fees,
+        "maker_fees_dollars": order.extras().maker_fees,
         "self_trade_prevention_type": order.self_trade.as_str(),
         "created_time": time(order.created),
         "created_ts_ms": order.created.as_millis(),
@@ -243,10 +243,10 @@ pub(super) fn user_order(state: &State, id: OrderId, reason: Reason) -> Option<V
     if let Some(reason) = last_update_reason(reason) {
         msg["last_update_reason"] = json!(reason);
     }
-    if let Some(group) = order.group {
+    if let Some(group) = order.extras().group {
         msg["order_group_id"] = json!(group.to_string());
     }
-    if let Some(expires) = order.expires {
+    if let Some(expires) = order.extras().expires {
         msg["expiration_time"] = time(expires);
         msg["expiration_ts_ms"] = json!(expires.as_millis());
     }
@@ -512,7 +512,7 @@ pub(super) fn quote(
         let order = if is_maker { quote.order } else { quote.rfq_order };
         let order = order.and_then(|order| state.engine.order(order))?;
         add("order_id", json!(order.id.to_string()));
-        add("client_order_id", json!(order.client_order_id.as_deref().unwrap_or("")));
+        add("client_order_id", json!(order.extras().client_order_id.as_deref().unwrap_or("")));
         add("executed_ts", time(quote.executed.unwrap_or(quote.updated)));
         if let Some(batch) = rfq.batch {
             add("rfq_batch_id", json!(batch.to_string()));

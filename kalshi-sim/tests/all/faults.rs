@@ -178,9 +178,13 @@ async fn two_members_trade_and_are_paid_when_the_market_is_determined() {
     assert_eq!(fills.len(), 1);
     let before = client.get_balance().send().await.unwrap().balance_dollars;
     exchange.markets().determine(ticker, MarketOutcome::Scalar("0.25".parse().unwrap())).unwrap();
-    assert!(client.get_settlements().send().await.unwrap().settlements.is_empty());
+    let settlements = async || {
+        let request = client.get_settlements().ticker(ticker);
+        request.send().await.unwrap().into_inner().settlements
+    };
+    assert!(settlements().await.is_empty());
     exchange.clock().advance(Duration::from_secs(1_800)).unwrap();
-    let settlements = client.get_settlements().send().await.unwrap().into_inner().settlements;
+    let settlements = settlements().await;
     assert_eq!(settlements.len(), 1);
     let after = client.get_balance().send().await.unwrap().balance_dollars;
     assert_eq!(after.checked_sub(before), Some("2.50".parse::<Dollars>().unwrap()));

@@ -13,6 +13,7 @@ mod late;
 mod layers;
 mod market_filters;
 mod markets;
+mod money;
 mod operation_conformance;
 mod orders;
 mod other_clients;

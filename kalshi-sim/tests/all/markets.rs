@@ -97,7 +97,7 @@ async fn series_events_and_trades_belong_together() {
         .await
         .unwrap();
     // Events stay when their markets go to the archive.
-    assert_eq!(events.len(), 24 + 13 * 20);
+    assert_eq!(events.len(), 24 + 13 * 17);
     let live = events.iter().filter(|event| !event.markets.is_empty());
     assert_eq!(live.map(|event| event.markets.len()).collect::<Vec<_>>(), [5; 24]);
     let event = client.get_event().event_ticker(&*events[1].event_ticker).send().await.unwrap();

@@ -592,9 +592,7 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
             most /= 2;
         };
         let first = rows(&whole);
-        // Nothing that the account holds has been settled yet.
-        let nothing = operation.id == "get_settlements";
-        assert_eq!(first.is_empty(), nothing, "{} lists {}", operation.id, first.len());
+        assert!(!first.is_empty(), "{} lists nothing", operation.id);
         let size = (first.len() / 3).max(1);
         let (mut all, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
         loop {

@@ -76,7 +76,7 @@ fn between(from: i64, to: i64, cents: i64, id: &str) -> Complete<ApplySubaccount
 }
 
 #[tokio::test]
-async fn a_start_has_its_deposits_and_they_make_its_balance() {
+async fn a_start_has_ten_thousand_dollars_on_each_shard_and_payments_in_both_directions() {
     let exchange = Exchange::start().await.unwrap();
     let client = exchange.client(Role::Trader).unwrap();
     let balance = client.get_balance().send().await.unwrap().into_inner();
@@ -85,9 +85,11 @@ async fn a_start_has_its_deposits_and_they_make_its_balance() {
     assert_eq!(balance.balance_breakdown.len(), 4);
     let paid_in = client.get_deposits().limit(2).stream().try_collect().await.unwrap();
     let paid_out = client.get_withdrawals().stream().try_collect().await.unwrap();
-    assert_eq!((paid_in.len(), paid_out.len()), (5, 1));
-    let sum: i64 = paid_in.iter().map(|deposit| deposit.amount_cents).sum();
-    assert_eq!(sum - paid_out[0].amount_cents, balance.balance);
+    // One to each shard, and one that came back; what trades had made of them was evened out later.
+    assert!(paid_in.len() >= 5 && !paid_out.is_empty());
+    for shard in 0..4 {
+        assert_eq!(cash(&client, 0, shard).await, dollars("10000"));
+    }
 }
 
 #[tokio::test]
@@ -141,7 +143,8 @@ async fn a_trade_is_the_same_in_fills_positions_tape_and_balance() {
     let flat = client.get_positions().ticker(&*first.ticker).send().await.unwrap();
     assert_eq!(flat.market_positions[0].position_fp, Count::ZERO);
     assert_eq!(flat.market_positions[0].market_exposure_dollars, Dollars::ZERO);
-    assert!(client.get_settlements().send().await.unwrap().settlements.is_empty());
+    let settled = client.get_settlements().ticker(&*first.ticker).send().await.unwrap();
+    assert!(settled.settlements.is_empty());
 }
 
 #[tokio::test]
@@ -241,6 +244,8 @@ async fn netting_can_be_switched_off_for_a_subaccount_and_on_again() {
 async fn cash_moves_between_shards_and_instances_once_for_each_id() {
     let exchange = Exchange::start().await.unwrap();
     let client = exchange.client(Role::Trader).unwrap();
+    let withdrawals = async || client.get_withdrawals().send().await.unwrap().withdrawals.len();
+    let before = withdrawals().await;
     let to_shard = || {
         IntraExchangeInstanceTransferRequest::builder()
             .source(ExchangeInstance::EventContract)
@@ -277,7 +282,7 @@ async fn cash_moves_between_shards_and_instances_once_for_each_id() {
     let all = client.get_intra_exchange_instance_transfers().limit(2).stream();
     assert_eq!(all.try_collect().await.unwrap().len(), 3);
     // None of it is a payment, or a transfer between subaccounts.
-    assert_eq!(client.get_withdrawals().send().await.unwrap().withdrawals.len(), 1);
+    assert_eq!(withdrawals().await, before);
     assert!(client.get_subaccount_transfers().send().await.unwrap().transfers.is_empty());
     let path = "/portfolio/intra_exchange_instance_transfer";
     let good = json!({"source": "event_contract", "destination": "event_contract", "amount": 1});

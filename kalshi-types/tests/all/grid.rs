@@ -88,7 +88,7 @@ fn snapping_finds_the_nearest_price_in_every_documented_structure() {
     for (_, ranges, _) in structures() {
         let prices = walk(&ranges);
         let grid = PriceGrid::new(ranges).unwrap();
-        // Every 10^-4 dollars, and both neighbours at 10^-6.
+        // Every 10^-4 dollars, and both neighbors at 10^-6.
         for micros in (-200..=1_000_200).step_by(100) {
             for micros in [micros - 1, micros, micros + 1] {
                 agrees(&grid, &prices, micros);

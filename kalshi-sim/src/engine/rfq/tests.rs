@@ -189,7 +189,7 @@ fn the_side_that_is_accepted_is_the_makers_bid() {
         let done = floor.engine.quote(quote).unwrap().clone();
         let made = floor.engine.order(done.order.unwrap()).unwrap();
         assert_eq!(made.account, floor.makes);
-        let id = made.client_order_id.as_deref().unwrap();
+        let id = made.extras().client_order_id.as_deref().unwrap();
         assert!(id.starts_with("quote:") && id.ends_with(&quote.to_string()), "{id}");
         assert_eq!(floor.engine.order(done.rfq_order.unwrap()).unwrap().account, floor.asks);
         assert_eq!(floor.engine.rfq(rfq).unwrap().closed.unwrap().1, Ending::Executed);

@@ -324,10 +324,10 @@ fn with_optional_body() -> impl Iterator<Item = &'static Operation> {
 
 async fn sends_an_empty_object(operation: &'static Operation) {
     let schema = Document::get().success(operation).1;
-    let answer = schema.map_or(Value::Null, |schema| {
-        Generator::response(Document::get(), Fill::Least, 1).sample(schema).value
+    let answer = schema.map_or_else(String::new, |schema| {
+        Generator::response(Document::get(), Fill::Least, 1).sample(schema).value.to_string()
     });
-    let server = always(Answer::new(operation.success, answer.to_string())).await;
+    let server = always(Answer::new(operation.success, answer)).await;
     let case = Case::new(operation, 1);
     call(&client(&server.url()), operation, &case.parameters, None)
         .await

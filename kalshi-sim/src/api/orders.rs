@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Events that one list of orders may be asked of.
-const MAX_EVENTS: usize = 10;
+const MAX_EVENTS: usize = 100;
 
 /// Returns an order as it goes over the wire.
 pub(crate) fn shown(state: &State, order: &Order) -> Value {
@@ -280,11 +280,15 @@ pub(crate) fn cancel_batch(state: &mut State, call: &Call<'_>) -> HandlerResult 
     Ok(Response::ok(json!({"orders": rows})))
 }
 
+/// Cancels all resting orders, which only direct members can.
 pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let account = call.caller()?.account;
+    let caller = call.caller()?;
+    if caller.fcm_member {
+        return Err(Response::forbidden("canceling all orders is for direct members"));
+    }
     let subaccount = call.any_subaccount()?;
-    state.engine.cancel_all(account, subaccount, call.time())?;
-    state.canceled_all(account, subaccount);
+    state.engine.cancel_all(caller.account, subaccount, call.time())?;
+    state.canceled_all(caller.account, subaccount);
     Ok(Response::no_content())
 }
 

@@ -24,7 +24,7 @@ use crate::{
     },
     state::{
         State,
-        transfers::{End, Instance, Reservation, Targets, Transfer},
+        transfers::{End, Instance, NewTransfer, Reservation, Targets, Transfer},
     },
     wire::{self, seconds},
 };
@@ -506,18 +506,15 @@ pub(crate) fn transfer(state: &mut State, call: &Call<'_>) -> HandlerResult {
         let subaccount = request::subaccount(field, number)?;
         Ok::<End, Response>(End { instance: Instance::EventContract, subaccount, shard })
     };
-    let transfer = Transfer {
-        // Given when it is noted.
-        id: TransferId(0),
+    let transfer = NewTransfer {
         account: caller.account,
         from: end("from_subaccount", new.from_subaccount)?,
         to: end("to_subaccount", new.to_subaccount)?,
         amount: Dollars::from_cents(new.amount_cents)
             .ok_or_else(|| Response::bad_request("amount_cents is out of range"))?,
-        is_internal: true,
-        at: call.time(),
+        client_id: Some(new.client_transfer_id),
     };
-    state.transfers.transfer(&mut state.engine, transfer, Some(&new.client_transfer_id))?;
+    state.transfers.transfer(&mut state.engine, transfer, call.time())?;
     Ok(Response::ok(json!({})))
 }
 
@@ -542,9 +539,11 @@ pub(crate) fn transfers(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"transfers": rows, "cursor": cursor})))
 }
 
-/// All steps of a transfer happen at once here, or none: it is complete when it is answered.
+/// Accepts a transfer, which is done later. A key that is bound to a subaccount moves cash of that
+/// one between the shards of event contracts, and has to name it: the document's default is the
+/// primary.
 pub(crate) fn move_cash(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let caller = call.caller()?.require_unbound()?;
+    let caller = call.caller()?;
     let new: InstanceTransfer = call.read()?;
     let client_id = given(new.client_transfer_id);
     if client_id.as_deref().is_some_and(|id| !request::is_uuid(id)) {
@@ -565,9 +564,7 @@ pub(crate) fn move_cash(state: &mut State, call: &Call<'_>) -> HandlerResult {
         };
         Ok::<End, Response>(End { instance, subaccount, shard })
     };
-    let transfer = Transfer {
-        // Given when it is noted.
-        id: TransferId(0),
+    let transfer = NewTransfer {
         account: caller.account,
         from: end(
             source,
@@ -581,16 +578,32 @@ pub(crate) fn move_cash(state: &mut State, call: &Call<'_>) -> HandlerResult {
         )?,
         amount: Dollars::from_centi_cents(new.amount)
             .ok_or_else(|| Response::bad_request("amount is out of range"))?,
-        is_internal: false,
-        at: call.time(),
+        client_id,
     };
-    let id = state.transfers.transfer(&mut state.engine, transfer, client_id.as_deref())?;
+    if !within_key(caller, transfer.from, transfer.to) {
+        return Err(Response::forbidden(
+            "the API key is restricted to one subaccount, and may move its cash between shards only",
+        ));
+    }
+    let id = state.transfers.accept(&mut state.engine, transfer, call.time())?;
     Ok(Response::ok(json!({"transfer_id": id.to_string()})))
 }
 
+/// Reports whether a key reaches both ends of a transfer.
+fn within_key(caller: Principal, from: End, to: End) -> bool {
+    caller.bound.is_none_or(|bound| {
+        let own = |end: End| end.subaccount == bound && end.instance == Instance::EventContract;
+        own(from) && own(to)
+    })
+}
+
+/// Lists the transfers between shards and instances; those that a bound key can make to such a key.
 pub(crate) fn moves(state: &State, call: &Call<'_>) -> HandlerResult {
-    let caller = call.caller()?.require_unbound()?;
-    let rows = state.transfers.transfers(caller.account, false);
+    let caller = call.caller()?;
+    let rows = state
+        .transfers
+        .transfers(caller.account, false)
+        .filter(|row| within_key(caller, row.from, row.to));
     let pages = Paging::new("instance_transfers", 100, 500);
     let (rows, cursor) = call.query.page(pages, rows, |row| newest(row.id.0))?;
     let rows: Vec<Value> = rows.into_iter().map(shown_move).collect();
@@ -598,24 +611,29 @@ pub(crate) fn moves(state: &State, call: &Call<'_>) -> HandlerResult {
 }
 
 pub(crate) fn one_move(state: &State, call: &Call<'_>) -> HandlerResult {
-    let caller = call.caller()?.require_unbound()?;
+    let caller = call.caller()?;
     let found = TransferId::parse(call.first())
         .and_then(|id| state.transfers.one(caller.account, id))
+        .filter(|row| within_key(caller, row.from, row.to))
         .ok_or_else(|| Response::from(Refusal::not_found("transfer not found")))?;
     Ok(Response::ok(json!({"transfer": shown_move(found)})))
 }
 
 fn shown_move(row: &Transfer) -> Value {
-    json!({
+    let mut shown = json!({
         "transfer_id": row.id.to_string(),
         "source": row.from.instance.as_str(),
         "destination": row.to.instance.as_str(),
         "source_exchange_shard": row.from.shard,
         "destination_exchange_shard": row.to.shard,
         "amount": row.amount,
-        "status": "complete",
+        "status": if row.is_complete() { "complete" } else { "pending" },
         "created_ts": seconds(row.at),
-    })
+    });
+    if let Some(id) = &row.client_id {
+        shown["client_transfer_id"] = json!(id);
+    }
+    shown
 }
 
 pub(crate) fn targets(state: &State, call: &Call<'_>) -> HandlerResult {

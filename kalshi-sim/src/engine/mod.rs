@@ -44,7 +44,10 @@ pub(crate) use self::{
     tiers::Cutoffs,
 };
 use crate::engine::{
-    ids::{AccountId, BatchId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId, TradeId},
+    ids::{
+        AccountId, BatchId, BatchQuoteId, BlockId, GroupId, MarketId, OrderId, QuoteId, RfqId,
+        TradeId,
+    },
     log::Log,
     rfq::RfqBook,
     types::{Event, Order, Refusal, Shard, Time, Trade},
@@ -83,6 +86,11 @@ enum Timer {
     ExecuteQuote(QuoteId),
     ForgetQuote(QuoteId),
     ForgetRfq(RfqId),
+    /// A batch quote was not sent again in time.
+    LapseBatchQuote(BatchQuoteId),
+    /// The winners' time to confirm is over.
+    VoidBatch(BatchId),
+    ExecuteBatch(BatchId),
     ForgetBatch(BatchId),
     ExpireBlock(BlockId),
 }
@@ -145,6 +153,9 @@ impl Engine {
                 Timer::ExecuteQuote(quote) => self.execute_quote(quote),
                 Timer::ForgetQuote(quote) => self.forget_quote(quote),
                 Timer::ForgetRfq(rfq) => self.forget_rfq(rfq),
+                Timer::LapseBatchQuote(quote) => self.lapse_batch_quote(quote),
+                Timer::VoidBatch(batch) => self.void_batch(batch),
+                Timer::ExecuteBatch(batch) => self.execute_batch(batch),
                 Timer::ForgetBatch(batch) => self.forget_batch(batch),
                 Timer::ExpireBlock(block) => self.expire_block(block),
             }

@@ -19,8 +19,6 @@ use crate::engine::{
 
 /// Open orders of one account.
 const MAX_OPEN_ORDERS: usize = 200_000;
-/// Orders that one cancel-all takes.
-const MAX_CANCEL_ALL: usize = 10_000;
 /// The longest client order id, in bytes.
 const MAX_CLIENT_ORDER_ID: usize = 256;
 
@@ -195,8 +193,8 @@ impl Engine {
         Ok(order.remaining)
     }
 
-    /// Cancels the resting orders of one subaccount or all of them, on every shard; the oldest
-    /// 10,000 of those that can be canceled. Gives how many.
+    /// Cancels all resting orders of one subaccount or all of them, on every shard, that can be
+    /// canceled. Returns how many.
     pub(crate) fn cancel_all(
         &mut self,
         account: AccountId,
@@ -215,7 +213,6 @@ impl Engine {
                         && self.reachable(order.market).is_ok()
                 })
             })
-            .take(MAX_CANCEL_ALL)
             .collect();
         for id in &resting {
             self.cancel_resting(*id, Reason::None);
@@ -303,6 +300,9 @@ impl Engine {
                 return Err(Refusal::parameters("expiration_time is in the past"));
             }
             _ => {}
+        }
+        if new.reduce_only && new.time_in_force != TimeInForce::ImmediateOrCancel {
+            return Err(Refusal::parameters("reduce_only goes with immediate_or_cancel only"));
         }
         if new.post_only && !waits {
             return Err(Refusal::parameters("post_only goes with good_till_canceled only"));

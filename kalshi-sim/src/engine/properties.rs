@@ -25,7 +25,8 @@ use crate::{
 const START: i64 = 1_790_000_000_000;
 const MEMBERS: u64 = 6;
 
-fn setting(name: &str, default: u64) -> u64 {
+/// Reads a number from the environment.
+pub(super) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -300,6 +301,8 @@ impl Run {
         };
         let expires = (time_in_force == TimeInForce::GoodTillCanceled && self.chance(6))
             .then(|| Time::from_millis(self.now + 500));
+        // Refused with any other time in force.
+        let reduces = time_in_force == TimeInForce::ImmediateOrCancel;
         let groups: Vec<GroupId> = self
             .groups
             .iter()
@@ -318,7 +321,7 @@ impl Run {
             client_order_id,
             expires,
             post_only: self.chance(8),
-            reduce_only: self.chance(8),
+            reduce_only: self.chance(if reduces { 2 } else { 50 }),
             cancel_on_pause: self.chance(2),
             group: if self.chance(4) { self.pick(&groups) } else { None },
             route: Route::default(),
@@ -642,6 +645,50 @@ fn a_seed_repeats_a_run_exactly() {
     };
     assert_eq!(run(11), run(11));
     assert_ne!(run(11), run(12));
+}
+
+#[test]
+fn c7_a_reduce_only_order_that_could_wait_is_refused_and_nothing_changes() {
+    let mut run = Run::new(3);
+    let market = run.engine.market(MarketId(1)).unwrap();
+    let (ticker, account) = (market.ticker.clone(), run.accounts[0]);
+    let price = Dollars::from_micros(500_000);
+    let new = |time_in_force| NewOrder {
+        time_in_force,
+        reduce_only: true,
+        ..NewOrder::resting(account, ticker.clone(), Side::Bid, price, Count::ONE)
+    };
+    let now = Time::from_millis(START);
+    for time_in_force in [TimeInForce::GoodTillCanceled, TimeInForce::FillOrKill] {
+        let refusal = run.engine.place_order(&new(time_in_force), now).unwrap_err();
+        assert_eq!(refusal.code, "invalid_parameters");
+    }
+    assert_eq!(run.engine.orders.len(), 0);
+    let done = run.engine.place_order(&new(TimeInForce::ImmediateOrCancel), now).unwrap();
+    assert_eq!(done.reason, Reason::ReduceOnlyCancel);
+}
+
+#[test]
+fn c8_cancel_all_cancels_every_resting_order() {
+    let mut run = Run::new(3);
+    let (account, other) = (run.accounts[0], run.accounts[1]);
+    let now = Time::from_millis(START);
+    let tickers: Vec<String> =
+        run.engine.markets().iter().map(|market| market.ticker.clone()).collect();
+    let bid = |account, subaccount, ticker: &str| NewOrder {
+        subaccount,
+        ..NewOrder::resting(account, ticker.to_owned(), Side::Bid, Dollars::CENT, Count::ONE)
+    };
+    for number in 0..10_100_usize {
+        let ticker = &tickers[number % tickers.len()];
+        let subaccount = u8::try_from(number % 2).unwrap();
+        run.engine.place_order(&bid(account, subaccount, ticker), now).unwrap();
+    }
+    run.engine.place_order(&bid(other, 0, &tickers[0]), now).unwrap();
+    assert_eq!(run.engine.cancel_all(account, None, now).unwrap(), 10_100);
+    assert!(run.engine.ledger.account(account).unwrap().resting.is_empty());
+    assert_eq!(run.engine.ledger.account(other).unwrap().resting.len(), 1);
+    run.engine.audit().unwrap();
 }
 
 #[test]

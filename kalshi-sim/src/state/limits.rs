@@ -1,16 +1,21 @@
 //! Token buckets: the limits of requests by account. Pure; whole numbers only.
 //!
 //! Reads and writes have buckets of their own, and a write that names a shard above 0 has that
-//! shard's. Public requests without a signature are not counted.
+//! shard's; one that is left to be routed by its ticker takes from all of them. The balance has a
+//! bucket for itself. Public requests without a signature are not counted.
 
 use std::collections::BTreeMap;
 
-use kalshi_sdk::Operation;
+use kalshi_sdk::{
+    Operation,
+    operation::{Bucket as BucketKind, ShardScope},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     engine::{
+        SHARDS,
         ids::AccountId,
         types::{Shard, Time},
     },
@@ -82,13 +87,18 @@ impl Tier {
         }
     }
 
-    /// (reads, writes): how many tokens can wait. Two seconds' worth for low reads and for writes
-    /// above the basic level, one second's for the others.
+    /// (reads, writes): how many tokens can wait. Three seconds' worth for low reads and for writes
+    /// above the basic level, one second's for the others; as documented since 22 September 2026.
     pub(crate) fn capacities(self) -> (i64, i64) {
         let (reads, writes) = self.rates();
-        let reads = if self <= Self::Advanced { 2 * reads } else { reads };
-        let writes = if self == Self::Basic { writes } else { 2 * writes };
+        let reads = if self <= Self::Advanced { 3 * reads } else { reads };
+        let writes = if self == Self::Basic { writes } else { 3 * writes };
         (reads, writes)
+    }
+
+    /// Requests a second to an operation with a bucket of its own, the balance.
+    fn own_rate(self) -> i64 {
+        if self <= Self::Advanced { 1 } else { 5 }
     }
 }
 
@@ -99,6 +109,8 @@ enum Lane {
     Write,
     /// Writes that name their shard.
     Shard(Shard),
+    /// The balance.
+    Balance,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -143,11 +155,26 @@ impl Limits {
         if tier == Tier::Unlimited {
             return true;
         }
-        let lane = lane(operation, query, body);
+        let lanes = lanes(operation, query, body);
+        let cost = cost(operation, body).saturating_mul(1_000);
+        // Either all of them have the tokens, or none is touched.
+        let enough =
+            lanes.iter().filter(|lane| self.refilled(account, **lane, tier, now).tokens >= cost);
+        let enough = enough.count() == lanes.len();
+        for lane in lanes.into_iter().filter(|_| enough) {
+            self.refilled(account, lane, tier, now).tokens -= cost;
+        }
+        enough
+    }
+
+    /// Returns a bucket with the tokens that it has by now.
+    fn refilled(&mut self, account: AccountId, lane: Lane, tier: Tier, now: Time) -> &mut Bucket {
         let (rates, capacities) = (tier.rates(), tier.capacities());
         let (rate, capacity) = match lane {
             Lane::Read => (rates.0, capacities.0),
             Lane::Write | Lane::Shard(_) => (rates.1, capacities.1),
+            // No burst is documented: the next request waits for its token.
+            Lane::Balance => (tier.own_rate(), 1),
         };
         let full = capacity * 1_000;
         let bucket =
@@ -156,44 +183,41 @@ impl Limits {
         // A rate in tokens a second is one in thousandths a millisecond.
         bucket.tokens = bucket.tokens.saturating_add(passed.saturating_mul(rate)).min(full);
         bucket.at = bucket.at.max(now);
-        let cost = cost(operation, body).saturating_mul(1_000);
-        let enough = bucket.tokens >= cost;
-        if enough {
-            bucket.tokens -= cost;
-        }
-        enough
+        bucket
     }
 }
 
 fn cost(operation: &Operation, body: &Value) -> i64 {
-    // The bucket that the exchange keeps for this operation is not simulated: it is a read here.
-    if operation.cost.bucket == kalshi_sdk::operation::Bucket::Own {
-        return 10;
-    }
     let items =
         operation.cost.per_item.and_then(|field| body[field].as_array()).map_or(1, Vec::len);
     i64::try_from(operation.cost.total(items)).unwrap_or(i64::MAX)
 }
 
-fn lane(operation: &Operation, query: &Query, body: &Value) -> Lane {
-    if operation.method == http::Method::GET {
-        return Lane::Read;
-    }
-    match operation.tag {
-        "orders" if operation.cost.per_item.is_none() => {
-            let named = body["exchange_index"]
-                .as_i64()
-                .or_else(|| query.get("exchange_index").and_then(|text| text.parse().ok()));
-            match named.map(Shard::try_from) {
-                Some(Ok(shard)) if shard >= 1 => Lane::Shard(shard),
-                _ => Lane::Write,
-            }
+/// Returns the buckets that a request is charged to, each with the whole cost.
+fn lanes(operation: &Operation, query: &Query, body: &Value) -> Vec<Lane> {
+    let of_shard = |shard: Shard| if shard == 0 { Lane::Write } else { Lane::Shard(shard) };
+    match (operation.cost.bucket, operation.cost.shard) {
+        (BucketKind::Own, _) => vec![Lane::Balance],
+        (BucketKind::Write, ShardScope::Fixed(shard)) => {
+            vec![Shard::try_from(shard).map_or(Lane::Write, of_shard)]
         }
-        "orders" | "order-groups" => Lane::Write,
-        // Requests for quotes and quotes have shared the budget of shard 1 since September 2026.
-        "communications" if operation.path.contains("block-trade") => Lane::Write,
-        "communications" => Lane::Shard(1),
-        _ => Lane::Read,
+        (BucketKind::Write, ShardScope::Named) => {
+            let index = body["exchange_index"]
+                .as_i64()
+                .or_else(|| query.get("exchange_index").and_then(|text| text.parse::<i64>().ok()));
+            let is_named =
+                |key| body[key].as_str().or(query.get(key)).is_some_and(|text| !text.is_empty());
+            let routed = match index {
+                Some(index) => index == -1,
+                None => is_named("ticker") || is_named("market_ticker"),
+            };
+            if routed {
+                return SHARDS.into_iter().map(|(shard, _)| of_shard(shard)).collect();
+            }
+            vec![index.and_then(|index| Shard::try_from(index).ok()).map_or(Lane::Write, of_shard)]
+        }
+        (BucketKind::Write, _) => vec![Lane::Write],
+        _ => vec![Lane::Read],
     }
 }
 
@@ -219,13 +243,114 @@ mod tests {
     #[test]
     fn a_bucket_holds_its_capacity_and_refills_at_its_rate() {
         let mut limits = Limits::new(Tier::Basic);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 0), 40);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 49), 0);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 50), 1);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 3_600_000), 40);
-        assert_eq!(burst(&mut limits, "create_order_v2", &json!({}), 0), 10, "a bucket of its own");
-        assert_eq!(burst(&mut limits, "create_order_v2", &json!({"exchange_index": 2}), 0), 10);
-        assert_eq!(burst(&mut limits, "create_order_v2", &json!({"exchange_index": 0}), 0), 0);
+        let read = "get_positions";
+        assert_eq!(burst(&mut limits, read, &Value::Null, 0), 60);
+        assert_eq!(burst(&mut limits, read, &Value::Null, 49), 0);
+        assert_eq!(burst(&mut limits, read, &Value::Null, 50), 1);
+        assert_eq!(burst(&mut limits, read, &Value::Null, 3_600_000), 60);
+        let on = |shard: i64| json!({"exchange_index": shard});
+        assert_eq!(burst(&mut limits, "create_order_v2", &on(0), 0), 10, "a bucket of its own");
+        assert_eq!(burst(&mut limits, "create_order_v2", &on(2), 0), 10);
+        assert_eq!(burst(&mut limits, "create_order_v2", &on(0), 0), 0);
+    }
+
+    #[test]
+    fn c3_the_balance_has_a_bucket_for_itself_without_a_burst() {
+        for (tier, wait) in
+            [(Tier::Basic, 1_000), (Tier::Advanced, 1_000), (Tier::Expert, 200), (Tier::Prime, 200)]
+        {
+            let mut limits = Limits::new(tier);
+            let balance = "get_balance";
+            assert_eq!(burst(&mut limits, balance, &Value::Null, 0), 1, "{tier:?}");
+            assert_eq!(burst(&mut limits, balance, &Value::Null, wait - 1), 0);
+            assert_eq!(burst(&mut limits, balance, &Value::Null, wait), 1);
+            assert_eq!(burst(&mut limits, balance, &Value::Null, 60_000), 1, "none is saved up");
+            // Nothing of it is a read.
+            let reads = usize::try_from(tier.capacities().0 / 10).unwrap();
+            assert_eq!(burst(&mut limits, "get_positions", &Value::Null, 0), reads);
+        }
+    }
+
+    #[test]
+    fn c4_low_reads_and_writes_above_basic_burst_for_three_seconds() {
+        for (tier, reads, writes) in [
+            (Tier::Basic, 600, 100),
+            (Tier::Advanced, 900, 900),
+            (Tier::Expert, 600, 1_800),
+            (Tier::Premier, 1_200, 3_600),
+            (Tier::Prestige, 12_000, 28_800),
+        ] {
+            assert_eq!(tier.capacities(), (reads, writes), "{tier:?}");
+            let mut limits = Limits::new(tier);
+            let body = json!({"exchange_index": 0});
+            let done = burst(&mut limits, "create_order_v2", &body, 0);
+            assert_eq!(done, usize::try_from(writes / 10).unwrap());
+        }
+    }
+
+    #[test]
+    fn c5_a_write_that_is_routed_takes_from_every_shard_or_from_none() {
+        let routed = [
+            json!({"ticker": "A"}),
+            json!({"ticker": "A", "exchange_index": -1}),
+            json!({"market_ticker": "A"}),
+        ];
+        let on = |shard: i64| json!({"ticker": "A", "exchange_index": shard});
+        for body in &routed {
+            let mut limits = Limits::new(Tier::Basic);
+            assert_eq!(burst(&mut limits, "create_order_v2", body, 0), 10);
+            for shard in 0..4 {
+                assert_eq!(burst(&mut limits, "create_order_v2", &on(shard), 0), 0, "{shard}");
+            }
+            // One empty bucket refuses it, and the others keep what they have.
+            let mut limits = Limits::new(Tier::Basic);
+            assert_eq!(burst(&mut limits, "create_order_v2", &on(2), 0), 10);
+            assert_eq!(burst(&mut limits, "create_order_v2", body, 0), 0);
+            for shard in [0, 1, 3] {
+                assert_eq!(burst(&mut limits, "create_order_v2", &on(shard), 0), 10, "{shard}");
+            }
+        }
+        // Without a ticker there is nothing to route by: it goes to shard 0.
+        let mut limits = Limits::new(Tier::Basic);
+        assert_eq!(burst(&mut limits, "cancel_order_v2", &Value::Null, 0), 50);
+        assert_eq!(burst(&mut limits, "create_order_v2", &on(0), 0), 0);
+        assert_eq!(burst(&mut limits, "create_order_v2", &on(3), 0), 10);
+    }
+
+    #[test]
+    fn c5_the_ticker_in_the_query_of_a_cancel_routes_it_too() {
+        let mut limits = Limits::new(Tier::Basic);
+        let pairs = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Query::new(pairs.collect())
+        };
+        let mut cancels = |query: &Query| {
+            let operation = operation("cancel_order_v2");
+            let now = Time::from_millis(0);
+            (0..1_000)
+                .take_while(|_| limits.admit(AccountId(1), operation, query, &Value::Null, now))
+                .count()
+        };
+        let routed = pairs(&[("market_ticker", "A")]);
+        let named = pairs(&[("market_ticker", "A"), ("exchange_index", "3")]);
+        assert_eq!(cancels(&routed), 50);
+        assert_eq!(cancels(&named), 0, "the bucket of shard 3 has paid, too");
+    }
+
+    #[test]
+    fn batches_groups_and_requests_for_quotes_take_from_one_bucket() {
+        for (id, body, lane) in [
+            ("batch_create_orders_v2", json!({"orders": [{"ticker": "A"}]}), Lane::Write),
+            ("cancel_all_orders", Value::Null, Lane::Write),
+            ("create_order_group", json!({"exchange_index": 2}), Lane::Write),
+            ("create_rfq", json!({"market_ticker": "A"}), Lane::Shard(1)),
+            ("create_rfq_batch_quote", json!({}), Lane::Shard(1)),
+            ("propose_block_trade", json!({"market_ticker": "A"}), Lane::Write),
+            ("get_rfqs", Value::Null, Lane::Read),
+            ("apply_subaccount_transfer", json!({"exchange_index": 2}), Lane::Read),
+        ] {
+            assert_eq!(lanes(operation(id), &Query::default(), &body), [lane], "{id}");
+        }
     }
 
     #[test]
@@ -239,9 +364,9 @@ mod tests {
     #[test]
     fn tiers_are_told_apart_by_account() {
         let mut limits = Limits::new(Tier::Unlimited);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 0), 10_000);
+        assert_eq!(burst(&mut limits, "get_positions", &Value::Null, 0), 10_000);
         limits.set_tier(AccountId(1), Tier::Basic);
-        assert_eq!(burst(&mut limits, "get_balance", &Value::Null, 0), 40);
+        assert_eq!(burst(&mut limits, "get_positions", &Value::Null, 0), 60);
         assert_eq!(limits.tier(AccountId(2)), Tier::Unlimited);
     }
 }

@@ -1,5 +1,10 @@
 //! Transfers of cash, and its automatic allocation over the shards. The ledger keeps the money
 //! itself; this module keeps the record of transfers and targets.
+//!
+//! A transfer between subaccounts of one shard is done when it is answered. One between shards or
+//! instances is only accepted then. It takes up to three steps, each through the primary of a shard:
+//! none of them is undone when a later one fails, and the money stays where it has come to. No word
+//! for a failure is documented, so such a transfer is pending for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +20,9 @@ use crate::engine::{
 
 /// The time between two rebalancings of cash, in milliseconds.
 const REBALANCE_MILLIS: i64 = 10_000;
+/// The time from the acceptance of a transfer to its first step, and from each step to the next, in
+/// milliseconds. The exchange does not say how long it takes.
+const STEP_MILLIS: i64 = 250;
 /// Balances of direct members move in steps of this.
 const STEP: Dollars = Dollars::from_micros(100);
 
@@ -22,24 +30,69 @@ const STEP: Dollars = Dollars::from_micros(100);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transfers {
     rows: Vec<Transfer>,
-    /// Ids that accounts have given to transfers which took place.
-    used: BTreeMap<AccountId, BTreeSet<String>>,
+    /// Ids that accounts have given to transfers that were accepted.
+    used: BTreeMap<AccountId, BTreeSet<(Namespace, String)>>,
+    /// The transfers that have a step to take, by the time of it.
+    pending: BTreeSet<(Time, TransferId)>,
     /// Cash on the exchange of margined contracts, which is not played beyond that.
     margined: BTreeMap<(AccountId, Shard), Dollars>,
     targets: BTreeMap<AccountId, Targets>,
 }
 
-/// A transfer that took place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where an id of a client must be used once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Namespace {
+    /// Transfers between subaccounts.
+    Subaccounts,
+    /// Transfers from one shard of an instance.
+    From(Instance, Shard),
+}
+
+/// A transfer that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Transfer {
     pub(crate) id: TransferId,
     pub(crate) account: AccountId,
     pub(crate) from: End,
     pub(crate) to: End,
     pub(crate) amount: Dollars,
-    /// Between subaccounts of one shard, by the operation for that; not between instances.
+    /// The id that the client gave it.
+    pub(crate) client_id: Option<String>,
+    /// Between subaccounts of one shard; listed with those alone.
     pub(crate) is_internal: bool,
     pub(crate) at: Time,
+    /// The steps that were taken.
+    steps: usize,
+}
+
+impl Transfer {
+    /// Reports whether the money has arrived.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.steps + 1 >= self.path().len()
+    }
+
+    /// Returns the places that the money passes, both ends included: from a numbered subaccount
+    /// first to the primary of its shard, and into one from the primary of the other.
+    fn path(&self) -> Vec<End> {
+        let primary = |end: End| End { subaccount: 0, ..end };
+        let mut path = vec![self.from];
+        if !self.is_internal {
+            path.extend([primary(self.from), primary(self.to)]);
+        }
+        path.push(self.to);
+        path.dedup();
+        path
+    }
+}
+
+/// A transfer to make.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTransfer {
+    pub(crate) account: AccountId,
+    pub(crate) from: End,
+    pub(crate) to: End,
+    pub(crate) amount: Dollars,
+    pub(crate) client_id: Option<String>,
 }
 
 /// One end of a transfer.
@@ -51,7 +104,7 @@ pub(crate) struct End {
 }
 
 /// An exchange of its own, with cash of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Instance {
     EventContract,
     Margined,
@@ -105,12 +158,28 @@ impl Reservation {
 }
 
 impl Transfers {
-    /// Lets time pass for the engine, and spreads cash at every full ten seconds.
+    /// Lets time pass for the engine: takes the steps of transfers that fall due, and spreads cash at
+    /// every full ten seconds.
     pub(crate) fn advance(&mut self, engine: &mut Engine, now: Time) {
-        if !self.targets.is_empty() {
-            let mut tick = next_tick(engine.now().as_millis().saturating_add(1));
-            while tick <= now.as_millis() {
-                engine.advance(Time::from_millis(tick));
+        let mut tick = if self.targets.is_empty() {
+            i64::MAX
+        } else {
+            next_tick(engine.now().as_millis().saturating_add(1))
+        };
+        loop {
+            let step = self.pending.first().map_or(i64::MAX, |(due, _)| due.as_millis());
+            let next = step.min(tick);
+            if next > now.as_millis() || next == i64::MAX {
+                break;
+            }
+            engine.advance(Time::from_millis(next));
+            if step <= tick {
+                self.step(engine);
+                if tick != i64::MAX {
+                    // Cash has moved, so the next tick has something to do.
+                    tick = next_tick(step);
+                }
+            } else {
                 self.rebalance(engine);
                 // Until something falls due nothing changes, so the ticks before it do nothing.
                 let due = engine.next_due().map_or(i64::MAX, Time::as_millis);
@@ -120,63 +189,161 @@ impl Transfers {
         engine.advance(now);
     }
 
-    /// Carries a transfer out and records it. A client's id that has been used is refused.
+    /// Moves cash between subaccounts of a shard, and records it. An id that has been used is
+    /// refused.
     pub(crate) fn transfer(
         &mut self,
         engine: &mut Engine,
-        transfer: Transfer,
-        client_id: Option<&str>,
+        new: NewTransfer,
+        now: Time,
     ) -> Result<TransferId, Refusal> {
-        let Transfer { account, from, to, amount, at, .. } = transfer;
-        let client_id = client_id.map(str::to_ascii_lowercase);
-        let used = self.used.get(&account);
-        if client_id.as_ref().is_some_and(|id| used.is_some_and(|used| used.contains(id))) {
+        let id = new.client_id.clone().map(|id| (Namespace::Subaccounts, id.to_ascii_lowercase()));
+        self.check(engine, &new, id.as_ref())?;
+        let (from, to) = (new.from.place(), new.to.place());
+        engine.ledger.transfer(new.account, from, to, new.amount, now)?;
+        Ok(self.record(new, id, true, now))
+    }
+
+    /// Accepts a transfer between shards or instances: its steps follow. Inside a shard it is one
+    /// between subaccounts, and done at once.
+    pub(crate) fn accept(
+        &mut self,
+        engine: &mut Engine,
+        new: NewTransfer,
+        now: Time,
+    ) -> Result<TransferId, Refusal> {
+        let numbered = new.from.subaccount > 0 || new.to.subaccount > 0;
+        if new.client_id.is_some() && numbered {
+            return Err(Refusal::parameters(
+                "client_transfer_id goes with transfers between primary accounts only",
+            ));
+        }
+        let both = |instance| new.from.instance == instance && new.to.instance == instance;
+        if both(Instance::EventContract) && new.from.shard == new.to.shard {
+            return self.transfer(engine, new, now);
+        }
+        let namespace = Namespace::From(new.from.instance, new.from.shard);
+        let id = new.client_id.clone().map(|id| (namespace, id.to_ascii_lowercase()));
+        self.check(engine, &new, id.as_ref())?;
+        let there = match new.from.instance {
+            Instance::EventContract => {
+                let (subaccount, shard) = new.from.place();
+                engine.ledger.balance(new.account, subaccount, shard).free()
+            }
+            Instance::Margined => self.margined(new.account, new.from.shard),
+        };
+        if there < new.amount {
+            return Err(too_low());
+        }
+        let id = self.record(new, id, false, now);
+        self.pending.insert((after_step(now), id));
+        Ok(id)
+    }
+
+    /// Checks a new transfer by itself.
+    fn check(
+        &self,
+        engine: &Engine,
+        new: &NewTransfer,
+        id: Option<&(Namespace, String)>,
+    ) -> Result<(), Refusal> {
+        let used = self.used.get(&new.account);
+        if id.is_some_and(|id| used.is_some_and(|used| used.contains(id))) {
             return Err(Refusal::conflict(
                 "transfer_already_exists",
                 "there is a transfer with this client transfer id",
             ));
         }
-        if !amount.is_positive() {
+        if !new.amount.is_positive() {
             return Err(Refusal::parameters("the amount must be above zero"));
         }
-        if from == to {
+        if new.from == new.to {
             return Err(Refusal::parameters("the money is there already"));
         }
+        [new.from, new.to].into_iter().try_for_each(|end| reachable(engine, new.account, end))
+    }
+
+    fn record(
+        &mut self,
+        new: NewTransfer,
+        used: Option<(Namespace, String)>,
+        is_internal: bool,
+        at: Time,
+    ) -> TransferId {
+        let NewTransfer { account, from, to, amount, client_id } = new;
+        if let Some(used) = used {
+            self.used.entry(account).or_default().insert(used);
+        }
+        let number = u64::try_from(self.rows.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let (id, steps) = (TransferId(number), usize::from(is_internal));
+        self.rows.push(Transfer {
+            id,
+            account,
+            from,
+            to,
+            amount,
+            client_id,
+            is_internal,
+            at,
+            steps,
+        });
+        id
+    }
+
+    /// Takes the step that is due first. One that cannot be taken ends the transfer.
+    fn step(&mut self, engine: &mut Engine) {
+        let Some((due, id)) = self.pending.pop_first() else { return };
+        let Some(transfer) = self.rows.get(id.index()).cloned() else { return };
+        let path = transfer.path();
+        let (Some(from), Some(to)) = (path.get(transfer.steps), path.get(transfer.steps + 1))
+        else {
+            return;
+        };
+        if self.carry(engine, transfer.account, (*from, *to), transfer.amount, due).is_err() {
+            return;
+        }
+        if let Some(transfer) = self.rows.get_mut(id.index()) {
+            transfer.steps += 1;
+            if !transfer.is_complete() {
+                self.pending.insert((after_step(due), id));
+            }
+        }
+    }
+
+    /// Moves money from one place to another, in one piece or not at all.
+    fn carry(
+        &mut self,
+        engine: &mut Engine,
+        account: AccountId,
+        (from, to): (End, End),
+        amount: Dollars,
+        now: Time,
+    ) -> Result<(), Refusal> {
         for end in [from, to] {
-            check(engine, account, end)?;
+            reachable(engine, account, end)?;
         }
         match (from.instance, to.instance) {
             (Instance::EventContract, Instance::EventContract) => {
-                let (from, to) = ((from.subaccount, from.shard), (to.subaccount, to.shard));
-                engine.ledger.transfer(account, from, to, amount, at)?;
+                engine.ledger.transfer(account, from.place(), to.place(), amount, now)?;
             }
             (Instance::EventContract, Instance::Margined) => {
                 let out = Dollars::ZERO.saturating_sub(amount);
-                engine.ledger.adjust_cash(account, from.subaccount, from.shard, out, at)?;
+                engine.ledger.adjust_cash(account, from.subaccount, from.shard, out, now)?;
                 self.add(account, to.shard, amount);
             }
             (Instance::Margined, instance) => {
                 if self.margined(account, from.shard) < amount {
-                    return Err(Refusal::invalid(
-                        "insufficient_balance",
-                        "the available balance is too low",
-                    ));
+                    return Err(too_low());
                 }
                 if instance == Instance::EventContract {
-                    engine.ledger.adjust_cash(account, to.subaccount, to.shard, amount, at)?;
+                    engine.ledger.adjust_cash(account, to.subaccount, to.shard, amount, now)?;
                 } else {
                     self.add(account, to.shard, amount);
                 }
                 self.add(account, from.shard, Dollars::ZERO.saturating_sub(amount));
             }
         }
-        let number = u64::try_from(self.rows.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let id = TransferId(number);
-        self.rows.push(Transfer { id, ..transfer });
-        if let Some(client_id) = client_id {
-            self.used.entry(account).or_default().insert(client_id);
-        }
-        Ok(id)
+        Ok(())
     }
 
     /// An account's transfers of one kind, the newest first.
@@ -235,8 +402,24 @@ impl Transfers {
     }
 }
 
+impl End {
+    /// Returns its place in the ledger of event contracts.
+    fn place(self) -> (Subaccount, Shard) {
+        (self.subaccount, self.shard)
+    }
+}
+
+fn too_low() -> Refusal {
+    Refusal::invalid("insufficient_balance", "the available balance is too low")
+}
+
+/// Returns the time of the step that follows.
+fn after_step(time: Time) -> Time {
+    Time::from_millis(time.as_millis().saturating_add(STEP_MILLIS))
+}
+
 /// Checks that an end of a transfer exists and is not paused.
-fn check(engine: &Engine, account: AccountId, end: End) -> Result<(), Refusal> {
+fn reachable(engine: &Engine, account: AccountId, end: End) -> Result<(), Refusal> {
     if end.instance == Instance::Margined {
         return Ok(());
     }
@@ -377,6 +560,158 @@ mod tests {
         // It is done; a year of ticks changes nothing and takes no time.
         transfers.advance(&mut engine, Time::from_millis(31_536_000_000));
         assert_eq!(cash(&engine, account), after);
+    }
+
+    fn end(subaccount: Subaccount, shard: Shard) -> End {
+        End { instance: Instance::EventContract, subaccount, shard }
+    }
+
+    fn new(account: AccountId, from: End, to: End, amount: &str) -> NewTransfer {
+        NewTransfer { account, from, to, amount: dollars(amount), client_id: None }
+    }
+
+    fn at(millis: i64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    /// Cash of a subaccount on a shard.
+    fn held(engine: &Engine, account: AccountId, place: (Subaccount, Shard)) -> Dollars {
+        engine.ledger.balance(account, place.0, place.1).cash
+    }
+
+    fn without_targets() -> (Transfers, Engine, AccountId) {
+        let (_, mut engine, account) = set_up(&[]);
+        for shard in [0, 2] {
+            engine.ledger.provision(account, shard, at(1_000)).unwrap();
+        }
+        engine.ledger.deposit(account, 1, 0, dollars("50"), at(1_000)).unwrap();
+        (Transfers::default(), engine, account)
+    }
+
+    #[test]
+    fn c10_a_transfer_is_accepted_first_and_done_later_step_by_step() {
+        let (mut transfers, mut engine, account) = without_targets();
+        let id = transfers
+            .accept(&mut engine, new(account, end(1, 0), end(1, 2), "30"), at(1_000))
+            .unwrap();
+        let row = |transfers: &Transfers| transfers.one(account, id).unwrap().clone();
+        let places = [(1, 0), (0, 0), (0, 2), (1, 2)];
+        let cash = |engine: &Engine| places.map(|place| held(engine, account, place));
+        assert_eq!(cash(&engine), ["50", "100", "10", "0"].map(dollars));
+        for (now, expected) in [
+            (1_249, ["50", "100", "10", "0"]),
+            (1_250, ["20", "130", "10", "0"]),
+            (1_500, ["20", "100", "40", "0"]),
+        ] {
+            transfers.advance(&mut engine, at(now));
+            assert_eq!(cash(&engine), expected.map(dollars), "{now}");
+            assert!(!row(&transfers).is_complete());
+            engine.audit().unwrap();
+        }
+        transfers.advance(&mut engine, at(1_750));
+        assert_eq!(cash(&engine), ["20", "100", "10", "30"].map(dollars));
+        assert!(row(&transfers).is_complete() && transfers.pending.is_empty());
+        // Between primaries it is one step.
+        let id = transfers
+            .accept(&mut engine, new(account, end(0, 0), end(0, 2), "1"), at(2_000))
+            .unwrap();
+        transfers.advance(&mut engine, at(2_250));
+        assert!(transfers.one(account, id).unwrap().is_complete());
+        engine.audit().unwrap();
+    }
+
+    #[test]
+    fn c10_a_step_that_fails_leaves_the_money_where_it_is_and_the_transfer_pending() {
+        let (mut transfers, mut engine, account) = without_targets();
+        let id = transfers
+            .accept(&mut engine, new(account, end(1, 0), end(1, 2), "30"), at(1_000))
+            .unwrap();
+        transfers.advance(&mut engine, at(1_300));
+        engine.set_shard(2, false, false, at(1_300));
+        transfers.advance(&mut engine, at(10_000));
+        engine.set_shard(2, true, true, at(10_000));
+        transfers.advance(&mut engine, at(100_000));
+        // In the primary of the shard that it comes from.
+        assert_eq!(held(&engine, account, (1, 0)), dollars("20"));
+        assert_eq!(held(&engine, account, (0, 0)), dollars("130"));
+        assert!(!transfers.one(account, id).unwrap().is_complete());
+        // What has been spent meanwhile is not moved, either.
+        let late = transfers
+            .accept(&mut engine, new(account, end(0, 0), end(0, 2), "130"), at(100_000))
+            .unwrap();
+        let out = dollars("-100");
+        engine.ledger.adjust_cash(account, 0, 0, out, at(100_001)).unwrap();
+        transfers.advance(&mut engine, at(200_000));
+        assert_eq!(held(&engine, account, (0, 0)), dollars("30"));
+        assert!(!transfers.one(account, late).unwrap().is_complete());
+        engine.audit().unwrap();
+    }
+
+    #[test]
+    fn c10_an_id_is_used_once_for_each_source_and_between_primaries_only() {
+        let (mut transfers, mut engine, account) = without_targets();
+        let mut send = |from: End, to: End, id: &str| {
+            let client_id = Some(id.to_owned());
+            let new = NewTransfer { client_id, ..new(account, from, to, "1") };
+            transfers.accept(&mut engine, new, at(1_000)).map_err(|refusal| refusal.code)
+        };
+        let again = Err("transfer_already_exists");
+        send(end(0, 0), end(0, 2), "aa").unwrap();
+        assert_eq!(send(end(0, 0), end(0, 1), "AA"), again, "the case does not matter");
+        send(end(0, 2), end(0, 0), "aa").unwrap();
+        let margined = End { instance: Instance::Margined, ..end(0, 0) };
+        assert_eq!(send(end(0, 0), margined, "aa"), again);
+        send(end(0, 0), margined, "bb").unwrap();
+        for (from, to) in [(end(1, 0), end(0, 2)), (end(0, 0), end(1, 2)), (end(1, 0), end(0, 0))] {
+            assert_eq!(send(from, to, "cc"), Err("invalid_parameters"));
+        }
+        assert_eq!(transfers.rows[0].client_id.as_deref(), Some("aa"));
+    }
+
+    #[test]
+    fn c10_within_a_shard_it_is_a_transfer_between_subaccounts_and_done_at_once() {
+        let (mut transfers, mut engine, account) = without_targets();
+        let id = transfers
+            .accept(&mut engine, new(account, end(1, 0), end(0, 0), "30"), at(1_000))
+            .unwrap();
+        assert_eq!(held(&engine, account, (0, 0)), dollars("130"));
+        assert!(transfers.one(account, id).is_none());
+        let listed: Vec<TransferId> =
+            transfers.transfers(account, true).map(|row| row.id).collect();
+        assert_eq!(listed, [id]);
+        assert_eq!(transfers.transfers(account, false).count(), 0);
+    }
+
+    #[test]
+    fn c10_money_moves_to_the_margined_exchange_and_back() {
+        let (mut transfers, mut engine, account) = without_targets();
+        let margined = End { instance: Instance::Margined, ..end(0, 0) };
+        transfers.accept(&mut engine, new(account, end(0, 0), margined, "40"), at(1_000)).unwrap();
+        let back = new(account, margined, end(0, 2), "40");
+        assert!(transfers.accept(&mut engine, back.clone(), at(1_000)).is_err(), "not there yet");
+        transfers.advance(&mut engine, at(1_250));
+        assert_eq!(held(&engine, account, (0, 0)), dollars("60"));
+        transfers.accept(&mut engine, back, at(1_250)).unwrap();
+        transfers.advance(&mut engine, at(1_500));
+        assert_eq!(held(&engine, account, (0, 2)), dollars("50"));
+        engine.audit().unwrap();
+    }
+
+    #[test]
+    fn c10_what_arrives_is_spread_at_the_next_tick() {
+        let (mut transfers, mut engine, account) = set_up(&[(0, 50), (2, 50)]);
+        transfers.advance(&mut engine, at(20_000));
+        let spread = cash(&engine, account);
+        transfers
+            .accept(&mut engine, new(account, end(0, 0), end(0, 3), "10"), at(20_000))
+            .unwrap();
+        transfers.advance(&mut engine, at(29_999));
+        assert_eq!(cash(&engine, account)[3], dollars("10"));
+        // One call over many ticks, and the step in between.
+        transfers.accept(&mut engine, new(account, end(0, 2), end(0, 1), "5"), at(29_999)).unwrap();
+        transfers.advance(&mut engine, at(1_000_000_000));
+        assert_eq!(cash(&engine, account), spread);
+        engine.audit().unwrap();
     }
 
     #[test]

@@ -1558,7 +1558,7 @@ mod tests {
 
     use crate::engine::{
         ids::AccountId,
-        rfq::{Bids, NewRfq, Quoter, Size},
+        rfq::{Bids, NewBatch, NewRfq, Quoter, Size},
     };
 
     fn request(account: AccountId, ticker: &str) -> NewRfq {
@@ -1582,9 +1582,16 @@ mod tests {
 
         /// A batch of requests on two markets.
         fn batch(&mut self, account: AccountId) -> BatchId {
-            let children: Vec<NewRfq> =
-                self.open_markets(2).iter().map(|ticker| request(account, ticker)).collect();
-            self.state.engine.create_batch(&children, None, self.state.engine.now()).unwrap()
+            let size = Size::Contracts(Count::from_contracts(2).unwrap());
+            let new = NewBatch {
+                account,
+                subaccount: 0,
+                obscured: false,
+                replace_existing: true,
+                client_batch_id: None,
+                children: self.open_markets(2).into_iter().map(|ticker| (ticker, size)).collect(),
+            };
+            self.state.engine.create_batch(&new, self.state.engine.now()).unwrap()
         }
 
         /// Quotes by the second member on every request of a batch.
@@ -1647,10 +1654,9 @@ mod tests {
         }
         assert!(places.values().all(|places| places.len() == 1), "{places:?}");
         assert_eq!(places.len(), markets.len() + 1);
-        // Two on each market, of which one ended, and two more for the batch; its own requests come
-        // with it.
+        // Two on each market, of which one ended; the requests of the batch come with it.
         assert_eq!(frames_of["rfq_created"], 2 * markets.len());
-        assert_eq!(frames_of["rfq_deleted"], markets.len() + 2);
+        assert_eq!(frames_of["rfq_deleted"], markets.len());
         assert_eq!(frames_of["rfq_batch_created"], 1);
         let used: BTreeSet<usize> = places.into_values().flatten().collect();
         assert_eq!(used.len(), 3, "every part has some");

@@ -461,7 +461,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
     let market = state.engine.market(rfq.market)?;
     let mut msg = json!({
         "id": rfq.id.to_string(),
-        "creator_id": requester(rfq.account, rfq.obscured, reader),
+        "creator_id": requester(rfq.account, rfq.hides_creator(), reader),
         "market_ticker": market.ticker,
         "event_ticker": market.event_ticker,
     });
@@ -500,7 +500,7 @@ pub(super) fn quote(
         "quote_id": quote.id.to_string(),
         "rfq_id": rfq.id.to_string(),
         "quote_creator_id": pseudonym(quote.account),
-        "rfq_creator_id": requester(rfq.account, rfq.obscured, reader.account),
+        "rfq_creator_id": requester(rfq.account, rfq.hides_creator(), reader.account),
         "market_ticker": market.ticker,
     });
     let mut add = |key: &str, value: Value| msg[key] = value;
@@ -564,7 +564,7 @@ pub(super) fn batch(state: &State, batch: &Batch, reader: AccountId) -> Value {
     }
     json!({
         "id": batch.id.to_string(),
-        "creator_id": requester(batch.account, batch.obscured, reader),
+        "creator_id": requester(batch.account, batch.hides_creator(), reader),
         "created_ts": time(batch.created),
         "legs": legs,
         "rfqs": rfqs,
@@ -586,7 +586,7 @@ fn part(state: &State, rfq: &Rfq) -> Option<Value> {
 pub(super) fn batch_deleted(batch: &Batch, reader: AccountId) -> Value {
     json!({
         "id": batch.id.to_string(),
-        "creator_id": requester(batch.account, batch.obscured, reader),
+        "creator_id": requester(batch.account, batch.hides_creator(), reader),
         "rfq_ids": texts(&batch.rfqs),
         "deleted_ts": time(batch.closed.map_or(batch.updated, |(at, _)| at)),
     })

@@ -11,8 +11,8 @@ use crate::engine::{
     types::{MarketResult, Time},
 };
 
-/// The id that others see of a requester that is hidden.
-const HIDDEN: &str = "0";
+/// The id that others see of a requester that is hidden: one for all, the SHA-256 of nothing.
+const HIDDEN: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Returns a time of the engine as RFC 3339 text.
 pub(crate) fn time(time: Time) -> Value {
@@ -30,8 +30,8 @@ pub(crate) fn pseudonym(account: AccountId) -> String {
 }
 
 /// Returns the id of a requester as a reader sees it.
-pub(crate) fn requester(account: AccountId, obscured: bool, reader: AccountId) -> String {
-    if obscured && account != reader { HIDDEN.to_owned() } else { pseudonym(account) }
+pub(crate) fn requester(account: AccountId, is_hidden: bool, reader: AccountId) -> String {
+    if is_hidden && account != reader { HIDDEN.to_owned() } else { pseudonym(account) }
 }
 
 /// Returns a market as it goes over the wire: what the listing says `about` it, and what the engine

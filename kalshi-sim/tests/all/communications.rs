@@ -4,11 +4,12 @@ use kalshi_sdk::{
     Client,
     request::Complete,
     types::{
-        CreateQuoteRequest, CreateRfqBatchChild, CreateRfqBatchRequest, CreateRfqRequest,
-        GetMarketsStatus, ProposeBlockTradeRequest, UserFilter,
+        CreateQuoteRequest, CreateRfqBatchRequest, CreateRfqRequest, GetMarketsStatus,
+        ProposeBlockTradeRequest, UserFilter,
     },
 };
 use kalshi_sim::{Exchange, Role};
+use serde_json::{Value, json};
 
 use crate::status;
 
@@ -20,6 +21,31 @@ async fn open_markets(client: &Client) -> Vec<String> {
 
 fn request(ticker: &str) -> Complete<CreateRfqRequest> {
     CreateRfqRequest::builder().market_ticker(ticker).contracts_fp("10.00").rest_remainder(false)
+}
+
+/// A batch of three contracts on each of two combos, which share a leg.
+pub(crate) async fn batch(client: &Client, client_batch_id: &str) -> CreateRfqBatchRequest {
+    let open = client.get_multivariate_event_collections().status("open");
+    let open = open.series_ticker("KXMVESIMCROSS").limit(1).send().await;
+    let page = open.expect("collections are public").into_inner();
+    let collection = &page.multivariate_contracts[0];
+    let mut legs: Vec<Value> = Vec::new();
+    for event in &collection.associated_event_tickers {
+        let markets = client.get_markets().event_ticker(event.clone());
+        let open = markets.status(GetMarketsStatus::Open).limit(1).send().await;
+        let open = open.expect("markets are public");
+        let leg =
+            |ticker: &str| json!({"market_ticker": ticker, "event_ticker": event, "side": "yes"});
+        legs.extend(open.markets.iter().map(|market| leg(&market.ticker)));
+    }
+    let child = |place: usize| json!({"selected_markets": [legs[0], legs[place]]});
+    let body = json!({
+        "children": [child(1), child(2)],
+        "mve_collection_ticker": collection.collection_ticker,
+        "contracts_fp": "3.00",
+        "client_batch_id": client_batch_id,
+    });
+    serde_json::from_value(body).expect("it is a batch")
 }
 
 #[tokio::test]
@@ -66,15 +92,12 @@ async fn nobody_quotes_on_an_own_request_or_lists_quotes_without_a_filter() {
 async fn a_batch_opens_and_closes_its_requests_together() {
     let exchange = Exchange::start().await.unwrap();
     let client = exchange.client(Role::Trader).unwrap();
-    let children: Vec<CreateRfqBatchChild> = open_markets(&client)
-        .await
-        .into_iter()
-        .take(2)
-        .map(|ticker| CreateRfqBatchChild::builder().market_ticker(ticker).try_into().unwrap())
-        .collect();
-    let new = CreateRfqBatchRequest::builder().children(children).contracts_fp("5.00");
-    let made = client.create_rfq_batch().body(new).send().await.unwrap().into_inner().rfq_batch;
+    let new = batch(&client, "mine").await;
+    let send = || client.create_rfq_batch().body(new.clone()).send();
+    let made = send().await.unwrap().into_inner().rfq_batch;
     assert_eq!(made.rfqs.len(), 2);
+    let error = send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (409, Some("rfq_batch_already_exists")));
     let id = made.id;
     let best = client.get_rfq_batch_best_quotes().rfq_batch_id(&*id).send().await.unwrap();
     assert!(!best.best_quotes.yes_complete && !best.best_quotes.no_complete);

@@ -146,8 +146,8 @@ async fn a_tier_lets_so_many_through_and_the_rest_is_429_and_not_done() {
     exchange.clock().freeze();
     let client = exchange.client(Role::Trader).unwrap();
     let (mut passed, mut limited) = (0, 0);
-    for _ in 0..50 {
-        match client.get_balance().send().await {
+    for _ in 0..70 {
+        match client.get_positions().send().await {
             Ok(_) => passed += 1,
             Err(error) => {
                 assert!(error.is_rate_limited(), "{error}");
@@ -155,16 +155,19 @@ async fn a_tier_lets_so_many_through_and_the_rest_is_429_and_not_done() {
             }
         }
     }
-    assert_eq!((passed, limited), (40, 10), "400 tokens, 10 for each");
+    assert_eq!((passed, limited), (60, 10), "600 tokens, 10 for each");
     exchange.clock().advance(Duration::from_millis(50)).unwrap();
-    client.get_balance().send().await.expect("ten tokens have come back");
+    client.get_positions().send().await.expect("ten tokens have come back");
     let error = client.get_account_api_limits().send().await.unwrap_err();
     assert!(error.is_rate_limited());
     exchange.clock().advance(Duration::from_secs(5)).unwrap();
     let limits = client.get_account_api_limits().send().await.unwrap();
     assert_eq!(limits.read.refill_rate, 200);
     let other = exchange.client(Role::Maker).unwrap();
-    other.get_balance().send().await.expect("another member has buckets of its own");
+    other.get_positions().send().await.expect("another member has buckets of its own");
+    // The balance takes none of them, and has one a second of its own.
+    client.get_balance().send().await.expect("it has a bucket for itself");
+    assert!(client.get_balance().send().await.unwrap_err().is_rate_limited());
 }
 
 #[tokio::test]

@@ -433,6 +433,43 @@ fn order_steps() -> Vec<Step> {
     ]
 }
 
+/// A batch of two combos, which are made of the legs that there are.
+fn rfq_batch() -> Step {
+    let leg = json!({"market_ticker": "{leg}", "event_ticker": "{leg_event}", "side": "yes"});
+    let other = |side: &str| {
+        json!({
+            "market_ticker": "{other_leg}",
+            "event_ticker": "{other_leg_event}",
+            "side": side,
+        })
+    };
+    step("create_rfq_batch")
+        .body(json!({
+            "mve_collection_ticker": "{collection_ticker}",
+            "children": [
+                {"selected_markets": [leg, other("yes")], "contracts_fp": "10.00"},
+                {"selected_markets": [leg, other("no")], "contracts_fp": "10.00"},
+            ],
+        }))
+        .keep("rfq_batch_id", "/rfq_batch/id")
+        .keep("child", "/rfq_batch/rfqs/0/id")
+        .keep("other_child", "/rfq_batch/rfqs/1/id")
+}
+
+/// Bids on both children of the batch.
+fn rfq_batch_quote() -> Step {
+    step("create_rfq_batch_quote")
+        .body(json!({
+            "quotes": [
+                {"rfq_id": "{child}", "yes_bid": "0.4000", "no_bid": "0.5000"},
+                {"rfq_id": "{other_child}", "yes_bid": "0.4000", "no_bid": "0.5000"},
+            ],
+            "rest_remainder": false,
+        }))
+        .keep("batch_quote_id", "/id")
+        .by(Role::Maker)
+}
+
 fn communication_steps() -> Vec<Step> {
     let rfq = |ticker: &str| {
         let body =
@@ -447,28 +484,6 @@ fn communication_steps() -> Vec<Step> {
             "rest_remainder": false,
         });
         step("create_quote").body(body).keep("quote_id", "/id").by(Role::Maker)
-    };
-    let batch = |first: &str, second: &str| {
-        step("create_rfq_batch")
-            .body(json!({"children": [
-                {"market_ticker": first, "contracts_fp": "10.00"},
-                {"market_ticker": second, "contracts_fp": "10.00"},
-            ]}))
-            .keep("rfq_batch_id", "/rfq_batch/id")
-            .keep("child", "/rfq_batch/rfqs/0/id")
-            .keep("other_child", "/rfq_batch/rfqs/1/id")
-    };
-    let batch_quote = || {
-        step("create_rfq_batch_quote")
-            .body(json!({
-                "quotes": [
-                    {"rfq_id": "{child}", "yes_bid": "0.4000", "no_bid": "0.5000"},
-                    {"rfq_id": "{other_child}", "yes_bid": "0.4000", "no_bid": "0.5000"},
-                ],
-                "rest_remainder": false,
-            }))
-            .keep("batch_quote_id", "/id")
-            .by(Role::Maker)
     };
     let accept = json!({"accepted_side": "yes"});
     vec![
@@ -492,12 +507,12 @@ fn communication_steps() -> Vec<Step> {
         quote(),
         step("delete_quote").by(Role::Maker),
         step("delete_rfq"),
-        batch("{fourth_ticker}", "{fifth_ticker}"),
+        rfq_batch(),
         step("get_rfq_batches"),
         step("get_rfq_batch"),
-        batch_quote(),
+        rfq_batch_quote(),
         step("delete_rfq_batch_quote").by(Role::Maker),
-        batch_quote(),
+        rfq_batch_quote(),
         step("get_rfq_batch_quotes"),
         step("get_rfq_batch_best_quotes"),
         step("accept_rfq_batch").body(json!({
@@ -508,7 +523,7 @@ fn communication_steps() -> Vec<Step> {
             ],
         })),
         step("confirm_rfq_batch_quote").body(json!({})).by(Role::Maker),
-        batch("{third_ticker}", "{sixth_ticker}"),
+        rfq_batch(),
         step("delete_rfq_batch"),
         step("create_order_v2").by(Role::Maker).body(json!({
             "ticker": "{ticker}",

@@ -313,6 +313,44 @@ async fn decreases_and_cancels_say_what_is_left_and_what_is_gone() {
 }
 
 #[tokio::test]
+async fn c7_reduce_only_goes_with_immediate_or_cancel_only() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
+    let market = open_market(&client, "KXSIMRATE").await;
+    let bid = |time_in_force: &'static str| {
+        order(&market, BookSide::Bid, low()).reduce_only(true).time_in_force(time_in_force)
+    };
+    for time_in_force in ["good_till_canceled", "fill_or_kill"] {
+        let error = client.create_order_v2().body(bid(time_in_force)).send().await.unwrap_err();
+        assert_eq!((status(&error), error.code()), (400, Some("invalid_parameters")));
+    }
+    let none = client.get_orders().send().await.unwrap();
+    assert!(none.orders.is_empty(), "nothing was entered");
+    // There is nothing to reduce, so it ends at once.
+    let placed = place(&client, bid("immediate_or_cancel")).await;
+    assert_eq!((placed.fill_count, placed.remaining_count), (Count::ZERO, Count::ZERO));
+}
+
+#[tokio::test]
+async fn c8_cancel_all_is_for_direct_members() {
+    let exchange = Exchange::start().await.unwrap();
+    let member = exchange.client(Role::FcmMember).unwrap();
+    assert!(member.cancel_all_orders().send().await.unwrap_err().is_forbidden());
+}
+
+#[tokio::test]
+async fn s5_the_upgrade_wants_a_body_and_this_client_sends_one() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
+    let path = "/account/api_usage_level/upgrade";
+    let bare = client.raw(http::Method::POST, path).send::<Value>().await.unwrap_err();
+    assert_eq!((status(&bare), bare.code()), (400, Some("invalid_content_type")));
+    // Past that check, what counts is whether an order came through the API.
+    let error = client.upgrade_account_api_usage_level().send().await.unwrap_err();
+    assert!(error.is_forbidden(), "{error}");
+}
+
+#[tokio::test]
 async fn a_cancel_by_id_alone_looks_on_the_default_shard_only() {
     let exchange = Exchange::start().await.unwrap();
     let client = exchange.client(Role::Trader).unwrap();
@@ -360,11 +398,14 @@ async fn pages_of_orders_stay_whole_while_more_are_placed() {
     };
     assert_eq!(of(&coin.event_ticker).await, 5);
     assert_eq!(of(&format!("{},{}", coin.event_ticker, rate.event_ticker)).await, 13);
+    let hundred = format!("{},{}", ["E"; 99].join(","), coin.event_ticker);
+    assert_eq!(of(&hundred).await, 5, "c6: a hundred of them");
     let shard = client.get_orders().exchange_index(2).send().await.unwrap();
     assert_eq!(shard.orders.len(), 5);
     let path = "/portfolio/orders";
+    let too_many = ["E"; 101].join(",");
     for query in [
-        json!({"event_ticker": "E,E,E,E,E,E,E,E,E,E,E"}),
+        json!({"event_ticker": too_many}),
         json!({"status": "open"}),
         json!({"exchange_index": -1}),
         json!({"limit": 1001}),

@@ -67,6 +67,13 @@ async fn post(client: &Client, path: &str, body: &Value) -> (u16, String) {
     (status(&error), error.code().unwrap_or_default().to_owned())
 }
 
+/// The id of a transfer between shards or instances that is accepted.
+async fn accepted(client: &Client, body: &Value) -> String {
+    let path = "/portfolio/intra_exchange_instance_transfer";
+    let answer = client.raw(http::Method::POST, path).json(body).send::<Value>().await.unwrap();
+    answer["transfer_id"].as_str().unwrap().to_owned()
+}
+
 fn between(from: i64, to: i64, cents: i64, id: &str) -> Complete<ApplySubaccountTransferRequest> {
     ApplySubaccountTransferRequest::builder()
         .client_transfer_id(id)
@@ -255,13 +262,24 @@ async fn cash_moves_between_shards_and_instances_once_for_each_id() {
             .client_transfer_id(IDS[0])
     };
     let send = |body| client.intra_exchange_instance_transfer().body(body).send();
+    // Each step takes a moment, so nothing has happened when a transfer is answered.
+    exchange.clock().freeze();
+    let arrive = || exchange.clock().advance(Duration::from_secs(1)).unwrap();
+    let read = async |id: &str| {
+        let one = client.get_intra_exchange_instance_transfer().transfer_id(id).send().await;
+        one.unwrap().into_inner().transfer
+    };
     let id = send(to_shard()).await.unwrap().into_inner().transfer_id;
+    assert_eq!(read(&id).await.status, IntraExchangeInstanceTransferStatus::Pending);
+    assert_eq!(cash(&client, 0, 0).await, dollars("10000"));
+    arrive();
     assert_eq!(cash(&client, 0, 0).await, dollars("9974.9999"));
     assert_eq!(cash(&client, 0, 2).await, dollars("10025.0001"));
     assert_eq!(status(&send(to_shard()).await.unwrap_err()), 409);
-    let one = client.get_intra_exchange_instance_transfer().transfer_id(&*id).send().await.unwrap();
-    assert_eq!(one.transfer.amount, dollars("25.0001"));
-    assert_eq!(one.transfer.status, IntraExchangeInstanceTransferStatus::Complete);
+    let one = read(&id).await;
+    assert_eq!(one.amount, dollars("25.0001"));
+    assert_eq!(one.status, IntraExchangeInstanceTransferStatus::Complete);
+    assert_eq!(one.client_transfer_id.as_deref(), Some(IDS[0]));
     // To the margined exchange and back; no more comes back than went there.
     let margined = |out: bool, amount: i64| {
         let (source, destination) = if out {
@@ -275,9 +293,11 @@ async fn cash_moves_between_shards_and_instances_once_for_each_id() {
             .amount(amount)
     };
     send(margined(true, 10_000)).await.unwrap();
+    arrive();
     assert_eq!(cash(&client, 0, 0).await, dollars("9973.9999"));
     assert_eq!(status(&send(margined(false, 10_001)).await.unwrap_err()), 400);
     send(margined(false, 10_000)).await.unwrap();
+    arrive();
     assert_eq!(cash(&client, 0, 0).await, dollars("9974.9999"));
     let all = client.get_intra_exchange_instance_transfers().limit(2).stream();
     assert_eq!(all.try_collect().await.unwrap().len(), 3);
@@ -354,6 +374,97 @@ async fn a_target_allocation_is_met_within_ten_seconds() {
         let body = json!({"allocations": rows});
         assert_eq!(post(&client, path, &body).await.0, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn c10_a_restricted_key_moves_its_own_cash_between_event_shards_only() {
+    let exchange = Exchange::start().await.unwrap();
+    exchange.clock().freeze();
+    let owner = exchange.client(Role::Trader).unwrap();
+    for shard in [0, 2] {
+        let new = CreateSubaccountRequest::builder().exchange_index(shard);
+        owner.create_subaccount().body(new).send().await.unwrap();
+    }
+    let fund = between(0, 1, 3_000, IDS[0]);
+    owner.apply_subaccount_transfer().body(fund).send().await.unwrap();
+    let new =
+        GenerateApiKeyRequest::builder().name("bound").key_type(ApiKeyType::Ed25519).subaccount(1);
+    let made = owner.generate_api_key().body(new).send().await.unwrap().into_inner();
+    let pem = made.private_key.expose();
+    let bound = client_with(&exchange, Credentials::from_pem(&made.api_key_id, pem).unwrap());
+    let path = "/portfolio/intra_exchange_instance_transfer";
+    let own = json!({
+        "source": "event_contract",
+        "destination": "event_contract",
+        "destination_exchange_shard": 2,
+        "source_subaccount": 1,
+        "destination_subaccount": 1,
+        "amount": 120_000,
+    });
+    for (field, value, code) in [
+        // An omitted subaccount means the primary, which is not the key's.
+        ("source_subaccount", Value::Null, 403),
+        ("destination_subaccount", json!(0), 403),
+        ("destination_subaccount", json!(2), 403),
+        ("destination", json!("margined"), 400),
+        // Ids go with primaries.
+        ("client_transfer_id", json!(IDS[1]), 400),
+    ] {
+        let mut body = own.clone();
+        body[field] = value;
+        assert_eq!(post(&bound, path, &body).await.0, code, "{body}");
+    }
+    let margined = json!({"source": "event_contract", "destination": "margined", "amount": 1});
+    assert_eq!(post(&bound, path, &margined).await.0, 403);
+
+    let id = accepted(&bound, &own).await;
+    let read = || bound.get_intra_exchange_instance_transfer().transfer_id(&*id).send();
+    for expected in [
+        IntraExchangeInstanceTransferStatus::Pending,
+        IntraExchangeInstanceTransferStatus::Complete,
+    ] {
+        assert_eq!(read().await.unwrap().transfer.status, expected);
+        // By way of both primaries: three steps.
+        exchange.clock().advance(Duration::from_secs(1)).unwrap();
+    }
+    assert_eq!(cash(&bound, 1, 0).await, dollars("18"));
+    assert_eq!(cash(&bound, 1, 2).await, dollars("12"));
+    // It sees nothing of the owner's.
+    let other = json!({
+        "source": "event_contract",
+        "destination": "event_contract",
+        "destination_exchange_shard": 2,
+        "amount": 10_000,
+        "client_transfer_id": IDS[1],
+    });
+    let other = accepted(&owner, &other).await;
+    let hidden = bound.get_intra_exchange_instance_transfer().transfer_id(&*other).send().await;
+    assert!(hidden.unwrap_err().is_not_found());
+    let list = async |client: &Client| {
+        client.get_intra_exchange_instance_transfers().send().await.unwrap().transfers.len()
+    };
+    assert_eq!((list(&bound).await, list(&owner).await), (1, 2));
+}
+
+#[tokio::test]
+async fn c10_a_move_inside_a_shard_is_listed_with_the_transfers_between_subaccounts() {
+    let exchange = Exchange::start().await.unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
+    client.create_subaccount().body(CreateSubaccountRequest::builder()).send().await.unwrap();
+    let body = json!({
+        "source": "event_contract",
+        "destination": "event_contract",
+        "destination_subaccount": 1,
+        "amount": 120_000,
+    });
+    let id = accepted(&client, &body).await;
+    assert_eq!(cash(&client, 1, 0).await, dollars("12"));
+    let listed = client.get_subaccount_transfers().send().await.unwrap().into_inner().transfers;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(*listed[0].transfer_id, id);
+    assert_eq!(listed[0].amount_cents, 1_200);
+    let others = client.get_intra_exchange_instance_transfers().send().await.unwrap();
+    assert!(others.transfers.is_empty());
 }
 
 #[tokio::test]

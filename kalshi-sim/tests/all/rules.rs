@@ -172,7 +172,8 @@ async fn what_is_passed_on_to_cf_benchmarks_answers() {
         serde_json::from_value(said["data"]["serverTime"].clone()).unwrap();
     assert_eq!(time, exchange.clock().now());
     let row = &said["data"]["payload"][0];
-    assert!(row["value"].as_str().unwrap().parse::<kalshi_types::Dollars>().is_err(), "8 decimals");
+    let decimals = row["value"].as_str().unwrap().split_once('.').unwrap().1;
+    assert_eq!(decimals.len(), 8, "{row}");
     assert_eq!(row["time"], json!(time.timestamp_millis()));
     assert_eq!(get(&client, path, &[]).await, Err(400));
     assert_eq!(get(&client, path, &[("id", "NONE")]).await, Err(404));

@@ -6,7 +6,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use kalshi_auth::{Credentials, UnixMillis, sign};
 use kalshi_sdk::types::{
     AcceptRfqBatchRequest, ApiKeyType, CreateOrderGroupRequest, CreateOrderV2Request,
-    CreateRfqBatchQuoteRequest, CreateRfqBatchRequest, GenerateApiKeyRequest,
+    CreateRfqBatchQuoteRequest, GenerateApiKeyRequest,
 };
 use kalshi_sim::{Ending, Exchange, Role, STREAM_PATH, StreamFaults, Target};
 use serde_json::{Value, json};
@@ -273,9 +273,7 @@ async fn a2_a_clock_is_the_same_on_every_connection() {
 async fn a11_a_batch_is_announced_quoted_and_executed() {
     let exchange = Exchange::start().await.unwrap();
     let [asks, maker] = [Role::Trader, Role::Maker].map(|role| exchange.client(role).unwrap());
-    let open = asks.get_markets().status("open").series_ticker("KXSIMRATE").limit(2);
-    let tickers: Vec<String> =
-        open.send().await.unwrap().into_inner().markets.into_iter().map(|m| m.ticker).collect();
+    let body = crate::communications::batch(&asks, "mine").await;
     let mut sockets = Vec::new();
     for role in [Role::Trader, Role::Maker] {
         let mut socket = connect_as(&exchange, role, now()).await.unwrap();
@@ -284,12 +282,6 @@ async fn a11_a_batch_is_announced_quoted_and_executed() {
         frame(&mut socket).await;
         sockets.push(socket);
     }
-    let children: Vec<Value> =
-        tickers.iter().map(|ticker| json!({"market_ticker": ticker})).collect();
-    let body: CreateRfqBatchRequest = serde_json::from_value(
-        json!({"children": children, "contracts_fp": "3.00", "client_batch_id": "mine"}),
-    )
-    .unwrap();
     let made = asks.create_rfq_batch().body(body).send().await.unwrap().into_inner().rfq_batch;
     let rows = |price: &str| -> Vec<Value> {
         let rfqs = made.rfqs.iter();

@@ -3,11 +3,11 @@
 //! Requests are public, under a pseudonym; a quote is seen by its maker and the requester only, and
 //! of each of them only by the one whom a private field belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::DateTime;
 use kalshi_types::{Count, Dollars};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,12 +16,15 @@ use crate::{
         ids::{AccountId, BatchId, BatchQuoteId, BlockId, MarketId, OrderId, QuoteId, RfqId},
         principal::Principal,
         rfq::{
-            Batch, BatchQuote, Bids, MAX_OPEN_RFQS, NewRfq, Quote, QuoteStatus, Quoter, Rfq, Size,
+            AcceptRefusal, Batch, BatchQuote, BatchStatus, Bids, MAX_CHILDREN, NewBatch, NewRfq,
+            Quote, QuoteStatus, Quoter, Rfq, Size,
         },
         types::{Refusal, RefusalKind, Side, Subaccount, Time},
     },
+    fixtures::MarketAccess,
     http::{
         paging::{Paging, newest},
+        query::Query,
         request::{self, Call, given},
         response::{HandlerResult, Response},
     },
@@ -29,8 +32,14 @@ use crate::{
     wire::{pseudonym, requester, time},
 };
 
-/// The longest name of a batch, in bytes.
+/// The longest name of a batch, in characters.
 const MAX_CLIENT_BATCH_ID: usize = 64;
+/// The distinct legs that the combos of a batch may have together.
+const MAX_LEGS: usize = 6;
+/// The batches of a page.
+const MAX_BATCHES: usize = 20;
+/// The requests that the batches of a page may have together.
+const MAX_LISTED_CHILDREN: usize = 100;
 
 /// Refused bodies with unknown fields: a misspelt size would be another request.
 #[derive(Debug, Deserialize)]
@@ -70,9 +79,7 @@ struct Accept {
 #[serde(deny_unknown_fields)]
 struct CreateBatch {
     children: Vec<Child>,
-    /// Taken but not needed: combos are named by their tickers.
-    #[serde(rename = "mve_collection_ticker")]
-    _collection: Option<String>,
+    mve_collection_ticker: Option<String>,
     contracts_fp: Option<String>,
     target_cost_dollars: Option<String>,
     target_cost_excludes_fees: Option<bool>,
@@ -88,9 +95,25 @@ struct CreateBatch {
 #[serde(deny_unknown_fields)]
 struct Child {
     market_ticker: Option<String>,
-    selected_markets: Option<Vec<Value>>,
+    selected_markets: Option<Vec<Leg>>,
     contracts_fp: Option<String>,
     target_cost_dollars: Option<String>,
+}
+
+/// One leg of a combo.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Leg {
+    market_ticker: String,
+    event_ticker: String,
+    side: String,
+}
+
+/// The market of a child: one that there is, or one that its legs name.
+#[derive(Debug)]
+enum Combo {
+    Ticker(String),
+    Legs(Vec<Leg>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -201,7 +224,7 @@ pub(crate) fn rfqs(state: &State, call: &Call<'_>) -> HandlerResult {
     let status = query.word("status", &["open", "closed"])?;
     let (event, ticker) = (query.get("event_ticker"), query.get("market_ticker"));
     let mine = is_self(call, "user_filter")?;
-    let creator = query.get("creator_user_id").map(AccountId::parse);
+    let creator = filter(call, "creator_user_id", AccountId::parse)?;
     let subaccount = call.any_subaccount()?;
     let rows = state
         .engine
@@ -228,16 +251,16 @@ pub(crate) fn rfqs(state: &State, call: &Call<'_>) -> HandlerResult {
 
 pub(crate) fn rfq(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
-    let rfq = rfq_id(call)
-        .and_then(|id| state.engine.rfq(id))
+    let rfq = state
+        .engine
+        .rfq(rfq_id(call)?)
         .filter(|rfq| may_read(caller, rfq.account, rfq.subaccount))
         .ok_or_else(Response::not_found)?;
     Ok(Response::ok(json!({"rfq": shown_rfq(state, rfq, caller)})))
 }
 
 pub(crate) fn delete_rfq(state: &mut State, call: &Call<'_>) -> HandlerResult {
-    let id = rfq_id(call).ok_or_else(Response::not_found)?;
-    state.engine.delete_rfq(call.caller()?, id, call.time()).map_err(refused)?;
+    state.engine.delete_rfq(call.caller()?, rfq_id(call)?, call.time()).map_err(refused)?;
     Ok(Response::no_content())
 }
 
@@ -250,7 +273,8 @@ pub(crate) fn create_quote(state: &mut State, call: &Call<'_>) -> HandlerResult 
         rest_remainder: body.rest_remainder,
         post_only: body.post_only.unwrap_or(false),
     };
-    let bids = bids("", &body.rfq_id, &body.yes_bid, &body.no_bid)?;
+    let rfq = named("rfq_id", &body.rfq_id, RfqId::parse)?;
+    let bids = bids("", rfq, &body.yes_bid, &body.no_bid)?;
     let id = state.engine.create_quote(quoter, bids, call.time()).map_err(refused)?;
     Ok(Response::created(json!({"id": id.to_string()})))
 }
@@ -261,16 +285,15 @@ pub(crate) fn quotes(state: &State, call: &Call<'_>) -> HandlerResult {
     let status = query.word("status", &statuses)?;
     let span = query.span("min_ts", "max_ts")?;
     let (made, asked) = (is_self(call, "user_filter")?, is_self(call, "rfq_user_filter")?);
-    let maker = query.get("quote_creator_user_id");
-    let creator = query.get("rfq_creator_user_id");
+    let maker = filter(call, "quote_creator_user_id", AccountId::parse)?;
+    let creator = filter(call, "rfq_creator_user_id", AccountId::parse)?;
     if query.get("rfq_creator_subtrader_id").is_some() {
         return Err(Response::bad_request("rfq_creator_subtrader_id is for FCM members"));
     }
     if !made && !asked && maker.is_none() && creator.is_none() {
         return Err(Response::bad_request("give user_filter or rfq_user_filter"));
     }
-    let rfq = query.get("rfq_id").map(RfqId::parse);
-    let (maker, creator) = (maker.map(AccountId::parse), creator.map(AccountId::parse));
+    let rfq = filter(call, "rfq_id", RfqId::parse)?;
     let rows = state
         .engine
         .quotes()
@@ -319,54 +342,128 @@ pub(crate) fn accept_quote(state: &mut State, call: &Call<'_>) -> HandlerResult 
 
 pub(crate) fn create_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateBatch = call.read()?;
+    let caller = batch_member(call)?;
     no_subtrader("subtrader_id", body.subtrader_id)?;
-    let caller = call.caller()?;
     let subaccount = caller.one(body.subaccount)?;
     let client_batch_id = given(body.client_batch_id);
-    if client_batch_id.as_ref().is_some_and(|id| id.len() > MAX_CLIENT_BATCH_ID) {
-        return Err(Response::bad_request("client_batch_id must have 64 bytes at most"));
+    if client_batch_id.as_ref().is_some_and(|id| id.chars().count() > MAX_CLIENT_BATCH_ID) {
+        return Err(Response::bad_request("client_batch_id must have 64 characters at most"));
     }
-    if body.children.len() > MAX_OPEN_RFQS {
-        return Err(Response::bad_request("children must be 100 at most"));
+    if body.rest_remainder.unwrap_or(false) {
+        return Err(Response::bad_request("rest_remainder must be false: batches leave no rest"));
     }
-    let (contracts, cost) =
-        sizes("", body.contracts_fp.as_deref(), body.target_cost_dollars.as_deref())?;
+    if body.children.len() > MAX_CHILDREN {
+        return Err(Response::bad_request("a batch must have 2 to 57 children"));
+    }
+    let of_batch = sizes("", body.contracts_fp.as_deref(), body.target_cost_dollars.as_deref())?;
     let excludes_fees = body.target_cost_excludes_fees.unwrap_or(false);
-    let mut children = Vec::new();
+    let (mut combos, mut given_sizes) = (Vec::new(), Vec::new());
     for (place, child) in body.children.into_iter().enumerate() {
         let at = format!("children[{place}].");
         let own = sizes(&at, child.contracts_fp.as_deref(), child.target_cost_dollars.as_deref())?;
-        let (contracts, cost) = if own == (None, None) { (contracts, cost) } else { own };
-        let ticker = match (given(child.market_ticker), child.selected_markets) {
-            (Some(ticker), None) => ticker,
-            (None, Some(_)) => {
-                return Err(Response::bad_request(&format!(
-                    "{at}selected_markets: make the combo market first and give its ticker"
-                )));
-            }
+        given_sizes.push(own);
+        combos.push(match (given(child.market_ticker), child.selected_markets) {
+            (Some(ticker), None) => Combo::Ticker(ticker),
+            (None, Some(legs)) => Combo::Legs(legs),
             _ => {
                 return Err(Response::bad_request(&format!(
                     "{at}market_ticker and {at}selected_markets: give one of them"
                 )));
             }
-        };
-        children.push(NewRfq {
-            account: caller.account,
-            subaccount,
-            ticker,
-            size: size(contracts, cost, excludes_fees)?,
-            rest_remainder: body.rest_remainder.unwrap_or(false),
-            replace_existing: body.replace_existing.unwrap_or(false),
-            obscured: body.obscure_creator_id.unwrap_or(false),
         });
     }
-    // For a batch no 409 is published, so what is in the way is a bad request.
-    let id = state
-        .engine
-        .create_batch(&children, client_batch_id, call.time())
-        .map_err(|refusal| refused(Refusal { kind: RefusalKind::Invalid, ..refusal }))?;
+    let all = || given_sizes.iter().chain([&of_batch]);
+    if all().any(|(count, _)| count.is_some()) && all().any(|(_, cost)| cost.is_some()) {
+        return Err(Response::bad_request(
+            "size all children the same way: by contracts or by target cost",
+        ));
+    }
+    let sizes: Vec<Size> = given_sizes
+        .into_iter()
+        .map(|own| {
+            let (contracts, cost) = if own == (None, None) { of_batch } else { own };
+            size(contracts, cost, excludes_fees)
+        })
+        .collect::<Result<_, _>>()?;
+    few_legs(state, &combos)?;
+    // What is in the way is found before combos are made.
+    let replace_existing = body.replace_existing.unwrap_or(false);
+    let (account, name, now) = (caller.account, client_batch_id.as_deref(), call.time());
+    state.engine.admit_batch(account, name, replace_existing, now).map_err(refused)?;
+    let collection = given(body.mve_collection_ticker);
+    let tickers: Vec<String> = combos
+        .into_iter()
+        .map(|combo| match combo {
+            Combo::Ticker(ticker) => Ok(ticker),
+            Combo::Legs(legs) => combo_of(state, call, account, collection.as_deref(), &legs),
+        })
+        .collect::<Result<_, _>>()?;
+    let new = NewBatch {
+        account,
+        subaccount,
+        obscured: body.obscure_creator_id.unwrap_or(false),
+        replace_existing,
+        client_batch_id,
+        children: tickers.into_iter().zip(sizes).collect(),
+    };
+    let id = state.engine.create_batch(&new, now).map_err(refused)?;
     let batch = state.engine.batch(id).ok_or_else(Response::not_found)?;
     Ok(Response::created(json!({"rfq_batch": shown_batch(state, batch, caller)})))
+}
+
+/// Checks that the children are combos, of few legs together.
+fn few_legs(state: &State, combos: &[Combo]) -> Result<(), Response> {
+    let mut legs = BTreeSet::new();
+    for (place, combo) in combos.iter().enumerate() {
+        match combo {
+            Combo::Legs(own) => {
+                legs.extend(own.iter().map(|leg| (leg.market_ticker.as_str(), leg.side.as_str())));
+            }
+            Combo::Ticker(ticker) => {
+                let own = state
+                    .catalog
+                    .about(ticker)
+                    .and_then(|about| about.get("mve_selected_legs")?.as_array())
+                    .ok_or_else(|| {
+                        Response::bad_request(&format!(
+                            "children[{place}].market_ticker names no combo market"
+                        ))
+                    })?;
+                legs.extend(own.iter().filter_map(|leg| {
+                    Some((leg.get("market_ticker")?.as_str()?, leg.get("side")?.as_str()?))
+                }));
+            }
+        }
+    }
+    if legs.len() > MAX_LEGS {
+        return Err(Response::bad_request("the combos must have 6 distinct legs at most together"));
+    }
+    Ok(())
+}
+
+/// Returns the ticker of the combo of some legs, which is made if there is none.
+fn combo_of(
+    state: &mut State,
+    call: &Call<'_>,
+    account: AccountId,
+    collection: Option<&str>,
+    legs: &[Leg],
+) -> Result<String, Response> {
+    let collection = collection
+        .ok_or_else(|| Response::bad_request("selected_markets needs mve_collection_ticker"))?;
+    let body = json!({"selected_markets": legs});
+    let mut markets = MarketAccess::new(&mut state.engine, &mut state.catalog.listings);
+    let events = &state.catalog.events;
+    let made = state
+        .fixtures
+        .collections
+        .create(account, collection, &body, events, &mut markets, call.now)
+        .map_err(|refused| match refused.status {
+            404 => Response::bad_request("mve_collection_ticker names no collection"),
+            _ => refused,
+        })?;
+    let ticker = made.body.as_ref().and_then(|body| body.get("market_ticker")?.as_str());
+    ticker.map(str::to_owned).ok_or_else(Response::not_found)
 }
 
 pub(crate) fn batches(state: &State, call: &Call<'_>) -> HandlerResult {
@@ -383,55 +480,95 @@ pub(crate) fn batches(state: &State, call: &Call<'_>) -> HandlerResult {
             subaccount
                 .is_none_or(|number| batch.account == caller.account && batch.subaccount == number)
         });
-    let pages = Paging::new("rfq_batches", 20, 20);
-    let (rows, cursor) = query.page(pages, rows, |batch| newest(batch.id.0))?;
-    let rows: Vec<Value> =
-        rows.into_iter().map(|batch| shown_batch(state, batch, caller)).collect();
-    Ok(Response::ok(json!({"rfq_batches": rows, "cursor": cursor})))
+    let mut rows: Vec<&Batch> = rows.collect();
+    rows.sort_by_key(|batch| batch_key(batch));
+    let pages = Paging::new("rfq_batches", MAX_BATCHES, MAX_BATCHES);
+    let key = |batch: &&Batch| batch_key(batch);
+    let (mut page, mut cursor) = query.page(pages, rows.iter().copied(), key)?;
+    let mut children = 0;
+    let fits = |batch: &&&Batch| {
+        children += batch.rfqs.len();
+        children <= MAX_LISTED_CHILDREN
+    };
+    let fitting = page.iter().take_while(fits).count();
+    if fitting < page.len() {
+        let from = query.get("cursor").unwrap_or_default().to_owned();
+        let shorter = [("limit", fitting.to_string()), ("cursor", from)];
+        let shorter = shorter.map(|(name, value)| (name.to_owned(), value));
+        (page, cursor) = Query::new(shorter.into()).page(pages, rows, key)?;
+    }
+    let page: Vec<Value> =
+        page.into_iter().map(|batch| shown_batch(state, batch, caller)).collect();
+    Ok(Response::ok(json!({"rfq_batches": page, "cursor": cursor})))
+}
+
+/// The key by which the batch that changed last comes first.
+fn batch_key(batch: &Batch) -> u64 {
+    // Millions of batches in a millisecond would be in no order.
+    let millis = u64::try_from(batch.updated.as_millis()).unwrap_or(0);
+    newest((millis << 22) | (batch.id.0 & 0x3f_ffff))
 }
 
 pub(crate) fn accept_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: AcceptBatch = call.read()?;
     let side = bid_side("accepted_side", &body.accepted_side)?;
-    let id = batch_id(call)?;
-    let mut limits = BTreeMap::new();
+    let id = own_batch(state, call)?.id;
+    let mut minimums = BTreeMap::new();
     for limit in &body.min_bids {
         let rfq = RfqId::parse(&limit.rfq_id)
             .ok_or_else(|| Response::bad_request("min_bids: rfq_id names no RFQ"))?;
         let bid = request::dollars("min_bids: bid_dollars", &limit.bid_dollars)?;
-        if limits.insert(rfq, bid).is_some() {
-            return Err(Response::bad_request("min_bids: an RFQ has two limits"));
+        if bid.is_negative() || bid > Dollars::ONE {
+            return Err(Response::bad_request("min_bids: bid_dollars must be 0 to 1"));
+        }
+        if minimums.insert(rfq, bid).is_some() {
+            return Err(Response::bad_request("min_bids must not name an RFQ twice"));
         }
     }
     let order_id = given(body.client_order_id);
     let (caller, now) = (call.caller()?, call.time());
-    let taken = state
+    let (side, taken) = state
         .engine
-        .accept_batch(caller, id, side, &limits, order_id.as_deref(), now)
-        .map_err(|refusal| match refusal.kind {
-            RefusalKind::NotFound => refused(refusal),
-            _ => refused(Refusal { kind: RefusalKind::Invalid, ..refusal }),
+        .accept_batch(caller, id, side, &minimums, order_id.as_deref(), now)
+        .map_err(|refusal| match refusal {
+            AcceptRefusal::Refused(refusal) => refused(refusal),
+            AcceptRefusal::QuotesChanged(rfq) => Response::nested(
+                409,
+                "rfq_batch_quotes_changed",
+                "the best bid on an RFQ is below its minimum",
+                Some(&rfq.to_string()),
+            ),
         })?;
-    let caller = call.caller()?;
     let quotes: Vec<Value> = taken
         .into_iter()
         .filter_map(|id| state.engine.quote(id))
-        .map(|quote| shown_quote(state, quote, caller))
+        .map(|quote| shown_quote(state, &as_accepted(quote), caller))
         .collect();
     Ok(Response::ok(json!({"accepted_side": side.outcome(), "quotes": quotes})))
 }
 
+/// Returns a quote as it was when it was accepted: a retry is answered like the first time.
+fn as_accepted(quote: &Quote) -> Quote {
+    Quote {
+        status: QuoteStatus::Accepted,
+        updated: quote.accepted.unwrap_or(quote.updated),
+        confirmed: None,
+        executed: None,
+        cancelled: None,
+        order: None,
+        rfq_order: None,
+        ..quote.clone()
+    }
+}
+
 pub(crate) fn best_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
-    let caller = call.caller()?;
-    let batch = state
-        .engine
-        .batch(batch_id(call)?)
-        .filter(|batch| caller.owns(batch.account, batch.subaccount))
-        .ok_or_else(Response::not_found)?;
-    let mut complete = [true; 2];
+    let batch = own_batch(state, call)?;
+    let is_open = batch.status == BatchStatus::Open;
+    let mut complete = [is_open; 2];
     let rows: Vec<Value> = batch
         .rfqs
         .iter()
+        .filter(|_| is_open)
         .filter_map(|id| state.engine.rfq(*id))
         .map(|rfq| {
             let best = [Side::Bid, Side::Ask].map(|side| {
@@ -457,13 +594,15 @@ pub(crate) fn best_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
         "rfq_batch_id": batch.id.to_string(),
         "status": batch.status.as_str(),
         "version": batch.version,
-        "yes_complete": yes_complete && !rows.is_empty(),
-        "no_complete": no_complete && !rows.is_empty(),
+        "yes_complete": yes_complete,
+        "no_complete": no_complete,
         "updated_ts": batch.quoted.map(time),
         "rfqs": rows,
     }))})))
 }
 
+/// Answers with the batch quotes of a maker; and, once the batch is accepted, with those that won
+/// to the requester. From then on they have nothing but the bids that won.
 pub(crate) fn batch_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let batch = state.engine.batch(batch_id(call)?).ok_or_else(Response::not_found)?;
@@ -473,7 +612,13 @@ pub(crate) fn batch_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
         .iter()
         .rev()
         .filter_map(|id| state.engine.batch_quote(*id))
-        .filter(|quote| own || caller.owns(quote.account, quote.subaccount))
+        .filter(|quote| {
+            let won = || {
+                let parts = quote.quotes.iter().filter_map(|id| state.engine.quote(*id));
+                parts.into_iter().any(|part| part.taken.is_some())
+            };
+            caller.owns(quote.account, quote.subaccount) || own && won()
+        })
         .map(|quote| shown_batch_quote(state, batch, quote, caller))
         .collect();
     Ok(Response::ok(json!({"batch_quotes": rows})))
@@ -481,10 +626,10 @@ pub(crate) fn batch_quotes(state: &State, call: &Call<'_>) -> HandlerResult {
 
 pub(crate) fn create_batch_quote(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let body: CreateBatchQuote = call.read()?;
-    let caller = call.caller()?;
+    let caller = batch_member(call)?;
     let batch = batch_id(call)?;
-    if body.quotes.len() > MAX_OPEN_RFQS {
-        return Err(Response::bad_request("quotes must be 100 at most"));
+    if body.quotes.len() > MAX_CHILDREN {
+        return Err(Response::bad_request("quotes must name every RFQ of the batch once"));
     }
     let quoter = Quoter {
         account: caller.account,
@@ -495,7 +640,9 @@ pub(crate) fn create_batch_quote(state: &mut State, call: &Call<'_>) -> HandlerR
     let mut all = Vec::new();
     for (place, entry) in body.quotes.iter().enumerate() {
         let at = format!("quotes[{place}].");
-        all.push(bids(&at, &entry.rfq_id, &entry.yes_bid, &entry.no_bid)?);
+        let rfq = RfqId::parse(&entry.rfq_id)
+            .ok_or_else(|| Response::bad_request(&format!("{at}rfq_id names no RFQ")))?;
+        all.push(bids(&at, rfq, &entry.yes_bid, &entry.no_bid)?);
     }
     let id = state.engine.create_batch_quote(quoter, batch, &all, call.time()).map_err(refused)?;
     Ok(Response::created(json!({"id": id.to_string()})))
@@ -610,7 +757,7 @@ fn shown_rfq(state: &State, rfq: &Rfq, reader: Principal) -> Value {
         |field: &str| state.catalog.about(ticker).and_then(|about| about.get(field)).cloned();
     compact(json!({
         "id": rfq.id.to_string(),
-        "creator_id": requester(rfq.account, rfq.obscured, reader.account),
+        "creator_id": requester(rfq.account, rfq.hides_creator(), reader.account),
         "market_ticker": ticker,
         "contracts_fp": contracts,
         "target_cost_dollars": cost.map(|(target, _)| target),
@@ -639,11 +786,12 @@ fn shown_quote(state: &State, quote: &Quote, reader: Principal) -> Value {
         }
     };
     let order = |id: Option<OrderId>| id.map(|id| id.to_string());
+    let hidden = rfq.obscured && quote.status != QuoteStatus::Executed;
     compact(json!({
         "id": quote.id.to_string(),
         "rfq_id": quote.rfq.to_string(),
         "creator_id": pseudonym(quote.account),
-        "rfq_creator_id": requester(rfq.account, rfq.obscured, reader.account),
+        "rfq_creator_id": requester(rfq.account, hidden, reader.account),
         "market_ticker": ticker(state, rfq.market),
         "contracts_fp": contracts,
         "yes_bid_dollars": quote.yes,
@@ -682,13 +830,13 @@ fn shown_batch(state: &State, batch: &Batch, reader: Principal) -> Value {
         .collect();
     compact(json!({
         "id": batch.id.to_string(),
-        "creator_id": requester(batch.account, batch.obscured, reader.account),
+        "creator_id": requester(batch.account, batch.hides_creator(), reader.account),
         "status": batch.status.as_str(),
         "created_ts": time(batch.created),
-        "updated_ts": time(batch.updated),
-        "accepted_ts": batch.accepted.map(time),
+        "updated_ts": own.then(|| time(batch.updated)),
+        "accepted_ts": batch.accepted.as_ref().map(|first| time(first.at)),
         "closed_ts": batch.closed.map(|(at, _)| time(at)),
-        "close_reason": batch.closed.map(|(_, ending)| ending.as_str()),
+        "close_reason": batch.closed.filter(|_| own).map(|(_, ending)| ending.as_str()),
         "client_batch_id": batch.client_batch_id.as_ref().filter(|_| own),
         "creator_user_id": own.then(|| batch.account.to_string()),
         "creator_subaccount": own.then_some(batch.subaccount),
@@ -700,13 +848,20 @@ fn shown_batch_quote(state: &State, batch: &Batch, quote: &BatchQuote, reader: P
     let parts: Vec<&Quote> = quote.quotes.iter().filter_map(|id| state.engine.quote(*id)).collect();
     let (made, asked) = (quote.account == reader.account, batch.account == reader.account);
     let updated = parts.iter().map(|part| part.updated).max().unwrap_or(quote.created);
-    let shown: Vec<Value> = parts.iter().map(|part| shown_quote(state, part, reader)).collect();
+    let shown: Vec<Value> = parts
+        .iter()
+        .filter(|part| state.engine.party_quote(reader, None, part.id).is_ok())
+        .map(|part| shown_quote(state, part, reader))
+        .collect();
     let taken = parts.iter().find_map(|part| part.taken);
+    // The requester is shown truly once a bid of this quote is executed.
+    let is_executed = parts.iter().any(|part| part.status == QuoteStatus::Executed);
+    let hidden = batch.obscured && !is_executed;
     compact(json!({
         "id": quote.id.to_string(),
         "rfq_batch_id": quote.batch.to_string(),
         "creator_id": pseudonym(quote.account),
-        "rfq_creator_id": requester(batch.account, batch.obscured, reader.account),
+        "rfq_creator_id": requester(batch.account, hidden, reader.account),
         "status": batch_quote_status(&parts),
         "created_ts": time(quote.created),
         "updated_ts": time(updated),
@@ -795,6 +950,9 @@ fn size(
     excludes_fees: bool,
 ) -> Result<Size, Response> {
     match (contracts, cost) {
+        (Some(_), None) if excludes_fees => {
+            Err(Response::bad_request("target_cost_excludes_fees needs a target cost"))
+        }
         (Some(contracts), None) => Ok(Size::Contracts(contracts)),
         (None, Some(target)) => Ok(Size::Cost { target, excludes_fees }),
         _ => Err(Response::bad_request("give either a number of contracts or a target cost")),
@@ -813,10 +971,9 @@ fn sizes(
     Ok((contracts, cost))
 }
 
-fn bids(at: &str, rfq: &str, yes: &str, no: &str) -> Result<Bids, Response> {
+fn bids(at: &str, rfq: RfqId, yes: &str, no: &str) -> Result<Bids, Response> {
     Ok(Bids {
-        rfq: RfqId::parse(rfq)
-            .ok_or_else(|| Response::bad_request(&format!("{at}rfq_id names no RFQ")))?,
+        rfq,
         yes: request::dollars(&format!("{at}yes_bid"), yes)?,
         no: request::dollars(&format!("{at}no_bid"), no)?,
     })
@@ -856,27 +1013,77 @@ fn readable_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Re
         .ok_or_else(Response::not_found)
 }
 
-fn rfq_id(call: &Call<'_>) -> Option<RfqId> {
-    RfqId::parse(call.first())
+/// The member that makes or quotes a batch. FCM members cannot.
+fn batch_member(call: &Call<'_>) -> Result<Principal, Response> {
+    let caller = call.caller()?;
+    if caller.fcm_member {
+        let message = "RFQ batches are not available to FCM members";
+        return Err(Response::nested(403, "rfq_batch_unavailable", message, None));
+    }
+    Ok(caller)
+}
+
+/// The batch of the path, for its requester alone.
+fn own_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Response> {
+    let caller = call.caller()?;
+    let batch = state.engine.batch(batch_id(call)?).ok_or_else(Response::not_found)?;
+    if caller.owns(batch.account, batch.subaccount) {
+        Ok(batch)
+    } else {
+        Err(Response::forbidden("only the requester of a batch can do this"))
+    }
+}
+
+/// Reads an id that must name something: one in another form is refused, an unknown one not found.
+fn named<T>(field: &str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Response> {
+    well_formed(field, text)?;
+    parse(text).ok_or_else(Response::not_found)
+}
+
+/// Reads an id of a filter. An unknown one is `Some(None)`, which matches nothing.
+#[expect(clippy::option_option, reason = "no filter and one that matches nothing are two things")]
+fn filter<T>(
+    call: &Call<'_>,
+    field: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<Option<T>>, Response> {
+    let Some(text) = call.query.get(field) else { return Ok(None) };
+    well_formed(field, text)?;
+    Ok(Some(parse(text)))
+}
+
+fn well_formed(field: &str, text: &str) -> Result<(), Response> {
+    if request::is_uuid(text) {
+        Ok(())
+    } else {
+        Err(Response::bad_request(&format!("{field} must be a UUID")))
+    }
+}
+
+fn rfq_id(call: &Call<'_>) -> Result<RfqId, Response> {
+    named("rfq_id", call.first(), RfqId::parse)
 }
 
 fn batch_id(call: &Call<'_>) -> Result<BatchId, Response> {
-    BatchId::parse(call.first()).ok_or_else(Response::not_found)
+    named("rfq_batch_id", call.first(), BatchId::parse)
 }
 
 /// The quote of the path: after its RFQ's id, or on the old paths alone.
 fn named_quote(call: &Call<'_>) -> Result<(Principal, Option<RfqId>, QuoteId), Response> {
     let (rfq, quote) = match call.path {
         [quote] => (None, quote),
-        [rfq, quote] => (Some(RfqId::parse(rfq).ok_or_else(Response::not_found)?), quote),
+        [rfq, quote] => {
+            well_formed("quote_id", quote)?;
+            (Some(named("rfq_id", rfq, RfqId::parse)?), quote)
+        }
         _ => return Err(Response::not_found()),
     };
-    Ok((call.caller()?, rfq, QuoteId::parse(quote).ok_or_else(Response::not_found)?))
+    Ok((call.caller()?, rfq, named("quote_id", quote, QuoteId::parse)?))
 }
 
 fn named_batch_quote(call: &Call<'_>) -> Result<(BatchId, BatchQuoteId), Response> {
-    let quote = call.path.get(1).and_then(|id| BatchQuoteId::parse(id));
-    Ok((batch_id(call)?, quote.ok_or_else(Response::not_found)?))
+    well_formed("batch_quote_id", call.second())?;
+    Ok((batch_id(call)?, named("batch_quote_id", call.second(), BatchQuoteId::parse)?))
 }
 
 /// Answers a pause with a bad request: 503 is not published for this family.

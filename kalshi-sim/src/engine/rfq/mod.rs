@@ -6,25 +6,29 @@
 //! needed: a member cannot quote on an own request, for that could only trade with itself.
 
 mod batch;
+#[cfg(test)]
+mod properties;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::batch::{Batch, BatchQuote, BatchStatus};
+pub(crate) use self::batch::{
+    AcceptRefusal, Batch, BatchQuote, BatchStatus, MAX_CHILDREN, NewBatch,
+};
 use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, other_leg},
     ids::{AccountId, BatchId, BatchQuoteId, MarketId, OrderId, QuoteId, RfqId},
     principal::Principal,
     types::{
-        BatchChange, Event, MarketStatus, NewOrder, OrderStatus, QuoteChange, Reason, Refusal,
-        Route, SelfTrade, Side, Subaccount, Time, TimeInForce,
+        Event, MarketStatus, NewOrder, Order, OrderStatus, QuoteChange, Reason, Refusal, Route,
+        SelfTrade, Side, Subaccount, Time, TimeInForce,
     },
 };
 
-/// Requests that one member may have open.
+/// Single requests that one member may have open; those of batches do not count.
 pub(crate) const MAX_OPEN_RFQS: usize = 100;
 /// The time for which closed requests and quotes that were never accepted can still be read.
 const KEPT_MILLIS: i64 = 7 * 24 * 60 * 60 * 1_000;
@@ -51,10 +55,18 @@ pub(crate) enum Ending {
     NotConfirmed,
     OrderRefused,
     MarketClosed,
+    /// A batch quote was not sent again in time.
+    Expired,
+    /// The batch was accepted without this bid.
+    NotTaken,
+    /// The orders of a batch could not be filled together.
+    ExecutionFailed,
+    PartiallyExecuted,
 }
 
 impl Ending {
-    /// Words of the simulator: the exchange's are not documented.
+    /// Words of the simulator: the exchange's are not documented, apart from those for the execution
+    /// of a batch.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -64,6 +76,10 @@ impl Ending {
             Self::NotConfirmed => "not_confirmed",
             Self::OrderRefused => "order_refused",
             Self::MarketClosed => "market_closed",
+            Self::Expired => "expired",
+            Self::NotTaken => "not_taken",
+            Self::ExecutionFailed => "execution failed",
+            Self::PartiallyExecuted => "partially executed",
         }
     }
 }
@@ -90,6 +106,12 @@ pub(crate) struct Rfq {
 impl Rfq {
     pub(crate) fn is_open(&self) -> bool {
         self.closed.is_none()
+    }
+
+    /// Reports whether other members see a placeholder instead of the requester. An execution
+    /// reveals it; an acceptance and a confirmation do not.
+    pub(crate) fn hides_creator(&self) -> bool {
+        self.obscured && !matches!(self.closed, Some((_, Ending::Executed)))
     }
 }
 
@@ -136,6 +158,10 @@ pub(crate) struct Quote {
     pub(crate) yes_count: Count,
     /// Contracts that trade if the NO bid is taken.
     pub(crate) no_count: Count,
+    /// The rank of the YES bid among equal ones, lowest first.
+    pub(crate) yes_priority: u64,
+    /// The rank of the NO bid among equal ones, lowest first.
+    pub(crate) no_priority: u64,
     pub(crate) rest_remainder: bool,
     pub(crate) post_only: bool,
     pub(crate) status: QuoteStatus,
@@ -167,6 +193,19 @@ impl Quote {
             Side::Bid => self.yes_count,
             Side::Ask => self.no_count,
         }
+    }
+
+    /// Returns the rank of a bid among equal ones of its side.
+    fn priority(&self, side: Side) -> u64 {
+        match side {
+            Side::Bid => self.yes_priority,
+            Side::Ask => self.no_priority,
+        }
+    }
+
+    /// Reports whether the maker let the time for the confirmation pass.
+    fn is_expired(&self) -> bool {
+        matches!(self.cancelled, Some((_, Ending::NotConfirmed)))
     }
 
     /// The YES price at which both orders go to the book.
@@ -208,13 +247,17 @@ pub(crate) struct Bids {
 type Wanted = (PositionKey, Side, Dollars, Count);
 
 /// All requests, quotes and batches.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RfqBook {
     rfqs: BTreeMap<RfqId, Rfq>,
     quotes: BTreeMap<QuoteId, Quote>,
     batches: BTreeMap<BatchId, Batch>,
+    /// The batches that are open or accepted.
+    live_batches: BTreeSet<BatchId>,
+    /// The batches that can be read, by the ids that their members gave them.
+    batch_names: BTreeMap<AccountId, BTreeMap<String, BatchId>>,
     batch_quotes: BTreeMap<BatchQuoteId, BatchQuote>,
-    /// The open requests of each member, one per market.
+    /// The open single requests of each member, one per market.
     open: BTreeMap<AccountId, BTreeMap<MarketId, RfqId>>,
     last_rfq: u64,
     last_quote: u64,
@@ -238,7 +281,7 @@ impl Engine {
             return Err(too_many());
         }
         if let Some(before) = before {
-            self.give_way(before);
+            self.close_rfq(before, Ending::Replaced);
         }
         Ok(self.enter_rfq(new, market, None))
     }
@@ -258,7 +301,7 @@ impl Engine {
         if rfq.batch.is_some() {
             return Err(Refusal::parameters("the RFQ is part of a batch; delete the batch"));
         }
-        self.withdrawable(&[id])?;
+        self.withdrawable(id)?;
         self.close_rfq(id, Ending::Deleted);
         Ok(())
     }
@@ -271,6 +314,9 @@ impl Engine {
         now: Time,
     ) -> Result<QuoteId, Refusal> {
         self.advance(now);
+        if self.rfq(bids.rfq).ok_or_else(no_rfq)?.batch.is_some() {
+            return Err(Refusal::parameters("the RFQ is part of a batch; quote on the batch"));
+        }
         let counts = self.quotable(quoter, bids)?;
         self.replace_quotes(quoter.account, bids.rfq);
         Ok(self.enter_quote(quoter, bids, counts, None))
@@ -300,6 +346,7 @@ impl Engine {
         let rfq = rfq.id;
         match quote.status {
             QuoteStatus::Open => {}
+            QuoteStatus::Cancelled if quote.is_expired() => return Err(expired()),
             QuoteStatus::Cancelled => return Err(no_quote()),
             _ => return Err(Refusal::parameters("the quote has been accepted already")),
         }
@@ -311,6 +358,8 @@ impl Engine {
         }
         self.requester_affords(&[(quote.id, side)])?;
         self.take(quote.id, side, None);
+        let (confirm, _) = self.waits(&[rfq]);
+        self.schedule(later(self.now, confirm), Timer::VoidQuote(quote.id));
         Ok(())
     }
 
@@ -327,12 +376,17 @@ impl Engine {
         if quote.batch.is_some() {
             return Err(Refusal::parameters("the quote is part of a batch quote; confirm that"));
         }
+        if quote.is_expired() {
+            return Err(expired());
+        }
         if quote.status != QuoteStatus::Accepted {
             return Err(Refusal::parameters("the quote does not wait for a confirmation"));
         }
-        let id = quote.id;
+        let (id, rfq) = (quote.id, quote.rfq);
         self.maker_affords(&[id])?;
         self.commit(id);
+        let (_, execute) = self.waits(&[rfq]);
+        self.schedule(later(self.now, execute), Timer::ExecuteQuote(id));
         Ok(())
     }
 
@@ -385,17 +439,18 @@ impl Engine {
         self.rfq_book.quotes.values().rev()
     }
 
-    /// The open quote with the highest bid for a side; of equal ones the oldest.
+    /// The open quote with the highest bid for a side; of equal ones that of the highest priority.
     pub(crate) fn best_quote(&self, rfq: RfqId, side: Side) -> Option<&Quote> {
         let rfq = self.rfq(rfq).filter(|rfq| rfq.is_open())?;
         rfq.quotes
             .iter()
             .filter_map(|id| self.quote(*id))
             .filter(|quote| quote.status == QuoteStatus::Open && quote.bid(side).is_positive())
-            .max_by_key(|quote| (quote.bid(side), std::cmp::Reverse(quote.id)))
+            .max_by_key(|quote| (quote.bid(side), std::cmp::Reverse(quote.priority(side))))
     }
 
-    /// A quote on which the member is maker or requester: others see none.
+    /// A quote that the member may see: its maker or the requester. A bid on a child of a batch is
+    /// its maker's alone until the batch is accepted, and then of interest only if it was taken.
     pub(crate) fn party_quote(
         &self,
         caller: Principal,
@@ -405,10 +460,13 @@ impl Engine {
         self.quote(quote)
             .filter(|quote| rfq.is_none_or(|rfq| quote.rfq == rfq))
             .filter(|quote| {
-                caller.owns(quote.account, quote.subaccount)
-                    || self
-                        .rfq_of(quote)
-                        .is_some_and(|rfq| caller.owns(rfq.account, rfq.subaccount))
+                let Some(rfq) = self.rfq_of(quote) else { return false };
+                let is_maker = caller.owns(quote.account, quote.subaccount);
+                let is_party = is_maker || caller.owns(rfq.account, rfq.subaccount);
+                match rfq.batch.filter(|_| quote.taken.is_none()) {
+                    None => is_party,
+                    Some(batch) => is_maker && self.batch(batch).is_some_and(Batch::awaits_accept),
+                }
             })
             .ok_or_else(no_quote)
     }
@@ -428,24 +486,7 @@ impl Engine {
         let Some(ticker) = self.market(rfq.market).map(|market| market.ticker.clone()) else {
             return;
         };
-        let order = NewOrder {
-            account: quote.account,
-            subaccount: quote.subaccount,
-            ticker,
-            side,
-            price: quote.price(side),
-            count: quote.count(side),
-            time_in_force: TimeInForce::GoodTillCanceled,
-            // Whose own order is in the way is not documented; the agreed trade goes first here.
-            self_trade: SelfTrade::Maker,
-            client_order_id: Some(maker_order_id(&quote)),
-            expires: None,
-            post_only: quote.post_only,
-            reduce_only: false,
-            cancel_on_pause: false,
-            group: None,
-            route: Route::default(),
-        };
+        let order = maker_order(&quote, ticker, side);
         let Ok(maker) = self.place_once(&order) else {
             self.cancel_quote(id, Ending::OrderRefused);
             let open = [MarketStatus::Active, MarketStatus::Inactive];
@@ -454,47 +495,36 @@ impl Engine {
             }
             return;
         };
-        let stays = rfq.rest_remainder;
-        let requester = self.place_once(&NewOrder {
-            account: rfq.account,
-            subaccount: rfq.subaccount,
-            side: side.opposite(),
-            time_in_force: if stays {
-                TimeInForce::GoodTillCanceled
-            } else {
-                TimeInForce::ImmediateOrCancel
-            },
-            client_order_id: quote.client_order_id.clone(),
-            post_only: false,
-            ..order
-        });
-        let rests = |order: &crate::engine::types::Order| order.status == OrderStatus::Resting;
-        if !quote.rest_remainder && self.order(maker).is_some_and(rests) {
+        let waits = if rfq.rest_remainder {
+            TimeInForce::GoodTillCanceled
+        } else {
+            TimeInForce::ImmediateOrCancel
+        };
+        let requester = self.place_once(&requester_order(&quote, &rfq, &order, waits));
+        self.withdraw_rest(maker, quote.rest_remainder);
+        self.executed(id, maker, requester.ok());
+        self.close_rfq(rfq.id, Ending::Executed);
+    }
+
+    /// Cancels what is left of a maker's order, unless it is to stay.
+    fn withdraw_rest(&mut self, maker: OrderId, stays: bool) {
+        let rests = |order: &Order| order.status == OrderStatus::Resting;
+        if !stays && self.order(maker).is_some_and(rests) {
             self.cancel_and_tell(maker, Reason::ImmediateOrCancel);
         }
+    }
+
+    /// Marks a quote as executed by two orders.
+    fn executed(&mut self, id: QuoteId, maker: OrderId, requester: Option<OrderId>) {
         let now = self.now;
         if let Some(quote) = self.rfq_book.quotes.get_mut(&id) {
             quote.status = QuoteStatus::Executed;
             quote.executed = Some(now);
             quote.updated = now;
             quote.order = Some(maker);
-            quote.rfq_order = requester.ok();
+            quote.rfq_order = requester;
         }
         self.emit(Event::Quote { quote: id, change: QuoteChange::Executed });
-        self.close_rfq(rfq.id, Ending::Executed);
-        if let Some(whole) = quote.batch {
-            let waits = self.batch_quote(whole).is_some_and(|whole| {
-                whole
-                    .quotes
-                    .iter()
-                    .filter_map(|id| self.quote(*id))
-                    .any(|quote| quote.status.is_pending())
-            });
-            if !waits {
-                self.emit(Event::BatchQuote { quote: whole, change: QuoteChange::Executed });
-            }
-        }
-        self.settle_batch(rfq.batch);
     }
 
     /// A market takes no orders any more: requests on it are closed. A confirmed quote stays until
@@ -503,12 +533,11 @@ impl Engine {
         let open: Vec<RfqId> =
             self.rfq_book.open.values().filter_map(|rfqs| rfqs.get(&market)).copied().collect();
         for id in open {
-            if self.withdrawable(&[id]).is_ok() {
-                let batch = self.rfq(id).and_then(|rfq| rfq.batch);
+            if self.withdrawable(id).is_ok() {
                 self.close_rfq(id, Ending::MarketClosed);
-                self.settle_batch(batch);
             }
         }
+        self.close_batches_of(market);
     }
 
     /// Forgets a closed request, unless a quote that is kept for good is on it.
@@ -541,10 +570,6 @@ impl Engine {
 
     fn is_kept(&self, rfq: &Rfq) -> bool {
         rfq.closed.is_none_or(|(at, _)| later(at, KEPT_MILLIS) > self.now)
-    }
-
-    fn is_open(&self, id: RfqId) -> bool {
-        self.rfq(id).is_some_and(Rfq::is_open)
     }
 
     /// Checks the request by itself. Returns its market.
@@ -584,17 +609,8 @@ impl Engine {
                 "there is an open RFQ on this market; set replace_existing to replace it",
             ));
         }
-        let batch = self.rfq(*open).and_then(|rfq| rfq.batch).and_then(|id| self.batch(id));
-        self.withdrawable(batch.map_or(std::slice::from_ref(open), |batch| &batch.rfqs))?;
+        self.withdrawable(*open)?;
         Ok(Some(*open))
-    }
-
-    /// Closes a request for another one; one of a batch takes the whole batch along.
-    fn give_way(&mut self, id: RfqId) {
-        match self.rfq(id).and_then(|rfq| rfq.batch) {
-            Some(batch) => self.close_batch(batch, Ending::Replaced),
-            None => self.close_rfq(id, Ending::Replaced),
-        }
     }
 
     fn enter_rfq(&mut self, new: &NewRfq, market: MarketId, batch: Option<BatchId>) -> RfqId {
@@ -615,15 +631,16 @@ impl Engine {
             closed: None,
         };
         self.rfq_book.rfqs.insert(id, rfq);
-        self.rfq_book.open.entry(new.account).or_default().insert(market, id);
+        if batch.is_none() {
+            self.rfq_book.open.entry(new.account).or_default().insert(market, id);
+        }
         self.emit(Event::Rfq { rfq: id, created: true });
         id
     }
 
     /// Checks that bids can be made on a request. Returns the contracts of both sides.
     fn quotable(&mut self, quoter: Quoter, bids: Bids) -> Result<(Count, Count), Refusal> {
-        let rfq =
-            self.rfq(bids.rfq).ok_or_else(|| Refusal::parameters("rfq_id names no RFQ"))?.clone();
+        let rfq = self.rfq(bids.rfq).ok_or_else(no_rfq)?.clone();
         if !rfq.is_open() {
             return Err(rfq_closed());
         }
@@ -720,6 +737,8 @@ impl Engine {
             no: bids.no,
             yes_count,
             no_count,
+            yes_priority: id.0,
+            no_priority: id.0,
             rest_remainder: quoter.rest_remainder,
             post_only: quoter.post_only,
             status: QuoteStatus::Open,
@@ -739,7 +758,6 @@ impl Engine {
             rfq.quotes.push(id);
         }
         self.emit(Event::Quote { quote: id, change: QuoteChange::Created });
-        self.requoted(bids.rfq);
         id
     }
 
@@ -839,7 +857,7 @@ impl Engine {
         PositionKey { account, subaccount, market, shard }
     }
 
-    /// Marks a quote as accepted and starts the time for its confirmation.
+    /// Marks a quote as accepted.
     fn take(&mut self, id: QuoteId, side: Side, client_order_id: Option<String>) {
         let now = self.now;
         let Some(quote) = self.rfq_book.quotes.get_mut(&id) else { return };
@@ -848,39 +866,26 @@ impl Engine {
         quote.client_order_id = client_order_id;
         quote.accepted = Some(now);
         quote.updated = now;
-        let rfq = quote.rfq;
-        let wait = if self.is_fast(rfq) { 3_000 } else { 30_000 };
-        self.schedule(later(now, wait), Timer::VoidQuote(id));
         self.emit(Event::Quote { quote: id, change: QuoteChange::Accepted });
-        self.requoted(rfq);
     }
 
-    /// Marks a quote as confirmed and starts the time until its execution.
+    /// Marks a quote as confirmed.
     fn commit(&mut self, id: QuoteId) {
         let now = self.now;
         let Some(quote) = self.rfq_book.quotes.get_mut(&id) else { return };
         quote.status = QuoteStatus::Confirmed;
         quote.confirmed = Some(now);
         quote.updated = now;
-        let rfq = quote.rfq;
-        let wait = if self.is_fast(rfq) { 1_000 } else { 15_000 };
-        self.schedule(later(now, wait), Timer::ExecuteQuote(id));
     }
 
-    /// Reports whether the short times hold: for combos, and for a batch with a combo in it.
-    fn is_fast(&self, rfq: RfqId) -> bool {
-        let Some(rfq) = self.rfq_book.rfqs.get(&rfq) else { return false };
-        let combo = |market: MarketId| {
-            self.market(market).is_some_and(|market| market.ticker.starts_with("KXMVE"))
+    /// Returns the milliseconds that a maker has to confirm, and those from the confirmation to the
+    /// execution. Combos have the short times, and a batch with a combo in it.
+    fn waits(&self, rfqs: &[RfqId]) -> (i64, i64) {
+        let is_combo = |id: &RfqId| {
+            let market = self.rfq_book.rfqs.get(id).and_then(|rfq| self.market(rfq.market));
+            market.is_some_and(|market| market.ticker.starts_with("KXMVE"))
         };
-        match rfq.batch.and_then(|id| self.batch(id)) {
-            None => combo(rfq.market),
-            Some(batch) => batch
-                .rfqs
-                .iter()
-                .filter_map(|id| self.rfq_book.rfqs.get(id))
-                .any(|child| combo(child.market)),
-        }
+        if rfqs.iter().any(is_combo) { (3_000, 1_000) } else { (30_000, 15_000) }
     }
 
     fn cancel_quote(&mut self, id: QuoteId, ending: Ending) {
@@ -892,22 +897,14 @@ impl Engine {
         quote.status = QuoteStatus::Cancelled;
         quote.cancelled = Some((now, ending));
         quote.updated = now;
-        let (rfq, was_accepted) = (quote.rfq, quote.accepted.is_some());
-        self.requoted(rfq);
-        if was_accepted {
-            let batch = self.rfq_book.rfqs.get(&rfq).and_then(|rfq| rfq.batch);
-            self.settle_batch(batch);
-        } else {
+        if quote.accepted.is_none() {
             self.schedule(later(now, KEPT_MILLIS), Timer::ForgetQuote(id));
         }
     }
 
-    /// Refuses to close what a maker has confirmed.
-    fn withdrawable(&self, rfqs: &[RfqId]) -> Result<(), Refusal> {
-        let confirmed = |id: &RfqId| {
-            self.pending(*id).is_some_and(|quote| quote.status == QuoteStatus::Confirmed)
-        };
-        if rfqs.iter().any(confirmed) {
+    /// Refuses to close a request with a quote that its maker has confirmed.
+    fn withdrawable(&self, rfq: RfqId) -> Result<(), Refusal> {
+        if self.pending(rfq).is_some_and(|quote| quote.status == QuoteStatus::Confirmed) {
             Err(Refusal::parameters("a quote on this RFQ is confirmed; it can only be executed"))
         } else {
             Ok(())
@@ -921,7 +918,8 @@ impl Engine {
         rfq.closed = Some((now, ending));
         rfq.updated = now;
         let (account, market, quotes) = (rfq.account, rfq.market, rfq.quotes.clone());
-        if let Some(open) = self.rfq_book.open.get_mut(&account) {
+        let is_single = rfq.batch.is_none();
+        if let Some(open) = self.rfq_book.open.get_mut(&account).filter(|_| is_single) {
             open.remove(&market);
         }
         for quote in quotes {
@@ -929,20 +927,6 @@ impl Engine {
         }
         self.schedule(later(now, KEPT_MILLIS), Timer::ForgetRfq(id));
         self.emit(Event::Rfq { rfq: id, created: false });
-    }
-
-    /// The quotes on a request have changed: its batch has other best quotes.
-    fn requoted(&mut self, rfq: RfqId) {
-        let now = self.now;
-        let Some(batch) = self.rfq_book.rfqs.get(&rfq).and_then(|rfq| rfq.batch) else { return };
-        // A batch that is being made has no quotes, and a closed one needs none.
-        let open = |batch: &&mut Batch| batch.closed.is_none();
-        if let Some(batch) = self.rfq_book.batches.get_mut(&batch).filter(open) {
-            batch.version += 1;
-            batch.quoted = Some(now);
-            let id = batch.id;
-            self.emit(Event::Batch { batch: id, change: BatchChange::BestQuotes });
-        }
     }
 
     /// Places an order whose client order id may have been used meanwhile: it goes without then.
@@ -953,6 +937,41 @@ impl Engine {
             order.client_order_id = None;
         }
         self.place_now(&order).map(|done| done.order)
+    }
+}
+
+/// Returns the order that a quote puts into the book for its maker.
+fn maker_order(quote: &Quote, ticker: String, side: Side) -> NewOrder {
+    NewOrder {
+        account: quote.account,
+        subaccount: quote.subaccount,
+        ticker,
+        side,
+        price: quote.price(side),
+        count: quote.count(side),
+        time_in_force: TimeInForce::GoodTillCanceled,
+        // Whose own order is in the way is not documented; the agreed trade goes first here.
+        self_trade: SelfTrade::Maker,
+        client_order_id: Some(maker_order_id(quote)),
+        expires: None,
+        post_only: quote.post_only,
+        reduce_only: false,
+        cancel_on_pause: false,
+        group: None,
+        route: Route::default(),
+    }
+}
+
+/// Returns the order of the requester that meets a maker's order.
+fn requester_order(quote: &Quote, rfq: &Rfq, maker: &NewOrder, waits: TimeInForce) -> NewOrder {
+    NewOrder {
+        account: rfq.account,
+        subaccount: rfq.subaccount,
+        side: maker.side.opposite(),
+        time_in_force: waits,
+        client_order_id: quote.client_order_id.clone(),
+        post_only: false,
+        ..maker.clone()
     }
 }
 
@@ -975,6 +994,11 @@ fn too_low(refusal: Refusal) -> Refusal {
 
 fn rfq_closed() -> Refusal {
     Refusal::invalid("RFQ_CLOSED", "the RFQ is closed")
+}
+
+/// The answer to a quote that was accepted and not confirmed in time, as it has been seen.
+fn expired() -> Refusal {
+    Refusal::invalid("expired", "the quote was not confirmed in time")
 }
 
 fn too_many() -> Refusal {

@@ -1,14 +1,11 @@
 use kalshi_types::PriceRange;
 
-use super::{batch::BatchStatus, *};
-use crate::{
-    engine::{
-        NewBlock,
-        block::BlockStatus,
-        fees::Fees,
-        types::{Decrease, NewMarket, OrderStatus, RefusalKind},
-    },
-    random::Random,
+use super::*;
+use crate::engine::{
+    NewBlock,
+    block::BlockStatus,
+    fees::Fees,
+    types::{Decrease, NewMarket, RefusalKind},
 };
 
 const START: i64 = 1_790_000_000_000;
@@ -28,20 +25,7 @@ impl Floor {
         let mut engine = Engine::default();
         let now = Time::from_millis(START);
         for ticker in tickers {
-            let band = PriceRange { start: Dollars::ZERO, end: Dollars::ONE, step: Dollars::CENT };
-            let new = NewMarket {
-                ticker: (*ticker).to_owned(),
-                event_ticker: "EVENT".to_owned(),
-                series_ticker: "SERIES".to_owned(),
-                shard: 0,
-                structure: "linear_cent".to_owned(),
-                ranges: vec![band],
-                fees: Fees::default(),
-                opens: now,
-                closes: Time::from_millis(START + 30 * DAY),
-                settlement_timer_seconds: 60,
-            };
-            engine.add_market(&new, now).unwrap();
+            engine.add_market(&market(ticker, 0), now).unwrap();
         }
         let [asks, makes, third] = [(); 3].map(|()| {
             let account = engine.ledger.open(false);
@@ -125,28 +109,107 @@ impl Floor {
         self.engine.quote(quote).unwrap().cancelled.unwrap().1
     }
 
-    /// A batch on the markets A and B, and quotes of two makers on both.
-    fn batch(&mut self) -> (BatchId, Vec<RfqId>, [BatchQuoteId; 2]) {
-        let children = [self.request("A", "10"), self.request("B", "10")];
-        let id = self.engine.create_batch(&children, None, self.time()).unwrap();
-        let rfqs = self.engine.batch(id).unwrap().rfqs.clone();
-        let quotes = [(self.makes, ["0.40", "0.30"]), (self.third, ["0.35", "0.45"])].map(
-            |(account, yes)| {
-                let rows: Vec<Bids> =
-                    rfqs.iter().zip(yes).map(|(rfq, yes)| bids(*rfq, yes, "0.20")).collect();
-                let quoter = self.quoter(account);
-                self.engine.create_batch_quote(quoter, id, &rows, self.time()).unwrap()
-            },
-        );
-        (id, rfqs, quotes)
+    /// A batch to make, with ten contracts on each market.
+    fn new_batch(&self, tickers: &[&str]) -> NewBatch {
+        let size = Size::Contracts(count("10"));
+        NewBatch {
+            account: self.asks,
+            subaccount: 0,
+            obscured: false,
+            replace_existing: false,
+            client_batch_id: None,
+            children: tickers.iter().map(|ticker| ((*ticker).to_owned(), size)).collect(),
+        }
     }
 
-    fn accept_batch(&mut self, id: BatchId, limits: &[(RfqId, &str)]) -> Result<usize, Refusal> {
-        let limits = limits.iter().map(|(rfq, limit)| (*rfq, dollars(limit))).collect();
+    fn open_batch(&mut self, new: &NewBatch) -> Result<BatchId, Refusal> {
+        self.engine.create_batch(new, self.time())
+    }
+
+    /// A batch on the markets A and B, and quotes of two makers on both: the first is better on A,
+    /// the second on B.
+    fn batch(&mut self) -> (BatchId, Vec<RfqId>, [BatchQuoteId; 2]) {
+        let id = self.open_batch(&self.new_batch(&["A", "B"])).unwrap();
+        let quotes = [(self.makes, ["0.40", "0.30"]), (self.third, ["0.35", "0.45"])]
+            .map(|(account, yes)| self.price_batch(account, id, &yes).unwrap());
+        (id, self.children(id), quotes)
+    }
+
+    fn children(&self, id: BatchId) -> Vec<RfqId> {
+        self.engine.batch(id).unwrap().rfqs.clone()
+    }
+
+    /// Bids for YES on each child, and 0.20 for NO.
+    fn price_batch(
+        &mut self,
+        account: AccountId,
+        id: BatchId,
+        yes: &[&str],
+    ) -> Result<BatchQuoteId, Refusal> {
+        let rows: Vec<Bids> = self
+            .children(id)
+            .into_iter()
+            .zip(yes)
+            .map(|(rfq, yes)| bids(rfq, yes, "0.20"))
+            .collect();
+        self.engine.create_batch_quote(self.quoter(account), id, &rows, self.time())
+    }
+
+    fn accept_batch(
+        &mut self,
+        id: BatchId,
+        least: &[&str],
+        client_order_id: Option<&str>,
+    ) -> Result<Vec<QuoteId>, AcceptRefusal> {
+        let least = self
+            .children(id)
+            .into_iter()
+            .zip(least)
+            .map(|(rfq, least)| (rfq, dollars(least)))
+            .collect();
         let (who, now) = (who(self.asks), self.time());
-        self.engine
-            .accept_batch(who, id, Side::Bid, &limits, Some("mine"), now)
-            .map(|quotes| quotes.len())
+        let accepted = self.engine.accept_batch(who, id, Side::Bid, &least, client_order_id, now);
+        accepted.map(|(side, quotes)| {
+            assert_eq!(side, Side::Bid);
+            quotes
+        })
+    }
+
+    fn confirm_batch(
+        &mut self,
+        account: AccountId,
+        id: BatchId,
+        quote: BatchQuoteId,
+    ) -> Result<(), Refusal> {
+        self.engine.confirm_batch_quote(who(account), id, quote, self.time())
+    }
+
+    /// The status of a batch, and why it was closed.
+    fn state_of(&self, id: BatchId) -> (BatchStatus, Option<Ending>) {
+        let batch = self.engine.batch(id).unwrap();
+        (batch.status, batch.closed.map(|(_, ending)| ending))
+    }
+
+    /// The maker of the best bid for YES on each child.
+    fn best_makers(&self, id: BatchId) -> Vec<Option<AccountId>> {
+        let best = |rfq: RfqId| self.engine.best_quote(rfq, Side::Bid).map(|quote| quote.account);
+        self.children(id).into_iter().map(best).collect()
+    }
+}
+
+fn market(ticker: &str, shard: u8) -> NewMarket {
+    let band = PriceRange { start: Dollars::ZERO, end: Dollars::ONE, step: Dollars::CENT };
+    NewMarket {
+        ticker: ticker.to_owned(),
+        event_ticker: "EVENT".to_owned(),
+        series_ticker: "SERIES".to_owned(),
+        shard,
+        structure: "linear_cent".to_owned(),
+        ranges: vec![band],
+        fees: Fees::default(),
+        opens: Time::from_millis(START),
+        closes: Time::from_millis(START + 30 * DAY),
+        settlement_timer_seconds: 60,
     }
 }
 
@@ -207,7 +270,9 @@ fn a_quote_that_is_not_confirmed_in_time_is_void_and_the_request_stays_open() {
         assert_eq!(floor.status(quote), QuoteStatus::Accepted);
         floor.wait(1);
         assert_eq!(floor.ending(quote), Ending::NotConfirmed);
-        assert_eq!(floor.confirm(quote).unwrap_err().kind, RefusalKind::Invalid);
+        let late = floor.confirm(quote).unwrap_err();
+        assert_eq!((late.kind, late.code), (RefusalKind::Invalid, "expired"));
+        assert_eq!(floor.accept(quote, Side::Bid).unwrap_err().code, "expired");
         assert!(floor.engine.rfq(rfq).unwrap().is_open());
         let again = floor.bid(rfq, "0.55", "0.40").unwrap();
         floor.accept(again, Side::Bid).unwrap();
@@ -323,7 +388,6 @@ fn a_hundred_requests_are_open_at_most() {
     new.replace_existing = true;
     let refusal = floor.engine.create_rfq(&new, floor.time()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::Invalid);
-    assert!(floor.engine.create_batch(&[new.clone()], None, floor.time()).is_err());
     floor.engine.delete_rfq(who(floor.asks), ids[0], floor.time()).unwrap();
     floor.engine.create_rfq(&new, floor.time()).unwrap();
 }
@@ -473,62 +537,558 @@ fn the_close_of_a_market_closes_its_requests() {
 }
 
 #[test]
-fn a_batch_takes_the_best_bid_of_each_request_and_is_executed_by_parts() {
-    let mut floor = Floor::new(&["A", "B"]);
-    let (id, rfqs, [first, second]) = floor.batch();
-    let version = floor.engine.batch(id).unwrap().version;
-    assert_eq!(version, 4);
-    // Too high a limit, a request without one, and one of elsewhere.
-    for limits in [
-        vec![(rfqs[0], "0.41"), (rfqs[1], "0.45")],
-        vec![(rfqs[0], "0.40")],
-        vec![(rfqs[0], "0.40"), (rfqs[1], "0.45"), (RfqId(99), "0.01")],
-    ] {
-        assert!(floor.accept_batch(id, &limits).is_err());
+fn b1_a_batch_has_2_to_57_children_on_distinct_markets_of_one_exchange_index() {
+    let tickers: Vec<String> = (0..58).map(|number| format!("M{number}")).collect();
+    let tickers: Vec<&str> = tickers.iter().map(String::as_str).collect();
+    let mut floor = Floor::new(&tickers);
+    floor.engine.add_market(&market("C", 1), floor.time()).unwrap();
+    for wrong in [&tickers[..0], &tickers[..1], &tickers[..58], &["M1", "M1"], &["M1", "C"]] {
+        let refusal = floor.open_batch(&floor.new_batch(wrong)).unwrap_err();
+        assert_eq!(refusal.code, "invalid_parameters", "{wrong:?}");
     }
-    assert_eq!(floor.engine.batch(id).unwrap().status, BatchStatus::Open);
-    let limits = [(rfqs[0], "0.40"), (rfqs[1], "0.45")];
-    assert_eq!(floor.accept_batch(id, &limits).unwrap(), 2);
-    assert_eq!(floor.engine.batch(id).unwrap().status, BatchStatus::Accepted);
-    assert!(floor.engine.batch(id).unwrap().version > version);
-    assert!(floor.accept_batch(id, &limits).is_err());
-    let (makes, now) = (who(floor.makes), floor.time());
-    assert!(floor.engine.confirm_batch_quote(makes, id, second, now).is_err());
-    floor.engine.confirm_batch_quote(makes, id, first, now).unwrap();
-    assert!(floor.engine.delete_batch(who(floor.asks), id, now).is_err());
-    floor.wait(15_000);
-    assert_eq!(floor.position(floor.makes, 1), count("10"));
-    // The other maker can still confirm.
-    assert_eq!(floor.engine.batch(id).unwrap().status, BatchStatus::Accepted);
-    floor.wait(15_000);
-    let batch = floor.engine.batch(id).unwrap();
-    assert_eq!((batch.status, batch.closed.unwrap().1), (BatchStatus::Closed, Ending::Executed));
-    assert_eq!(floor.position(floor.third, 2), Count::ZERO);
-    assert!(rfqs.iter().all(|rfq| !floor.engine.rfq(*rfq).unwrap().is_open()));
-    // Both requests are out of the way of new ones.
-    floor.ask("A");
-    floor.ask("B");
+    assert!(floor.open_batch(&floor.new_batch(&["M1", "NONE"])).is_err());
+    assert_eq!(floor.engine.batches().count() + floor.engine.rfqs().count(), 0);
+    for right in [&tickers[..2], &tickers[..57]] {
+        let id = floor.open_batch(&floor.new_batch(right)).unwrap();
+        assert_eq!(floor.children(id).len(), right.len());
+    }
 }
 
 #[test]
-fn a_batch_without_confirmation_is_open_again() {
-    let mut floor = Floor::new(&["A", "B"]);
-    let (id, rfqs, [first, _]) = floor.batch();
-    let limits = [(rfqs[0], "0.01"), (rfqs[1], "0.01")];
-    floor.accept_batch(id, &limits).unwrap();
-    floor.wait(30_000);
-    let batch = floor.engine.batch(id).unwrap();
-    assert_eq!((batch.status, batch.accepted), (BatchStatus::Open, None));
-    // The bids that were not the best are still there.
-    assert_eq!(floor.accept_batch(id, &limits).unwrap(), 2);
+fn b2_two_batches_are_open_at_most_and_the_oldest_give_way() {
+    let mut floor = Floor::new(&["A", "B", "C"]);
+    let mut new = floor.new_batch(&["A", "B"]);
+    let single = floor.ask("A");
+    let ids = [(); 2].map(|()| floor.open_batch(&new).unwrap());
+    let refusal = floor.open_batch(&new).unwrap_err();
+    assert_eq!((refusal.kind, refusal.code), (RefusalKind::Conflict, "too_many_rfq_batches"));
+    new.replace_existing = true;
+    // What is refused otherwise closes nothing.
+    let wrong = NewBatch { children: new.children[..1].to_vec(), ..new.clone() };
+    assert!(floor.open_batch(&wrong).is_err());
+    let third = floor.open_batch(&new).unwrap();
+    let replaced = (BatchStatus::Closed, Some(Ending::Replaced));
+    assert_eq!(ids.map(|id| floor.state_of(id)), [replaced, (BatchStatus::Open, None)]);
+    assert!(floor.children(ids[0]).iter().all(|rfq| !floor.engine.rfq(*rfq).unwrap().is_open()));
+    // One that is accepted is none of the two, and is not replaced.
+    floor.price_batch(floor.makes, ids[1], &["0.40", "0.40"]).unwrap();
+    floor.accept_batch(ids[1], &["0.40", "0.40"], None).unwrap();
+    let fourth = floor.open_batch(&NewBatch { replace_existing: false, ..new.clone() }).unwrap();
+    floor.open_batch(&new).unwrap();
+    assert_eq!(floor.state_of(third), replaced);
+    assert_eq!(floor.state_of(fourth), (BatchStatus::Open, None));
+    assert_eq!(floor.state_of(ids[1]).0, BatchStatus::Accepted);
+    // Another member has its own two.
+    new.account = floor.third;
+    new.replace_existing = false;
+    floor.open_batch(&new).unwrap();
+    // Single requests are neither in the way nor closed.
+    assert!(floor.engine.rfq(single).unwrap().is_open());
+    let other = NewRfq { replace_existing: true, ..floor.request("A", "1") };
+    floor.engine.create_rfq(&other, floor.time()).unwrap();
+    assert_eq!(floor.state_of(fourth), (BatchStatus::Open, None));
+}
+
+#[test]
+fn b2_the_requests_of_batches_and_the_hundred_single_ones_do_not_count_against_each_other() {
+    let tickers: Vec<String> = (0..MAX_OPEN_RFQS).map(|number| format!("M{number}")).collect();
+    let tickers: Vec<&str> = tickers.iter().map(String::as_str).collect();
+    let mut floor = Floor::new(&tickers);
+    let large = floor.new_batch(&tickers[..57]);
+    floor.open_batch(&large).unwrap();
+    for ticker in &tickers {
+        floor.ask(ticker);
+    }
+    let second = floor.open_batch(&large).unwrap();
     let now = floor.time();
-    floor.engine.delete_batch_quote(who(floor.makes), id, first, now).unwrap();
-    assert!(floor.engine.delete_batch_quote(who(floor.makes), id, first, now).is_err());
+    floor.engine.delete_batch(who(floor.asks), second, now).unwrap();
+    // The close of a batch frees no place of a single request.
+    let again = floor.request("M0", "1");
+    assert_eq!(floor.engine.create_rfq(&again, now).unwrap_err().code, "rfq_already_exists");
+    assert_eq!(floor.engine.rfqs().filter(|rfq| rfq.is_open()).count(), MAX_OPEN_RFQS + 57);
+}
+
+#[test]
+fn b3_an_id_names_one_batch_until_seven_days_after_its_close() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let mut new = floor.new_batch(&["A", "B"]);
+    new.client_batch_id = Some("mine".to_owned());
+    let id = floor.open_batch(&new).unwrap();
+    let code = |floor: &mut Floor, new: &NewBatch| {
+        let refusal = floor.open_batch(new).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Conflict);
+        refusal.code
+    };
+    let used = "rfq_batch_already_exists";
+    assert_eq!(code(&mut floor, &new), used);
+    new.replace_existing = true;
+    assert_eq!(code(&mut floor, &new), used, "a retry replaces nothing");
+    assert_eq!(floor.state_of(id), (BatchStatus::Open, None));
+    floor.wait(DAY);
+    assert_eq!(code(&mut floor, &new), used);
+    floor.engine.delete_batch(who(floor.asks), id, floor.time()).unwrap();
+    floor.wait(7 * DAY - 1);
+    assert_eq!(code(&mut floor, &new), used);
+    let other = NewBatch { account: floor.third, ..new.clone() };
+    floor.open_batch(&other).unwrap();
+    floor.wait(1);
+    assert!(floor.engine.batch(id).is_none());
+    assert_ne!(floor.open_batch(&new).unwrap(), id);
+}
+
+#[test]
+fn b5_children_are_sized_the_same_way_and_leave_no_rest() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let cost = |target: &str| Size::Cost { target: dollars(target), excludes_fees: false };
+    let mut new = floor.new_batch(&["A", "B"]);
+    new.children[1].1 = cost("5");
+    assert_eq!(floor.open_batch(&new).unwrap_err().code, "invalid_parameters");
+    new.children[0].1 = cost("0");
+    assert_eq!(floor.open_batch(&new).unwrap_err().code, "invalid_parameters");
+    new.children[0].1 = cost("7");
+    let id = floor.open_batch(&new).unwrap();
+    for (rfq, target) in floor.children(id).into_iter().zip(["7", "5"]) {
+        let rfq = floor.engine.rfq(rfq).unwrap();
+        assert_eq!((rfq.size, rfq.rest_remainder), (cost(target), false));
+    }
+}
+
+#[test]
+fn b6_a_batch_quote_prices_every_child_exactly_once() {
+    let mut floor = Floor::new(&["A", "B", "C"]);
+    let id = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+    let [a, b]: [RfqId; 2] = floor.children(id).try_into().unwrap();
+    let single = floor.ask("C");
+    let (quoter, now) = (floor.quoter(floor.makes), floor.time());
+    for wrong in [&[a][..], &[a, a], &[a, b, b], &[a, single], &[a, b, single], &[a, RfqId(99)]] {
+        let rows: Vec<Bids> = wrong.iter().map(|rfq| bids(*rfq, "0.40", "0.20")).collect();
+        let refusal = floor.engine.create_batch_quote(quoter, id, &rows, now).unwrap_err();
+        assert_eq!(refusal.code, "invalid_parameters", "{wrong:?}");
+    }
+    let rows = [bids(b, "0.40", "0"), bids(a, "0.40", "0.605")];
+    assert!(floor.engine.create_batch_quote(quoter, id, &rows, now).is_err(), "off the grid");
+    assert_eq!(floor.engine.quotes().count(), 0);
+    // A child takes no quote of its own.
+    assert_eq!(floor.bid(a, "0.40", "0.20").unwrap_err().code, "invalid_parameters");
+    assert_eq!(floor.bid(RfqId(99), "0.40", "0.20").unwrap_err().kind, RefusalKind::NotFound);
+    let rows = [bids(b, "0.40", "0"), bids(a, "0", "0.60")];
+    let quote = floor.engine.create_batch_quote(quoter, id, &rows, now).unwrap();
+    assert_eq!(floor.engine.batch_quote(quote).unwrap().quotes.len(), 2);
+    assert_eq!(floor.engine.batch(id).unwrap().version, 1);
+    let unknown = floor.engine.create_batch_quote(quoter, BatchId(9), &rows, now).unwrap_err();
+    assert_eq!(unknown.kind, RefusalKind::NotFound);
     floor.engine.delete_batch(who(floor.asks), id, now).unwrap();
-    assert_eq!(floor.engine.batch(id).unwrap().closed.unwrap().1, Ending::Deleted);
-    assert!(floor.engine.delete_batch(who(floor.asks), id, now).is_err());
-    floor.wait(7 * DAY);
-    assert!(floor.engine.batch(id).is_none() && floor.engine.batch_quote(first).is_none());
+    let closed = floor.engine.create_batch_quote(quoter, id, &rows, now).unwrap_err();
+    assert_eq!((closed.kind, closed.code), (RefusalKind::Conflict, "rfq_batch_not_open"));
+}
+
+#[test]
+fn b6_a_batch_quote_counts_for_thirty_seconds_after_it_was_last_sent() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _, [first, _]) = floor.batch();
+    floor.wait(20_000);
+    let second = floor.price_batch(floor.makes, id, &["0.40", "0.30"]).unwrap();
+    let part = |floor: &Floor, quote| floor.engine.batch_quote(quote).unwrap().quotes[0];
+    assert_eq!(floor.ending(part(&floor, first)), Ending::Replaced);
+    floor.wait(9_999);
+    assert_eq!(floor.best_makers(id), [Some(floor.makes), Some(floor.third)]);
+    floor.wait(1);
+    let version = floor.engine.batch(id).unwrap().version;
+    assert_eq!(floor.best_makers(id), [Some(floor.makes), Some(floor.makes)]);
+    floor.wait(20_000);
+    assert_eq!(floor.best_makers(id), [None, None]);
+    assert_eq!(floor.ending(part(&floor, second)), Ending::Expired);
+    assert!(floor.engine.batch(id).unwrap().version > version);
+    let (makes, now) = (who(floor.makes), floor.time());
+    let gone = floor.engine.delete_batch_quote(makes, id, second, now).unwrap_err();
+    assert_eq!(gone.kind, RefusalKind::NotFound);
+    let refusal = floor.accept_batch(id, &["0", "0"], None).unwrap_err();
+    assert_eq!(refusal, AcceptRefusal::QuotesChanged(floor.children(id)[0]));
+}
+
+#[test]
+fn b6_a_bid_that_is_sent_again_unchanged_keeps_its_priority() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let id = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+    let (first, second) = (floor.makes, floor.third);
+    floor.price_batch(first, id, &["0.40", "0.40"]).unwrap();
+    floor.price_batch(second, id, &["0.40", "0.40"]).unwrap();
+    assert_eq!(floor.best_makers(id), [Some(first); 2], "the earlier of equal bids");
+    floor.wait(10_000);
+    floor.price_batch(first, id, &["0.40", "0.40"]).unwrap();
+    assert_eq!(floor.best_makers(id), [Some(first); 2]);
+    // The child whose bid changes loses its place, also if it comes back; the other one keeps it.
+    floor.price_batch(first, id, &["0.39", "0.40"]).unwrap();
+    floor.price_batch(first, id, &["0.40", "0.40"]).unwrap();
+    assert_eq!(floor.best_makers(id), [Some(second), Some(first)]);
+    let best_no = |floor: &Floor, child: usize| {
+        let rfq = floor.children(id)[child];
+        floor.engine.best_quote(rfq, Side::Ask).unwrap().account
+    };
+    assert_eq!([best_no(&floor, 0), best_no(&floor, 1)], [first; 2], "each side for itself");
+    // A quote that has lapsed has no place to keep.
+    floor.wait(25_000);
+    floor.price_batch(first, id, &["0.40", "0.40"]).unwrap();
+    assert_eq!(floor.best_makers(id), [Some(first); 2]);
+    floor.price_batch(second, id, &["0.40", "0.40"]).unwrap();
+    floor.wait(29_000);
+    floor.price_batch(second, id, &["0.40", "0.40"]).unwrap();
+    floor.wait(1_000);
+    floor.price_batch(first, id, &["0.40", "0.40"]).unwrap();
+    assert_eq!(floor.best_makers(id), [Some(second); 2]);
+}
+
+#[test]
+fn b7_an_accept_that_is_sent_again_gets_the_first_result() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _, [first, second]) = floor.batch();
+    let least = ["0.40", "0.45"];
+    let taken = floor.accept_batch(id, &least, Some("mine")).unwrap();
+    for (least, name) in [(least, None), (least, Some("other"))] {
+        let Err(AcceptRefusal::Refused(refusal)) = floor.accept_batch(id, &least, name) else {
+            panic!("{name:?}")
+        };
+        assert_eq!((refusal.kind, refusal.code), (RefusalKind::Conflict, "rfq_batch_not_open"));
+    }
+    // Whatever else it says.
+    assert_eq!(floor.accept_batch(id, &["1", "1"], Some("mine")).as_ref(), Ok(&taken));
+    floor.confirm_batch(floor.makes, id, first).unwrap();
+    floor.confirm_batch(floor.third, id, second).unwrap();
+    floor.wait(15_000);
+    assert_eq!(floor.state_of(id).1, Some(Ending::Executed));
+    assert_eq!(floor.accept_batch(id, &least, Some("mine")), Ok(taken));
+    assert_eq!(floor.engine.trades().len(), 2);
+    // Another batch cannot have the id, from the first acceptance on.
+    let [second_batch, third_batch] = [(); 2].map(|()| {
+        let id = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+        floor.price_batch(floor.makes, id, &["0.40", "0.45"]).unwrap();
+        id
+    });
+    let code = |refused: Result<_, AcceptRefusal>| match refused {
+        Err(AcceptRefusal::Refused(refusal)) => refusal.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        code(floor.accept_batch(second_batch, &least, Some("mine"))),
+        "order_already_exists"
+    );
+    floor.accept_batch(second_batch, &least, Some("new")).unwrap();
+    assert_eq!(code(floor.accept_batch(third_batch, &least, Some("new"))), "order_already_exists");
+    let long = "x".repeat(65);
+    assert_eq!(code(floor.accept_batch(third_batch, &least, Some(&long))), "invalid_parameters");
+}
+
+#[test]
+fn b8_a_best_bid_below_its_minimum_is_named_and_nothing_is_taken() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, rfqs, _) = floor.batch();
+    for (least, child) in [(["0.41", "0.45"], rfqs[0]), (["0.40", "0.46"], rfqs[1])] {
+        let refusal = floor.accept_batch(id, &least, None).unwrap_err();
+        assert_eq!(refusal, AcceptRefusal::QuotesChanged(child));
+    }
+    let (asks, now) = (who(floor.asks), floor.time());
+    let mut accept = |least: &[(RfqId, &str)]| {
+        let least = least.iter().map(|(rfq, least)| (*rfq, dollars(least))).collect();
+        match floor.engine.accept_batch(asks, id, Side::Bid, &least, None, now) {
+            Err(AcceptRefusal::Refused(refusal)) => refusal.code,
+            other => panic!("{other:?}"),
+        }
+    };
+    for least in [
+        &[(rfqs[0], "0.40")][..],
+        &[(rfqs[0], "0.40"), (RfqId(99), "0.01")],
+        &[(rfqs[0], "0.40"), (rfqs[1], "0.45"), (RfqId(99), "0.01")],
+    ] {
+        assert_eq!(accept(least), "invalid_parameters");
+    }
+    assert_eq!(floor.state_of(id), (BatchStatus::Open, None));
+    // A better bid than the minimum is filled at its own price.
+    let taken = floor.accept_batch(id, &["0.01", "0"], None).unwrap();
+    let bid = |quote: &QuoteId| floor.engine.quote(*quote).unwrap().yes;
+    assert_eq!(taken.iter().map(bid).collect::<Vec<_>>(), [dollars("0.40"), dollars("0.45")]);
+}
+
+#[test]
+fn b8_the_requester_must_be_able_to_pay_for_all_children_together() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let mut new = floor.new_batch(&["A", "B"]);
+    for child in &mut new.children {
+        child.1 = Size::Contracts(count("1000"));
+    }
+    let id = floor.open_batch(&new).unwrap();
+    // NO costs the requester 600 dollars on each, of which it has 1,000.
+    floor.price_batch(floor.makes, id, &["0.40", "0.40"]).unwrap();
+    let Err(AcceptRefusal::Refused(refusal)) = floor.accept_batch(id, &["0", "0"], None) else {
+        panic!("it was accepted")
+    };
+    assert_eq!(refusal.code, "INSUFFICIENT_BALANCE");
+    assert_eq!(floor.state_of(id), (BatchStatus::Open, None));
+}
+
+#[test]
+fn b9_every_winner_confirms_and_the_last_one_starts_the_timer() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, rfqs, [first, second]) = floor.batch();
+    let early = floor.confirm_batch(floor.makes, id, first).unwrap_err();
+    assert_eq!((early.kind, early.code), (RefusalKind::Conflict, "not_accepted"));
+    let taken = floor.accept_batch(id, &["0.40", "0.45"], None).unwrap();
+    floor.wait(10_000);
+    floor.confirm_batch(floor.makes, id, first).unwrap();
+    let twice = floor.confirm_batch(floor.makes, id, first).unwrap_err();
+    assert_eq!(twice.kind, RefusalKind::Conflict);
+    assert!(floor.confirm_batch(floor.makes, id, second).is_err(), "not its own");
+    floor.wait(19_999);
+    assert_eq!(floor.engine.trades().len(), 0, "no maker is executed alone");
+    floor.confirm_batch(floor.third, id, second).unwrap();
+    floor.wait(14_999);
+    assert_eq!(floor.state_of(id).0, BatchStatus::Accepted);
+    assert_eq!(floor.engine.trades().len(), 0);
+    floor.wait(1);
+    assert_eq!(floor.state_of(id), (BatchStatus::Closed, Some(Ending::Executed)));
+    assert!(taken.iter().all(|quote| floor.status(*quote) == QuoteStatus::Executed));
+    assert_eq!(floor.position(floor.makes, 1), count("10"));
+    assert_eq!(floor.position(floor.third, 2), count("10"));
+    assert_eq!(floor.position(floor.asks, 1), count("-10"));
+    assert_eq!(floor.position(floor.asks, 2), count("-10"));
+    let closed = |rfq: &RfqId| floor.engine.rfq(*rfq).unwrap().closed.unwrap().1;
+    assert!(rfqs.iter().all(|rfq| closed(rfq) == Ending::Executed));
+    // The bids that lost are over since the acceptance.
+    for (quote, child) in [(first, 1), (second, 0)] {
+        let lost = floor.engine.batch_quote(quote).unwrap().quotes[child];
+        assert_eq!(floor.ending(lost), Ending::NotTaken);
+    }
+}
+
+#[test]
+fn b9_one_missed_confirmation_closes_the_batch_without_a_trade() {
+    for (tickers, wait) in [(["A", "B"], 30_000), (["A", "KXMVEX"], 3_000)] {
+        let mut floor = Floor::new(&tickers);
+        let id = floor.open_batch(&floor.new_batch(&tickers)).unwrap();
+        let first = floor.price_batch(floor.makes, id, &["0.40", "0.30"]).unwrap();
+        let second = floor.price_batch(floor.third, id, &["0.30", "0.40"]).unwrap();
+        let taken = floor.accept_batch(id, &["0", "0"], None).unwrap();
+        floor.confirm_batch(floor.makes, id, first).unwrap();
+        floor.wait(wait - 1);
+        assert_eq!(floor.state_of(id).0, BatchStatus::Accepted);
+        floor.wait(1);
+        assert_eq!(floor.state_of(id), (BatchStatus::Closed, Some(Ending::NotConfirmed)));
+        for quote in taken {
+            assert_eq!(floor.ending(quote), Ending::NotConfirmed);
+        }
+        let late = floor.confirm_batch(floor.third, id, second).unwrap_err();
+        assert_eq!((late.kind, late.code), (RefusalKind::Conflict, "expired"));
+        floor.wait(60_000);
+        assert_eq!(floor.engine.trades().len(), 0);
+        for account in [floor.asks, floor.makes, floor.third] {
+            assert_eq!(floor.engine.ledger.balance(account, 0, 0).cash, dollars("1000"));
+        }
+    }
+}
+
+#[test]
+fn b9_a_winner_that_withdraws_closes_the_batch_too() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _, [first, second]) = floor.batch();
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    floor.confirm_batch(floor.makes, id, first).unwrap();
+    let now = floor.time();
+    let (makes, third) = (who(floor.makes), who(floor.third));
+    let bound = floor.engine.delete_batch_quote(makes, id, first, now).unwrap_err();
+    assert_eq!(bound.kind, RefusalKind::Invalid);
+    floor.engine.delete_batch_quote(third, id, second, now).unwrap();
+    assert_eq!(floor.state_of(id), (BatchStatus::Closed, Some(Ending::NotConfirmed)));
+    floor.wait(60_000);
+    assert_eq!(floor.engine.trades().len(), 0);
+}
+
+#[test]
+fn b9_combos_of_a_batch_are_executed_a_second_after_the_last_confirmation() {
+    let mut floor = Floor::new(&["A", "KXMVEX"]);
+    let id = floor.open_batch(&floor.new_batch(&["A", "KXMVEX"])).unwrap();
+    let quote = floor.price_batch(floor.makes, id, &["0.40", "0.30"]).unwrap();
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    floor.confirm_batch(floor.makes, id, quote).unwrap();
+    floor.wait(999);
+    assert_eq!(floor.state_of(id).0, BatchStatus::Accepted);
+    floor.wait(1);
+    assert_eq!(floor.state_of(id).1, Some(Ending::Executed));
+}
+
+/// A batch of which both winners have confirmed.
+fn confirmed(floor: &mut Floor) -> (BatchId, Vec<QuoteId>) {
+    let (id, _, [first, second]) = floor.batch();
+    let taken = floor.accept_batch(id, &["0", "0"], None).unwrap();
+    floor.confirm_batch(floor.makes, id, first).unwrap();
+    floor.confirm_batch(floor.third, id, second).unwrap();
+    (id, taken)
+}
+
+#[test]
+fn b9_children_are_filled_together_or_not_at_all() {
+    // Somebody else's offer at the price of the first child would take a part of the maker's order.
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, taken) = confirmed(&mut floor);
+    let other = floor.engine.ledger.open(false);
+    floor.engine.ledger.deposit(other, 0, 0, dollars("1000"), floor.time()).unwrap();
+    floor.place(other, Side::Ask, "0.40", "1");
+    floor.wait(15_000);
+    assert_eq!(floor.state_of(id), (BatchStatus::Closed, Some(Ending::ExecutionFailed)));
+    assert_eq!(floor.engine.trades().len(), 0);
+    for quote in taken {
+        assert_eq!(floor.ending(quote), Ending::ExecutionFailed);
+    }
+    let market = floor.engine.market_by_ticker("B").unwrap();
+    assert_eq!(market.levels(Side::Bid).count(), 0, "no order of the second child is left");
+    assert_eq!(floor.engine.batch(id).unwrap().version, 2);
+}
+
+#[test]
+fn b9_without_the_money_for_one_child_none_is_executed() {
+    for spends in 0..3 {
+        let mut floor = Floor::new(&["A", "B", "C"]);
+        let (id, _) = confirmed(&mut floor);
+        let account = [floor.asks, floor.makes, floor.third][spends];
+        let order =
+            NewOrder::resting(account, "C".to_owned(), Side::Bid, dollars("0.99"), count("1009"));
+        floor.engine.place_order(&order, floor.time()).unwrap();
+        assert!(floor.engine.ledger.balance(account, 0, 0).free() < dollars("4"));
+        floor.wait(15_000);
+        assert_eq!(floor.state_of(id).1, Some(Ending::ExecutionFailed), "{spends}");
+        assert_eq!(floor.engine.trades().len(), 0);
+    }
+}
+
+#[test]
+fn b9_better_prices_of_others_come_first_and_the_rest_of_the_maker_is_withdrawn() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, taken) = confirmed(&mut floor);
+    let other = floor.engine.ledger.open(false);
+    floor.engine.ledger.deposit(other, 0, 0, dollars("1000"), floor.time()).unwrap();
+    floor.place(other, Side::Bid, "0.41", "4");
+    floor.wait(15_000);
+    assert_eq!(floor.state_of(id).1, Some(Ending::Executed));
+    assert_eq!(floor.position(floor.asks, 1), count("-10"));
+    assert_eq!(floor.position(other, 1), count("4"));
+    assert_eq!(floor.position(floor.makes, 1), count("6"));
+    let order = floor.engine.quote(taken[0]).unwrap().order.unwrap();
+    let order = floor.engine.order(order).unwrap();
+    assert_eq!((order.status, order.remaining), (OrderStatus::Canceled, Count::ZERO));
+    let requester = floor.engine.quote(taken[0]).unwrap().rfq_order.unwrap();
+    assert_eq!(floor.engine.order(requester).unwrap().status, OrderStatus::Executed);
+}
+
+#[test]
+fn b9_own_orders_in_the_way_are_canceled() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _) = confirmed(&mut floor);
+    let own = floor.place(floor.makes, Side::Ask, "0.39", "5");
+    let best = floor.place(floor.asks, Side::Bid, "0.38", "5");
+    floor.wait(15_000);
+    assert_eq!(floor.state_of(id).1, Some(Ending::Executed));
+    assert_eq!(floor.engine.order(own).unwrap().reason, Reason::SelfTradeCancel);
+    assert_eq!(floor.engine.order(best).unwrap().status, OrderStatus::Resting);
+    assert_eq!(floor.position(floor.makes, 1), count("10"));
+}
+
+#[test]
+fn b9_an_own_order_in_the_way_of_a_post_only_bid_fails_all_children() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let id = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+    let rows: Vec<Bids> =
+        floor.children(id).into_iter().map(|rfq| bids(rfq, "0.40", "0")).collect();
+    let quoter = Quoter { post_only: true, ..floor.quoter(floor.makes) };
+    let quote = floor.engine.create_batch_quote(quoter, id, &rows, floor.time()).unwrap();
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    floor.confirm_batch(floor.makes, id, quote).unwrap();
+    let own = floor.place(floor.makes, Side::Ask, "0.39", "5");
+    floor.wait(15_000);
+    assert_eq!(floor.state_of(id).1, Some(Ending::ExecutionFailed));
+    assert_eq!(floor.engine.trades().len(), 0);
+    assert_eq!(floor.engine.order(own).unwrap().status, OrderStatus::Resting);
+}
+
+#[test]
+fn b9_the_close_of_a_market_closes_its_batches_but_not_one_that_waits_for_its_execution() {
+    let mut floor = Floor::new(&["A", "B"]);
+    floor.wait(30 * DAY - 5_000);
+    let open = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+    let (waits, _) = confirmed(&mut floor);
+    let accepted = floor.open_batch(&floor.new_batch(&["A", "B"])).unwrap();
+    floor.price_batch(floor.makes, accepted, &["0.40", "0.40"]).unwrap();
+    floor.accept_batch(accepted, &["0", "0"], None).unwrap();
+    floor.wait(5_000);
+    let over = (BatchStatus::Closed, Some(Ending::MarketClosed));
+    assert_eq!([open, accepted].map(|id| floor.state_of(id)), [over; 2]);
+    assert_eq!(floor.state_of(waits).0, BatchStatus::Accepted);
+    floor.wait(10_000);
+    assert_eq!(floor.state_of(waits).1, Some(Ending::ExecutionFailed));
+}
+
+#[test]
+fn b10_a_bid_on_a_batch_is_its_makers_until_it_is_taken() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _, quotes) = floor.batch();
+    let parts = |floor: &Floor| {
+        let all = quotes.iter().flat_map(|q| floor.engine.batch_quote(*q).unwrap().quotes.clone());
+        all.collect::<Vec<QuoteId>>()
+    };
+    let seen = |floor: &Floor, account: AccountId| -> Vec<bool> {
+        let sees = |quote: &QuoteId| floor.engine.party_quote(who(account), None, *quote).is_ok();
+        parts(floor).iter().map(sees).collect()
+    };
+    let (asks, makes, third) = (floor.asks, floor.makes, floor.third);
+    assert_eq!(seen(&floor, asks), [false; 4]);
+    assert_eq!(seen(&floor, makes), [true, true, false, false]);
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    for _ in 0..2 {
+        assert_eq!(seen(&floor, asks), [true, false, false, true]);
+        assert_eq!(seen(&floor, makes), [true, false, false, false]);
+        assert_eq!(seen(&floor, third), [false, false, false, true]);
+        // Closed by a missed confirmation, it stays so.
+        floor.wait(30_000);
+        assert_eq!(floor.state_of(id).0, BatchStatus::Closed);
+    }
+}
+
+#[test]
+fn b11_an_accepted_batch_cannot_be_deleted() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, _, [first, second]) = floor.batch();
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    let asks = who(floor.asks);
+    let delete = |floor: &mut Floor| {
+        let now = floor.time();
+        floor.engine.delete_batch(asks, id, now).map_err(|refusal| refusal.kind)
+    };
+    assert_eq!(delete(&mut floor), Err(RefusalKind::Invalid));
+    floor.confirm_batch(floor.makes, id, first).unwrap();
+    floor.confirm_batch(floor.third, id, second).unwrap();
+    assert_eq!(delete(&mut floor), Err(RefusalKind::Invalid));
+    floor.wait(15_000);
+    assert_eq!(delete(&mut floor), Err(RefusalKind::NotFound));
+    let (other, _, _) = floor.batch();
+    let now = floor.time();
+    assert!(floor.engine.delete_batch(who(floor.makes), other, now).is_err());
+    floor.engine.delete_batch(asks, other, now).unwrap();
+    assert_eq!(floor.state_of(other).1, Some(Ending::Deleted));
+}
+
+#[test]
+fn a_closed_batch_is_forgotten_after_seven_days_and_an_accepted_quote_never() {
+    let mut floor = Floor::new(&["A", "B"]);
+    let (id, taken) = confirmed(&mut floor);
+    floor.wait(15_000);
+    let whole = floor.engine.quote(taken[0]).unwrap().batch.unwrap();
+    floor.wait(7 * DAY - 1);
+    assert!(floor.engine.batch(id).is_some() && floor.engine.batch_quote(whole).is_some());
+    floor.wait(1);
+    assert!(floor.engine.batch(id).is_none() && floor.engine.batch_quote(whole).is_none());
+    let kept: Vec<QuoteId> = floor.engine.quotes().map(|quote| quote.id).collect();
+    assert_eq!(kept.len(), 2);
+    for (account, sees) in [(floor.asks, 2), (floor.makes, 1), (floor.third, 1)] {
+        let seen = |quote: &&QuoteId| floor.engine.party_quote(who(account), None, **quote).is_ok();
+        assert_eq!(taken.iter().filter(seen).count(), sees);
+    }
 }
 
 #[test]
@@ -540,18 +1100,10 @@ fn parts_of_a_batch_go_with_the_batch_only() {
     assert!(floor.engine.delete_rfq(asks, rfqs[0], now).is_err());
     assert!(floor.accept(part, Side::Bid).is_err());
     assert!(floor.engine.delete_quote(makes, None, part, now).is_err());
-    let twice = [floor.request("A", "1"), floor.request("A", "1")];
-    assert!(floor.engine.create_batch(&twice, None, now).is_err());
-    // A new batch quote replaces the old one with all its parts.
-    let quoter = floor.quoter(floor.makes);
-    let rows = [bids(rfqs[0], "0.42", "0")];
-    floor.engine.create_batch_quote(quoter, id, &rows, now).unwrap();
-    assert!(floor.engine.delete_batch_quote(makes, id, first, now).is_err());
-    // A single request in the way of a child takes the whole batch along.
-    let mut new = floor.request("B", "1");
-    new.replace_existing = true;
-    floor.engine.create_rfq(&new, now).unwrap();
-    assert_eq!(floor.engine.batch(id).unwrap().closed.unwrap().1, Ending::Replaced);
+    floor.accept_batch(id, &["0", "0"], None).unwrap();
+    assert!(floor.engine.confirm_quote(makes, None, part, now).is_err());
+    assert!(floor.engine.delete_quote(makes, None, part, now).is_err());
+    assert_eq!(floor.status(part), QuoteStatus::Accepted);
 }
 
 fn block(floor: &Floor, price: i64) -> NewBlock {
@@ -631,119 +1183,4 @@ fn a_block_trade_needs_money_and_time() {
     let mut alone = block(&floor, 5_000);
     alone.seller = (alone.buyer.0, Some(1));
     assert!(floor.engine.propose_block(&alone, floor.time()).is_err());
-}
-
-/// Random members do random things: whatever happens, money and contracts add up, and what is open
-/// is found where it should be.
-#[expect(clippy::too_many_lines, reason = "one arm for each thing that can be asked")]
-#[test]
-fn whatever_is_asked_quoted_and_accepted_adds_up() {
-    let mut executed = 0;
-    for seed in 0..8 {
-        let mut floor = Floor::new(&["A", "B", "KXMVEX"]);
-        let mut random = Random::new(seed);
-        let mut pick = move |below: u64| i64::try_from(random.below(below)).unwrap();
-        for _ in 0..2_500 {
-            let accounts = [floor.asks, floor.makes, floor.third];
-            let account = accounts[usize::try_from(pick(3)).unwrap()];
-            let ticker = ["A", "B", "KXMVEX"][usize::try_from(pick(3)).unwrap()];
-            let side = if pick(2) == 0 { Side::Bid } else { Side::Ask };
-            let (who, now) = (who(account), floor.time());
-            let engine = &mut floor.engine;
-            let rfq = RfqId(u64::try_from(pick(6)).unwrap().abs_diff(engine.rfq_book.last_rfq));
-            let quote =
-                QuoteId(u64::try_from(pick(6)).unwrap().abs_diff(engine.rfq_book.last_quote));
-            let batch = BatchId(engine.rfq_book.last_batch);
-            let whole = BatchQuoteId(
-                engine.rfq_book.last_batch_quote.saturating_sub(pick(2).unsigned_abs()),
-            );
-            let new = |ticker: &str, replace_existing, contracts: i64| NewRfq {
-                account,
-                subaccount: 0,
-                ticker: ticker.to_owned(),
-                size: if contracts % 2 == 0 {
-                    Size::Contracts(Count::from_hundredths(contracts))
-                } else {
-                    let target = Dollars::from_micros(contracts * 10_000);
-                    Size::Cost { target, excludes_fees: contracts % 3 == 0 }
-                },
-                rest_remainder: contracts % 5 == 0,
-                replace_existing,
-                obscured: false,
-            };
-            let quoter = Quoter {
-                account,
-                subaccount: 0,
-                rest_remainder: pick(2) == 0,
-                post_only: pick(4) == 0,
-            };
-            let yes = Dollars::from_micros(pick(100) * 10_000);
-            let no = Dollars::from_micros(pick(100) * 10_000);
-            let (yes, no) = if yes.saturating_add(no) > Dollars::ONE {
-                (other_leg(yes), other_leg(no))
-            } else {
-                (yes, no)
-            };
-            // Refusals are part of it.
-            match pick(16) {
-                0 | 1 => drop(engine.create_rfq(&new(ticker, pick(3) == 0, pick(5_000)), now)),
-                2..=5 => drop(engine.create_quote(quoter, Bids { rfq, yes, no }, now)),
-                6 | 7 => {
-                    let rfq = engine.quote(quote).and_then(|quote| engine.rfq_of(quote));
-                    let account = rfq.map_or(account, |rfq| rfq.account);
-                    let who = Principal::member(account);
-                    drop(engine.accept_quote(who, None, quote, side, now));
-                }
-                8 | 9 => {
-                    let account = engine.quote(quote).map_or(account, |quote| quote.account);
-                    let who = Principal::member(account);
-                    drop(engine.confirm_quote(who, None, quote, now));
-                }
-                10 => match pick(8) {
-                    0 => drop(engine.delete_rfq(who, rfq, now)),
-                    1 => drop(engine.delete_quote(who, None, quote, now)),
-                    2 => drop(engine.delete_batch(who, batch, now)),
-                    3 => drop(engine.delete_batch_quote(who, batch, whole, now)),
-                    _ => {}
-                },
-                11 if pick(4) == 0 => {
-                    let children = [new("A", true, pick(5_000)), new("B", true, pick(5_000))];
-                    drop(engine.create_batch(&children, None, now));
-                }
-                12 | 13 => {
-                    let rfqs = engine.batch(batch).map_or(Vec::new(), |found| found.rfqs.clone());
-                    let rows: Vec<Bids> =
-                        rfqs.iter().map(|rfq| Bids { rfq: *rfq, yes, no }).collect();
-                    drop(engine.create_batch_quote(quoter, batch, &rows, now));
-                    let limits = rfqs.iter().map(|rfq| (*rfq, Dollars::ZERO)).collect();
-                    let asks = engine.batch(batch).map_or(account, |found| found.account);
-                    let asks = Principal::member(asks);
-                    drop(engine.accept_batch(asks, batch, side, &limits, None, now));
-                }
-                14 => drop(engine.confirm_batch_quote(who, batch, whole, now)),
-                _ => {
-                    let price = ["0.30", "0.50", "0.70"][usize::try_from(pick(3)).unwrap()];
-                    let free = engine.ledger.balance(account, 0, 0).free();
-                    if free > dollars("100") {
-                        floor.place(account, side, price, "3");
-                    }
-                }
-            }
-            floor.wait(pick(2_500));
-            let book = &floor.engine.rfq_book;
-            let open = book.rfqs.values().filter(|rfq| rfq.is_open()).count();
-            let listed: usize = book.open.values().map(BTreeMap::len).sum();
-            assert_eq!(open, listed);
-            for quote in book.quotes.values() {
-                if matches!(
-                    quote.status,
-                    QuoteStatus::Open | QuoteStatus::Accepted | QuoteStatus::Confirmed
-                ) {
-                    assert!(book.rfqs[&quote.rfq].is_open(), "{quote:?}");
-                }
-            }
-        }
-        executed += floor.engine.quotes().filter(|quote| quote.executed.is_some()).count();
-    }
-    assert!(executed > 100, "{executed} quotes were executed");
 }

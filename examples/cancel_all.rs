@@ -13,14 +13,16 @@
 
 mod common;
 
-use std::{env, error::Error};
+use std::{env, error::Error, time::Duration};
 
 use kalshi_sdk::{
-    Client, PriceGrid,
+    Client, PriceGrid, UnixMillis,
+    auth::{Clock, SystemClock},
     types::{
         BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
+use tokio::time::sleep;
 
 /// Calls after which somebody should look at it.
 const ATTEMPTS: usize = 20;
@@ -35,15 +37,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {
-        let before = resting(&client).await?;
-        println!("{before} orders rest");
-        if before == 0 {
-            return Ok(());
-        }
         // Without `subaccount` it means all of them. Sending it again does no harm.
         client.cancel_all_orders().send().await?;
+        // Only a list that is newer than the call says what is left.
+        caught_up(&client, SystemClock.now()).await?;
+        let left = resting(&client).await?;
+        println!("{left} orders rest");
+        if left == 0 {
+            return Ok(());
+        }
     }
     Err("orders keep coming: another program is placing them".into())
+}
+
+/// Waits until everything that happened up to a time can be read.
+async fn caught_up(client: &Client, at: UnixMillis) -> Result<(), Box<dyn Error>> {
+    while UnixMillis::from(client.get_user_data_timestamp().send().await?.as_of_time) < at {
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 async fn resting(client: &Client) -> Result<usize, Box<dyn Error>> {

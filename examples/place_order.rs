@@ -13,16 +13,17 @@
 
 mod common;
 
-use std::{env, error::Error};
+use std::{env, error::Error, time::Duration};
 
 use kalshi_sdk::{
-    Client, Effect, PriceGrid,
+    Client, Effect, PriceGrid, UnixMillis,
     auth::{Clock, SystemClock},
     types::{
         AmendOrderV2Request, BookSide, CreateOrderV2Request, GetMarketsStatus, Market,
         SelfTradePreventionType, TimeInForce,
     },
 };
+use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -43,17 +44,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
         .post_only(true)
         .client_order_id(&*client_order_id);
-    let order_id = match client.create_order_v2().body(order).send().await {
-        Ok(placed) => placed.into_inner().order_id,
+    let (order_id, placed_at) = match client.create_order_v2().body(order).send().await {
+        Ok(placed) => {
+            let placed = placed.into_inner();
+            (placed.order_id, placed.ts_ms)
+        }
         // Nobody knows whether it is in the book; and 409 says that an earlier sending is.
         Err(error) if error.effect() == Effect::Unknown || error.is_conflict() => {
             println!("{error}: looking it up");
+            let now = SystemClock.now();
+            caught_up(&client, now).await?;
             let found = find(&client, &market.ticker, &client_order_id).await?;
-            found.ok_or("it is not listed (yet): look again before sending it again")?
+            (found.ok_or("it is not listed (yet): look again before sending it again")?, now)
         }
         Err(error) => return Err(error.into()),
     };
 
+    caught_up(&client, placed_at).await?;
     let resting = client.get_order().order_id(&*order_id).send().await?.into_inner().order;
     println!(
         "{} {} {} at {} is {}",
@@ -88,7 +95,16 @@ async fn market(client: &Client, ticker: Option<String>) -> Result<Market, Box<d
     Ok(open.into_inner().markets.into_iter().next().ok_or("no market is open at the moment")?)
 }
 
-/// The exchange's id of the order with an id of ours. Reads trail the engine a little.
+/// Waits until everything that happened up to a time of the exchange can be read: an order that was
+/// placed a moment ago is in no list before.
+async fn caught_up(client: &Client, at: UnixMillis) -> Result<(), Box<dyn Error>> {
+    while UnixMillis::from(client.get_user_data_timestamp().send().await?.as_of_time) < at {
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// The exchange's id of the order with an id of ours.
 ///
 /// All rows or an error: an order in a row that does not decode must not pass for absent.
 async fn find(

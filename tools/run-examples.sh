@@ -23,6 +23,10 @@ run() {
 for file in examples/*.rs; do
     run "$(basename "$file" .rs)"
 done
+# The reads of a real exchange trail what it does.
+for example in batch_orders cancel_all live_portfolio place_order portfolio quickstart rfq_maker; do
+    EXAMPLE_LAG=realistic run "$example"
+done
 run book
 run fills
 run recorder record "$scratch"

@@ -18,6 +18,8 @@ pub(crate) async fn connect() -> Result<(Client, Option<Exchange>), Box<dyn Erro
         }
         return Ok((client.build()?, None));
     }
-    let exchange = Exchange::start().await?;
+    // `EXAMPLE_LAG=realistic` lets its reads trail, as those of a real environment do.
+    let lag = std::env::var("EXAMPLE_LAG").unwrap_or_else(|_| "none".to_owned());
+    let exchange = Exchange::builder().with_lag(lag.parse()?).start().await?;
     Ok((exchange.client(Role::Trader)?, Some(exchange)))
 }

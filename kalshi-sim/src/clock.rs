@@ -25,6 +25,8 @@ pub(crate) struct ExchangeClock {
 struct Hands {
     ahead: chrono::Duration,
     frozen: Option<DateTime<Utc>>,
+    /// By how much the clocks of members are behind the one under this.
+    skew: chrono::Duration,
 }
 
 impl ExchangeClock {
@@ -33,8 +35,28 @@ impl ExchangeClock {
     }
 
     /// Returns the clock under it.
-    pub(crate) fn real(&self) -> &dyn Clock {
+    fn real(&self) -> &dyn Clock {
         self.clock.as_ref()
+    }
+
+    /// Returns the time of day that signatures are checked against, and that answers have in their
+    /// `Date`: that of the clock under it, unless the clocks of members are behind.
+    pub(crate) fn wall(&self) -> DateTime<Utc> {
+        let skew = self.hands().skew;
+        at(self.real()).checked_add_signed(skew).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Returns the wall clock's time as a `Date` header has it.
+    pub(crate) fn http_date(&self) -> String {
+        self.wall().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// Sets by how many milliseconds the clocks of members are behind the exchange's wall clock;
+    /// ahead of it if negative. A century at most.
+    pub(crate) fn set_skew(&self, millis: i64) {
+        const CENTURY: i64 = 36_500 * 86_400_000;
+        let skew = chrono::Duration::milliseconds(millis.clamp(-CENTURY, CENTURY));
+        self.hands().skew = skew;
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {

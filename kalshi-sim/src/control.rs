@@ -10,12 +10,14 @@ use serde_json::json;
 use crate::{
     engine::{
         Engine,
-        fees::Fees,
+        fees::{FeeType, Fees},
         ids::{AccountId, MarketId},
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
     faults::Fault,
     fixtures::catalog::Listing,
+    lag::Lag,
+    rules::Rules,
     shared::Shared,
     state::State,
 };
@@ -100,16 +102,67 @@ impl MarketPlan {
     }
 }
 
+/// The formula of trading fees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FeeFormula {
+    /// Takers pay, makers do not.
+    Quadratic,
+    /// Makers pay a quarter of what takers pay.
+    QuadraticWithMakerFees,
+    /// Makers pay half of what takers pay.
+    QuadraticWithComboMakerFees,
+    /// Not documented; nothing is charged.
+    Flat,
+}
+
+/// The trading fees of an event, in place of those of its series.
+///
+/// ```
+/// use kalshi_sim::{EventFee, FeeFormula};
+///
+/// let half = EventFee::new(FeeFormula::Quadratic, 500_000);
+/// assert_eq!(half.multiplier_millionths, 500_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventFee {
+    /// The formula.
+    pub formula: FeeFormula,
+    /// The multiplier of the formula, in millionths.
+    pub multiplier_millionths: u32,
+}
+
+impl EventFee {
+    /// Returns fees by a formula with a multiplier in millionths.
+    pub fn new(formula: FeeFormula, multiplier_millionths: u32) -> Self {
+        Self { formula, multiplier_millionths }
+    }
+}
+
+impl From<EventFee> for Fees {
+    fn from(fee: EventFee) -> Self {
+        let kind = match fee.formula {
+            FeeFormula::Quadratic => FeeType::Quadratic,
+            FeeFormula::QuadraticWithMakerFees => FeeType::QuadraticWithMakerFees,
+            FeeFormula::QuadraticWithComboMakerFees => FeeType::QuadraticWithComboMakerFees,
+            FeeFormula::Flat => FeeType::Flat,
+        };
+        Self { kind, millionths: fee.multiplier_millionths }
+    }
+}
+
 impl Shared {
     /// Carries out a command of the exchange, and tells the streams.
     fn command<T>(
         &self,
         command: impl FnOnce(&mut State, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
-        let now = Time::from(self.now());
+        let now = self.now();
         let mut state = self.state();
-        state.advance(now);
-        let done = command(&mut state, now);
+        self.advance_to(&mut state, now);
+        let done = command(&mut state, Time::from(now));
         self.streams.publish(&mut state);
         Ok(done?)
     }
@@ -219,6 +272,22 @@ impl Shared {
         })
     }
 
+    pub(crate) fn schedule_event_fee(
+        &self,
+        event_ticker: &str,
+        fees: Option<EventFee>,
+        after: Duration,
+    ) -> Result<(), ControlError> {
+        self.command(|state, now| {
+            let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+            let at = Time::from_millis(now.as_millis().saturating_add(after));
+            state.schedule_event_fee(event_ticker, fees.map(Fees::from), at)?;
+            // One that is due already comes into force at once.
+            state.advance(now);
+            Ok(())
+        })
+    }
+
     pub(crate) fn set_yes_sub_title(&self, ticker: &str, text: &str) -> Result<(), ControlError> {
         self.command(|state, now| {
             let market = state.engine.market_by_ticker(ticker).map(|market| market.id);
@@ -260,6 +329,21 @@ impl Shared {
         self.command(|state, now| state.engine.ledger.deposit(account, 0, shard, amount, now))
     }
 
+    /// Sets how the exchange decides what is not documented.
+    pub(crate) fn set_rules(&self, rules: Rules) {
+        self.state().set_rules(rules);
+    }
+
+    /// Sets how far reads and streams trail.
+    pub(crate) fn set_lag(&self, lag: Lag) {
+        let now = self.now();
+        let mut state = self.state();
+        self.advance_to(&mut state, now);
+        state.set_lag(lag);
+        self.streams.publish(&mut state);
+        self.streams.set_lag(lag);
+    }
+
     /// Adds a fault, which may name a known key only.
     pub(crate) fn add_fault(&self, fault: Fault) -> Result<(), ControlError> {
         if fault.key_id.as_ref().is_some_and(|id| self.account_of(id).is_none()) {
@@ -288,9 +372,10 @@ impl Shared {
             // Others get the lock in between.
             let turn = left.min(500);
             left -= turn;
-            let now = Time::from(self.now());
+            let now = self.now();
             let mut state = self.state();
-            done += state.run_traders(turn, now);
+            self.advance_to(&mut state, now);
+            done += state.run_traders(turn, Time::from(now));
             self.streams.publish(&mut state);
         }
         done

@@ -42,12 +42,53 @@ pub enum FaultKind {
     /// The request is carried out twice, as after a retry in the network; the first answer is
     /// given.
     Duplicate,
+    /// The answer is 504 at once, and the request is carried out all the same, later; not if the
+    /// exchange stops before. With [`ResetAfter`](Self::ResetAfter) beside it the connection is cut
+    /// instead.
+    Late {
+        /// By how much, in milliseconds of the exchange's clock.
+        millis: u64,
+    },
+    /// The answer is 504 at once, and the request is carried out right after a later request with
+    /// the same key: the later one overtakes it.
+    Overtaken {
+        /// The operation of the later request; any unless given.
+        #[serde(default, with = "operation_id")]
+        by: Option<OperationId>,
+    },
+}
+
+/// When a request is carried out that is answered before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    Millis(u64),
+    /// After the next request with the same key, to this operation if there is one.
+    Overtaken(Option<OperationId>),
 }
 
 impl FaultKind {
     /// Returns a late answer.
     pub fn latency(by: Duration) -> Self {
         Self::Latency { millis: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Returns a request that is carried out after its answer said that it timed out.
+    pub fn late(by: Duration) -> Self {
+        Self::Late { millis: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Returns a request that is carried out after a later one of the same key to an operation.
+    pub fn overtaken_by(operation: OperationId) -> Self {
+        Self::Overtaken { by: Some(operation) }
+    }
+
+    /// Returns when the request is carried out, if not before it is answered.
+    pub(crate) fn delay(self) -> Option<Delay> {
+        match self {
+            Self::Late { millis } => Some(Delay::Millis(millis)),
+            Self::Overtaken { by } => Some(Delay::Overtaken(by)),
+            _ => None,
+        }
     }
 
     /// Returns another status, with a JSON body.

@@ -68,43 +68,92 @@
 //! # The admin API
 //!
 //! JSON bodies; an answer of 200 says that it is done, any other has the exchange's error body. An
-//! operation or a key that does not exist is refused with 400. `GET /faults` also has the hits of
-//! each fault.
+//! operation or a key that does not exist is refused with 400.
 //!
 //! | Request | Body |
 //! |---|---|
-//! | `GET /clock`, `POST /clock/freeze`, `POST /clock/resume` | |
+//! | `GET /` | lists all of these, each with a line and an example |
+//! | `GET /clock` | |
+//! | `POST /clock/freeze` | |
+//! | `POST /clock/resume` | |
 //! | `POST /clock/advance` | `{"seconds": 60}` or `{"millis": 60}` |
+//! | `POST /clock/member_skew` | `{"millis": 5000}`: see [`ClockControl::set_member_skew`] |
 //! | `POST /markets` | [`MarketPlan`]: `{"ticker": "KXA-1", "closes_in_seconds": 3600}` |
 //! | `POST /markets/{ticker}/determine` | `{"result": "yes"}`, `"no"`, or `"scalar"` with `"value": "0.25"` |
-//! | `POST /markets/{ticker}/dispute`, `/pause`, `/resume` | |
+//! | `POST /markets/{ticker}/dispute` | |
+//! | `POST /markets/{ticker}/pause` | |
+//! | `POST /markets/{ticker}/resume` | |
 //! | `POST /markets/{ticker}/close` | `{"in_seconds": 60}` |
 //! | `POST /markets/{ticker}/metadata` | `{"yes_sub_title": "Above 50"}` |
 //! | `POST /markets/{ticker}/grid` | `{"price_level_structure": "deci_cent", "price_ranges": […]}` |
+//! | `POST /events/{event_ticker}/fee` | `{"fee_type": "quadratic", "fee_multiplier": "0.5", "in_seconds": 60}`; without `fee_type` an override is taken back |
 //! | `POST /shards/{index}` | `{"exchange_active": true, "trading_active": false}` |
 //! | `POST /deposits` | `{"key_id": "…", "amount_dollars": "10.00", "exchange_index": 0}` |
 //! | `POST /tiers` | `{"key_id": "…", "tier": "basic"}` |
-//! | `GET`, `POST`, `DELETE /faults` | [`Fault`]: `{"fault": {"kind": "reset_after"}, "operation": "create_order_v2", "times": 1}` |
+//! | `GET /faults` | the faults with their hits |
+//! | `POST /faults` | [`Fault`]: `{"fault": {"kind": "reset_after"}, "operation": "create_order_v2", "times": 1}` |
+//! | `DELETE /faults` | |
+//! | `GET /lag` | |
+//! | `POST /lag` | `{"profile": "realistic"}`, or [`Lag`]: `{"reads_millis": [200, 400], "streams_millis": 0, "seed": 1}` |
+//! | `GET /rules` | |
+//! | `POST /rules` | [`Rules`]: `{"reuse_client_order_ids": true}` |
+//! | `GET /streams` | the connections, and what waits for their readers |
 //! | `POST /stream_faults` | [`StreamFaults`]: `{"drop_one_in": 100}` |
-//! | `POST /streams/cut`, `/streams/silence` | |
+//! | `POST /streams/cut` | |
+//! | `POST /streams/silence` | |
 //! | `POST /streams/restart` | `{"down_for_millis": 500}` |
 //! | `POST /streams/end` | [`Ending`]: `{"ending": "channel_error"}` |
-//! | `GET /requests`, `GET /audit` | |
+//! | `GET /requests` | |
+//! | `GET /audit` | |
+//!
+//! Only programs on this machine are answered, and no page in a browser: a request must name this
+//! machine as its `Host`, and one with an `Origin` must have been made by the admin API itself.
+//!
+//! # Reads that trail, and requests that are late
+//!
+//! By default everything is readable at once, which the exchange does not promise. With a [`Lag`]
+//! ([`ExchangeBuilder::with_lag`], `kalshi-sim --lag realistic`) orders, fills, positions,
+//! settlements and balances are shown as they were a moment ago, and
+//! `GET /exchange/user_data_timestamp` says when. [`FaultKind::Late`] and
+//! [`FaultKind::Overtaken`] carry a request out after its answer said that it timed out. A program
+//! that passes its tests with both has learned to wait.
+//!
+//! # What is not known
+//!
+//! Where the exchange's documents are silent, or contradict each other, [`Rules`] decide. By
+//! default they do what is safer to test against: what passes then, passes either way.
+//!
+//! | Rule | By default | With the rule |
+//! |---|---|---|
+//! | [`reuse_client_order_ids`](Rules::reuse_client_order_ids) | a client order id is used up for ever | it is free again when its order is over |
+//! | [`cancel_all_again_after`](Rules::cancel_all_again_after) | a cancel-all takes what rests when it comes | it comes once more within the next minute |
+//! | [`longest_salt`](Rules::longest_salt) | RSA signatures have a salt of 32 bytes | the longest possible one is taken, too |
+//! | [`empty_objects`](Rules::empty_objects) | answers without a documented body are empty | they are `{}` |
+//! | [`ignore_unknown_fields`](Rules::ignore_unknown_fields) | an unknown field of a body is refused | it is ignored |
+//! | [`lenient_numbers`](Rules::lenient_numbers) | numbers in another form than documented are refused | `+1`, `.5`, `5.` and `00.50` are taken |
+//! | [`subtrader_keys_read`](Rules::subtrader_keys_read) | a key that is bound to a subtrader may use no operation | it may read what is its subtrader's |
 //!
 //! # What it refuses to do
 //!
 //! It binds 127.0.0.1 and nothing else. Its state is a pure machine: sockets and the clock are a
-//! shell around it. Bodies over 1 MiB are refused, and the log of requests keeps the last 1,000.
+//! shell around it. Bodies over 1 MiB are refused before they are sent, requests that stop in the
+//! middle end after a minute, and the log of requests keeps the last 1,000.
 //!
-//! Requests are read strictly: unknown fields, bodies that are no objects, prices without two to
-//! four decimals and counts with more than two are refused, so that what passes here is in the
-//! documented form. The removed writes below `/portfolio/orders` answer 410.
+//! A stream client that asks for more than it reads is not served until it reads: while 256 KiB
+//! wait for it, its commands are left unread. Messages that wait for a slow reader end its
+//! subscription with error 25 when there are 4 MiB or 100,000 of them. What breaks the protocol of
+//! the streams is answered by a close frame: 1002, 1007 or 1009.
+//!
+//! Requests are read strictly: bodies that are no objects are refused, and by the default
+//! [`Rules`] unknown fields, prices without two to four decimals and counts with more than two, so
+//! that what passes here is in the documented form. The removed writes below `/portfolio/orders`
+//! answer 410.
 //!
 //! What the exchange does not document is decided here by what is safest to test against, and said
 //! where it is decided. Not played: collateral returned across the markets of an event (its formula
-//! is not published), the announced settlement floors, fees of the type `flat`, which are zero, and
-//! changes of fees while it runs. The streams send every message that the published document
-//! describes but `event_fee_update`.
+//! is not published), the announced settlement floors, and fees of the type `flat`, which are zero.
+//! What is passed on to CF Benchmarks has a payload of the simulator's own. The streams send every
+//! message that the published document describes.
 
 mod api;
 mod auth;
@@ -117,26 +166,31 @@ mod exchange;
 mod faults;
 mod fixtures;
 mod http;
+mod lag;
 mod random;
 mod role;
+mod rules;
 mod shared;
 mod state;
 mod stream;
 mod wire;
 
 pub use crate::{
-    control::{ControlError, MarketOutcome, MarketPlan},
+    control::{ControlError, EventFee, FeeFormula, MarketOutcome, MarketPlan},
     exchange::{
         ClockControl, Exchange, ExchangeBuilder, FaultControl, MarketControl, MemberControl,
         StartError, StreamControl, Target,
     },
     faults::{Fault, FaultBuilder, FaultKind, FaultReport},
+    lag::{Lag, LagRange, ParseLagError},
     role::{DEFAULT_KEY_ID, Role},
+    rules::Rules,
     shared::RequestRecord,
     state::limits::Tier,
     stream::{
         STREAM_PATH,
         faults::{Ending, StreamFaults},
+        hub::StreamBacklog,
     },
 };
 

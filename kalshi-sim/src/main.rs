@@ -14,7 +14,7 @@ use kalshi_auth::{
     KeyType,
     server::{KeyPair, PublicKey},
 };
-use kalshi_sim::{Exchange, Role, Tier};
+use kalshi_sim::{Exchange, Lag, Role, Rules, Tier};
 
 /// The Kalshi exchange in a process, on this machine only. Stops at Ctrl-C.
 #[derive(Parser)]
@@ -40,6 +40,13 @@ struct Arguments {
     /// The usage level of every account: how many requests it may send.
     #[arg(long, default_value = "unlimited", value_parser = PossibleValuesParser::new(Tier::ALL.map(Tier::as_str)))]
     tier: String,
+    /// How far reads of your account trail: `realistic`, milliseconds like 300, or a range of them
+    /// like 200-400 from which the seed chooses. How far streams trail follows a slash: 300/1000.
+    #[arg(long, default_value = "none", value_name = "LAG")]
+    lag: Lag,
+    /// How the exchange decides what its documents leave open, as JSON: `{"longest_salt": true}`.
+    #[arg(long, value_name = "JSON", value_parser = read_rules)]
+    rules: Option<Rules>,
     /// Load the state from this file if it is there, and save it there at the end.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -109,6 +116,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_seed(arguments.seed)
         .with_markets(arguments.markets)
         .with_traders(arguments.traders)
+        .with_rules(arguments.rules.unwrap_or_default())
+        .with_lag(arguments.lag.with_seed(arguments.seed))
         .with_tier(tier.unwrap_or_default());
     if let Some(file) = &arguments.state {
         builder = builder.with_state_file(file);
@@ -163,6 +172,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     exchange.stop().await?;
     Ok(())
+}
+
+fn read_rules(text: &str) -> Result<Rules, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 /// A file that did not exist and that only its owner can read.

@@ -20,7 +20,7 @@ use kalshi_sdk::{
         CreateOrderV2Request, CreateSubaccountRequest, GenerateApiKeyRequest,
     },
 };
-use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, StreamFaults, Target};
+use kalshi_sim::{Exchange, Fault, FaultKind, Lag, MarketPlan, Role, StreamFaults, Target};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -375,6 +375,39 @@ async fn fills_before_during_and_after_an_outage_count_once() {
     assert_eq!(desk.fills.len(), old + 4);
     let again = desk.reconcile().await;
     assert!(again.missed.is_empty() && again.closed.is_empty());
+}
+
+#[tokio::test]
+async fn an_outage_is_made_good_while_reads_trail_the_exchange() {
+    for lag in ["realistic", "100-700"] {
+        let mut desk = Desk::open().await;
+        let old = desk.fills.len();
+        desk.exchange.set_lag(lag.parse().unwrap());
+        let resting = desk
+            .outage(async |trader, maker| {
+                let stays = order(TICKERS[1], BookSide::Bid, "0.1000".parse().unwrap(), Count::ONE);
+                place(trader, stays).await;
+                trade(trader, maker, TICKERS[0], "2.50").await
+            })
+            .await;
+        // It waits until the reads have what was missed, and is not current before.
+        let found = desk.reconcile().await;
+        assert!(desk.portfolio.is_current());
+        let [missed] = found.missed.as_slice() else { panic!("{lag}: {found:?}") };
+        assert_eq!((&missed.order_id, missed.count), (&resting, count("2.5")));
+        assert_eq!(desk.portfolio.orders().count(), 1);
+        assert_eq!(desk.portfolio.position_in(TICKERS[0], None), count("2.5"));
+        // What the streams say meanwhile is ahead of the reads, and stays.
+        trade(&desk.maker, &desk.trader, TICKERS[0], "1.00").await;
+        while desk.portfolio.position_in(TICKERS[0], None) == count("2.5") {
+            desk.event().await;
+        }
+        let again = desk.reconcile().await;
+        assert!(again.closed.is_empty(), "{again:?}");
+        desk.exchange.set_lag(Lag::none());
+        desk.agrees_with_rest().await;
+        assert_eq!(desk.fills.len(), old + 2);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Status and schedule of the exchange.
 
 use chrono::{DateTime, Duration, Utc};
+use kalshi_types::UnixMillis;
 use serde_json::{Value, json};
 
 use crate::{engine::SHARDS, http::response::Response, state::State};
@@ -53,7 +54,9 @@ pub(crate) fn schedule(now: DateTime<Utc>) -> Response {
     }}))
 }
 
-/// Returns how far the reads of the portfolio are: they are never behind here.
-pub(crate) fn user_data_timestamp(now: DateTime<Utc>) -> Response {
-    Response::ok(json!({"as_of_time": now}))
+/// Returns how far the reads of the portfolio are: everything that happened up to this time is
+/// readable.
+pub(crate) fn user_data_timestamp(state: &State, now: DateTime<Utc>) -> Response {
+    let as_of = state.view().as_of().and_then(UnixMillis::to_datetime);
+    Response::ok(json!({"as_of_time": as_of.unwrap_or(now)}))
 }

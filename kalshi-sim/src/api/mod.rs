@@ -12,6 +12,8 @@ mod events;
 mod exchange;
 mod fcm;
 mod historical;
+#[cfg(test)]
+mod lag_tests;
 mod market;
 mod order_groups;
 mod orders;
@@ -43,7 +45,7 @@ fn handle(state: &mut State, call: &mut Call<'_>, key_id: Option<&str>) -> Handl
         // The key may have been deleted since its signature was checked.
         let key = state.keys.get(id).ok_or_else(|| Response::unauthorized("NOT_FOUND"))?;
         let operation = call.operation.operation();
-        auth::permit(key, operation)?;
+        auth::permit(key, operation, state.rules())?;
         let caller = key.principal();
         call.caller = Some(caller);
         call.subtrader.clone_from(&key.subtrader);
@@ -117,7 +119,7 @@ impl<'a, 'b> Operations<&'a Call<'b>> for &mut State {
 
         get_exchange_status => Ok(exchange::status(state)),
         get_exchange_schedule => Ok(exchange::schedule(call.now)),
-        get_user_data_timestamp => Ok(exchange::user_data_timestamp(call.now)),
+        get_user_data_timestamp => Ok(exchange::user_data_timestamp(state, call.now)),
 
         get_series_list => market::series_list(state, call.query),
         get_series => market::series(state, call),

@@ -286,7 +286,9 @@ pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
     if caller.fcm_member {
         return Err(Response::forbidden("canceling all orders is for direct members"));
     }
-    state.engine.cancel_all(caller.account, call.any_subaccount()?, call.time())?;
+    let subaccount = call.any_subaccount()?;
+    state.engine.cancel_all(caller.account, subaccount, call.time())?;
+    state.canceled_all(caller.account, subaccount);
     Ok(Response::no_content())
 }
 
@@ -299,16 +301,14 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let span = query.span("min_ts", "max_ts")?;
     let status = query.word("status", &["resting", "canceled", "executed"])?;
     let ticker = query.get("ticker");
-    let Some(account) = state.engine.ledger.account(call.caller()?.account) else {
-        return Err(Response::not_found());
-    };
-    let ids: Box<dyn Iterator<Item = &OrderId>> = if status == Some("resting") {
-        Box::new(account.resting.iter().rev())
+    let view = state.view();
+    let account = view.account(call.caller()?.account).ok_or_else(Response::not_found)?;
+    let orders: Box<dyn Iterator<Item = &Order>> = if status == Some("resting") {
+        Box::new(account.resting().rev())
     } else {
-        Box::new(account.orders.iter().rev())
+        Box::new(account.orders().iter().rev().filter_map(|id| view.order(*id)))
     };
-    let rows = ids
-        .filter_map(|id| state.engine.order(*id))
+    let rows = orders
         .filter(|order| state.engine.is_live(order))
         .filter(|order| status.is_none_or(|status| order.status.as_str() == status))
         .filter(|order| subaccount.is_none_or(|number| order.subaccount == number))
@@ -329,10 +329,11 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
 
 /// Answers with one order.
 pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
-    let order = readable(state, call)?;
+    let order = readable(state, call, |id| state.view().order(id))?;
     Ok(Response::ok(json!({"order": shown(state, order)})))
 }
 
+/// The books say who is where in them: this does not trail.
 pub(crate) fn queue_positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let tickers = call.query.list("market_tickers");
     let event = call.query.get("event_ticker");
@@ -362,7 +363,7 @@ pub(crate) fn queue_positions(state: &State, call: &Call<'_>) -> HandlerResult {
 }
 
 pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
-    let order = readable(state, call)?;
+    let order = readable(state, call, |id| state.engine.order(id))?;
     let position = state
         .engine
         .queue_position(order)
@@ -372,11 +373,13 @@ pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
 }
 
 /// The order of the path, if the caller may see it and it is in the live tier.
-fn readable<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Order, Response> {
+fn readable<'a>(
+    state: &State,
+    call: &Call<'_>,
+    find: impl FnOnce(OrderId) -> Option<&'a Order>,
+) -> Result<&'a Order, Response> {
     let caller = call.caller()?;
-    state
-        .engine
-        .order(named(call.first())?)
+    find(named(call.first())?)
         .filter(|order| order.account == caller.account && state.engine.is_live(order))
         .filter(|order| caller.bound.is_none_or(|bound| order.subaccount == bound))
         .ok_or_else(|| Refusal::not_found("order not found").into())

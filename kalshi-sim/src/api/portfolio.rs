@@ -11,6 +11,7 @@ use crate::{
     engine::{
         Account, Market, Payment, Position, SHARDS,
         amount::{SaturatingArithmetic, cost, other_leg},
+        history::AccountView,
         ids::{AccountId, MarketId, OrderId, PaymentId, TransferId},
         principal::Principal,
         types::{Fill, Refusal, Settlement, Shard, Subaccount},
@@ -120,30 +121,28 @@ struct Target {
 }
 
 /// Free cash, and with it the value of the positions: at the last price, or at the result once
-/// there is one. The price that the exchange takes is not documented.
+/// there is one.
 pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let subaccount = call.one_subaccount()?;
     let shard = call.query.shard()?;
-    let account = account(state, caller)?;
+    let view = state.view();
+    let account = view.account(caller.account).ok_or_else(Response::not_found)?;
     let asked = |other: Shard| shard.is_none_or(|shard| shard == other);
     let mut free = Dollars::ZERO;
     let mut rows = Vec::new();
     for (index, _) in SHARDS {
-        let balance = account.cash.get(&(subaccount, index));
+        let balance = account.cash().get(&(subaccount, index));
         if let Some(balance) = balance.filter(|_| asked(index)) {
             free = free.saturating_add(balance.free());
             rows.push(json!({"exchange_index": index, "balance": balance.free()}));
         }
     }
     let mut value = free;
-    for ((id, number), position) in &account.positions {
-        let market = state.engine.market(*id).filter(|market| asked(market.shard));
-        if let Some(market) = market.filter(|_| *number == subaccount) {
-            let price = match market.result {
-                Some(result) => result.value(),
-                None => market.last_price.unwrap_or(Dollars::ZERO),
-            };
+    for ((id, number), position) in account.positions() {
+        let market = state.engine.market(id).filter(|market| asked(market.shard));
+        if market.is_some() && number == subaccount {
+            let price = view.value(id);
             let yes = cost(price, position.yes);
             value = value.saturating_add(yes).saturating_add(cost(other_leg(price), position.no));
         }
@@ -152,7 +151,7 @@ pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
         "balance": cents(free),
         "balance_dollars": free,
         "portfolio_value": cents(value),
-        "updated_ts": seconds(account.updated),
+        "updated_ts": seconds(account.updated()),
     });
     if caller.bound.is_none() {
         body["balance_breakdown"] = json!(rows);
@@ -169,8 +168,8 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let span = query.span("min_ts", "max_ts")?;
     // An id that is none has no fills.
     let order = query.get("order_id").map(OrderId::parse);
-    let rows = account(state, call.caller()?)?
-        .fills
+    let rows = read(state, call.caller()?)?
+        .fills()
         .iter()
         .enumerate()
         .rev()
@@ -237,13 +236,13 @@ pub(crate) fn traded(
     account: AccountId,
     subaccount: Subaccount,
 ) -> Result<impl Iterator<Item = (&Market, &Position)>, Response> {
-    let account = state.engine.ledger.account(account).ok_or_else(Response::not_found)?;
-    let positions = account.positions.iter();
-    Ok(positions
+    let account = state.view().account(account).ok_or_else(Response::not_found)?;
+    Ok(account
+        .positions()
         .filter(move |((_, number), _)| *number == subaccount)
         // Orders that have not traded leave empty positions.
         .filter(|(_, position)| position.volume.is_positive())
-        .filter_map(|((id, _), position)| Some((state.engine.market(*id)?, position))))
+        .filter_map(|((id, _), position)| Some((state.engine.market(id)?, position))))
 }
 
 /// Answers with a page of positions, which come in the order of their markets. The two lists share
@@ -336,8 +335,8 @@ pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     let subaccount = call.any_subaccount()?;
     let span = query.span("min_ts", "max_ts")?;
     let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
-    let rows = account(state, call.caller()?)?
-        .settlements
+    let rows = read(state, call.caller()?)?
+        .settlements()
         .iter()
         .enumerate()
         .rev()
@@ -384,8 +383,8 @@ pub(crate) fn withdrawals(state: &State, call: &Call<'_>) -> HandlerResult {
 /// The ledger's payments of one direction, the newest first. All have been carried out.
 fn payments(state: &State, call: &Call<'_>, direction: Direction) -> HandlerResult {
     let caller = call.caller()?.require_unbound()?;
-    let rows = account(state, caller)?
-        .payments
+    let rows = read(state, caller)?
+        .payments()
         .iter()
         .enumerate()
         .rev()
@@ -420,10 +419,10 @@ pub(crate) fn resting_value(state: &State, call: &Call<'_>) -> HandlerResult {
     if !caller.fcm_member {
         return Err(Response::forbidden("the endpoint is for FCM members"));
     }
-    let account = account(state, caller)?;
+    let account = read(state, caller)?;
     let mut shards: BTreeMap<Shard, Dollars> =
         SHARDS.iter().map(|(index, _)| (*index, Dollars::ZERO)).collect();
-    for order in account.resting.iter().filter_map(|id| state.engine.order(*id)) {
+    for order in account.resting() {
         let Some(market) = state.engine.market(order.market) else { continue };
         let sum = shards.entry(market.shard).or_default();
         *sum = sum.saturating_add(cost(order.side.leg_price(order.price), order.remaining));
@@ -450,9 +449,9 @@ pub(crate) fn create_subaccount(state: &mut State, call: &Call<'_>) -> HandlerRe
 
 pub(crate) fn subaccount_balances(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
-    let account = account(state, caller)?;
+    let account = read(state, caller)?;
     let rows: Vec<Value> = account
-        .cash
+        .cash()
         .iter()
         .filter(|((number, _), _)| caller.bound.is_none_or(|bound| bound == *number))
         .map(|((number, shard), balance)| {
@@ -460,7 +459,7 @@ pub(crate) fn subaccount_balances(state: &State, call: &Call<'_>) -> HandlerResu
                 "subaccount_number": number,
                 "exchange_index": shard,
                 "balance": balance.free(),
-                "updated_ts": seconds(account.updated),
+                "updated_ts": seconds(account.updated()),
             })
         })
         .collect();
@@ -493,7 +492,7 @@ pub(crate) fn update_netting(state: &mut State, call: &Call<'_>) -> HandlerResul
         return Err(Response::bad_request("there is no subaccount with this subaccount_number"));
     }
     state.engine.set_netting(caller.account, number, change.enabled, call.time());
-    Ok(Response { status: 200, body: None })
+    Ok(Response { status: 200, body: state.rules().empty_objects.then(|| json!({})) })
 }
 
 pub(crate) fn transfer(state: &mut State, call: &Call<'_>) -> HandlerResult {
@@ -682,6 +681,12 @@ pub(crate) fn set_targets(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({})))
 }
 
+/// Returns the account as its member reads it now.
+fn read(state: &State, caller: Principal) -> Result<AccountView<'_>, Response> {
+    state.view().account(caller.account).ok_or_else(Response::not_found)
+}
+
+/// Returns the account as it is.
 pub(crate) fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
     state.engine.ledger.account(caller.account).ok_or_else(Response::not_found)
 }

@@ -43,7 +43,7 @@ pub(crate) fn upgrade(state: &mut State, call: &Call<'_>) -> HandlerResult {
     if state.limits.tier(account) < Tier::Advanced {
         state.limits.set_tier(account, Tier::Advanced);
     }
-    Ok(Response { status: 201, body: None })
+    Ok(Response { status: 201, body: state.rules().empty_objects.then(|| json!({})) })
 }
 
 /// Answers with the capacities and rates of the account's token buckets.

@@ -71,6 +71,12 @@ impl FeeType {
 const MICRO: i128 = 1_000_000_000_000_000_000;
 
 impl Fees {
+    /// Returns the multiplier as a number of JSON.
+    pub(crate) fn multiplier(self) -> serde_json::Value {
+        let text = format!("{}.{:06}", self.millionths / 1_000_000, self.millionths % 1_000_000);
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// Returns the trade fee: `rate × multiplier × count × price × (1 − price)`, up to the next
     /// micro-dollar.
     pub(crate) fn of(self, price: Dollars, count: Count, maker: bool) -> Dollars {

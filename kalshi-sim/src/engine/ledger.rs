@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, payout, share},
+    history::History,
     ids::{AccountId, MarketId, OrderId},
     markets::Market,
     types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
@@ -275,6 +276,9 @@ pub(crate) struct Ledger {
     pub(crate) fee_revenue: Dollars,
     /// Collateral of open contracts: one dollar for each pair of legs.
     pub(crate) escrow: Dollars,
+    /// What accounts were before the latest changes, for reads that trail.
+    #[serde(skip)]
+    pub(super) history: History,
 }
 
 impl Ledger {
@@ -292,7 +296,9 @@ impl Ledger {
     }
 
     pub(crate) fn account_mut(&mut self, id: AccountId) -> Option<&mut Account> {
-        self.accounts.get_mut(id.index())
+        let account = self.accounts.get_mut(id.index());
+        self.history.note_account(id, account.as_deref());
+        account
     }
 
     pub(crate) fn accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
@@ -523,6 +529,7 @@ impl Ledger {
     }
 
     pub(crate) fn position_mut(&mut self, key: PositionKey) -> Option<&mut Position> {
+        self.note_position(key);
         let account = self.account_mut(key.account)?;
         Some(account.positions.entry((key.market, key.subaccount)).or_default())
     }
@@ -539,6 +546,7 @@ impl Ledger {
     ) -> Vec<(MarketId, Count)> {
         let mut netted = Vec::new();
         let Some(account) = self.accounts.get_mut(id.index()) else { return netted };
+        self.history.note_account(id, Some(account));
         account.gross.retain(|number| *number != subaccount);
         if !netting {
             account.gross.push(subaccount);
@@ -550,6 +558,7 @@ impl Ledger {
             if *number != subaccount {
                 continue;
             }
+            self.history.note_position(id, *market, *number, Some(position));
             let pairs = if netting { position.net_pairs() } else { Count::ZERO };
             let balance = account.cash.entry((subaccount, shard)).or_default();
             for side in [Side::Bid, Side::Ask] {
@@ -566,6 +575,7 @@ impl Ledger {
     /// Changes a position, and adjusts what its subaccount holds back for the orders of some sides.
     fn change(&mut self, key: PositionKey, sides: &[Side], change: impl FnOnce(&mut Position)) {
         let netting = self.netting(key.account, key.subaccount);
+        self.note_position(key);
         let Some(account) = self.account_mut(key.account) else { return };
         let position = account.positions.entry((key.market, key.subaccount)).or_default();
         change(position);
@@ -575,6 +585,17 @@ impl Ledger {
         if !more.is_zero() {
             let balance = account.cash.entry((key.subaccount, key.shard)).or_default();
             balance.held = balance.held.saturating_add(more);
+        }
+    }
+
+    fn note_position(&mut self, key: PositionKey) {
+        // Every trade comes along here: no look-up without need.
+        if !self.history.is_on() {
+            return;
+        }
+        if let Some(account) = self.accounts.get(key.account.index()) {
+            let position = account.positions.get(&(key.market, key.subaccount));
+            self.history.note_position(key.account, key.market, key.subaccount, position);
         }
     }
 }

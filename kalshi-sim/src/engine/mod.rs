@@ -8,8 +8,10 @@ pub(crate) mod amount;
 mod block;
 mod book;
 pub(crate) mod command;
+mod event_fees;
 pub(crate) mod fees;
 mod groups;
+pub(crate) mod history;
 pub(crate) mod ids;
 mod ledger;
 mod log;
@@ -123,13 +125,16 @@ pub(crate) struct Engine {
     action: u64,
     #[serde(skip)]
     events: Vec<Event>,
+    /// A client order id is free again when its order is over.
+    #[serde(skip)]
+    pub(crate) reuse_client_order_ids: bool,
 }
 
 impl Engine {
     /// Lets time pass: opens and closes markets, expires orders, pays settlements. Time that goes
     /// backwards stands still.
     pub(crate) fn advance(&mut self, now: Time) {
-        self.action += 1;
+        self.begin_action();
         while let Some(entry) = self.timers.first_entry() {
             let (due, _) = *entry.key();
             if due > now {
@@ -137,7 +142,7 @@ impl Engine {
             }
             let timer = entry.remove();
             self.now = self.now.max(due);
-            self.action += 1;
+            self.begin_action();
             match timer {
                 Timer::Open(market) => self.open(market),
                 Timer::Close(market) => self.close(market),
@@ -156,7 +161,12 @@ impl Engine {
             }
         }
         self.now = self.now.max(now);
+        self.begin_action();
+    }
+
+    fn begin_action(&mut self) {
         self.action += 1;
+        self.ledger.history.begin(self.now, self.action);
     }
 
     /// Returns the time of the last command.
@@ -199,11 +209,17 @@ impl Engine {
     }
 
     fn market_mut(&mut self, id: MarketId) -> Option<&mut Market> {
-        self.markets.get_mut(id.index())
+        let market = self.markets.get_mut(id.index());
+        self.ledger.history.note_market(market.as_deref());
+        market
     }
 
     fn order_mut(&mut self, id: OrderId) -> Option<&mut Order> {
-        self.orders.get_mut(id.index())
+        let order = self.orders.get_mut(id.index());
+        if order.is_some() {
+            self.ledger.history.note_order(id, order.as_deref());
+        }
+        order
     }
 
     fn emit(&mut self, event: Event) {

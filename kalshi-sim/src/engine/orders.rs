@@ -367,7 +367,11 @@ impl Engine {
         if client_order_id.len() > MAX_CLIENT_ORDER_ID {
             return Err(Refusal::parameters("the client order id is too long"));
         }
-        if self.account(account)?.client_order_ids.contains_key(client_order_id) {
+        let used = self.account(account)?.client_order_ids.get(client_order_id);
+        let is_over = |order: &Order| order.status != OrderStatus::Resting;
+        let is_free_again =
+            |id: &OrderId| self.reuse_client_order_ids && self.order(*id).is_some_and(is_over);
+        if used.is_some_and(|id| !is_free_again(id)) {
             return Err(Refusal::conflict(
                 "order_already_exists",
                 "there is an order with this client order id",
@@ -424,6 +428,7 @@ impl Engine {
                 account.client_order_ids.insert(Box::from(client_order_id), id);
             }
         }
+        self.ledger.history.note_order(id, None);
         self.orders.push(Order::entered(id, new, market, count, self.now));
         id
     }

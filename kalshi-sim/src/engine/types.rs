@@ -580,6 +580,11 @@ pub(crate) enum Event {
         market: MarketId,
         change: MarketChange,
     },
+    /// The fees of an event have changed; `None` if an override was taken back.
+    FeeOverride {
+        event_ticker: Box<str>,
+        fees: Option<Fees>,
+    },
     Rfq {
         rfq: RfqId,
         created: bool,

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use kalshi_auth::{
     Clock, Credentials, KeyType, SystemClock,
@@ -12,12 +12,10 @@ use crate::{
     exchange::{Exchange, StartError},
     faults::{Fault, Faults},
     fixtures::catalog::{OPEN_EVENTS, STRIKES},
-    http::{
-        admin,
-        connection::{Cutter, Listener},
-        server,
-    },
+    http::{admin, connection, server},
+    lag::Lag,
     role::Role,
+    rules::Rules,
     shared::Shared,
     state::{Start, State, limits::Tier, snapshot},
     stream::{
@@ -42,10 +40,13 @@ pub struct ExchangeBuilder {
     traders: usize,
     tier: Tier,
     faults: Vec<Fault>,
+    lag: Lag,
+    rules: Rules,
     clock: Option<Arc<dyn Clock>>,
     keys: Vec<(Role, String, PublicKey)>,
     stream_faults: StreamFaults,
     stream_capacity: Option<usize>,
+    request_time: Duration,
 }
 
 impl Default for ExchangeBuilder {
@@ -59,10 +60,13 @@ impl Default for ExchangeBuilder {
             traders: 0,
             tier: Tier::default(),
             faults: Vec::new(),
+            lag: Lag::none(),
+            rules: Rules::default(),
             clock: None,
             keys: Vec::new(),
             stream_faults: StreamFaults::default(),
             stream_capacity: None,
+            request_time: connection::HEAD_TIME,
         }
     }
 }
@@ -119,6 +123,19 @@ impl ExchangeBuilder {
         self
     }
 
+    /// Sets how far what members read trails what the exchange did, from the start; nothing unless
+    /// set. See [`Exchange::set_lag`].
+    pub fn with_lag(mut self, lag: Lag) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// Sets how the exchange decides what its documents leave open; the safer way unless set.
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Sets the clock of the exchange; the system's unless set.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -146,6 +163,14 @@ impl ExchangeBuilder {
     /// 100,000 unless set.
     pub fn with_stream_capacity(mut self, messages: usize) -> Self {
         self.stream_capacity = Some(messages);
+        self
+    }
+
+    /// Sets the time in which a request must arrive, a minute unless set: its connection is closed
+    /// if the head comes late, and the answer is 408 if the body does. A connection that sends no
+    /// request in this time is closed, too.
+    pub fn with_request_time(mut self, time: Duration) -> Self {
+        self.request_time = time;
         self
     }
 
@@ -193,17 +218,14 @@ impl ExchangeBuilder {
         let address = listener.local_addr().map_err(listen)?;
         let streams =
             Hub::new(self.stream_faults, self.stream_capacity.unwrap_or(DEFAULT_CAPACITY));
-        let shared = Arc::new(Shared::new(state, faults, clock, streams));
+        let shared = Arc::new(Shared::new(state, faults, clock, streams, self.request_time));
+        shared.set_rules(self.rules);
+        shared.set_lag(self.lag);
         let router = server::router(&shared);
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let wait = async {
-                // A sender that was dropped means the same.
-                let _ = stopped.await;
-            };
-            let service = router.into_make_service_with_connect_info::<Cutter>();
-            axum::serve(Listener(listener), service).with_graceful_shutdown(wait).await
-        });
+        let served =
+            connection::serve(listener, router, Arc::clone(&shared), self.request_time, stopped);
+        let task = tokio::spawn(served);
         let base_url = format!("http://{address}{BASE_PATH}");
         let time = shell::keep_time(Arc::clone(&shared));
         let admin = match self.admin_port {

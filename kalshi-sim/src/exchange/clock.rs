@@ -27,6 +27,14 @@ impl ClockControl<'_> {
         self.exchange.shared.clock.resume();
     }
 
+    /// Sets by how many milliseconds the clocks of members are behind the exchange's wall clock;
+    /// ahead of it if negative. Signatures are checked against that wall clock, and the `Date` of
+    /// each answer tells it: a client whose clock is wrong can find out by how much. The
+    /// exchange's own time is not moved.
+    pub fn set_member_skew(&self, millis: i64) {
+        self.exchange.shared.clock.set_skew(millis);
+    }
+
     /// Moves the exchange's time forwards, and lets happen what falls due: markets open and close,
     /// orders expire, settlements are paid.
     ///

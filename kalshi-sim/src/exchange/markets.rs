@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use kalshi_types::PriceRange;
 
 use crate::{
-    control::{ControlError, MarketOutcome, MarketPlan},
+    control::{ControlError, EventFee, MarketOutcome, MarketPlan},
     exchange::Exchange,
 };
 
@@ -66,6 +68,22 @@ impl MarketControl<'_> {
     /// [`ControlError`]: there is no such market, or it is determined.
     pub fn close_in(&self, ticker: &str, seconds: i64) -> Result<(), ControlError> {
         self.exchange.shared.close_in(ticker, seconds)
+    }
+
+    /// Gives an event fees of its own after a time, or takes them back with `None`. The change is in
+    /// `GET /events/fee_changes` at once; when its time has come, the markets of the event charge by
+    /// it, and the streams send `event_fee_update`.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such event with markets, or the time is beyond all dates.
+    pub fn schedule_event_fee(
+        &self,
+        event_ticker: &str,
+        fees: Option<EventFee>,
+        after: Duration,
+    ) -> Result<(), ControlError> {
+        self.exchange.shared.schedule_event_fee(event_ticker, fees, after)
     }
 
     /// Changes the text that says what YES means in a market.

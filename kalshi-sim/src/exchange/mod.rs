@@ -26,7 +26,9 @@ pub use self::{
 use crate::{
     control::ControlError,
     engine::{ids::AccountId, types::Refusal},
+    lag::Lag,
     role::Role,
+    rules::Rules,
     shared::{RequestRecord, Shared},
     state::snapshot,
     stream::{STREAM_PATH, hub::LinkState},
@@ -67,7 +69,7 @@ pub struct Exchange {
     credentials: BTreeMap<Role, Credentials>,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
     time: JoinHandle<()>,
 }
 
@@ -140,6 +142,27 @@ impl Exchange {
     /// Returns the handle of its members.
     pub fn members(&self) -> MemberControl<'_> {
         MemberControl { exchange: self }
+    }
+
+    /// Sets how far what members read trails what the exchange did, from now on. What has been
+    /// readable stays so: reads stand still until they are that far behind.
+    pub fn set_lag(&self, lag: Lag) {
+        self.shared.set_lag(lag);
+    }
+
+    /// Returns how far what members read trails what the exchange did.
+    pub fn lag(&self) -> Lag {
+        self.shared.streams.lag()
+    }
+
+    /// Sets how the exchange decides what its documents leave open, from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        self.shared.set_rules(rules);
+    }
+
+    /// Returns how the exchange decides what its documents leave open.
+    pub fn rules(&self) -> Rules {
+        self.shared.state().rules()
     }
 
     /// Returns the base URL for clients: `http://127.0.0.1:PORT/trade-api/v2`.
@@ -236,10 +259,7 @@ impl Exchange {
             // The receiver is gone if it has stopped by itself.
             let _ = stop.send(());
         }
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) => Err(io::Error::other(error)),
-        }
+        (&mut self.task).await.map_err(io::Error::other)
     }
 }
 

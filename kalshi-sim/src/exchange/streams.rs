@@ -5,7 +5,7 @@ use crate::{
     exchange::{Exchange, Target},
     stream::{
         faults::{Ending, StreamFaults},
-        hub::LinkState,
+        hub::{LinkState, StreamBacklog},
     },
 };
 
@@ -23,6 +23,11 @@ impl StreamControl<'_> {
     /// Returns how many stream connections are open.
     pub fn connections(&self) -> usize {
         self.exchange.shared.streams.connections()
+    }
+
+    /// Returns what waits for clients to read it.
+    pub fn backlog(&self) -> StreamBacklog {
+        self.exchange.shared.streams.backlog()
     }
 
     /// Sets what goes wrong with streams from now on. Faults for [`Target::All`] end those that

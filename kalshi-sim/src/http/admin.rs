@@ -1,23 +1,26 @@
 //! The admin API: what no member can do, over HTTP on a port of its own, for programs in any
-//! language. Everything is `POST` with a JSON body but for the reads.
+//! language. Everything is `POST` with a JSON body but for the reads; `GET /` lists it.
 
-use std::{sync::Arc, time::Duration};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Path, State as Extract, rejection::JsonRejection},
+    extract::{Path, Request, State as Extract, rejection::JsonRejection},
+    middleware::{self, Next},
     response::{IntoResponse as _, Response as HttpResponse},
-    routing::{get, post},
+    routing,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header, uri::Authority};
 use kalshi_types::{Dollars, PriceRange};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    control::{ControlError, MarketOutcome, MarketPlan},
+    control::{ControlError, EventFee, FeeFormula, MarketOutcome, MarketPlan},
     faults::Fault,
     http::response::Response,
+    lag::{Lag, ParseLagError},
+    rules::Rules,
     shared::Shared,
     state::limits::Tier,
     stream::{
@@ -29,32 +32,124 @@ use crate::{
 type Body<T> = Result<Json<T>, JsonRejection>;
 type Api = Extract<Arc<Shared>>;
 
+/// Makes the router and its list from the same rows: what is served is listed.
+macro_rules! routes {
+    ($($method:ident $path:literal $handler:ident $body:literal $does:literal;)*) => {
+        /// Method, path, an example of the body, and what it does.
+        const ROUTES: &[[&str; 4]] = &[$([stringify!($method), $path, $body, $does]),*];
+
+        fn table() -> Router<Arc<Shared>> {
+            Router::new()$(.route($path, routing::$method($handler)))*
+        }
+    };
+}
+
+routes! {
+    get "/" list_routes "" "Lists what can be done here.";
+    get "/clock" clock "" "Returns the exchange's time.";
+    post "/clock/freeze" freeze_clock "" "Stops the exchange's time.";
+    post "/clock/resume" resume_clock "" "Lets the exchange's time run on.";
+    post "/clock/advance" advance r#"{"seconds": 60, "millis": 0}"#
+        "Moves the exchange's time forwards.";
+    post "/clock/member_skew" member_skew r#"{"millis": 5000}"#
+        "Puts the clocks of members behind the exchange's wall clock.";
+    post "/markets" list r#"{"ticker": "KXA-1", "closes_in_seconds": 3600}"#
+        "Lists a market, which opens at once.";
+    post "/markets/{ticker}/determine" determine r#"{"result": "scalar", "value": "0.25"}"#
+        "Sets a market's result: yes, no, or scalar with a value.";
+    post "/markets/{ticker}/dispute" dispute "" "Disputes a determined market.";
+    post "/markets/{ticker}/pause" pause "" "Pauses a market.";
+    post "/markets/{ticker}/resume" resume "" "Ends a market's pause, which cancels its orders.";
+    post "/markets/{ticker}/close" close r#"{"in_seconds": 60}"# "Moves a market's close.";
+    post "/markets/{ticker}/grid" grid
+        r#"{"price_level_structure": "linear_cent", "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": "0.0100"}]}"#
+        "Gives a market another price grid.";
+    post "/markets/{ticker}/metadata" metadata r#"{"yes_sub_title": "Above 50"}"#
+        "Changes what YES means in a market.";
+    post "/events/{event_ticker}/fee" event_fee
+        r#"{"fee_type": "quadratic", "fee_multiplier": "0.5", "in_seconds": 60}"#
+        "Gives an event fees of its own; without fee_type, takes them back.";
+    post "/shards/{index}" shard r#"{"exchange_active": true, "trading_active": false}"#
+        "Begins or ends a pause of a shard.";
+    post "/deposits" deposit
+        r#"{"key_id": "…", "amount_dollars": "10.00", "exchange_index": 0}"#
+        "Pays money to the member of a key.";
+    post "/tiers" tier r#"{"key_id": "…", "tier": "basic"}"#
+        "Sets the usage level of the member of a key.";
+    get "/faults" faults "" "Returns the faults of requests, with their hits.";
+    post "/faults" add_fault
+        r#"{"fault": {"kind": "reset_after"}, "operation": "create_order_v2", "times": 1}"#
+        "Adds a fault of requests.";
+    delete "/faults" clear_faults "" "Ends all faults of requests.";
+    get "/lag" lag "" "Returns how far reads and streams trail.";
+    post "/lag" set_lag r#"{"profile": "realistic"}"#
+        "Sets how far reads and streams trail: a profile, or reads_millis, streams_millis and seed.";
+    get "/rules" rules "" "Returns how what is not documented is decided.";
+    post "/rules" set_rules r#"{"reuse_client_order_ids": true}"#
+        "Sets how what is not documented is decided; what is not named, in the safer way.";
+    get "/streams" streams "" "Returns the stream connections and what waits for their readers.";
+    post "/stream_faults" stream_faults r#"{"drop_one_in": 100}"# "Sets the faults of streams.";
+    post "/streams/cut" cut "" "Cuts all stream connections.";
+    post "/streams/silence" silence "" "Leaves all stream connections open and silent.";
+    post "/streams/restart" restart r#"{"down_for_millis": 500}"#
+        "Cuts all stream connections and refuses new ones for a time.";
+    post "/streams/end" end r#"{"ending": "channel_error"}"# "Ends all subscriptions.";
+    get "/requests" requests "" "Returns the last requests of clients.";
+    get "/audit" audit "" "Adds up all money, contracts and books.";
+}
+
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
-    Router::new()
-        .route("/clock", get(clock))
-        .route("/clock/freeze", post(freeze_clock))
-        .route("/clock/resume", post(resume_clock))
-        .route("/clock/advance", post(advance))
-        .route("/markets", post(list))
-        .route("/markets/{ticker}/determine", post(determine))
-        .route("/markets/{ticker}/dispute", post(dispute))
-        .route("/markets/{ticker}/pause", post(pause))
-        .route("/markets/{ticker}/resume", post(resume))
-        .route("/markets/{ticker}/close", post(close))
-        .route("/markets/{ticker}/grid", post(grid))
-        .route("/markets/{ticker}/metadata", post(metadata))
-        .route("/shards/{index}", post(shard))
-        .route("/deposits", post(deposit))
-        .route("/tiers", post(tier))
-        .route("/faults", get(faults).post(add_fault).delete(clear_faults))
-        .route("/stream_faults", post(stream_faults))
-        .route("/streams/cut", post(cut))
-        .route("/streams/silence", post(silence))
-        .route("/streams/restart", post(restart))
-        .route("/streams/end", post(end))
-        .route("/requests", get(requests))
-        .route("/audit", get(audit))
+    table()
+        .method_not_allowed_fallback(|| async { Response::method_not_allowed() })
+        .fallback(|| async { Response::not_found() })
+        .layer(middleware::from_fn(guard))
         .with_state(Arc::clone(shared))
+}
+
+/// Refuses what a page in a browser on this machine may have sent. Loopback is no protection
+/// against it: a foreign name may point here (`Host`), and a foreign page may post here (`Origin`).
+async fn guard(request: Request, next: Next) -> HttpResponse {
+    match foreign(request.headers()) {
+        None => next.run(request).await,
+        Some(why) => Response::forbidden(why).into_response(),
+    }
+}
+
+/// Returns why a request may be of a page that is not served here.
+fn foreign(headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let name = host.and_then(|host| Authority::from_str(host).ok());
+    let is_here = name.is_some_and(|name| kalshi_auth::is_loopback(name.host()));
+    if !is_here || hosts.next().is_some() {
+        return Some("the Host of an admin request must be this machine: 127.0.0.1 or localhost");
+    }
+    let here = host.map(|host| format!("http://{host}"));
+    for origin in headers.get_all(header::ORIGIN) {
+        if origin.to_str().ok() != here.as_deref() {
+            return Some("an admin request must not have another Origin than the admin API");
+        }
+    }
+    for site in headers.get_all("sec-fetch-site") {
+        if !["same-origin", "none"].map(str::as_bytes).contains(&site.as_bytes()) {
+            return Some("an admin request must not come from another site");
+        }
+    }
+    None
+}
+
+async fn list_routes() -> HttpResponse {
+    let rows: Vec<Value> = ROUTES
+        .iter()
+        .map(|[method, path, body, does]| {
+            let mut row = json!({"method": method.to_uppercase(), "path": path, "does": does});
+            if !body.is_empty() {
+                row["example"] = json!(body);
+            }
+            row
+        })
+        .collect();
+    answer(Ok(json!({"routes": rows})))
 }
 
 #[derive(Deserialize)]
@@ -64,6 +159,12 @@ struct Advance {
     seconds: u64,
     #[serde(default)]
     millis: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberSkew {
+    millis: i64,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +196,16 @@ struct Grid {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct NewEventFee {
+    fee_type: Option<FeeFormula>,
+    /// 1 unless given.
+    fee_multiplier: Option<String>,
+    #[serde(default)]
+    in_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Shard {
     exchange_active: bool,
     trading_active: bool,
@@ -115,6 +226,20 @@ struct Deposit {
 struct SetTier {
     key_id: String,
     tier: Tier,
+}
+
+/// A lag: a profile by its name, or the settings.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SetLag {
+    Profile(Profile),
+    Settings(Lag),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    profile: String,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +273,13 @@ async fn advance(Extract(shared): Api, body: Body<Advance>) -> HttpResponse {
     with(body, |Advance { seconds, millis }| {
         let by = Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis));
         shared.advance(by).map(|()| json!({"now": shared.now()}))
+    })
+}
+
+async fn member_skew(Extract(shared): Api, body: Body<MemberSkew>) -> HttpResponse {
+    with(body, |MemberSkew { millis }| {
+        shared.clock.set_skew(millis);
+        Ok(json!({"wall_clock": shared.clock.wall()}))
     })
 }
 
@@ -205,6 +337,25 @@ async fn grid(Extract(shared): Api, Path(ticker): Path<String>, body: Body<Grid>
     })
 }
 
+async fn event_fee(
+    Extract(shared): Api,
+    Path(ticker): Path<String>,
+    body: Body<NewEventFee>,
+) -> HttpResponse {
+    with(body, |NewEventFee { fee_type, fee_multiplier, in_seconds }| {
+        // A number with six decimals at most, as dollars are.
+        let multiplier: Dollars = fee_multiplier
+            .as_deref()
+            .unwrap_or("1")
+            .parse()
+            .map_err(|_| wrong("fee_multiplier is a text like \"0.5\""))?;
+        let millionths = u32::try_from(multiplier.as_micros())
+            .map_err(|_| wrong("fee_multiplier must be 0 to 4294"))?;
+        let fee = fee_type.map(|formula| EventFee::new(formula, millionths));
+        shared.schedule_event_fee(&ticker, fee, Duration::from_secs(in_seconds)).map(done)
+    })
+}
+
 async fn shard(Extract(shared): Api, Path(index): Path<u8>, body: Body<Shard>) -> HttpResponse {
     with(body, |body| shared.set_shard(index, body.exchange_active, body.trading_active).map(done))
 }
@@ -235,6 +386,45 @@ async fn add_fault(Extract(shared): Api, body: Body<Fault>) -> HttpResponse {
 async fn clear_faults(Extract(shared): Api) -> HttpResponse {
     shared.faults().clear();
     answer(Ok(json!({})))
+}
+
+async fn lag(Extract(shared): Api) -> HttpResponse {
+    answer(Ok(json!(shared.streams.lag())))
+}
+
+async fn set_lag(Extract(shared): Api, body: Body<SetLag>) -> HttpResponse {
+    with(body, |body| {
+        let lag = match body {
+            SetLag::Settings(lag) => lag,
+            SetLag::Profile(Profile { profile }) => {
+                profile.parse().map_err(|error: ParseLagError| wrong(error.to_string()))?
+            }
+        };
+        shared.set_lag(lag);
+        Ok(json!({}))
+    })
+}
+
+async fn rules(Extract(shared): Api) -> HttpResponse {
+    answer(Ok(json!(shared.state().rules())))
+}
+
+async fn set_rules(Extract(shared): Api, body: Body<Rules>) -> HttpResponse {
+    with(body, |rules| {
+        shared.set_rules(rules);
+        Ok(json!({}))
+    })
+}
+
+async fn streams(Extract(shared): Api) -> HttpResponse {
+    let backlog = shared.streams.backlog();
+    answer(Ok(json!({
+        "connections": shared.streams.connections(),
+        "unread_frames": backlog.frames,
+        "unread_bytes": backlog.bytes,
+        "most_unread_bytes": backlog.most_bytes,
+        "paused": backlog.paused,
+    })))
 }
 
 async fn stream_faults(Extract(shared): Api, body: Body<StreamFaults>) -> HttpResponse {

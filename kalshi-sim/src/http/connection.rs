@@ -1,22 +1,36 @@
-//! Connections that can be cut from inside: what a client sees of a crash or a dead proxy.
+//! Connections: accepted, served, ended after a while if a request stays half sent; and cut from
+//! inside, which is what a client sees of a crash or a dead proxy.
 
 use std::{
     io,
-    net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use axum::{Router, extract::ConnectInfo};
 use futures_util::task::AtomicWaker;
+use http::{HeaderValue, header};
+use hyper::{body::Incoming, server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::{oneshot, watch},
+    task::JoinSet,
 };
+
+use crate::shared::Shared;
+
+/// The time that a client has for the head of a request, and a connection without requests.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// A handle that cuts one connection.
 #[derive(Clone, Debug, Default)]
@@ -40,10 +54,6 @@ impl Cutter {
     }
 }
 
-/// A listener whose connections have a [`Cutter`].
-#[derive(Debug)]
-pub(crate) struct Listener(pub(crate) TcpListener);
-
 /// A connection that can be cut.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -51,26 +61,73 @@ pub(crate) struct Connection {
     cutter: Cutter,
 }
 
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // axum's own waits and tries again when the process is out of file descriptors.
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+/// Serves connections until `stop`, and then until the last request is answered. A request's head
+/// must arrive within `head_time`. Each answer has the date of the exchange's own clock, also
+/// while the clock that members are held to is another.
+pub(crate) async fn serve(
+    mut listener: TcpListener,
+    router: Router,
+    shared: Arc<Shared>,
+    head_time: Duration,
+    stop: oneshot::Receiver<()>,
+) {
+    let mut stop = pin!(stop);
+    let (closing, closes) = watch::channel(());
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = tokio::select! {
+            // axum's own waits and tries again when the process is out of file descriptors.
+            accepted = axum::serve::Listener::accept(&mut listener) => accepted,
+            // A sender that was dropped means the same.
+            _ = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+        };
         // A small answer must not wait for the next one.
         let _ = stream.set_nodelay(true);
-        (Connection { stream, cutter: Cutter::default() }, address)
+        let router = TowerToHyperService::new(router.clone());
+        let (shared, closes) = (Arc::clone(&shared), closes.clone());
+        connections.spawn(connection(stream, router, shared, head_time, closes));
     }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
+    drop(listener);
+    drop(closing);
+    while connections.join_next().await.is_some() {}
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Cutter {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        stream.io().cutter.clone()
+async fn connection(
+    stream: TcpStream,
+    router: TowerToHyperService<Router>,
+    shared: Arc<Shared>,
+    head_time: Duration,
+    mut closes: watch::Receiver<()>,
+) {
+    let cutter = Cutter::default();
+    let io = TokioIo::new(Connection { stream, cutter: cutter.clone() });
+    let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(cutter.clone()));
+        let (answer, shared) = (router.call(request), Arc::clone(&shared));
+        async move {
+            let mut response = answer.await?;
+            if let Ok(date) = HeaderValue::from_str(&shared.clock.http_date()) {
+                response.headers_mut().insert(header::DATE, date);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_time)
+            .serve_connection(io, service)
+            .with_upgrades()
+    );
+    let is_over = tokio::select! {
+        // How a client ends a connection is its own affair.
+        _ = served.as_mut() => true,
+        _ = closes.changed() => false,
+    };
+    if !is_over {
+        served.as_mut().graceful_shutdown();
+        let _ = served.await;
     }
 }
 

@@ -86,6 +86,15 @@ impl Response {
         Self::nested(503, "service_unavailable", "service unavailable", None)
     }
 
+    pub(crate) fn request_timeout() -> Self {
+        Self::nested(408, "request_timeout", "the request did not arrive in time", None)
+    }
+
+    /// 504: the request may have been carried out, or may still be.
+    pub(crate) fn gateway_timeout() -> Self {
+        Self::nested(504, "gateway_timeout", "gateway timeout", None)
+    }
+
     /// 410: the writes of orders by the first version of the API are gone.
     pub(crate) fn removed_order_path() -> Self {
         Self::nested(

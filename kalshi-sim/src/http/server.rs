@@ -1,33 +1,39 @@
 //! The shell of sockets around the state: routes, bodies, signatures.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{ConnectInfo, RawPathParams, Request, rejection::RawPathParamsRejection},
+    extract::{ConnectInfo, Path, RawPathParams, Request, rejection::RawPathParamsRejection},
     response::{IntoResponse as _, Response as HttpResponse},
     routing::{MethodFilter, MethodRouter, get, on},
 };
+use futures_util::StreamExt as _;
 use http::{HeaderValue, Method, StatusCode, header};
 use kalshi_auth::server::KeyPair;
 use kalshi_sdk::{
     Operation, OperationId,
     operation::{self, Access},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    BASE_PATH, api,
+    BASE_PATH,
     faults::FaultKind,
-    http::{connection::Cutter, fault_injection, query::Query, request::Call, response::Response},
-    shared::{RequestRecord, Shared},
+    http::{connection::Cutter, fault_injection, query::Query, response::Response},
+    shared::{Request as Arrived, RequestRecord, Shared},
     state::keys::Keys,
-    stream::{STREAM_PATH, shell},
+    stream::{STREAM_PATH, hub::index_value, session::INDICES, shell},
 };
 
+/// The cost of a request that is passed on to CF Benchmarks, in reads: 50 tokens.
+const CF_BENCHMARKS_READS: usize = 5;
 /// The largest body that is read.
 const MAX_BODY: usize = 1024 * 1024;
+/// What is read of a body that is refused, and for how long.
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// The writes of orders that the exchange has removed, below [`BASE_PATH`]. It answers them with
 /// 410; the reads beside them are still there.
 const REMOVED: [(MethodFilter, &str); 6] = [
@@ -73,14 +79,45 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let routes = paths.into_iter().fold(Router::new(), |routes, (path, handler)| {
         routes.route(&format!("{BASE_PATH}{path}"), handler)
     });
-    let streams = Arc::clone(shared);
+    let (streams, indices) = (Arc::clone(shared), Arc::clone(shared));
     routes
+        .route(
+            &format!("{BASE_PATH}/cfbenchmarks/{{*path}}"),
+            get(move |Path(path): Path<String>, request: Request| async move {
+                cf_benchmarks(&indices, &path, &request).unwrap_or_else(|refused| refused)
+            }),
+        )
         .route(
             STREAM_PATH,
             get(move |request: Request| async move { shell::upgrade(&streams, request) }),
         )
         .method_not_allowed_fallback(|| async { Response::method_not_allowed() })
         .fallback(elsewhere)
+}
+
+/// Answers what the exchange passes on to CF Benchmarks, which its document does not have: the value
+/// of an index now, as the streams send it. The paths are those of CF Benchmarks; what is in a
+/// payload is theirs, and only its frame is the exchange's.
+fn cf_benchmarks(shared: &Shared, path: &str, request: &Request) -> Result<Response, Response> {
+    let (method, uri) = (request.method(), request.uri());
+    let (_, caller) = shared.authenticate(method, uri.path(), request.headers())?;
+    let now = shared.now();
+    let mut state = shared.state();
+    if !state.admit_reads(caller.account, CF_BENCHMARKS_READS, now.into()) {
+        return Err(Response::too_many_requests());
+    }
+    drop(state);
+    if path.rsplit('/').next() != Some("values") {
+        return Err(Response::not_found());
+    }
+    let query = Query::new(form(uri.query().unwrap_or_default()));
+    let id = query.get("id").ok_or_else(|| Response::bad_request("id is required"))?;
+    if !INDICES.contains(&id) {
+        return Err(Response::not_found());
+    }
+    let millis = now.timestamp_millis();
+    let row = json!({"value": index_value(id, millis.div_euclid(1_000)), "time": millis});
+    Ok(Response::ok(json!({"data": {"serverTime": now, "payload": [row]}})))
 }
 
 /// A path with a slash at the end is sent to the one without; any other is not found.
@@ -117,7 +154,7 @@ async fn serve(
     });
     let mut hits = Vec::new();
     let answered = async {
-        let body = read(operation, &parts.headers, body).await?;
+        let body = read(operation, &parts.headers, body, shared.request_time).await?;
         let key_id = if operation.access == Access::Signed {
             let path = parts.uri.path();
             Some(shared.authenticate(&parts.method, path, &parts.headers)?.0)
@@ -135,24 +172,22 @@ async fn serve(
             OperationId::GenerateApiKey => Some(make_pair(body.clone()).await?),
             _ => None,
         };
-        let path: Vec<String> = parameters.iter().map(|(_, value)| value.to_owned()).collect();
+        let path = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));
-        let mut call = Call {
-            operation: id,
-            caller: None,
-            subtrader: None,
-            path: &path,
-            query: &query,
-            body: &body,
-            now: shared.now(),
-            pair: pair.as_ref(),
-        };
+        let request = Arrived { operation: id, key_id, path, query, body, pair };
+        if let Some(delay) = hits.iter().find_map(|hit| hit.delay()) {
+            shared.delay(request, delay);
+            return Ok(Response::gateway_timeout());
+        }
+        let now = shared.now();
         let mut state = shared.state();
-        let response = api::answer(&mut state, &mut call, key_id.as_deref());
+        shared.advance_to(&mut state, now);
+        let response = request.carry_out(&mut state, now);
         if hits.contains(&FaultKind::Duplicate) {
             // The client gets the first answer only.
-            api::answer(&mut state, &mut call, key_id.as_deref());
+            request.carry_out(&mut state, now);
         }
+        shared.finish_overtaken(&mut state, request.key_id.as_deref(), id, now);
         shared.streams.publish(&mut state);
         Ok(response)
     };
@@ -165,8 +200,18 @@ async fn read(
     operation: &Operation,
     headers: &http::HeaderMap,
     body: Body,
+    within: Duration,
 ) -> Result<Value, Response> {
-    let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| Response::too_large())?;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let is_too_large = |length: &str| length.parse().is_ok_and(|length: usize| length > MAX_BODY);
+    if announced.is_some_and(is_too_large) {
+        tokio::spawn(discard(body));
+        return Err(Response::too_large());
+    }
+    let bytes = match tokio::time::timeout(within, to_bytes(body, MAX_BODY)).await {
+        Ok(bytes) => bytes.map_err(|_| Response::too_large())?,
+        Err(_) => return Err(Response::request_timeout()),
+    };
     if bytes.is_empty() {
         // The exchange has been seen to refuse a write without any body, if it may have one.
         let typed = headers.contains_key(header::CONTENT_TYPE);
@@ -189,6 +234,22 @@ async fn read(
         return Err(Response::bad_request("the body must be a JSON object"));
     }
     Ok(body)
+}
+
+/// Reads on what a client sends after it has been refused: a client that is still sending when its
+/// connection is closed may never see the answer.
+async fn discard(body: Body) {
+    let mut rest = body.into_data_stream();
+    let reading = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(part)) = rest.next().await {
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
 /// Makes a key pair off the threads that serve others.

@@ -6,11 +6,13 @@ pub(crate) mod limits;
 pub(crate) mod snapshot;
 pub(crate) mod transfers;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use kalshi_auth::server::PublicKey;
+use kalshi_sdk::OperationId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::{
     keys::{Key, Keys},
@@ -18,10 +20,19 @@ use self::{
     transfers::Transfers,
 };
 use crate::{
-    engine::{Engine, ids::AccountId, types::Time},
+    engine::{
+        Engine, Market,
+        fees::Fees,
+        history::View,
+        ids::AccountId,
+        types::{Refusal, Subaccount, Time},
+    },
     fixtures::{Fixtures, MarketAccess, Plan, catalog::Catalog, seeding, traders::Traders},
+    http::query::Query,
+    lag::Lag,
     random::Random,
     role::Role,
+    rules::Rules,
 };
 
 /// The whole state of an exchange.
@@ -40,6 +51,34 @@ pub(crate) struct State {
     pub(crate) first_account: AccountId,
     /// Another member, for trades between two.
     pub(crate) second_account: AccountId,
+    /// How far reads trail.
+    lag: Lag,
+    rules: Rules,
+    agenda: Agenda,
+}
+
+/// What the exchange does at its times, beside what the engine does by itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Agenda {
+    /// By the time, in the order in which they were scheduled.
+    tasks: BTreeMap<(Time, u64), Task>,
+    last_task: u64,
+    /// Every change of an event's fees, also those that are past.
+    fee_changes: Vec<(Time, FeeChange)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Task {
+    /// Carries a cancel-all out once more; `None` stands for all subaccounts.
+    CancelAll(AccountId, Option<Subaccount>),
+    EventFee(FeeChange),
+}
+
+/// The fees that an event gets; `None` if its override is taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct FeeChange {
+    event_ticker: String,
+    fees: Option<Fees>,
 }
 
 /// The settings of a new exchange.
@@ -88,6 +127,9 @@ impl State {
             traders,
             first_account,
             second_account,
+            lag: Lag::none(),
+            rules: Rules::default(),
+            agenda: Agenda::default(),
         }
     }
 
@@ -115,7 +157,135 @@ impl State {
 
     /// Lets time pass for everything that happens by itself.
     pub(crate) fn advance(&mut self, now: Time) {
+        loop {
+            let next = self.agenda.tasks.first_entry();
+            let Some(entry) = next.filter(|one| one.key().0 <= now) else { break };
+            let ((at, _), task) = entry.remove_entry();
+            self.transfers.advance(&mut self.engine, at);
+            self.carry_out(task, at);
+        }
         self.transfers.advance(&mut self.engine, now);
+        if let Some(readable) = self.readable() {
+            self.engine.forget_history(readable);
+        }
+    }
+
+    /// Takes the tokens of several reads from an account, or none of them if there are too few.
+    pub(crate) fn admit_reads(&mut self, account: AccountId, reads: usize, now: Time) -> bool {
+        let operation = OperationId::GetMarkets.operation();
+        let mut limits = self.limits.clone();
+        let query = Query::default();
+        let mut read = || limits.admit(account, operation, &query, &Value::Null, now);
+        let is_admitted = (0..reads).all(|_| read());
+        if is_admitted {
+            self.limits = limits;
+        }
+        is_admitted
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.engine.reuse_client_order_ids = rules.reuse_client_order_ids;
+    }
+
+    /// Notes that a cancel-all was carried out: by the rules, it may take later orders, too.
+    pub(crate) fn canceled_all(&mut self, account: AccountId, subaccount: Option<Subaccount>) {
+        let Some(after) = self.rules.cancel_all_again_after_millis() else { return };
+        let at = Time::from_millis(self.engine.now().as_millis().saturating_add(after));
+        self.schedule(at, Task::CancelAll(account, subaccount));
+    }
+
+    /// Announces a change of an event's fees, and makes it at its time. An event that has no
+    /// override any more has the fees with which its markets were listed.
+    pub(crate) fn schedule_event_fee(
+        &mut self,
+        event_ticker: &str,
+        fees: Option<Fees>,
+        at: Time,
+    ) -> Result<(), Refusal> {
+        let change = FeeChange { event_ticker: event_ticker.to_owned(), fees };
+        self.announce(&change, at)?;
+        self.agenda.fee_changes.push((at, change.clone()));
+        self.schedule(at, Task::EventFee(change));
+        Ok(())
+    }
+
+    /// Adds a change of an event's fees to the list of them.
+    fn announce(&mut self, change: &FeeChange, at: Time) -> Result<(), Refusal> {
+        let FeeChange { event_ticker, fees } = change;
+        let of_event = |market: &&Market| market.event_ticker == *event_ticker;
+        let market = self.engine.markets().iter().find(of_event);
+        let market = market.ok_or_else(|| Refusal::not_found("event not found"))?;
+        let date = at.to_datetime().ok_or_else(|| Refusal::parameters("the time is too late"))?;
+        self.fixtures.fees.add_event((&market.series_ticker, event_ticker), *fees, date);
+        Ok(())
+    }
+
+    fn schedule(&mut self, at: Time, task: Task) {
+        self.agenda.last_task += 1;
+        self.agenda.tasks.insert((at, self.agenda.last_task), task);
+    }
+
+    fn carry_out(&mut self, task: Task, at: Time) {
+        match task {
+            Task::CancelAll(account, subaccount) => {
+                // An account that is gone has no orders.
+                let _ = self.engine.cancel_all(account, subaccount, at);
+            }
+            Task::EventFee(FeeChange { event_ticker, fees }) => {
+                let listings = &self.catalog.listings;
+                let listed = |market: &Market| {
+                    let mut rows = listings.iter().map(|listing| &listing.market);
+                    let row = rows.find(|row| row.ticker == market.ticker);
+                    fees.or(row.map(|row| row.fees)).unwrap_or(market.fees)
+                };
+                // An event does not go away.
+                let _ = self.engine.set_event_fees(&event_ticker, fees, listed, at);
+                self.catalog.set_event_fee(&event_ticker, fees);
+            }
+        }
+    }
+
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.agenda
+    }
+
+    /// Goes on with what was scheduled before the state was saved. Everything else is loaded by
+    /// then.
+    pub(crate) fn resume(&mut self, agenda: Agenda) {
+        for (at, change) in &agenda.fee_changes {
+            // It was accepted once.
+            let _ = self.announce(change, *at);
+            if *at <= self.engine.now() {
+                self.catalog.set_event_fee(&change.event_ticker, change.fees);
+            }
+        }
+        self.agenda = agenda;
+    }
+
+    /// Sets how far reads trail. What has been readable stays so.
+    pub(crate) fn set_lag(&mut self, lag: Lag) {
+        let before = self.readable().unwrap_or(self.engine.now());
+        self.lag = lag;
+        if self.readable().is_some() {
+            self.engine.start_history(before);
+        } else {
+            self.engine.stop_history();
+        }
+    }
+
+    /// Returns the state as members read it now.
+    pub(crate) fn view(&self) -> View<'_> {
+        self.engine.view(self.readable())
+    }
+
+    /// Returns the time up to which reads are complete; `None` if they do not trail.
+    fn readable(&self) -> Option<Time> {
+        self.lag.readable(self.engine.now().as_millis()).map(Time::from_millis)
     }
 
     /// Lets the simulated traders send `commands` commands. Returns how many were carried out.

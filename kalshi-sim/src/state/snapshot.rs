@@ -19,7 +19,7 @@ use crate::{
     },
     random::Random,
     state::{
-        Start, State,
+        Agenda, Start, State,
         keys::{Key, Keys},
         limits::Limits,
         transfers::Transfers,
@@ -59,6 +59,8 @@ struct Saved {
     traders: Traders,
     listings: Vec<Listing>,
     fixtures: Kept,
+    #[serde(default)]
+    agenda: Agenda,
     keys: Vec<SavedKey>,
     key_ids: Random,
 }
@@ -102,6 +104,7 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
         traders: state.traders.clone(),
         listings: state.catalog.listings.iter().cloned().collect(),
         fixtures: state.fixtures.kept(),
+        agenda: state.agenda().clone(),
         keys,
         key_ids: state.keys.random(),
     };
@@ -159,5 +162,6 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
     state.transfers = saved.transfers;
     state.limits = saved.limits;
     state.traders = saved.traders;
+    state.resume(saved.agenda);
     Ok(state)
 }

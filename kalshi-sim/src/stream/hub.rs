@@ -2,6 +2,7 @@
 //!
 //! Events become frames while the state is locked, so that a snapshot and the changes after it fit
 //! together. A reader that is too slow loses its subscription and is told so; nobody waits for it.
+//! What answers a command has no limit of its own, but while much of it waits, no command is read.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     engine::{ids::AccountId, principal::Principal},
+    lag::Lag,
     random::Random,
     state::State,
     stream::{
@@ -21,10 +23,16 @@ use crate::{
     },
 };
 
-/// Data frames that wait for a slow reader before its subscription ends, unless set.
+/// Messages that wait for a slow reader before its subscription ends, unless set.
 pub(crate) const DEFAULT_CAPACITY: usize = 100_000;
-/// Answers that wait; a client that sends commands and reads nothing is cut off.
+/// The same in bytes.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Answers that wait; a client that gets more by one command is cut off.
 const MAX_ANSWERS: usize = 50_000;
+/// Bytes that wait, from which on no command is read: whoever does not read is not served.
+const COMMAND_PAUSE_BYTES: usize = 256 * 1024;
+/// The room that an empty queue keeps, in frames.
+const KEPT_ROOM: usize = 1_024;
 
 /// All connections.
 #[derive(Debug)]
@@ -46,6 +54,8 @@ struct Inner {
     admitted: BTreeMap<AccountId, usize>,
     /// The time of the engine as it was seen last.
     now: i64,
+    /// How far streams trail.
+    lag: Lag,
 }
 
 #[derive(Debug)]
@@ -64,13 +74,19 @@ struct Entry {
 pub(crate) struct Queue {
     inner: Mutex<Queued>,
     notify: Notify,
+    cut: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queued {
     frames: VecDeque<Queueing>,
-    /// How many of them are messages, not answers.
-    data: usize,
+    /// The bytes of all of them.
+    bytes: usize,
+    /// How many of them are messages, not answers, and their bytes.
+    messages: usize,
+    message_bytes: usize,
+    /// The time up to which frames may go; `None` if streams do not trail.
+    arrived: Option<i64>,
     state: LinkState,
 }
 
@@ -78,7 +94,26 @@ struct Queued {
 struct Queueing {
     text: String,
     delay: Duration,
-    is_data: bool,
+    /// Counts against what a slow reader may leave unread.
+    is_message: bool,
+    /// The time of the engine when it was made.
+    at: i64,
+}
+
+/// What waits for the readers of streams: see [`StreamControl::backlog`].
+///
+/// [`StreamControl::backlog`]: crate::StreamControl::backlog
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamBacklog {
+    /// The frames that wait on all connections.
+    pub frames: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// The bytes that wait on the connection with the most.
+    pub most_bytes: usize,
+    /// The connections whose commands are not read at present, because so much waits for them.
+    pub paused: usize,
 }
 
 /// How a connection is doing.
@@ -112,6 +147,7 @@ impl Hub {
                 capacity,
                 admitted: BTreeMap::new(),
                 now: 0,
+                lag: Lag::none(),
             }),
         }
     }
@@ -154,6 +190,7 @@ impl Hub {
         let faults = inner.own_faults.get(&account).unwrap_or(&inner.faults).clone();
         let session = Session::new(caller, faults.clone());
         let queue = Arc::new(Queue::default());
+        queue.release(inner.lag.streamed(inner.now));
         let dice = Dice::new(&faults, id);
         let entry =
             Entry { account, session, queue: Arc::clone(&queue), faults, dice, swapped: None };
@@ -175,26 +212,31 @@ impl Hub {
         let mut frames = Vec::new();
         entry.session.receive(text, state, &mut frames);
         for frame in frames {
-            entry.push(frame, inner.capacity, now);
+            // It was asked for: see `COMMAND_PAUSE_BYTES`.
+            entry.push(frame, None, now);
         }
+        entry.queue.release(inner.lag.streamed(now));
     }
 
     /// Tells everybody what has happened since the last call.
     pub(crate) fn publish(&self, state: &mut State) {
         let events = state.engine.take_events();
-        if events.is_empty() {
-            return;
-        }
         let now = state.engine.now().as_millis();
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.now = now;
+        if inner.lag.streamed(now).is_some() {
+            inner.release();
+        }
+        if events.is_empty() {
+            return;
+        }
         let mut frames = Vec::new();
         for entry in inner.entries.values_mut() {
             for event in &events {
                 entry.session.publish(event, state, &mut frames);
                 for frame in frames.drain(..) {
-                    entry.push(frame, inner.capacity, now);
+                    entry.push(frame, Some(inner.capacity), now);
                 }
             }
         }
@@ -205,18 +247,13 @@ impl Hub {
     pub(crate) fn tick(&self, state: &State, fast: bool) {
         let now = state.engine.now().as_millis();
         let second = now.div_euclid(1_000);
-        let value = |name: &str| {
-            let name = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
-            let mut random = Random::new(name ^ second.unsigned_abs());
-            let base = 1_000 + name % 90_000;
-            format!("{base}.{:08}", random.below(100_000_000))
-        };
+        let value = |name: &str| index_value(name, second);
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.now = now;
         for entry in inner.entries.values_mut() {
             for frame in entry.session.tick(&value, state, fast) {
-                entry.push(frame, inner.capacity, now);
+                entry.push(frame, Some(inner.capacity), now);
             }
         }
     }
@@ -234,6 +271,30 @@ impl Hub {
             inner.own_faults.clear();
             inner.faults = faults;
         }
+    }
+
+    /// Sets how far streams trail.
+    pub(crate) fn set_lag(&self, lag: Lag) {
+        let mut inner = self.lock();
+        inner.lag = lag;
+        inner.release();
+    }
+
+    pub(crate) fn lag(&self) -> Lag {
+        self.lock().lag
+    }
+
+    /// Returns what waits for readers.
+    pub(crate) fn backlog(&self) -> StreamBacklog {
+        let mut backlog = StreamBacklog::default();
+        for entry in self.lock().entries.values() {
+            let queued = entry.queue.lock();
+            backlog.frames = backlog.frames.saturating_add(queued.frames.len());
+            backlog.bytes = backlog.bytes.saturating_add(queued.bytes);
+            backlog.most_bytes = backlog.most_bytes.max(queued.bytes);
+            backlog.paused += usize::from(!queued.takes_commands());
+        }
+        backlog
     }
 
     /// Brings the connections of one member, or all of them, to this state.
@@ -262,7 +323,7 @@ impl Hub {
         let now = inner.now;
         for entry in inner.entries.values_mut().filter(|entry| entry.is_of(of)) {
             for frame in entry.session.end_all(ending, now) {
-                entry.queue.answer(frame.text, Duration::ZERO);
+                entry.queue.answer(frame.text, Duration::ZERO, now);
             }
         }
     }
@@ -276,14 +337,35 @@ impl Hub {
     }
 }
 
+/// Returns the value of an index or an underlying in a second.
+pub(crate) fn index_value(name: &str, second: i64) -> String {
+    let name =
+        name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut random = Random::new(name ^ second.unsigned_abs());
+    let base = 1_000 + name % 90_000;
+    format!("{base}.{:08}", random.below(100_000_000))
+}
+
+impl Inner {
+    /// Lets go what has been on its way long enough.
+    fn release(&self) {
+        let arrived = self.lag.streamed(self.now);
+        for entry in self.entries.values() {
+            entry.queue.release(arrived);
+        }
+    }
+}
+
 impl Entry {
     fn is_of(&self, member: Option<AccountId>) -> bool {
         member.is_none_or(|account| account == self.account)
     }
 
-    fn push(&mut self, frame: Frame, capacity: usize, now: i64) {
+    /// Queues a frame; `capacity` is the number of messages that may wait, `None` for those that
+    /// the client has asked for.
+    fn push(&mut self, frame: Frame, capacity: Option<usize>, now: i64) {
         let Some(sid) = frame.data_of else {
-            return self.queue.answer(frame.text, self.faults.ack_delay);
+            return self.queue.answer(frame.text, self.faults.ack_delay, now);
         };
         match self.dice.roll(&self.faults) {
             Fate::Dropped => {}
@@ -301,12 +383,45 @@ impl Entry {
         }
     }
 
-    fn send(&mut self, sid: u64, text: String, capacity: usize, now: i64) {
-        if !self.queue.data(text, capacity)
+    fn send(&mut self, sid: u64, text: String, capacity: Option<usize>, now: i64) {
+        if !self.queue.data(text, capacity, now)
             && let Some(frame) = self.session.overflow(sid, now)
         {
-            self.queue.answer(frame.text, Duration::ZERO);
+            self.queue.answer(frame.text, Duration::ZERO, now);
         }
+    }
+}
+
+impl Queued {
+    fn takes_commands(&self) -> bool {
+        self.bytes < COMMAND_PAUSE_BYTES
+    }
+
+    fn push(&mut self, frame: Queueing) {
+        self.bytes = self.bytes.saturating_add(frame.text.len());
+        if frame.is_message {
+            self.messages += 1;
+            self.message_bytes = self.message_bytes.saturating_add(frame.text.len());
+        }
+        self.frames.push_back(frame);
+    }
+
+    /// Takes the next frame that may go.
+    fn pop(&mut self) -> Option<Queueing> {
+        let next = self.frames.front()?;
+        if self.arrived.is_some_and(|arrived| next.at > arrived) {
+            return None;
+        }
+        let frame = self.frames.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(frame.text.len());
+        if frame.is_message {
+            self.messages = self.messages.saturating_sub(1);
+            self.message_bytes = self.message_bytes.saturating_sub(frame.text.len());
+        }
+        if self.frames.is_empty() && self.frames.capacity() > KEPT_ROOM {
+            self.frames.shrink_to(KEPT_ROOM);
+        }
+        Some(frame)
     }
 }
 
@@ -321,13 +436,24 @@ impl Queue {
                     LinkState::Cut => return Next::Cut,
                     LinkState::Up => {}
                 }
-                if let Some(frame) = queued.frames.pop_front() {
-                    queued.data = queued.data.saturating_sub(usize::from(frame.is_data));
+                if let Some(frame) = queued.pop() {
                     return Next::Send(frame.text, frame.delay);
                 }
             }
             self.notify.notified().await;
         }
+    }
+
+    /// Waits until the connection is to be cut.
+    pub(crate) async fn is_cut(&self) {
+        while self.link_state() != LinkState::Cut {
+            self.cut.notified().await;
+        }
+    }
+
+    /// Reports whether the client's commands are read: not while much waits for it.
+    pub(crate) fn takes_commands(&self) -> bool {
+        self.lock().takes_commands()
     }
 
     pub(crate) fn link_state(&self) -> LinkState {
@@ -337,31 +463,53 @@ impl Queue {
     fn set_link_state(&self, line: LinkState) {
         self.lock().state = line;
         self.notify.notify_one();
+        self.cut.notify_one();
     }
 
     /// Queues an answer to a command.
-    fn answer(&self, text: String, delay: Duration) {
+    fn answer(&self, text: String, delay: Duration, at: i64) {
         let mut queued = self.lock();
-        if queued.frames.len() >= queued.data.saturating_add(MAX_ANSWERS) {
+        let is_full = queued.frames.len() >= queued.messages.saturating_add(MAX_ANSWERS);
+        if is_full {
             queued.state = LinkState::Cut;
         } else {
-            queued.frames.push_back(Queueing { text, delay, is_data: false });
+            queued.push(Queueing { text, delay, is_message: false, at });
         }
         drop(queued);
         self.notify.notify_one();
+        if is_full {
+            self.cut.notify_one();
+        }
     }
 
     /// Queues a message; false if there is no room.
-    fn data(&self, text: String, capacity: usize) -> bool {
+    fn data(&self, text: String, capacity: Option<usize>, at: i64) -> bool {
         let mut queued = self.lock();
-        if queued.data >= capacity {
+        let is_message = capacity.is_some();
+        let has_room = capacity.is_none_or(|capacity| {
+            queued.messages < capacity && queued.message_bytes < MAX_MESSAGE_BYTES
+        });
+        if !has_room {
             return false;
         }
-        queued.data += 1;
-        queued.frames.push_back(Queueing { text, delay: Duration::ZERO, is_data: true });
+        queued.push(Queueing { text, delay: Duration::ZERO, is_message, at });
         drop(queued);
         self.notify.notify_one();
         true
+    }
+
+    /// Lets frames go that were made up to a time; `None` stands for all of them.
+    fn release(&self, arrived: Option<i64>) {
+        let mut queued = self.lock();
+        if queued.arrived == arrived {
+            return;
+        }
+        queued.arrived = arrived;
+        let is_waiting = !queued.frames.is_empty();
+        drop(queued);
+        if is_waiting {
+            self.notify.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {

@@ -29,6 +29,9 @@ const MAX_COMMANDS_ON_ONE: u32 = 5_000;
 /// The shortest time between two messages with the best bids of a batch, in milliseconds.
 const BEST_QUOTES_PAUSE: i64 = 250;
 
+/// The indices of CF Benchmarks that there are.
+pub(crate) const INDICES: [&str; 2] = ["BRTI", "ETHUSD_RTI"];
+
 /// A frame to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -119,7 +122,7 @@ impl Channel {
     /// Returns the indices or underlyings that there are, for channels that send values of them.
     fn names(self) -> &'static [&'static str] {
         match self {
-            Self::CfBenchmarks | Self::CfBenchmarks5Hz => &["BRTI", "ETHUSD_RTI"],
+            Self::CfBenchmarks | Self::CfBenchmarks5Hz => &INDICES,
             Self::Pyth => &["Crypto.BTC/USD", "Equity.US.SPY/USD"],
             _ => &[],
         }
@@ -758,6 +761,9 @@ impl Subscription {
             (Channel::MarketLifecycle, Event::Market { market, change }) => {
                 let market = state.engine.market(*market).filter(|one| !wire::is_combo(one))?;
                 ("market_lifecycle_v2", wire::lifecycle(state, market, *change))
+            }
+            (Channel::MarketLifecycle, Event::FeeOverride { event_ticker, fees }) => {
+                ("event_fee_update", wire::event_fee(event_ticker, *fees))
             }
             (Channel::MultivariateLifecycle, Event::Market { market, change }) => {
                 let market = state.engine.market(*market).filter(|one| wire::is_combo(one))?;

@@ -10,10 +10,19 @@ use axum::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::{task::JoinHandle, time};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    task::JoinHandle,
+    time,
+};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+    tungstenite::{
+        Error, Message,
+        error::ProtocolError,
+        handshake::derive_accept_key,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
 };
 
 use crate::{
@@ -30,6 +39,10 @@ const PING: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(20);
 /// The largest frame of a client.
 const MAX_FRAME: usize = 1024 * 1024;
+/// The time in which a connection that ends can still be read.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The bytes that are still read of it.
+const MAX_REST: u64 = 64 * 1024 * 1024;
 
 /// Answers the handshake, and serves the connection in a task of its own.
 pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> HttpResponse {
@@ -118,21 +131,22 @@ impl Drop for Admission {
     }
 }
 
-async fn serve<S>(shared: &Shared, id: u64, queue: &Queue, socket: WebSocketStream<S>)
+async fn serve<S>(shared: &Shared, id: u64, queue: &Queue, mut socket: WebSocketStream<S>)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sink, mut source) = socket.split();
     let mut ping = time::interval(PING);
     ping.tick().await;
     loop {
+        // Others are not held up by a client that asks for more than it reads.
+        let takes_commands = queue.takes_commands();
         let outcome = tokio::select! {
             next = queue.next() => match next {
                 Next::Send(text, delay) => {
                     if !delay.is_zero() {
                         time::sleep(delay).await;
                     }
-                    sink.send(Message::text(text)).await
+                    send(queue, &mut socket, Message::text(text)).await
                 }
                 // Held open, and neither read nor written: what a dead network looks like.
                 Next::Silent => {
@@ -143,14 +157,27 @@ where
                 }
                 Next::Cut => return,
             },
-            _ = ping.tick() => sink.send(Message::Ping("heartbeat".into())).await,
-            message = source.next() => match message {
+            _ = ping.tick() => {
+                send(queue, &mut socket, Message::Ping("heartbeat".into())).await
+            }
+            message = socket.next(), if takes_commands => match message {
                 Some(Ok(Message::Text(text))) => {
-                    let state = shared.state();
-                    shared.streams.receive(id, text.as_str(), &state);
+                    {
+                        let state = shared.state();
+                        shared.streams.receive(id, text.as_str(), &state);
+                    }
+                    // The others get the thread, and the state, after each command.
+                    tokio::task::yield_now().await;
                     Ok(())
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => return close(socket, None).await,
+                Some(Err(error)) => {
+                    if let Some(code) = code_of(&error) {
+                        close(socket, Some(code)).await;
+                    }
+                    return;
+                }
+                None => return,
                 // Pings are answered by the socket itself; there are no binary commands.
                 Some(Ok(_)) => Ok(()),
             },
@@ -159,6 +186,57 @@ where
             return;
         }
     }
+}
+
+/// Sends a message, unless the connection is cut first: a client that does not read must not keep
+/// it from ending.
+async fn send<S>(
+    queue: &Queue,
+    socket: &mut WebSocketStream<S>,
+    message: Message,
+) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        sent = socket.send(message) => sent,
+        () = queue.is_cut() => Err(Error::ConnectionClosed),
+    }
+}
+
+/// Returns the code that tells a client what was wrong with its frame; `None` if nobody is there to
+/// be told.
+fn code_of(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Capacity(_) => Some(CloseCode::Size),
+        Error::Utf8(_) => Some(CloseCode::Invalid),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        _ => None,
+    }
+}
+
+/// Ends a connection with a close frame: with a code, or in answer to the client's own.
+async fn close<S>(mut socket: WebSocketStream<S>, code: Option<CloseCode>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let farewell = async {
+        // The one or the other says that the connection is over, as it should.
+        let _ = match code {
+            Some(code) => socket.close(Some(CloseFrame { code, reason: "".into() })).await,
+            // The answer to a close is queued already.
+            None => socket.flush().await,
+        };
+        // What is unread when a socket goes makes the system reset the connection, and the close
+        // frame may be lost with it: the rest of what the client has sent is read first.
+        let mut io = socket.into_inner();
+        io.shutdown().await.ok()?;
+        let mut rest = io.take(MAX_REST);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok()
+    };
+    // A client that neither reads nor ends is left alone.
+    let _ = time::timeout(FAREWELL, farewell).await;
 }
 
 /// Lets time pass, so that what falls due happens, and is told, without anybody asking.
@@ -171,7 +249,7 @@ pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
             step.tick().await;
             let now = shared.now();
             let mut state = shared.state();
-            state.advance(now.into());
+            shared.advance_to(&mut state, now);
             let turns = u64::try_from(state.traders.count()).unwrap_or(0).div_ceil(4);
             state.run_traders(turns, now.into());
             shared.streams.publish(&mut state);

@@ -11,6 +11,7 @@ use crate::{
     engine::{
         Market,
         amount::{other_leg, payout},
+        fees::Fees,
         ids::{AccountId, GroupId, MarketId, OrderId, RfqId, TradeId},
         principal::Principal,
         rfq::{Batch, BatchQuote, BatchStatus, Ending, Quote, QuoteStatus, Rfq, Size},
@@ -378,6 +379,14 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
 }
 
 /// A change in the life of a combo market; their channel does not have all of them.
+pub(super) fn event_fee(event_ticker: &str, fees: Option<Fees>) -> Value {
+    json!({
+        "event_ticker": event_ticker,
+        "fee_type_override": fees.map(|fees| fees.kind.as_str()),
+        "fee_multiplier_override": fees.map(Fees::multiplier),
+    })
+}
+
 pub(super) fn combo_lifecycle(
     state: &State,
     market: &Market,

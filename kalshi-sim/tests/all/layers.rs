@@ -9,9 +9,19 @@ use std::{
 /// The modules, the lowest layer first. A module of `http` stands where it belongs: the values that
 /// every layer passes on are below the fixtures, the sockets above everything else.
 const LAYERS: [(&str, &[&str]); 9] = [
-    ("base", &["random", "clock", "role", "faults"]),
+    ("base", &["random", "clock", "role", "faults", "lag", "rules"]),
     ("engine", &["engine"]),
-    ("values", &["http::request", "http::response", "http::query", "http::paging", "wire"]),
+    (
+        "values",
+        &[
+            "http::request",
+            "http::response",
+            "http::query",
+            "http::paging",
+            "http::lenient",
+            "wire",
+        ],
+    ),
     ("fixtures", &["fixtures"]),
     ("state", &["state", "auth"]),
     (

@@ -1,11 +1,15 @@
 //! The simulator, asked over HTTP as any client would ask it.
 
+mod admin;
 mod communications;
 #[path = "../../src/contract.rs"]
 mod contract;
 mod families;
 mod faults;
+mod flood;
 mod keys;
+mod lag;
+mod late;
 mod layers;
 mod market_filters;
 mod markets;
@@ -15,6 +19,7 @@ mod orders;
 mod other_clients;
 mod portfolio;
 mod program;
+mod rules;
 mod stream_conformance;
 mod streams;
 mod surface;

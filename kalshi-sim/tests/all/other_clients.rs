@@ -3,7 +3,7 @@
 use http::Method;
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};
-use kalshi_sim::{Exchange, MarketPlan, Role};
+use kalshi_sim::{Exchange, MarketPlan, Role, Rules};
 use serde_json::{Value, json};
 
 use crate::{client_with, status};
@@ -97,6 +97,11 @@ async fn s2_a_key_for_a_subtrader_of_the_firm_is_made_and_reaches_only_that_one(
     let credentials = Credentials::from_pem(id.unwrap(), pem.unwrap()).unwrap();
     let bound = client_with(&exchange, credentials);
     let get = async |path: String| send(&bound, Method::GET, &path, None).await;
+    // The text on keys denies such a key everything; those of some operations do not.
+    assert_eq!(status(&get("/fcm/orders".to_owned()).await.unwrap_err()), 403);
+    let mut rules = Rules::default();
+    rules.subtrader_keys_read = true;
+    exchange.set_rules(rules);
     let mine = get("/fcm/orders".to_owned()).await.unwrap();
     let orders = mine["orders"].as_array().unwrap();
     assert!(!orders.is_empty() && orders.iter().all(|row| row["user_id"] == *own));

@@ -106,6 +106,28 @@ async fn s3_every_role_can_have_a_key_of_either_type() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[tokio::test]
+async fn its_reads_trail_and_its_rules_hold_if_it_is_told_so() {
+    let mut command = program();
+    command.args(["--lag", "60000", "--rules", r#"{"lenient_numbers": true}"#]);
+    let child = command.args(["--admin-port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut running = Running(child);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().unwrap().unwrap();
+    let url = line().strip_prefix("listening on ").unwrap().to_owned();
+    let admin = line().strip_prefix("admin API on ").unwrap().to_owned();
+    let client = Client::builder().with_environment(Environment::Custom(url)).build().unwrap();
+    let as_of = async || client.get_user_data_timestamp().send().await.unwrap().as_of_time;
+    let first = as_of().await;
+    assert_eq!(as_of().await, first, "reads stand still until they are a minute behind");
+    let get = async |path: &str| {
+        let text = reqwest::get(format!("{admin}{path}")).await.unwrap().text().await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    assert_eq!(get("/lag").await["reads_millis"], serde_json::json!([60_000, 60_000]));
+    assert_eq!(get("/rules").await["lenient_numbers"], true);
+}
+
 #[test]
 fn wrong_arguments_end_with_code_2_and_say_why() {
     for (arguments, text) in [
@@ -114,6 +136,8 @@ fn wrong_arguments_end_with_code_2_and_say_why() {
         (&["--fcm-public-key", "a.pem"][..], "each --fcm-key-id goes with one --fcm-public-key"),
         (&["--new-key-type", "dsa"][..], "dsa"),
         (&["--sideways"][..], "--sideways"),
+        (&["--lag", "long"][..], "`none`, `realistic`"),
+        (&["--rules", r#"{"lenient": true}"#][..], "lenient_numbers"),
     ] {
         let output = program().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2));

@@ -57,3 +57,9 @@ for lag in none realistic; do
     printf 'reads that trail: %s\n' "$lag"
     run every_method.py "$base_url" "${trader[@]}" "${maker[@]}" "${fcm[@]}"
 done
+
+# The other direction: Python's websockets as the exchange's end, for kalshi-ws. By the build of
+# the whole workspace, as in the tests: -p would choose other features.
+"$venv/bin/python" kalshi-ws/tests/python/peer.py \
+    cargo test --workspace --test all -- --ignored --exact \
+    websocket::websockets_for_python_are_read_and_answered

@@ -196,3 +196,9 @@ pub use crate::{
 
 /// The path below which the API is served.
 pub const BASE_PATH: &str = "/trade-api/v2";
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

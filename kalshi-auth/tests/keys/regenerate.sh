@@ -85,7 +85,7 @@ cp "$tmp/ssh-rsa.pub" refused/openssh-public.pem
 ssh-keygen -e -m RFC4716 -f "$tmp/ssh-rsa.pub" > refused/ssh2-public.pem
 cat accepted/rsa-2048-pkcs8.pem accepted/ed25519-pkcs8.pem > refused/two-keys.pem
 cat accepted/rsa-2048-pkcs8.pem refused/certificate.pem > refused/key-and-certificate.pem
-sed 1d accepted/rsa-2048-pkcs8.pem | sed '$d' > refused/without-armour.pem
+sed 1d accepted/rsa-2048-pkcs8.pem | sed '$d' > refused/without-armor.pem
 sed '$d' accepted/rsa-2048-pkcs8.pem > refused/cut-off.pem
 sed '5d' accepted/rsa-2048-pkcs8.pem > refused/line-missing.pem
 sed '5s/..$//' accepted/rsa-2048-pkcs8.pem > refused/characters-missing.pem

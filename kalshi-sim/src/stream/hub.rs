@@ -79,7 +79,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Queued {
-    frames: VecDeque<Queueing>,
+    frames: VecDeque<Queuing>,
     /// The bytes of all of them.
     bytes: usize,
     /// How many of them are messages, not answers, and their bytes.
@@ -91,7 +91,7 @@ struct Queued {
 }
 
 #[derive(Debug)]
-struct Queueing {
+struct Queuing {
     text: String,
     delay: Duration,
     /// Counts against what a slow reader may leave unread.
@@ -397,7 +397,7 @@ impl Queued {
         self.bytes < COMMAND_PAUSE_BYTES
     }
 
-    fn push(&mut self, frame: Queueing) {
+    fn push(&mut self, frame: Queuing) {
         self.bytes = self.bytes.saturating_add(frame.text.len());
         if frame.is_message {
             self.messages += 1;
@@ -407,7 +407,7 @@ impl Queued {
     }
 
     /// Takes the next frame that may go.
-    fn pop(&mut self) -> Option<Queueing> {
+    fn pop(&mut self) -> Option<Queuing> {
         let next = self.frames.front()?;
         if self.arrived.is_some_and(|arrived| next.at > arrived) {
             return None;
@@ -473,7 +473,7 @@ impl Queue {
         if is_full {
             queued.state = LinkState::Cut;
         } else {
-            queued.push(Queueing { text, delay, is_message: false, at });
+            queued.push(Queuing { text, delay, is_message: false, at });
         }
         drop(queued);
         self.notify.notify_one();
@@ -492,7 +492,7 @@ impl Queue {
         if !has_room {
             return false;
         }
-        queued.push(Queueing { text, delay: Duration::ZERO, is_message, at });
+        queued.push(Queuing { text, delay: Duration::ZERO, is_message, at });
         drop(queued);
         self.notify.notify_one();
         true

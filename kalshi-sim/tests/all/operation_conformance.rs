@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::contract::Contract;
 
-/// An exchange, a way to ask it anything, and what has been learnt from its answers.
+/// An exchange, a way to ask it anything, and what has been learned from its answers.
 pub(crate) struct Walker {
     pub(crate) exchange: Exchange,
     http: reqwest::Client,
@@ -29,7 +29,7 @@ pub(crate) struct Step {
     path: Vec<(&'static str, &'static str)>,
     query: String,
     body: Option<Value>,
-    /// What is to be learnt: the name of the fact, and where it stands in the answer.
+    /// What is to be learned: the name of the fact, and where it stands in the answer.
     keep: Vec<(&'static str, &'static str)>,
     statuses: Vec<u16>,
     by: Role,

@@ -9,6 +9,7 @@ method that is not called here.
 """
 
 import datetime
+import json
 import inspect
 import sys
 import time
@@ -41,7 +42,7 @@ class Member:
         configuration.api_key_id = key_id
         with open(key_file, encoding="ascii") as pem:
             configuration.private_key_pem = pem.read()
-        client = kalshi.KalshiClient(configuration)
+        self.client = client = kalshi.KalshiClient(configuration)
         # Names stand in one class only.
         self.methods = {}
         for name in methods():
@@ -62,6 +63,17 @@ class Member:
             return answer
 
         return call
+
+    def refused(self, method, code):
+        """Calls a method that the exchange refuses with this code."""
+        name, function = self.methods[method]
+        try:
+            function()
+        except kalshi.ApiException as error:
+            assert json.loads(error.body)["error"]["code"] == code, f"{name}: {error}"
+            self.called.add(name)
+            return
+        raise AssertionError(f"{name} was not refused")
 
 
 class Walk:
@@ -207,7 +219,11 @@ class Walk:
         fills = me.get_fills(ticker=ticker, order_id=taken.order_id).fills
         assert fills and {fill.order_id for fill in fills} == {taken.order_id}, fills
         assert me.get_positions(ticker=ticker).market_positions
-        me.upgrade_account_api_usage_level()
+        # The SDK sends no body and names no type, which the exchange refuses.
+        me.refused("upgrade_account_api_usage_level", "invalid_content_type")
+        kalshi.AccountApi(me.client).upgrade_account_api_usage_level_with_http_info(
+            _headers={"Content-Type": "application/json"}
+        )
 
     def portfolio(self):
         me = self.trader

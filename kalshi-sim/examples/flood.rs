@@ -1,5 +1,5 @@
-//! What clients that ask and do not read do to the others: the time of a REST read, and the memory
-//! of the process.
+//! Measures the effect of clients that send commands and read no answers: the time of a REST read
+//! by others, and the memory of the process.
 //!
 //! `cargo run --release -p kalshi-sim --example flood -- [CONNECTIONS] [COMMANDS]`
 #![expect(clippy::print_stdout, reason = "it reports")]
@@ -89,7 +89,7 @@ async fn report(when: &str, client: &Client, exchange: &Exchange) -> Outcome<()>
     Ok(())
 }
 
-/// What the process holds, as the system says.
+/// Returns the resident memory of the process, as Linux reports it.
 fn memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));

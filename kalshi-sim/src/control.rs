@@ -15,7 +15,7 @@ use crate::{
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
     faults::Fault,
-    fixtures::catalog::Listing,
+    fixtures::catalog::{Listing, SETTLEMENT_TIMER_SECONDS},
     lag::Lag,
     rules::Rules,
     shared::Shared,
@@ -217,7 +217,9 @@ impl Shared {
                 fees: Fees::default(),
                 opens,
                 closes,
-                settlement_timer_seconds: plan.settlement_timer_seconds.unwrap_or(1_800),
+                settlement_timer_seconds: plan
+                    .settlement_timer_seconds
+                    .unwrap_or(SETTLEMENT_TIMER_SECONDS),
             };
             state.engine.add_market(&market, now)?;
             let ends = closes.to_datetime();

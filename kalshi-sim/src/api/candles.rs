@@ -37,7 +37,8 @@ pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
     if market.series_ticker != call.first() {
         return Err(Response::not_found());
     }
-    let rows: Vec<Value> = candles(market, range, latest).iter().map(Candle::shown).collect();
+    let rows: Vec<Value> =
+        candles(market, range, latest).iter().map(|candle| candle.shown(LIVE)).collect();
     Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> HandlerResult {
         if count > MAX_BATCH {
             return Err(Response::bad_request("the range has more than 10,000 candles"));
         }
-        let candles: Vec<Value> = candles.iter().map(Candle::shown).collect();
+        let candles: Vec<Value> = candles.iter().map(|candle| candle.shown(LIVE)).collect();
         rows.push(json!({"market_ticker": market.ticker, "candlesticks": candles}));
     }
     Ok(Response::ok(json!({"markets": rows})))
@@ -82,7 +83,7 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
     let end = cut(&mut lists, MAX_EVENT).unwrap_or(range.end);
     let tickers: Vec<&str> = markets.iter().map(|market| market.ticker.as_str()).collect();
     let lists: Vec<Vec<Value>> =
-        lists.iter().map(|list| list.iter().map(Candle::shown).collect()).collect();
+        lists.iter().map(|list| list.iter().map(|candle| candle.shown(LIVE)).collect()).collect();
     Ok(Response::ok(json!({
         "market_tickers": tickers,
         "market_candlesticks": lists,
@@ -114,7 +115,7 @@ pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
         });
         state = candle.minute;
         previous = candle.minute.price.map(|bar| bar.close).or(previous);
-        rows.push(candle.shown_archived());
+        rows.push(candle.shown(ARCHIVED));
     }
     Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
@@ -165,58 +166,40 @@ struct Candle {
     previous: Option<Dollars>,
 }
 
+/// How candles name their numbers.
+#[derive(Clone, Copy)]
+struct Naming {
+    dollars: &'static str,
+    count: &'static str,
+}
+
+const LIVE: Naming = Naming { dollars: "_dollars", count: "_fp" };
+const ARCHIVED: Naming = Naming { dollars: "", count: "" };
+
 impl Candle {
-    fn shown(&self) -> Value {
+    fn shown(&self, naming: Naming) -> Value {
         let Minute { bid, ask, price, volume, value, open_interest } = self.minute;
+        let mut prices = bar(price, naming);
+        prices[format!("mean{}", naming.dollars)] = json!(average(value, volume));
+        prices[format!("previous{}", naming.dollars)] = json!(self.previous);
         json!({
             "end_period_ts": self.end,
-            "yes_bid": bar(bid),
-            "yes_ask": bar(ask),
-            "price": {
-                "open_dollars": price.map(|bar| bar.open),
-                "low_dollars": price.map(|bar| bar.low),
-                "high_dollars": price.map(|bar| bar.high),
-                "close_dollars": price.map(|bar| bar.close),
-                "mean_dollars": average(value, volume),
-                "previous_dollars": self.previous,
-            },
-            "volume_fp": volume,
-            "open_interest_fp": open_interest,
-        })
-    }
-
-    /// The same in the names of the archive.
-    fn shown_archived(&self) -> Value {
-        let Minute { bid, ask, price, volume, value, open_interest } = self.minute;
-        json!({
-            "end_period_ts": self.end,
-            "yes_bid": archived_bar(bid),
-            "yes_ask": archived_bar(ask),
-            "price": {
-                "open": price.map(|bar| bar.open),
-                "low": price.map(|bar| bar.low),
-                "high": price.map(|bar| bar.high),
-                "close": price.map(|bar| bar.close),
-                "mean": average(value, volume),
-                "previous": self.previous,
-            },
-            "volume": volume,
-            "open_interest": open_interest,
+            "yes_bid": bar(Some(bid), naming),
+            "yes_ask": bar(Some(ask), naming),
+            "price": prices,
+            (format!("volume{}", naming.count)): volume,
+            (format!("open_interest{}", naming.count)): open_interest,
         })
     }
 }
 
-fn bar(bar: Bar) -> Value {
+fn bar(bar: Option<Bar>, Naming { dollars, .. }: Naming) -> Value {
     json!({
-        "open_dollars": bar.open,
-        "low_dollars": bar.low,
-        "high_dollars": bar.high,
-        "close_dollars": bar.close,
+        (format!("open{dollars}")): bar.map(|bar| bar.open),
+        (format!("low{dollars}")): bar.map(|bar| bar.low),
+        (format!("high{dollars}")): bar.map(|bar| bar.high),
+        (format!("close{dollars}")): bar.map(|bar| bar.close),
     })
-}
-
-fn archived_bar(bar: Bar) -> Value {
-    json!({"open": bar.open, "low": bar.low, "high": bar.high, "close": bar.close})
 }
 
 /// The candles of a range, oldest first.

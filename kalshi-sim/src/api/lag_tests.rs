@@ -76,7 +76,7 @@ struct Twins {
     random: Random,
     now: i64,
     members: [AccountId; 2],
-    /// What the reads of both members said at the end of each moment.
+    /// The answers to the reads of both members at the end of each moment.
     truth: BTreeMap<i64, [Vec<Value>; 2]>,
     orders: Vec<(AccountId, String, String, String)>,
 }

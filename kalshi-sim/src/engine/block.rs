@@ -7,9 +7,7 @@ use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, payout},
     ids::{AccountId, BlockId, MarketId, OrderId},
-    types::{
-        Event, NewOrder, Reason, Refusal, Route, SelfTrade, Side, Subaccount, Time, TimeInForce,
-    },
+    types::{Event, NewOrder, Reason, Refusal, SelfTrade, Side, Subaccount, Time, TimeInForce},
 };
 
 /// Proposals of one member that wait.
@@ -256,22 +254,12 @@ impl Engine {
         let mut orders = Vec::new();
         for side in [block.maker, taker] {
             let party = block.party(side);
+            let (account, ticker) = (party.account, ticker.clone());
             let new = NewOrder {
-                account: party.account,
                 subaccount: party.subaccount.unwrap_or(0),
-                ticker: ticker.clone(),
-                side,
-                price: block.price,
-                count: block.count,
                 time_in_force: TimeInForce::FillOrKill,
                 self_trade: SelfTrade::TakerAtCross,
-                client_order_id: None,
-                expires: None,
-                post_only: false,
-                reduce_only: false,
-                cancel_on_pause: false,
-                group: None,
-                route: Route::default(),
+                ..NewOrder::resting(account, ticker, side, block.price, block.count)
             };
             let order = self.enter(&new, block.market, block.count);
             self.set_open(order, block.count);

@@ -11,8 +11,9 @@ impl Engine {
     /// Sets the fees of all markets of an event. `override_of_event` is what the event says from
     /// then on; `None` takes an override back.
     ///
-    /// What resting orders hold for fees is held by the new ones. If they are higher, an account
-    /// may have less than nothing left: whether the exchange cancels orders then is not documented.
+    /// Resting orders hold money for the new fees from here on. If those are higher, the available
+    /// cash of an account may fall below zero: whether the exchange cancels orders then is not
+    /// documented.
     pub(crate) fn set_event_fees(
         &mut self,
         event_ticker: &str,

@@ -1,5 +1,5 @@
-//! What members could read a while ago: the values that accounts, positions, orders and prices had
-//! before each of the latest changes.
+//! The recent past of what members read: the values of accounts, positions, orders and prices before
+//! each of the latest changes.
 //!
 //! Nothing is written down while it is off. While it is on, the first change of a thing in an
 //! action of the engine notes what it was before; lists that only grow are noted by their length.
@@ -50,7 +50,7 @@ struct Head {
     payments: usize,
 }
 
-/// What a contract of a market is worth in a portfolio.
+/// The value of a contract of a market in a portfolio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Valuation {
     result: Option<MarketResult>,
@@ -77,7 +77,7 @@ pub(crate) struct History {
     /// Of the action that is carried out.
     at: Time,
     action: u64,
-    /// What is readable whatever the time: it has been read, or was not written down.
+    /// Everything up to here is readable at any time: it has been read already, or was not noted.
     floor: Horizon,
 }
 
@@ -137,7 +137,7 @@ impl History {
         *self = Self { at: self.at, action: self.action, ..Self::default() };
     }
 
-    /// Forgets what nobody reads any more when everything up to `time` is readable.
+    /// Drops the changes that no read needs once everything up to `time` is readable.
     fn forget(&mut self, time: Time) {
         let horizon = self.horizon(time);
         while self.changes.front().is_some_and(|change| horizon.shows(change)) {

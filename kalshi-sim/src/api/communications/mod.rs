@@ -441,7 +441,7 @@ fn few_legs(state: &State, combos: &[Combo]) -> Result<(), Response> {
     Ok(())
 }
 
-/// Returns the ticker of the combo of some legs, which is made if there is none.
+/// Returns the ticker of the combo with these legs, and creates the combo if it does not exist.
 fn combo_of(
     state: &mut State,
     call: &Call<'_>,

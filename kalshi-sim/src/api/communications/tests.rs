@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::*;
 use crate::http::query::Query;
 
-/// What everybody else sees of a requester that is hidden.
+/// The id that other members see for a hidden requester.
 const HIDDEN: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// An exchange, a requester, a maker and a stranger.
@@ -772,7 +772,7 @@ fn b5_a_batch_is_sized_in_one_way_and_leaves_no_rest() {
     assert_eq!(create(&on_child("contracts_fp", json!("3.00"))), 201);
     assert_eq!(create(&on_child("contracts_fp", Value::Null)), 201);
     assert_eq!(create(&on_child("target_cost_dollars", json!("3.00"))), 400);
-    // A cost of every child is none of the batch's contracts, either.
+    // Children sized by target cost cannot be combined with contracts of the batch, either.
     let all_by_cost = |body: &mut Value| {
         for child in body["children"].as_array_mut().unwrap() {
             child["target_cost_dollars"] = json!("3.00");

@@ -133,7 +133,7 @@ pub(crate) struct NewBatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptRefusal {
     Refused(Refusal),
-    /// The best bid on this request is below its minimum, or there is none.
+    /// The best bid on this child is below the minimum of the requester, or no bid exists.
     QuotesChanged(RfqId),
 }
 

@@ -23,8 +23,8 @@ use crate::engine::{
     ids::{AccountId, BatchId, BatchQuoteId, MarketId, OrderId, QuoteId, RfqId},
     principal::Principal,
     types::{
-        Event, MarketStatus, NewOrder, Order, OrderStatus, QuoteChange, Reason, Refusal, Route,
-        SelfTrade, Side, Subaccount, Time, TimeInForce,
+        Event, MarketStatus, NewOrder, Order, OrderStatus, QuoteChange, Reason, Refusal, SelfTrade,
+        Side, Subaccount, Time, TimeInForce,
     },
 };
 
@@ -942,23 +942,14 @@ impl Engine {
 
 /// Returns the order that a quote puts into the book for its maker.
 fn maker_order(quote: &Quote, ticker: String, side: Side) -> NewOrder {
+    let (price, count) = (quote.price(side), quote.count(side));
     NewOrder {
-        account: quote.account,
         subaccount: quote.subaccount,
-        ticker,
-        side,
-        price: quote.price(side),
-        count: quote.count(side),
-        time_in_force: TimeInForce::GoodTillCanceled,
         // Whose own order is in the way is not documented; the agreed trade goes first here.
         self_trade: SelfTrade::Maker,
         client_order_id: Some(maker_order_id(quote)),
-        expires: None,
         post_only: quote.post_only,
-        reduce_only: false,
-        cancel_on_pause: false,
-        group: None,
-        route: Route::default(),
+        ..NewOrder::resting(quote.account, ticker, side, price, count)
     }
 }
 

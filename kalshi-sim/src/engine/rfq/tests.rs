@@ -5,7 +5,7 @@ use crate::engine::{
     NewBlock,
     block::BlockStatus,
     fees::Fees,
-    types::{Decrease, NewMarket, RefusalKind},
+    types::{Decrease, NewMarket, RefusalKind, Route},
 };
 
 const START: i64 = 1_790_000_000_000;
@@ -570,7 +570,7 @@ fn b2_two_batches_are_open_at_most_and_the_oldest_give_way() {
     let replaced = (BatchStatus::Closed, Some(Ending::Replaced));
     assert_eq!(ids.map(|id| floor.state_of(id)), [replaced, (BatchStatus::Open, None)]);
     assert!(floor.children(ids[0]).iter().all(|rfq| !floor.engine.rfq(*rfq).unwrap().is_open()));
-    // One that is accepted is none of the two, and is not replaced.
+    // An accepted batch does not count as open, and is not replaced.
     floor.price_batch(floor.makes, ids[1], &["0.40", "0.40"]).unwrap();
     floor.accept_batch(ids[1], &["0.40", "0.40"], None).unwrap();
     let fourth = floor.open_batch(&NewBatch { replace_existing: false, ..new.clone() }).unwrap();

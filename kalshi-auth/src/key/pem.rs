@@ -79,10 +79,18 @@ pub(crate) fn looks_like_key(text: &str) -> bool {
 /// used as a path.
 pub(crate) fn may_hold_key(text: &str) -> bool {
     let text = text.trim();
+    // Blanks, and line ends spelled out as in an `.env` file, part the lines of a key.
+    let mut joined = Zeroizing::new(text.replace("\\r", "").replace("\\n", ""));
+    joined.retain(|c| !c.is_whitespace());
     looks_like_key(text)
         || text.contains("PRIVATE KEY")
         || text.chars().any(char::is_control)
-        || text.split(|c: char| !is_base64(c)).any(Characters::are_of_a_key)
+        || has_run_of_key(text)
+        || has_run_of_key(&joined)
+}
+
+fn has_run_of_key(text: &str) -> bool {
+    text.split(|c: char| !is_base64(c)).any(Characters::are_of_a_key)
         || text
             .split(|c: char| !is_base64(c) && c != '/')
             .any(Characters::are_of_a_key_with_slashes)

@@ -1,10 +1,13 @@
 //! Nothing that is given as a key makes the loader panic, or comes back in its error.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kalshi_auth::{Credentials, Environment, Service};
+use kalshi_auth::{AuthErrorKind, Credentials, Environment, Service};
 use proptest::prelude::*;
 
 use crate::helpers::{KEY_ID, base64, text};
+
+/// Characters of an Ed25519 key in base64, the shortest there is.
+const SHORTEST_KEY: usize = 44;
 
 const KEYS: [&str; 3] = ["rsa-2048-pkcs1.pem", "rsa-2048-pkcs8.pem", "ed25519-pkcs8.pem"];
 
@@ -79,15 +82,16 @@ proptest! {
     fn d2_no_piece_of_a_key_comes_back_in_an_error(
         name in prop::sample::select(&KEYS[..]),
         start in any::<prop::sample::Index>(),
-        length in 44_usize..400,
-        separator in prop_oneof![Just(""), Just("\n"), Just("\r\n"), Just(" "), Just("\\n")],
+        length in SHORTEST_KEY..400,
+        separator in prop_oneof![
+            Just(""), Just("\n"), Just("\r\n"), Just(" "), Just("\\n"), Just("\\r\\n"),
+        ],
         around in prop_oneof![Just(""), Just("\""), Just("/"), Just("~/"), Just("https://"), Just("x=")],
     ) {
         let pem = text(&format!("keys/accepted/{name}"));
         let lines: Vec<&str> = pem.lines().filter(|line| !line.contains("-----")).collect();
         let body = lines.join(separator);
-        // At least the length of an Ed25519 key, which is the shortest there is.
-        let start = start.index(body.len().saturating_sub(44).max(1));
+        let start = start.index(body.len() - SHORTEST_KEY + 1);
         let piece = &body[start..(start + length).min(body.len())];
         let given = format!("{around}{piece}");
         let environment = given.parse::<Environment>().and_then(|environment| {
@@ -122,6 +126,30 @@ proptest! {
         let pem = text("keys/accepted/ed25519-pkcs8.pem");
         if let Ok(credentials) = Credentials::from_pem(&key_id, pem) {
             prop_assert_eq!(credentials.key_id(), key_id);
+        }
+    }
+}
+
+/// Every piece as long as the shortest key there is, of every key, with every way to write its lines:
+/// a longer piece holds one of these.
+#[test]
+fn d2_no_piece_of_a_key_is_a_key_id_or_shown_as_a_path() {
+    let [pem, ..] = KEYS.map(|name| text(&format!("keys/accepted/{name}")));
+    for name in KEYS {
+        let key = text(&format!("keys/accepted/{name}"));
+        let lines: Vec<&str> = key.lines().filter(|line| !line.contains("-----")).collect();
+        for separator in ["", "\n", "\r\n", " ", "\\n", "\\r\\n"] {
+            let body = lines.join(separator);
+            for start in 0..=body.len() - SHORTEST_KEY {
+                let piece = &body[start..start + SHORTEST_KEY];
+                let error =
+                    Credentials::from_pem(piece, &pem).expect_err("a piece of a key is no key id");
+                assert_eq!(error.kind(), AuthErrorKind::KeyId, "{name} {separator:?} from {start}");
+                let error =
+                    Credentials::from_file(KEY_ID, piece).expect_err("there is no such file");
+                let shown = error.to_string();
+                assert!(!shown.contains(&piece[..8]), "{name} {separator:?} from {start}: {shown}");
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum FaultKind {
     Status {
         /// The status.
         status: u16,
-        /// Whether the body is a proxy's HTML instead of JSON.
+        /// The body is a proxy's HTML instead of JSON if true.
         #[serde(default)]
         html: bool,
     },
@@ -58,7 +58,7 @@ pub enum FaultKind {
     },
 }
 
-/// When a request is carried out that is answered before.
+/// The time at which a request is carried out that is answered earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delay {
     Millis(u64),

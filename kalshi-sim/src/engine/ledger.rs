@@ -152,9 +152,9 @@ impl Resting {
         self.fees = self.fees.saturating_sub(fee);
     }
 
-    /// The money needed if everything trades, with one more order or without, and `closing` contracts
-    /// close the other leg, which costs nothing. The cheapest are taken for those: whichever trade
-    /// first, no more is needed.
+    /// Returns the money needed if everything trades, with one more order or without, and `closing`
+    /// contracts close the other leg, which costs nothing. The cheapest are taken for those:
+    /// whichever trade first, no more is needed.
     fn need(&self, closing: Count, more: Option<(Dollars, Count, Dollars)>) -> Dollars {
         let (price, count, fee) = more.unwrap_or_default();
         let mut need = self.cost.saturating_add(cost(price, count));
@@ -188,7 +188,7 @@ fn close(need: Dollars, closing: &mut Count, price: Dollars, count: Count) -> Do
 }
 
 impl Position {
-    /// Signed: YES is positive, NO negative.
+    /// Returns the signed net count: YES is positive, NO negative.
     pub(crate) fn net(&self) -> Count {
         self.yes.saturating_sub(self.no)
     }
@@ -276,7 +276,7 @@ pub(crate) struct Ledger {
     pub(crate) fee_revenue: Dollars,
     /// Collateral of open contracts: one dollar for each pair of legs.
     pub(crate) escrow: Dollars,
-    /// What accounts were before the latest changes, for reads that trail.
+    /// The accounts before their latest changes, for reads that trail.
     #[serde(skip)]
     pub(super) history: History,
 }
@@ -340,7 +340,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The same for money that only changes to another instance of the exchange: no payment.
+    /// Changes cash without a payment, for money that moves to another instance of the exchange.
     pub(crate) fn adjust_cash(
         &mut self,
         id: AccountId,

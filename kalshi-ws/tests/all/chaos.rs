@@ -76,12 +76,12 @@ fn mix(mut mixed: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// One level as a number; a book is the sum of its levels, whatever their order.
+/// Returns one level as a number; a book is the sum of its levels, whatever their order.
 fn mark(is_bid: bool, price: i64, count: i64) -> u64 {
     mix(price.unsigned_abs() ^ mix(count.unsigned_abs() ^ u64::from(is_bid) << 63))
 }
 
-/// A number with so many decimal places, as the wire has it. Nothing here is this project's.
+/// Parses a number with `places` decimals, as on the wire. Nothing here is this project's code.
 fn decimal(text: &Value, places: usize) -> i64 {
     let text = text.as_str().unwrap();
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
@@ -89,7 +89,7 @@ fn decimal(text: &Value, places: usize) -> i64 {
     format!("{whole}{rest:0<places$}").parse().unwrap()
 }
 
-/// What the exchange says of a level: a NO price of a bid for NO is an offer of YES.
+/// Returns a level as the exchange has it: a NO price of a bid for NO is an offer of YES.
 fn level(is_bid: bool, price: &Value) -> (bool, i64) {
     let price = decimal(price, 6);
     (is_bid, if is_bid { price } else { 1_000_000 - price })
@@ -160,7 +160,7 @@ struct Observer {
     socket: WebSocketStream<TcpStream>,
     markets: Arc<Markets>,
     books: Vec<Levels>,
-    /// What each book was since the exchange last stood still, oldest first.
+    /// The states of each book since the exchange last stood still, oldest first.
     history: Vec<Vec<u64>>,
     /// The changes since then.
     changes: Vec<Vec<Change>>,
@@ -257,7 +257,7 @@ impl Observer {
         self.history[place].push(sum);
     }
 
-    /// The exchange stands still: what was is over.
+    /// Discards past states when the exchange stands still.
     fn begin(&mut self) {
         for history in &mut self.history {
             history.drain(..history.len() - 1);
@@ -267,7 +267,8 @@ impl Observer {
         }
     }
 
-    /// That a merged client has had each change once and in order, or was told.
+    /// Checks that a merged client has had each change once and in order, or was notified of a
+    /// loss.
     fn check_changes(&self, name: &str, seen: &Seen) {
         for (place, (changes, seen)) in self.changes.iter().zip(&seen.changes).enumerate() {
             let ticker = &self.markets.tickers[place];
@@ -299,7 +300,7 @@ impl Observer {
         }
     }
 
-    /// That a client saw nothing but what was, in the order in which it was.
+    /// Checks that a client saw only past states, in their order.
     fn check(&self, name: &str, seen: &Seen) {
         for ((place, history), seen) in self.history.iter().enumerate().zip(&seen.books) {
             // A snapshot may say again what is known.
@@ -350,7 +351,7 @@ impl Replies {
     }
 }
 
-/// What a merged client has read of a market.
+/// An event that a merged client has read of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Delta(Change),
@@ -360,7 +361,7 @@ enum Read {
     Void,
 }
 
-/// What a client has read since the exchange last stood still, and has in the end.
+/// The states that a client has read since the exchange last stood still, and its last one.
 struct Seen {
     books: Vec<Vec<u64>>,
     /// Of a merged client.
@@ -369,7 +370,7 @@ struct Seen {
     events: BTreeMap<&'static str, u64>,
 }
 
-/// What a client is told to do.
+/// A command to a client.
 enum Order {
     /// Read nothing until the other end is dropped.
     Sleep(oneshot::Receiver<()>),
@@ -380,7 +381,7 @@ enum Order {
     Settle(oneshot::Sender<Seen>),
 }
 
-/// What a client reads.
+/// The stream that a client reads.
 #[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Source {
     One(Connection),
@@ -691,7 +692,7 @@ impl Client {
         *self.events.entry(name).or_default() += 1;
     }
 
-    /// Nothing is missing before this message without an event that says so.
+    /// Checks that nothing is missing before this message without an event that reports it.
     fn continues(&mut self, at: Numbered) {
         let excused = std::mem::take(&mut self.excused);
         let Some((connection, sid, seq)) = self.last.replace(at) else { return };
@@ -773,7 +774,7 @@ impl World {
         Self { exchange, markets, observer, clients, victims, detour, random }
     }
 
-    /// Something that may be missing, repeated or out of order, at rates that differ each time.
+    /// Sets faults that lose, repeat or reorder messages, at rates that differ each time.
     fn weather(&mut self) {
         let mut rate = |most: u64| match self.random.below(3) {
             0 => 0,
@@ -793,7 +794,7 @@ impl World {
         }
     }
 
-    /// The traders trade, and the observer sees what comes of it.
+    /// Lets the traders trade; the observer sees what follows.
     async fn trade(&mut self, commands: u64) {
         let exchange = Arc::clone(&self.exchange);
         spawn_blocking(move || exchange.markets().run_traders(commands)).await.unwrap();
@@ -829,7 +830,7 @@ impl World {
         }
     }
 
-    /// Something large goes wrong.
+    /// Causes a large fault.
     async fn disaster(&mut self, which: u64) {
         match which {
             0 => self.each_victim(|exchange, role| exchange.streams().cut(role).unwrap()),
@@ -869,7 +870,7 @@ impl World {
         }
     }
 
-    /// The exchange stands still without faults, and everybody agrees.
+    /// Stops the exchange and its faults, and checks that all clients agree.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
         self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
         self.order(|| Order::Everything);
@@ -909,7 +910,7 @@ impl World {
         }
     }
 
-    /// The books that the exchange has, over REST.
+    /// Returns the books that the exchange has, over REST.
     async fn engine_books(&self) -> Vec<Levels> {
         let client = self.exchange.client(Role::Maker).unwrap();
         let mut books = vec![Levels::new(); MARKETS];

@@ -188,7 +188,7 @@ impl FaultBuilder {
         self
     }
 
-    /// Hits one in `requests` of them, by the dice.
+    /// Hits one in `requests` of them, at random by the seed.
     pub fn with_one_in(mut self, requests: u64) -> Self {
         self.fault.one_in = requests;
         self

@@ -354,7 +354,7 @@ pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"settlements": rows, "cursor": cursor})))
 }
 
-/// Payouts are whole cents here, cut.
+/// Returns a settlement as listed. Payouts are whole cents here, cut.
 fn shown_settlement(row: &Settlement, market: &Market) -> Value {
     json!({
         "ticker": market.ticker,

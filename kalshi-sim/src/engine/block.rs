@@ -209,7 +209,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Proposals that concern a member, the newest first.
+    /// Returns the proposals that concern a member, the newest first.
     pub(crate) fn blocks(&self, account: AccountId) -> impl Iterator<Item = &Block> {
         self.blocks.values().rev().filter(move |block| block.concerns(account))
     }

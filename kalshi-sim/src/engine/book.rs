@@ -44,7 +44,7 @@ impl Book {
         self.best_level(side).map(|(price, level)| PriceLevel { price: *price, count: level.total })
     }
 
-    /// Levels from the best on.
+    /// Returns levels from the best on.
     pub(crate) fn levels(&self, side: Side) -> Box<dyn Iterator<Item = PriceLevel> + '_> {
         let shown =
             |(price, level): (&Dollars, &Level)| PriceLevel { price: *price, count: level.total };

@@ -38,7 +38,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Contracts traded since a time.
+    /// Returns contracts traded since a time.
     pub(crate) fn volume_since(&self, from: Time) -> Count {
         let recent = self.fills.iter().rev().take_while(|fill| fill.at >= from);
         recent.fold(Count::ZERO, |sum, fill| sum.saturating_add(fill.count))
@@ -198,7 +198,7 @@ impl Position {
         self.yes_cost.saturating_add(self.no_cost)
     }
 
-    /// Contracts that an order of this side closes instead of opening.
+    /// Returns the contracts that an order of this side closes instead of opening.
     pub(crate) fn closable(&self, side: Side) -> Count {
         match side {
             Side::Bid => self.no,
@@ -230,7 +230,7 @@ impl Position {
         resting.held.saturating_sub(before)
     }
 
-    /// Contracts of this side that cost nothing, for they close the other leg.
+    /// Returns the contracts of this side that cost nothing, for they close the other leg.
     fn closing(&self, side: Side, netting: bool) -> Count {
         if netting { self.closable(side) } else { Count::ZERO }
     }

@@ -176,7 +176,7 @@ impl Market {
         Prices { bid: self.book.top(Side::Bid), ask: self.book.top(Side::Ask) }
     }
 
-    /// Levels of one side from the best on, in YES prices.
+    /// Returns levels of one side from the best on, in YES prices.
     pub(crate) fn levels(&self, side: Side) -> impl Iterator<Item = PriceLevel> + '_ {
         self.book.levels(side)
     }
@@ -186,7 +186,7 @@ impl Market {
         self.book.orders(side)
     }
 
-    /// Contracts traded in the 24 hours before a time.
+    /// Returns the contracts traded in the 24 hours before a time.
     pub(crate) fn volume_24h(&self, now: Time) -> Count {
         let from = now.as_millis().div_euclid(MINUTE_MILLIS) - DAY_MINUTES;
         self.minutes

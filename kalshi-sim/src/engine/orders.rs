@@ -654,7 +654,7 @@ impl Engine {
         (charged.fee, booked.netted)
     }
 
-    /// Contracts of a resting order leave the book, and the money held for them is freed.
+    /// Takes contracts of a resting order from the book, and frees the money held for them.
     fn take_from_book(&mut self, order: &Order, count: Count) {
         let key = self.position_key(order);
         let left = order.remaining.saturating_sub(count);

@@ -457,7 +457,7 @@ impl Run {
         }
     }
 
-    /// Books rebuilt from the events must be the engine's.
+    /// Checks that books rebuilt from the events are the engine's.
     fn read_events(&mut self) {
         for event in self.engine.take_events() {
             if let Event::Level { market, side, price, delta, .. } = event {

@@ -98,7 +98,7 @@ impl Tier {
         (reads, writes)
     }
 
-    /// Requests a second to an operation with a bucket of its own, the balance.
+    /// Returns the requests a second of an operation with a bucket of its own, the balance.
     fn own_rate(self) -> i64 {
         if self <= Self::Advanced { 1 } else { 5 }
     }

@@ -218,7 +218,7 @@ impl Hub {
         entry.queue.release(inner.lag.streamed(now));
     }
 
-    /// Tells everybody what has happened since the last call.
+    /// Publishes to all connections what has happened since the last call.
     pub(crate) fn publish(&self, state: &mut State) {
         let events = state.engine.take_events();
         let now = state.engine.now().as_millis();

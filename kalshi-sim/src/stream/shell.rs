@@ -239,7 +239,7 @@ where
     let _ = time::timeout(FAREWELL, farewell).await;
 }
 
-/// Lets time pass, so that what falls due happens, and is told, without anybody asking.
+/// Lets time pass, so that what falls due happens and is published without a request.
 pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut step = time::interval(STEP);

@@ -65,8 +65,8 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Words of the simulator: the exchange's are not documented, apart from those for the execution
-    /// of a batch.
+    /// Returns the simulator's word: the exchange's are not documented, apart from those for the
+    /// execution of a batch.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -425,7 +425,7 @@ impl Engine {
         self.rfq_book.rfqs.get(&quote.rfq)
     }
 
-    /// Requests that can be read, the newest first.
+    /// Returns the requests that can be read, the newest first.
     pub(crate) fn rfqs(&self) -> impl Iterator<Item = &Rfq> {
         self.rfq_book.rfqs.values().rev().filter(|rfq| self.is_kept(rfq))
     }
@@ -434,7 +434,7 @@ impl Engine {
         self.rfq_book.quotes.get(&id)
     }
 
-    /// Quotes, the newest first.
+    /// Returns the quotes, the newest first.
     pub(crate) fn quotes(&self) -> impl Iterator<Item = &Quote> {
         self.rfq_book.quotes.values().rev()
     }

@@ -46,7 +46,7 @@ impl Feeds {
         merged
     }
 
-    /// A message of the book of market A; `skipped` numbers are lost before it.
+    /// Pushes a message of the book of market A; `skipped` numbers are lost before it.
     fn book(&mut self, feed: usize, skipped: i64, kind: &str, rest: &str) -> Vec<String> {
         self.replays[feed].1 += 1 + skipped;
         let seq = self.replays[feed].1;
@@ -89,7 +89,7 @@ impl Feeds {
         self.push(feed, events)
     }
 
-    /// The contracts of the book, if it can be read.
+    /// Returns the contracts of the book, if it can be read.
     fn count(&self) -> Option<String> {
         let book = self.merger.books().get("A")?;
         Some(book.best_bid(crate::Outcome::Yes)?.count.to_string())

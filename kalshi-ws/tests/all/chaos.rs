@@ -78,12 +78,12 @@ fn mix(mut mixed: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// One level as a number; a book is the sum of its levels, whatever their order.
+/// Returns one level as a number; a book is the sum of its levels, whatever their order.
 fn mark(is_bid: bool, price: i64, count: i64) -> u64 {
     mix(price.unsigned_abs() ^ mix(count.unsigned_abs() ^ u64::from(is_bid) << 63))
 }
 
-/// A number with so many decimal places, as the wire has it. Nothing here is this project's.
+/// Parses a number with `places` decimals, as on the wire. Nothing here is this project's code.
 fn decimal(text: &Value, places: usize) -> i64 {
     let text = text.as_str().unwrap();
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
@@ -91,7 +91,7 @@ fn decimal(text: &Value, places: usize) -> i64 {
     format!("{whole}{rest:0<places$}").parse().unwrap()
 }
 
-/// What the exchange says of a level: a NO price of a bid for NO is an offer of YES.
+/// Returns a level as the exchange has it: a NO price of a bid for NO is an offer of YES.
 fn level(is_bid: bool, price: &Value) -> (bool, i64) {
     let price = decimal(price, 6);
     (is_bid, if is_bid { price } else { 1_000_000 - price })
@@ -162,7 +162,7 @@ struct Observer {
     socket: WebSocketStream<TcpStream>,
     markets: Arc<Markets>,
     books: Vec<Levels>,
-    /// What each book was since the exchange last stood still, oldest first.
+    /// The states of each book since the exchange last stood still, oldest first.
     history: Vec<Vec<u64>>,
     /// The changes since then.
     changes: Vec<Vec<Change>>,
@@ -259,7 +259,7 @@ impl Observer {
         self.history[place].push(sum);
     }
 
-    /// The exchange stands still: what was is over.
+    /// Discards past states when the exchange stands still.
     fn begin(&mut self) {
         for history in &mut self.history {
             history.drain(..history.len() - 1);
@@ -269,7 +269,8 @@ impl Observer {
         }
     }
 
-    /// That a merged client has had each change once and in order, or was told.
+    /// Checks that a merged client has had each change once and in order, or was notified of a
+    /// loss.
     fn check_changes(&self, name: &str, seen: &Seen) {
         for (place, (changes, seen)) in self.changes.iter().zip(&seen.changes).enumerate() {
             let ticker = &self.markets.tickers[place];
@@ -301,7 +302,7 @@ impl Observer {
         }
     }
 
-    /// That a client saw nothing but what was, in the order in which it was.
+    /// Checks that a client saw only past states, in their order.
     fn check(&self, name: &str, seen: &Seen) {
         for (place, (history, books)) in self.history.iter().zip(&seen.books).enumerate() {
             // A snapshot may say again what is known.
@@ -360,7 +361,7 @@ impl Replies {
     }
 }
 
-/// What a merged client has read of a market.
+/// An event that a merged client has read of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Delta(Change),
@@ -370,7 +371,7 @@ enum Read {
     Void,
 }
 
-/// What a client has read since the exchange last stood still, and has in the end.
+/// The states that a client has read since the exchange last stood still, and its last one.
 struct Seen {
     books: Vec<Vec<u64>>,
     /// Of a merged client.
@@ -381,7 +382,7 @@ struct Seen {
     events: BTreeMap<&'static str, u64>,
 }
 
-/// What a client is told to do.
+/// A command to a client.
 enum Order {
     /// Read nothing until the other end is dropped.
     Sleep(oneshot::Receiver<()>),
@@ -392,7 +393,7 @@ enum Order {
     Settle(oneshot::Sender<Seen>),
 }
 
-/// What a client reads.
+/// The stream that a client reads.
 #[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Source {
     One(Connection),
@@ -722,7 +723,7 @@ impl Client {
         *self.events.entry(name).or_default() += 1;
     }
 
-    /// Nothing is missing before this message without an event that says so.
+    /// Checks that nothing is missing before this message without an event that reports it.
     fn continues(&mut self, at: Numbered) {
         let excused = std::mem::take(&mut self.excused);
         let Some((connection, sid, seq)) = self.last.replace(at) else { return };
@@ -806,7 +807,7 @@ impl World {
         Self { exchange, markets, observer, clients, victims, detour, coverage: 0, random }
     }
 
-    /// Something that may be missing, repeated or out of order, at rates that differ each time.
+    /// Sets faults that lose, repeat or reorder messages, at rates that differ each time.
     fn weather(&mut self) {
         let mut rate = |most: u64| match self.random.below(3) {
             0 => 0,
@@ -826,7 +827,7 @@ impl World {
         }
     }
 
-    /// The traders trade, and the observer sees what comes of it.
+    /// Lets the traders trade; the observer sees what follows.
     async fn trade(&mut self, commands: u64) {
         let exchange = Arc::clone(&self.exchange);
         spawn_blocking(move || exchange.markets().run_traders(commands)).await.unwrap();
@@ -859,7 +860,7 @@ impl World {
         }
     }
 
-    /// Something large goes wrong.
+    /// Causes a large fault.
     async fn disaster(&mut self, which: u64) {
         match which {
             0 => self.each_victim(|exchange, role| match role {
@@ -914,7 +915,7 @@ impl World {
         }
     }
 
-    /// The exchange stands still without faults, and everybody agrees.
+    /// Stops the exchange and its faults, and checks that all clients agree.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
         for role in MERGED {
             self.exchange.streams().set_faults(role, StreamFaults::default()).unwrap();
@@ -957,7 +958,7 @@ impl World {
         }
     }
 
-    /// The books that the exchange has, over REST.
+    /// Returns the books that the exchange has, over REST.
     async fn engine_books(&self) -> Vec<Levels> {
         let client = self.exchange.client(Role::Maker).unwrap();
         let mut books = vec![Levels::new(); MARKETS];

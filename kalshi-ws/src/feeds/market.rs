@@ -176,6 +176,10 @@ struct FeedState {
     connection: u64,
     /// The epoch that its clocks belong to.
     epoch: u32,
+    /// The market was taken out of its subscription, and has not come back.
+    is_out: bool,
+    /// The requests to take the market out that it has answered.
+    removals: u32,
 }
 
 /// The state of the market in the merged stream.
@@ -216,6 +220,13 @@ pub(super) struct Market {
     /// Clocks of different epochs do not compare.
     epoch: u32,
     feeds: Vec<FeedState>,
+    /// The requests to take the market out that the merged stream has answered. What a feed brings
+    /// before it has answered as many was sent before the market was taken out.
+    removals: u32,
+    /// The merged stream has said that the market was taken out, and has brought nothing since.
+    pub(super) is_gone: bool,
+    /// It waits to be forgotten.
+    pub(super) is_buried: bool,
 }
 
 impl Market {
@@ -226,6 +237,8 @@ impl Market {
             last: None,
             connection: 0,
             epoch: 0,
+            is_out: false,
+            removals: 0,
         };
         Self {
             ticker,
@@ -234,6 +247,9 @@ impl Market {
             frontier: None,
             epoch: 0,
             feeds: std::iter::repeat_with(state).take(feeds).collect(),
+            removals: 0,
+            is_gone: false,
+            is_buried: false,
         }
     }
 
@@ -265,6 +281,12 @@ impl Market {
         links: &[Link],
         out: &mut Output,
     ) {
+        let Some(state) = self.feeds.get_mut(feed) else { return };
+        if state.removals < self.removals {
+            out.metrics.discarded += 1;
+            return;
+        }
+        state.is_out = false;
         let Some(clock) = clock else { return self.unclocked(feed, message, links, out) };
         let Some(state) = self.feeds.get_mut(feed) else { return };
         let connection = links.get(feed).map_or(0, |link| link.connection);
@@ -353,7 +375,7 @@ impl Market {
         }
         match self.lead {
             Lead::Void => {
-                self.lead = Lead::Unclocked(feed);
+                (self.lead, self.is_gone) = (Lead::Unclocked(feed), false);
                 self.frontier = None;
             }
             Lead::Unclocked(leader) if leader == feed => {}
@@ -618,6 +640,9 @@ impl Market {
                 && state.origin == Origin::Back
                 && matches!(state.run, Run::Apart(_));
             let is_kept = other == feed || has_followed;
+            if state.is_out {
+                state.last = None;
+            }
             if is_kept || state.last.is_none() {
                 state.epoch = self.epoch;
             }
@@ -697,6 +722,8 @@ impl Market {
         let may_bring = |(feed, state): (usize, &FeedState)| {
             matches!(state.run, Run::Broken)
                 && state.last.is_some()
+                && !state.is_out
+                && state.removals >= self.removals
                 && state.epoch == self.epoch
                 && links.get(feed).is_some_and(|link| link.is_up)
         };
@@ -797,7 +824,7 @@ impl Market {
     /// Makes a feed lead from here.
     fn lead_from(&mut self, feed: usize, at: Position) {
         let was_void = self.lead == Lead::Void;
-        self.lead = Lead::Clocked;
+        (self.lead, self.is_gone) = (Lead::Clocked, false);
         self.frontier = Some(at);
         for (other, state) in self.feeds.iter_mut().enumerate() {
             if other == feed {
@@ -826,21 +853,85 @@ impl Market {
         }
     }
 
-    /// Forgets what a feed had: the market was taken out there. Reports whether any feed has it.
+    /// Takes in that a feed has the market no longer, and reports whether another one has it.
     pub(super) fn remove(&mut self, feed: usize, out: &mut Output) -> bool {
         self.end_run(feed, out);
         if let Some(state) = self.feeds.get_mut(feed) {
-            state.last = None;
-            state.epoch = self.epoch;
+            state.is_out = true;
         }
-        self.feeds.iter().any(|state| state.last.is_some() || !matches!(state.run, Run::Broken))
+        self.is_held()
     }
 
-    /// Ends all runs.
-    pub(super) fn clear(&mut self, out: &mut Output) {
-        for feed in 0..self.feeds.len() {
-            self.end_run(feed, out);
+    fn is_held(&self) -> bool {
+        let has = |state: &FeedState| state.last.is_some() || !matches!(state.run, Run::Broken);
+        let mut feeds = self.feeds.iter();
+        feeds.any(|state| !state.is_out && state.removals >= self.removals && has(state))
+    }
+
+    /// Counts a request to take the market out that a feed has answered.
+    pub(super) fn count_removal(&mut self, feed: usize) {
+        if let Some(state) = self.feeds.get_mut(feed) {
+            state.removals = state.removals.saturating_add(1);
         }
+    }
+
+    /// Reports whether the merged stream has answered fewer such requests than a feed.
+    pub(super) fn is_first_answer(&self, feed: usize) -> bool {
+        self.feeds.get(feed).is_some_and(|state| state.removals > self.removals)
+    }
+
+    /// Takes in that a feed has the market no longer, and the merged stream neither. A feed that is
+    /// ahead may have taken it out and have it again: [`settle`](Self::settle) follows.
+    pub(super) fn take_out(&mut self, feed: usize, links: &[Link], out: &mut Output) {
+        self.remove(feed, out);
+        self.end(feed);
+        for other in 0..self.feeds.len() {
+            if self.is_trailing(other) {
+                self.end_run(other, out);
+            }
+        }
+        self.lead = Lead::Void;
+        for (feed, state) in self.feeds.iter_mut().enumerate() {
+            // The book that it had in common with the merged stream is gone.
+            if let Run::Joined(_) | Run::Unclocked = state.run {
+                state.run = Run::Broken;
+                out.request(feed, &self.ticker, links);
+            }
+        }
+    }
+
+    /// Takes in that the merged stream has the market no longer, by the answer of a feed, and reports
+    /// whether it had it.
+    pub(super) fn end(&mut self, feed: usize) -> bool {
+        let removals = self.feeds.get(feed).map_or(0, |state| state.removals);
+        self.removals = self.removals.max(removals);
+        !std::mem::replace(&mut self.is_gone, true)
+    }
+
+    /// Reports whether what a feed brings was sent before the market was taken out.
+    fn is_trailing(&self, feed: usize) -> bool {
+        self.feeds.get(feed).is_some_and(|state| state.removals < self.removals)
+    }
+
+    /// Reports whether the market is out on a feed.
+    pub(super) fn is_out(&self, feed: usize) -> bool {
+        self.feeds.get(feed).is_some_and(|state| state.is_out)
+    }
+
+    /// Takes in that a feed has the market anew, however many requests it has answered.
+    pub(super) fn readd(&mut self, feed: usize, links: &[Link], out: &mut Output) {
+        if self.is_trailing(feed)
+            && let Some(state) = self.feeds.get_mut(feed)
+        {
+            state.removals = self.removals;
+            // Its snapshot may have come before.
+            out.request(feed, &self.ticker, links);
+        }
+    }
+
+    /// Reports whether nothing is left of the market but what was delivered.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_gone && !self.is_held()
     }
 
     #[inline]

@@ -1,6 +1,9 @@
 //! The merger of several feeds. Pure: events go in and come out, without sockets and clocks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -17,6 +20,10 @@ use crate::{
     generated::{Channel, Payload},
     protocol::message::{Message, Sid, message_kind},
 };
+
+/// The markets that are remembered after they were taken out, so that their books do not go back
+/// when they are added again.
+const MAX_BURIED: usize = if cfg!(test) { 4 } else { 4_096 };
 
 /// Merges the events of several feeds into one stream with one set of order books.
 ///
@@ -55,6 +62,8 @@ pub struct Merger {
     links: Vec<Link>,
     leader: Option<usize>,
     markets: HashMap<Arc<str>, Market, RandomState>,
+    /// Markets that are over, oldest first.
+    buried: VecDeque<Arc<str>>,
     trades: Keyed,
     fills: Keyed,
     out: Output,
@@ -95,6 +104,7 @@ impl Merger {
             links: vec![Link { is_up: true, connection: 0 }; feeds],
             leader: Some(0),
             markets: HashMap::default(),
+            buried: VecDeque::new(),
             trades: Keyed::new(feeds, DEFAULT_WINDOW),
             fills: Keyed::new(feeds, DEFAULT_WINDOW),
             out,
@@ -159,6 +169,12 @@ impl Merger {
         self.markets.get(ticker).map_or(0, Market::coverage)
     }
 
+    /// Returns the number of markets that are kept.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.markets.len()
+    }
+
     /// Returns the place of the feed that leads; `None` while no feed is connected.
     pub const fn leader(&self) -> Option<usize> {
         self.leader
@@ -195,6 +211,9 @@ impl Merger {
 
     #[inline]
     fn message(&mut self, feed: usize, message: Message) {
+        if let Payload::OrderbookSnapshot(snapshot) = &message.payload {
+            self.enter(&snapshot.market_ticker);
+        }
         // They compare only if they are as of the last message.
         let books = self.out.events.is_empty().then_some(&self.books);
         match &message.payload {
@@ -204,12 +223,6 @@ impl Merger {
             },
             Payload::OrderbookSnapshot(snapshot) => {
                 let clock = snapshot.clock;
-                let ticker = snapshot.market_ticker.as_str();
-                if !self.markets.contains_key(ticker) {
-                    let ticker: Arc<str> = ticker.into();
-                    let market = Market::new(Arc::clone(&ticker), self.feeds.len());
-                    self.markets.insert(ticker, market);
-                }
                 if let Some(market) = self.markets.get_mut(snapshot.market_ticker.as_str()) {
                     market.snapshot(feed, clock, message, books, &self.links, &mut self.out);
                 }
@@ -269,6 +282,11 @@ impl Merger {
                 if let Some(keyed) = self.keyed(channel) {
                     keyed.subscribed(feed);
                 }
+                if *channel == Channel::OrderbookDelta {
+                    for market in self.markets.values_mut() {
+                        market.readd(feed, &self.links, &mut self.out);
+                    }
+                }
                 self.of_leader(feed, event);
             }
             Event::Gap { channel, .. } | Event::Lagged { channel: Some(channel), .. } => {
@@ -309,16 +327,36 @@ impl Merger {
             Event::Removed { channel: Channel::OrderbookDelta, items } => {
                 let items = items.clone();
                 if self.leader == Some(feed) {
-                    for item in &items {
-                        if let Some(mut market) = self.markets.remove(item.as_str()) {
-                            market.clear(&mut self.out);
-                        }
-                    }
-                    self.out.events.push_back(event);
-                } else {
-                    self.out.notice(feed, event);
-                    self.take_out(feed, &items);
+                    items.iter().for_each(|item| self.enter(item));
                 }
+                let items = self.answer_removal(feed, items);
+                if items.is_empty() {
+                    self.out.notice(feed, event);
+                    return;
+                }
+                let (channel, fresh) = (Channel::OrderbookDelta, items.clone());
+                self.out.events.push_back(Event::Removed { channel, items: fresh });
+                self.settle_removed(&items);
+            }
+            Event::Refused {
+                channel: Channel::OrderbookDelta,
+                items,
+                reason: Refusal::NotSubscribed,
+            } => {
+                for item in items {
+                    if let Some(market) = self.markets.get_mut(item.as_str()) {
+                        market.count_removal(feed);
+                    }
+                }
+                self.of_leader(feed, event);
+            }
+            Event::Added { channel: Channel::OrderbookDelta, items } => {
+                for item in items {
+                    if let Some(market) = self.markets.get_mut(item.as_str()) {
+                        market.readd(feed, &self.links, &mut self.out);
+                    }
+                }
+                self.of_leader(feed, event);
             }
             Event::Unsubscribed { channel } => {
                 let channel = channel.clone();
@@ -329,15 +367,13 @@ impl Merger {
                 self.judge(channel.clone(), verdict.unwrap_or_default());
                 if channel != Channel::OrderbookDelta {
                     self.of_leader(feed, event);
-                } else if self.leader == Some(feed) {
-                    for (_, mut market) in self.markets.drain() {
-                        market.clear(&mut self.out);
-                    }
-                    self.out.events.push_back(event);
-                } else {
-                    self.out.notice(feed, event);
-                    self.take_out_all(feed);
+                    return;
                 }
+                let left = self.markets.values().filter(|market| !market.is_out(feed));
+                let left: Vec<String> = left.map(|market| market.ticker().to_string()).collect();
+                let left = self.answer_removal(feed, left);
+                self.of_leader(feed, event);
+                self.settle_removed(&left);
             }
             Event::Refused {
                 channel: Channel::OrderbookDelta,
@@ -415,9 +451,7 @@ impl Merger {
     /// Ends the runs of a feed in some markets.
     fn lose_books(&mut self, feed: usize, is_lost: impl Fn(&str) -> bool) {
         let Self { markets, links, out, books, .. } = self;
-        // They are compared only if they are as of the last message.
-        let is_current = out.events.iter().all(|event| matches!(event, Event::Feed { .. }));
-        let books = is_current.then_some(&*books);
+        let books = out.has_only_notices().then_some(&*books);
         let (mut uncovered, mut has_covered) = (Vec::new(), false);
         for market in markets.values_mut().filter(|market| is_lost(market.ticker())) {
             match market.lose(feed, books, links, out) {
@@ -449,15 +483,80 @@ impl Merger {
         }
     }
 
+    /// Takes in a market if no feed has had it.
+    fn enter(&mut self, ticker: &str) {
+        if !self.markets.contains_key(ticker) {
+            let ticker: Arc<str> = ticker.into();
+            let market = Market::new(Arc::clone(&ticker), self.feeds.len());
+            self.markets.insert(ticker, market);
+        }
+    }
+
+    /// Takes in that a feed has answered a request to take markets out, and returns those that the
+    /// merged stream has no longer because of it.
+    ///
+    /// The merged stream has answered when the leader has: what a feed that trails still brings is
+    /// discarded until it has answered as well, and what was delivered is kept, so that no book goes
+    /// back when the market is added again.
+    fn answer_removal(&mut self, feed: usize, items: Vec<String>) -> Vec<String> {
+        for item in &items {
+            if let Some(market) = self.markets.get_mut(item.as_str()) {
+                market.count_removal(feed);
+            }
+        }
+        let is_leader = self.leader == Some(feed);
+        let (fresh, others): (Vec<String>, Vec<String>) = items.into_iter().partition(|item| {
+            let market = self.markets.get(item.as_str());
+            is_leader && market.is_none_or(|market| market.is_first_answer(feed))
+        });
+        for item in &fresh {
+            if let Some(market) = self.markets.get_mut(item.as_str()) {
+                market.take_out(feed, &self.links, &mut self.out);
+            }
+        }
+        self.take_out(feed, &others);
+        fresh
+    }
+
+    /// Goes on with markets that were taken out, which a feed that is ahead may have again.
+    fn settle_removed(&mut self, items: &[String]) {
+        for item in items {
+            if let Some(market) = self.markets.get_mut(item.as_str()) {
+                market.settle(&self.links, &mut self.out);
+            }
+            self.bury(item);
+        }
+    }
+
+    /// Has a market that is over be forgotten once many others are over.
+    fn bury(&mut self, ticker: &str) {
+        let Some(market) = self.markets.get_mut(ticker).filter(|market| market.is_over()) else {
+            return;
+        };
+        if !std::mem::replace(&mut market.is_buried, true) {
+            self.buried.push_back(Arc::clone(market.ticker()));
+        }
+        while self.buried.len() > MAX_BURIED {
+            let Some(oldest) = self.buried.pop_front() else { return };
+            match self.markets.get_mut(&oldest) {
+                Some(market) if !market.is_over() => market.is_buried = false,
+                _ => drop(self.markets.remove(&oldest)),
+            }
+        }
+    }
+
     /// Takes in that markets were taken out on a feed, and returns those that no feed has any more.
     fn forget(&mut self, feed: usize, items: &[String]) -> Vec<String> {
         let (mut gone, mut uncovered) = (Vec::new(), Vec::new());
         for item in items {
             let Some(market) = self.markets.get_mut(item.as_str()) else { continue };
-            let loss = market.lose(feed, None, &self.links, &mut self.out);
+            let books = self.out.has_only_notices().then_some(&self.books);
+            let loss = market.lose(feed, books, &self.links, &mut self.out);
             if !market.remove(feed, &mut self.out) {
-                self.markets.remove(item.as_str());
-                gone.push(item.clone());
+                if market.end(feed) {
+                    gone.push(item.clone());
+                }
+                self.bury(item);
             } else if loss == Loss::Uncovered {
                 uncovered.push(Arc::clone(market.ticker()));
             } else {
@@ -468,6 +567,7 @@ impl Merger {
         gone
     }
 
+    /// Takes in that a feed has markets no longer.
     fn take_out(&mut self, feed: usize, items: &[String]) {
         let items = self.forget(feed, items);
         if !items.is_empty() {
@@ -486,8 +586,7 @@ impl Merger {
         if items.is_empty() {
             let all: Vec<String> = self.markets.keys().map(ToString::to_string).collect();
             self.forget(feed, &all);
-            let is_gone = self.markets.is_empty();
-            if is_gone {
+            if self.markets.values().all(|market| market.is_gone) {
                 self.of_leader(feed, event);
             } else {
                 self.out.notice(feed, event);
@@ -497,7 +596,8 @@ impl Merger {
         let gone = self.forget(feed, &items);
         let is_leader = self.leader == Some(feed);
         let left: Vec<String> = if is_leader {
-            let is_left = |item: &String| !self.markets.contains_key(item.as_str());
+            let is_left =
+                |item: &String| self.markets.get(item.as_str()).is_none_or(|market| market.is_gone);
             items.into_iter().filter(is_left).collect()
         } else {
             gone

@@ -1,7 +1,8 @@
 //! The merger against random feeds of a random exchange.
 //!
 //! Each feed reads the log of the exchange at a pace of its own, loses messages, is cut off,
-//! connects to a server that trails, and meets maintenance in which the clocks go back. What is
+//! connects to a server that trails, and meets maintenance in which the clocks go back. The consumer
+//! takes markets out and adds them again, which each feed answers when it comes to it. What is
 //! delivered must be:
 //!
 //! - of each book, the changes of the exchange, each once and in order; a snapshot may skip changes
@@ -152,6 +153,16 @@ enum Sent {
     Snapshot(usize, usize),
     Delta(usize, usize),
     Trade(usize),
+    /// The answer to a request of this number to take a market out.
+    Removed(usize, usize),
+    Added(usize),
+}
+
+/// A request of the consumer.
+#[derive(Clone, Copy, Debug)]
+enum Request {
+    TakeOut(usize, usize),
+    Add(usize),
 }
 
 /// One feed: a server that reads the log, and its connection.
@@ -175,6 +186,14 @@ struct Feed {
     connections: usize,
     /// The run of each market: the states where it began and where it is.
     runs: [Option<(usize, usize)>; TICKERS.len()],
+    /// The requests that it has not come to.
+    requests: VecDeque<Request>,
+    /// The markets that it is subscribed to.
+    has: [bool; TICKERS.len()],
+    /// The number of the last request to take a market out that it has answered.
+    answered: [usize; TICKERS.len()],
+    /// Its run has been of no use since the market was taken out.
+    is_cut_off: [bool; TICKERS.len()],
 }
 
 /// The book that the consumer has.
@@ -196,6 +215,15 @@ struct World {
     has_reset: [bool; TICKERS.len()],
     /// A feed was taken for one whose clock went back.
     was_reset: bool,
+    /// The requests to take a market out, and whether it is desired.
+    takings: [usize; TICKERS.len()],
+    is_desired: [bool; TICKERS.len()],
+    /// The last of these requests that the merged stream has answered.
+    gone: [usize; TICKERS.len()],
+    /// It has come, or was added, since the merged stream answered.
+    may_go: [bool; TICKERS.len()],
+    /// The feed whose event has been pushed.
+    pushing: usize,
     trades: BTreeSet<usize>,
     /// The newest trade that was delivered when trades were uncovered.
     uncovered_trades: Vec<usize>,
@@ -213,6 +241,7 @@ struct Odds {
     end: usize,
     stall: usize,
     maintain: usize,
+    take_out: usize,
     /// A connection is to a server that may trail behind the one before.
     go_back: bool,
 }
@@ -221,12 +250,15 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let mut odds = |least: usize| [0, least, 4 * least, 20 * least][random.index(4)];
+        let (maintain, take_out) = (odds(150), odds(30));
         let odds = Odds {
             lose: odds(15),
             cut: odds(60),
             end: odds(100),
             stall: odds(40),
-            maintain: odds(150),
+            maintain,
+            // Of a market that is out, no feed shows that the clock went back.
+            take_out: if maintain == 0 { take_out } else { 0 },
             go_back: seed.is_multiple_of(3),
         };
         let feeds = 1 + random.index(3);
@@ -242,6 +274,10 @@ impl World {
             requested: BTreeSet::new(),
             connections: 0,
             runs: [None; TICKERS.len()],
+            requests: VecDeque::new(),
+            has: [true; TICKERS.len()],
+            answered: [0; TICKERS.len()],
+            is_cut_off: [false; TICKERS.len()],
         };
         let mut world = Self {
             random,
@@ -253,6 +289,11 @@ impl World {
             delivered: [0; TICKERS.len()],
             has_reset: [false; TICKERS.len()],
             was_reset: false,
+            takings: [0; TICKERS.len()],
+            is_desired: [true; TICKERS.len()],
+            gone: [0; TICKERS.len()],
+            may_go: [true; TICKERS.len()],
+            pushing: 0,
             trades: BTreeSet::new(),
             uncovered_trades: Vec::new(),
             is_calm: false,
@@ -302,7 +343,9 @@ impl World {
                 }
             }
             state.states[market] = at;
-            state.queue.push_back(Sent::Snapshot(market, at));
+            if state.has[market] {
+                state.queue.push_back(Sent::Snapshot(market, at));
+            }
         }
         // The others that live have shown the maintenance: they were connected all the time.
         for other in 0..self.feeds.len() {
@@ -320,10 +363,16 @@ impl World {
     }
 
     fn cut(&mut self, feed: usize) {
+        // Its answers are lost with no connection.
+        let sent = std::mem::take(&mut self.feeds[feed].queue);
+        for sent in sent {
+            if let Sent::Removed(..) | Sent::Added(_) = sent {
+                self.answer_request(feed, &sent);
+            }
+        }
         let state = &mut self.feeds[feed];
         state.is_up = false;
         state.is_dead = false;
-        state.queue.clear();
         state.runs = [None; TICKERS.len()];
         let reason = DisconnectReason::Closed { code: None, reason: String::new() };
         self.push(feed, Event::Disconnected { reason });
@@ -341,7 +390,9 @@ impl World {
         match entry {
             Entry::Action(market, states) => {
                 state.states[*market] = states.end - 1;
-                state.queue.extend(states.clone().map(|at| Sent::Delta(*market, at)));
+                if state.has[*market] {
+                    state.queue.extend(states.clone().map(|at| Sent::Delta(*market, at)));
+                }
             }
             Entry::Trade(id) => state.queue.push_back(Sent::Trade(*id)),
             Entry::Maintenance => {
@@ -351,7 +402,9 @@ impl World {
                     let epoch = states[at].epoch;
                     state.states[market] +=
                         states[at..].iter().position(|it| it.epoch > epoch).unwrap();
-                    state.queue.push_back(Sent::Snapshot(market, state.states[market]));
+                    if state.has[market] {
+                        state.queue.push_back(Sent::Snapshot(market, state.states[market]));
+                    }
                 }
                 if self.random.one_in(2) {
                     self.cut(feed);
@@ -363,6 +416,9 @@ impl World {
     /// Delivers or loses a message.
     fn arrive(&mut self, feed: usize) {
         let Some(sent) = self.feeds[feed].queue.pop_front() else { return };
+        if let Sent::Removed(..) | Sent::Added(_) = sent {
+            return self.answer_request(feed, &sent);
+        }
         if self.one_in(self.odds.lose) {
             self.feeds[feed].has_gap = true;
             return;
@@ -374,6 +430,7 @@ impl World {
         let payload = match sent {
             Sent::Snapshot(market, at) => {
                 state.runs[market] = Some((at, at));
+                state.is_cut_off[market] = false;
                 let truth = &self.exchange.states[market][at];
                 let mut snapshot = SNAPSHOT.clone();
                 TICKERS[market].clone_into(&mut snapshot.market_ticker);
@@ -397,6 +454,7 @@ impl World {
                     own: None,
                 })
             }
+            Sent::Removed(..) | Sent::Added(_) => unreachable!(),
             Sent::Trade(id) => {
                 let mut trade = TRADE.clone();
                 trade.trade_id = id.to_string();
@@ -408,11 +466,96 @@ impl World {
         self.push(feed, Event::Message(message));
     }
 
+    /// Takes a market out, or adds one again, on every feed.
+    fn request(&mut self, market: usize) {
+        let is_desired = !self.is_desired[market];
+        self.is_desired[market] = is_desired;
+        self.takings[market] += usize::from(!is_desired);
+        let request = if is_desired {
+            Request::Add(market)
+        } else {
+            Request::TakeOut(market, self.takings[market])
+        };
+        for feed in &mut self.feeds {
+            feed.requests.push_back(request);
+        }
+    }
+
+    /// Has a feed come to its next request.
+    fn obey(&mut self, feed: usize) {
+        let Some(request) = self.feeds[feed].requests.pop_front() else { return };
+        let state = &mut self.feeds[feed];
+        let sent = match request {
+            Request::TakeOut(market, number) => {
+                state.has[market] = false;
+                state.requested.remove(&market);
+                // What has not been read yet is no longer of a subscription.
+                let is_answer = |sent: &Sent| matches!(sent, Sent::Removed(..) | Sent::Added(_));
+                let least = state.queue.iter().rposition(is_answer).map_or(0, |last| last + 1);
+                let read = least + self.random.index(state.queue.len() - least + 1);
+                let is_of = |sent: &Sent| matches!(sent, Sent::Snapshot(of, _) | Sent::Delta(of, _) if *of == market);
+                let mut later = state.queue.split_off(read);
+                later.retain(|sent| !is_of(sent));
+                state.queue.push_back(Sent::Removed(market, number));
+                state.queue.append(&mut later);
+                None
+            }
+            Request::Add(market) => {
+                state.has[market] = true;
+                Some((Sent::Added(market), Sent::Snapshot(market, state.states[market])))
+            }
+        };
+        if let Some((added, snapshot)) = sent {
+            if state.is_up {
+                state.queue.extend([added, snapshot]);
+            } else {
+                state.queue.push_back(added);
+            }
+        }
+        if !self.feeds[feed].is_up {
+            while let Some(sent) = self.feeds[feed].queue.pop_front() {
+                self.answer_request(feed, &sent);
+            }
+        }
+    }
+
+    fn answer_request(&mut self, feed: usize, sent: &Sent) {
+        let channel = Channel::OrderbookDelta;
+        let state = &mut self.feeds[feed];
+        match *sent {
+            Sent::Removed(market, number) => {
+                state.answered[market] = number;
+                state.runs[market] = None;
+                self.push(feed, Event::Removed { channel, items: vec![TICKERS[market].into()] });
+            }
+            Sent::Added(market) => {
+                self.push(feed, Event::Added { channel, items: vec![TICKERS[market].into()] });
+            }
+            _ => unreachable!("only answers are kept without a connection"),
+        }
+    }
+
+    /// Takes in that the merged stream has a market no longer.
+    fn removed(&mut self, items: &[String]) -> &'static str {
+        for item in items {
+            let market = TICKERS.iter().position(|it| it == item).unwrap();
+            assert!(self.merger.books().get(item).is_none(), "{item} was taken out");
+            self.held[market] = Held::Void;
+            let answered = self.feeds[self.pushing].answered[market];
+            assert!(std::mem::take(&mut self.may_go[market]), "{item} is taken out twice");
+            self.gone[market] = self.gone[market].max(answered);
+            for feed in &mut self.feeds {
+                feed.is_cut_off[market] = true;
+            }
+        }
+        "removed"
+    }
+
     fn gap(&mut self, feed: usize) {
         let state = &mut self.feeds[feed];
         state.has_gap = false;
         state.runs = [None; TICKERS.len()];
-        state.requested.extend(0..TICKERS.len());
+        state.requested.extend((0..TICKERS.len()).filter(|market| state.has[*market]));
         for channel in [Channel::OrderbookDelta, Channel::Trade] {
             self.push(feed, Event::Gap { channel, sid: 1, expected: None, received: None });
         }
@@ -424,6 +567,7 @@ impl World {
             let runs = &self.feeds[feed].runs;
             self.log.push(format!("{feed}: {} {runs:?}", short(&event)));
         }
+        self.pushing = feed;
         self.merger.push(feed, event).unwrap();
         while let Some(event) = self.merger.next_event() {
             if self.is_logging && !matches!(event, Event::Feed { .. }) {
@@ -435,7 +579,9 @@ impl World {
             let market = TICKERS.iter().position(|it| *it == request.ticker).unwrap();
             let feed = &mut self.feeds[request.feed];
             assert!(feed.is_up, "a snapshot is requested without a connection");
-            feed.requested.insert(market);
+            if feed.has[market] {
+                feed.requested.insert(market);
+            }
         }
     }
 
@@ -457,6 +603,13 @@ impl World {
             Event::Uncovered { channel: Channel::Trade, .. } => {
                 self.uncovered_trades.push(self.trades.last().copied().unwrap_or_default());
                 "uncovered trades"
+            }
+            Event::Removed { items, .. } => self.removed(&items),
+            Event::Added { items, .. } => {
+                for (ticker, may_go) in TICKERS.iter().zip(&mut self.may_go) {
+                    *may_go |= items.iter().any(|item| item == ticker);
+                }
+                "added"
             }
             Event::Feed { .. } => "notice",
             Event::Failover { .. } => "failover",
@@ -526,6 +679,7 @@ impl World {
             assert!(at == held || is_same, "{}: {held} to {at} unsaid", TICKERS[market]);
         }
         self.held[market] = Held::At(at);
+        self.may_go[market] = true;
         self.delivered[market] = at;
         self.has_reset[market] = false;
         "snapshot"
@@ -534,7 +688,8 @@ impl World {
     fn uncovered(&mut self, items: &[String], cause: UncoveredCause) -> &'static str {
         for item in items {
             let market = TICKERS.iter().position(|it| it == item).unwrap();
-            assert_eq!(self.merger.books().state(item), BookState::Void);
+            // One that was taken out is not there at all.
+            assert!(self.merger.books().get(item).is_none(), "{item} can be read after a loss");
             self.held[market] = Held::Void;
             // Where the clock may have gone back, a feed that has everything is not known to.
             if cause == UncoveredCause::Lost && self.exchange.epoch == 0 && !self.was_reset {
@@ -546,6 +701,8 @@ impl World {
                         let is_short = end < start + 20 || end == delivered;
                         (start..=end).contains(&delivered) && is_near && is_short
                     });
+                    let is_late = state.answered[market] < self.gone[market];
+                    let covers = covers && !is_late && !state.is_cut_off[market];
                     assert!(!covers, "{item}: feed {feed} covers state {delivered}");
                 }
             }
@@ -621,6 +778,15 @@ impl World {
         if self.one_in(self.odds.maintain) {
             self.maintain();
         }
+        if self.one_in(self.odds.take_out) {
+            let market = self.random.index(TICKERS.len());
+            self.request(market);
+        }
+        for feed in 0..self.feeds.len() {
+            if self.is_calm || self.random.one_in(6) {
+                self.obey(feed);
+            }
+        }
         let feed = self.random.index(self.feeds.len());
         if !self.feeds[feed].is_up {
             if self.is_calm || self.random.one_in(15) {
@@ -645,8 +811,9 @@ impl World {
         if self.one_in(self.odds.end) {
             let reason = TerminationReason::Unsubscribed;
             let channel = Channel::OrderbookDelta;
-            self.feeds[feed].runs = [None; TICKERS.len()];
-            self.feeds[feed].requested.extend(0..TICKERS.len());
+            let state = &mut self.feeds[feed];
+            state.runs = [None; TICKERS.len()];
+            state.requested.extend((0..TICKERS.len()).filter(|market| state.has[*market]));
             return self.push(feed, Event::Terminated { channel, reason });
         }
         if self.one_in(self.odds.stall) {
@@ -673,8 +840,13 @@ impl World {
         for _ in 0..steps {
             self.step();
         }
-        // The weather clears.
+        // The weather clears, and everything is desired.
         self.is_calm = true;
+        for market in 0..TICKERS.len() {
+            if !self.is_desired[market] {
+                self.request(market);
+            }
+        }
         for _ in 0..600 {
             self.step();
         }
@@ -782,6 +954,8 @@ fn merged_feeds_are_the_exchange_and_every_uncovered_loss_is_an_event() {
             "failover",
             "disconnected",
             "reconnected",
+            "removed",
+            "added",
             "covered",
             "duplicate",
         ] {

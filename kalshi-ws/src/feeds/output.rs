@@ -58,6 +58,11 @@ impl Output {
         self.events.push_back(Event::Message(message));
     }
 
+    /// Reports whether the order books are as of the last message, so that a run compares with them.
+    pub(super) fn has_only_notices(&self) -> bool {
+        self.events.iter().all(|event| matches!(event, Event::Feed { .. }))
+    }
+
     /// Requests a snapshot of a market from a feed that is connected.
     pub(super) fn request(&mut self, feed: usize, ticker: &Arc<str>, links: &[Link]) {
         if links.get(feed).is_some_and(|link| link.is_up) {

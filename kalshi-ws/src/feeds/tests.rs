@@ -175,6 +175,95 @@ fn coverage_counts_the_feeds_that_may_be_lost_but_one() {
     assert_eq!(feeds.merger.coverage("B"), 0);
 }
 
+/// An event of a request that was answered.
+fn answered(is_added: bool) -> Vec<Event> {
+    let (channel, items) = (Channel::OrderbookDelta, vec!["A".to_owned()]);
+    vec![if is_added { Event::Added { channel, items } } else { Event::Removed { channel, items } }]
+}
+
+#[test]
+fn a_market_that_was_taken_out_does_not_come_back_from_a_feed_that_trails() {
+    let mut feeds = Feeds::new(2);
+    feeds.snapshot(0, 10, 5);
+    feeds.snapshot(1, 10, 5);
+    feeds.delta(0, 12, 1);
+    assert_eq!(feeds.push(0, answered(false)), ["Removed"]);
+    // Sent before the market was taken out there.
+    assert!(feeds.delta(1, 12, 1).is_empty());
+    assert!(feeds.snapshot(1, 11, 5).is_empty());
+    assert_eq!(feeds.count(), None);
+    assert!(feeds.push(1, answered(false)).is_empty());
+    assert_eq!(feeds.merger.coverage("A"), 0);
+}
+
+#[test]
+fn a_market_that_is_added_again_does_not_go_back() {
+    for is_leader_first in [true, false] {
+        let mut feeds = Feeds::new(2);
+        feeds.snapshot(0, 10, 5);
+        feeds.snapshot(1, 10, 5);
+        feeds.delta(0, 12, 1);
+        feeds.delta(0, 13, 1);
+        feeds.push(0, answered(false));
+        feeds.push(1, answered(false));
+        feeds.push(0, answered(true));
+        feeds.push(1, answered(true));
+        if is_leader_first {
+            assert_eq!(feeds.snapshot(0, 13, 7), ["snapshot 13"]);
+            assert!(feeds.snapshot(1, 12, 6).is_empty());
+        } else {
+            // Behind what was delivered.
+            assert!(feeds.snapshot(1, 12, 6).is_empty());
+            assert_eq!(feeds.count(), None);
+            assert_eq!(feeds.snapshot(0, 13, 7), ["snapshot 13"]);
+        }
+        assert_eq!(feeds.count().as_deref(), Some("7.00"));
+        assert!(feeds.delta(1, 13, 1).is_empty());
+        assert_eq!(feeds.delta(0, 14, 1), ["14:1.00"]);
+        assert!(feeds.delta(1, 14, 1).is_empty());
+        assert_eq!(feeds.merger.coverage("A"), 2);
+    }
+}
+
+#[test]
+fn a_feed_that_had_taken_a_market_out_and_has_it_again_is_heard() {
+    let mut feeds = Feeds::new(2);
+    feeds.snapshot(0, 10, 5);
+    feeds.snapshot(1, 10, 5);
+    assert!(feeds.push(1, answered(false)).is_empty());
+    feeds.push(1, answered(true));
+    feeds.snapshot(1, 10, 5);
+    feeds.delta(0, 12, 1);
+    feeds.delta(1, 12, 1);
+    assert_eq!(feeds.push(0, answered(false)), ["Removed"]);
+    // The book in common is gone, so its next snapshot is needed.
+    assert_eq!(feeds.requests(), [1]);
+    assert_eq!(feeds.snapshot(1, 12, 6), ["snapshot 12"]);
+    assert_eq!(feeds.delta(1, 13, 1), ["13:1.00"]);
+}
+
+#[test]
+fn a_feed_that_never_answered_is_heard_once_the_market_is_added_again() {
+    let mut feeds = Feeds::new(2);
+    feeds.snapshot(0, 10, 5);
+    feeds.snapshot(1, 10, 5);
+    feeds.push(0, answered(false));
+    assert!(feeds.snapshot(1, 11, 5).is_empty());
+    feeds.push(1, answered(true));
+    assert_eq!(feeds.requests(), [1]);
+    assert_eq!(feeds.snapshot(1, 12, 5), ["snapshot 12"]);
+}
+
+#[test]
+fn markets_that_were_taken_out_are_forgotten() {
+    let mut feeds = Feeds::new(2);
+    for ticker in ["B", "C", "D", "E", "F", "G"] {
+        let items = vec![ticker.to_owned()];
+        feeds.push(0, vec![Event::Removed { channel: Channel::OrderbookDelta, items }]);
+    }
+    assert_eq!(feeds.merger.remembered(), 4);
+}
+
 #[test]
 fn a_snapshot_in_the_middle_of_a_clock_waits_for_the_rest_of_it() {
     let mut feeds = Feeds::new(2);

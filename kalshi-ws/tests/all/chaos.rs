@@ -11,8 +11,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    env,
-    sync::{Arc, Mutex},
+    env, io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,8 +29,11 @@ use kalshi_ws::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     select,
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, spawn_blocking},
@@ -47,8 +53,9 @@ const STRETCH: u64 = 1_000;
 /// Messages that the exchange keeps for a slow reader.
 const CAPACITY: usize = 4_000;
 
-/// The keys of the merged connections. The second one can be cut on its way as well.
-const MERGED: [Role; 2] = [Role::Trader, Role::Reader];
+/// The keys of the merged connections. The second one is the observer's, so what happens to that
+/// connection happens on the way.
+const MERGED: [Role; 2] = [Role::Trader, Role::Maker];
 
 /// Nothing takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -127,10 +134,12 @@ impl Markets {
 /// A change of a book: its clock, its side and price, and what it adds.
 type Change = (i64, bool, i64, i64);
 
-/// A way to the exchange that can be cut.
+/// A way to the exchange that can be cut, and that loses messages.
 struct Detour {
     url: String,
     cut: watch::Sender<()>,
+    /// Of the messages of order books, one in so many is lost; 0 for none.
+    lose_one_in: Arc<AtomicU64>,
 }
 
 impl Detour {
@@ -138,22 +147,70 @@ impl Detour {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}{STREAM_PATH}", listener.local_addr().unwrap());
         let (target, cut) = (exchange.address(), watch::Sender::new(()));
-        let cuts = cut.clone();
+        let lose_one_in = Arc::new(AtomicU64::new(0));
+        let (cuts, losses) = (cut.clone(), Arc::clone(&lose_one_in));
         tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut cut = cuts.subscribe();
+            while let Ok((near, _)) = listener.accept().await {
+                let (mut cut, losses) = (cuts.subscribe(), Arc::clone(&losses));
                 tokio::spawn(async move {
                     // The exchange may be gone.
-                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    let Ok(far) = TcpStream::connect(target).await else { return };
+                    let (mut near_read, near_write) = near.into_split();
+                    let (far_read, mut far_write) = far.into_split();
                     select! {
                         // However it ends, both ends are dropped.
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = copy(&mut near_read, &mut far_write) => {}
+                        _ = Self::pass(far_read, near_write, &losses) => {}
                         _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { url, cut }
+        Self { url, cut, lose_one_in }
+    }
+
+    /// Passes on the frames of the exchange but those that are lost.
+    async fn pass(
+        far: OwnedReadHalf,
+        mut near: OwnedWriteHalf,
+        lose_one_in: &AtomicU64,
+    ) -> io::Result<()> {
+        let mut far = BufReader::new(far);
+        let mut frame = Vec::new();
+        // The answer to the handshake ends with an empty line.
+        while far.read_until(b'\n', &mut frame).await? > 2 {
+            near.write_all(&frame).await?;
+            frame.clear();
+        }
+        near.write_all(&frame).await?;
+        let mut random = Random(1);
+        loop {
+            frame.resize(2, 0);
+            far.read_exact(&mut frame).await?;
+            // A server does not mask, so the second byte is the length or says how long that is.
+            let more = match frame[1] {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            frame.resize(2 + more, 0);
+            far.read_exact(&mut frame[2..]).await?;
+            let length = match more {
+                0 => u64::from(frame[1]),
+                _ => frame[2..].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+            };
+            let begin = frame.len();
+            frame.resize(begin + usize::try_from(length).unwrap(), 0);
+            far.read_exact(&mut frame[begin..]).await?;
+            let odds = lose_one_in.load(Ordering::Relaxed);
+            let is_book = frame[begin..].windows(10).take(40).any(|part| part == b"orderbook_");
+            if odds == 0 || !is_book || random.below(odds) != 0 {
+                near.write_all(&frame).await?;
+            }
+            if far.buffer().is_empty() {
+                near.flush().await?;
+            }
+        }
     }
 }
 
@@ -633,6 +690,7 @@ impl Client {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "a test says what happened before it failed")]
     fn take(&mut self, event: &Event) {
         self.books.apply(event);
         let is_merged = matches!(self.source, Source::Merged(_));
@@ -698,7 +756,10 @@ impl Client {
             Event::Failover { .. } => "failover",
             Event::Feed { event, .. } => match **event {
                 Event::Gap { .. } => "gap of a feed",
-                Event::Disconnected { .. } => "disconnected feed",
+                Event::Disconnected { ref reason } => {
+                    println!("{}: a connection is lost: {reason}", self.name);
+                    "disconnected feed"
+                }
                 Event::Terminated { .. } => "ended on a feed",
                 Event::Lagged { .. } => "lagged feed",
                 _ => "notice",
@@ -817,13 +878,16 @@ impl World {
         faults.drop_one_in = rate(4_000);
         faults.duplicate_one_in = rate(4_000);
         faults.swap_one_in = rate(4_000);
+        faults.seed = self.random.below(u64::MAX);
         faults.ack_delay = Duration::from_millis([0, 0, 20][self.random.market() % 3]);
         faults.data_before_ack = self.random.below(2) == 0;
         faults.replies_take_no_number = self.random.below(2) == 0;
         faults.errors_name_nothing = self.random.below(2) == 0;
-        for role in &self.victims {
-            faults.seed = self.random.below(u64::MAX);
-            self.exchange.streams().set_faults(*role, faults.clone()).unwrap();
+        if self.victims.contains(&Role::Trader) {
+            self.exchange.streams().set_faults(Role::Trader, faults).unwrap();
+        }
+        if self.victims.contains(&Role::Maker) {
+            self.detour.lose_one_in.store(200 + self.random.below(4_000), Ordering::Relaxed);
         }
     }
 
@@ -856,17 +920,17 @@ impl World {
 
     fn each_victim(&self, does: impl Fn(&Exchange, Role)) {
         for role in &self.victims {
-            does(&self.exchange, *role);
+            match role {
+                Role::Maker => self.detour.cut.send_replace(()),
+                role => does(&self.exchange, *role),
+            }
         }
     }
 
     /// Causes a large fault.
     async fn disaster(&mut self, which: u64) {
         match which {
-            0 => self.each_victim(|exchange, role| match role {
-                Role::Reader => self.detour.cut.send_replace(()),
-                role => exchange.streams().cut(role).unwrap(),
-            }),
+            0 => self.each_victim(|exchange, role| exchange.streams().cut(role).unwrap()),
             1 => self.each_victim(|exchange, role| exchange.streams().silence(role).unwrap()),
             2 => {
                 for _ in 0..10 {
@@ -917,9 +981,8 @@ impl World {
 
     /// Stops the exchange and its faults, and checks that all clients agree.
     async fn rest(&mut self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-        for role in MERGED {
-            self.exchange.streams().set_faults(role, StreamFaults::default()).unwrap();
-        }
+        self.exchange.streams().set_faults(Role::Trader, StreamFaults::default()).unwrap();
+        self.detour.lose_one_in.store(0, Ordering::Relaxed);
         self.order(|| Order::Everything);
         // A loss shows by what comes after it.
         let before = self.observer.deltas;
@@ -1048,7 +1111,7 @@ async fn merged_connections_have_every_change_once_or_say_what_is_missing() {
     // One of them, the other one, and both.
     let victims = |round: u64| match round % 4 {
         0 | 2 => vec![Role::Trader],
-        1 => vec![Role::Reader],
+        1 => vec![Role::Maker],
         _ => MERGED.to_vec(),
     };
     let events = soak(true, victims).await;
@@ -1072,7 +1135,7 @@ async fn merged_books_stay_valid_through_the_loss_of_one_socket() {
     // Nothing but the cuts ends a connection, however slow the machine.
     let mut world = World::start(7, true, PATIENCE).await;
     let before = world.rest_covered().await;
-    for victim in [Role::Trader, Role::Reader, Role::Trader] {
+    for victim in [Role::Trader, Role::Maker, Role::Trader] {
         world.trade(STRETCH).await;
         world.victims = vec![victim];
         world.disaster(0).await;

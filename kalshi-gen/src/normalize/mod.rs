@@ -33,6 +33,7 @@ use crate::{
 pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     access::ACCESS,
+    bodies::take_name,
     formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
     labels::{is_label, is_replaced},
     nullability::fold_json_schema,

@@ -30,7 +30,6 @@ use crate::{
     error::{Error, Result, refuse},
 };
 
-pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     access::ACCESS,
     bodies::take_name,
@@ -40,6 +39,10 @@ pub(crate) use self::{
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},
     shared_enums::ITEMS,
+};
+pub use self::{
+    access::Access,
+    labels::{Label, Labels},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.

@@ -245,7 +245,7 @@ impl Market {
         self.lead == Lead::Void
     }
 
-    /// Takes in a snapshot.
+    /// Handles a snapshot.
     pub(super) fn snapshot(
         &mut self,
         feed: usize,
@@ -336,7 +336,7 @@ impl Market {
         }
     }
 
-    /// Takes in a snapshot without a clock: it compares with nothing.
+    /// Handles a snapshot without a clock: it compares with nothing.
     fn unclocked(&mut self, feed: usize, message: Message, links: &[Link], out: &mut Output) {
         if let Some(FeedState { run: Run::Joined(_) | Run::Apart(_), .. }) = self.feeds.get(feed) {
             self.break_run(feed, UncoveredCause::Lost, links, out);
@@ -356,7 +356,7 @@ impl Market {
         out.deliver(feed, message);
     }
 
-    /// Takes in a delta.
+    /// Handles a delta.
     #[inline]
     pub(super) fn delta(
         &mut self,
@@ -582,7 +582,7 @@ impl Market {
         }
     }
 
-    /// Takes in that the feeds, or the messages and the book, contradict each other.
+    /// Records that the feeds, or the messages and the book, contradict each other.
     pub(super) fn contradiction(&mut self, links: &[Link], out: &mut Output) {
         out.metrics.contradictions += 1;
         tracing::warn!(ticker = &*self.ticker, "feeds contradict each other");
@@ -594,7 +594,7 @@ impl Market {
         out.uncovered([Arc::clone(&self.ticker)], UncoveredCause::Contradiction);
     }
 
-    /// Takes in that the clock of a feed went back. It leads, and the others have to follow.
+    /// Records that the clock of a feed went back. It leads, and the others have to follow.
     fn reset(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         out.metrics.clock_resets += 1;
         tracing::warn!(ticker = &*self.ticker, feed, "a clock went back");

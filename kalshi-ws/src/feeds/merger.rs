@@ -111,7 +111,7 @@ impl Merger {
         self
     }
 
-    /// Takes in the next event of a feed. What it leads to are the [next
+    /// Handles the next event of a feed. What it leads to are the [next
     /// events](Self::next_event); they should be taken before the next event goes in.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Merger {
         }
     }
 
-    /// Takes in the id of a trade or fill, and returns whether it is new; `None` for others.
+    /// Handles the id of a trade or fill, and returns whether it is new; `None` for others.
     fn bring(&mut self, feed: usize, payload: &Payload) -> Option<bool> {
         let (channel, verdict) = match payload {
             Payload::Trade(trade) => (Channel::Trade, self.trades.bring(feed, &trade.trade_id)),
@@ -380,7 +380,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed lost messages of a channel, and perhaps the subscription.
+    /// Records that a feed lost messages of a channel, and perhaps the subscription.
     fn lost(&mut self, feed: usize, channel: &Channel, is_over: bool, event: Event) {
         if is_over && let Some(state) = self.feeds.get_mut(feed) {
             state.channels.retain(|(held, _)| held != channel);
@@ -440,7 +440,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that markets were taken out on a feed, and returns those that no feed has any more.
+    /// Records that markets were taken out on a feed, and returns those that no feed has any more.
     fn forget(&mut self, feed: usize, items: &[String]) -> Vec<String> {
         let (mut gone, mut uncovered) = (Vec::new(), Vec::new());
         for item in items {
@@ -472,7 +472,7 @@ impl Merger {
         self.take_out(feed, &items);
     }
 
-    /// Takes in that the exchange refuses order books to one feed: the others may have them.
+    /// Records that the exchange refuses order books to one feed: the others may have them.
     fn refused(&mut self, feed: usize, items: Vec<String>, event: Event) {
         if items.is_empty() {
             let all: Vec<String> = self.markets.keys().map(ToString::to_string).collect();
@@ -501,7 +501,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed has a connection again.
+    /// Records that a feed has a connection again.
     fn rise(&mut self, feed: usize, event: &Event) {
         let attempts = match event {
             Event::Reconnected { attempts } => *attempts,
@@ -518,7 +518,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed has no connection any more.
+    /// Records that a feed has no connection any more.
     fn fall(&mut self, feed: usize, reason: DisconnectReason) {
         let Some(link) = self.links.get_mut(feed).filter(|link| link.is_up) else { return };
         link.is_up = false;

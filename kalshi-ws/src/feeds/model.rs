@@ -45,7 +45,7 @@ static TRADE: LazyLock<Trade> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// Reports one in so many; never for 0.
+/// Reports one in `n`; never for 0.
 fn happens(random: &mut Random, odds: usize) -> bool {
     odds != 0 && random.index(odds) == 0
 }
@@ -206,7 +206,7 @@ struct World {
     is_logging: bool,
 }
 
-/// One in so many; 0 for never.
+/// One in this many; 0 for never.
 struct Odds {
     lose: usize,
     cut: usize,

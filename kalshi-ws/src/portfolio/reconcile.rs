@@ -151,7 +151,7 @@ impl Portfolio {
         Reconciliation { losses: self.losses, fills_since: since.or(self.fills_from) }
     }
 
-    /// Takes in what was read since [`begin`](Self::begin).
+    /// Handles what was read since [`begin`](Self::begin).
     ///
     /// Fills are always taken in. Orders and positions are if the reads have all that was applied
     /// before some reconciliation began; what the stream said since then outweighs them.

@@ -34,7 +34,7 @@ pub(crate) enum Lane {
 #[derive(Debug)]
 pub(crate) enum Output {
     Send(Command),
-    /// An event that came from a frame of so many bytes.
+    /// An event that came from a frame of this many bytes.
     Event(Lane, Event, usize),
     /// Prepare the queue of a subscription.
     Lane {

@@ -1,4 +1,4 @@
-//! What can go wrong with a stream, on demand: for tests of whoever reads it.
+//! Faults of a stream, on demand: for tests of its readers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How a view and what REST knows are brought together, and when the view is current after it.
+//! Reconciles a view with what REST knows, and tells when the view is current after it.
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 

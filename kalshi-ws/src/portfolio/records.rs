@@ -1,4 +1,5 @@
-//! What a view holds: fills, orders and positions, in the same form from the stream and from REST.
+//! The records of a view: fills, orders and positions, in the same form from the stream and from
+//! REST.
 
 use kalshi_types::{Count, Dollars, UnixMillis};
 

@@ -1,4 +1,4 @@
-//! What a connection decides, without doing any of it.
+//! The decisions of a connection, without doing any of it.
 //!
 //! Pure: frames, requests and times go in; commands, events and the end of the connection come out.
 //! [`SessionState`] routes; a [`ChannelState`] decides for its channel: what is desired, what is on

@@ -1,4 +1,4 @@
-//! What is to be done, and the commands that wait for a reply.
+//! The actions to be done, and the commands that wait for a reply.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 

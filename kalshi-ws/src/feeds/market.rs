@@ -245,6 +245,16 @@ impl Market {
         self.lead == Lead::Void
     }
 
+    /// Returns the number of feeds that bring whatever comes next.
+    pub(super) fn coverage(&self) -> usize {
+        let covers = |(feed, state): &(usize, &FeedState)| match self.lead {
+            Lead::Void => false,
+            Lead::Clocked => matches!(state.run, Run::Joined(_)),
+            Lead::Unclocked(leader) => *feed == leader,
+        };
+        self.feeds.iter().enumerate().filter(covers).count()
+    }
+
     /// Handles a snapshot.
     pub(super) fn snapshot(
         &mut self,

@@ -151,6 +151,31 @@ fn a_gap_in_the_middle_of_a_clock_is_covered_by_the_other_feed() {
 }
 
 #[test]
+fn coverage_counts_the_feeds_that_may_be_lost_but_one() {
+    let mut feeds = Feeds::new(2);
+    assert_eq!(feeds.merger.coverage("A"), 0);
+    feeds.snapshot(0, 10, 5);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.snapshot(1, 10, 5);
+    assert_eq!(feeds.merger.coverage("A"), 2);
+    feeds.delta_after(0, 1, 12, 1);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    // Its snapshot may lack a part of the clock, until the other feed has come as far.
+    feeds.snapshot(0, 12, 9);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.delta(1, 12, 1);
+    feeds.delta(1, 12, 3);
+    feeds.delta(1, 13, 1);
+    feeds.delta(0, 13, 1);
+    assert_eq!(feeds.merger.coverage("A"), 2);
+    feeds.lose(1);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.lose(0);
+    assert_eq!(feeds.merger.coverage("A"), 0);
+    assert_eq!(feeds.merger.coverage("B"), 0);
+}
+
+#[test]
 fn a_snapshot_in_the_middle_of_a_clock_waits_for_the_rest_of_it() {
     let mut feeds = Feeds::new(2);
     feeds.snapshot(0, 10, 5);

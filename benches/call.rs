@@ -1,5 +1,5 @@
-//! What a signed call costs the client: `GET /portfolio/balance` to a server in another process,
-//! beside plain reqwest with the same signing call and a struct.
+//! The cost of a signed call to the client: `GET /portfolio/balance` to a server in another
+//! process, beside plain reqwest with the same signing call and a struct.
 //!
 //! ```text
 //! cargo bench --bench call [-- REQUESTS]

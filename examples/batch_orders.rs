@@ -19,9 +19,8 @@ use kalshi_sdk::{
     PriceGrid,
     auth::{Clock, SystemClock},
     types::{
-        BatchCancelOrdersV2Request, BatchCancelOrdersV2RequestOrdersItem,
-        BatchCreateOrdersV2Request, BookSide, CreateOrderV2Request, GetMarketsStatus,
-        SelfTradePreventionType, TimeInForce,
+        BatchCancelItem, BatchCancelOrdersV2Request, BatchCreateOrdersV2Request, BookSide,
+        CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
     },
 };
 
@@ -65,9 +64,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let cancels = resting.into_iter().map(|id| {
-        BatchCancelOrdersV2RequestOrdersItem::builder().order_id(id).market_ticker(&*market.ticker)
-    });
+    let cancels = resting
+        .into_iter()
+        .map(|id| BatchCancelItem::builder().order_id(id).market_ticker(&*market.ticker));
     let batch = BatchCancelOrdersV2Request::builder().orders(cancels);
     for item in client.batch_cancel_orders_v2().body(batch).send().await?.into_inner().orders {
         match item.error {

@@ -24,7 +24,7 @@ use kalshi_sdk::{
 };
 use tokio::time::sleep;
 
-/// Calls after which somebody should look at it.
+/// Calls after which a person should look at it.
 const ATTEMPTS: usize = 20;
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! What the account has: cash, positions, resting orders, fills, settlements.
+//! Prints the account: cash, positions, resting orders, fills, settlements.
 //!
 //! ```text
 //! cargo run --example portfolio

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     make(&exchange.client(Role::Maker)?, Some(&requester)).await
 }
 
-/// Quotes on the first request of somebody else that can be quoted on.
+/// Quotes on the first request of another member that can be quoted on.
 async fn make(client: &Client, requester: Option<&Client>) -> Result<(), Box<dyn Error>> {
     let me = client.get_communications_id().send().await?.into_inner().communications_id;
     let mut requests = client.get_rfqs().status("open").stream();

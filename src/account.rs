@@ -192,7 +192,7 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
     for subaccount in subaccounts(client).await? {
         // A list that moves while it is read may give a row twice: the later one is newer.
         let mut held: BTreeMap<String, MarketPosition> = BTreeMap::new();
-        // Without `subaccount` these would be the positions of the main one only.
+        // Without `subaccount` these would be the positions of the primary one only.
         let rows = client
             .get_positions()
             .subaccount(subaccount)
@@ -216,7 +216,7 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
     Ok(positions)
 }
 
-/// Returns the subaccounts, the main one among them: it is listed like the others.
+/// Returns the subaccounts, the primary one among them: it is listed like the others.
 async fn subaccounts(client: &Client) -> Result<Vec<i64>, Error> {
     let balances = client.get_subaccount_balances().send().await?.into_inner().subaccount_balances;
     let mut numbers: Vec<i64> = balances.iter().map(|row| row.subaccount_number).collect();
@@ -268,7 +268,7 @@ fn record(position: MarketPosition, subaccount: i64) -> PositionRecord {
     }
 }
 
-/// Returns a subaccount's number in the view, where the main one, number 0, has none.
+/// Returns a subaccount's number in the view, where the primary one, number 0, has none.
 fn numbered(subaccount: Option<i64>) -> Option<i64> {
     subaccount.filter(|number| *number != 0)
 }

@@ -1,4 +1,4 @@
-//! What one call came to: for metrics and logs.
+//! The outcome of one call: for metrics and logs.
 
 use std::{
     fmt,

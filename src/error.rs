@@ -118,13 +118,13 @@ pub struct FailedRow {
 }
 
 impl Error {
-    /// Returns what happened.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Returns whether the request may have been carried out: the worst over **all** attempts of
-    /// the call, whichever layer made them.
+    /// Returns the effect of the request: the worst over **all** attempts of the call, whichever
+    /// layer made them.
     ///
     /// An attempt is [`NotSent`](Effect::NotSent) if no connection could be made. It is
     /// [`Rejected`](Effect::Rejected) if the exchange answered with a status that it sends before it

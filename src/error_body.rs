@@ -67,8 +67,8 @@ pub(crate) fn has_field(body: &[u8], names: &[&str]) -> bool {
     .any(|(name, value)| value.is_some() && names.contains(&name))
 }
 
-/// Reports whether a body is JSON that is no error, or nothing at all: what a request may be
-/// answered with whose response nobody knows.
+/// Reports whether a body is JSON that is no error, or nothing at all: a valid answer to a
+/// request whose response is unknown.
 pub(crate) fn is_harmless(body: &[u8]) -> bool {
     if is_blank(body) {
         return true;

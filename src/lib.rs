@@ -125,7 +125,6 @@ mod error_body;
 mod generated;
 pub mod guide;
 #[doc(alias = "retry")]
-#[doc(alias = "metrics")]
 #[doc(alias = "logging")]
 #[doc(alias = "tracing")]
 #[doc(alias = "layer")]

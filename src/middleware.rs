@@ -1,4 +1,4 @@
-//! What a layer of your own is made of, for
+//! The parts of a layer of your own, for
 //! [`ClientBuilder::with_middleware`](crate::ClientBuilder::with_middleware).
 //!
 //! A layer sees every request before it is signed, and every response before it is read. It finds

@@ -1,4 +1,4 @@
-//! What requests accept from the caller, and how they report what is missing or invalid.
+//! The values that requests accept, and the report of what is missing or invalid.
 
 use std::fmt;
 

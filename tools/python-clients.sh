@@ -6,15 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target="${CARGO_TARGET_DIR:-target}"
-venv="$target/python-clients"
-requirements="kalshi-sim/tests/python/requirements.txt"
-if ! cmp -s "$requirements" "$venv/installed.txt"; then
-    python3 -m venv --clear "$venv"
-    # The SDK asks for a newer Python than it needs.
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --ignore-requires-python \
-        --requirement "$requirements"
-    cp "$requirements" "$venv/installed.txt"
-fi
+# The SDK asks for a newer Python than it needs.
+bin="$(tools/venv.sh clients kalshi-sim/tests/python/requirements.txt --ignore-requires-python)"
 
 cargo build --package kalshi-sim
 folder=""
@@ -45,7 +38,7 @@ start() {
 }
 
 run() {
-    timeout 120 "$venv/bin/python" "kalshi-sim/tests/python/$1" "${@:2}"
+    timeout 120 "$bin/python" "kalshi-sim/tests/python/$1" "${@:2}"
 }
 
 cargo build --package kalshi-sim
@@ -60,6 +53,6 @@ done
 
 # The other direction: Python's websockets as the exchange's end, for kalshi-ws. By the build of
 # the whole workspace, as in the tests: -p would choose other features.
-"$venv/bin/python" kalshi-ws/tests/python/peer.py \
+"$bin/python" kalshi-ws/tests/python/peer.py \
     cargo test --workspace --test all -- --ignored --exact \
     websocket::websockets_for_python_are_read_and_answered

@@ -1,4 +1,4 @@
-//! Where the examples talk to: an exchange in this process, or the one that `KALSHI_ENV` names.
+//! The target of the examples: an exchange in this process, or the one that `KALSHI_ENV` names.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! What signing costs a request, and what it costs the other tasks of a runtime.
+//! The cost of signing to a request, and to the other tasks of a runtime.
 //!
 //! `cargo bench -p kalshi-auth --features aws-lc-rs --bench stall`
 //!

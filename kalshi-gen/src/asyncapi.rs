@@ -242,18 +242,29 @@ impl Model {
         let body = match envelope.fields.get(part) {
             None => None,
             Some(field) => {
-                let suffix = if command { "Params" } else { "" };
+                let mut schema = field.schema.clone();
                 let name = field.owner.trim_end_matches("Payload");
-                let Some(name) = type_name(&format!("{name}{suffix}")) else {
-                    refuse!(pointer, "`{name}` makes no type name")
+                let place = if command {
+                    format!("{}Params", name.trim_end_matches("Command"))
+                } else {
+                    name.to_owned()
+                };
+                let Some(name) = normalize::take_name(&mut schema).or_else(|| type_name(&place))
+                else {
+                    refuse!(pointer, "`{place}` makes no type name")
                 };
                 moves.add(join("/components/schemas", &name), field.pointer.clone());
-                let mut schema = field.schema.clone();
                 let text = message.get("description");
                 if let (Some(map), Some(text)) = (schema.as_object_mut(), text) {
                     map.entry("description").or_insert_with(|| text.clone());
                 }
-                self.schemas.entry(name.clone()).or_insert(schema);
+                let first = self.schemas.entry(name.clone()).or_insert_with(|| schema.clone());
+                if first.get("properties") != schema.get("properties") {
+                    refuse!(
+                        field.pointer.clone(),
+                        "the type `{name}` would be made twice, with different contents"
+                    );
+                }
                 Some(name)
             }
         };

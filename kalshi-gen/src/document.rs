@@ -173,7 +173,7 @@ pub(crate) fn join(pointer: &str, step: &str) -> String {
     format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
 }
 
-/// A place during a walk. Becomes a JSON pointer only when somebody asks: a walk passes thousands
+/// A place during a walk. Becomes a JSON pointer only on demand: a walk passes thousands
 /// of places, and an unoptimised build script feels each allocation.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {

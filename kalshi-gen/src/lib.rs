@@ -39,8 +39,8 @@ pub use crate::{
     error::{Error, Result},
     families::{FAMILIES, Family, generate_any, kind},
     files::{read, read_overlays},
-    normalize::{EnumValue, Label, Labels, Normalized, OpenEnum, Report},
-    operations::{Access, OperationModel, PaginationModel, ParameterModel},
+    normalize::{Access, EnumValue, Label, Labels, Normalized, OpenEnum, Report},
+    operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
     review::Review,
 };
@@ -48,7 +48,7 @@ pub use crate::{
 /// Everything that one document and its overlays turn into.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// The Rust code, unformatted: nobody reads it in `OUT_DIR`.
+    /// The Rust code, unformatted: it is not read in `OUT_DIR`.
     pub code: String,
     /// A function that calls any operation by its name, for tests that walk the whole table.
     pub dispatch: String,

@@ -8,7 +8,8 @@ use crate::{
     error::{Result, refuse},
     names::method_name,
     normalize::{
-        ACCESS, COMMA_LIST, ITEMS, Normalized, UNIX_MILLIS, UNIX_SECONDS, operation_id, operations,
+        ACCESS, Access, COMMA_LIST, ITEMS, Normalized, UNIX_MILLIS, UNIX_SECONDS, operation_id,
+        operations,
     },
     samples::Samples,
 };
@@ -58,29 +59,6 @@ pub struct OperationModel {
     pub idempotency_key: Option<String>,
 }
 
-/// A way to be let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
-    /// Without credentials.
-    Public,
-    /// With a signature of each request.
-    Signed,
-    /// With a token in the `Authorization` header.
-    Bearer,
-}
-
-impl Access {
-    /// Returns its name in review files and documentation.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Signed => "signed",
-            Self::Bearer => "bearer",
-        }
-    }
-}
-
 impl OperationModel {
     /// Returns the preferred way to be let in.
     #[must_use]
@@ -108,7 +86,7 @@ impl OperationModel {
 pub struct ParameterModel {
     /// The name on the wire.
     pub name: String,
-    /// In the path; otherwise in the query.
+    /// True if in the path, otherwise in the query.
     pub in_path: bool,
     /// Must be given.
     pub required: bool,

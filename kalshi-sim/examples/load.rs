@@ -1,4 +1,4 @@
-//! How much the simulator takes: the engine alone, and orders over HTTP.
+//! The load that the simulator takes: the engine alone, and orders over HTTP.
 //!
 //! `cargo run --release -p kalshi-sim --example load -- [ENGINE_COMMANDS] [HTTP_ORDERS] [CONNECTIONS]`
 #![expect(clippy::print_stdout, reason = "it reports")]

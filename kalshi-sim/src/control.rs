@@ -154,7 +154,7 @@ impl From<EventFee> for Fees {
 }
 
 impl Shared {
-    /// Carries out a command of the exchange, and tells the streams.
+    /// Carries out a command of the exchange, and notifies the streams.
     fn command<T>(
         &self,
         command: impl FnOnce(&mut State, Time) -> Result<T, Refusal>,

@@ -1,5 +1,5 @@
-//! How far what members read trails what the exchange did. Pure: the distance depends on the time
-//! and the seed alone, so a run is repeated exactly.
+//! The delay of reads and streams behind the exchange. Pure: the distance depends on the time and
+//! the seed alone, so a run is repeated exactly.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 

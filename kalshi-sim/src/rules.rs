@@ -1,4 +1,4 @@
-//! What the exchange does not document, and how the simulator decides it.
+//! Choices of the simulator where the exchange documents none.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How the builders of generated types take values. For generated code.
+//! Conversions of values by the builders of generated types. For generated code.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! What the number of markets costs a change of a book, and what messages of other channels cost.
+//! The cost of the number of markets to a change of a book, and of messages of other channels.
 //!
 //! `cargo bench -p kalshi-ws --bench spread`. The numbers are in `README.md`.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its user")]

@@ -1,4 +1,4 @@
-//! What can go wrong with connecting, and with commands.
+//! The errors of connecting, and of commands.
 
 use std::{error::Error as _, fmt, time::Duration};
 

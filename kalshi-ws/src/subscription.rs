@@ -1,4 +1,4 @@
-//! What the consumer desires of the exchange: one subscription for each channel.
+//! The desired state of the exchange's channels: one subscription for each channel.
 //!
 //! A connection has one subscription of a channel at most: the exchange merges a second one into
 //! the first. So the channel is the name of the subscription, and markets are added to it or taken

@@ -17,7 +17,8 @@
 //! | decide what to do about an error | [`errors`] |
 //! | find out why it is 401, 403, 404, 409, 410 or 429 | [`troubleshooting`] |
 //! | stay below the rate limits | [`limits`] |
-//! | log and count calls | [`logs_and_metrics`] |
+//! | log calls | [`logs`] |
+//! | count and time calls | [`metrics`] |
 //! | set proxies, TLS and time limits | [`network`] |
 //! | call from code that is not asynchronous | [`blocking`] |
 //! | follow the exchange live | [`streams`] |
@@ -104,12 +105,15 @@ pub mod troubleshooting {}
 #[doc(alias = "throttle")]
 pub mod limits {}
 
-#[doc = include_str!("logs_and_metrics.md")]
+#[doc = include_str!("logs.md")]
 #[doc(alias = "logging")]
 #[doc(alias = "tracing")]
-#[doc(alias = "metrics")]
+pub mod logs {}
+
+#[doc = include_str!("metrics.md")]
 #[doc(alias = "prometheus")]
-pub mod logs_and_metrics {}
+#[doc(alias = "latency")]
+pub mod metrics {}
 
 #[doc = include_str!("network.md")]
 #[doc(alias = "proxy")]

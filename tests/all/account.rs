@@ -63,7 +63,7 @@ impl Desk {
         desk
     }
 
-    /// Takes in the next event.
+    /// Handles the next event.
     async fn event(&mut self) -> Event {
         let event = timeout(PATIENCE, self.stream.next()).await.expect("no event").unwrap();
         self.apply(&event);
@@ -79,7 +79,7 @@ impl Desk {
         }
     }
 
-    /// Takes in what has come already.
+    /// Handles what has come already.
     fn drain(&mut self) {
         while let Some(Some(event)) = self.stream.next().now_or_never() {
             self.apply(&event);

@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md draws and lists, held against the tree.
+//! Validates what ARCHITECTURE.md draws and lists against the tree.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! What a client is built with, and what it learns about clocks.
+//! The settings of a client, and its measure of clocks.
 
 use std::{
     env,

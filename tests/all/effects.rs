@@ -1,4 +1,4 @@
-//! Whether a request may have been carried out: every operation, every status, every shape of body,
+//! The effect of a request: every operation, every status, every shape of body,
 //! at the first attempt and after one whose fate is unknown.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What goes wrong: every answer that is no success, and every way for an answer not to come. Each
+//! Failures: every answer that is no success, and every way for an answer not to come. Each
 //! becomes the one error, which tells whether the request may have been carried out.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What is sent, and what is not: paths, bodies, signatures, middleware, and no key in sight.
+//! The requests as sent: paths, bodies, signatures, middleware, and no key in sight.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! What both benches need: keys, the bare library calls, and a client without a network.
+//! Shared by both benches: keys, the bare library calls, and a client without a network.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use rsa::{
     pkcs8::{ObjectIdentifier, PrivateKeyInfo, der::Decode as _},
 };
 
-use super::{ParsedKey, check_rsa_size, malformed, other_algorithm, public};
+use super::{ParsedKey, check_rsa_size, malformed, other_algorithm, public_key_found};
 use crate::error::AuthError;
 
 pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -105,5 +105,5 @@ fn pkcs1_or_public(der: &[u8]) -> Option<AuthError> {
              have to say `RSA PRIVATE KEY`",
         ));
     }
-    rsa::pkcs8::SubjectPublicKeyInfoRef::from_der(der).is_ok().then(public)
+    rsa::pkcs8::SubjectPublicKeyInfoRef::from_der(der).is_ok().then(public_key_found)
 }

@@ -63,7 +63,7 @@ impl ParsedKey {
                  `ssh-keygen -p -m PEM -N '' -f COPY_OF_KEY`, an Ed25519 key has to be made anew with \
                  `openssl genpkey -algorithm ed25519 -out key.pem`",
             )),
-            "PUBLIC KEY" | "RSA PUBLIC KEY" | "SSH2 PUBLIC KEY" => Err(public()),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" | "SSH2 PUBLIC KEY" => Err(public_key_found()),
             "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => Err(unsupported(
                 "found a certificate, which holds a public key only; give the private key that \
                  belongs to the API key",
@@ -98,7 +98,7 @@ fn encrypted() -> AuthError {
     )
 }
 
-fn public() -> AuthError {
+fn public_key_found() -> AuthError {
     unsupported("found a public key; give the private key that belongs to it")
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use super::{encrypted, malformed, public, unsupported};
+use super::{encrypted, malformed, public_key_found, unsupported};
 use crate::error::{AuthError, AuthErrorKind};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -218,7 +218,7 @@ fn without_block(text: &str) -> AuthError {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'');
     if text.starts_with("ssh-") || text.starts_with("ecdsa-") || text.starts_with("---- BEGIN SSH2")
     {
-        return public();
+        return public_key_found();
     }
     if text.starts_with("PuTTY-User-Key-File") {
         return unsupported(

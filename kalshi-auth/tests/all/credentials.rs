@@ -1,4 +1,4 @@
-//! Where credentials come from: files and the environment.
+//! Sources of credentials: files and the environment.
 
 use std::{collections::HashMap, env, ffi::OsString, fs, process};
 

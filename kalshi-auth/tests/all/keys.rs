@@ -1,4 +1,4 @@
-//! What is accepted as a private key, and what each refusal says.
+//! Accepted private keys, and the text of each refusal.
 
 use std::{env, fs};
 

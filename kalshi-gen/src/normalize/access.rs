@@ -6,8 +6,30 @@ use super::{each_operation, operations};
 use crate::{
     document::join,
     error::{Result, refuse},
-    operations::Access,
 };
+
+/// A way to authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Without credentials.
+    Public,
+    /// With a signature of each request.
+    Signed,
+    /// With a token in the `Authorization` header.
+    Bearer,
+}
+
+impl Access {
+    /// Returns its name in review files and documentation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Signed => "signed",
+            Self::Bearer => "bearer",
+        }
+    }
+}
 
 /// The extension that takes the place of `security`: the ways to be let in, the preferred first.
 pub(crate) const ACCESS: &str = "x-kalshi-access";

@@ -1,4 +1,4 @@
-//! What says nothing about the code, or what the server checks by itself.
+//! Drops what no code comes from, and what the server checks by itself.
 
 use serde_json::{Value, json};
 

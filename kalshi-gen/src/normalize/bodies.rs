@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Moves, each_operation, operation_id, parameters::shared};
 use crate::{
-    document::{join, resolve_place},
+    document::{join, resolve_place, walk},
     error::{Result, refuse},
     names::{pascal, type_name},
 };
@@ -78,9 +78,22 @@ pub(super) fn name_bodies(document: &mut Value, moves: &mut Moves) -> Result<usi
     Ok(fired)
 }
 
+/// Names an object that is written inside another schema, where the name of its place would be too
+/// long: `x-kalshi-name: BatchCancelItem`.
+const NAME: &str = "x-kalshi-name";
+
+/// Takes the name that an overlay gives to an inline object, if it is the name of a type.
+pub(crate) fn take_name(schema: &mut Value) -> Option<String> {
+    let map = schema.as_object_mut()?;
+    let name = map.get(NAME)?.as_str().filter(|name| type_name(name).as_deref() == Some(*name))?;
+    let name = name.to_owned();
+    map.remove(NAME);
+    Some(name)
+}
+
 /// Makes each object that is written inside another schema a schema of its own, under the name that
-/// typify would give it: what is done for schemas (descriptions, links, deprecation, leniency) is
-/// then done for all types.
+/// an overlay gives it, or else the one that typify would: what is done for schemas (descriptions,
+/// links, deprecation, leniency) is then done for all types.
 pub(super) fn name_objects(document: &mut Value, moves: &mut Moves) -> Result<usize> {
     moves.begin();
     let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
@@ -98,6 +111,13 @@ pub(super) fn name_objects(document: &mut Value, moves: &mut Moves) -> Result<us
         moves.add(join("/components/schemas", &name), pointer.clone());
         add_schema(document, &pointer, name, schema)?;
     }
+    walk(document, "", &mut |at, map| match map.get(NAME).filter(|_| !at.holds_names()) {
+        None => Ok(()),
+        Some(name) => refuse!(
+            join(&at.pointer(), NAME),
+            "`{name}` is not the name of a type, or this is no object inside another schema"
+        ),
+    })?;
     Ok(fired)
 }
 
@@ -140,11 +160,17 @@ fn take_object(
     // Parts of `allOf` and its like are for typify to merge.
     let plain = map.contains_key("properties")
         && !["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| map.contains_key(*key));
-    let Some(mut name) = type_name(name).filter(|_| plain) else { return };
+    if !plain {
+        return;
+    }
+    let given = take_name(schema);
+    let is_given = given.is_some();
+    let Some(mut name) = given.or_else(|| type_name(name)) else { return };
     // typify would give it the name of another type as well.
-    while taken.contains(&name) || found.iter().any(|(_, other, _)| *other == name) {
+    while !is_given && (taken.contains(&name) || found.iter().any(|(_, other, _)| *other == name)) {
         name.push_str("Field");
     }
+    let Some(map) = schema.as_object_mut() else { return };
     let mut own = std::mem::take(map);
     // What is said of the field stays with the field.
     for key in ["nullable", "deprecated", "readOnly", "writeOnly"] {
@@ -180,5 +206,57 @@ pub(super) fn add_schema(
             schemas.insert(name, schema);
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::parse;
+
+    fn named(schemas: &str) -> Result<Value> {
+        let mut document = json!({"components": {"schemas": parse(schemas)?}});
+        name_objects(&mut document, &mut Moves::default())?;
+        Ok(document["components"]["schemas"].take())
+    }
+
+    #[test]
+    fn an_inline_object_takes_the_name_that_an_overlay_gives_it() {
+        let row = "type: object, properties: {x: {type: string}}";
+        let schemas = named(&format!(
+            "{{B: {{properties: {{rows: {{items: {{{row}, x-kalshi-name: Row}}}},
+                                 more: {{items: {{{row}, x-kalshi-name: Row}}}},
+                                 rest: {{items: {{{row}}}}}}}}}}}"
+        ))
+        .unwrap();
+        let names: Vec<&str> = schemas.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["B", "BRestItem", "Row"]);
+        let properties = &schemas["B"]["properties"];
+        for field in ["rows", "more"] {
+            assert_eq!(properties[field]["items"], json!({"$ref": "#/components/schemas/Row"}));
+        }
+        assert_eq!(schemas["Row"], parse(&format!("{{{row}}}")).unwrap());
+    }
+
+    #[test]
+    fn a_name_is_refused_where_it_cannot_be_given() {
+        let object = "{type: object, properties: {x: {type: string}}";
+        for (schema, what) in [
+            (
+                format!("{object}, x-kalshi-name: 'a row'}}"),
+                "`\"a row\"` is not the name of a type",
+            ),
+            (format!("{object}, x-kalshi-name: 7}}"), "`7` is not the name of a type"),
+            ("{type: string, x-kalshi-name: Row}".to_owned(), "no object inside another"),
+            (format!("{object}, x-kalshi-name: A}}"), "made twice, with different contents"),
+        ] {
+            let error =
+                named(&format!("{{A: {{type: string}}, B: {{properties: {{f: {schema}}}}}}}"))
+                    .unwrap_err()
+                    .to_string();
+            assert!(error.contains(what), "{schema}: {error}");
+        }
+        let error = named("{A: {type: string, x-kalshi-name: Row}}").unwrap_err().to_string();
+        assert!(error.starts_with("/components/schemas/A/x-kalshi-name: "), "{error}");
     }
 }

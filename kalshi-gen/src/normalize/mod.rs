@@ -30,15 +30,19 @@ use crate::{
     error::{Error, Result, refuse},
 };
 
-pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     access::ACCESS,
+    bodies::take_name,
     formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
     labels::{is_label, is_replaced},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},
     shared_enums::ITEMS,
+};
+pub use self::{
+    access::Access,
+    labels::{Label, Labels},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.

@@ -7,10 +7,9 @@ use quote::{format_ident, quote};
 
 use super::{
     ParameterTypes,
-    requests::{Requests, builder, builder_name, markers},
+    requests::{FieldDocs, Requests, builder, builder_name, markers},
     send::send,
     tokens::{argument, items, matches, struct_fields},
-    types::FieldDocs,
 };
 use crate::{
     docs::{Links, doc},

@@ -10,12 +10,13 @@ use std::{
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
+use syn::Attribute;
 
-use super::{
-    tokens::{Item, argument, struct_fields},
-    types::FieldDocs,
-};
+use super::tokens::{Item, argument, struct_fields};
 use crate::error::{Result, refuse};
+
+/// The doc comments of fields, by type and field.
+pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
 /// The required fields of each type that a request carries, by its name.
 pub(super) type Requests = BTreeMap<String, BTreeSet<String>>;

@@ -1,6 +1,6 @@
 //! The types of requests and responses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -9,7 +9,7 @@ use syn::{Attribute, Field, Fields, ItemStruct, Type, parse_quote};
 
 use super::{
     builders,
-    requests::{Requests, builder_name},
+    requests::{FieldDocs, Requests, builder_name},
     tokens::{items, parse},
 };
 use crate::{
@@ -20,8 +20,6 @@ use crate::{
     normalize::{Label, Normalized, cursors::SCALAR, request_schemas},
     operations::OperationModel,
 };
-
-pub(super) type FieldDocs = BTreeMap<(String, String), Vec<Attribute>>;
 
 pub(super) fn refine_types(
     tokens: TokenStream,

@@ -1,4 +1,4 @@
-//! What cannot be generated is refused at its place, in one line, without a panic.
+//! Documents that cannot be generated are refused at its place, in one line, without a panic.
 
 use kalshi_gen::{Unmatched, generate};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What comparisons of really published documents got wrong, each as a small case: D1 one change
+//! Faults of comparisons of really published documents, each as a small case: D1 one change
 //! said twice, D2 new bounds called breaks, D3 formats that were places, D4 places that were shared
 //! definitions, D5 verdicts that did not know the overlays.
 

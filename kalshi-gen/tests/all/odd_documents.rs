@@ -1,4 +1,4 @@
-//! What is legal and unusual generates, with the names that were meant.
+//! Legal and unusual documents generate, with the names that were meant.
 //! `tools/check-spec.sh kalshi-gen/tests/documents/odd.yaml` shows that it compiles.
 
 use kalshi_gen::{Generated, Unmatched, generate};

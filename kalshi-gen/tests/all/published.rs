@@ -1,5 +1,5 @@
-//! What published documents do, each in a small document of its own; and, where the environment
-//! names a folder, the published documents themselves.
+//! Peculiarities of published documents, each in a small document of its own; and, where the
+//! environment names a folder, the published documents themselves.
 
 use kalshi_gen::{Access, Overlay, Unmatched, generate, generate_any};
 use serde_json::json;

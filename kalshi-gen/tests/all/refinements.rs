@@ -1,4 +1,4 @@
-//! What is done to progenitor's code, one test for each rewriting.
+//! Rewritings of progenitor's code, one test for each rewriting.
 
 use serde_json::{Value, json};
 

@@ -304,7 +304,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// Takes in that the texts of a market have changed, which are kept elsewhere.
+    /// Records that the texts of a market have changed, which are kept elsewhere.
     pub(crate) fn renamed(&mut self, market: MarketId, now: Time) -> Result<(), Refusal> {
         self.advance(now);
         let now = self.now;
@@ -482,7 +482,7 @@ impl Engine {
         self.turn(market, MarketStatus::Determined, MarketStatus::Disputed)
     }
 
-    /// Notes a market's best prices after a command, and tells the streams.
+    /// Notes a market's best prices after a command, and notifies the streams.
     pub(super) fn mark(&mut self, id: MarketId) {
         let now = self.now;
         if let Some(market) = self.market_mut(id) {

@@ -612,7 +612,7 @@ pub(crate) enum GroupChange {
     LimitUpdated,
 }
 
-/// The events of a market's life that streams tell; opening and closing by time are silent.
+/// The events of a market's life that streams publish; opening and closing by time are silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MarketChange {
     Created,

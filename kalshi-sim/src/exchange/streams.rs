@@ -11,7 +11,7 @@ use crate::{
 
 /// The stream connections of an exchange: see [`Exchange::streams`].
 ///
-/// A [`Target`] says whose connections are meant: those of everybody, or those of the member of a
+/// A [`Target`] says whose connections are meant: those of all members, or those of the member of a
 /// role, which leaves a sound observer beside the client under test.
 #[derive(Clone, Copy, Debug)]
 #[must_use]

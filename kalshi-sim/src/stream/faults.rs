@@ -1,4 +1,4 @@
-//! What can go wrong with a stream, on demand: for tests of whoever reads it.
+//! Faults of a stream, on demand: for tests of its readers.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::random::Random;
 pub struct StreamFaults {
     /// The seed of the random choices.
     pub seed: u64,
-    /// One in so many messages is lost, which leaves a hole in the sequence.
+    /// One in this many messages is lost, which leaves a hole in the sequence.
     pub drop_one_in: u64,
-    /// One in so many messages comes twice.
+    /// One in this many messages comes twice.
     pub duplicate_one_in: u64,
-    /// One in so many messages changes place with the next one.
+    /// One in this many messages changes place with the next one.
     pub swap_one_in: u64,
     /// The delay of answers to commands.
     #[serde(rename = "ack_delay_millis", deserialize_with = "millis")]

@@ -29,7 +29,7 @@ pub(crate) const DEFAULT_CAPACITY: usize = 100_000;
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Answers that wait; a client that gets more by one command is cut off.
 const MAX_ANSWERS: usize = 50_000;
-/// Bytes that wait, from which on no command is read: whoever does not read is not served.
+/// Bytes that wait, from which on no command is read: a client that does not read is not served.
 const COMMAND_PAUSE_BYTES: usize = 256 * 1024;
 /// The room that an empty queue keeps, in frames.
 const KEPT_ROOM: usize = 1_024;
@@ -45,9 +45,9 @@ struct Inner {
     entries: BTreeMap<u64, Entry>,
     last: u64,
     faults: StreamFaults,
-    /// Faults of single members, in place of those of everybody.
+    /// Faults of single members, in place of those of all members.
     own_faults: BTreeMap<AccountId, StreamFaults>,
-    /// Until when handshakes are refused: everybody's, or one member's.
+    /// The time until which handshakes are refused, for all members or for one.
     down: BTreeMap<Option<AccountId>, Instant>,
     capacity: usize,
     /// The number of connections of each member, with the handshakes under way.
@@ -112,7 +112,7 @@ pub struct StreamBacklog {
     pub bytes: usize,
     /// The bytes that wait on the connection with the most.
     pub most_bytes: usize,
-    /// The connections whose commands are not read at present, because so much waits for them.
+    /// The connections whose commands are not read at present, because too much waits for them.
     pub paused: usize,
 }
 
@@ -258,7 +258,7 @@ impl Hub {
         }
     }
 
-    /// Sets the faults of one member, or those of everybody.
+    /// Sets the faults of one member, or those of all members.
     pub(crate) fn set_faults(&self, of: Option<AccountId>, faults: StreamFaults) {
         let mut inner = self.lock();
         for (id, entry) in inner.entries.iter_mut().filter(|(_, entry)| entry.is_of(of)) {

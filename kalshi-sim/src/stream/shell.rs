@@ -204,8 +204,8 @@ where
     }
 }
 
-/// Returns the code that tells a client what was wrong with its frame; `None` if nobody is there to
-/// be told.
+/// Returns the code that tells a client what was wrong with its frame; `None` if the client is
+/// gone.
 fn code_of(error: &Error) -> Option<CloseCode> {
     match error {
         Error::Capacity(_) => Some(CloseCode::Size),

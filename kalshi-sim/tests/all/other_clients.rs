@@ -1,4 +1,4 @@
-//! What clients by others meet: each test is named after the finding that it came from.
+//! Behavior met by the clients of others: each test is named after the finding that it came from.
 
 use http::Method;
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};

@@ -1,4 +1,4 @@
-//! What the documents leave open: the safer way unless a rule says otherwise.
+//! Cases that the documents leave open: the safer way unless a rule says otherwise.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -1,5 +1,5 @@
-//! What the streams tell of everything that can happen, validated against the published document,
-//! more strictly than a client may: fields that the document does not know are refused, and so is a
+//! The messages of everything that can happen, validated against the published document, more
+//! strictly than a client may: fields that the document does not know are refused, and so is a
 //! message without the time of its sending.
 
 use std::{

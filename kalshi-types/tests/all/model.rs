@@ -1,4 +1,4 @@
-//! What a text means, by comparing digits as text: no arithmetic is shared with the parser.
+//! The value of a text, by comparing digits as text: no arithmetic is shared with the parser.
 
 /// Returns the number of units of `10^-decimals` that a text stands for, or `None` where it has to
 /// be refused.

@@ -176,7 +176,7 @@ impl OrderBook {
         self.change(bid, delta.price_dollars, delta.delta_fp)
     }
 
-    /// Adds contracts to a level, or takes them away.
+    /// Adds contracts to a level, or removes them.
     ///
     /// # Errors
     ///

@@ -199,7 +199,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what was read, and what is there already behind it.
+    /// Handles what was read, and what is there already behind it.
     async fn read_burst(&mut self, read: io::Result<()>, socket: &mut Socket) -> Option<End> {
         let (now, at) = (Instant::now(), self.config.clock.now());
         self.session.compare_clocks(now, at);
@@ -239,7 +239,7 @@ impl Driver {
         end
     }
 
-    /// Takes in what came over the wire.
+    /// Handles what came over the wire.
     #[inline]
     fn incoming(&mut self, incoming: Incoming<'_>, now: Instant, at: UnixMillis) -> Option<End> {
         match incoming {

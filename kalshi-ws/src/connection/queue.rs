@@ -520,7 +520,7 @@ impl LaneState {
         }
     }
 
-    /// Reports whether a message of so many bytes has no place. One message always has.
+    /// Reports whether a message of `bytes` bytes has no place. One message always has.
     #[inline]
     fn is_full(&self, bytes: usize, max_bytes: usize) -> bool {
         let is_over = self.bytes.saturating_add(bytes) > max_bytes;

@@ -88,14 +88,14 @@ impl Keyed {
         self.window = window.max(1);
     }
 
-    /// Takes in that a feed has a subscription.
+    /// Records that a feed has a subscription.
     pub(super) fn subscribed(&mut self, feed: usize) {
         if let Some(feed) = self.feeds.get_mut(feed) {
             feed.is_live = true;
         }
     }
 
-    /// Takes in that the caller gave up the channel on a feed: nothing more is due.
+    /// Records that the caller gave up the channel on a feed: nothing more is due.
     pub(super) fn unsubscribed(&mut self, feed: usize) -> Verdict {
         let verdict = self.lose_as_witness(feed);
         if let Some(feed) = self.feeds.get_mut(feed) {
@@ -107,7 +107,7 @@ impl Keyed {
         verdict
     }
 
-    /// Takes in that a feed may have lost messages, and with them perhaps its subscription.
+    /// Records that a feed may have lost messages, and with them perhaps its subscription.
     pub(super) fn lost(&mut self, feed: usize, is_over: bool) -> Verdict {
         let mut verdict = Verdict::default();
         let Some(state) = self.feeds.get_mut(feed) else { return verdict };
@@ -171,7 +171,7 @@ impl Keyed {
         }
     }
 
-    /// Takes in a message.
+    /// Handles a message.
     pub(super) fn bring(&mut self, feed: usize, key: &str) -> Verdict {
         let mut verdict = Verdict::default();
         let Some(generation) = self.feeds.get(feed).map(|state| state.generation) else {

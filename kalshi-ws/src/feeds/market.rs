@@ -271,7 +271,7 @@ impl Market {
         self.feeds.iter().enumerate().filter(covers).count()
     }
 
-    /// Takes in a snapshot.
+    /// Handles a snapshot.
     pub(super) fn snapshot(
         &mut self,
         feed: usize,
@@ -368,7 +368,7 @@ impl Market {
         }
     }
 
-    /// Takes in a snapshot without a clock: it compares with nothing.
+    /// Handles a snapshot without a clock: it compares with nothing.
     fn unclocked(&mut self, feed: usize, message: Message, links: &[Link], out: &mut Output) {
         if let Some(FeedState { run: Run::Joined(_) | Run::Apart(_), .. }) = self.feeds.get(feed) {
             self.break_run(feed, UncoveredCause::Lost, links, out);
@@ -388,7 +388,7 @@ impl Market {
         out.deliver(feed, message);
     }
 
-    /// Takes in a delta.
+    /// Handles a delta.
     #[inline]
     pub(super) fn delta(
         &mut self,
@@ -614,7 +614,7 @@ impl Market {
         }
     }
 
-    /// Takes in that the feeds, or the messages and the book, contradict each other.
+    /// Records that the feeds, or the messages and the book, contradict each other.
     pub(super) fn contradiction(&mut self, links: &[Link], out: &mut Output) {
         out.metrics.contradictions += 1;
         tracing::warn!(ticker = &*self.ticker, "feeds contradict each other");
@@ -626,7 +626,7 @@ impl Market {
         out.uncovered([Arc::clone(&self.ticker)], UncoveredCause::Contradiction);
     }
 
-    /// Takes in that the clock of a feed went back. It leads, and the others have to follow.
+    /// Records that the clock of a feed went back. It leads, and the others have to follow.
     fn reset(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         out.metrics.clock_resets += 1;
         tracing::warn!(ticker = &*self.ticker, feed, "a clock went back");
@@ -853,7 +853,7 @@ impl Market {
         }
     }
 
-    /// Takes in that a feed has the market no longer, and reports whether another one has it.
+    /// Records that a feed has the market no longer, and reports whether another one has it.
     pub(super) fn remove(&mut self, feed: usize, out: &mut Output) -> bool {
         self.end_run(feed, out);
         if let Some(state) = self.feeds.get_mut(feed) {
@@ -880,7 +880,7 @@ impl Market {
         self.feeds.get(feed).is_some_and(|state| state.removals > self.removals)
     }
 
-    /// Takes in that a feed has the market no longer, and the merged stream neither. A feed that is
+    /// Records that a feed has the market no longer, and the merged stream neither. A feed that is
     /// ahead may have taken it out and have it again: [`settle`](Self::settle) follows.
     pub(super) fn take_out(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         self.remove(feed, out);
@@ -900,7 +900,7 @@ impl Market {
         }
     }
 
-    /// Takes in that the merged stream has the market no longer, by the answer of a feed, and reports
+    /// Records that the merged stream has the market no longer, by the answer of a feed, and reports
     /// whether it had it.
     pub(super) fn end(&mut self, feed: usize) -> bool {
         let removals = self.feeds.get(feed).map_or(0, |state| state.removals);
@@ -918,7 +918,7 @@ impl Market {
         self.feeds.get(feed).is_some_and(|state| state.is_out)
     }
 
-    /// Takes in that a feed has the market anew, however many requests it has answered.
+    /// Records that a feed has the market anew, however many requests it has answered.
     pub(super) fn readd(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         if self.is_trailing(feed)
             && let Some(state) = self.feeds.get_mut(feed)

@@ -121,7 +121,7 @@ impl Merger {
         self
     }
 
-    /// Takes in the next event of a feed. What it leads to are the [next
+    /// Handles the next event of a feed. What it leads to are the [next
     /// events](Self::next_event); they should be taken before the next event goes in.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl Merger {
         }
     }
 
-    /// Takes in the id of a trade or fill, and returns whether it is new; `None` for others.
+    /// Handles the id of a trade or fill, and returns whether it is new; `None` for others.
     fn bring(&mut self, feed: usize, payload: &Payload) -> Option<bool> {
         let (channel, verdict) = match payload {
             Payload::Trade(trade) => (Channel::Trade, self.trades.bring(feed, &trade.trade_id)),
@@ -425,7 +425,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed lost messages of a channel, and perhaps the subscription.
+    /// Records that a feed lost messages of a channel, and perhaps the subscription.
     fn lost(&mut self, feed: usize, channel: &Channel, is_over: bool, event: Event) {
         if is_over && let Some(state) = self.feeds.get_mut(feed) {
             state.channels.retain(|(held, _)| held != channel);
@@ -483,7 +483,7 @@ impl Merger {
         }
     }
 
-    /// Takes in a market if no feed has had it.
+    /// Enters a market that no feed has had.
     fn enter(&mut self, ticker: &str) {
         if !self.markets.contains_key(ticker) {
             let ticker: Arc<str> = ticker.into();
@@ -492,7 +492,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed has answered a request to take markets out, and returns those that the
+    /// Records that a feed has answered a request to take markets out, and returns those that the
     /// merged stream has no longer because of it.
     ///
     /// The merged stream has answered when the leader has: what a feed that trails still brings is
@@ -528,7 +528,7 @@ impl Merger {
         }
     }
 
-    /// Has a market that is over be forgotten once many others are over.
+    /// Queues a market that is over to be forgotten.
     fn bury(&mut self, ticker: &str) {
         let Some(market) = self.markets.get_mut(ticker).filter(|market| market.is_over()) else {
             return;
@@ -545,7 +545,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that markets were taken out on a feed, and returns those that no feed has any more.
+    /// Records that markets were taken out on a feed, and returns those that no feed has any more.
     fn forget(&mut self, feed: usize, items: &[String]) -> Vec<String> {
         let (mut gone, mut uncovered) = (Vec::new(), Vec::new());
         for item in items {
@@ -567,7 +567,7 @@ impl Merger {
         gone
     }
 
-    /// Takes in that a feed has markets no longer.
+    /// Records that a feed has markets no longer.
     fn take_out(&mut self, feed: usize, items: &[String]) {
         let items = self.forget(feed, items);
         if !items.is_empty() {
@@ -581,7 +581,7 @@ impl Merger {
         self.take_out(feed, &items);
     }
 
-    /// Takes in that the exchange refuses order books to one feed: the others may have them.
+    /// Records that the exchange refuses order books to one feed: the others may have them.
     fn refused(&mut self, feed: usize, items: Vec<String>, event: Event) {
         if items.is_empty() {
             let all: Vec<String> = self.markets.keys().map(ToString::to_string).collect();
@@ -610,7 +610,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed has a connection again.
+    /// Records that a feed has a connection again.
     fn rise(&mut self, feed: usize, event: &Event) {
         let attempts = match event {
             Event::Reconnected { attempts } => *attempts,
@@ -627,7 +627,7 @@ impl Merger {
         }
     }
 
-    /// Takes in that a feed has no connection any more.
+    /// Records that a feed has no connection any more.
     fn fall(&mut self, feed: usize, reason: DisconnectReason) {
         let Some(link) = self.links.get_mut(feed).filter(|link| link.is_up) else { return };
         link.is_up = false;

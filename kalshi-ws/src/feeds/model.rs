@@ -46,7 +46,7 @@ static TRADE: LazyLock<Trade> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// Reports one in so many; never for 0.
+/// Reports one in `n`; never for 0.
 fn happens(random: &mut Random, odds: usize) -> bool {
     odds != 0 && random.index(odds) == 0
 }
@@ -234,7 +234,7 @@ struct World {
     is_logging: bool,
 }
 
-/// One in so many; 0 for never.
+/// One in this many; 0 for never.
 struct Odds {
     lose: usize,
     cut: usize,
@@ -535,7 +535,7 @@ impl World {
         }
     }
 
-    /// Takes in that the merged stream has a market no longer.
+    /// Records that the merged stream has a market no longer.
     fn removed(&mut self, items: &[String]) -> &'static str {
         for item in items {
             let market = TICKERS.iter().position(|it| it == item).unwrap();

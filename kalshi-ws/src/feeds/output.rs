@@ -1,4 +1,4 @@
-//! What the merger gives: events, requests for snapshots, and counts.
+//! The outputs of the merger: events, requests for snapshots, and counts.
 
 use std::{
     collections::{BTreeSet, VecDeque},

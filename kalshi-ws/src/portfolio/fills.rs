@@ -33,7 +33,7 @@ impl FillHistory {
         }
     }
 
-    /// Takes in a fill from the stream, which happened at that time at the latest, and reports
+    /// Handles a fill from the stream, which happened at that time at the latest, and reports
     /// whether it is new.
     ///
     /// The stream does not tell fills of long ago, so one that is not known is new even where the
@@ -42,7 +42,7 @@ impl FillHistory {
         self.insert(fill, at)
     }
 
-    /// Takes in what was read and returns the fills that had been missed, and those that are too
+    /// Handles what was read and returns the fills that had been missed, and those that are too
     /// old to tell.
     pub(super) fn take_read(
         &mut self,

@@ -42,7 +42,7 @@ impl Orders {
         self.resting.get(order_id).map(|held| &held.value)
     }
 
-    /// Takes in a state of an order, and reports whether it is not older than the known one. Step 0
+    /// Handles a state of an order, and reports whether it is not older than the known one. Step 0
     /// is for states that were read.
     pub(super) fn take(&mut self, order: OrderRecord, step: u64) -> bool {
         let over = self.over.map.get(&order.order_id);
@@ -70,7 +70,7 @@ impl Orders {
         true
     }
 
-    /// Takes in all orders that rest, as they were after every message up to the step, and returns
+    /// Handles all orders that rest, as they were after every message up to the step, and returns
     /// those that are over without a message having said so.
     pub(super) fn take_read(&mut self, orders: Vec<OrderRecord>, step: u64) -> Vec<OrderRecord> {
         let read: HashSet<String> = orders.iter().map(|order| order.order_id.clone()).collect();

@@ -50,7 +50,7 @@ impl Positions {
         self.held.get(&key).map_or(Count::ZERO, |held| held.value.record.count)
     }
 
-    /// Takes in a message about a position. They come in order.
+    /// Handles a message about a position. They come in order.
     pub(super) fn take(&mut self, record: PositionRecord, sent: Option<UnixMillis>, step: u64) {
         let key = key(&record);
         let newest_fill = self.held.get(&key).and_then(|held| held.value.newest_fill);
@@ -58,7 +58,7 @@ impl Positions {
         self.held.insert(key, Held { value: position, step });
     }
 
-    /// Takes in a fill that was not known before.
+    /// Handles a fill that was not known before.
     pub(super) fn take_fill(&mut self, fill: &FillRecord, step: u64) {
         let Some(after) = fill.position_after else { return };
         let key = (fill.market_ticker.clone(), fill.subaccount);
@@ -107,7 +107,7 @@ impl Positions {
         }
     }
 
-    /// Takes in all positions that are not zero, as they were after every message up to the step.
+    /// Handles all positions that are not zero, as they were after every message up to the step.
     pub(super) fn take_read(
         &mut self,
         positions: Vec<PositionRecord>,

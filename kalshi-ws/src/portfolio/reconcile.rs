@@ -1,4 +1,4 @@
-//! How a view and what REST knows are brought together, and when the view is current after it.
+//! Reconciles a view with what REST knows, and tells when the view is current after it.
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 
@@ -151,7 +151,7 @@ impl Portfolio {
         Reconciliation { losses: self.losses, fills_since: since.or(self.fills_from) }
     }
 
-    /// Takes in what was read since [`begin`](Self::begin).
+    /// Handles what was read since [`begin`](Self::begin).
     ///
     /// Fills are always taken in. Orders and positions are if the reads have all that was applied
     /// before some reconciliation began; what the stream said since then outweighs them.

@@ -1,4 +1,5 @@
-//! What a view holds: fills, orders and positions, in the same form from the stream and from REST.
+//! The records of a view: fills, orders and positions, in the same form from the stream and from
+//! REST.
 
 use kalshi_types::{Count, Dollars, UnixMillis};
 
@@ -15,7 +16,7 @@ pub struct FillRecord {
     pub client_order_id: Option<String>,
     /// The market.
     pub market_ticker: String,
-    /// The subaccount; `None` for the main one.
+    /// The subaccount; `None` for the primary one.
     pub subaccount: Option<i64>,
     /// The outcome that the fill is a position in.
     pub outcome_side: MarketSide,
@@ -44,7 +45,7 @@ pub struct OrderRecord {
     pub client_order_id: String,
     /// The market.
     pub market_ticker: String,
-    /// The subaccount; `None` for the main one.
+    /// The subaccount; `None` for the primary one.
     pub subaccount: Option<i64>,
     /// The state of the order.
     pub status: UserOrderStatus,
@@ -69,7 +70,7 @@ pub struct OrderRecord {
 pub struct PositionRecord {
     /// The market.
     pub market_ticker: String,
-    /// The subaccount; `None` for the main one.
+    /// The subaccount; `None` for the primary one.
     pub subaccount: Option<i64>,
     /// The contracts: of YES when positive, of NO when negative.
     pub count: Count,
@@ -145,7 +146,7 @@ impl From<&types::MarketPosition> for PositionRecord {
     }
 }
 
-/// Returns the number of a subaccount, `None` for the main one: the exchange leaves it out, or
+/// Returns the number of a subaccount, `None` for the primary one: the exchange leaves it out, or
 /// calls it 0.
 pub(super) fn main_is_none(subaccount: Option<i64>) -> Option<i64> {
     subaccount.filter(|number| *number != 0)

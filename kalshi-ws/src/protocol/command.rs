@@ -7,12 +7,10 @@ use crate::{
     generated::{
         Channel,
         types::{
-            CfbenchmarksUpdateSubscriptionCommandParams,
-            CfbenchmarksUpdateSubscriptionCommandParamsAction, PythUpdateSubscriptionCommandParams,
-            PythUpdateSubscriptionCommandParamsAction, SubscribeCommandParams,
-            SubscribeCommandParamsChannelsItem, SubscribeCommandParamsUserFilter,
-            UnsubscribeCommandParams, UpdateSubscriptionCommandParams,
-            UpdateSubscriptionCommandParamsAction,
+            SubscribeParams, SubscribeParamsChannelsItem, SubscribeParamsUserFilter,
+            UnsubscribeParams, UpdateIndicesParams, UpdateIndicesParamsAction,
+            UpdateSubscriptionParams, UpdateSubscriptionParamsAction, UpdateUnderlyingsParams,
+            UpdateUnderlyingsParamsAction,
         },
     },
     subscription::{ItemKind, Options, item_kind},
@@ -65,7 +63,7 @@ impl Command {
                 written(id, "subscribe", Some(subscribe(channel, items, options)))
             }
             Action::Unsubscribe { sid } => {
-                written(id, "unsubscribe", Some(UnsubscribeCommandParams { sids: vec![*sid] }))
+                written(id, "unsubscribe", Some(UnsubscribeParams { sids: vec![*sid] }))
             }
             Action::Update { channel, sid, update, items } => {
                 update_text(id, channel, *sid, *update, items.clone())
@@ -75,12 +73,12 @@ impl Command {
     }
 }
 
-fn subscribe(channel: &Channel, items: &[String], options: &Options) -> SubscribeCommandParams {
+fn subscribe(channel: &Channel, items: &[String], options: &Options) -> SubscribeParams {
     let kind = item_kind(channel);
     let with_markets = kind == ItemKind::Markets && !items.is_empty();
     let of_kind = |wanted| if kind == wanted { items.to_vec() } else { Vec::new() };
-    SubscribeCommandParams {
-        channels: vec![SubscribeCommandParamsChannelsItem::from(channel.as_str())],
+    SubscribeParams {
+        channels: vec![SubscribeParamsChannelsItem::from(channel.as_str())],
         index_ids: of_kind(ItemKind::Indices),
         market_id: None,
         market_ids: Vec::new(),
@@ -94,14 +92,14 @@ fn subscribe(channel: &Channel, items: &[String], options: &Options) -> Subscrib
         underlying_tickers: of_kind(ItemKind::Underlyings),
         // The default will change one day, so it is always sent.
         use_yes_price: (*channel == Channel::OrderbookDelta).then_some(true),
-        user_filter: options.own_only.then_some(SubscribeCommandParamsUserFilter::Own),
+        user_filter: options.own_only.then_some(SubscribeParamsUserFilter::Own),
     }
 }
 
 fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<String>) -> String {
-    type Indices = CfbenchmarksUpdateSubscriptionCommandParamsAction;
-    type Underlyings = PythUpdateSubscriptionCommandParamsAction;
-    type Markets = UpdateSubscriptionCommandParamsAction;
+    type Indices = UpdateIndicesParamsAction;
+    type Underlyings = UpdateUnderlyingsParamsAction;
+    type Markets = UpdateSubscriptionParamsAction;
     const UPDATE: &str = "update_subscription";
     let sids = vec![sid];
     match item_kind(channel) {
@@ -111,12 +109,7 @@ fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<
                 Update::Delete => Indices::UnsubscribeIndices,
                 Update::List | Update::Snapshot => Indices::Indexlist,
             };
-            let params = CfbenchmarksUpdateSubscriptionCommandParams {
-                action,
-                index_ids: items,
-                sid: None,
-                sids,
-            };
+            let params = UpdateIndicesParams { action, index_ids: items, sid: None, sids };
             written(id, UPDATE, Some(params))
         }
         ItemKind::Underlyings => {
@@ -125,12 +118,8 @@ fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<
                 Update::Delete => Underlyings::UnsubscribeUnderlyings,
                 Update::List | Update::Snapshot => Underlyings::UnderlyingList,
             };
-            let params = PythUpdateSubscriptionCommandParams {
-                action,
-                sid: None,
-                sids,
-                underlying_tickers: items,
-            };
+            let params =
+                UpdateUnderlyingsParams { action, sid: None, sids, underlying_tickers: items };
             written(id, UPDATE, Some(params))
         }
         ItemKind::Markets => {
@@ -139,7 +128,7 @@ fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<
                 Update::Delete => Markets::DeleteMarkets,
                 Update::List | Update::Snapshot => Markets::GetSnapshot,
             };
-            let params = UpdateSubscriptionCommandParams {
+            let params = UpdateSubscriptionParams {
                 action,
                 market_id: None,
                 market_ids: Vec::new(),

@@ -1,4 +1,4 @@
-//! What goes over the wire: frames, commands and messages. Pure.
+//! The wire protocol: frames, commands and messages. Pure.
 
 pub(crate) mod command;
 pub(crate) mod frame;

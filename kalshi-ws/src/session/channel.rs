@@ -341,7 +341,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that the subscription ended, as was requested. What is desired now is begun.
+    /// Records that the subscription ended, as was requested. What is desired now is begun.
     fn closed(&mut self, out: &mut Outbox, now: Instant) {
         self.leave_wire(out, now);
         self.is_closing = false;
@@ -369,7 +369,7 @@ impl ChannelState {
         self.removed.clear();
     }
 
-    /// Takes in that the connection is lost.
+    /// Records that the connection is lost.
     pub(crate) fn disconnected(&mut self, out: &mut Outbox, now: Instant) {
         if self.is_closing {
             self.closed(out, now);
@@ -421,7 +421,7 @@ impl ChannelState {
         self.desired.get_or_insert_with(|| Subscription::channel(channel.clone()));
     }
 
-    /// Takes in that the subscription is confirmed, by a reply with the number `seq`.
+    /// Records that the subscription is confirmed, by a reply with the number `seq`.
     pub(crate) fn confirmed(&mut self, sid: Sid, seq: Option<i64>, out: &mut Outbox, now: Instant) {
         self.phase = Phase::Active { sid };
         self.may_exist = false;
@@ -487,7 +487,7 @@ impl ChannelState {
         out.command(kind, Action::Update { channel, sid, update, items }, now);
     }
 
-    /// Takes in that the exchange has added items.
+    /// Records that the exchange has added items.
     pub(crate) fn added(&mut self, mut items: Vec<String>, out: &mut Outbox, now: Instant) {
         for item in &items {
             self.in_flight.remove(item);
@@ -505,7 +505,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that the exchange has taken items out. Those that are desired again are added.
+    /// Records that the exchange has removed items. Those that are desired again are added.
     pub(crate) fn deleted(&mut self, items: &[String], out: &mut Outbox, now: Instant) {
         let mut is_desired = false;
         let mut gone = Vec::new();
@@ -535,7 +535,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that a command was refused.
+    /// Records that a command was refused.
     pub(crate) fn command_refused(
         &mut self,
         kind: PendingKind,
@@ -731,7 +731,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in the reply to `unsubscribe`, or that the exchange ended the subscription by itself.
+    /// Handles the reply to `unsubscribe`, or that the exchange ended the subscription by itself.
     pub(crate) fn unsubscribed(&mut self, out: &mut Outbox, now: Instant) {
         if self.is_closing {
             self.closed(out, now);
@@ -745,12 +745,12 @@ impl ChannelState {
         self.may_exist |= matches!(self.phase, Phase::BackingOff { .. });
     }
 
-    /// Takes in that the exchange ended the subscription. It is made anew after a pause.
+    /// Records that the exchange ended the subscription. It is made anew after a pause.
     pub(crate) fn failed(&mut self, error: ServerError, out: &mut Outbox, now: Instant) {
         self.terminated(TerminationReason::Server(error), out, now);
     }
 
-    /// Takes in that the subscription ended. It is made anew after a pause.
+    /// Records that the subscription ended. It is made anew after a pause.
     pub(crate) fn terminated(&mut self, reason: TerminationReason, out: &mut Outbox, now: Instant) {
         let until = self.failures.record(now, &out.limits.backoff);
         out.control(Event::Terminated { channel: self.channel.clone(), reason });
@@ -762,7 +762,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that the consumer is too slow, and that the subscription is to end for that.
+    /// Records that the consumer is too slow, and that the subscription is to end for that.
     pub(crate) fn overflowed(&mut self, out: &mut Outbox, now: Instant) {
         self.is_muted = true;
         if self.desired.is_none() || self.is_closing {
@@ -773,7 +773,7 @@ impl ChannelState {
         self.unsubscribe(out, now);
     }
 
-    /// Takes in that the consumer has seen a mark where messages were dropped.
+    /// Records that the consumer has seen a mark where messages were dropped.
     pub(crate) fn lagged(&mut self, out: &mut Outbox, now: Instant) {
         if self.is_book() && self.sid().is_some() {
             self.lose_all(out, now);
@@ -792,7 +792,7 @@ impl ChannelState {
         self.lose(there, out, now);
     }
 
-    /// Takes in that a request for snapshots was refused.
+    /// Records that a request for snapshots was refused.
     pub(crate) fn refresh_refused(
         &mut self,
         items: Vec<String>,
@@ -832,7 +832,7 @@ impl ChannelState {
             && self.tracker.advance(seq)
     }
 
-    /// Takes in a message of the subscription.
+    /// Handles a message of the subscription.
     pub(crate) fn message(
         &mut self,
         message: Message,
@@ -918,7 +918,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in a frame that may be of this subscription and cannot be read.
+    /// Handles a frame that may be of this subscription and cannot be read.
     pub(crate) fn unreadable(&mut self, out: &mut Outbox, now: Instant) {
         if self.counts() && self.sid().is_some() {
             let expected = self.tracker.due();
@@ -948,7 +948,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that no book of the subscription can be relied on.
+    /// Records that no book of the subscription can be relied on.
     fn lose_all(&mut self, out: &mut Outbox, now: Instant) {
         let known = self.on_wire.iter().filter(|item| self.desires(item)).cloned().collect();
         self.lose(known, out, now);
@@ -987,7 +987,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes in that time has passed.
+    /// Records that time has passed.
     pub(crate) fn tick(&mut self, out: &mut Outbox, now: Instant) {
         match self.phase {
             Phase::BackingOff { until } if until <= now => self.subscribe(out, now),

@@ -1,4 +1,4 @@
-//! What a connection decides, without doing any of it.
+//! The decisions of a connection, without doing any of it.
 //!
 //! Pure: frames, requests and times go in; commands, events and the end of the connection come out.
 //! [`SessionState`] routes; a [`ChannelState`] decides for its channel: what is desired, what is on
@@ -121,7 +121,7 @@ impl SessionState {
         self.out.outputs.pop_front()
     }
 
-    /// Takes in a new connection; `attempts` is the number of attempts if there was one before.
+    /// Handles a new connection; `attempts` is the number of attempts if there was one before.
     pub(crate) fn connected(&mut self, now: Instant, attempts: Option<u32>) {
         self.out.is_connected = true;
         self.last_frame = now;
@@ -134,7 +134,7 @@ impl SessionState {
         }
     }
 
-    /// Takes in the loss of the connection, and with it of all numbers.
+    /// Handles the loss of the connection, and with it of all numbers.
     pub(crate) fn disconnected(&mut self, reason: DisconnectReason, now: Instant) {
         self.out.disconnected();
         for Unmatched { message, bytes, .. } in std::mem::take(&mut self.unmatched) {
@@ -244,7 +244,7 @@ impl SessionState {
         }
     }
 
-    /// Takes in a frame of `bytes` bytes. Its consequences are the next [outputs](Self::output),
+    /// Handles a frame of `bytes` bytes. Its consequences are the next [outputs](Self::output),
     /// unless they are one event for one lane: that is returned at once, and there is no output.
     #[inline]
     pub(crate) fn frame(
@@ -295,7 +295,7 @@ impl SessionState {
         Some(Lane::Channel(lane))
     }
 
-    /// Takes in that time has passed.
+    /// Records that time has passed.
     pub(crate) fn tick(&mut self, now: Instant) {
         if !self.out.is_connected {
             return;
@@ -492,7 +492,7 @@ impl SessionState {
         self.ended.push_back((sid, reason));
     }
 
-    /// Takes in that a subscription is confirmed by `ok`: the exchange had one already, and merged
+    /// Records that a subscription is confirmed by `ok`: the exchange had one already, and merged
     /// the two.
     fn subscribed_already(
         &mut self,
@@ -515,7 +515,7 @@ impl SessionState {
         self.release(sid, now);
     }
 
-    /// Takes in what came before the confirmation of its subscription: messages, or even the end.
+    /// Handles what came before the confirmation of its subscription: messages, or even the end.
     fn release(&mut self, sid: Sid, now: Instant) {
         let ended = self.ended.iter().position(|(ended, _)| *ended == sid);
         if let Some((_, reason)) = ended.and_then(|at| self.ended.remove(at)) {
@@ -629,7 +629,7 @@ impl SessionState {
         }
     }
 
-    /// Takes in that a subscription, confirmed or requested, is dead.
+    /// Records that a subscription, confirmed or requested, is dead.
     fn end(&mut self, lane: usize, error: ServerError, now: Instant) {
         let Some(state) = self.channels.get_mut(lane) else { return };
         if state.is_pending() {
@@ -656,7 +656,7 @@ impl SessionState {
     }
 }
 
-/// Returns the instant `duration` after `now`, or one that nobody lives to see.
+/// Returns the instant `duration` after `now`, or one far in the future if that overflows.
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now.checked_add(duration.min(DECADES)).unwrap_or(now)

@@ -474,7 +474,7 @@ struct World {
     open: Vec<Open>,
     commands: usize,
     requests: usize,
-    /// The last things that happened, for whoever has to find out.
+    /// The last things that happened, to explain a failure.
     log: Vec<String>,
     is_logging: bool,
 }

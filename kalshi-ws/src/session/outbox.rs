@@ -1,4 +1,4 @@
-//! What is to be done, and the commands that wait for a reply.
+//! The actions to be done, and the commands that wait for a reply.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -34,7 +34,7 @@ pub(crate) enum Lane {
 #[derive(Debug)]
 pub(crate) enum Output {
     Send(Command),
-    /// An event that came from a frame of so many bytes.
+    /// An event that came from a frame of this many bytes.
     Event(Lane, Event, usize),
     /// Prepare the queue of a subscription.
     Lane {

@@ -25,9 +25,9 @@ use crate::{
 
 const MARKETS: u64 = 200;
 
-/// One in so many frames meets each of these.
+/// One in this many frames meets each of these.
 const FAULT: u64 = 1_500;
-/// One in so many changes comes with each of these.
+/// One in this many changes comes with each of these.
 const DISASTER: u64 = 1_500;
 
 /// Contracts in hundredths by side (bid or not) and price in cents.

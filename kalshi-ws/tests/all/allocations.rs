@@ -1,4 +1,4 @@
-//! What the way of a delta costs the allocator.
+//! The allocations on the way of a delta.
 
 use kalshi_types::UnixMillis;
 use kalshi_ws::{BookChange, Books, PriceConvention, Replay};

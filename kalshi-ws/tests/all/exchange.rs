@@ -196,7 +196,7 @@ impl Peer {
         }
     }
 
-    /// Puts a frame on its way, without waiting for the network.
+    /// Sends a frame without waiting for the network.
     pub(crate) async fn feed(&mut self, frame: String) {
         self.0.feed(Message::text(frame)).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! What the tests share: keys, clients, a server, and random values from the document.
+//! Shared by the tests: keys, clients, a server, and random values from the document.
 
 mod document;
 mod http;

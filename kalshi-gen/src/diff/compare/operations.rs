@@ -191,7 +191,7 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// Learns what the clients do with a parameter, each given as published and as the client has
+    /// Returns what the clients do with a parameter, each given as published and as the client has
     /// it.
     fn parameter_slot(
         &self,

@@ -177,7 +177,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// Learns what the clients do with a place. `required` is as the clients have it.
+    /// Returns what the clients do with a place. `required` is as the clients have it.
     pub(super) fn slot(
         &self,
         place: &Place,

@@ -543,7 +543,7 @@ impl Engine {
         }
     }
 
-    /// Closes a batch without an execution, and tells it.
+    /// Closes a batch without an execution, and announces it.
     pub(super) fn close_batch(&mut self, id: BatchId, ending: Ending) {
         if self.end_batch(id, ending) {
             self.emit(Event::Batch { batch: id, change: BatchChange::Deleted });

@@ -1,6 +1,6 @@
 //! Money: accounts, cash by subaccount and shard, positions, and what resting orders hold back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
@@ -105,8 +105,6 @@ pub(crate) struct Position {
     /// The resting contracts by the cost of one, in its side's leg; never zero.
     pub(crate) bids: Resting,
     pub(crate) asks: Resting,
-    /// Resting reduce-only orders, oldest first.
-    pub(crate) reducing: VecDeque<OrderId>,
 }
 
 /// One side's resting orders of one subaccount in one market.

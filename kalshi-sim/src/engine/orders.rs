@@ -36,6 +36,8 @@ impl Engine {
         let key =
             PositionKey { account: new.account, subaccount: new.subaccount, market: id, shard };
         let mut count = new.count;
+        // It never rests, and each contract that it trades from here on is one less to reduce: this
+        // is the only place where the limit counts.
         if new.reduce_only {
             count = count.min(self.reducible(key, new.side));
         }
@@ -471,12 +473,7 @@ impl Engine {
             if maker.account == order.account {
                 return false;
             }
-            let cap = if maker.reduce_only {
-                self.reducible(self.position_key(maker), maker.side)
-            } else {
-                count
-            };
-            found = found.saturating_add(count.min(cap));
+            found = found.saturating_add(count);
         }
         found < order.remaining
     }
@@ -493,9 +490,7 @@ impl Engine {
             if order.remaining.is_zero() {
                 break;
             }
-            let mut count = order.remaining.min(best.count);
-            let taker_key = self.position_key(order);
-            let reduce_only = order.reduce_only;
+            let count = order.remaining.min(best.count);
             let Some(maker) = self.order(best.order) else { break };
             if maker.account == account {
                 match self_trade {
@@ -507,20 +502,6 @@ impl Engine {
                         self.cancel_and_tell(best.order, Reason::SelfTradeCancel);
                         continue;
                     }
-                }
-            }
-            if maker.reduce_only {
-                count = count.min(self.reducible(self.position_key(maker), maker.side));
-                if count.is_zero() {
-                    self.cancel_and_tell(best.order, Reason::ReduceOnlyCancel);
-                    continue;
-                }
-            }
-            if reduce_only {
-                count = count.min(self.reducible(taker_key, side));
-                if count.is_zero() {
-                    done.reason = Reason::ReduceOnlyCancel;
-                    break;
                 }
             }
             let fee = self.match_orders(taker, best.order, best.price, count);
@@ -567,7 +548,6 @@ impl Engine {
         self.emit(Event::Order { account: resting.account, order: maker, reason: Reason::Trade });
         for order in [maker, taker] {
             self.count_for_group(order, count);
-            self.trim_reducing(order);
         }
         fee
     }
@@ -684,12 +664,6 @@ impl Engine {
         if let Some(account) = self.ledger.account_mut(order.account) {
             account.resting.insert(id);
         }
-        if order.reduce_only
-            && let Some(position) = self.ledger.position_mut(key)
-            && !position.reducing.contains(&id)
-        {
-            position.reducing.push_back(id);
-        }
         if let Some(group) = group {
             self.join_group(group, id);
         }
@@ -747,42 +721,12 @@ impl Engine {
     /// An order that no longer rests leaves the lists of those that do.
     fn forget(&mut self, id: OrderId) {
         let Some(order) = self.order(id) else { return };
-        let (account, group, reduce_only) =
-            (order.account, order.extras().group, order.reduce_only);
-        let key = self.position_key(order);
+        let (account, group) = (order.account, order.extras().group);
         if let Some(account) = self.ledger.account_mut(account) {
             account.resting.remove(&id);
         }
         if let Some(group) = group {
             self.leave_group(group, id);
-        }
-        if reduce_only && let Some(position) = self.ledger.position_mut(key) {
-            position.reducing.retain(|other| *other != id);
-        }
-    }
-
-    /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
-    pub(super) fn trim_reducing(&mut self, traded: OrderId) {
-        let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
-        self.trim_reducing_at(key);
-    }
-
-    /// The same for a position that no order has changed.
-    pub(super) fn trim_reducing_at(&mut self, key: PositionKey) {
-        let Some(position) = self.ledger.position(key) else { return };
-        if position.reducing.is_empty() {
-            return;
-        }
-        let over: Vec<OrderId> = position
-            .reducing
-            .iter()
-            .copied()
-            .filter(|id| {
-                self.order(*id).is_some_and(|order| position.closable(order.side).is_zero())
-            })
-            .collect();
-        for id in over {
-            self.cancel_and_tell(id, Reason::ReduceOnlyCancel);
         }
     }
 

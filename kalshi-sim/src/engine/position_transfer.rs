@@ -68,7 +68,6 @@ impl Engine {
         for (key, _) in sides {
             let PositionKey { account, subaccount, .. } = key;
             self.emit(Event::Position { account, subaccount, market });
-            self.trim_reducing_at(key);
         }
         self.mark(market);
         Ok(())

@@ -8,7 +8,7 @@ use kalshi_types::{Count, Dollars};
 use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, cost, payout},
-    fees,
+    fees::{self, Charged},
     ids::{AccountId, MarketId, OrderId, TradeId},
     markets::Market,
     types::{
@@ -587,10 +587,19 @@ impl Engine {
         let (market, side, rounding) = (order.market, order.side, order.extras().rounding);
         let key = self.position_key(order);
         let direct = self.ledger.account(account).is_none_or(|account| account.direct);
-        let booked = self.ledger.book(key, side, price, count, now);
         let model = self.fee_bound(market, price, count, !taker);
-        let charged = fees::charge(booked.revenue, model, direct, rounding);
-        self.ledger.charge(key, charged.fee, now);
+        let mut charged = Charged { fee: Dollars::ZERO, rounding };
+        let booked = self.ledger.book(
+            key,
+            side,
+            price,
+            count,
+            |revenue| {
+                charged = fees::charge(revenue, model, direct, rounding);
+                charged.fee
+            },
+            now,
+        );
         if let Some(order) = self.order_mut(id) {
             let value = cost(side.leg_price(price), count);
             order.filled = order.filled.saturating_add(count);
@@ -611,7 +620,6 @@ impl Engine {
                 self.forget(id);
             }
         }
-        let position = self.ledger.position(key).map_or(Count::ZERO, super::Position::net);
         let mut index = 0;
         if let Some(account) = self.ledger.account_mut(account) {
             index = account.fills.len();
@@ -625,7 +633,7 @@ impl Engine {
                 count,
                 taker,
                 fee: charged.fee,
-                position,
+                position: booked.net,
                 at: now,
             });
         }

@@ -18,6 +18,7 @@ struct Level {
 /// those are removed when they are first, or more than the others: so no order that leaves moves
 /// many, wherever it stood.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Place>", into = "Vec<Place>")]
 struct Queue {
     /// By the rank; the first has contracts.
     places: VecDeque<Place>,
@@ -30,6 +31,22 @@ struct Place {
     priority: u64,
     order: OrderId,
     count: Count,
+}
+
+/// A file may hold anything: what comes out of it is a queue all the same.
+impl From<Vec<Place>> for Queue {
+    fn from(mut places: Vec<Place>) -> Self {
+        places.retain(|place| !place.count.is_zero());
+        places.sort_by_key(|place| place.priority);
+        places.dedup_by_key(|place| place.priority);
+        Self { places: places.into(), empty: 0 }
+    }
+}
+
+impl From<Queue> for Vec<Place> {
+    fn from(queue: Queue) -> Self {
+        queue.iter().copied().collect()
+    }
 }
 
 impl Queue {
@@ -66,7 +83,7 @@ impl Queue {
     fn tidy(&mut self) {
         while self.places.front().is_some_and(|place| place.count.is_zero()) {
             self.places.pop_front();
-            self.empty -= 1;
+            self.empty = self.empty.saturating_sub(1);
         }
         if self.empty > self.places.len() / 2 {
             self.places.retain(|place| !place.count.is_zero());
@@ -191,6 +208,32 @@ mod tests {
     /// What is left of each order, the first to trade first.
     fn rows(book: &Book) -> Vec<(OrderId, Count)> {
         book.orders(Side::Bid).map(|(_, order, count)| (order, count)).collect()
+    }
+
+    #[test]
+    fn a_queue_is_saved_without_empty_places_and_loaded_in_order_whatever_the_file_says() {
+        let place = |priority, count| Place {
+            priority,
+            order: OrderId(priority),
+            count: Count::from_hundredths(count),
+        };
+        let mut queue = Queue::default();
+        for priority in 1..=5 {
+            queue.push(place(priority, 100));
+        }
+        queue.reduce(3, Count::ONE);
+        assert_eq!((queue.places.len(), queue.empty), (5, 1));
+        let text = serde_json::to_string(&queue).unwrap();
+        let loaded: Queue = serde_json::from_str(&text).unwrap();
+        let ranks =
+            |queue: &Queue| queue.places.iter().map(|place| place.priority).collect::<Vec<_>>();
+        assert_eq!((ranks(&loaded), loaded.empty), (vec![1, 2, 4, 5], 0));
+        let odd = vec![place(9, 0), place(4, 7), place(2, 5), place(4, 1)];
+        let mut loaded = Queue::from(odd);
+        assert_eq!(ranks(&loaded), [2, 4]);
+        assert_eq!(loaded.reduce(4, Count::ONE), Count::from_hundredths(7));
+        assert_eq!(loaded.reduce(2, Count::ONE), Count::from_hundredths(5));
+        assert!(loaded.first().is_none() && loaded.places.is_empty());
     }
 
     #[test]

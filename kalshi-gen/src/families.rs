@@ -13,9 +13,9 @@ use crate::{
 /// One published document, and what becomes of it.
 #[derive(Debug)]
 pub struct Family {
-    /// What it is called.
+    /// Name of the family.
     pub name: &'static str,
-    /// What it describes.
+    /// Kind of its contents.
     pub kind: Kind,
     /// The file that holds it, below the root.
     pub file: &'static str,

@@ -12,7 +12,7 @@ use crate::error::AuthError;
 pub(super) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 pub(super) const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
 
-/// PKCS#8, which wraps a key of any algorithm.
+/// Parses PKCS#8, which wraps a key of any algorithm.
 pub(crate) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
     if let Some(key) = ring_ed25519(der) {
         return Ok(key);
@@ -35,7 +35,7 @@ pub(crate) fn pkcs8_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
     }
 }
 
-/// PKCS#1, which is RSA only.
+/// Parses PKCS#1, which is RSA only.
 pub(super) fn pkcs1_private_key(der: &[u8]) -> Result<ParsedKey, AuthError> {
     let damaged =
         || malformed("found an RSA key whose content is damaged; copy the whole file again");
@@ -86,8 +86,8 @@ pub(super) fn algorithm_name(oid: ObjectIdentifier) -> &'static str {
         .map_or("a key of another algorithm", |(_, name)| name)
 }
 
-/// Ed25519 in version 2 of PKCS#8 as `ring` writes it. It tags the public key in another way than
-/// the standard, and its keys are common among Rust programs.
+/// Parses Ed25519 in version 2 of PKCS#8 as `ring` writes it. It tags the public key in another way
+/// than the standard, and its keys are common among Rust programs.
 fn ring_ed25519(der: &[u8]) -> Option<ParsedKey> {
     const HEAD: &[u8] = b"\x30\x53\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
     const MIDDLE: &[u8] = b"\xa1\x23\x03\x21\x00";

@@ -67,7 +67,7 @@ impl ParsedKey {
         }
     }
 
-    /// PKCS#1 for RSA, and PKCS#8 without the public key for Ed25519, as OpenSSL does.
+    /// Returns PKCS#1 for RSA, and PKCS#8 without the public key for Ed25519, as OpenSSL does.
     pub(crate) fn to_pem(&self) -> Result<Zeroizing<String>, AuthError> {
         let unencodable = || malformed("the private key cannot be encoded");
         match self {

@@ -15,7 +15,7 @@ use crate::{
         types::{MarketResult, NewMarket, Refusal, Shard, Time},
     },
     faults::Fault,
-    fixtures::catalog::{Listing, SETTLEMENT_TIMER_SECONDS},
+    fixtures::catalog::{Listing, SETTLEMENT_TIMER_SECONDS, about},
     lag::Lag,
     rules::Rules,
     shared::Shared,
@@ -223,23 +223,8 @@ impl Shared {
             };
             state.engine.add_market(&market, now)?;
             let ends = closes.to_datetime();
-            let listing = Listing {
-                about: json!({
-                    "title": plan.ticker,
-                    "subtitle": "",
-                    "yes_sub_title": "Yes",
-                    "no_sub_title": "No",
-                    "expected_expiration_time": ends,
-                    "latest_expiration_time": ends,
-                    "can_close_early": true,
-                    "settlement_bounds_type": "default",
-                    "expiration_value": "",
-                    "rules_primary": "The simulator decides.",
-                    "rules_secondary": "",
-                }),
-                market,
-            };
-            state.catalog.list(listing);
+            let about = about([&plan.ticker, "Yes", "No"], [ends, ends], json!({}));
+            state.catalog.list(Listing { market, about });
             Ok(())
         })
     }

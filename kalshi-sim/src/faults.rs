@@ -50,7 +50,8 @@ pub enum FaultKind {
         millis: u64,
     },
     /// The answer is 504 at once, and the request is carried out right after a later request with
-    /// the same key: the later one overtakes it.
+    /// the same key: the later one overtakes it. It is never carried out if none comes before the
+    /// exchange stops.
     Overtaken {
         /// The operation of the later request; any unless given.
         #[serde(default, with = "operation_id")]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{orders, portfolio},
     engine::{
-        Account,
+        history::AccountView,
         ids::TradeId,
         types::{Fill, Order},
     },
@@ -88,12 +88,13 @@ pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
     let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));
     let client_ids = query.list("client_order_ids");
     let span = query.span("min_ts", "max_ts")?;
+    let view = state.view();
     let mut rows: Vec<(&str, &Order)> = Vec::new();
     for (id, account) in accounts(state, firm) {
         if subtrader.is_some_and(|subtrader| subtrader != id) {
             continue;
         }
-        let orders = account.orders.iter().filter_map(|order| state.engine.order(*order));
+        let orders = account.orders().iter().filter_map(|order| view.order(*order));
         rows.extend(
             orders
                 .filter(|order| status.is_none_or(|status| order.status.as_str() == status))
@@ -135,7 +136,7 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let firm = state.fixtures.fcm.known(call.caller()?)?;
     let mut trades: BTreeMap<TradeId, (Option<Party<'_>>, Option<Party<'_>>)> = BTreeMap::new();
     for (id, account) in accounts(state, firm) {
-        for fill in account.fills.iter().filter(|fill| span.holds(fill.at)) {
+        for fill in account.fills().iter().filter(|fill| span.holds(fill.at)) {
             let (maker, taker) = trades.entry(fill.trade).or_default();
             *(if fill.taker { taker } else { maker }) = Some((id, fill));
         }
@@ -185,13 +186,14 @@ pub(crate) fn create_transfer(state: &mut State, call: &Call<'_>) -> HandlerResu
     fixtures.fcm.transfer(call.caller()?, call.body, &catalog.series, engine, call.now)
 }
 
-/// Returns the subtraders of a firm with their accounts.
+/// Returns the subtraders of a firm with their accounts, as the firm reads them now.
 fn accounts<'a>(
     state: &'a State,
     firm: &'a Firm,
-) -> impl Iterator<Item = (&'a str, &'a Account)> + 'a {
+) -> impl Iterator<Item = (&'a str, AccountView<'a>)> + 'a {
+    let view = state.view();
     let accounts =
-        |(id, row): (&'a str, &'a Subtrader)| Some((id, state.engine.ledger.account(row.account)?));
+        move |(id, row): (&'a str, &'a Subtrader)| Some((id, view.account(row.account)?));
     firm.subtraders().filter_map(accounts)
 }
 

@@ -82,12 +82,12 @@ pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
     let subaccount = call.any_subaccount()?;
     let span = query.span("min_ts", "max_ts")?;
     let ticker = query.get("ticker");
-    let account = portfolio::account(state, call.caller()?)?;
-    let rows = account
-        .orders
+    let view = state.view();
+    let rows = portfolio::read(state, call.caller()?)?
+        .orders()
         .iter()
         .rev()
-        .filter_map(|id| state.engine.order(*id))
+        .filter_map(|id| view.order(*id))
         .filter(|order| !state.engine.is_live(order))
         .filter(|order| subaccount.is_none_or(|number| order.subaccount == number))
         .filter(|order| span.holds(order.updated))
@@ -105,8 +105,8 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let span = query.span("min_ts", "max_ts")?;
     let ticker = query.get("ticker");
     let until = state.engine.cutoffs().trades;
-    let rows = portfolio::account(state, call.caller()?)?
-        .fills
+    let rows = portfolio::read(state, call.caller()?)?
+        .fills()
         .iter()
         .enumerate()
         .rev()

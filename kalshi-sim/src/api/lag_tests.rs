@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use kalshi_sdk::{OperationId, server::dispatch};
-use kalshi_types::Dollars;
+use kalshi_types::{Count, Dollars};
 use serde_json::{Value, json};
 
 use crate::{
     engine::{
+        Cutoffs,
         ids::AccountId,
         principal::Principal,
-        types::{MarketResult, MarketStatus, Shard, Time},
+        types::{MarketResult, MarketStatus, NewOrder, Shard, Side, Time},
     },
     http::{query::Query, request::Call, response::Response},
     lag::Lag,
@@ -21,6 +22,18 @@ use crate::{
 };
 
 const START: i64 = 1_790_000_000_000;
+/// Orders and trades of the first milliseconds count as those of the archive.
+const ARCHIVED: i64 = 5_000;
+
+fn member(account: AccountId, fcm_member: bool) -> Principal {
+    Principal { account, bound: None, fcm_member }
+}
+
+/// Returns the ids of a member's subtraders.
+fn subtraders(state: &State, account: AccountId) -> Vec<String> {
+    let firm = state.fixtures.fcm.known(member(account, true)).unwrap();
+    firm.subtraders().map(|(id, _)| id.to_owned()).collect()
+}
 
 fn ask(
     state: &mut State,
@@ -34,7 +47,7 @@ fn ask(
     let pairs = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let call = Call {
         operation,
-        caller: Some(Principal { account, bound: None, fcm_member: false }),
+        caller: Some(member(account, operation.operation().tag == "fcm")),
         subtrader: None,
         path,
         query: &Query::new(pairs),
@@ -47,10 +60,19 @@ fn ask(
 }
 
 /// Returns everything that a member can read of their account.
-fn reads(state: &mut State, account: AccountId, now: i64) -> Vec<Value> {
-    let most = ("limit", "1000");
+fn reads(state: &mut State, account: AccountId, now: i64) -> Vec<(OperationId, Value)> {
+    let (most, newest) = (("limit", "1000"), ("limit", "20"));
     let mut found = Vec::new();
-    for (operation, query) in [
+    let own = subtraders(state, account);
+    let of_subtraders = own.iter().flat_map(|id| {
+        let named = ("subtrader_id", id.as_str());
+        [
+            (OperationId::GetFcmOrders, vec![newest, named]),
+            (OperationId::GetFcmOrders, vec![newest, named, ("status", "resting")]),
+            (OperationId::GetFcmPositions, vec![most, named]),
+        ]
+    });
+    let of_accounts = [
         (OperationId::GetBalance, vec![]),
         (OperationId::GetBalance, vec![("subaccount", "1")]),
         (OperationId::GetOrders, vec![most]),
@@ -61,10 +83,15 @@ fn reads(state: &mut State, account: AccountId, now: i64) -> Vec<Value> {
         (OperationId::GetSettlements, vec![most]),
         (OperationId::GetDeposits, vec![]),
         (OperationId::GetSubaccountBalances, vec![]),
-    ] {
+        (OperationId::GetHistoricalOrders, vec![newest]),
+        (OperationId::GetFillsHistorical, vec![newest]),
+        (OperationId::GetHistoricalPositions, vec![newest]),
+        (OperationId::GetFcmFills, vec![]),
+    ];
+    for (operation, query) in of_accounts.into_iter().chain(of_subtraders) {
         let answer = ask(state, account, operation, &[], &query, &Value::Null, now);
         assert_eq!(answer.status, 200, "{operation:?} {answer:?}");
-        found.push(answer.body.unwrap());
+        found.push((operation, answer.body.unwrap()));
     }
     found
 }
@@ -77,7 +104,9 @@ struct Twins {
     now: i64,
     members: [AccountId; 2],
     /// The answers to the reads of both members at the end of each moment.
-    truth: BTreeMap<i64, [Vec<Value>; 2]>,
+    truth: BTreeMap<i64, [Vec<(OperationId, Value)>; 2]>,
+    /// The reads that have said something else than they would have said without lag.
+    trailed: Vec<OperationId>,
     orders: Vec<(AccountId, String, String, String)>,
 }
 
@@ -88,14 +117,20 @@ impl Twins {
             traders: 2,
             ..Start::new(seed, DateTime::from_timestamp_millis(START).unwrap())
         };
-        let plain = State::new(start);
+        let mut plain = State::new(start);
         let mut lagged = State::new(start);
         lagged.advance(Time::from_millis(START));
         lagged.set_lag(lag);
+        // So that the reads of the archive have rows that are as young as those of the live tier.
+        for state in [&mut plain, &mut lagged] {
+            let recent = Time::from_millis(START + ARCHIVED);
+            let cutoffs = state.engine.cutoffs();
+            state.engine.set_cutoffs(Cutoffs { trades: recent, orders: recent, ..cutoffs });
+        }
         let members = [plain.first_account, plain.second_account];
         let (random, truth) = (Random::new(seed), BTreeMap::new());
-        let orders = Vec::new();
-        let mut twins = Self { plain, lagged, random, now: START, members, truth, orders };
+        let (trailed, orders) = (Vec::new(), Vec::new());
+        let mut twins = Self { plain, lagged, random, now: START, members, truth, trailed, orders };
         // What was there before the lag was set is readable from the start.
         let said = members.map(|account| reads(&mut twins.plain, account, START));
         twins.truth.insert(START - 1, said);
@@ -126,7 +161,9 @@ impl Twins {
     fn record(&mut self, at: i64) {
         let [first, second] = self.members;
         let said = [reads(&mut self.plain, first, at), reads(&mut self.plain, second, at)];
-        self.truth.insert(at, said);
+        if self.truth.last_key_value().is_none_or(|(_, last)| *last != said) {
+            self.truth.insert(at, said);
+        }
     }
 
     /// Lets time pass, and records what each thing that falls due does.
@@ -163,6 +200,24 @@ impl Twins {
         }
     }
 
+    /// Lets a subtrader of the first member's firm send an order, which trades or rests.
+    fn subtrade(&mut self, ticker: &str) {
+        let [firm, _] = self.members;
+        let ids = subtraders(&self.plain, firm);
+        let Some(id) = self.pick(&ids) else { return };
+        let side = if self.random.below(2) == 0 { Side::Bid } else { Side::Ask };
+        let cents = 30 + i64::try_from(self.random.below(40)).unwrap();
+        let price = Dollars::from_micros(10_000 * cents);
+        let new = NewOrder::resting(firm, ticker.to_owned(), side, price, Count::ONE);
+        let at = Time::from_millis(self.now);
+        for state in [&mut self.plain, &mut self.lagged] {
+            let State { engine, fixtures, catalog, .. } = state;
+            let firm = fixtures.fcm.known(member(firm, true)).unwrap();
+            // Beyond its cap it is refused, by both alike.
+            let _ = firm.place(&id, &new, &catalog.series, engine, at);
+        }
+    }
+
     /// Changes something that members read.
     fn act(&mut self) {
         let account = self.pick(&self.members.clone()).unwrap();
@@ -178,7 +233,7 @@ impl Twins {
         let Some(ticker) = self.pick(&open) else { return };
         let count = (1 + self.random.below(9)).to_string();
         let subaccount = self.random.below(2);
-        match self.random.below(20) {
+        match self.random.below(23) {
             0..9 => {
                 let side = if self.random.below(2) == 0 { "bid" } else { "ask" };
                 let price = format!("0.{:02}", 30 + self.random.below(40));
@@ -244,6 +299,7 @@ impl Twins {
                 ]});
                 self.both(account, OperationId::SetTargetBalanceAllocation, &[], &body);
             }
+            20.. => self.subtrade(&ticker),
             _ => {
                 let at = Time::from_millis(self.now);
                 for state in [&mut self.plain, &mut self.lagged] {
@@ -265,16 +321,21 @@ impl Twins {
         let (at, then) = self.truth.range(..=as_of).next_back().unwrap();
         for (account, then) in [first, second].into_iter().zip(then) {
             let read = reads(&mut self.lagged, account, now);
+            assert_eq!(read.len(), then.len());
             for (read, then) in read.iter().zip(then) {
                 assert_eq!(read, then, "at {now}, as of {as_of}, that is {at}");
             }
+            let place = self.members.iter().position(|member| *member == account).unwrap();
+            let (_, present) = self.truth.last_key_value().unwrap();
+            let differ = read.iter().zip(&present[place]).filter(|(read, present)| read != present);
+            self.trailed.extend(differ.map(|((operation, _), _)| *operation));
         }
         // Single orders are there exactly if the list has them.
         let orders: Vec<_> = self.orders.iter().rev().take(3).cloned().collect();
         for (account, id, ..) in orders {
             let place = self.members.iter().position(|member| *member == account).unwrap();
             let (_, then) = self.truth.range(..=as_of).next_back().unwrap();
-            let listed = then[place][2]["orders"].as_array().unwrap();
+            let listed = then[place][2].1["orders"].as_array().unwrap();
             let listed = listed.iter().find(|order| order["order_id"] == id.as_str());
             let path = [id];
             let operation = OperationId::GetOrder;
@@ -291,6 +352,7 @@ impl Twins {
 #[test]
 fn what_is_read_with_lag_is_what_was_read_without_at_that_time() {
     let (steps, mut fills, mut settlements) = (90, 0, 0);
+    let mut trailed = Vec::new();
     for (seed, lag) in [(1, "300"), (2, "1"), (3, "200-400"), (4, "1-3000"), (5, "realistic")] {
         let lag: Lag = lag.parse::<Lag>().unwrap().with_seed(seed);
         let mut twins = Twins::new(seed, lag);
@@ -325,6 +387,20 @@ fn what_is_read_with_lag_is_what_was_read_without_at_that_time() {
         }
         twins.plain.engine.audit().unwrap();
         twins.lagged.engine.audit().unwrap();
+        trailed.append(&mut twins.trailed);
+    }
+    for operation in [
+        OperationId::GetBalance,
+        OperationId::GetOrders,
+        OperationId::GetFills,
+        OperationId::GetPositions,
+        OperationId::GetHistoricalOrders,
+        OperationId::GetFillsHistorical,
+        OperationId::GetFcmOrders,
+        OperationId::GetFcmPositions,
+        OperationId::GetFcmFills,
+    ] {
+        assert!(trailed.contains(&operation), "{operation:?} never trailed");
     }
     assert!(fills > 50 && settlements > 3, "{fills} fills, {settlements} settlements");
 }

@@ -682,12 +682,12 @@ pub(crate) fn set_targets(state: &mut State, call: &Call<'_>) -> HandlerResult {
 }
 
 /// Returns the account as its member reads it now.
-fn read(state: &State, caller: Principal) -> Result<AccountView<'_>, Response> {
+pub(crate) fn read(state: &State, caller: Principal) -> Result<AccountView<'_>, Response> {
     state.view().account(caller.account).ok_or_else(Response::not_found)
 }
 
-/// Returns the account as it is.
-pub(crate) fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
+/// Returns the account as it is, for what decides about writes and for settings.
+fn account(state: &State, caller: Principal) -> Result<&Account, Response> {
     state.engine.ledger.account(caller.account).ok_or_else(Response::not_found)
 }
 

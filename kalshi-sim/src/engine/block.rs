@@ -276,9 +276,6 @@ impl Engine {
         if let Some(market) = self.market_mut(block.market) {
             market.open_interest = market.open_interest.saturating_add(opened);
         }
-        for (_, order) in &orders {
-            self.trim_reducing(*order);
-        }
         let now = self.now;
         for (side, order) in orders {
             let account = block.party(side).account;

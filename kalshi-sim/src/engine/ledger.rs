@@ -1,6 +1,6 @@
 //! Money: accounts, cash by subaccount and shard, positions, and what resting orders hold back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
@@ -105,8 +105,6 @@ pub(crate) struct Position {
     /// The resting contracts by the cost of one, in its side's leg; never zero.
     pub(crate) bids: Resting,
     pub(crate) asks: Resting,
-    /// Resting reduce-only orders, oldest first.
-    pub(crate) reducing: VecDeque<OrderId>,
 }
 
 /// One side's resting orders of one subaccount in one market.
@@ -250,13 +248,13 @@ impl Position {
     }
 }
 
-/// The effect of a trade on one party, before fees.
+/// The effect of a trade on one party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Booked {
-    /// The change of cash.
-    pub(crate) revenue: Dollars,
     /// Pairs of both legs that became cash.
     pub(crate) netted: Count,
+    /// The position after it.
+    pub(crate) net: Count,
 }
 
 /// Names a position, and the balance that pays for it.
@@ -466,23 +464,25 @@ impl Ledger {
         });
     }
 
-    /// Books one party's side of a trade, before fees.
+    /// Books one party's side of a trade. `fee` says what is charged, if cash changes by so much.
     pub(crate) fn book(
         &mut self,
         key: PositionKey,
         side: Side,
         price: Dollars,
         count: Count,
+        fee: impl FnOnce(Dollars) -> Dollars,
         now: Time,
     ) -> Booked {
         let netting = self.netting(key.account, key.subaccount);
         let paid = cost(side.leg_price(price), count);
-        let mut netted = Count::ZERO;
+        let mut booked = Booked { netted: Count::ZERO, net: Count::ZERO };
+        let (mut change, mut charged) = (Dollars::ZERO, Dollars::ZERO);
         self.change(key, &[Side::Bid, Side::Ask], |position| {
             position.traded = position.traded.saturating_add(paid);
             position.volume = position.volume.saturating_add(count);
             position.updated = now;
-            netted = if netting { position.closable(side).min(count) } else { Count::ZERO };
+            let netted = if netting { position.closable(side).min(count) } else { Count::ZERO };
             let closed_for = payout(netted).saturating_sub(cost(side.leg_price(price), netted));
             let (own, own_cost, other, other_cost) = match side {
                 Side::Bid => (
@@ -505,19 +505,15 @@ impl Ledger {
             *own = own.saturating_add(opened);
             *own_cost = own_cost.saturating_add(cost(side.leg_price(price), opened));
             position.realized = position.realized.saturating_add(closed_for.saturating_sub(basis));
+            let revenue = payout(netted).saturating_sub(paid);
+            charged = fee(revenue);
+            change = revenue.saturating_sub(charged);
+            position.fees = position.fees.saturating_add(charged);
+            booked = Booked { netted, net: position.net() };
         });
-        let revenue = payout(netted).saturating_sub(paid);
-        self.pay(key, revenue, now);
-        Booked { revenue, netted }
-    }
-
-    /// Takes a fee, or gives one back.
-    pub(crate) fn charge(&mut self, key: PositionKey, fee: Dollars, now: Time) {
-        self.pay(key, Dollars::ZERO.saturating_sub(fee), now);
-        self.fee_revenue = self.fee_revenue.saturating_add(fee);
-        if let Some(position) = self.position_mut(key) {
-            position.fees = position.fees.saturating_add(fee);
-        }
+        self.pay(key, change, now);
+        self.fee_revenue = self.fee_revenue.saturating_add(charged);
+        booked
     }
 
     pub(crate) fn pay(&mut self, key: PositionKey, amount: Dollars, now: Time) {

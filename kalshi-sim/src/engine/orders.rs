@@ -8,7 +8,7 @@ use kalshi_types::{Count, Dollars};
 use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, cost, payout},
-    fees,
+    fees::{self, Charged},
     ids::{AccountId, MarketId, OrderId, TradeId},
     markets::Market,
     types::{
@@ -36,6 +36,8 @@ impl Engine {
         let key =
             PositionKey { account: new.account, subaccount: new.subaccount, market: id, shard };
         let mut count = new.count;
+        // It never rests, and each contract that it trades from here on is one less to reduce: this
+        // is the only place where the limit counts.
         if new.reduce_only {
             count = count.min(self.reducible(key, new.side));
         }
@@ -471,12 +473,7 @@ impl Engine {
             if maker.account == order.account {
                 return false;
             }
-            let cap = if maker.reduce_only {
-                self.reducible(self.position_key(maker), maker.side)
-            } else {
-                count
-            };
-            found = found.saturating_add(count.min(cap));
+            found = found.saturating_add(count);
         }
         found < order.remaining
     }
@@ -493,9 +490,7 @@ impl Engine {
             if order.remaining.is_zero() {
                 break;
             }
-            let mut count = order.remaining.min(best.count);
-            let taker_key = self.position_key(order);
-            let reduce_only = order.reduce_only;
+            let count = order.remaining.min(best.count);
             let Some(maker) = self.order(best.order) else { break };
             if maker.account == account {
                 match self_trade {
@@ -507,20 +502,6 @@ impl Engine {
                         self.cancel_and_tell(best.order, Reason::SelfTradeCancel);
                         continue;
                     }
-                }
-            }
-            if maker.reduce_only {
-                count = count.min(self.reducible(self.position_key(maker), maker.side));
-                if count.is_zero() {
-                    self.cancel_and_tell(best.order, Reason::ReduceOnlyCancel);
-                    continue;
-                }
-            }
-            if reduce_only {
-                count = count.min(self.reducible(taker_key, side));
-                if count.is_zero() {
-                    done.reason = Reason::ReduceOnlyCancel;
-                    break;
                 }
             }
             let fee = self.match_orders(taker, best.order, best.price, count);
@@ -567,7 +548,6 @@ impl Engine {
         self.emit(Event::Order { account: resting.account, order: maker, reason: Reason::Trade });
         for order in [maker, taker] {
             self.count_for_group(order, count);
-            self.trim_reducing(order);
         }
         fee
     }
@@ -607,10 +587,19 @@ impl Engine {
         let (market, side, rounding) = (order.market, order.side, order.extras().rounding);
         let key = self.position_key(order);
         let direct = self.ledger.account(account).is_none_or(|account| account.direct);
-        let booked = self.ledger.book(key, side, price, count, now);
         let model = self.fee_bound(market, price, count, !taker);
-        let charged = fees::charge(booked.revenue, model, direct, rounding);
-        self.ledger.charge(key, charged.fee, now);
+        let mut charged = Charged { fee: Dollars::ZERO, rounding };
+        let booked = self.ledger.book(
+            key,
+            side,
+            price,
+            count,
+            |revenue| {
+                charged = fees::charge(revenue, model, direct, rounding);
+                charged.fee
+            },
+            now,
+        );
         if let Some(order) = self.order_mut(id) {
             let value = cost(side.leg_price(price), count);
             order.filled = order.filled.saturating_add(count);
@@ -631,7 +620,6 @@ impl Engine {
                 self.forget(id);
             }
         }
-        let position = self.ledger.position(key).map_or(Count::ZERO, super::Position::net);
         let mut index = 0;
         if let Some(account) = self.ledger.account_mut(account) {
             index = account.fills.len();
@@ -645,7 +633,7 @@ impl Engine {
                 count,
                 taker,
                 fee: charged.fee,
-                position,
+                position: booked.net,
                 at: now,
             });
         }
@@ -683,12 +671,6 @@ impl Engine {
         }
         if let Some(account) = self.ledger.account_mut(order.account) {
             account.resting.insert(id);
-        }
-        if order.reduce_only
-            && let Some(position) = self.ledger.position_mut(key)
-            && !position.reducing.contains(&id)
-        {
-            position.reducing.push_back(id);
         }
         if let Some(group) = group {
             self.join_group(group, id);
@@ -747,43 +729,12 @@ impl Engine {
     /// Removes an order that no longer rests from the lists of those that do.
     fn forget(&mut self, id: OrderId) {
         let Some(order) = self.order(id) else { return };
-        let (account, group, reduce_only) =
-            (order.account, order.extras().group, order.reduce_only);
-        let key = self.position_key(order);
+        let (account, group) = (order.account, order.extras().group);
         if let Some(account) = self.ledger.account_mut(account) {
             account.resting.remove(&id);
         }
         if let Some(group) = group {
             self.leave_group(group, id);
-        }
-        if reduce_only && let Some(position) = self.ledger.position_mut(key) {
-            position.reducing.retain(|other| *other != id);
-        }
-    }
-
-    /// Cancels reduce-only orders with nothing left to reduce, after a position has shrunk.
-    pub(super) fn trim_reducing(&mut self, traded: OrderId) {
-        let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
-        self.trim_reducing_at(key);
-    }
-
-    /// Cancels reduce-only orders with nothing left to reduce, for a position that no order has
-    /// changed.
-    pub(super) fn trim_reducing_at(&mut self, key: PositionKey) {
-        let Some(position) = self.ledger.position(key) else { return };
-        if position.reducing.is_empty() {
-            return;
-        }
-        let over: Vec<OrderId> = position
-            .reducing
-            .iter()
-            .copied()
-            .filter(|id| {
-                self.order(*id).is_some_and(|order| position.closable(order.side).is_zero())
-            })
-            .collect();
-        for id in over {
-            self.cancel_and_tell(id, Reason::ReduceOnlyCancel);
         }
     }
 

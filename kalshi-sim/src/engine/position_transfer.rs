@@ -58,7 +58,7 @@ impl Engine {
         let now = self.now;
         let mut opened = size;
         for (key, side) in sides {
-            let booked = self.ledger.book(key, side, price, size, now);
+            let booked = self.ledger.book(key, side, price, size, |_| Dollars::ZERO, now);
             opened = opened.saturating_sub(booked.netted);
         }
         self.ledger.escrow = self.ledger.escrow.saturating_add(payout(opened));
@@ -68,7 +68,6 @@ impl Engine {
         for (key, _) in sides {
             let PositionKey { account, subaccount, .. } = key;
             self.emit(Event::Position { account, subaccount, market });
-            self.trim_reducing_at(key);
         }
         self.mark(market);
         Ok(())

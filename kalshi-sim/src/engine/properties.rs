@@ -367,7 +367,12 @@ impl Run {
         self.engine.advance(now);
         self.read_events();
         let before = self.chance(200).then(|| self.engine.clone());
+        let reducible = self.reducible(command);
         let result = self.engine.apply(command, now);
+        if let (Some(reducible), Ok(Done::Executed(done))) = (reducible, &result) {
+            assert!(done.filled <= reducible, "{done:?} of {reducible}");
+            assert!(done.remaining.is_zero(), "a reduce-only order rests");
+        }
         let name = match &result {
             Ok(_) => "done",
             Err(refusal) => refusal.code,
@@ -378,6 +383,15 @@ impl Run {
             (Err(refusal), _) => self.refused(refusal, before),
         }
         self.read_events();
+    }
+
+    /// Returns the contracts that a reduce-only order can close, before it is placed.
+    fn reducible(&self, command: &Command) -> Option<Count> {
+        let Command::Place(new) = command else { return None };
+        let market = self.engine.market_by_ticker(&new.ticker).filter(|_| new.reduce_only)?;
+        let held = &self.engine.ledger.account(new.account)?.positions;
+        let position = held.get(&(market.id, new.subaccount));
+        Some(position.map_or(Count::ZERO, |position| position.closable(new.side)))
     }
 
     fn refused(&self, refusal: &Refusal, before: Option<Engine>) {

@@ -48,7 +48,11 @@ impl Engine {
 
     /// Returns the market of the live tier with this ticker.
     pub(crate) fn market_by_ticker(&self, ticker: &str) -> Option<&Market> {
-        let id = *self.tickers.get(ticker)?;
+        self.live_market(*self.tickers.get(ticker)?)
+    }
+
+    /// Returns a market of the live tier.
+    pub(crate) fn live_market(&self, id: MarketId) -> Option<&Market> {
         self.market(id).filter(|_| !self.is_archived(id))
     }
 

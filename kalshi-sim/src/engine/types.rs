@@ -286,7 +286,6 @@ pub(crate) struct Order {
     pub(crate) status: OrderStatus,
     pub(crate) self_trade: SelfTrade,
     pub(crate) post_only: bool,
-    pub(crate) reduce_only: bool,
     pub(crate) cancel_on_pause: bool,
     pub(crate) reason: Reason,
     pub(crate) price: Dollars,
@@ -348,7 +347,6 @@ impl Order {
             status: OrderStatus::Canceled,
             self_trade: new.self_trade,
             post_only: new.post_only,
-            reduce_only: new.reduce_only,
             cancel_on_pause: new.cancel_on_pause,
             reason: Reason::None,
             price: new.price,
@@ -372,7 +370,7 @@ impl Order {
     /// Returns a copy without the extras, which costs no allocation.
     pub(crate) fn bare(&self) -> Self {
         let Self { id, account, market, subaccount, side, status, self_trade, .. } = *self;
-        let Self { post_only, reduce_only, cancel_on_pause, reason, price, .. } = *self;
+        let Self { post_only, cancel_on_pause, reason, price, .. } = *self;
         let Self { initial, filled, remaining, queue_priority, created, updated, .. } = *self;
         Self {
             id,
@@ -383,7 +381,6 @@ impl Order {
             status,
             self_trade,
             post_only,
-            reduce_only,
             cancel_on_pause,
             reason,
             price,

@@ -205,7 +205,9 @@ impl Exchange {
     }
 
     /// Writes the whole state to a file, for [`ExchangeBuilder::with_state_file`]. A file that is
-    /// there is replaced when the new one is complete.
+    /// there is replaced when the new one is complete. Faults, and the requests that wait to be
+    /// carried out after their answers, are not in it: to a client these have timed out, and then
+    /// were never carried out.
     ///
     /// # Errors
     ///
@@ -249,7 +251,9 @@ impl Exchange {
         Ok(account.ok_or_else(|| Refusal::not_found("the exchange has no member in this role"))?)
     }
 
-    /// Stops and waits until the last connection is closed.
+    /// Stops and waits until the last connection is closed. Requests that wait to be carried out
+    /// after their answers ([`FaultKind::Late`](crate::FaultKind::Late)) are not carried out any
+    /// more.
     ///
     /// # Errors
     ///

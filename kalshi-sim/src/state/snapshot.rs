@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The first line of a file. The number grows when the content changes.
-const HEAD: &[u8] = b"kalshi-sim state 3\n";
+const HEAD: &[u8] = b"kalshi-sim state 4\n";
 
 /// The reason for which a file is not the state of an exchange.
 #[derive(Debug)]

@@ -915,7 +915,7 @@ fn markets(
     }
     for id in market_ids.iter().flatten().chain(market_id) {
         let market = MarketId::parse(id)
-            .filter(|market| state.engine.market(*market).is_some())
+            .filter(|market| state.engine.live_market(*market).is_some())
             .ok_or_else(|| refused(11, "market not found"))?;
         named.insert(market);
     }
@@ -1317,6 +1317,28 @@ mod tests {
         test.send(&subscribe(1, &books));
         let add = json!({"sid": 2, "action": "get_snapshot", "market_ids": [market]});
         assert_eq!(code(&test.send(&update(&add))), 14);
+    }
+
+    #[test]
+    fn a_market_of_the_archive_is_found_neither_by_its_ticker_nor_by_its_id() {
+        let mut test = Test::new();
+        let archived = &test.state.engine.archived_markets()[0];
+        let (ticker, id) = (archived.ticker.clone(), archived.id.to_string());
+        let live = test.open();
+        let by_ticker = json!({"channels": ["ticker"], "market_tickers": [ticker]});
+        let by_id = json!({"channels": ["ticker"], "market_id": id});
+        let among_others = json!({"channels": ["ticker"], "market_ids": [id]});
+        for named in [by_ticker, by_id, among_others] {
+            assert_eq!(code(&test.send(&subscribe(1, &named))), 11, "{named}");
+        }
+        let open = json!({"channels": ["ticker"], "market_tickers": [live]});
+        assert_eq!(test.send(&subscribe(1, &open))[0]["type"], "subscribed");
+        for named in ["market_id", "market_ids", "market_ticker", "market_tickers"] {
+            let one = if named.starts_with("market_id") { &id } else { &ticker };
+            let value = if named.ends_with('s') { json!([one]) } else { json!(one) };
+            let add = json!({"sid": 1, "action": "add_markets", named: value});
+            assert_eq!(code(&test.send(&update(&add))), 11, "{named}");
+        }
     }
 
     #[test]

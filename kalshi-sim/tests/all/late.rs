@@ -115,6 +115,49 @@ async fn a_request_is_overtaken_by_a_later_one_of_the_same_client() {
 }
 
 #[tokio::test]
+async fn what_waits_when_the_exchange_stops_is_never_carried_out() {
+    let (exchange, client) = frozen().await;
+    let folder = std::env::temp_dir().join(format!("kalshi-sim-late-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("state");
+    place(&client, "rests").await.unwrap();
+    for kind in [
+        FaultKind::late(Duration::from_secs(2)),
+        FaultKind::overtaken_by(OperationId::CancelAllOrders),
+    ] {
+        exchange.faults().add(once(kind, OperationId::CreateOrderV2)).unwrap();
+        let error = place(&client, &format!("{kind:?}")).await.unwrap_err();
+        assert_eq!((status(&error), error.effect()), (504, Effect::Unknown));
+    }
+    exchange.faults().assert_all_hit();
+    exchange.save(&file).unwrap();
+    let credentials = exchange.credentials(Role::Trader).unwrap().clone();
+    exchange.stop().await.unwrap();
+
+    // A key of one's own keeps the saved ones as they are.
+    let pair = kalshi_auth::server::KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
+    let loaded = Exchange::builder()
+        .with_state_file(&file)
+        .with_key(Role::Maker, "another", pair.public_key().clone())
+        .start()
+        .await
+        .unwrap();
+    let client = crate::client_with(&loaded, credentials);
+    loaded.clock().freeze();
+    // The time of the first passes, and the request comes after which the second was due.
+    loaded.clock().advance(Duration::from_secs(3_600)).unwrap();
+    assert_eq!(resting(&client).await, ["rests"]);
+    client.cancel_all_orders().send().await.unwrap();
+    loaded.clock().advance(Duration::from_secs(3_600)).unwrap();
+    assert!(resting(&client).await.is_empty());
+    let all = client.get_orders().ticker(TICKER).send().await.unwrap().into_inner().orders;
+    assert_eq!(all.len(), 1);
+    loaded.audit().unwrap();
+    drop(loaded);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
 async fn late_faults_are_set_over_the_admin_api() {
     let exchange = Exchange::builder().with_admin_port(0).start().await.unwrap();
     let url = format!("{}/faults", exchange.admin_url().unwrap());

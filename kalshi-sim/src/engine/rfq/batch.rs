@@ -508,7 +508,7 @@ impl Engine {
         for (trade, orders) in trades.iter().zip(self.trade_together(&trades)) {
             let Some((maker, requester)) = orders else { continue };
             executed += 1;
-            self.executed(trade.quote, maker, Some(requester));
+            self.executed(trade.quote, maker, requester);
             if let Some(rfq) = self.quote(trade.quote).map(|quote| quote.rfq) {
                 self.close_rfq(rfq, Ending::Executed);
             }

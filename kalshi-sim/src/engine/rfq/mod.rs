@@ -490,11 +490,7 @@ impl Engine {
         };
         let order = maker_order(&quote, ticker, side);
         let Ok(maker) = self.place_once(&order) else {
-            self.cancel_quote(id, Ending::OrderRefused);
-            let open = [MarketStatus::Active, MarketStatus::Inactive];
-            if self.market(rfq.market).is_none_or(|market| !open.contains(&market.status)) {
-                self.close_rfq(rfq.id, Ending::MarketClosed);
-            }
+            self.refused(id, &rfq);
             return;
         };
         let waits = if rfq.rest_remainder {
@@ -502,10 +498,25 @@ impl Engine {
         } else {
             TimeInForce::ImmediateOrCancel
         };
-        let requester = self.place_once(&requester_order(&quote, &rfq, &order, waits));
+        let Ok(requester) = self.place_once(&requester_order(&quote, &rfq, &order, waits)) else {
+            // The maker's order was for this trade only. What others have traded with it stands.
+            self.withdraw_rest(maker, false);
+            self.refused(id, &rfq);
+            return;
+        };
         self.withdraw_rest(maker, quote.rest_remainder);
-        self.executed(id, maker, requester.ok());
+        self.executed(id, maker, requester);
         self.close_rfq(rfq.id, Ending::Executed);
+    }
+
+    /// Ends a quote one of whose orders was refused. What the exchange does then is not documented;
+    /// here nothing has been executed, so the request stays open, and its creator hidden.
+    fn refused(&mut self, id: QuoteId, rfq: &Rfq) {
+        self.cancel_quote(id, Ending::OrderRefused);
+        let open = [MarketStatus::Active, MarketStatus::Inactive];
+        if self.market(rfq.market).is_none_or(|market| !open.contains(&market.status)) {
+            self.close_rfq(rfq.id, Ending::MarketClosed);
+        }
     }
 
     /// Cancels what is left of a maker's order, unless it is to stay.
@@ -517,14 +528,14 @@ impl Engine {
     }
 
     /// Marks a quote as executed by two orders.
-    fn executed(&mut self, id: QuoteId, maker: OrderId, requester: Option<OrderId>) {
+    fn executed(&mut self, id: QuoteId, maker: OrderId, requester: OrderId) {
         let now = self.now;
         if let Some(quote) = self.rfq_book.quotes.get_mut(&id) {
             quote.status = QuoteStatus::Executed;
             quote.executed = Some(now);
             quote.updated = now;
             quote.order = Some(maker);
-            quote.rfq_order = requester;
+            quote.rfq_order = Some(requester);
         }
         self.emit(Event::Quote { quote: id, change: QuoteChange::Executed });
     }

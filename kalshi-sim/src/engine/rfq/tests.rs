@@ -499,6 +499,39 @@ fn money_is_asked_for_at_each_step_and_its_lack_voids_the_quote() {
 }
 
 #[test]
+fn a_quote_whose_requester_has_no_money_left_is_not_executed() {
+    for stays in [false, true] {
+        let mut floor = Floor::new(&["A"]);
+        let mut new = floor.request("A", "1000");
+        new.obscured = true;
+        let rfq = floor.engine.create_rfq(&new, floor.time()).unwrap();
+        let quoter = Quoter { rest_remainder: stays, ..floor.quoter(floor.makes) };
+        let quote = floor.bid_as(quoter, rfq, "0.30", "0").unwrap();
+        floor.accept(quote, Side::Bid).unwrap();
+        floor.confirm(quote).unwrap();
+        // The requester spends the money for 1,000 NO at 0.70 elsewhere.
+        floor.place(floor.asks, Side::Bid, "0.01", "80000");
+        floor.engine.take_events();
+        floor.wait(15_000);
+        assert_eq!(floor.ending(quote), Ending::OrderRefused);
+        let found = floor.engine.quote(quote).unwrap();
+        assert_eq!((found.order, found.rfq_order, found.executed), (None, None, None));
+        // Nothing was executed: the request goes on, and its creator stays hidden.
+        let found = floor.engine.rfq(rfq).unwrap();
+        assert!(found.is_open() && found.hides_creator());
+        let executed = Event::Quote { quote, change: QuoteChange::Executed };
+        assert!(!floor.engine.take_events().contains(&executed));
+        // The maker's order was there for a moment, and nothing of it stays.
+        let maker = floor.engine.ledger.account(floor.makes).unwrap();
+        let order = floor.engine.order(*maker.orders.last().unwrap()).unwrap();
+        assert_eq!(order.status, OrderStatus::Canceled);
+        assert!(maker.resting.is_empty());
+        assert_eq!(floor.position(floor.makes, 1), Count::ZERO);
+        floor.engine.audit().unwrap();
+    }
+}
+
+#[test]
 fn what_came_to_nothing_is_forgotten_after_seven_days_and_an_accepted_quote_never() {
     let mut floor = Floor::new(&["A", "B"]);
     let (first, second) = (floor.ask("A"), floor.ask("B"));

@@ -33,12 +33,16 @@ use crate::{
 pub use self::labels::{Label, Labels};
 pub(crate) use self::{
     access::ACCESS,
-    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
-    labels::{is_label, is_replaced},
+    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},
     shared_enums::ITEMS,
+};
+#[cfg(feature = "review")]
+pub(crate) use self::{
+    formats::unix_time,
+    labels::{is_label, is_replaced},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.

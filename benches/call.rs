@@ -134,7 +134,7 @@ impl Cost {
     }
 }
 
-/// User and system time of this process, in steps of 10 ms.
+/// Returns the user and system time of this process, in steps of 10 ms.
 fn processor_time() -> Result<Duration, Failure> {
     let text = fs::read_to_string("/proc/self/stat")?;
     // The name of the program, in brackets, may hold spaces.

@@ -13,7 +13,7 @@ use kalshi_sdk::{Count, Dollars, types::GetMarketsResponse};
 use serde::Deserialize;
 use serde_json::json;
 
-/// What somebody in a hurry would write: owned texts for ids, times and enums, exact numbers.
+/// A page written by hand in the simplest way: owned texts for ids, times and enums, exact numbers.
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "decoded, not read")]
 struct HandPage {
@@ -97,7 +97,7 @@ struct HandLeg {
     yes_settlement_value_dollars: Option<Dollars>,
 }
 
-/// A page like the exchange's: the texts are as long as theirs, the numbers vary.
+/// Returns a page like the exchange's: the texts are as long as theirs, the numbers vary.
 fn page(rows: usize) -> String {
     let rules = "If the reported value for the period named in the title is strictly greater than \
                  the strike, then the market resolves to Yes. Otherwise it resolves to No. ";

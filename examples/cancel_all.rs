@@ -62,7 +62,7 @@ async fn resting(client: &Client) -> Result<usize, Box<dyn Error>> {
     Ok(client.get_orders().status("resting").limit(1_000).all().await?.len())
 }
 
-/// Something to cancel.
+/// Places orders to cancel.
 async fn place_some(client: &Client) -> Result<(), Box<dyn Error>> {
     let open = client.get_markets().status(GetMarketsStatus::Open).limit(3).send().await?;
     for market in open.into_inner().markets {

@@ -68,7 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the account has, and what no message had brought.
+/// Prints the account, and the difference from what the messages had brought.
 fn show(portfolio: &Portfolio, found: &Reconciled) {
     println!("{} fills were missed", found.missed.len());
     for FillRecord { market_ticker, book_side, count, yes_price, fee, .. } in

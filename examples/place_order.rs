@@ -104,7 +104,7 @@ async fn caught_up(client: &Client, at: UnixMillis) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// The exchange's id of the order with an id of ours.
+/// Returns the exchange's id of the order with one of our client ids.
 ///
 /// All rows or an error: an order in a row that does not decode must not pass for absent.
 async fn find(

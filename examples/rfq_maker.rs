@@ -24,9 +24,9 @@ use kalshi_sdk::{
 use kalshi_sim::{Exchange, Role};
 use tokio::time::sleep;
 
-/// How far from the middle of the book each bid is.
+/// The distance of each bid from the middle of the book.
 const MARGIN: Dollars = Dollars::from_micros(20_000);
-/// How often a quote is looked at, and how long it waits in between.
+/// The number of looks at a quote, and the wait between them.
 const LOOKS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -70,7 +70,8 @@ async fn make(client: &Client, requester: Option<&Client>) -> Result<(), Box<dyn
     Ok(())
 }
 
-/// What to bid for YES and for NO, on the market's grid; `None` where the book gives no middle.
+/// Returns the bids for YES and for NO, on the market's grid; `None` where the book gives no
+/// middle.
 async fn bids(
     client: &Client,
     request: &Rfq,
@@ -118,7 +119,7 @@ async fn follow(client: &Client, rfq: &str, id: &str) -> Result<(), Box<dyn Erro
     Ok(())
 }
 
-/// The other member of the embedded exchange asks for a price.
+/// Asks for a price as the other member of the embedded exchange.
 async fn ask(client: &Client) -> Result<(), Box<dyn Error>> {
     let open = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await?;
     let market = open.into_inner().markets.into_iter().next().ok_or("no market is open")?;
@@ -130,7 +131,7 @@ async fn ask(client: &Client) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The other member hits the bid for NO, and so buys YES.
+/// Accepts the bid for NO as the other member, who so buys YES.
 async fn accept(client: &Client, rfq: &str, quote: &str) -> Result<(), Box<dyn Error>> {
     let side = AcceptQuoteRequest::builder().accepted_side(AcceptedSide::No);
     client.accept_rfq_quote().rfq_id(rfq).quote_id(quote).body(side).send().await?;

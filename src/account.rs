@@ -116,11 +116,11 @@ impl AccountSource for Client {
         Ok(self.get_user_data_timestamp().send().await?.as_of_time.into())
     }
 
-    /// The time comes first: what is read after it is at least as new. Then results are read before
-    /// their causes: orders, then positions, then fills. An order that is gone by the first read has
-    /// its fills in the last, so what was closed is explained by what was missed. A fill in between
-    /// shows twice, as an order that rests and as a position, rather than not at all; the stream's
-    /// messages about it put that right.
+    /// Reads the account. The time comes first: what is read after it is at least as new. Then
+    /// results are read before their causes: orders, then positions, then fills. An order that is
+    /// gone by the first read has its fills in the last, so what was closed is explained by what
+    /// was missed. A fill in between shows twice, as an order that rests and as a position, rather
+    /// than not at all; the stream's messages about it put that right.
     async fn fetch_account(
         &self,
         fills_since: Option<UnixMillis>,
@@ -216,7 +216,7 @@ async fn positions(client: &Client) -> Result<Vec<PositionRecord>, Error> {
     Ok(positions)
 }
 
-/// The main one among them: it is listed like the others.
+/// Returns the subaccounts, the main one among them: it is listed like the others.
 async fn subaccounts(client: &Client) -> Result<Vec<i64>, Error> {
     let balances = client.get_subaccount_balances().send().await?.into_inner().subaccount_balances;
     let mut numbers: Vec<i64> = balances.iter().map(|row| row.subaccount_number).collect();
@@ -256,7 +256,7 @@ async fn fills(client: &Client, since: Option<UnixMillis>) -> Result<Vec<FillRec
     Ok(fills)
 }
 
-/// The row does not name its subaccount.
+/// Converts a position. Its row does not name the subaccount.
 fn record(position: MarketPosition, subaccount: i64) -> PositionRecord {
     PositionRecord {
         market_ticker: position.ticker,
@@ -268,7 +268,7 @@ fn record(position: MarketPosition, subaccount: i64) -> PositionRecord {
     }
 }
 
-/// The main subaccount is number 0, and nameless in the view.
+/// Returns a subaccount's number in the view, where the main one, number 0, has none.
 fn numbered(subaccount: Option<i64>) -> Option<i64> {
     subaccount.filter(|number| *number != 0)
 }

@@ -78,7 +78,7 @@ pub(crate) fn worse(a: Effect, b: Effect) -> Effect {
 /// The innermost layer: sees each attempt as it goes to the HTTP client.
 #[derive(Debug)]
 pub(crate) struct AttemptRecorder {
-    /// Whether the HTTP client is the caller's. It may have a retry policy of its own, below this
+    /// True if the HTTP client is the caller's. It may have a retry policy of its own, below this
     /// layer, which reqwest does not tell; so the bodies of writes that it gets can be sent once.
     is_foreign_client: bool,
 }

@@ -30,22 +30,22 @@ pub struct CallReport {
     pub bytes: usize,
     /// The time from calling `send` to the decoded value or the error, waits of layers included.
     pub duration: Duration,
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: CallOutcome,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallOutcome {
-    /// With the documented value.
+    /// The call returned the documented value.
     Success,
-    /// With an error.
+    /// The call returned an error.
     #[non_exhaustive]
     Failure {
-        /// What happened.
+        /// Kind of the failure.
         kind: ErrorKind,
-        /// Whether the request may have been carried out.
+        /// Effect of the request: whether it may have been carried out.
         effect: Effect,
     },
     /// The future was dropped. Like [`Effect::Unknown`] for a write that had an attempt.

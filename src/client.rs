@@ -206,7 +206,7 @@ impl Client {
         self.0.max_response_bytes
     }
 
-    /// The path of the base URL, without a slash at the end.
+    /// Returns the path of the base URL, without a slash at the end.
     pub(crate) fn base_path(&self) -> &str {
         &self.0.base_path
     }

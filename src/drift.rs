@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{generated::SHAPES, operation::Operation};
 
-/// How long repeated drift is suppressed, unless set otherwise.
+/// The default time for which repeated drift is suppressed.
 pub const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Places that are remembered at once. A server that sends ever new names fills it; what is new
@@ -36,9 +36,9 @@ const MAX_DEPTH: usize = 64;
 pub struct Drift {
     /// The operation that was answered.
     pub operation: &'static Operation,
-    /// What differs.
+    /// Kind of the difference.
     pub kind: DriftKind,
-    /// Where: `markets[].status`. Elements of lists are `[]`, keys of maps are `{}`.
+    /// Place in the body: `markets[].status`. Elements of lists are `[]`, keys of maps are `{}`.
     pub path: String,
     /// The unknown value of an enum, cut to 64 characters. Never another value.
     pub value: Option<String>,
@@ -54,7 +54,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// What differs.
+/// A difference between a response and the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriftKind {
@@ -77,7 +77,7 @@ impl fmt::Display for DriftKind {
     }
 }
 
-/// What a caller wants done with each drift.
+/// The caller's handler of each drift.
 pub(crate) type OnDrift = Box<dyn Fn(&Drift) + Send + Sync>;
 
 type Key = (&'static str, DriftKind, String, Option<String>);
@@ -153,7 +153,7 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// Read once, by the first answer that is looked at.
+/// Returns the shapes, parsed once for the first answer that is checked.
 fn shapes() -> &'static Value {
     static SHAPES_READ: OnceLock<Value> = OnceLock::new();
     // A constant of this crate, and read by a test.
@@ -167,7 +167,7 @@ struct Walk<'s> {
 }
 
 impl<'s> Walk<'s> {
-    /// The walk at one place of the body.
+    /// Returns the walk at one place of the body.
     fn at<'w>(&'w mut self, shape: &'s Value, path: &'w str, depth: usize) -> Place<'w, 's> {
         let mut shape = shape;
         let mut depth = depth;
@@ -196,7 +196,7 @@ struct Place<'w, 's> {
 }
 
 impl<'s> Place<'_, 's> {
-    /// The shape of a part, where there is one and the body is not absurdly deep.
+    /// Returns the shape of a part, where there is one and the body is not too deep.
     fn part(&self, name: &str) -> Option<&'s Value> {
         (self.depth < MAX_DEPTH).then(|| self.shape.get(name)).flatten()
     }

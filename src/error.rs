@@ -23,7 +23,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// A row that did not decode is kept up to this size.
 const MAX_RAW_ROW: usize = 64 * 1024;
 
-/// Why a call failed.
+/// The error of a call.
 ///
 /// Code that moves money asks [`effect`](Self::effect) first: it tells "safe to retry" from
 /// "reconcile first". [`kind`](Self::kind) and the predicates say what happened,
@@ -58,7 +58,7 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// What happened.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -91,7 +91,7 @@ pub enum ErrorKind {
     CursorLoop,
 }
 
-/// Whether the request may have been carried out, by any of its attempts.
+/// The effect of a request, over all of its attempts: whether it may have been carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
@@ -329,7 +329,7 @@ pub(crate) struct CallContext<'a> {
     pub(crate) attempts: &'a Attempts,
 }
 
-/// How the rest of the crate makes errors.
+/// Constructors for the rest of the crate.
 impl Error {
     fn before_sending(
         kind: ErrorKind,
@@ -359,21 +359,21 @@ impl Error {
         Self::before_sending(ErrorKind::Auth, Some(operation), text).with_source(source)
     }
 
-    /// The signature was not ready in time.
+    /// Returns the error of a signature that was not ready in time.
     pub(crate) fn unsigned_in_time(operation: &'static Operation, source: Source) -> Self {
         let text =
             format!("the request timed out before it was signed, and was not sent: {source}");
         Self::before_sending(ErrorKind::Timeout, Some(operation), text).with_source(source)
     }
 
-    /// The request could not even be built.
+    /// Returns the error of a request that could not be built.
     pub(crate) fn not_built(operation: &'static Operation, source: reqwest::Error) -> Self {
         let text = "could not build the request".to_owned();
         Self::before_sending(ErrorKind::InvalidRequest, Some(operation), text)
             .with_source(source.without_url().into())
     }
 
-    /// No complete response came back.
+    /// Returns the error of a request without a complete response.
     pub(crate) fn unanswered(operation: &'static Operation, source: reqwest::Error) -> Self {
         let (kind, text) = if source.is_connect() {
             let host = source.url().and_then(host_and_port);
@@ -396,7 +396,7 @@ impl Error {
         .with_source(source.without_url().into())
     }
 
-    /// A layer of the caller failed. What it had sent by then is in the record of the attempts.
+    /// Returns the error of a caller's layer. The record of attempts has what it had sent by then.
     pub(crate) fn middleware(operation: &'static Operation, source: Source) -> Self {
         let text = "a middleware layer of the caller failed".to_owned();
         Self::before_sending(ErrorKind::Middleware, Some(operation), text).with_source(source)
@@ -433,7 +433,7 @@ impl Error {
         }))
     }
 
-    /// The exchange, or something before it, answered with an error.
+    /// Returns the error that the exchange, or something before it, answered with.
     pub(crate) fn answer(response: Response<'_>) -> Self {
         let Response { operation, status, headers, body } = response;
         let said = ErrorBody::read(body);
@@ -454,7 +454,7 @@ impl Error {
         }))
     }
 
-    /// The response is a success, and not as documented.
+    /// Returns the error of a success that is not as documented.
     pub(crate) fn undocumented(response: Response<'_>, json_path: Option<String>) -> Self {
         let Response { operation, status, headers, body } = response;
         Self(Box::new(Inner {
@@ -482,7 +482,7 @@ impl Error {
         }
     }
 
-    /// One row of a page does not decode; the others do not suffer for it.
+    /// Returns the error of one row that does not decode; the other rows of its page are kept.
     pub(crate) fn failed_row(
         response: Response<'_>,
         items: &str,
@@ -499,7 +499,7 @@ impl Error {
         error
     }
 
-    /// The response is as documented, and what it says cannot be used.
+    /// Returns the error of a response that is as documented, and unusable.
     #[cfg(feature = "streams")]
     pub(crate) fn unusable(operation: &'static str, text: impl Into<String>) -> Self {
         Self(Box::new(Inner {
@@ -689,13 +689,13 @@ pub(crate) fn effect_of_failure(error: &reqwest::Error) -> Effect {
     if error.is_connect() || error.is_builder() { Effect::NotSent } else { Effect::Unknown }
 }
 
-/// `host:443`, for the text of an error. Neither the path nor user and password are shown.
+/// Returns `host:443`, for the text of an error. Neither the path nor user and password are shown.
 fn host_and_port(url: &reqwest::Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
-/// Says what is wrong with a request whose price is not below one dollar, the most frequent of
-/// mistakes: a price in cents.
+/// Returns a hint at a price that is not below one dollar, the most frequent of mistakes: a price
+/// in cents.
 fn price_hint(sent: &[u8]) -> Option<String> {
     let body = serde_json::from_slice(sent).ok()?;
     let (field, price) = high_price(&body)?;
@@ -704,8 +704,8 @@ fn price_hint(sent: &[u8]) -> Option<String> {
     Some(format!("the {field} {cents} is not below 1: prices are dollars, \"0.56\" is 56 cents"))
 }
 
-/// The first price of a request that is one dollar or more. What nests deeper than a batch is not
-/// looked at: it is the caller's own text.
+/// Returns the first price of a request that is one dollar or more. Levels below those of a batch
+/// are skipped: they are the caller's own text.
 fn high_price(value: &serde_json::Value) -> Option<(&str, kalshi_types::Dollars)> {
     const PRICES: [&str; 4] = ["price", "yes_bid", "no_bid", "bid_dollars"];
     const MAX_ITEMS: usize = 1_000;
@@ -737,8 +737,8 @@ fn high_price(value: &serde_json::Value) -> Option<(&str, kalshi_types::Dollars)
     None
 }
 
-/// The place of a failure. A missing field has not been entered yet when it fails, so that the path
-/// ends at the object it is missing from; the field's name is only in the message.
+/// Returns the place of a failure. A missing field has not been entered yet when it fails, so that
+/// the path ends at the object it is missing from; the field's name is only in the message.
 fn json_path(failed: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let path = failed.path().to_string();
     let message = failed.inner().to_string();
@@ -750,7 +750,7 @@ fn json_path(failed: &serde_path_to_error::Error<serde_json::Error>) -> String {
     }
 }
 
-/// The beginning of a body, on one line.
+/// Returns the beginning of a body, on one line.
 fn excerpt(body: &[u8]) -> String {
     const LIMIT: usize = 256;
     // A character has at most four bytes.
@@ -763,7 +763,7 @@ fn excerpt(body: &[u8]) -> String {
     short
 }
 
-/// The beginning of a text, up to a number of bytes and the end of a character.
+/// Returns the beginning of a text, up to a number of bytes and the end of a character.
 fn beginning(text: &[u8], limit: usize) -> String {
     let part = text.get(..limit).unwrap_or(text);
     match std::str::from_utf8(part) {
@@ -788,12 +788,12 @@ fn server_date(headers: &HeaderMap) -> Option<UnixMillis> {
     http_date(headers.get(header::DATE)?.to_str().ok()?).map(UnixMillis::from)
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Parses an HTTP date: `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(text.trim()).ok().map(|date| date.to_utc())
 }
 
-/// Seconds, or a date, which is taken by the server's own clock.
+/// Parses the seconds, or a date, which is taken by the server's own clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

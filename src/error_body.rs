@@ -20,7 +20,7 @@ pub(crate) struct ErrorBody {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) details: Option<String>,
-    /// Whether the body has an `error` with something in it.
+    /// True if the body has an `error` with contents.
     pub(crate) is_envelope: bool,
 }
 
@@ -158,7 +158,7 @@ enum Key {
     Other,
 }
 
-/// The part of a body that is looked at, as text: up to the first byte that is none.
+/// Returns the part of a body that is looked at, as text: up to the first byte that is none.
 fn beginning(body: &[u8]) -> &str {
     let body = body.get(..MAX_ERROR_BODY).unwrap_or(body);
     match std::str::from_utf8(body) {
@@ -170,7 +170,7 @@ fn beginning(body: &[u8]) -> &str {
     }
 }
 
-/// A value as it is shown: a text without its quotes, anything else as JSON.
+/// Returns a value as it is shown: a text without its quotes, anything else as JSON.
 fn shown(json: &str) -> Option<String> {
     if json.starts_with('"') { plain(json) } else { Some(bounded(json)) }
 }

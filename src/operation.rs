@@ -26,35 +26,35 @@ pub struct Operation {
     pub path: &'static str,
     /// The family: `market`, `orders`, `portfolio`, …
     pub tag: &'static str,
-    /// How a request is authenticated.
+    /// Authentication of a request.
     pub access: Access,
     /// The other ways in which the exchange would let a request in. This client does not take them.
     pub alternatives: &'static [Access],
     /// The status of a success.
     pub success: u16,
-    /// Whether a body is sent.
+    /// Request body.
     pub body: Body,
     /// Path and query parameters, in the document's order.
     pub parameters: &'static [Parameter],
-    /// How the list goes on, for operations that give one page of it.
+    /// Pagination, for operations that return one page of a list.
     pub pagination: Option<Pagination>,
-    /// Whether a second sending does harm.
+    /// Safety of sending the request twice.
     pub retry: RetrySafety,
-    /// What a request takes from the rate limit, as known when this crate was made. The exchange's
-    /// own table of tokens is `get_account_endpoint_costs`.
+    /// Cost of a request to the rate limit, as known when this crate was made. The exchange's own
+    /// table of tokens is `get_account_endpoint_costs`.
     pub cost: Cost,
     /// The exchange means to remove it.
     pub deprecated: bool,
-    /// Its response holds a secret: no error shows any of the body.
+    /// True if its response holds a secret: no error shows any of the body.
     pub secret: bool,
-    /// What it does, in one line.
+    /// Description in one line.
     pub summary: &'static str,
-    /// What it does, in full (Markdown).
+    /// Description in full (Markdown).
     pub description: &'static str,
 }
 
 impl Operation {
-    /// Looks an operation up by the name of its method, `get_markets`.
+    /// Returns the operation with a method's name, `get_markets`.
     pub fn by_id(id: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.id == id)
     }
@@ -157,14 +157,15 @@ impl fmt::Display for UnknownOperation {
 
 impl std::error::Error for UnknownOperation {}
 
-/// The operation that the fewest edits lead to, if they are few.
+/// Returns the operation that the fewest edits lead to, if they are few.
 fn nearest(name: &str) -> Option<OperationId> {
     let distances = generated::OPERATION_IDS.iter().map(|(id, known)| (distance(name, known), *id));
     let (edits, id) = distances.min()?;
     (edits <= name.len() / 3).then_some(id)
 }
 
-/// How many bytes must be inserted, removed or replaced to make one text of the other.
+/// Returns the number of bytes that must be inserted, removed or replaced to turn one text into the
+/// other.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -189,7 +190,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// How a request is authenticated.
+/// The authentication that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -201,7 +202,7 @@ pub enum Access {
     Bearer,
 }
 
-/// Whether a body is sent.
+/// The body that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
@@ -219,17 +220,17 @@ pub enum Body {
 pub struct Parameter {
     /// The name on the wire.
     pub name: &'static str,
-    /// Where it stands.
+    /// Place in the request.
     pub place: Place,
-    /// Whether it must be given.
+    /// True if the parameter must be given.
     pub required: bool,
-    /// What its text looks like.
+    /// Form of its text.
     pub kind: ParameterKind,
-    /// What it means (Markdown).
+    /// Meaning (Markdown).
     pub description: &'static str,
 }
 
-/// Where a parameter stands.
+/// The place of a parameter in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
@@ -239,7 +240,7 @@ pub enum Place {
     Query,
 }
 
-/// What the text of a parameter looks like.
+/// The form of a parameter's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParameterKind {
@@ -263,7 +264,7 @@ pub enum ParameterKind {
     UnixMillis,
 }
 
-/// How a list goes on.
+/// The fields by which a list continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pagination {
@@ -273,7 +274,7 @@ pub struct Pagination {
     pub items: &'static str,
 }
 
-/// Whether a second sending does harm.
+/// The safety of sending a request twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetrySafety {
@@ -285,7 +286,7 @@ pub enum RetrySafety {
     Reconcile,
 }
 
-/// What a request takes from the rate limit.
+/// The cost of a request to the rate limit.
 ///
 /// A limiter keeps one bucket for each lane, kind and shard: [`lane`](Self::lane),
 /// [`bucket`](Self::bucket) and [`shard`](Self::shard) name it, [`total`](Self::total) counts the
@@ -316,7 +317,7 @@ pub struct Cost {
     pub per_item: Option<&'static str>,
     /// A parameter with which a call costs something else.
     pub by_parameter: Option<ParameterCost>,
-    /// Which shard's bucket pays.
+    /// Shard whose bucket pays.
     pub shard: ShardScope,
 }
 
@@ -365,7 +366,7 @@ pub enum Bucket {
     Own,
 }
 
-/// What a call costs if a parameter has a value.
+/// The cost of a call when a parameter has a certain value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParameterCost {
@@ -377,7 +378,7 @@ pub struct ParameterCost {
     pub tokens: u32,
 }
 
-/// Which shard's bucket pays for a write.
+/// The shard whose bucket pays for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ShardScope {

@@ -24,7 +24,7 @@ pub(crate) trait List: Clone + Send + Sized {
     /// One row.
     type Row: DeserializeOwned + Send;
 
-    /// The same request for the page after a cursor.
+    /// Returns the same request for the page after a cursor.
     fn after(self, cursor: &str) -> Self;
 
     /// Fetches the page.
@@ -33,10 +33,10 @@ pub(crate) trait List: Clone + Send + Sized {
     /// Fetches the rows of the page, one by one if it does not decode as a whole.
     fn fetch_rows(self) -> impl Future<Output = Result<Fetched<Self>, Error>> + Send;
 
-    /// The cursor of the page after this one, as the server gave it.
+    /// Returns the cursor of the page after this one, as the server gave it.
     fn cursor(page: &Self::Page) -> Option<&str>;
 
-    /// The rows of a page.
+    /// Returns the rows of a page.
     fn rows(page: Self::Page) -> Vec<Self::Row>;
 }
 
@@ -68,7 +68,7 @@ pub struct Rows<'a, T>(Box<dyn Source<T> + 'a>);
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Pages<'a, T>(Box<dyn Source<T> + 'a>);
 
-/// What is behind the streams.
+/// A source of rows or pages, behind the streams.
 trait Source<T>: Send {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Error>>>;
 
@@ -158,12 +158,12 @@ stream_type!(
      [`resume`](Self::resume) or [`skip`](Self::skip)."
 );
 
-/// Every page, from the one that the request asks for.
+/// Returns every page, from the requested one.
 pub(crate) fn pages<'a, L: List + 'a>(request: L) -> Pages<'a, L::Page> {
     Pages(Box::new(Fetcher::new(request, |request: L| Box::pin(request.fetch()), L::cursor)))
 }
 
-/// Every row of every page.
+/// Returns every row of every page.
 pub(crate) fn rows<'a, L: List + 'a>(request: L) -> Rows<'a, L::Row> {
     let fetch = |request: L| -> Fetching<'a, Fetched<L>> { Box::pin(request.fetch_rows()) };
     let pages = Fetcher::new(request, fetch, Fetched::<L>::cursor);

@@ -184,7 +184,7 @@ mod tests {
 
     const BASE: &str = "https://exchange.invalid/trade-api/v2";
 
-    /// A path that is accepted names on the wire what it says: nothing is resolved, cut or moved to
+    /// Checks that an accepted path is sent as it stands: nothing is resolved, cut or moved to
     /// another host, and each segment decodes to the bytes that were given.
     fn path_before_equals_path_after(path: &str) -> Result<(), TestCaseError> {
         if checked(path).is_err() {

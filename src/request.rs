@@ -61,8 +61,8 @@ mod sealed {
     impl Sealed for super::Set {}
 }
 
-/// What the body of a request can be made from: the type itself, a reference to it, or a builder of
-/// it whose required fields are set.
+/// A value that the body of a request can be made from: the type itself, a reference to it, or a
+/// builder of it whose required fields are set.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `{T}` and not a builder of one",
     label = "expected a `{T}`, or a builder of it"
@@ -129,7 +129,8 @@ pub trait Buildable: Sized {
 /// ```
 pub type Complete<T> = <T as Buildable>::Complete;
 
-/// What an optional field or parameter can be set to: a value that converts, or an `Option` of one.
+/// A value that an optional field or parameter can be set to: one that converts, or an `Option` of
+/// one.
 ///
 /// `None` leaves the field out. The compiler needs its type, as any variable has it:
 /// `None::<String>`. The parameter `K` is always inferred.
@@ -170,7 +171,7 @@ where
     }
 }
 
-/// The items of a list in a body: values, or builders of them.
+/// Returns the items of a list in a body: values, or builders of them.
 pub(crate) fn list<T, I>(name: &str, items: I) -> Result<Vec<T>, String>
 where
     I: IntoIterator,
@@ -183,17 +184,17 @@ where
     Ok(list)
 }
 
-/// The body of a request, or the reasons against it.
+/// Returns the body of a request, or the reasons against it.
 pub(crate) fn body<T>(value: impl IntoBody<T>) -> Result<T, String> {
     value.into_body().map_err(|error| format!("`body`: {error}"))
 }
 
-/// The reason of a field that has not been set: the one wording for all of them.
+/// Returns the reason of a field that has not been set: the one wording for all of them.
 pub(crate) fn missing(name: &str) -> String {
     format!("`{name}` is missing")
 }
 
-/// Every reason, or none.
+/// Joins the reasons; `None` if there are none.
 fn reasons(fields: &[Option<&String>]) -> Option<String> {
     let reasons: Vec<&str> = fields.iter().flatten().map(|reason| reason.as_str()).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))

@@ -310,7 +310,7 @@ impl Client {
     }
 }
 
-/// The error of a success with a body where none was expected.
+/// Returns the error of a success with a body where none was expected.
 fn unexpected_body(response: &RawResponse) -> Error {
     if ErrorBody::read(&response.body).says_something() {
         Error::answer(response.parts())
@@ -325,7 +325,7 @@ fn keep<T: Send + Sync + 'static>(value: T) -> Option<Kept> {
     Some(Box::new(value))
 }
 
-/// The body of a write, as far as an error may speak of it.
+/// Returns the body of a write, as far as an error may show it.
 fn sent(request: &Request) -> Vec<u8> {
     let body = request.body().and_then(Body::as_bytes);
     match body {
@@ -469,7 +469,7 @@ fn one_by_one<L: List>(response: &RawResponse, page: LoosePage<'_>, failed: &Err
 }
 
 impl Batch {
-    /// Says how the reply does not fit the request; `None` if it does.
+    /// Returns how the reply does not fit the request; `None` if it does.
     fn mismatch(self, sent: &[u8], reply: &[u8]) -> Option<String> {
         let (sent, told) = (self.read(sent), self.read(reply));
         let (sent, told) = (sent.unwrap_or_default(), told.unwrap_or_default());

@@ -222,7 +222,7 @@ impl Sorted {
         Self(times)
     }
 
-    /// The time that so many per cent of the times do not exceed.
+    /// Returns the time that `percent` per cent of the times do not exceed.
     fn at(&self, percent: usize) -> Duration {
         let last = self.0.len().saturating_sub(1);
         self.0.get(last * percent / 100).copied().unwrap_or_default()

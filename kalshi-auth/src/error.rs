@@ -56,7 +56,7 @@ impl AuthError {
         self
     }
 
-    /// Says where the key came from.
+    /// Adds the place that the key came from.
     pub(crate) fn in_place(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message).into();
         self

@@ -22,10 +22,10 @@ use crate::{
     overlay::{self, Applied, Overlay, Unmatched},
 };
 
-/// What an envelope from the exchange may hold.
+/// The fields of an envelope from the exchange.
 const ENVELOPE: [&str; 6] = ["id", "msg", "sending_ts_ms", "seq", "sid", "type"];
 
-/// What a command may hold.
+/// The fields of a command.
 const COMMAND: [&str; 3] = ["cmd", "id", "params"];
 
 /// Integer fields that hold unix seconds. The suffix does not tell: see the list of the passes.
@@ -84,7 +84,7 @@ fn from_document(
     let types = emit::emit_types(&normalized, by_hand)?;
     let messages = messages(model, document, by_hand);
     let code = quote! {
-        /// What messages and commands carry.
+        /// The contents of messages and commands.
         pub mod types {
             #types
         }
@@ -126,13 +126,13 @@ fn models(document: &Value) -> Vec<MessageModel> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MessageModel {
-    /// Its name in the document.
+    /// Name in the document.
     pub name: String,
-    /// Where it stands, as a JSON pointer.
+    /// Place in the document, as a JSON pointer.
     pub pointer: String,
-    /// Whether it is a channel; a message otherwise.
+    /// True for a channel, false for a message.
     pub channel: bool,
-    /// Its description.
+    /// Description, if the document has one.
     pub description: Option<String>,
 }
 
@@ -144,7 +144,7 @@ struct Message {
     variant: String,
     /// The type of its `msg`.
     body: String,
-    /// Whether it must carry a sequence number.
+    /// True if it must carry a sequence number.
     sequenced: bool,
     /// The channels that it comes on.
     channels: Vec<String>,
@@ -166,7 +166,7 @@ fn choices(document: &Value, schema: &Value) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// What the document says, taken out of its envelopes.
+/// The contents of the document, taken out of its envelopes.
 struct Model {
     messages: Vec<Message>,
     /// Each channel, with its description.
@@ -465,7 +465,7 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
             pub enum Channel { #channel_variants }
         }
 
-        /// What a message carries, by its type.
+        /// The contents of a message, by its type.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Payload { #variants }

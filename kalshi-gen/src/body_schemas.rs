@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{document::schema_name, operations::OperationModel};
 
-/// The texts by published `operationId`. What does not look as expected is left out here: it is
-/// refused, with its pointer, when the document is normalized.
+/// Returns the texts by published `operationId`. What does not look as expected is left out here:
+/// it is refused, with its pointer, when the document is normalized.
 pub(crate) fn collect(document: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let paths = document.get("paths").and_then(Value::as_object);
@@ -29,8 +29,8 @@ pub(crate) fn collect(document: &Value) -> BTreeMap<String, String> {
     found
 }
 
-/// The function that gives the text of an operation. A function rather than a field of the table:
-/// a program that does not call it does not carry the texts.
+/// Returns the function that gives the text of an operation. A function rather than a field of the
+/// table: a program that does not call it does not carry the texts.
 pub(crate) fn emit(
     operations: &[OperationModel],
     schemas: &BTreeMap<String, String>,
@@ -57,7 +57,7 @@ fn shared<'a>(document: &'a Value, body: &'a Value) -> Option<&'a Value> {
     }
 }
 
-/// A schema with everything that it refers to.
+/// Returns a schema with everything that it refers to.
 fn complete(document: &Value, schema: &Value) -> Value {
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     let mut definitions = Map::new();
@@ -92,7 +92,7 @@ fn complete(document: &Value, schema: &Value) -> Value {
     Value::Object(out)
 }
 
-/// One schema in the words of JSON Schema; the names that it refers to are noted.
+/// Converts one schema to JSON Schema; the names that it refers to are noted.
 fn convert(schema: &Value, wanted: &mut BTreeSet<String>) -> Value {
     let Some(map) = schema.as_object() else { return json!({}) };
     let mut out = Map::new();
@@ -137,7 +137,7 @@ fn convert(schema: &Value, wanted: &mut BTreeSet<String>) -> Value {
     if map.get("nullable") == Some(&Value::Bool(true)) { or_null(out) } else { Value::Object(out) }
 }
 
-/// The same schema, or null.
+/// Returns a schema that accepts null, too.
 fn or_null(mut schema: Map<String, Value>) -> Value {
     if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut)
         && !values.contains(&Value::Null)

@@ -24,7 +24,7 @@ pub struct Coverage {
     /// JSON pointers of fields that look like an amount of money or a time and have no format that
     /// says so, with what to do.
     pub unformatted: Vec<String>,
-    /// How many `deprecated: true` the document has, and how many of them the code marks.
+    /// The number of `deprecated: true` in the document, and of those that the code marks.
     pub deprecated: (usize, usize),
 }
 

@@ -46,7 +46,7 @@ struct Strict<'a> {
     at: At<'a>,
     depth: usize,
     values: &'a Cell<usize>,
-    /// What is wrong, with its pointer: an error of the YAML reader has only a line.
+    /// The first fault, with its pointer: an error of the YAML reader has only a line.
     refused: &'a RefCell<Option<Error>>,
 }
 
@@ -246,7 +246,7 @@ impl<'a> At<'a> {
     }
 }
 
-/// What a walk does at each mapping.
+/// The action of a walk at each mapping.
 pub(crate) type Visit<'v> = dyn FnMut(&At<'_>, &mut Map<String, Value>) -> Result<()> + 'v;
 
 /// Calls `visit` with the place of every mapping, parents before children.

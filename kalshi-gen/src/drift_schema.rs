@@ -10,9 +10,9 @@ use crate::{
     operations::OperationModel,
 };
 
-/// `{"o": {operation: type}, "t": {type: shape}}`, where a shape is `0` (anything), `"Type"`,
-/// `{"a": shape}` for a list, `{"m": shape}` for a map, `{"e": [values]}` for an open enum, and
-/// `{"f": {field: shape}, "r": [required]}` for an object.
+/// Returns `{"o": {operation: type}, "t": {type: shape}}`, where a shape is `0` (anything),
+/// `"Type"`, `{"a": shape}` for a list, `{"m": shape}` for a map, `{"e": [values]}` for an open enum,
+/// and `{"f": {field: shape}, "r": [required]}` for an object.
 pub(crate) fn shapes(normalized: &Normalized, operations: &[OperationModel]) -> String {
     let document = &normalized.document;
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);

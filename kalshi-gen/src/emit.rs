@@ -25,7 +25,7 @@ use crate::{
 const SHARED: [(&str, &str, &[&str]); 1] =
     [("BookSide", "::kalshi_types::BookSide", &["bid", "ask"])];
 
-/// The code of the client and of its dispatcher, unformatted.
+/// Returns the code of the client and of its dispatcher, unformatted.
 pub(crate) fn emit(
     normalized: &Normalized,
     operations: &[OperationModel],
@@ -43,8 +43,8 @@ pub(crate) fn emit(
     })
 }
 
-/// The types of a document without operations: what a surface other than REST needs. `by_hand` are
-/// types that its crate writes itself, as (schema, type).
+/// Returns the types of a document without operations: what a surface other than REST needs.
+/// `by_hand` are types that its crate writes itself, as (schema, type).
 pub(crate) fn emit_types(normalized: &Normalized, by_hand: &[(&str, &str)]) -> Result<TokenStream> {
     let types = |normalized: &Normalized| -> Result<TokenStream> {
         let refused = |error: &dyn std::fmt::Display| Error::new("", error.to_string());
@@ -240,13 +240,13 @@ fn open_enum(open: &OpenEnum, links: &Links) -> TokenStream {
     quote!(::kalshi_types::open_enum! { #docs pub enum #name { #(#variants),* } })
 }
 
-/// What the reader of a method must know before anything else, as one line.
+/// Returns in one line what the reader of a method must know before anything else.
 fn facts(operation: &OperationModel) -> String {
     let access = operation.access_text();
     format!("`{} {}` · {access} · {}", operation.method, operation.path, cost_text(operation))
 }
 
-/// The cost of a call, with the bucket that pays.
+/// Returns the cost of a call, with the bucket that pays.
 fn cost_text(operation: &OperationModel) -> String {
     let CostModel { bucket, tokens, per_item, parameter, shard } = &operation.cost;
     if !operation.is_private() {
@@ -390,7 +390,7 @@ fn cost(cost: &CostModel) -> TokenStream {
     }
 }
 
-/// The names of the operations as an enum, in the order of the table.
+/// Returns the names of the operations as an enum, in the order of the table.
 fn ids(operations: &[OperationModel]) -> TokenStream {
     let variants: Vec<_> =
         operations.iter().map(|operation| format_ident!("{}", operation.builder)).collect();
@@ -418,7 +418,7 @@ fn ids(operations: &[OperationModel]) -> TokenStream {
     }
 }
 
-/// The streams of a list operation.
+/// Returns the streams of a list operation.
 fn list(index: usize, operation: &OperationModel) -> Option<TokenStream> {
     let pagination = operation.pagination.as_ref()?;
     let builder = format_ident!("{}", operation.builder);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// What is wrong, and at which place of which document.
+/// A fault in a document, and its place.
 ///
 /// The place is a JSON pointer (RFC 6901) such as `/paths/~1markets/get/responses`, or a line and
 /// column where the text is not YAML at all.

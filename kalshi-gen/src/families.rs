@@ -34,9 +34,9 @@ impl fmt::Display for Kind {
 /// One published document, and what becomes of it.
 #[derive(Debug)]
 pub struct Family {
-    /// What it is called.
+    /// Name of the family.
     pub name: &'static str,
-    /// What it describes.
+    /// Kind of its contents.
     pub kind: Kind,
     /// The file that holds it, below the root.
     pub file: &'static str,

@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 
 use crate::operations::OperationModel;
 
-/// The trait and its dispatcher, as a file of their own: only a server compiles it.
+/// Returns the trait and its dispatcher, as a file of their own: only a server compiles it.
 pub(crate) fn emit(operations: &[OperationModel]) -> String {
     let methods: Vec<_> =
         operations.iter().map(|operation| format_ident!("{}", operation.id)).collect();
@@ -21,7 +21,7 @@ pub(crate) fn emit(operations: &[OperationModel]) -> String {
         /// can be a reference of either kind. No method has a default: a new operation of the
         /// document does not compile until it is answered.
         pub trait Operations<Call> {
-            /// What the server answers; a future, if it likes.
+            /// The server's answer; a future, if it likes.
             type Response;
 
             #(#[doc = #docs] fn #methods(self, call: Call) -> Self::Response;)*

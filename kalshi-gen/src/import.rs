@@ -36,7 +36,7 @@ fn quoted(line: &str) -> String {
     format!("{line}\n")
 }
 
-/// `names`: the keys here are names of the document, not words of its language.
+/// Removes prose from a value. `names`: the keys here are names of the document, not words of its language.
 fn strip(value: &mut Value, key: &str, names: bool) {
     match value {
         Value::Mapping(map) => {

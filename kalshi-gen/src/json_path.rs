@@ -177,7 +177,7 @@ impl Reader<'_> {
         Some(Test { names, text: Some(self.quoted()?) })
     }
 
-    /// A name that needs no quotes.
+    /// Takes a name that needs no quotes.
     fn name(&mut self) -> Option<String> {
         let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
         let end = self.rest.find(|c| !is_start(c) && !c.is_ascii_digit());

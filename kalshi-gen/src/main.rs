@@ -69,7 +69,7 @@ enum What {
     Types,
 }
 
-/// What a failed run ends with: 1 for a finding, 2 for input that cannot be used.
+/// The end of a failed run: 1 for a finding, 2 for input that cannot be used.
 struct Failure {
     code: u8,
     message: String,
@@ -294,7 +294,7 @@ fn dump(root: &Path, what: What, document: &str) -> Result<(), Failure> {
     }
 }
 
-/// Code for people to read.
+/// Returns the code, formatted for people to read.
 fn formatted(generated: &Generated) -> Result<String, Failure> {
     let file = syn::parse_file(&generated.code).map_err(|error| Failure {
         code: 2,

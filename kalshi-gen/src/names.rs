@@ -32,7 +32,7 @@ pub(crate) fn split_acronyms(name: &str) -> String {
     out
 }
 
-/// Upper camel case of any text: `read::block_trade_accept` to `ReadBlockTradeAccept`.
+/// Converts any text to upper camel case: `read::block_trade_accept` to `ReadBlockTradeAccept`.
 pub(crate) fn pascal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut start = true;
@@ -69,7 +69,7 @@ pub(crate) fn variant(value: &str) -> Option<String> {
     Some(if name.starts_with(|c: char| c.is_ascii_digit()) { format!("N{name}") } else { name })
 }
 
-/// Snake case of a name in camel case, after [`split_acronyms`]: `GetRfqs` to `get_rfqs`.
+/// Converts a name in camel case to snake case, after [`split_acronyms`]: `GetRfqs` to `get_rfqs`.
 fn snake(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     let mut before = '_';

@@ -28,7 +28,7 @@ pub struct OperationModel {
     pub path: String,
     /// The family.
     pub tag: String,
-    /// Who may call it, the preferred way first; never empty.
+    /// Ways to authenticate, the preferred one first; never empty.
     pub access: Vec<Access>,
     /// The status of its success.
     pub success: u16,
@@ -44,15 +44,15 @@ pub struct OperationModel {
     pub summary: Option<String>,
     /// More lines.
     pub description: Option<String>,
-    /// How its list goes on, if it is one.
+    /// Pagination, for lists.
     pub pagination: Option<PaginationModel>,
-    /// What it takes from the rate limit.
+    /// Cost to the rate limit.
     pub cost: CostModel,
     /// Words that people search for when they mean it.
     pub aliases: Vec<String>,
     /// A program that sends it.
     pub example: String,
-    /// Its response holds a secret.
+    /// True if its response holds a secret.
     pub secret: bool,
     /// The field of the request that makes a second sending harmless.
     pub idempotency_key: Option<String>,
@@ -112,7 +112,7 @@ pub struct ParameterModel {
     pub in_path: bool,
     /// Must be given.
     pub required: bool,
-    /// What its text looks like.
+    /// Form of its text.
     pub kind: &'static str,
     /// The enum that it takes, if it takes one.
     pub type_name: Option<String>,
@@ -120,7 +120,7 @@ pub struct ParameterModel {
     pub of_numbers: bool,
     /// Marked as deprecated.
     pub deprecated: bool,
-    /// What it means.
+    /// Description, if the document has one.
     pub description: Option<String>,
 }
 
@@ -129,7 +129,7 @@ pub struct ParameterModel {
 pub struct PaginationModel {
     /// The field of the response with the cursor of the next page.
     pub cursor: String,
-    /// Whether that field may be absent.
+    /// True if that field may be absent.
     pub optional_cursor: bool,
     /// The field of the response with the rows.
     pub items: String,
@@ -137,7 +137,7 @@ pub struct PaginationModel {
     pub item: Option<String>,
 }
 
-/// What an operation takes from the rate limit: `x-kalshi-cost`, over what holds for its family.
+/// The cost of an operation to the rate limit: `x-kalshi-cost`, over what holds for its family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostModel {
     /// `Read`, `Write` or `Own`.
@@ -148,7 +148,7 @@ pub struct CostModel {
     pub per_item: Option<String>,
     /// A parameter with which the call costs something else.
     pub parameter: Option<ParameterCostModel>,
-    /// Which of the shards' buckets pay.
+    /// Shard whose bucket pays.
     pub shard: ShardModel,
 }
 
@@ -163,14 +163,14 @@ pub struct ParameterCostModel {
     pub tokens: u32,
 }
 
-/// Which of the shards' buckets pay for a call.
+/// The shard whose bucket pays for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardModel {
     /// The bucket that belongs to no shard.
     Unscoped,
-    /// That of the shard named by `exchange_index`.
+    /// The one named by `exchange_index`.
     Named,
-    /// Always that of one shard.
+    /// Always the same shard.
     Fixed(u32),
 }
 
@@ -254,8 +254,8 @@ fn success(operation: &Map<String, Value>) -> (u16, Option<String>) {
     (code.parse().unwrap_or(200), body_type(response))
 }
 
-/// The type of a request's body, and whether the caller has to give one: the document says so, or
-/// there is no body without a required field.
+/// Returns the type of a request's body, and whether the caller has to give one: the document says
+/// so, or there is no body without a required field.
 fn body(document: &Value, operation: &Map<String, Value>) -> Option<(String, bool)> {
     let body = operation.get("requestBody")?;
     let name = body_type(body)?;
@@ -375,8 +375,8 @@ fn aliases(operation: &Map<String, Value>, pointer: &str) -> Result<Vec<String>>
     Ok(texts)
 }
 
-/// `x-kalshi-cost`, from the overlay: `tokens`; `per: item`; `bucket: read`, `write` or `own`;
-/// `shard: named` or a number; `when: {parameter, value, tokens}`.
+/// Reads `x-kalshi-cost`, from the overlay: `tokens`; `per: item`; `bucket: read`, `write` or
+/// `own`; `shard: named` or a number; `when: {parameter, value, tokens}`.
 fn cost(
     document: &Value,
     operation: &Map<String, Value>,
@@ -427,7 +427,7 @@ fn cost(
     Ok(model)
 }
 
-/// The one list in the body of an operation that is charged for each item.
+/// Returns the one list in the body of an operation that is charged for each item.
 fn counted(document: &Value, operation: &Map<String, Value>, pointer: &str) -> Result<String> {
     let schema = body(document, operation).and_then(|(name, _)| {
         document.pointer(&join(&join("/components/schemas", &name), "properties"))?.as_object()

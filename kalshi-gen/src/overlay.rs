@@ -14,13 +14,13 @@ use crate::{
 /// One overlay document: its name, for messages, and its text.
 #[derive(Clone, Debug)]
 pub struct Overlay {
-    /// What messages call it, usually the path below `overlay/`.
+    /// Name in messages, usually the path below `overlay/`.
     pub name: String,
     /// The YAML.
     pub text: String,
 }
 
-/// What an action that matches nothing does to the generator.
+/// The generator's reaction to an action that matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmatched {
     /// It stops: the overlay belongs to this very document.

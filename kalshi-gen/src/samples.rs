@@ -45,7 +45,7 @@ impl<'a> Samples<'a> {
         Self { normalized, enums: normalized.enums.iter().filter_map(first).collect() }
     }
 
-    /// A doctest that sends the request, without the fences.
+    /// Returns a doctest that sends the request, without the fences.
     pub(crate) fn example(&self, operation: &OperationModel) -> String {
         let mut calls = vec![format!("{}()", operation.id)];
         for parameter in &operation.parameters {
@@ -114,7 +114,7 @@ impl<'a> Samples<'a> {
         self.normalized.document.pointer("/components/schemas")?.get(name)
     }
 
-    /// An expression of a schema's type, or of something that converts into it.
+    /// Returns an expression of a schema's type, or of something that converts into it.
     fn value(&self, schema: &Value, field: &str, depth: usize) -> String {
         let schema = schema.pointer("/allOf/0").unwrap_or(schema);
         if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(schema_name) {
@@ -155,7 +155,7 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// A builder with the required fields, in the order of the document.
+    /// Returns a builder with the required fields, in the order of the document.
     fn built(&self, name: &str, schema: &Value, depth: usize) -> String {
         let indent = "    ".repeat(depth + 1);
         let mut text = format!("types::{name}::builder()");

@@ -31,7 +31,7 @@ fn main() -> Outcome<()> {
     runtime.block_on(over_http(orders, connections))
 }
 
-/// The simulated traders' commands, straight into the engine.
+/// Sends the simulated traders' commands straight into the engine.
 async fn engine(commands: u64) -> Outcome<()> {
     let exchange = Exchange::builder().with_traders(50).with_markets(60).start().await?;
     let began = Instant::now();
@@ -48,7 +48,7 @@ async fn engine(commands: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// Signed orders from several clients at once; every second one trades.
+/// Sends signed orders from several clients at once; every second one trades.
 async fn over_http(orders: u64, connections: u64) -> Outcome<()> {
     let exchange = Exchange::builder().with_markets(60).start().await?;
     let setup = exchange.client(Role::Trader)?;
@@ -88,7 +88,7 @@ async fn over_http(orders: u64, connections: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// One client: a bid and an offer at one price in turn, so that they trade or rest.
+/// Sends a bid and an offer at one price in turn, so that they trade or rest.
 async fn send(client: Client, ticker: String, left: Arc<AtomicU64>) -> Outcome<Vec<Duration>> {
     let mut times = Vec::new();
     let mut turn = 0_u32;
@@ -117,7 +117,7 @@ fn rate(count: u64, took: Duration) -> u64 {
     count.saturating_mul(1_000) / millis
 }
 
-/// What the process holds, as the system says.
+/// Returns the memory of this process, as the system reports it.
 fn memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));

@@ -104,7 +104,7 @@ pub(crate) fn build(schema: &Value) -> Validator {
         .expect("the schema is sound")
 }
 
-/// The first few differences.
+/// Returns the first few differences.
 pub(crate) fn differences(validator: &Validator, body: &Value) -> Result<(), String> {
     let found: Vec<String> = validator
         .iter_errors(body)
@@ -141,7 +141,7 @@ pub(crate) fn tighten(schema: &mut Value) {
     }
 }
 
-/// Whether this is a schema, rather than a map of properties one of which has that name.
+/// Reports whether this is a schema, rather than a map of properties one of which has that name.
 fn is_object(object: &Map<String, Value>) -> bool {
     object.get("type") == Some(&json!("object"))
 }

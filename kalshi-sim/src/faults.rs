@@ -24,7 +24,7 @@ pub enum FaultKind {
     Status {
         /// The status.
         status: u16,
-        /// Whether the body is a proxy's HTML instead of JSON.
+        /// The body is a proxy's HTML instead of JSON if true.
         #[serde(default)]
         html: bool,
     },
@@ -58,7 +58,7 @@ pub enum FaultKind {
     },
 }
 
-/// When a request is carried out that is answered before.
+/// The time at which a request is carried out that is answered earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delay {
     Millis(u64),
@@ -188,7 +188,7 @@ impl FaultBuilder {
         self
     }
 
-    /// Hits one in `requests` of them, by the dice.
+    /// Hits one in `requests` of them, at random by the seed.
     pub fn with_one_in(mut self, requests: u64) -> Self {
         self.fault.one_in = requests;
         self

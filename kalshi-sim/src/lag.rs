@@ -12,8 +12,8 @@ const SLOT: i64 = 100;
 /// The longest distance, in milliseconds.
 const LONGEST: u32 = 60_000;
 
-/// How far reads and streams trail the matching engine, as those of the exchange do. The default
-/// is [`none`](Self::none).
+/// The delay of reads and streams behind the matching engine, as on the exchange. The default is
+/// [`none`](Self::none).
 ///
 /// While reads trail, orders, fills, positions, settlements, payments and balances are shown as
 /// they all were at one moment of the past: an order that has just been placed answers 404, what

@@ -40,11 +40,11 @@ struct Arguments {
     /// The usage level of every account: how many requests it may send.
     #[arg(long, default_value = "unlimited", value_parser = PossibleValuesParser::new(Tier::ALL.map(Tier::as_str)))]
     tier: String,
-    /// How far reads of your account trail: `realistic`, milliseconds like 300, or a range of them
-    /// like 200-400 from which the seed chooses. How far streams trail follows a slash: 300/1000.
+    /// Delay of reads of your account: `realistic`, milliseconds like 300, or a range like 200-400
+    /// from which the seed chooses. The delay of streams follows a slash: 300/1000.
     #[arg(long, default_value = "none", value_name = "LAG")]
     lag: Lag,
-    /// How the exchange decides what its documents leave open, as JSON: `{"longest_salt": true}`.
+    /// The exchange's choices where its documents leave one, as JSON: `{"longest_salt": true}`.
     #[arg(long, value_name = "JSON", value_parser = read_rules)]
     rules: Option<Rules>,
     /// Load the state from this file if it is there, and save it there at the end.
@@ -178,7 +178,7 @@ fn read_rules(text: &str) -> Result<Rules, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-/// A file that did not exist and that only its owner can read.
+/// Creates a file that only its owner can read and that must not exist yet.
 fn private_file(path: &Path) -> io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

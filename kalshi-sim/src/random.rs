@@ -19,12 +19,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 for a bound of 0.
+    /// Returns a number below `bound`; 0 for a bound of 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next() % bound }
     }
 
-    /// A text in the form of a UUID.
+    /// Returns a text in the form of a UUID.
     pub(crate) fn id(&mut self) -> String {
         let (a, b) = (self.next(), self.next());
         format!(

@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use kalshi_types::{Count, Dollars, PriceGrid, PriceRange};
 use rust_decimal::Decimal;
 
-/// What a page of markets is made of: prices, sums with six decimals, counts, profits and losses.
+/// The texts of a page of markets: prices, sums with six decimals, counts, profits and losses.
 const SAMPLES: [&str; 8] =
     ["0.5600", "0.0100", "0.960", "1234.560001", "-12.345600", "0.0000", "10.00", "1234567.89"];
 

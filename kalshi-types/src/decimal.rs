@@ -200,7 +200,7 @@ impl Decimal {
         i64::try_from(units).map_err(|_| ArithmeticError::OutOfRange)
     }
 
-    /// The number of units of `10^-decimals`, of which there are at least as many decimals.
+    /// Returns the number of units of `10^-decimals`, of which there are at least as many decimals.
     fn in_units(self, decimals: u32) -> Option<i128> {
         self.digits.checked_mul(10_i128.checked_pow(decimals.checked_sub(self.decimals)?)?)
     }

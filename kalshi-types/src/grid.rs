@@ -463,7 +463,7 @@ impl PriceRange {
         self.start <= price && price <= self.end && price == self.last_step(price)
     }
 
-    /// The last step at or below a price of this band.
+    /// Returns the last step at or below a price of this band.
     fn last_step(&self, price: Dollars) -> Dollars {
         let (start, step) = (self.start.as_micros(), self.step.as_micros());
         let steps = (price.as_micros() - start) / step;

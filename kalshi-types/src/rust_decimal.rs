@@ -46,7 +46,7 @@ impl TryFrom<Decimal> for Count {
     }
 }
 
-/// The number of units of `10^-decimals`.
+/// Returns the number of units of `10^-decimals`.
 fn units(decimal: Decimal, decimals: u32) -> Result<i64, ParseErrorKind> {
     // 96 bits and at most 28 decimals, so that neither power nor product overflows an i128.
     let mantissa = decimal.mantissa();

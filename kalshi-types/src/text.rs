@@ -9,7 +9,7 @@ use crate::error::ParseErrorKind;
 /// Bounds the cost of a hostile text. The longest canonical text has 21 bytes.
 const MAX_LEN: usize = 64;
 
-/// This number of digits before the point, and six after it, fit an `i64`.
+/// The largest number of digits before the point that, with six after it, fits an `i64`.
 const MAX_QUICK_WHOLE: usize = 12;
 
 /// These digits, a point and six decimals. Were all of them digits, they would fit a `u64`.
@@ -170,7 +170,7 @@ impl Text {
         self.bytes.get(self.start..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
     }
 
-    /// The text without its sign, for padding.
+    /// Returns the text without its sign, for padding.
     pub(crate) fn unsigned(&self) -> &str {
         self.as_str().trim_start_matches('-')
     }

@@ -165,7 +165,7 @@ mod times {
         deserializer.deserialize_str(Time)
     }
 
-    /// Like [`date_time`]; null is `None`.
+    /// Reads like [`date_time`]; null is `None`.
     ///
     /// # Errors
     ///
@@ -217,8 +217,8 @@ mod times {
         }
     }
 
-    /// `YYYY-MM-DDTHH:MM:SSZ` with up to nine decimals of a second. Anything else is left to the
-    /// general reader, a leap second too.
+    /// Parses `YYYY-MM-DDTHH:MM:SSZ` with up to nine decimals of a second. Anything else is left to
+    /// the general reader, a leap second too.
     fn in_utc(text: &[u8]) -> Option<DateTime<Utc>> {
         let number = |from: usize, to: usize| {
             text.get(from..to)?.iter().try_fold(0_u32, |sum, byte| {

@@ -102,7 +102,7 @@ mod baseline {
 
     pub(super) type Books = HashMap<String, Book>;
 
-    /// A decimal in units of 10^-`DECIMALS`.
+    /// Parses a decimal in units of 10^-`DECIMALS`.
     pub(super) fn fixed<const DECIMALS: usize>(text: &str) -> Option<i64> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -157,7 +157,7 @@ fn baseline_books(frames: &Frames) -> baseline::Books {
     books
 }
 
-/// A replay and its books, after the snapshots.
+/// Returns a replay and its books, after the snapshots.
 fn started(frames: &Frames) -> (Replay, Books) {
     let (mut replay, mut books) = (Replay::new(PriceConvention::Yes), Books::new());
     for frame in &frames.start {
@@ -245,7 +245,7 @@ fn bench(criterion: &mut Criterion) {
     latencies(&frames);
 }
 
-/// Both ways end with the same books.
+/// Checks that both ways end with the same books.
 fn same_books(frames: &Frames) {
     let (mut replay, mut books) = started(frames);
     let (mut others, mut last) = (baseline_books(frames), MARKETS as u64);
@@ -266,8 +266,8 @@ fn same_books(frames: &Frames) {
     println!("both end with the same books");
 }
 
-/// The ways in turns, a thousand frames at a time, and the median of each: other programs on the
-/// machine disturb all of them alike.
+/// Measures the ways in turn, a thousand frames at a time, and prints the median of each: other
+/// programs on the machine disturb all of them alike.
 fn side_by_side(frames: &Frames) {
     let (mut others, mut last) = (baseline_books(frames), MARKETS as u64);
     let (mut decoder, mut books) = (Decoder::new(), started(frames).1);
@@ -308,7 +308,7 @@ fn side_by_side(frames: &Frames) {
     }
 }
 
-/// Single deltas, clock included.
+/// Measures single deltas, clock included.
 fn latencies(frames: &Frames) {
     let (mut replay, mut books) = started(frames);
     let mut decoder = Decoder::new();

@@ -63,17 +63,16 @@ impl Way {
     }
 }
 
-/// What the sender writes, frame headers included.
+/// The bytes that the sender writes, frame headers included.
 struct Wire {
     /// The confirmation, and a snapshot of each market.
     start: Vec<u8>,
     deltas: Vec<u8>,
-    /// Where each delta ends.
+    /// The end of each delta.
     ends: Vec<usize>,
 }
 
-/// The documented frames of October 2026, from a generator that is always the same. No level falls
-/// below zero.
+/// Generates the documented frames of October 2026, always the same. No level falls below zero.
 fn wire() -> Wire {
     let ticker = |market: usize| format!("KXBTCD-25NOV2312-T{}.99", 91_000 + market * 250);
     let id = |market: usize| format!("9b0f6b43-5b68-4f9f-9f02-9a2d1b8a{market:04}");
@@ -214,7 +213,7 @@ fn accept(tcp: &mut TcpStream) {
     tcp.write_all(response.as_bytes()).unwrap();
 }
 
-/// The processor time of this thread, in nanoseconds.
+/// Returns the processor time of this thread, in nanoseconds.
 fn processor_time() -> u64 {
     // The kernel brings the number up to date when the thread is scheduled anew.
     thread::yield_now();
@@ -227,7 +226,7 @@ struct Turn<'a> {
     frames: usize,
     wire: &'a Wire,
     go: mpsc::Sender<()>,
-    /// When each frame had been read, if that is of interest.
+    /// The time at which each frame had been read, if measured.
     read: Option<Vec<Instant>>,
     started: (Instant, u64),
 }
@@ -239,7 +238,7 @@ impl<'a> Turn<'a> {
         Self { frames, wire, go, read, started: (Instant::now(), 0) }
     }
 
-    /// Has the sender begin.
+    /// Makes the sender begin.
     fn begin(&mut self) {
         self.started = (Instant::now(), processor_time());
         self.go.send(()).unwrap();
@@ -251,13 +250,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The bytes of all frames.
+    /// Returns the bytes of all frames.
     fn bytes(&self) -> usize {
         self.wire.ends[self.frames - 1]
     }
 }
 
-/// The handshake of the ways that have none of their own; returns the socket behind it.
+/// Performs the handshake of the ways that have none of their own; returns the socket behind it.
 async fn upgraded(address: SocketAddr) -> tokio::net::TcpStream {
     let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -363,7 +362,7 @@ async fn messages(connection: &mut Connection, number: usize, mut each: impl FnM
     }
 }
 
-/// What one turn took.
+/// The times of one turn.
 struct Taken {
     /// Processor time for each frame, in nanoseconds.
     processor: u64,

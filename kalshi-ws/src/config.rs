@@ -17,26 +17,26 @@ use crate::{
 ///
 /// It is called in the task that reads the connection, and must not wait for anything.
 pub trait Tap: Send {
-    /// A frame arrived.
+    /// Handles a frame that arrived.
     fn received(&mut self, at: UnixMillis, text: &str);
 
-    /// A frame is sent.
+    /// Handles a frame that is sent.
     fn sent(&mut self, at: UnixMillis, text: &str) {
         let _ = (at, text);
     }
 
-    /// There is a connection.
+    /// Handles a new connection.
     fn connected(&mut self, at: UnixMillis) {
         let _ = at;
     }
 
-    /// The connection is lost.
+    /// Handles the loss of the connection.
     fn disconnected(&mut self, at: UnixMillis, reason: &str) {
         let _ = (at, reason);
     }
 }
 
-/// Where the proxy is named.
+/// The source of the proxy.
 #[derive(Clone)]
 pub(crate) enum ProxyChoice {
     FromEnv,
@@ -78,7 +78,7 @@ pub struct ConfigBuilder {
     settings: Settings,
 }
 
-/// What has a default.
+/// The settings that have a default.
 pub(crate) struct Settings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connect_timeout: Duration,

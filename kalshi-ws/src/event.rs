@@ -43,7 +43,7 @@ pub enum Event {
     Removed {
         /// The channel.
         channel: Channel,
-        /// What was taken out.
+        /// The items taken out.
         items: Vec<String>,
     },
     /// Messages of a subscription were lost, or came and could not be read. Order books of it are
@@ -196,7 +196,7 @@ pub enum DisconnectReason {
     Closed {
         /// The code of the close frame.
         code: Option<u16>,
-        /// Its words.
+        /// The text of the reason.
         reason: String,
     },
     /// The network, or what was sent over it, failed.

@@ -40,17 +40,17 @@ use crate::{event::Event, protocol::message::Message};
 /// }
 /// ```
 pub trait Metrics: Send {
-    /// A message of a subscription is on its way to the consumer.
+    /// Counts a message of a subscription that is on its way to the consumer.
     fn message(&mut self, message: &Message) {
         let _ = message;
     }
 
-    /// Another event is on its way to the consumer: a gap, a resync, a loss, an answer.
+    /// Counts another event on its way to the consumer: a gap, a resync, a loss, an answer.
     fn event(&mut self, event: &Event) {
         let _ = event;
     }
 
-    /// A batch of frames was read, and its events are in the queue.
+    /// Counts a batch of frames that was read, and whose events are in the queue.
     fn batch(&mut self, batch: &Batch) {
         let _ = batch;
     }

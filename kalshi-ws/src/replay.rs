@@ -16,7 +16,7 @@ use crate::{
     types::MarketSide,
 };
 
-/// Which prices the NO side of an order book has in the frames of the exchange.
+/// The prices of an order book's NO side in the frames of the exchange.
 ///
 /// The subscription decides it (`use_yes_price`), and a frame does not say it. To read the one as
 /// the other gives books that are wrong throughout.

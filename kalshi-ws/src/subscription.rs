@@ -168,20 +168,20 @@ impl Subscription {
         Self { capacity, ..self }
     }
 
-    /// Has the ticker channel send one message for each market at once.
+    /// Makes the ticker channel send one message for each market at once.
     pub fn with_initial_snapshot(mut self) -> Self {
         self.options.initial_snapshot = true;
         self
     }
 
-    /// Has the communications channel send your own requests for quotes only. Quotes are not
+    /// Makes the communications channel send your own requests for quotes only. Quotes are not
     /// affected.
     pub fn with_own_only(mut self) -> Self {
         self.options.own_only = true;
         self
     }
 
-    /// Has the communications channel send the part `key` of `factor` parts, so that several
+    /// Makes the communications channel send the part `key` of `factor` parts, so that several
     /// connections can share the load. It has nothing to do with the shards of the exchange.
     pub fn with_shard(mut self, key: u32, factor: u32) -> Self {
         self.options.shard = Some((key, factor));

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Markets of these tests, whose books are empty at the start.
 const TICKERS: [&str; 3] = ["KXACCOUNT-26-A", "KXACCOUNT-26-B", "KXACCOUNT-26-C"];
 
-/// What a fill is known by.
+/// The key of a fill.
 type Name = (String, String);
 
 /// A trader with a stream and a view, and somebody to trade with.
@@ -165,7 +165,8 @@ impl Desk {
     }
 }
 
-/// What REST says, read and turned into records here once more: other code than the library's.
+/// The account over REST, read and turned into records here once more: other code than the
+/// library's.
 struct Rest {
     fills: BTreeMap<Name, FillRecord>,
     orders: Vec<OrderRecord>,
@@ -262,7 +263,7 @@ fn name(fill: &FillRecord) -> Name {
     (fill.trade_id.clone(), fill.order_id.clone())
 }
 
-/// What both sides know of a fill.
+/// Returns the fields of a fill that both sides have.
 fn plain(fill: FillRecord) -> FillRecord {
     FillRecord { client_order_id: None, position_after: None, ..fill }
 }
@@ -302,7 +303,7 @@ async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> String
     client.create_order_v2().body(order).send().await.unwrap().into_inner().order_id
 }
 
-/// The second client takes what the first one lays into the book.
+/// Trades: the second client takes what the first one places in the book.
 async fn trade(rests: &Client, takes: &Client, ticker: &str, contracts: &str) -> String {
     let price: Dollars = "0.4200".parse().unwrap();
     let resting = place(rests, order(ticker, BookSide::Bid, price, count(contracts))).await;
@@ -310,7 +311,7 @@ async fn trade(rests: &Client, takes: &Client, ticker: &str, contracts: &str) ->
     resting
 }
 
-/// A numbered subaccount with a thousand dollars on the first shard.
+/// Creates a numbered subaccount with a thousand dollars on the first shard.
 async fn subaccount(client: &Client, transfer: &str) -> i64 {
     let new = client.create_subaccount().body(CreateSubaccountRequest::builder());
     let number = new.send().await.unwrap().subaccount_number;
@@ -633,7 +634,7 @@ async fn whatever_happens_the_view_ends_where_rest_is() {
     }
 }
 
-/// An order of either, or a cancellation by the trader.
+/// Places an order of either, or cancels one of the trader's.
 async fn act(random: &mut Random, trader: &Client, maker: &Client, numbers: &[i64]) {
     let ticker = *random.pick(&TICKERS);
     if random.chance(15) {
@@ -814,12 +815,12 @@ async fn the_streams_are_those_of_the_client() {
     }
 }
 
-/// The last part of the path.
+/// Returns the last part of the path.
 fn last(request: &Request) -> &str {
     request.path().rsplit('/').next().unwrap_or_default()
 }
 
-/// The answer of an account in which nothing happened.
+/// Returns the answer of an account in which nothing happened.
 fn empty(request: &Request) -> Answer {
     match last(request) {
         "balances" => balances(&[(0, 0)]),

@@ -15,12 +15,12 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The texts between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// `a/{b, c}.rs` as `a/b.rs` and `a/c.rs`.
+/// Expands `a/{b, c}.rs` to `a/b.rs` and `a/c.rs`.
 fn spelled_out(place: &str) -> Vec<String> {
     match place.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
         Some((before, (names, after))) => {
@@ -57,7 +57,7 @@ fn every_place_on_the_map_exists() {
     assert!(places > 40, "{places} places: the map is read wrongly");
 }
 
-/// The crates of this workspace that a crate has as normal dependencies.
+/// Returns the crates of this workspace that a crate has as normal dependencies.
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let manifest = read(Path::new(folder).join("Cargo.toml"));
     let (_, section) = manifest.split_once("\n[dependencies]\n").unwrap_or_default();
@@ -85,7 +85,7 @@ fn crates_depend_on_each_other_as_drawn() {
     assert!(manifest.contains("kalshi-ws = { workspace = true, optional = true }"));
 }
 
-/// The files below a folder, with their paths from the root.
+/// Returns the files below a folder, with their paths from the root.
 fn sources(folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -103,7 +103,7 @@ fn sources(folder: &str) -> Vec<String> {
     found
 }
 
-/// The files of a folder that name something outside of comments.
+/// Returns the files of a folder that name something outside of comments.
 fn naming(folder: &str, name: &str) -> BTreeSet<String> {
     let names = |file: &String| {
         read(file).lines().any(|line| !line.trim_start().starts_with("//") && line.contains(name))

@@ -12,7 +12,7 @@ const OLD: &str = include_str!("../../openapi.yaml");
 const MARKET: &str = "/components/schemas/Market";
 const GET_MARKETS: &str = "/paths/~1markets/get";
 
-/// The changes that follow when the published document is edited.
+/// Returns the changes that follow when the published document is edited.
 #[track_caller]
 fn changes(edit: impl FnOnce(&mut Value)) -> Vec<Change> {
     // Shared parameters in place, so that an edit is one of a single operation.
@@ -32,14 +32,14 @@ fn unrequire(document: &mut Value, pointer: &str, field: &str) {
     names.retain(|name| name != field);
 }
 
-/// The verdict about one id, which must be among the changes.
+/// Returns the verdict about one id, which must be among the changes.
 #[track_caller]
 fn wire(changes: &[Change], id: &str) -> WireImpact {
     let found = changes.iter().find(|change| change.id == id);
     found.unwrap_or_else(|| panic!("no {id} in {changes:#?}")).wire
 }
 
-/// A page of markets with every field, as the document has it.
+/// Returns a page of markets with every field, as the document has it.
 fn page() -> Value {
     let schema = Document::get().success(operation("get_markets")).1.unwrap();
     Generator::response(Document::get(), Fill::Most, 7).sample(schema).value
@@ -307,7 +307,7 @@ async fn what_is_newly_required_is_not_sent() {
     assert!(sent.get("ticker").is_some() && sent.get("shard").is_none(), "{sent}");
 }
 
-/// An order with whatever it must have.
+/// Returns an order with whatever it must have.
 fn order() -> types::CreateOrderV2Request {
     let (schema, _) = Document::get().body(operation("create_order_v2")).unwrap();
     let sample = Generator::request(Document::get(), Fill::Least, 7).sample(schema);

@@ -18,7 +18,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// Whether a value is what a schema asks for, as far as the claims below need it.
+/// Reports whether a value fits a schema, as far as the claims below need it.
 fn fits(document: &Value, schema: &Value, value: &Value) -> bool {
     let schema = resolved(document, schema);
     let kind = match schema["type"].as_str() {
@@ -48,7 +48,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> bool {
     kind && listed && low && high && short && matches && complete && inner
 }
 
-/// What a server by the document answers: 404, 415, 400, or a success that says nothing.
+/// Returns the status by the document: 404, 415, 400, or a success without contents.
 fn status(document: &Value, request: &Request) -> u16 {
     let path = request.path().trim_start_matches("/trade-api/v2").to_owned();
     let path = if path.starts_with("/api_keys/") { "/api_keys/{api_key}".to_owned() } else { path };
@@ -95,7 +95,7 @@ async fn exchange(document: &Value) -> Server {
     Server::start(move |request| Answer::new(status(&document, request), "")).await
 }
 
-/// Whether the server refused; what it answers to a success is no body that could be decoded.
+/// Reports whether the server refused; its successes have no body that could be decoded.
 fn refused<T>(answer: Result<T, Error>) -> bool {
     match answer {
         Ok(_) => false,
@@ -174,7 +174,7 @@ async fn narrower_parameters_refuse_what_the_client_sends() {
     .await;
 }
 
-/// The impact that the comparison sees in an edit, for one id.
+/// Returns the impact that the comparison sees in an edit, for one id.
 #[track_caller]
 fn wire(edit: impl FnOnce(&mut Value), id: &str) -> (Value, WireImpact) {
     let old = kalshi_gen::written_out(kalshi_gen::parse(OLD).unwrap());
@@ -247,8 +247,8 @@ async fn narrower_bodies_refuse_what_the_client_sends() {
     .await;
 }
 
-/// Every id of the comparison's own corpus that breaks the wire of the Trade API is claimed here or
-/// in `claims`, or says why not.
+/// Checks that every id of the comparison's own corpus that breaks the wire of the Trade API is
+/// claimed here or in `claims`, or says why not.
 #[test]
 fn every_breaking_id_is_validated_against_the_client() {
     const OTHERWISE: [(&str, &str); 4] = [

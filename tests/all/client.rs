@@ -70,7 +70,7 @@ fn newcomer_12_a_base_url_without_its_path_is_refused_when_the_client_is_built()
     assert!(error.to_string().contains("has no path: add \"/trade-api/v2\""), "{error}");
 }
 
-/// An exchange that accepts no signature before a time, and says what time it is.
+/// Returns an exchange that accepts no signature before a time, and says what time it is.
 async fn exchange(at: i64, date: &'static str) -> Server {
     Server::start(move |request| {
         let time = request.header("kalshi-access-timestamp").map_or("0", |text| text);

@@ -23,7 +23,7 @@ async fn markets(body: impl Into<Vec<u8>>) -> Result<GetMarketsResponse, Error> 
     client(&server.url()).get_markets().send().await.map(ResponseValue::into_inner)
 }
 
-/// A page of two markets with every field, as the document has it.
+/// Returns a page of two markets with every field, as the document has it.
 fn page() -> Value {
     let schema = Document::get().success(operation("get_markets")).1.unwrap();
     Generator::response(Document::get(), Fill::Most, 7).sample(schema).value

@@ -45,7 +45,7 @@ fn taken(seen: &Seen) -> Vec<(DriftKind, String, Option<String>)> {
     seen
 }
 
-/// An answer exactly as the document has it.
+/// Returns an answer exactly as the document has it.
 fn page() -> Value {
     let schema = Document::get().success(operation("get_markets")).1.unwrap();
     let mut page = Generator::response(Document::get(), Fill::Least, 7).sample(schema).value;

@@ -63,7 +63,7 @@ fn effect_of(status: u16) -> Effect {
     if REFUSALS.contains(&status) { Effect::Rejected } else { Effect::Unknown }
 }
 
-/// Whether an operation may succeed with a body.
+/// Reports whether an operation may succeed with a body.
 fn may_succeed(operation: &Operation, status: u16, body: &str) -> bool {
     if !(200..300).contains(&status) {
         return false;
@@ -91,7 +91,7 @@ impl Middleware for Twice {
     }
 }
 
-/// A server that gives the answers in turn, over and over.
+/// Returns a server that gives the answers in turn, over and over.
 async fn in_turn(answers: Vec<Answer>) -> Server {
     let count = AtomicUsize::new(0);
     Server::start(move |_| answers[count.fetch_add(1, Ordering::SeqCst) % answers.len()].clone())
@@ -458,7 +458,7 @@ async fn a4_done_is_said_by_an_empty_body_and_by_nothing_else() {
     }
 }
 
-/// The operations whose success is an object without fields that must be there.
+/// Returns the operations whose success is an object without fields that must be there.
 fn open() -> BTreeSet<&'static str> {
     let document = Document::get();
     let open = OPERATIONS.iter().filter(|operation| {

@@ -23,7 +23,7 @@ use crate::support::{
     Answer, BASE, Server, always, builder, client, credentials, shared, whole_text,
 };
 
-/// What an error says: status, code, message, details.
+/// The contents of an error: status, code, message, details.
 type Said<'a> = (Option<u16>, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
 fn said(error: &Error) -> Said<'_> {
@@ -53,7 +53,7 @@ async fn failed(answer: Answer) -> Error {
     error
 }
 
-/// The bodies of errors that have been seen, and what they say.
+/// Returns the bodies of errors that have been seen, and what they say.
 fn shapes() -> Vec<(String, [Option<&'static str>; 3])> {
     let (code, message, details) = (Some("invalid_parameters"), Some("no such side"), Some("side"));
     vec![
@@ -235,7 +235,7 @@ async fn a_peer_that_does_not_speak_tls_means_that_nothing_was_sent() {
     assert!(server.requests().is_empty());
 }
 
-/// A client that waits for a short time only.
+/// Returns a client that waits for a short time only.
 fn impatient(server: &Server) -> Client {
     let builder = builder(&server.url()).with_credentials(credentials());
     builder.with_timeout(Duration::from_millis(300)).build().unwrap()

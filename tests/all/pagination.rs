@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Document, Fill, Generator, Request, Server, client, operation};
 
-/// One row of a list, with the text at `key` set.
+/// Returns one row of a list, with the text at `key` set.
 fn row(id: &str, key: &str, text: &str) -> Value {
     let operation = operation(id);
     let items = operation.pagination.unwrap().items;
@@ -31,7 +31,7 @@ fn cursor_of(request: &Request) -> Option<String> {
     request.query().into_iter().find(|(name, _)| name == "cursor").map(|(_, value)| value)
 }
 
-/// The query without its cursor.
+/// Returns the query without its cursor.
 fn filters(request: &Request) -> Vec<(String, String)> {
     request.query().into_iter().filter(|(name, _)| name != "cursor").collect()
 }

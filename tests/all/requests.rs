@@ -48,7 +48,7 @@ fn order() -> Complete<CreateOrderV2Request> {
         .self_trade_prevention_type(SelfTradePreventionType::Maker)
 }
 
-/// A success of `get_order`.
+/// Returns a success of `get_order`.
 fn one_order() -> Value {
     let schema = Document::get().success(operation("get_order")).1.unwrap();
     Generator::response(Document::get(), Fill::Least, 1).sample(schema).value
@@ -317,7 +317,7 @@ async fn the_signature_leaves_the_query_out() {
     verify("/trade-api/v2/portfolio/orders/").unwrap_err();
 }
 
-/// The operations whose body may be left out.
+/// Returns the operations whose body may be left out.
 fn with_optional_body() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().filter(|operation| operation.body == Body::Optional)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Document, Fill, Generator, Server, always, client, operation};
 
-/// The success of an operation with every field, two items in each list.
+/// Returns the success of an operation with every field, two items in each list.
 fn whole(id: &str) -> Value {
     let schema = Document::get().success(operation(id)).1.unwrap();
     Generator::response(Document::get(), Fill::Most, 5).sample(schema).value
@@ -35,7 +35,7 @@ async fn pages(pages: Vec<(&'static str, Value)>) -> Server {
     .await
 }
 
-/// Page `[A, B with an empty count, C]`, then `[D]`.
+/// Returns a server of the pages `[A, B with an empty count, C]`, then `[D]`.
 async fn odd() -> Server {
     let mut b = market("B");
     b["yes_ask_size_fp"] = json!("");

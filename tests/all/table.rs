@@ -17,7 +17,7 @@ use crate::support::{
     keys, operation, prune,
 };
 
-/// How each operation is tried: with everything, with the least, with nulls, and then at random.
+/// The seeds of each operation: everything, the least, nulls, and then random ones.
 const SEEDS: u64 = 12;
 
 fn fill(seed: u64) -> Fill {
@@ -56,14 +56,14 @@ impl Table {
 pub(crate) struct Case {
     operation: &'static Operation,
     pub(crate) parameters: BTreeMap<String, String>,
-    /// What the server should see, by place.
+    /// The segments and parameters that the server should see, by place.
     path: Vec<String>,
     query: BTreeMap<String, Vec<String>>,
     pub(crate) body: Option<Value>,
 }
 
 impl Case {
-    /// The same for the same seed; 0 leaves nothing out, 1 all that may be.
+    /// Creates a call, the same for the same seed; 0 leaves nothing out, 1 all that may be.
     pub(crate) fn new(operation: &'static Operation, seed: u64) -> Self {
         let document = Document::get();
         let mut generator = Generator::request(document, fill(seed), seed);
@@ -153,14 +153,15 @@ impl Case {
     }
 }
 
-/// Texts joined by commas, none of them empty and none with a comma in it.
+/// Generates texts joined by commas, none of them empty and none with a comma in it.
 fn comma_list(random: &mut Random) -> String {
     let count = 1 + random.below(3);
     let items: Vec<_> = (0..count).map(|_| random.segment()).collect();
     items.join(",")
 }
 
-/// Null says the same as nothing in a request: no field of one is both required and nullable.
+/// Removes nulls, which mean the same as nothing in a request: no field of one is both required and
+/// nullable.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -173,7 +174,8 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// JSON in one of the ways that a server may write it: compact, spread out, every text escaped.
+/// Prints JSON in one of the ways that a server may write it: compact, spread out, every text
+/// escaped.
 fn print(value: &Value, seed: u64) -> String {
     match seed % 3 {
         0 => value.to_string(),
@@ -224,7 +226,7 @@ pub(crate) fn fit(operation: &Operation, body: Option<&Value>, reply: &mut Value
     reply["orders"] = items.collect();
 }
 
-/// A random success of an operation; `None` when it has no body.
+/// Returns a random success of an operation; `None` when it has no body.
 fn success(operation: &'static Operation, fill: Fill, seed: u64) -> Option<Sample> {
     let (_, schema) = Document::get().success(operation);
     Some(Generator::response(Document::get(), fill, seed).sample(schema?))

@@ -23,7 +23,7 @@ use rsa::{
 use sha2::Sha256;
 
 pub(crate) const PATH: &str = "/trade-api/v2/portfolio/balance";
-/// What is signed, made beforehand for the bare calls.
+/// The text to sign, made beforehand for the bare calls.
 pub(crate) const TEXT: &[u8] = b"1703123456789GET/trade-api/v2/portfolio/balance";
 
 const RSA_PEM: &str = include_str!("../../tests/keys/accepted/rsa-2048-pkcs1.pem");
@@ -66,7 +66,7 @@ impl Case {
         Signer::new(credentials, Arc::new(SystemClock))
     }
 
-    /// The call of the library and Base64, and nothing else.
+    /// Returns the call of the library and Base64, and nothing else.
     pub(crate) fn bare_call(self) -> Box<dyn Fn() -> String + Send + Sync> {
         match self {
             Self::RsaAwsLc => {
@@ -114,7 +114,7 @@ impl Middleware for Answer {
     }
 }
 
-/// A client that signs as the crate does, with no network below it.
+/// Returns a client that signs as the crate does, with no network below it.
 pub(crate) fn client(signer: Option<Signer>) -> ClientWithMiddleware {
     let origin: Origin = "https://external-api.kalshi.com".parse().expect("an origin");
     let middleware = SigningMiddleware::new(signer, [origin]);

@@ -30,7 +30,7 @@ pub(crate) fn bytes(relative: &str) -> Vec<u8> {
     fs::read(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 pub(crate) fn names(folder: &str) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(path(folder))
         .unwrap()
@@ -48,7 +48,7 @@ pub(crate) fn ed25519_credentials() -> Credentials {
     Credentials::from_pem(KEY_ID, text("keys/accepted/ed25519-pkcs8.pem")).unwrap()
 }
 
-/// The libraries that this build has.
+/// Returns the libraries that this build has.
 pub(crate) fn backends() -> Vec<Backend> {
     vec![
         #[cfg(feature = "pure-rust")]

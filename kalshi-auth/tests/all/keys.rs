@@ -6,7 +6,7 @@ use kalshi_auth::{AuthErrorKind, Credentials, KeyType, UnixMillis, sign};
 
 use crate::helpers::{KEY_ID, backends, base64, bytes, names, path, text, verifies};
 
-/// The names of the refused keys, without `.pem`.
+/// Returns the names of the refused keys, without `.pem`.
 fn refused() -> Vec<String> {
     let names = names("keys/refused");
     let stems = names.iter().filter_map(|name| name.strip_suffix(".pem"));
@@ -43,7 +43,8 @@ fn the_kind_of_a_key_is_known() {
     }
 }
 
-/// The expected messages are beside the keys. `UPDATE_GOLDEN=1` writes them anew, for review.
+/// Compares the messages with those beside the keys. `UPDATE_GOLDEN=1` writes them anew, for
+/// review.
 #[test]
 fn every_refused_key_says_what_was_found_and_what_to_do() {
     let update = env::var_os("UPDATE_GOLDEN").is_some();

@@ -105,7 +105,7 @@ impl Received {
         }
     }
 
-    /// The values of a header, of which there should be one.
+    /// Returns the values of a header, of which there should be one.
     fn all(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value).collect()
     }

@@ -140,8 +140,8 @@ proptest! {
     }
 }
 
-/// Every piece as long as the shortest key there is, of every key, with every way to write its lines:
-/// a longer piece holds one of these.
+/// Checks every piece as long as the shortest key there is, of every key, with every way to write
+/// its lines: a longer piece holds one of these.
 #[test]
 fn d2_no_piece_of_a_key_is_a_key_id_or_shown_as_a_path() {
     let [pem, ..] = KEYS.map(|name| text(&format!("keys/accepted/{name}")));

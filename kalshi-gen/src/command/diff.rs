@@ -145,8 +145,8 @@ pub(crate) fn compare(
     })
 }
 
-/// The overlays of the root that belong to the documents: where one of them is the root's own, or
-/// an edition of it.
+/// Returns the overlays of the root that belong to the documents: where one of them is the root's
+/// own, or an edition of it.
 fn overlays(root: &Path, old: (&Path, &str), new: (&Path, &str)) -> Result<Vec<Overlay>, Failure> {
     // A document that cannot be read is reported by the comparison.
     let is_edition = |family: &Family, own: &str, text: &str| {
@@ -170,7 +170,7 @@ fn overlays(root: &Path, old: (&Path, &str), new: (&Path, &str)) -> Result<Vec<O
     Ok(Vec::new())
 }
 
-/// The version in the root's Cargo.toml: the first that stands there alone on a line.
+/// Returns the version in the root's Cargo.toml: the first that stands there alone on a line.
 pub(crate) fn crate_version(root: &Path) -> Option<String> {
     let manifest = read(&root.join("Cargo.toml")).ok()?;
     let mut lines = manifest.lines();

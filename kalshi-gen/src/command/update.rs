@@ -183,7 +183,7 @@ fn overlay_report(family: &Family, generated: &Generated) -> String {
     report
 }
 
-/// Whether a line of the changelog says a change.
+/// A test of whether a line of the changelog covers a change.
 type Takes = fn(&Change) -> bool;
 
 /// Returns the draft of the changelog: what callers have to know, the rest as a number.

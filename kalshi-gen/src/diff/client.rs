@@ -46,8 +46,8 @@ fn apply(document: &mut Value, overlay: &Overlay) -> Result<()> {
     overlay::apply(document, overlay, Unmatched::Count, &mut Applied::default())
 }
 
-/// The actions of an overlay that say more than prose, if there are any. What is no overlay is
-/// left for [`apply`] to refuse.
+/// Returns the actions of an overlay that say more than prose, if there are any. What is no overlay
+/// is left for [`apply`] to refuse.
 fn structural(overlay: &Overlay) -> Option<Overlay> {
     let Some(mut parsed) =
         document::parse(&overlay.text).ok().filter(|o| o.get("actions").is_some())

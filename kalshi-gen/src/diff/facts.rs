@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::schema::Reading;
 
-/// Which way a changed part travels.
+/// The direction in which a changed part travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -47,7 +47,7 @@ macro_rules! listed {
 }
 
 listed! {
-    /// What changed.
+    /// The kind of a change.
     FactKind {
         // Operations.
         OperationAdded,
@@ -136,7 +136,7 @@ listed! {
 }
 
 listed! {
-    /// What is known of the place where something changed. Says nothing about consequences.
+    /// A trait of the place where something changed. It does not decide the consequences.
     Trait {
         /// The part is required: in the new document, in the old one for what was removed.
         Required,
@@ -154,7 +154,7 @@ listed! {
         ReadsNew,
         /// The old Rust type reads every value of the new schema, perhaps in another sense.
         GuessesNew,
-        /// What the old Rust type writes fits the new schema.
+        /// The new schema accepts what the old Rust type writes.
         FitsNew,
         /// A URL carries it and the new type is text.
         TextInUrl,
@@ -201,7 +201,7 @@ impl Traits {
         self.0 & (1 << (what as u32)) != 0
     }
 
-    /// How values of one schema fare in the type of the other.
+    /// Adds how values of one schema fare in the type of the other.
     pub(super) fn with_readings(self, forward: Reading, backward: Reading) -> Self {
         self.with(Trait::ReadsNew, forward == Reading::Reads)
             .with(Trait::GuessesNew, forward == Reading::Guesses)
@@ -209,7 +209,7 @@ impl Traits {
     }
 }
 
-/// What a place is, for the id of a change there.
+/// The kind of a place, for the id of a change there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Area {
     Parameter,

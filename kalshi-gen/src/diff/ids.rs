@@ -3,7 +3,7 @@
 
 use super::facts::{Area, Direction, Fact, FactKind, Trait};
 
-/// The id of a fact.
+/// Returns the id of a fact.
 pub(super) fn id(fact: &Fact) -> String {
     use FactKind as K;
     let detail = fact.detail.as_str();

@@ -11,10 +11,10 @@ use super::{
     schema::brief,
 };
 
-/// Who carries each schema, in the old document and in the new one.
+/// The carriers of each schema, in the old document and in the new one.
 type Carriers = BTreeMap<String, BTreeSet<String>>;
 
-/// What makes two facts the same change: everything but the direction.
+/// The key by which two facts are the same change: everything but the direction.
 type Key = (FactKind, String, String, String, Option<String>, Option<String>);
 
 fn key(fact: &Fact) -> Key {
@@ -88,8 +88,8 @@ fn change(mut group: Vec<(Fact, Verdict)>, old: &Carriers, new: &Carriers) -> Op
     })
 }
 
-/// FNV-1a over the parts, each ended by a zero, cut to twelve digits: it has to be the same in
-/// every run and release, not to withstand an attacker.
+/// Hashes the parts by FNV-1a, each ended by a zero, and cuts to twelve digits: the result has to
+/// be the same in every run and release, not to withstand an attacker.
 fn fingerprint(parts: &[&str]) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {

@@ -43,7 +43,7 @@ pub use self::{
     rules::{SourceImpact, WireImpact},
 };
 
-/// How much a change matters: the worse of its two verdicts.
+/// The weight of a change: the worse of its two verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -244,7 +244,7 @@ pub fn diff_with_overlays(
     Ok(Diff { kind: new.kind, old_version: old.version, new_version: new.version, changes })
 }
 
-/// Which of the two documents an error is about.
+/// The document that an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The document to compare with.

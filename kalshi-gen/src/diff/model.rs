@@ -64,7 +64,7 @@ pub(super) struct Operation<'a> {
     pub(super) id: String,
     pub(super) deprecated: bool,
     pub(super) tags: Vec<String>,
-    /// Whether a request must be signed, and everything that is said of it.
+    /// True if a request must be signed, and everything that is said of it.
     pub(super) signed: bool,
     pub(super) security: Value,
     /// By place and name; path parameters by their position.
@@ -72,7 +72,7 @@ pub(super) struct Operation<'a> {
     pub(super) body: Option<Body<'a>>,
     /// By status.
     pub(super) responses: BTreeMap<String, Body<'a>>,
-    /// What else it says.
+    /// The other attributes.
     pub(super) attributes: BTreeMap<String, Value>,
 }
 
@@ -190,7 +190,7 @@ fn open_api(model: &mut Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The path with its parameters unnamed: a renamed one moves nothing.
+/// Returns the path with its parameters unnamed: a renamed one moves nothing.
 fn template(path: &str) -> String {
     let mut out = String::new();
     let mut inside = false;
@@ -397,7 +397,7 @@ fn read_message(model: &mut Model<'_>, pointer: String) -> Result<()> {
     Ok(())
 }
 
-/// What is compared as a whole: servers, tags, security schemes, and whatever else stands there.
+/// Adds the parts that are compared as a whole: servers, tags, security schemes, and all others.
 fn parts(model: &mut Model<'_>, map: &Map<String, Value>) -> Result<()> {
     for (index, server) in
         map.get("servers").and_then(Value::as_array).into_iter().flatten().enumerate()
@@ -440,7 +440,7 @@ fn parts(model: &mut Model<'_>, map: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// The attributes of a mapping beside those that are read on their own, prose left out.
+/// Returns the attributes of a mapping beside those that are read on their own, prose left out.
 fn attributes(map: &Map<String, Value>, read: &[&str]) -> BTreeMap<String, Value> {
     let kept = map.iter().filter(|(key, _)| !read.contains(&key.as_str()));
     let kept = kept.filter(|(key, _)| !super::schema::is_prose(key));
@@ -451,7 +451,7 @@ fn children<'a>(root: &'a Value, pointer: &str) -> Result<Vec<(&'a String, &'a V
     children_of(root.pointer(pointer), pointer)
 }
 
-/// The entries of a mapping that may be missing.
+/// Returns the entries of a mapping that may be missing.
 fn children_of<'a>(
     value: Option<&'a Value>,
     pointer: &str,
@@ -506,7 +506,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The schemas that a value names by reference, without following them.
+/// Returns the schemas that a value names by reference, without following them.
 fn named(value: &Value) -> BTreeSet<&str> {
     let mut found = BTreeSet::new();
     let mut open = vec![value];

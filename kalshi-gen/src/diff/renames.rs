@@ -46,7 +46,7 @@ fn set(changes: &mut [Change], index: usize, text: String) {
     }
 }
 
-/// What came or went, and whether it went.
+/// Returns the kind of an added or removed part, and true if it was removed.
 fn kind(change: &Change) -> Option<(&'static str, bool)> {
     let id = change.id.as_str();
     if id == "endpoint-added" || id.starts_with("api-removed-") {
@@ -69,7 +69,8 @@ fn kind(change: &Change) -> Option<(&'static str, bool)> {
     }
 }
 
-/// A field is renamed within its object, a parameter within its operation.
+/// Returns the holder and the name of a changed part: a field is renamed within its object, a
+/// parameter within its operation.
 fn what_holds(change: &Change) -> (&str, &str) {
     if change.field.is_empty() {
         return ("", "");
@@ -109,7 +110,7 @@ fn last(field: &str) -> &str {
     field.rsplit(['.', ' ']).next().unwrap_or(field)
 }
 
-/// Whether two names have a word in common, or one begins with the other.
+/// Reports whether two names have a word in common, or one begins with the other.
 fn words_meet(one: &str, other: &str) -> bool {
     let words = |name: &str| {
         let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() > 1);

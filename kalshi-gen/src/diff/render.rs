@@ -44,7 +44,7 @@ const GROUPS: [Group; 6] = [
     ("Changes nothing for clients", |_| true),
 ];
 
-/// The groups that have changes; the accepted ones come last.
+/// Returns the groups that have changes; the accepted ones come last.
 fn groups(diff: &Diff) -> Vec<(&'static str, Vec<&Change>)> {
     let mut found: Vec<(&'static str, Vec<&Change>)> =
         GROUPS.iter().map(|(title, _)| (*title, Vec::new())).collect();
@@ -91,7 +91,7 @@ fn values(change: &Change) -> String {
     }
 }
 
-/// The carriers, the first few by name.
+/// Returns the carriers, the first few by name.
 fn carriers(change: &Change) -> String {
     let shown: Vec<&str> = change.carriers.iter().take(3).map(String::as_str).collect();
     let rest = change.carriers.len() - shown.len();
@@ -208,7 +208,7 @@ fn markdown(diff: &Diff, context: &Context<'_>) -> String {
     out
 }
 
-/// Text that cannot end a cell of a table or become markup.
+/// Returns text that cannot end a cell of a table or become markup.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
@@ -282,7 +282,7 @@ impl<'t> Lines<'t> {
         Self(lines.collect())
     }
 
-    /// The line of the deepest step that can be followed, counted from one.
+    /// Returns the line of the deepest step that can be followed, counted from one.
     fn of(&self, pointer: &str) -> usize {
         let (mut start, mut found) = (0, 1);
         // Where the block of the last step ends: at a line that is not deeper, or at the next item.

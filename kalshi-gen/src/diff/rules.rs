@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::facts::{Direction, FactKind, Trait, Traits};
 
-/// What happens to code that calls this crate when it is generated anew.
+/// The effect on code that calls this crate when it is generated anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceImpact {
@@ -37,8 +37,7 @@ pub enum SourceImpact {
     Breaks,
 }
 
-/// What happens to a client that is deployed already when the exchange goes over to the new
-/// document.
+/// The effect on a client that is deployed already when the exchange changes to the new document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WireImpact {
@@ -328,7 +327,7 @@ const TABLE: &[Row] = {
     ]
 };
 
-/// What a kind without a row would get. A test proves that none is without.
+/// The verdict on a kind without a row. A test proves that none is without.
 const UNLISTED: Verdict = Verdict {
     source: SourceImpact::Breaks,
     wire: WireImpact::Breaks,

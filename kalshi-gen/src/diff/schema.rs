@@ -16,10 +16,10 @@ pub(super) const DOLLARS: &str = "fixed-point-dollars";
 /// The format of a number of contracts.
 pub(super) const COUNT: &str = "fixed-point-count";
 
-/// Which function of the exchange's own code writes a text.
+/// The function of the exchange's own code that writes a text.
 const SERIALIZER: &str = "x-rust-serialize-with";
 
-/// Which type a text has in the exchange's own code.
+/// The type of a text in the exchange's own code.
 const RUST_TYPE: &str = "x-rust-type";
 
 /// An overlay's word that a text is no amount, whatever its name says.
@@ -28,7 +28,7 @@ const TEXT: &str = "x-kalshi-text";
 /// `allOf` within `allOf`: no published schema goes beyond two.
 const MAX_MERGE: usize = 16;
 
-/// Words that say nothing about the structure.
+/// Reports whether a key holds prose, which says nothing about the structure.
 pub(super) fn is_prose(key: &str) -> bool {
     matches!(
         key,
@@ -48,7 +48,8 @@ impl<'a> Spot<'a> {
         Self { value, pointer }
     }
 
-    /// The name of the schema that stands here by reference alone, attributes beside it left out.
+    /// Returns the name of the schema that stands here by reference alone, attributes beside it
+    /// left out.
     pub(super) fn name(&self) -> Option<&'a str> {
         let map = self.value.as_object()?;
         let reference = match map.get("$ref") {
@@ -62,7 +63,7 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// Whether other fields than the named ones are allowed.
+/// The rule for fields that are not named.
 #[derive(Clone, Debug)]
 pub(super) enum Rest<'a> {
     Anything,
@@ -113,13 +114,13 @@ impl Flat<'_> {
         self.kind.as_deref() == Some("array")
     }
 
-    /// An object whose keys are data.
+    /// Reports whether this is an object whose keys are data.
     pub(super) fn is_map(&self) -> bool {
         self.kind.as_deref() == Some("object") && self.fields.is_empty()
     }
 }
 
-/// Everything said at this place, references followed.
+/// Returns everything said at this place, references followed.
 pub(super) fn flat<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     let mut into = Flat::empty();
     merge(root, spot, &mut into, 0, true)?;
@@ -129,8 +130,8 @@ pub(super) fn flat<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     Ok(into)
 }
 
-/// The format of a text that an `AsyncAPI` document publishes without one: its notes for the
-/// exchange's own code tell amounts from other texts, else the ending of the name does.
+/// Returns the format of a text that an `AsyncAPI` document publishes without one: its notes for
+/// the exchange's own code tell amounts from other texts, else the ending of the name does.
 fn implied_format(
     root: &Value,
     spot: &Spot<'_>,
@@ -163,7 +164,7 @@ fn implied_format(
     printed.or_else(typed).or_else(named)
 }
 
-/// Only what is said at this very place: for a reference, the attributes beside it.
+/// Returns only what is said at this very place: for a reference, the attributes beside it.
 pub(super) fn own<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<Flat<'a>> {
     let mut into = Flat::empty();
     merge(root, spot, &mut into, 0, spot.name().is_none())?;
@@ -264,7 +265,7 @@ fn merge<'a>(
     Ok(())
 }
 
-/// `type`, which newer documents write as a list with `null` in it.
+/// Reads `type`, which newer documents write as a list with `null` in it.
 fn kind(value: &Value, pointer: &str, into: &mut Flat<'_>) -> Result<()> {
     let name = match value {
         Value::String(name) => name.clone(),
@@ -280,8 +281,8 @@ fn kind(value: &Value, pointer: &str, into: &mut Flat<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The Rust type of a schema, as far as a caller can tell it from another: named types by their
-/// names, so that a change inside one is told where it is declared.
+/// Returns the Rust type of a schema, as far as a caller can tell it from another: named types by
+/// their names, so that a change inside one is told where it is declared.
 pub(super) fn rust_type<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<String> {
     if let Some(name) = spot.name() {
         return Ok(crate::names::type_name(name).unwrap_or_else(|| name.to_owned()));
@@ -327,7 +328,7 @@ fn nullable_type<'a>(root: &'a Value, spot: &Spot<'a>) -> Result<String> {
     Ok(if own(root, spot)?.nullable { format!("Option<{inner}>") } else { inner })
 }
 
-/// How the type made from an old schema takes the values of a new one.
+/// The result of reading values of a new schema into the type made from the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// All of them, as they are meant.
@@ -338,8 +339,8 @@ pub(super) enum Reading {
     Fails,
 }
 
-/// How the old type takes the values of the new schema, contents of lists and fields of objects
-/// aside: those are compared at their own places.
+/// Returns how the old type takes the values of the new schema, contents of lists and fields of
+/// objects aside: those are compared at their own places.
 pub(super) fn reading(
     old_name: Option<&str>,
     old: &Flat<'_>,
@@ -377,7 +378,7 @@ pub(super) fn reading(
     })
 }
 
-/// The format that a named text stands for, beside the ones that a schema states.
+/// Returns the format that a named text stands for, beside the ones that a schema states.
 pub(super) fn format_name(name: Option<&str>, schema: &Flat<'_>) -> String {
     match (schema.format.as_deref(), name) {
         (Some(format), _) => format.to_owned(),
@@ -387,7 +388,7 @@ pub(super) fn format_name(name: Option<&str>, schema: &Flat<'_>) -> String {
     }
 }
 
-/// The decimals that a fixed-point type keeps.
+/// Returns the decimals that a fixed-point type keeps.
 fn decimals(name: Option<&str>, schema: &Flat<'_>) -> Option<u8> {
     match (name, schema.format.as_deref()) {
         (Some("FixedPointDollars"), _) | (_, Some(DOLLARS)) => Some(6),
@@ -396,7 +397,7 @@ fn decimals(name: Option<&str>, schema: &Flat<'_>) -> Option<u8> {
     }
 }
 
-/// A value as text, without quotes.
+/// Returns a value as text, without quotes.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -404,7 +405,7 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// A text for people, short.
+/// Returns a text for people, short.
 pub(super) fn brief(text: &str) -> String {
     if text.chars().count() > 60 {
         text.chars().take(57).chain("...".chars()).collect()
@@ -413,7 +414,7 @@ pub(super) fn brief(text: &str) -> String {
     }
 }
 
-/// The same without prose, for comparing as a whole.
+/// Returns the same without prose, for comparing as a whole.
 pub(super) fn bare(value: &Value) -> Value {
     fn strip(value: &Value, names: bool) -> Value {
         match value {

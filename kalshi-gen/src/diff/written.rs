@@ -10,7 +10,7 @@ use crate::normalize::{UNIX_MILLIS, UNIX_SECONDS, unix_time};
 /// 2020 to 2100, in seconds.
 const AGE: (i64, i64) = (1_577_836_800, 4_102_444_800);
 
-/// What a type writes.
+/// The values that a type writes.
 pub(super) enum Written {
     /// Text of the caller, or nothing that a bound could refuse as a whole.
     Anything,
@@ -88,7 +88,7 @@ fn length(text: &str) -> u64 {
     text.chars().count().try_into().unwrap_or(u64::MAX)
 }
 
-/// A number of the document above a whole one.
+/// Reports whether a number of the document is above a whole one.
 fn above(value: &Value, most: i64) -> bool {
     match value.as_i64() {
         Some(value) => value > most,

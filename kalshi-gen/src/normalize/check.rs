@@ -11,7 +11,7 @@ use crate::{
     names::{method_name, parameter_name, type_name},
 };
 
-/// What the client has methods for already.
+/// The names of the client's own methods.
 const CLIENT_METHODS: [&str; 10] = [
     "base_url",
     "builder",
@@ -25,10 +25,10 @@ const CLIENT_METHODS: [&str; 10] = [
     "raw",
 ];
 
-/// What the module of the builders says unqualified.
+/// The names that the module of the builders uses unqualified.
 const BUILDER_NAMES: [&str; 3] = ["ResponseValue", "Result", "String"];
 
-/// What the builder of a request has methods for already.
+/// The names of a request builder's own methods.
 const BUILDER_METHODS: [&str; 7] =
     ["body", "body_map", "header_map", "new", "pages", "send", "stream"];
 
@@ -118,7 +118,7 @@ pub(super) fn operations(document: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Nothing stands beside the methods of a path that would be left out in silence.
+/// Refuses anything beside the methods of a path that would be left out in silence.
 fn path_items(document: &Value) -> Result<()> {
     let Some(root) = document.as_object() else { refuse!("", "the document must be a mapping") };
     for (path, item) in object(root, "", "paths")? {

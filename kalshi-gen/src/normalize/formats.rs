@@ -230,7 +230,7 @@ mod tests {
         document
     }
 
-    /// (operation, name) of the parameters of one type.
+    /// Returns (operation, name) of the parameters of one type.
     fn parameters(ty: &str) -> Vec<(String, String)> {
         let document = document();
         let mut found = Vec::new();

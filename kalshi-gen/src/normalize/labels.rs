@@ -15,7 +15,7 @@ use crate::{
     error::{Result, refuse},
 };
 
-/// How a label reads that is absent or null.
+/// The value of a label that is absent or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// As the empty text, which an open enum holds as `Unset` or `Unknown`.
@@ -140,7 +140,8 @@ fn required(schema: &Map<String, Value>) -> Vec<String> {
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// How a field reads that is a label; `None` for lists and maps, which null leaves empty anyway.
+/// Returns how a field reads that is a label; `None` for lists and maps, which null leaves empty
+/// anyway.
 fn kind(document: &Value, enums: &[OpenEnum], property: &Value) -> Option<Label> {
     if property.get("nullable") == Some(&Value::Bool(true)) {
         return Some(Label::Option);
@@ -161,7 +162,7 @@ fn kind(document: &Value, enums: &[OpenEnum], property: &Value) -> Option<Label>
     }
 }
 
-/// Money and counts are texts on the wire, too.
+/// Reports whether this is money or a count, which are texts on the wire, too.
 pub(crate) fn is_replaced(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.starts_with("FixedPoint"))
 }

@@ -53,9 +53,9 @@ const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 pub struct OpenEnum {
     /// The Rust name.
     pub name: String,
-    /// What it is.
+    /// Description, if the document has one.
     pub description: Option<String>,
-    /// Its values in the order of the document.
+    /// Values in the order of the document.
     pub values: Vec<EnumValue>,
 }
 
@@ -66,11 +66,11 @@ pub struct EnumValue {
     pub variant: String,
     /// The text on the wire.
     pub wire: String,
-    /// What it means.
+    /// Description, if the document has one.
     pub description: Option<String>,
 }
 
-/// How often each pass fired, in order.
+/// The number of times that each pass fired, in order.
 pub type Report = Vec<(&'static str, usize)>;
 
 /// A document that has been through every pass.
@@ -88,7 +88,7 @@ pub struct Normalized {
     /// The published names of the schemas that no operation (or message) reaches: no types are
     /// generated from them.
     pub unreached: Vec<String>,
-    /// How often each pass fired.
+    /// The number of times that each pass fired.
     pub report: Report,
     pub(crate) moves: Moves,
 }
@@ -171,8 +171,8 @@ fn passes(mut source: Value, mut report: Report, moves: &mut Moves) -> Result<No
     })
 }
 
-/// What the passes moved, so that an error found later names the place in the published document.
-/// One list for each pass that moves something.
+/// The places that the passes moved, so that an error found later names the place in the published
+/// document. One list for each pass that moves something.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Moves {
     /// The parts that were written out before the overlays were applied.

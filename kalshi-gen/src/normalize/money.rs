@@ -16,7 +16,7 @@ pub(crate) struct Exact {
     pub(crate) name: &'static str,
     /// The type.
     pub(crate) path: &'static str,
-    /// Whether it is printed and parsed as text.
+    /// True if it is printed and parsed as text.
     pub(crate) as_text: bool,
     /// The format that stands for it in a document of streams.
     pub(crate) format: Option<&'static str>,

@@ -23,7 +23,7 @@ pub(crate) fn fold_json_schema(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
-/// `type: [string, "null"]` becomes `type: string, nullable: true`.
+/// Turns `type: [string, "null"]` into `type: string, nullable: true`.
 fn fold_types(at: &At<'_>, map: &mut Map<String, Value>) -> Result<bool> {
     let Some(Value::Array(list)) = map.get("type") else { return Ok(false) };
     let mut types: Vec<&str> = Vec::new();
@@ -52,7 +52,7 @@ fn fold_types(at: &At<'_>, map: &mut Map<String, Value>) -> Result<bool> {
     Ok(true)
 }
 
-/// `anyOf: [{$ref: A}, {type: "null"}]` becomes `allOf: [{$ref: A}], nullable: true`.
+/// Turns `anyOf: [{$ref: A}, {type: "null"}]` into `allOf: [{$ref: A}], nullable: true`.
 fn fold_parts(map: &mut Map<String, Value>) -> bool {
     let is_null = |part: &Value| part.get("type").is_some_and(|name| name == "null");
     let mut folded = false;
@@ -72,7 +72,7 @@ fn fold_parts(map: &mut Map<String, Value>) -> bool {
     folded
 }
 
-/// `const: x` becomes an enum of one value.
+/// Turns `const: x` into an enum of one value.
 fn fold_const(map: &mut Map<String, Value>) -> bool {
     let Some(value) = map.remove("const") else { return false };
     map.entry("enum").or_insert_with(|| json!([value]));
@@ -134,7 +134,7 @@ pub(super) fn keep_empty_lists(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
-/// `$ref` with anything beside it becomes `allOf`: openapiv3 drops the siblings, and a required
+/// Turns `$ref` with anything beside it into `allOf`: openapiv3 drops the siblings, and a required
 /// field with a nullable reference would then fail on null.
 pub(super) fn wrap_references(document: &mut Value) -> Result<usize> {
     let mut fired = 0;

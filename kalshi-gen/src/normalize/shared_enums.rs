@@ -21,7 +21,7 @@ const WORDS: &str = "x-enum-descriptions";
 /// Beside the schema of a parameter that is a list in one text: what its items are.
 pub(crate) const ITEMS: &str = "x-kalshi-items";
 
-/// What is known of one enum.
+/// The uses of one enum.
 #[derive(Default)]
 struct Shared {
     values: Vec<Value>,

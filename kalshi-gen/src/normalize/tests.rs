@@ -23,7 +23,7 @@ fn run(paths: &str, schemas: &str) -> Normalized {
     normalize_after(document, Vec::new(), Report::new(), Moves::default()).unwrap()
 }
 
-/// `GetA` at `/a`, with these keys, and `B` as its response.
+/// Returns a document with `GetA` at `/a`, with these keys, and `B` as its response.
 fn operation(keys: &str) -> String {
     format!(
         "{{/a: {{get: {{operationId: GetA, {keys} responses: {{'200': {{description: OK, \

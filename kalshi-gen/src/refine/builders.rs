@@ -20,7 +20,7 @@ use crate::{
     operations::OperationModel,
 };
 
-/// The builders of types are named after them: `MarketBuilder` builds a `Market`. Those of request
+/// Names the builders of types after them: `MarketBuilder` builds a `Market`. Those of request
 /// types are made anew (see [`builder`]); the others get setters that take the bare value of an
 /// optional field and carry the words of their fields.
 pub(super) fn refine_type_builders(
@@ -63,9 +63,10 @@ pub(super) fn refine_type_builders(
     Ok(out)
 }
 
-/// The code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. So does what
-/// only has the same name: `type Error` in an implementation, `Ok(…)`, `Default::default()`. A field
-/// that has no value says so in the one wording that requests have, too.
+/// Returns the code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. So
+/// does what only has the same name: `type Error` in an implementation, `Ok(…)`,
+/// `Default::default()`. A field that has no value says so in the one wording that requests have,
+/// too.
 fn renamed(name: &str, tokens: Vec<TokenTree>) -> TokenStream {
     let mut out: Vec<TokenTree> = Vec::new();
     let mut tokens = tokens.into_iter().peekable();
@@ -99,7 +100,7 @@ fn renamed(name: &str, tokens: Vec<TokenTree>) -> TokenStream {
     out.into_iter().collect()
 }
 
-/// `"no value supplied for x"` and `"x was not initialized"` as "`x` is missing".
+/// Words `"no value supplied for x"` and `"x was not initialized"` as "`x` is missing".
 fn reworded(literal: Literal) -> Literal {
     let text = literal.to_string();
     let text = text.trim_matches('"');
@@ -112,7 +113,7 @@ fn reworded(literal: Literal) -> Literal {
     }
 }
 
-/// A setter that takes whatever converts, and keeps the reason when it does not.
+/// Returns a setter that takes whatever converts, and keeps the reason when it does not.
 fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
     let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
     let (ty, convert) = match argument(&tokens, "Option") {
@@ -133,7 +134,7 @@ fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
     }
 }
 
-/// The setter of a parameter. An optional one takes an `Option`, too.
+/// Returns the setter of a parameter. An optional one takes an `Option`, too.
 fn parameter_setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
     let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
     let Some(inner) = argument(&tokens, "Option") else { return setter(field, ty, docs) };
@@ -237,7 +238,7 @@ pub(super) fn refine_builders(
     Ok(out)
 }
 
-/// The type of the body itself; progenitor keeps a builder of it.
+/// Returns the type of the body itself; progenitor keeps a builder of it.
 fn body_type(operation: &OperationModel, ty: TokenStream) -> TokenStream {
     match &operation.body {
         Some((name, _)) => {
@@ -271,8 +272,8 @@ fn new(operation: &OperationModel, fields: &[(Ident, TokenStream)]) -> TokenStre
     }
 }
 
-/// The field of the client, under the name that progenitor's `send` takes it by: it makes way for
-/// parameters.
+/// Returns the field of the client, under the name that progenitor's `send` takes it by: it makes
+/// way for parameters.
 fn client_field(fields: &[(Ident, TokenStream)]) -> Ident {
     let mut name = "client".to_owned();
     while fields.iter().any(|(field, _)| *field == name) {
@@ -333,7 +334,7 @@ fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> 
     quote!(#docs #deprecated)
 }
 
-/// What the page of a request says: the operation, what must be set, what may be.
+/// Returns the docs of a request: the operation, what must be set, what may be.
 fn builder_docs(operation: &OperationModel) -> String {
     let mut text = format!("A request for [`{0}`](crate::Client::{0}).", operation.id);
     let list = |required: bool| -> Vec<String> {

@@ -23,7 +23,7 @@ use crate::{
     operations::OperationModel,
 };
 
-/// What is kept of progenitor's output. The client itself is ours.
+/// The parts of progenitor's output that are kept. The client itself is ours.
 pub(crate) struct Parts {
     pub(crate) types: TokenStream,
     pub(crate) builders: TokenStream,

@@ -33,7 +33,7 @@ impl Field {
         argument(&self.ty.clone().into_iter().collect::<Vec<TokenTree>>(), "Option")
     }
 
-    /// The type of the items, if they are types that a request carries.
+    /// Returns the type of the items, if they are types that a request carries.
     fn items(&self, requests: &Requests) -> Option<TokenStream> {
         let item = argument(&self.ty.clone().into_iter().collect::<Vec<TokenTree>>(), "Vec")?;
         let Some(TokenTree::Ident(name)) = item.clone().into_iter().last() else { return None };
@@ -41,12 +41,12 @@ impl Field {
     }
 }
 
-/// The name of a type's builder.
+/// Returns the name of a type's builder.
 pub(super) fn builder_name(name: &str) -> Ident {
     format_ident!("{name}Builder")
 }
 
-/// The builder of one type, from the struct that progenitor made for it.
+/// Returns the builder of one type, from the struct that progenitor made for it.
 pub(super) fn builder(
     item: &Item,
     required: &BTreeSet<String>,
@@ -158,7 +158,8 @@ pub(super) fn builder(
     })
 }
 
-/// The setter of one field. That of a required one changes the type: the field counts as set.
+/// Returns the setter of one field. That of a required one changes the type: the field counts as
+/// set.
 fn setter(
     field: &Field,
     required: &[&Field],
@@ -210,7 +211,7 @@ fn setter(
     }
 }
 
-/// What a builder says of itself: which fields it cannot do without.
+/// Returns the docs of a builder: the fields that it requires.
 fn builder_docs(name: &str, fields: &[Field]) -> String {
     let list = |required: bool| -> Vec<String> {
         let names = fields.iter().filter(|field| field.required == required);
@@ -233,7 +234,7 @@ fn builder_docs(name: &str, fields: &[Field]) -> String {
     text
 }
 
-/// The fields that are not set yet, as types.
+/// Returns the fields that are not set yet, as types.
 pub(super) fn markers(requests: &Requests) -> TokenStream {
     let names: BTreeSet<&String> = requests.values().flatten().collect();
     let markers = names.into_iter().map(|name| {

@@ -14,9 +14,9 @@ use crate::{
     operations::OperationModel,
 };
 
-/// `send` keeps progenitor's conversion of parameters and its request; ours are what happens to
-/// the request and what becomes of the response. One error type, with the operation in it, and no
-/// hook that could be forgotten.
+/// Emits `send`: it keeps progenitor's conversion of parameters and its request; ours are what
+/// happens to the request and what becomes of the response. One error type, with the operation in
+/// it, and no hook that could be forgotten.
 pub(super) fn send(
     function: &Item,
     index: usize,
@@ -92,7 +92,7 @@ pub(super) fn send(
     })
 }
 
-/// The method of the client that takes the request, by what can pass for a success.
+/// Returns the method of the client that takes the request, by what can pass for a success.
 fn call(operation: &OperationModel, normalized: &Normalized) -> TokenStream {
     let Some(response) = &operation.response else { return quote!(call_empty(operation, request)) };
     let schema = normalized.document.pointer(&join("/components/schemas", response));
@@ -121,7 +121,7 @@ fn call(operation: &OperationModel, normalized: &Normalized) -> TokenStream {
 /// The fields of an object that is an error, in any shape that has been seen.
 const ERROR_KEYS: [&str; 4] = ["error", "code", "message", "msg"];
 
-/// The list of a batch and the ids of its items, where request and response have both.
+/// Returns the list of a batch and the ids of its items, where request and response have both.
 fn batch<'a>(
     operation: &OperationModel,
     response: &'a Value,
@@ -262,7 +262,7 @@ fn rewrite(tokens: TokenStream, names: &Locals) -> TokenStream {
     out
 }
 
-/// The name and the text of the parameter in `(&name.to_string())`, as two arguments.
+/// Returns the name and the text of the parameter in `(&name.to_string())`, as two arguments.
 fn path_parameter(group: &TokenTree) -> TokenStream {
     let TokenTree::Group(group) = group else { return TokenStream::new() };
     let name = group.stream().into_iter().find_map(|token| match token {

@@ -58,7 +58,7 @@ impl Item {
         self.tokens.into_iter().collect()
     }
 
-    /// `impl X {`, not `impl Trait for X {`.
+    /// Reports whether this is `impl X {`, not `impl Trait for X {`.
     pub(super) fn is_inherent(&self) -> bool {
         self.keyword == "impl"
             && !self.tokens.iter().any(|t| matches!(t, TokenTree::Ident(i) if i == "for"))
@@ -101,7 +101,7 @@ pub(super) fn parse<T: syn::parse::Parse>(tokens: TokenStream, name: &str) -> Re
     })
 }
 
-/// The fields of a struct and the `T` of their types `Result<T, String>`.
+/// Returns the fields of a struct and the `T` of their types `Result<T, String>`.
 pub(super) fn struct_fields(item: &Item) -> Vec<(Ident, TokenStream)> {
     let mut fields = Vec::new();
     let mut name: Option<Ident> = None;
@@ -129,19 +129,19 @@ pub(super) fn struct_fields(item: &Item) -> Vec<(Ident, TokenStream)> {
     fields
 }
 
-/// The type without the `Option` around it.
+/// Returns the type without the `Option` around it.
 pub(crate) fn bare(ty: &TokenStream) -> TokenStream {
     let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
     argument(&tokens, "Option").unwrap_or_else(|| ty.clone())
 }
 
-/// The element of a `Vec`, if the type is one.
+/// Returns the element of a `Vec`, if the type is one.
 pub(crate) fn element(ty: &TokenStream) -> Option<TokenStream> {
     let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
     argument(&tokens, "Vec")
 }
 
-/// The first argument of the generic type `name`, if the type is one of these.
+/// Returns the first argument of the generic type `name`, if the type is one of these.
 pub(super) fn argument(ty: &[TokenTree], name: &str) -> Option<TokenStream> {
     let open = ty.iter().position(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == '<'))?;
     if !matches!(ty.get(open.checked_sub(1)?)?, TokenTree::Ident(ident) if ident == name) {

@@ -115,7 +115,7 @@ fn scalar_text() -> TokenStream {
     }
 }
 
-/// The required fields of a struct, by their Rust names.
+/// Returns the required fields of a struct, by their Rust names.
 fn required_fields(item: &ItemStruct, normalized: &Normalized) -> BTreeSet<String> {
     let pointer = join(&join("/components/schemas", &item.ident.to_string()), "required");
     let required = normalized.document.pointer(&pointer).and_then(Value::as_array);
@@ -128,7 +128,7 @@ fn required_fields(item: &ItemStruct, normalized: &Normalized) -> BTreeSet<Strin
     fields.collect()
 }
 
-/// The doc comment of `builder()`: it names the required fields.
+/// Returns the doc comment of `builder()`, which names the required fields.
 fn builder_words(name: &str, normalized: &Normalized) -> String {
     let pointer = join(&join("/components/schemas", name), "required");
     let required = normalized.document.pointer(&pointer).and_then(Value::as_array);
@@ -145,7 +145,7 @@ fn builder_words(name: &str, normalized: &Normalized) -> String {
     }
 }
 
-/// How a type reads what the exchange leaves out.
+/// The reading of what the exchange leaves out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leniency {
     /// As the document says: a request carries it.
@@ -217,7 +217,7 @@ fn refine_struct(
     }
 }
 
-/// Names in backticks become links in the words that came through progenitor.
+/// Links the names in backticks in the words that came through progenitor.
 fn relink(attributes: &mut [Attribute], links: &Links) {
     for attribute in attributes {
         if let syn::Meta::NameValue(pair) = &mut attribute.meta
@@ -230,7 +230,7 @@ fn relink(attributes: &mut [Attribute], links: &Links) {
     }
 }
 
-/// The `rename` of a serde attribute.
+/// Returns the `rename` of a serde attribute.
 fn renamed(attributes: &[Attribute]) -> Option<String> {
     let mut found = None;
     for attribute in attributes.iter().filter(|a| a.path().is_ident("serde")) {
@@ -280,7 +280,7 @@ fn has_default(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// The last name of a path type: `Vec` of `::std::vec::Vec<T>`.
+/// Returns the last name of a path type: `Vec` of `::std::vec::Vec<T>`.
 fn last_name(ty: &Type) -> Option<String> {
     match ty {
         Type::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
@@ -299,7 +299,7 @@ fn derives_default(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether the type is that of a label that reads as an object without contents.
+/// Reports whether the type is that of a label that reads as an object without contents.
 fn is_empty_label(name: &str, normalized: &Normalized) -> bool {
     let objects = normalized.labels.iter().filter(|(_, label)| **label == Label::Object);
     objects.into_iter().any(|((schema, field), _)| {
@@ -342,7 +342,7 @@ fn set_lenient(field: &mut Field, leniency: Leniency, label: Option<Label>) {
     field.attrs.push(parse_quote!(#[serde(deserialize_with = #function)]));
 }
 
-/// The reader of a list or map, by what is in it.
+/// Returns the reader of a list or map, by what is in it.
 fn collection(ty: &Type) -> &'static str {
     let inner = inner_type(ty);
     let nested = inner.as_ref().is_some_and(is_collection);
@@ -354,7 +354,7 @@ fn collection(ty: &Type) -> &'static str {
     }
 }
 
-/// The last argument of a generic type: the element of a list, the value of a map.
+/// Returns the last argument of a generic type: the element of a list, the value of a map.
 fn inner_type(ty: &Type) -> Option<Type> {
     let Type::Path(path) = ty else { return None };
     let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments
@@ -367,19 +367,20 @@ fn inner_type(ty: &Type) -> Option<Type> {
     })
 }
 
-/// `Option<Dollars>` or `Option<Count>`.
+/// Reports whether this is `Option<Dollars>` or `Option<Count>`.
 fn is_quantity(ty: &Type) -> bool {
     let inner = inner_type(ty).and_then(|inner| last_name(&inner));
     matches!(inner.as_deref(), Some("Dollars" | "Count"))
 }
 
-/// `#[serde(deserialize_with = …)]`, alone.
+/// Reports whether this is `#[serde(deserialize_with = …)]`, alone.
 fn is_reader(attribute: &Attribute) -> bool {
     attribute.path().is_ident("serde")
         && attribute.meta.to_token_stream().to_string().contains("deserialize_with")
 }
 
-/// RFC 3339 in the one layout that the exchange sends is read without chrono's general parser.
+/// Returns the reader of a time: RFC 3339 in the one layout that the exchange sends is read without
+/// chrono's general parser.
 fn fast_time(ty: &Type) -> Option<&'static str> {
     let text = ty.to_token_stream().to_string().replace(' ', "");
     match text.trim_start_matches("::") {

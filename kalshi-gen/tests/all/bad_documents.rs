@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{at_path, document, reaching_all, refused, with_operation, with_schema};
 
-/// The one line that a text is refused with.
+/// Returns the one line that a text is refused with.
 #[track_caller]
 fn text_refused(text: &str) -> String {
     generate(text, &[], Unmatched::Refuse).expect_err("the text was taken").to_string()

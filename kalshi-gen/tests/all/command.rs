@@ -43,7 +43,7 @@ impl Workspace {
         fs::write(self.0.join(name), text).unwrap();
     }
 
-    /// Every file, with its contents.
+    /// Returns every file, with its contents.
     fn files(&self) -> Vec<(PathBuf, String)> {
         let mut found = Vec::new();
         let mut open = vec![self.0.clone()];

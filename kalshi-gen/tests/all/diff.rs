@@ -38,7 +38,7 @@ struct Edit {
     remove: Vec<String>,
 }
 
-/// The mapping or list that holds a place, and the last step to it.
+/// Returns the mapping or list that holds a place, and the last step to it.
 fn holder<'a>(document: &'a mut Value, pointer: &str) -> (&'a mut Value, String) {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let held = document.pointer_mut(parent);
@@ -139,7 +139,7 @@ fn each_single_change_has_its_ids_and_its_two_verdicts() {
     assert!(wrong.is_empty(), "{} cases\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What is wrong with two comparisons that should be each other's mirror image.
+/// Returns the differences between two comparisons that should be each other's mirror image.
 fn unmirrored(there: &Diff, back: &Diff) -> Vec<String> {
     let mut rest: Vec<&Change> = back.changes.iter().collect();
     let mut wrong = Vec::new();
@@ -327,7 +327,7 @@ fn a_reordered_document_has_not_changed() {
     }
 }
 
-/// JSON text with every mapping backwards, and every list whose order says nothing.
+/// Returns JSON text with every mapping backwards, and every list whose order says nothing.
 fn reversed(value: &Value) -> String {
     match value {
         Value::Object(map) => {

@@ -108,7 +108,8 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// The comparison, which is sound as such and says the same of documents without overlays.
+/// Compares two documents, checks that the comparison is sound, and that it says the same without
+/// overlays.
 #[track_caller]
 fn compared(old: &str, new: &str) -> Diff {
     let found = diff(old, new).unwrap_or_else(|(_, error)| panic!("{error}"));
@@ -117,7 +118,7 @@ fn compared(old: &str, new: &str) -> Diff {
     found
 }
 
-/// The one change.
+/// Returns the one change.
 #[track_caller]
 fn only(found: &Diff) -> &Change {
     assert_eq!(found.changes.len(), 1, "{:#?}", found.changes);

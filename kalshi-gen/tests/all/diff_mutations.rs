@@ -113,7 +113,7 @@ fn mutate(document: &Value, place: &str, mutation: &Mutation) -> Option<Value> {
     (new != *document).then_some(new)
 }
 
-/// Every change there has its mirror image back, at the same subject.
+/// Checks that every change there has its mirror image back, at the same subject.
 fn mirrored(there: &Diff, back: &Diff) -> Result<(), String> {
     let mut rest: Vec<_> = back.changes.iter().collect();
     for change in &there.changes {
@@ -133,8 +133,8 @@ fn mirrored(there: &Diff, back: &Diff) -> Result<(), String> {
     rest.first().map_or(Ok(()), |change| Err(format!("only back: {change:?}")))
 }
 
-/// Everything that is wrong with a report as such: changes that are said twice, places that are in
-/// neither document, formats that are none.
+/// Returns all faults of a report as such: changes that are said twice, places that are in neither
+/// document, formats that are none.
 pub(crate) fn sound(found: &Diff, old: &Value, new: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut prints = BTreeSet::new();
@@ -185,7 +185,7 @@ pub(crate) fn sound(found: &Diff, old: &Value, new: &Value) -> Vec<String> {
     wrong
 }
 
-/// The same changes in every run; `PROPTEST_RNG_SEED` takes others, `PROPTEST_CASES` more.
+/// Makes the same changes in every run; `PROPTEST_RNG_SEED` takes others, `PROPTEST_CASES` more.
 fn config() -> ProptestConfig {
     let given = ProptestConfig::default();
     let fixed = std::env::var_os("PROPTEST_RNG_SEED").is_none();

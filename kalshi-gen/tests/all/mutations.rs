@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{published, read};
 
-/// The documents that are shaken: a handful of real operations with all that they refer to (the
-/// whole document would take a second each time), and the odd one.
+/// Returns the documents that are mutated: a handful of real operations with all that they refer to
+/// (the whole document would take a second each time), and the odd one.
 fn documents() -> &'static [Value] {
     static DOCUMENTS: std::sync::OnceLock<Vec<Value>> = std::sync::OnceLock::new();
     DOCUMENTS.get_or_init(|| {
@@ -48,7 +48,7 @@ fn collect(value: &Value, references: &mut Vec<String>) {
     }
 }
 
-/// The pointer of everything below the root.
+/// Adds the pointer of everything below the root.
 fn places(value: &Value, pointer: &str, found: &mut Vec<String>) {
     let mut below = |step: &str, value: &Value| {
         let step = step.replace('~', "~0").replace('/', "~1");
@@ -71,7 +71,7 @@ enum Mutation {
     Replace(Value),
     /// A copy of the place beside it, under another name or at the end of the list.
     Duplicate(String),
-    /// What stands at another place.
+    /// Swaps with the value at another place.
     Swap(Index),
     Retarget(Index),
 }
@@ -142,8 +142,8 @@ fn mutate(document: &mut Value, at: Index, mutation: &Mutation) {
     }
 }
 
-/// The same 48 documents in every run, so that a finding belongs to a change. `PROPTEST_RNG_SEED`
-/// takes others, `PROPTEST_CASES` more.
+/// Makes the same 48 documents in every run, so that a finding belongs to a change.
+/// `PROPTEST_RNG_SEED` takes others, `PROPTEST_CASES` more.
 fn config() -> ProptestConfig {
     let given = ProptestConfig::default();
     let fixed = std::env::var_os("PROPTEST_RNG_SEED").is_none();
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// Whether a message is about the whole document, so that no smaller place is to be named.
+/// Reports whether a message is about the whole document, so that no smaller place is to be named.
 fn is_whole(message: &str) -> bool {
     message.contains("is missing") || message.contains("must be a mapping")
 }

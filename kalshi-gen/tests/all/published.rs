@@ -154,7 +154,7 @@ fn amounts_of_a_document_of_operations_are_exact_where_an_overlay_says_so() {
     assert!(generated.coverage().unformatted.is_empty());
 }
 
-/// Set `KALSHI_DOCUMENTS` to a folder of published documents to try them all.
+/// Tries every document of a folder: set `KALSHI_DOCUMENTS` to it.
 #[test]
 fn every_document_of_a_folder_is_generated() {
     let Some(folder) = std::env::var_os("KALSHI_DOCUMENTS") else { return };

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use crate::support::{at_path, document, run, with_operation};
 
-/// The code of the small document, where the response `A` has these properties.
+/// Returns the code of the small document, where the response `A` has these properties.
 fn response(properties: &str) -> String {
     code(&with(properties, "{}"))
 }
 
-/// The same, where `A` is the body of the request too.
+/// Returns the code of that document, where `A` is the body of the request too.
 fn request(properties: &str) -> String {
     let body =
         "requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}";

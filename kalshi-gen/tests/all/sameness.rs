@@ -15,7 +15,7 @@ fn assert_same(first: &Generated, second: &Generated) {
     assert_eq!(first.review(), second.review());
 }
 
-/// The same mapping, with the keys at every depth in reverse order.
+/// Returns the same mapping, with the keys at every depth in reverse order.
 fn reversed(value: &Value) -> String {
     match value {
         Value::Object(map) => {

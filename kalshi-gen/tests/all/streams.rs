@@ -131,12 +131,12 @@ fn overlays_carry_words_and_must_match() {
     assert!(generate_streams(DOCUMENT, &[nothing], Unmatched::Refuse).is_err());
 }
 
-/// Code without white space.
+/// Returns code without white space.
 fn code(document: &str) -> String {
     generate(document).unwrap().code.chars().filter(|c| !c.is_whitespace()).collect()
 }
 
-/// The document with a second message of the type of the first, whose `kind` is this.
+/// Returns the document with a second message of the type of the first, whose `kind` is this.
 fn with_second(kind: &str) -> String {
     DOCUMENT
         .replace(
@@ -192,7 +192,7 @@ fn g1_messages_that_no_field_tells_apart_are_refused() {
     }
 }
 
-/// The fields of the message of the document with these properties beside its own.
+/// Returns the fields of the message of the document with these properties beside its own.
 fn fields(properties: &str) -> String {
     let document = DOCUMENT.replace(
         "            ts_ms: {type: integer}\n",

@@ -3,18 +3,18 @@
 use kalshi_gen::{Error, Generated, Unmatched, generate};
 use serde_json::{Value, json};
 
-/// The workspace's own document.
+/// Returns the workspace's own document.
 pub(crate) fn published() -> String {
     read("../openapi.yaml")
 }
 
-/// A file below this crate.
+/// Returns a file below this crate.
 pub(crate) fn read(path: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A document with one operation, `GetA` at `/a`, whose response is the schema `A`.
+/// Returns a document with one operation, `GetA` at `/a`, whose response is the schema `A`.
 pub(crate) fn document() -> Value {
     json!({
         "openapi": "3.0.0",
@@ -32,15 +32,15 @@ pub(crate) fn document() -> Value {
     })
 }
 
-/// The small document with `A` made of this YAML.
+/// Returns the small document with `A` made of this YAML.
 pub(crate) fn with_schema(yaml: &str) -> Value {
     let mut document = document();
     document["components"]["schemas"]["A"] = kalshi_gen::parse(yaml).unwrap();
     document
 }
 
-/// The document with an error response that reaches every schema: what nothing reaches makes no
-/// type, and is not looked at.
+/// Returns the document with an error response that reaches every schema: what nothing reaches
+/// makes no type, and is not looked at.
 pub(crate) fn reaching_all(mut document: Value) -> Value {
     let names = document["components"]["schemas"].as_object().unwrap().keys();
     let reference = |name: &String| json!({"$ref": format!("#/components/schemas/{name}")});
@@ -50,12 +50,12 @@ pub(crate) fn reaching_all(mut document: Value) -> Value {
     document
 }
 
-/// The small document with these keys set in its operation.
+/// Returns the small document with these keys set in its operation.
 pub(crate) fn with_operation(yaml: &str) -> Value {
     at_path("/a", yaml)
 }
 
-/// The same, with the operation at another path.
+/// Returns the small document with these keys and the operation at another path.
 pub(crate) fn at_path(path: &str, yaml: &str) -> Value {
     let mut document = document();
     let mut item = document["paths"]["/a"].take();
@@ -73,13 +73,13 @@ pub(crate) fn run(document: &Value) -> Result<Generated, Error> {
     generate(&document.to_string(), &[], Unmatched::Refuse)
 }
 
-/// The code, with single spaces only.
+/// Returns the code, with single spaces only.
 pub(crate) fn code(document: &Value) -> String {
     let code = run(document).unwrap().code;
     code.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The one line that the document is refused with; its place exists in the document.
+/// Returns the one line that the document is refused with; its place exists in the document.
 #[track_caller]
 pub(crate) fn refused(document: &Value) -> String {
     let error = run(document).expect_err("the document was taken");

@@ -127,7 +127,7 @@ impl Workspace {
         fs::read_to_string(self.0.join(name)).unwrap()
     }
 
-    /// Every file of the workspace but what is to be taken over.
+    /// Returns every file of the workspace but those to be imported.
     fn files(&self) -> Vec<(PathBuf, String)> {
         let mut found = Vec::new();
         let mut open = vec![self.0.clone()];
@@ -151,7 +151,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The next version as the exchange publishes it: with prose, one new field and one lost.
+/// Returns the next version as the exchange publishes it: with prose, one new field and one lost.
 fn published() -> String {
     OLD.replace("version: 1.0.0", "version: 1.1.0\n  description: Words of theirs.")
         .replace("        y:\n", "        z:\n          description: Words of theirs.\n")
@@ -260,7 +260,7 @@ fn a_document_of_streams_takes_its_own_place() {
     assert!(workspace.read("CHANGELOG.md").contains("### WebSocket API 2.0.0 to 2.1.0"));
 }
 
-/// What is refused, or reported, when this takes the place of the document of streams.
+/// Runs an update whose document of streams is edited.
 fn streams(name: &str, edit: impl FnOnce(String) -> String) -> (Workspace, Output) {
     let workspace = Workspace::new(name);
     workspace.write("new.yaml", &edit(STREAMS.replace("2.0.0", "2.1.0")));

@@ -29,7 +29,7 @@ const MAX_EVENT: usize = 5_000;
 /// Candles of one archived market. The exchange's own limit is not documented.
 const MAX_ARCHIVED: i64 = 10_000;
 
-/// The candles of one market.
+/// Returns the candles of one market.
 pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
     let latest = call.query.flag("include_latest_before_start")?;
@@ -42,7 +42,7 @@ pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
-/// The candles of several markets. Those that there are not are left out.
+/// Returns the candles of several markets. Unknown markets are left out.
 pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
     let latest = call.query.flag("include_latest_before_start")?;
@@ -65,7 +65,7 @@ pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"markets": rows})))
 }
 
-/// The candles of an event's markets, cut at the end of a period when they are too many.
+/// Returns the candles of an event's markets, cut at the end of a period when they are too many.
 pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
     let range = Range::read(call.query)?;
     let (series, event) = (call.first(), call.second());
@@ -91,7 +91,7 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
     })))
 }
 
-/// The candles of an archived market, one for each period of its life.
+/// Returns the candles of an archived market, one for each period of its life.
 pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
     let mut range = Range::read(query)?;
     let (opens, closes) = (seconds(market.opens), seconds(market.closes));
@@ -120,7 +120,7 @@ pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
     Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
-/// Which candles: those that end between two times, both included.
+/// The candles that end between two times, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     start: i64,
@@ -144,12 +144,12 @@ impl Range {
         }
     }
 
-    /// A period's length in seconds.
+    /// Returns a period's length in seconds.
     fn seconds(self) -> i64 {
         self.period * 60
     }
 
-    /// The first and the last period, counted from 1970.
+    /// Returns the first and the last period, counted from 1970.
     fn periods(self) -> (i64, i64) {
         let before = |time: i64| time.div_euclid(self.seconds());
         let first = before(self.start.saturating_sub(1)).saturating_add(1);
@@ -166,7 +166,7 @@ struct Candle {
     previous: Option<Dollars>,
 }
 
-/// How candles name their numbers.
+/// The names of a candle's numbers.
 #[derive(Clone, Copy)]
 struct Naming {
     dollars: &'static str,
@@ -202,7 +202,7 @@ fn bar(bar: Option<Bar>, Naming { dollars, .. }: Naming) -> Value {
     })
 }
 
-/// The candles of a range, oldest first.
+/// Returns the candles of a range, oldest first.
 ///
 /// With `latest`, one is made up in front if there is data from before the range: it carries the
 /// last state to the first end of a period after the start. A true candle that ends there stands

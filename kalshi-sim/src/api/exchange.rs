@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{engine::SHARDS, http::response::Response, state::State};
 
-/// The default shard's state is that of the whole.
+/// Returns the status of the exchange, taken from its default shard.
 pub(crate) fn status(state: &State) -> Response {
     let shards: Vec<Value> = SHARDS
         .iter()
@@ -30,7 +30,8 @@ pub(crate) fn status(state: &State) -> Response {
     }))
 }
 
-/// Open around the clock but for the weekly maintenance, Thursday 03:00 to 05:00 Eastern.
+/// Returns the schedule: open around the clock except for maintenance, Thursday 03:00 to 05:00
+/// Eastern.
 pub(crate) fn schedule(now: DateTime<Utc>) -> Response {
     let all_day = json!([{"open_time": "00:00", "close_time": "24:00"}]);
     let thursday = json!([

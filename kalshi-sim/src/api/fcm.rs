@@ -71,7 +71,7 @@ pub(crate) fn delete_daily_cap(state: &mut State, call: &Call<'_>) -> HandlerRes
     firm.delete_cap(&id)
 }
 
-/// The orders of one subtrader, or those with certain client order ids, the newest first.
+/// Returns the orders of one subtrader, or those with certain client order ids, the newest first.
 pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let firm = state.fixtures.fcm.known(call.caller()?)?;
@@ -127,7 +127,8 @@ pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
 /// One of the two sides of a trade, and the id of its subtrader.
 type Party<'a> = (&'a str, &'a Fill);
 
-/// The trades of all subtraders, the newest first: each once, with the sides that are the firm's.
+/// Returns the trades of all subtraders, the newest first: each once, with the sides that are the
+/// firm's.
 pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let span = query.span("min_ts", "max_ts")?;

@@ -28,7 +28,7 @@ pub(crate) fn cutoff(state: &State) -> Response {
     }))
 }
 
-/// The filters exclude each other.
+/// Lists archived markets. The filters exclude each other.
 pub(crate) fn markets(state: &State, query: &Query) -> HandlerResult {
     let tickers = query.list("tickers");
     let (event, series) = (query.get("event_ticker"), query.get("series_ticker"));
@@ -61,7 +61,7 @@ pub(crate) fn candlesticks(state: &State, call: &Call<'_>) -> HandlerResult {
     candles::of_archived(found(state, call.first())?, call.query)
 }
 
-/// The newest trade of the archive comes first, whichever tier its market is in.
+/// Lists archived trades, newest first, whichever tier the market is in.
 pub(crate) fn trades(state: &State, query: &Query) -> HandlerResult {
     let engine = &state.engine;
     let until = engine.cutoffs().trades;
@@ -76,7 +76,7 @@ pub(crate) fn trades(state: &State, query: &Query) -> HandlerResult {
     market::shown_trades(state, all, query, "old_trades")
 }
 
-/// The newest order of the archive comes first. The time of an order is that of its last change.
+/// Lists archived orders, newest first, by the time of their last change.
 pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -98,7 +98,7 @@ pub(crate) fn orders(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"orders": rows, "cursor": cursor})))
 }
 
-/// The newest fill of the archive comes first.
+/// Lists archived fills, newest first.
 pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -124,7 +124,7 @@ pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"fills": rows, "cursor": cursor})))
 }
 
-/// Unlike in the other reads, nothing stands for the primary subaccount alone.
+/// Lists archived positions. Unlike in other reads, no subaccount means the primary one alone.
 pub(crate) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let (ticker, event) = (query.get("ticker"), query.get("event_ticker"));

@@ -163,7 +163,7 @@ impl Twins {
         }
     }
 
-    /// Something that changes what members read.
+    /// Changes something that members read.
     fn act(&mut self) {
         let account = self.pick(&self.members.clone()).unwrap();
         let open: Vec<String> = self

@@ -56,7 +56,7 @@ pub(crate) fn was_updated(wire: &Value, span: Span) -> bool {
             .is_some_and(|time| span.holds(time.into()))
 }
 
-/// One tag of those asked for is enough.
+/// Lists series. A series matches if it has any of the tags.
 pub(crate) fn series_list(state: &State, query: &Query) -> HandlerResult {
     let category = query.get("category");
     let tags = query.list("tags");
@@ -125,7 +125,7 @@ impl Times {
         Ok(times)
     }
 
-    /// Which filters may stand together.
+    /// Refuses filters that exclude each other.
     fn check(&self, query: &Query) -> Result<(), Response> {
         let families: [(Span, &str, &[&str]); 4] = [
             (self.created, "creation", &["unopened", "open"]),
@@ -230,7 +230,7 @@ pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"market": shown(state, market)})))
 }
 
-/// The best levels of both sides, bids of each leg, the best last.
+/// Returns the best levels of both sides, bids of each leg, the best last.
 fn levels(market: &Market, depth: usize) -> Value {
     let side = |side: Side| {
         let mut levels: Vec<PriceLevel> = market
@@ -244,7 +244,7 @@ fn levels(market: &Market, depth: usize) -> Value {
     json!({"yes_dollars": side(Side::Bid), "no_dollars": side(Side::Ask)})
 }
 
-/// The newest trade of the live tier comes first.
+/// Lists the trades of the live tier, newest first.
 pub(crate) fn trades(state: &State, query: &Query) -> HandlerResult {
     let engine = &state.engine;
     let since = engine.cutoffs().trades;

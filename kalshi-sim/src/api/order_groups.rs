@@ -128,7 +128,7 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"order_groups": rows})))
 }
 
-/// A read finds a group on any shard, and in any subaccount unless one is named.
+/// Returns a group on any shard, and in any subaccount unless one is named.
 pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     let subaccount = call.any_subaccount()?;
@@ -153,7 +153,7 @@ fn shown(group: &Group) -> Value {
     })
 }
 
-/// The group of the path, and where the query says that it is.
+/// Returns the path's group id, with the query's subaccount and shard.
 fn named(call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard), Response> {
     let group = GroupId::parse(call.first()).ok_or_else(missing)?;
     Ok((group, call.one_subaccount()?, call.query.shard()?.unwrap_or_default()))

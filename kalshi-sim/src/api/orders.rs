@@ -61,7 +61,7 @@ pub(crate) fn shown(state: &State, order: &Order) -> Value {
     })
 }
 
-/// The word of the old vocabulary, in which all of the one book speaks of YES.
+/// Returns the old API's word for a side, always in terms of YES.
 pub(crate) fn action(side: Side) -> &'static str {
     match side {
         Side::Bid => "buy",
@@ -168,7 +168,7 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::created(Value::Object(executed(state, &done))))
 }
 
-/// Each order stands for itself; what fails does so in its own row.
+/// Places each order by itself; a failure is reported in its own row.
 pub(crate) fn create_batch(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let batch: Batch<Create> = call.read()?;
@@ -292,7 +292,7 @@ pub(crate) fn cancel_all(state: &mut State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::no_content())
 }
 
-/// The newest order of the live tier comes first. The time of an order is that of its entry.
+/// Lists the orders of the live tier, newest first, by the time of their entry.
 pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -333,7 +333,7 @@ pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"order": shown(state, order)})))
 }
 
-/// The books say who is where in them: this does not trail.
+/// Returns positions in the queue. They come from the books, so they do not trail.
 pub(crate) fn queue_positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let tickers = call.query.list("market_tickers");
     let event = call.query.get("event_ticker");
@@ -372,7 +372,7 @@ pub(crate) fn queue_position(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"queue_position_fp": position})))
 }
 
-/// The order of the path, if the caller may see it and it is in the live tier.
+/// Returns the order of the path, if the caller may see it and it is in the live tier.
 fn readable<'a>(
     state: &State,
     call: &Call<'_>,
@@ -389,7 +389,7 @@ fn named(id: &str) -> Result<OrderId, Response> {
     OrderId::parse(id).ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
-/// One wrong subaccount of a restricted key refuses the whole batch.
+/// Refuses the whole batch if a restricted key names one wrong subaccount.
 fn permitted(
     caller: Principal,
     mut subaccounts: impl Iterator<Item = Option<i64>>,
@@ -414,7 +414,7 @@ fn executed(state: &State, done: &Executed) -> Map<String, Value> {
     row
 }
 
-/// The order's ids, the engine's time, and a count.
+/// Returns the order's ids, the engine's time, and a count.
 fn answered(state: &State, order: OrderId, field: &str, count: Count) -> Map<String, Value> {
     let mut row = Map::from_iter([
         ("order_id".to_owned(), json!(order.to_string())),
@@ -429,7 +429,7 @@ fn answered(state: &State, order: OrderId, field: &str, count: Count) -> Map<Str
     row
 }
 
-/// An amount by contracts; `None` without contracts.
+/// Returns the amount per contract; `None` without contracts.
 ///
 /// A quotient that has six decimals at most is exact. What the exchange does with any other is not
 /// documented; here it is rounded to four, half up.

@@ -61,7 +61,7 @@ pub(crate) fn shown_fill(state: &State, fill: &Fill) -> Value {
     })
 }
 
-/// Which payments a list shows.
+/// The payments that a list shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     In,
@@ -120,7 +120,7 @@ struct Target {
     percent: i64,
 }
 
-/// Free cash, and with it the value of the positions: at the last price, or at the result once
+/// Returns the free cash and the value of the positions: at the last price, or at the result once
 /// there is one.
 pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
@@ -159,7 +159,7 @@ pub(crate) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(body))
 }
 
-/// The newest fill of the live tier comes first.
+/// Lists the fills of the live tier, newest first.
 pub(crate) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -329,7 +329,7 @@ impl EventPosition {
     }
 }
 
-/// The newest settlement comes first. Settlements never leave the live tier.
+/// Lists settlements, newest first. They never leave the live tier.
 pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     let query = call.query;
     let subaccount = call.any_subaccount()?;
@@ -354,7 +354,7 @@ pub(crate) fn settlements(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"settlements": rows, "cursor": cursor})))
 }
 
-/// Payouts are whole cents here, cut.
+/// Returns a settlement as listed. Payouts are whole cents here, cut.
 fn shown_settlement(row: &Settlement, market: &Market) -> Value {
     json!({
         "ticker": market.ticker,
@@ -380,7 +380,7 @@ pub(crate) fn withdrawals(state: &State, call: &Call<'_>) -> HandlerResult {
     payments(state, call, Direction::Out)
 }
 
-/// The ledger's payments of one direction, the newest first. All have been carried out.
+/// Returns the ledger's payments of one direction, the newest first. All have been carried out.
 fn payments(state: &State, call: &Call<'_>, direction: Direction) -> HandlerResult {
     let caller = call.caller()?.require_unbound()?;
     let rows = read(state, caller)?
@@ -413,7 +413,7 @@ fn shown_payment(caller: Principal, index: usize, payment: &Payment) -> Value {
     })
 }
 
-/// For members that clear for others.
+/// Returns the value of resting orders, for members that clear for others.
 pub(crate) fn resting_value(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     if !caller.fcm_member {
@@ -483,7 +483,7 @@ pub(crate) fn netting(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"netting_configs": rows})))
 }
 
-/// The switch is of the subaccount on all its shards.
+/// Switches netting for the subaccount on all its shards.
 pub(crate) fn update_netting(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?.require_unbound()?;
     let change: Netting = call.read()?;
@@ -691,7 +691,7 @@ pub(crate) fn account(state: &State, caller: Principal) -> Result<&Account, Resp
     state.engine.ledger.account(caller.account).ok_or_else(Response::not_found)
 }
 
-/// Whole cents, cut down.
+/// Returns whole cents, rounded toward zero.
 fn cents(amount: Dollars) -> i64 {
     amount.as_micros().div_euclid(Dollars::CENT.as_micros())
 }
@@ -754,7 +754,7 @@ mod tests {
             body[list].as_array().unwrap_or_else(|| panic!("{body}")).clone()
         }
 
-        /// The settlements of the market.
+        /// Returns the settlements of the market.
         fn settlements(&mut self, query: &[(&str, &str)]) -> Vec<Value> {
             let ticker = self.ticker.clone();
             let query = [query, &[("ticker", &*ticker)]].concat();

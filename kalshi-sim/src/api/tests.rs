@@ -22,7 +22,7 @@ use crate::{
     wire,
 };
 
-/// Whether a filter keeps a row.
+/// A filter's test of a row.
 type Keeps = Box<dyn Fn(&Value) -> bool>;
 
 /// An exchange, and a member that asks it.
@@ -41,7 +41,7 @@ impl Bench {
         Self { state, contract: Contract::load(), caller, now }
     }
 
-    /// One that belongs to an FCM.
+    /// Returns a member that belongs to an FCM.
     fn member() -> Self {
         let mut bench = Self::new();
         bench.caller.fcm_member = true;
@@ -88,7 +88,7 @@ impl Bench {
         self.ask(id, path, query, body).0
     }
 
-    /// A market of the last event of its series that is open.
+    /// Returns a market of the last event of its series that is open.
     fn open_market(&self) -> String {
         let open = self.state.engine.markets().iter();
         let last =
@@ -920,7 +920,7 @@ fn held(bench: &mut Bench, suffix: &str, ticker: &str) -> i64 {
 
 const TRANSFER: &str = "create_fcm_position_transfer";
 
-/// The body of a transfer from the first subtrader.
+/// Returns the body of a transfer from the first subtrader.
 fn transfer(bench: &Bench, target: &str, ticker: &str, count: i64, price: i64) -> Value {
     let firm = bench.caller.account;
     json!({

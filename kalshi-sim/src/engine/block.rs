@@ -209,12 +209,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Proposals that concern a member, the newest first.
+    /// Returns the proposals that concern a member, the newest first.
     pub(crate) fn blocks(&self, account: AccountId) -> impl Iterator<Item = &Block> {
         self.blocks.values().rev().filter(move |block| block.concerns(account))
     }
 
-    /// The end of a proposal that was not accepted in time, and after a while of its record.
+    /// Ends a proposal that was not accepted in time, and after a while removes its record.
     pub(super) fn expire_block(&mut self, id: BlockId) {
         let now = self.now;
         let Some(block) = self.blocks.get_mut(&id) else { return };
@@ -244,7 +244,7 @@ impl Engine {
             .map_err(|refusal| Refusal { code: "INSUFFICIENT_BALANCE", ..refusal })
     }
 
-    /// One trade between orders that were never in the book.
+    /// Trades two orders that were never in the book.
     fn execute_block(&mut self, id: BlockId) {
         let Some(block) = self.blocks.get(&id).cloned() else { return };
         let Some(ticker) = self.market(block.market).map(|market| market.ticker.clone()) else {

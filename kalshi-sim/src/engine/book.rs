@@ -32,19 +32,19 @@ pub(crate) struct Best {
 }
 
 impl Book {
-    /// The first order in the queue of the best price.
+    /// Returns the first order in the queue of the best price.
     pub(crate) fn best(&self, side: Side) -> Option<Best> {
         let (price, level) = self.best_level(side)?;
         let (priority, (order, count)) = level.queue.first_key_value()?;
         Some(Best { price: *price, order: *order, priority: *priority, count: *count })
     }
 
-    /// The best price and what rests there.
+    /// Returns the best price and the count that rests there.
     pub(crate) fn top(&self, side: Side) -> Option<PriceLevel> {
         self.best_level(side).map(|(price, level)| PriceLevel { price: *price, count: level.total })
     }
 
-    /// Levels from the best on.
+    /// Returns levels from the best on.
     pub(crate) fn levels(&self, side: Side) -> Box<dyn Iterator<Item = PriceLevel> + '_> {
         let shown =
             |(price, level): (&Dollars, &Level)| PriceLevel { price: *price, count: level.total };
@@ -54,7 +54,7 @@ impl Book {
         }
     }
 
-    /// Orders from the best on, in the order in which they trade.
+    /// Returns the orders from the best on, in the order in which they trade.
     pub(crate) fn orders(
         &self,
         side: Side,

@@ -55,7 +55,7 @@ impl FeeType {
         .find(|kind| kind.as_str() == text)
     }
 
-    /// The factor of the formula, in ten-thousandths.
+    /// Returns the factor of the formula, in ten-thousandths.
     fn rate(self, maker: bool) -> i128 {
         match (self, maker) {
             (Self::Flat, _) | (Self::Quadratic, true) => 0,

@@ -35,7 +35,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// The contracts matched in the window that ends now.
+    /// Returns the contracts matched in the window that ends now.
     fn volume(&mut self, now: Time) -> Count {
         while let Some((at, count)) = self.matched.front()
             && at.as_millis().saturating_add(WINDOW_MILLIS) <= now.as_millis()
@@ -169,7 +169,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A group of the account, if it is bound to this subaccount and shard: else there is none.
+    /// Returns a group of the account if it is bound to this subaccount and shard.
     pub(crate) fn group_of(
         &self,
         account: AccountId,

@@ -81,8 +81,8 @@ pub(crate) struct History {
     floor: Horizon,
 }
 
-/// How far reads are: they show every action up to this time, and those up to this number. Actions
-/// are numbered in the order of their times, so they show a beginning of all actions.
+/// The actions that reads show: every one up to a time, and those up to a number. Actions are
+/// numbered in the order of their times, so the visible ones are always the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Horizon {
     time: Time,
@@ -200,7 +200,7 @@ impl History {
         }
     }
 
-    /// The order, or `None` if this change brings it in.
+    /// Records the order before a change, or `None` if this change creates it.
     pub(super) fn note_order(&mut self, id: OrderId, order: Option<&Order>) {
         if self.is_on {
             self.note(Key::Order(id), || Before::Order(order.cloned().map(Box::new)));
@@ -262,7 +262,7 @@ impl Engine {
     }
 }
 
-/// What members read at one moment.
+/// The state that members read at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
     engine: &'a Engine,

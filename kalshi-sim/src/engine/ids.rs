@@ -17,7 +17,7 @@ macro_rules! id {
         pub(crate) struct $name(pub(crate) $number);
 
         impl $name {
-            /// The number as an index of a list that starts with the id 1.
+            /// Returns the number as an index of a list that starts with the id 1.
             #[allow(dead_code, reason = "not every kind of id is kept in a list")]
             pub(crate) fn index(self) -> usize {
                 usize::try_from(self.0).map_or(usize::MAX, |number| number.wrapping_sub(1))
@@ -143,7 +143,7 @@ fn read(kind: u64, text: &str) -> Option<u64> {
     Some(spread.wrapping_mul(inverse(SPREAD)))
 }
 
-/// The number that undoes a multiplication by an odd one, by Newton's steps.
+/// Returns the inverse of an odd factor, by Newton's steps.
 const fn inverse(odd: u64) -> u64 {
     let mut x = odd;
     let mut step = 0;

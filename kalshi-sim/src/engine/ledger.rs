@@ -38,7 +38,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Contracts traded since a time.
+    /// Returns contracts traded since a time.
     pub(crate) fn volume_since(&self, from: Time) -> Count {
         let recent = self.fills.iter().rev().take_while(|fill| fill.at >= from);
         recent.fold(Count::ZERO, |sum, fill| sum.saturating_add(fill.count))
@@ -152,9 +152,9 @@ impl Resting {
         self.fees = self.fees.saturating_sub(fee);
     }
 
-    /// The money needed if everything trades, with one more order or without, and `closing` contracts
-    /// close the other leg, which costs nothing. The cheapest are taken for those: whichever trade
-    /// first, no more is needed.
+    /// Returns the money needed if everything trades, with one more order or without, and `closing`
+    /// contracts close the other leg, which costs nothing. The cheapest are taken for those:
+    /// whichever trade first, no more is needed.
     fn need(&self, closing: Count, more: Option<(Dollars, Count, Dollars)>) -> Dollars {
         let (price, count, fee) = more.unwrap_or_default();
         let mut need = self.cost.saturating_add(cost(price, count));
@@ -188,7 +188,7 @@ fn close(need: Dollars, closing: &mut Count, price: Dollars, count: Count) -> Do
 }
 
 impl Position {
-    /// Signed: YES is positive, NO negative.
+    /// Returns the signed net count: YES is positive, NO negative.
     pub(crate) fn net(&self) -> Count {
         self.yes.saturating_sub(self.no)
     }
@@ -198,7 +198,7 @@ impl Position {
         self.yes_cost.saturating_add(self.no_cost)
     }
 
-    /// Contracts that an order of this side closes instead of opening.
+    /// Returns the contracts that an order of this side closes instead of opening.
     pub(crate) fn closable(&self, side: Side) -> Count {
         match side {
             Side::Bid => self.no,
@@ -230,7 +230,7 @@ impl Position {
         resting.held.saturating_sub(before)
     }
 
-    /// Contracts of this side that cost nothing, for they close the other leg.
+    /// Returns the contracts of this side that cost nothing, for they close the other leg.
     fn closing(&self, side: Side, netting: bool) -> Count {
         if netting { self.closable(side) } else { Count::ZERO }
     }
@@ -276,7 +276,7 @@ pub(crate) struct Ledger {
     pub(crate) fee_revenue: Dollars,
     /// Collateral of open contracts: one dollar for each pair of legs.
     pub(crate) escrow: Dollars,
-    /// What accounts were before the latest changes, for reads that trail.
+    /// The accounts before their latest changes, for reads that trail.
     #[serde(skip)]
     pub(super) history: History,
 }
@@ -340,7 +340,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The same for money that only changes to another instance of the exchange: no payment.
+    /// Changes cash without a payment, for money that moves to another instance of the exchange.
     pub(crate) fn adjust_cash(
         &mut self,
         id: AccountId,

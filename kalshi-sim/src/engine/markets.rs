@@ -96,7 +96,7 @@ impl Bar {
         self.close = price;
     }
 
-    /// This bar and a later one as one.
+    /// Merges a later bar into this one.
     pub(crate) fn join(&mut self, later: Self) {
         self.low = self.low.min(later.low);
         self.high = self.high.max(later.high);
@@ -105,7 +105,7 @@ impl Bar {
 }
 
 impl Minute {
-    /// This stretch of time and a later one as one.
+    /// Merges a later stretch of time into this one.
     pub(crate) fn join(&mut self, later: &Self) {
         self.bid.join(later.bid);
         self.ask.join(later.ask);
@@ -118,7 +118,7 @@ impl Minute {
         self.open_interest = later.open_interest;
     }
 
-    /// A stretch of time before anything has happened.
+    /// Returns a stretch of time before anything has happened.
     pub(crate) fn empty() -> Self {
         Self {
             bid: Bar::at(Dollars::ZERO),
@@ -130,7 +130,7 @@ impl Minute {
         }
     }
 
-    /// A stretch of time in which nothing happens.
+    /// Returns a stretch of time in which nothing happens.
     pub(crate) fn after(before: &Self) -> Self {
         Self {
             bid: Bar::at(before.bid.close),
@@ -151,12 +151,12 @@ pub(crate) struct Prices {
 }
 
 impl Prices {
-    /// The best bid for YES, zero if there is none.
+    /// Returns the best bid for YES, zero if there is none.
     pub(crate) fn yes_bid(self) -> Dollars {
         self.bid.map_or(Dollars::ZERO, |level| level.price)
     }
 
-    /// The best offer of YES, one dollar if there is none.
+    /// Returns the best offer of YES, one dollar if there is none.
     pub(crate) fn yes_ask(self) -> Dollars {
         self.ask.map_or(Dollars::ONE, |level| level.price)
     }
@@ -171,22 +171,22 @@ impl Prices {
 }
 
 impl Market {
-    /// The best prices now.
+    /// Returns the best prices now.
     pub(crate) fn prices(&self) -> Prices {
         Prices { bid: self.book.top(Side::Bid), ask: self.book.top(Side::Ask) }
     }
 
-    /// Levels of one side from the best on, in YES prices.
+    /// Returns levels of one side from the best on, in YES prices.
     pub(crate) fn levels(&self, side: Side) -> impl Iterator<Item = PriceLevel> + '_ {
         self.book.levels(side)
     }
 
-    /// The orders of one side in the order in which they trade.
+    /// Returns the orders of one side in the order in which they trade.
     pub(crate) fn queue(&self, side: Side) -> impl Iterator<Item = (Dollars, OrderId, Count)> + '_ {
         self.book.orders(side)
     }
 
-    /// Contracts traded in the 24 hours before a time.
+    /// Returns the contracts traded in the 24 hours before a time.
     pub(crate) fn volume_24h(&self, now: Time) -> Count {
         let from = now.as_millis().div_euclid(MINUTE_MILLIS) - DAY_MINUTES;
         self.minutes
@@ -194,13 +194,13 @@ impl Market {
             .fold(Count::ZERO, |sum, (_, minute)| sum.saturating_add(minute.volume))
     }
 
-    /// The minute that was the last one 24 hours before a time.
+    /// Returns the minute that was the last one 24 hours before a time.
     pub(crate) fn day_before(&self, now: Time) -> Option<&Minute> {
         let until = now.as_millis().div_euclid(MINUTE_MILLIS) - DAY_MINUTES;
         self.minutes.range(..=until).next_back().map(|(_, minute)| minute)
     }
 
-    /// The price of the last trade that was 24 hours before a time or earlier.
+    /// Returns the price of the last trade that was 24 hours before a time or earlier.
     pub(crate) fn price_before(&self, now: Time) -> Option<Dollars> {
         let until = now.as_millis().div_euclid(MINUTE_MILLIS) - DAY_MINUTES;
         let mut before = self.minutes.range(..=until).rev();
@@ -232,7 +232,7 @@ impl Market {
         minute.open_interest = open_interest;
     }
 
-    /// The present minute; a new one opens where the last one closed.
+    /// Returns the present minute; a new one opens where the last one closed.
     fn minute(&mut self, now: Time) -> &mut Minute {
         let number = now.as_millis().div_euclid(MINUTE_MILLIS);
         let before = self.minutes.last_key_value().map(|(_, minute)| minute);
@@ -646,7 +646,7 @@ impl Engine {
         self.market_mut(market).ok_or_else(|| Refusal::not_found("market not found"))
     }
 
-    /// Everything that is owed and owned adds up: nothing is made, nothing is lost.
+    /// Checks that everything owed and owned adds up: nothing is created, nothing is lost.
     ///
     /// Returns what is wrong, for tests and for the loading of a saved exchange.
     pub(crate) fn audit(&self) -> Result<(), String> {

@@ -226,7 +226,8 @@ impl Engine {
         self.events.push(event);
     }
 
-    /// Tells a change of a level of a market's book, which has the number of the action from now on.
+    /// Emits a change of a level of a market's book, which has the number of the action from now
+    /// on.
     fn emit_level(&mut self, order: &Order, delta: Count) {
         let clock = self.action;
         if let Some(market) = self.market_mut(order.market) {

@@ -29,7 +29,7 @@ impl Engine {
         self.place_now(new)
     }
 
-    /// The same without letting time pass, for what a timer places.
+    /// Places an order without letting time pass, for timers.
     pub(super) fn place_now(&mut self, new: &NewOrder) -> Result<Executed, Refusal> {
         let market = self.admit(new)?;
         let (id, shard) = (market.id, market.shard);
@@ -224,8 +224,8 @@ impl Engine {
         Ok(resting.len())
     }
 
-    /// The contracts that trade before a resting order: all at better prices, and those ahead at
-    /// its own.
+    /// Returns the contracts that trade before a resting order: all at better prices, and those
+    /// ahead at its own.
     pub(crate) fn queue_position(&self, order: &Order) -> Option<Count> {
         let market = self.market(order.market)?;
         (order.status == OrderStatus::Resting).then(|| {
@@ -236,8 +236,8 @@ impl Engine {
         })
     }
 
-    /// An order of the account, if it is of the subaccount and on the shard that the request
-    /// names: else there is no such order.
+    /// Returns an order of the account if it is of the subaccount and on the shard that the request
+    /// names.
     pub(crate) fn owned(
         &self,
         account: AccountId,
@@ -256,7 +256,7 @@ impl Engine {
         if self.route(route, named)? == shard { Ok(found) } else { Err(missing()) }
     }
 
-    /// The shard that a request goes to: the one named; or the ticker's; or the default.
+    /// Returns the shard that a request goes to: the one named; or the ticker's; or the default.
     pub(crate) fn route(&self, route: &Route, ticker: Option<&str>) -> Result<Shard, Refusal> {
         match route.exchange_index {
             Some(-1) | None => match ticker {
@@ -274,7 +274,7 @@ impl Engine {
         }
     }
 
-    /// Everything that keeps an order out before it is one.
+    /// Checks everything that keeps an order from being accepted.
     fn admit(&self, new: &NewOrder) -> Result<&Market, Refusal> {
         let market = self
             .market_by_ticker(&new.ticker)
@@ -396,7 +396,7 @@ impl Engine {
         self.ledger.position(key).map_or(Count::ZERO, |position| position.closable(side))
     }
 
-    /// The most that a count can be charged at a price.
+    /// Returns the most that a count can be charged at a price.
     pub(super) fn fee_bound(
         &self,
         market: MarketId,
@@ -543,7 +543,7 @@ impl Engine {
         done
     }
 
-    /// One trade between two orders. Gives the taker's fee.
+    /// Trades two orders with each other and returns the taker's fee.
     fn match_orders(
         &mut self,
         taker: OrderId,
@@ -591,8 +591,8 @@ impl Engine {
         id
     }
 
-    /// One party's side of a trade: money, position, fee, order and fill. Gives the fee and the
-    /// pairs that were netted.
+    /// Applies one party's side of a trade: money, position, fee, order and fill. Returns the fee
+    /// and the pairs that were netted.
     pub(super) fn fill(
         &mut self,
         order: OrderId,
@@ -654,7 +654,7 @@ impl Engine {
         (charged.fee, booked.netted)
     }
 
-    /// Contracts of a resting order leave the book, and the money held for them is freed.
+    /// Takes contracts of a resting order from the book, and frees the money held for them.
     fn take_from_book(&mut self, order: &Order, count: Count) {
         let key = self.position_key(order);
         let left = order.remaining.saturating_sub(count);
@@ -725,7 +725,7 @@ impl Engine {
         }
     }
 
-    /// The same, with an event for its owner; for cancels that were not requested.
+    /// Cancels an order that was not asked to be canceled, with an event for its owner.
     pub(super) fn cancel_and_tell(&mut self, id: OrderId, reason: Reason) {
         let Some(order) = self.order(id) else { return };
         let (account, market) = (order.account, order.market);
@@ -744,7 +744,7 @@ impl Engine {
         }
     }
 
-    /// An order that no longer rests leaves the lists of those that do.
+    /// Removes an order that no longer rests from the lists of those that do.
     fn forget(&mut self, id: OrderId) {
         let Some(order) = self.order(id) else { return };
         let (account, group, reduce_only) =
@@ -761,13 +761,14 @@ impl Engine {
         }
     }
 
-    /// After a position has shrunk: reduce-only orders with nothing left to reduce are canceled.
+    /// Cancels reduce-only orders with nothing left to reduce, after a position has shrunk.
     pub(super) fn trim_reducing(&mut self, traded: OrderId) {
         let Some(key) = self.order(traded).map(|order| self.position_key(order)) else { return };
         self.trim_reducing_at(key);
     }
 
-    /// The same for a position that no order has changed.
+    /// Cancels reduce-only orders with nothing left to reduce, for a position that no order has
+    /// changed.
     pub(super) fn trim_reducing_at(&mut self, key: PositionKey) {
         let Some(position) = self.ledger.position(key) else { return };
         if position.reducing.is_empty() {
@@ -800,7 +801,7 @@ impl Engine {
         }
     }
 
-    /// A resting order goes to another price or grows: it leaves the book, trades if it crosses,
+    /// Moves a resting order to another price or count: it leaves the book, trades if it crosses,
     /// and rests behind the others.
     fn requeue(&mut self, id: OrderId, price: Dollars, total: Count) -> Executed {
         let Some(order) = self.order(id).map(Order::bare) else { return Executed::nothing(id) };

@@ -359,7 +359,7 @@ impl Run {
         })
     }
 
-    /// One command, and what must hold after it whatever it was.
+    /// Executes one command and checks what must hold after any.
     fn step(&mut self, command: &Command) {
         self.now += i64::try_from(self.random.below(60)).unwrap();
         let now = Time::from_millis(self.now);
@@ -447,7 +447,7 @@ impl Run {
         }
     }
 
-    /// Nobody pays more than the limit.
+    /// Checks that an account pays no more than the limit.
     fn at_limit(&self, order: OrderId, value: Dollars, filled: Count) {
         let order = self.engine.order(order).unwrap();
         let limit = order.price.checked_mul_count(filled).unwrap();
@@ -457,7 +457,7 @@ impl Run {
         }
     }
 
-    /// Books rebuilt from the events must be the engine's.
+    /// Checks that books rebuilt from the events are the engine's.
     fn read_events(&mut self) {
         for event in self.engine.take_events() {
             if let Event::Level { market, side, price, delta, .. } = event {
@@ -488,7 +488,8 @@ impl Run {
         }
     }
 
-    /// Who came first to a price is served first, and the book says what the orders say.
+    /// Checks that orders at a price trade in the order of their entry, and that the book agrees
+    /// with the orders.
     fn check_queue(&self, market: MarketId, side: Side) {
         let market = self.engine.market(market).unwrap();
         let mut last: Option<(Dollars, u64)> = None;
@@ -547,9 +548,9 @@ impl Run {
 }
 
 impl Run {
-    /// The fee of every fill is what the guide of the SDK says: the trade fee up to a micro-dollar,
-    /// the change of the balance down to the precision, and the rebate from what the order's earlier
-    /// fills were cut.
+    /// Checks the fee of every fill against the rule of the SDK's guide: the trade fee up to a
+    /// micro-dollar, the change of the balance down to the precision, and the rebate from what the
+    /// order's earlier fills were cut.
     fn check_fees(&self, fills: &[Fill], direct: bool) {
         let step: i128 = if direct { 100 } else { 10_000 };
         let mut held: BTreeMap<OrderId, i128> = BTreeMap::new();
@@ -581,7 +582,7 @@ impl Run {
     }
 }
 
-/// Everything about money that an account can read.
+/// Returns everything about money that an account can read.
 fn balances(engine: &Engine) -> Vec<String> {
     engine
         .ledger

@@ -34,7 +34,7 @@ impl Side {
         }
     }
 
-    /// `bid` or `ask`.
+    /// Returns `bid` or `ask`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Bid => "bid",
@@ -42,7 +42,7 @@ impl Side {
         }
     }
 
-    /// The leg that gains: `yes` or `no`.
+    /// Returns the leg that gains: `yes` or `no`.
     pub(crate) fn outcome(self) -> &'static str {
         match self {
             Self::Bid => "yes",
@@ -507,7 +507,7 @@ impl MarketStatus {
         }
     }
 
-    /// The word of the status filter.
+    /// Returns the word of the status filter.
     pub(crate) fn filter(self) -> &'static str {
         match self {
             Self::Initialized => "unopened",

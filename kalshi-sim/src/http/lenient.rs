@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::rules::Rules;
 
-/// How far references are followed; schemas of bodies are a few levels deep.
+/// The depth to which references are followed; schemas of bodies are a few levels deep.
 const MAX_DEPTH: u32 = 16;
 
 /// Returns the body as the rules let it pass; `None` if that is as it is.

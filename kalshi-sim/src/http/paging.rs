@@ -37,7 +37,7 @@ impl Paging {
         Self { parameter: Some(name), ..self }
     }
 
-    /// Has pages of one size only.
+    /// Sets that pages have one size only.
     pub(crate) fn without_parameter(self) -> Self {
         Self { parameter: None, ..self }
     }

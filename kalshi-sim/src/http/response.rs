@@ -46,7 +46,7 @@ impl Response {
         Self::nested(400, "invalid_content_type", "send application/json", None)
     }
 
-    /// 401 with the details by which clients tell the causes apart.
+    /// Returns 401 with the details by which clients tell the causes apart.
     pub(crate) fn unauthorized(details: &str) -> Self {
         Self::nested(401, "authentication_error", "authentication error", Some(details))
     }
@@ -72,12 +72,12 @@ impl Response {
         Self::nested(404, "not_found", "not found", None)
     }
 
-    /// 409: the state of the object does not allow it.
+    /// Returns 409: the state of the object does not allow the request.
     pub(crate) fn conflict(code: &str, message: &str) -> Self {
         Self::nested(409, code, message, None)
     }
 
-    /// 429, in the bare form that the exchange sends.
+    /// Returns 429, in the bare form that the exchange sends.
     pub(crate) fn too_many_requests() -> Self {
         Self { status: 429, body: Some(json!({"error": "too many requests"})) }
     }
@@ -90,12 +90,12 @@ impl Response {
         Self::nested(408, "request_timeout", "the request did not arrive in time", None)
     }
 
-    /// 504: the request may have been carried out, or may still be.
+    /// Returns 504: the request may have been carried out, or may still be.
     pub(crate) fn gateway_timeout() -> Self {
         Self::nested(504, "gateway_timeout", "gateway timeout", None)
     }
 
-    /// 410: the writes of orders by the first version of the API are gone.
+    /// Returns 410: the order writes of the API's first version are gone.
     pub(crate) fn removed_order_path() -> Self {
         Self::nested(
             410,
@@ -113,7 +113,7 @@ impl Response {
         Self::nested(413, "request_too_large", "the body is larger than 1 MiB", None)
     }
 
-    /// The error inside, for the row of a batch.
+    /// Returns the error inside, for the row of a batch.
     pub(crate) fn into_error(self) -> Value {
         match self.body {
             Some(Value::Object(mut body)) => body.remove("error").unwrap_or(Value::Object(body)),

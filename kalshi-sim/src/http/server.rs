@@ -31,7 +31,7 @@ use crate::{
 const CF_BENCHMARKS_READS: usize = 5;
 /// The largest body that is read.
 const MAX_BODY: usize = 1024 * 1024;
-/// What is read of a body that is refused, and for how long.
+/// The limits of size and time within which a refused body is read and discarded.
 const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// The writes of orders that the exchange has removed, below [`BASE_PATH`]. It answers them with
@@ -45,7 +45,7 @@ const REMOVED: [(MethodFilter, &str); 6] = [
     (MethodFilter::DELETE, "/portfolio/orders/batched"),
 ];
 
-/// One route for each path of the operation table, and those of what was removed.
+/// Returns one route for each path of the operation table, and those of removed operations.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut paths: BTreeMap<&str, MethodRouter> = BTreeMap::new();
     for id in OperationId::all() {
@@ -120,7 +120,7 @@ fn cf_benchmarks(shared: &Shared, path: &str, request: &Request) -> Result<Respo
     Ok(Response::ok(json!({"data": {"serverTime": now, "payload": [row]}})))
 }
 
-/// A path with a slash at the end is sent to the one without; any other is not found.
+/// Redirects a path with a slash at the end to the one without; answers 404 for any other.
 async fn elsewhere(request: Request) -> HttpResponse {
     let path = request.uri().path();
     match path.strip_suffix('/') {

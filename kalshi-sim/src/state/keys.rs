@@ -197,7 +197,7 @@ pub(crate) fn read(body: &Value) -> Result<NewKey, Response> {
     NewKey::deserialize(body).map_err(|error| Response::bad_request(&error.to_string()))
 }
 
-/// `write` may only be given together with `read`; narrower scopes stand alone.
+/// Checks that `write` is given only together with `read`; narrower scopes stand alone.
 fn checked(scopes: Vec<String>) -> Result<Vec<String>, Response> {
     let known = kalshi_sdk::types::ApiKeyScope::KNOWN;
     if scopes.is_empty() {

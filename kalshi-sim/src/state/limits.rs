@@ -60,7 +60,7 @@ impl Tier {
         Self::Unlimited,
     ];
 
-    /// The exchange's word; `unlimited` for [`Unlimited`](Self::Unlimited).
+    /// Returns the exchange's word; `unlimited` for [`Unlimited`](Self::Unlimited).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Basic => "basic",
@@ -74,7 +74,8 @@ impl Tier {
         }
     }
 
-    /// (reads, writes), in tokens a second, as documented since 24 September 2026.
+    /// Returns the rates of reads and writes, in tokens a second, as documented since 24 September
+    /// 2026.
     pub(crate) fn rates(self) -> (i64, i64) {
         match self {
             Self::Basic => (200, 100),
@@ -87,8 +88,9 @@ impl Tier {
         }
     }
 
-    /// (reads, writes): how many tokens can wait. Three seconds' worth for low reads and for writes
-    /// above the basic level, one second's for the others; as documented since 22 September 2026.
+    /// Returns the bucket sizes of reads and writes, in tokens. Three seconds' worth for low reads
+    /// and for writes above the basic level, one second's for the others; as documented since 22
+    /// September 2026.
     pub(crate) fn capacities(self) -> (i64, i64) {
         let (reads, writes) = self.rates();
         let reads = if self <= Self::Advanced { 3 * reads } else { reads };
@@ -96,7 +98,7 @@ impl Tier {
         (reads, writes)
     }
 
-    /// Requests a second to an operation with a bucket of its own, the balance.
+    /// Returns the requests a second of an operation with a bucket of its own, the balance.
     fn own_rate(self) -> i64 {
         if self <= Self::Advanced { 1 } else { 5 }
     }
@@ -231,7 +233,7 @@ mod tests {
         Operation::by_id(id).unwrap()
     }
 
-    /// How many requests get through at one time.
+    /// Returns the number of requests that pass at one time.
     fn burst(limits: &mut Limits, id: &str, body: &Value, now: i64) -> usize {
         let query = Query::default();
         let now = Time::from_millis(now);

@@ -51,13 +51,13 @@ pub(crate) struct State {
     pub(crate) first_account: AccountId,
     /// Another member, for trades between two.
     pub(crate) second_account: AccountId,
-    /// How far reads trail.
+    /// The delay of reads.
     lag: Lag,
     rules: Rules,
     agenda: Agenda,
 }
 
-/// What the exchange does at its times, beside what the engine does by itself.
+/// The exchange's scheduled actions beyond the engine's own timers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Agenda {
     /// By the time, in the order in which they were scheduled.

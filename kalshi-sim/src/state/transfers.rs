@@ -39,7 +39,7 @@ pub(crate) struct Transfers {
     targets: BTreeMap<AccountId, Targets>,
 }
 
-/// Where an id of a client must be used once only.
+/// The scope in which a client's id must be unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Namespace {
     /// Transfers between subaccounts.
@@ -346,7 +346,7 @@ impl Transfers {
         Ok(())
     }
 
-    /// An account's transfers of one kind, the newest first.
+    /// Returns an account's transfers of one kind, the newest first.
     pub(crate) fn transfers(
         &self,
         account: AccountId,
@@ -357,7 +357,7 @@ impl Transfers {
         })
     }
 
-    /// One of them.
+    /// Returns one of an account's transfers.
     pub(crate) fn one(&self, account: AccountId, id: TransferId) -> Option<&Transfer> {
         let found = self.rows.get(id.index())?;
         (found.account == account && !found.is_internal).then_some(found)
@@ -376,7 +376,7 @@ impl Transfers {
         }
     }
 
-    /// Cash of an account on the exchange of margined contracts.
+    /// Returns cash of an account on the exchange of margined contracts.
     fn margined(&self, account: AccountId, shard: Shard) -> Dollars {
         self.margined.get(&(account, shard)).copied().unwrap_or_default()
     }
@@ -515,7 +515,7 @@ fn largest(engine: &Engine, account: &Account, shard: Shard) -> Dollars {
         .unwrap_or(Dollars::ZERO)
 }
 
-/// The first tick at a time or after it.
+/// Returns the first tick at a time or after it.
 fn next_tick(millis: i64) -> i64 {
     let past = millis.rem_euclid(REBALANCE_MILLIS);
     if past == 0 { millis } else { millis.saturating_add(REBALANCE_MILLIS - past) }
@@ -574,7 +574,7 @@ mod tests {
         Time::from_millis(millis)
     }
 
-    /// Cash of a subaccount on a shard.
+    /// Returns cash of a subaccount on a shard.
     fn held(engine: &Engine, account: AccountId, place: (Subaccount, Shard)) -> Dollars {
         engine.ledger.balance(account, place.0, place.1).cash
     }

@@ -14,7 +14,7 @@ use crate::random::Random;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StreamFaults {
-    /// What the rates' dice start with.
+    /// The seed of the random choices.
     pub seed: u64,
     /// One in so many messages is lost, which leaves a hole in the sequence.
     pub drop_one_in: u64,
@@ -22,12 +22,12 @@ pub struct StreamFaults {
     pub duplicate_one_in: u64,
     /// One in so many messages changes place with the next one.
     pub swap_one_in: u64,
-    /// How long the answer to a command is held back.
+    /// The delay of answers to commands.
     #[serde(rename = "ack_delay_millis", deserialize_with = "millis")]
     pub ack_delay: Duration,
-    /// Whether the first messages of a subscription come before its acknowledgement.
+    /// Sends the first messages of a subscription before its acknowledgement if true.
     pub data_before_ack: bool,
-    /// Whether answers such as `ok` take no number of the sequence.
+    /// Gives answers such as `ok` no sequence number if true.
     pub replies_take_no_number: bool,
     /// Leaves `sid` and `seq` out of errors, as the exchange did before September 2026. A client
     /// with several subscriptions cannot know then which one is over.
@@ -58,7 +58,7 @@ impl Ending {
     }
 }
 
-/// What happens to one message.
+/// The treatment of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Sent,

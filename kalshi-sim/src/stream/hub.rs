@@ -54,7 +54,7 @@ struct Inner {
     admitted: BTreeMap<AccountId, usize>,
     /// The time of the engine as it was seen last.
     now: i64,
-    /// How far streams trail.
+    /// The delay of streams.
     lag: Lag,
 }
 
@@ -69,7 +69,7 @@ struct Entry {
     swapped: Option<Frame>,
 }
 
-/// What is to be sent over one connection.
+/// The frames to be sent over one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     inner: Mutex<Queued>,
@@ -82,7 +82,7 @@ struct Queued {
     frames: VecDeque<Queuing>,
     /// The bytes of all of them.
     bytes: usize,
-    /// How many of them are messages, not answers, and their bytes.
+    /// The number of messages among them, answers aside, and their bytes.
     messages: usize,
     message_bytes: usize,
     /// The time up to which frames may go; `None` if streams do not trail.
@@ -100,7 +100,7 @@ struct Queuing {
     at: i64,
 }
 
-/// What waits for the readers of streams: see [`StreamControl::backlog`].
+/// The messages that wait for the readers of streams: see [`StreamControl::backlog`].
 ///
 /// [`StreamControl::backlog`]: crate::StreamControl::backlog
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub struct StreamBacklog {
     pub paused: usize,
 }
 
-/// How a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LinkState {
     #[default]
@@ -127,7 +127,7 @@ pub(crate) enum LinkState {
     Cut,
 }
 
-/// What the sender of a connection does next.
+/// The next action of a connection's sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Send(String, Duration),
@@ -152,7 +152,7 @@ impl Hub {
         }
     }
 
-    /// Whether a member's handshakes are refused at present.
+    /// Reports whether a member's handshakes are refused at present.
     pub(crate) fn is_down(&self, account: AccountId) -> bool {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -218,7 +218,7 @@ impl Hub {
         entry.queue.release(inner.lag.streamed(now));
     }
 
-    /// Tells everybody what has happened since the last call.
+    /// Publishes to all connections what has happened since the last call.
     pub(crate) fn publish(&self, state: &mut State) {
         let events = state.engine.take_events();
         let now = state.engine.now().as_millis();

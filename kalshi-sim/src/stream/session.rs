@@ -153,7 +153,7 @@ struct Names {
     chosen: BTreeSet<String>,
 }
 
-/// When the best bids of a batch were sent, and whether they have changed since.
+/// The time at which the best bids of a batch were sent, and whether they have changed since.
 #[derive(Clone, Copy, Debug)]
 struct BestQuotes {
     sent: i64,
@@ -184,7 +184,7 @@ pub(crate) struct Session {
     reader: Principal,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
-    /// What was set for it when it began.
+    /// The faults set when the connection began.
     faults: StreamFaults,
     rate: Rate,
 }
@@ -199,7 +199,7 @@ struct Command {
     params: Option<Value>,
 }
 
-/// What the reply to a command needs to know.
+/// The inputs of a reply to a command.
 #[derive(Clone, Copy, Debug)]
 struct Response<'a> {
     /// `None` unless the client sent one above zero.
@@ -1580,7 +1580,7 @@ mod tests {
             open.take(limit).map(|market| market.ticker.clone()).collect()
         }
 
-        /// A batch of requests on two markets.
+        /// Returns a batch of requests on two markets.
         fn batch(&mut self, account: AccountId) -> BatchId {
             let size = Size::Contracts(Count::from_contracts(2).unwrap());
             let new = NewBatch {

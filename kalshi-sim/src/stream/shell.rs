@@ -33,9 +33,9 @@ use crate::{
     stream::hub::{LinkState, Next, Queue},
 };
 
-/// How often the server pings.
+/// The interval of the server's pings.
 const PING: Duration = Duration::from_secs(10);
-/// How often time passes for the engine when nobody asks anything.
+/// The interval at which time passes for the engine when no request arrives.
 const STEP: Duration = Duration::from_millis(20);
 /// The largest frame of a client.
 const MAX_FRAME: usize = 1024 * 1024;
@@ -239,7 +239,7 @@ where
     let _ = time::timeout(FAREWELL, farewell).await;
 }
 
-/// Lets time pass, so that what falls due happens, and is told, without anybody asking.
+/// Lets time pass, so that what falls due happens and is published without a request.
 pub(crate) fn keep_time(shared: Arc<Shared>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut step = time::interval(STEP);

@@ -24,8 +24,8 @@ use crate::{
     wire::{pseudonym, requester, time},
 };
 
-/// A level's price as the book channel gives it: asks are bids for NO, in NO prices unless the
-/// subscription wants YES prices.
+/// Returns a level's price as the book channel gives it: asks are bids for NO, in NO prices unless
+/// the subscription wants YES prices.
 fn book_price(side: Side, price: Dollars, yes_prices: bool) -> Dollars {
     if yes_prices { price } else { side.leg_price(price) }
 }
@@ -108,7 +108,7 @@ struct LevelChange<'a> {
     subaccount: Option<Subaccount>,
 }
 
-/// A change of one level; the owner of the order also learns which it was.
+/// Returns a change of one level; the owner of the order also learns which it was.
 pub(super) fn delta(
     state: &State,
     event: &Event,
@@ -378,7 +378,7 @@ pub(super) fn lifecycle(state: &State, market: &Market, change: MarketChange) ->
     msg
 }
 
-/// A change in the life of a combo market; their channel does not have all of them.
+/// Returns a change of an event's fees; `None` returns to those of the series.
 pub(super) fn event_fee(event_ticker: &str, fees: Option<Fees>) -> Value {
     json!({
         "event_ticker": event_ticker,
@@ -387,6 +387,7 @@ pub(super) fn event_fee(event_ticker: &str, fees: Option<Fees>) -> Value {
     })
 }
 
+/// Returns a change in the life of a combo market, if it is of a kind that their channel has.
 pub(super) fn combo_lifecycle(
     state: &State,
     market: &Market,
@@ -397,7 +398,7 @@ pub(super) fn combo_lifecycle(
     is_told.then(|| lifecycle(state, market, change))
 }
 
-/// The event of a market that has been made, if it is new as well.
+/// Returns the event of a market that has been made, if it is new as well.
 pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
     let ticker = &state.engine.market(market)?.event_ticker;
     let mut markets = state.engine.markets().iter().filter(|one| one.event_ticker == *ticker);
@@ -421,7 +422,7 @@ pub(super) fn new_event(state: &State, market: MarketId) -> Option<Value> {
     Some(msg)
 }
 
-/// The details of a new market: nine that are always there, and its strikes.
+/// Returns the details of a new market: nine that are always there, and its strikes.
 fn metadata(state: &State, market: &Market) -> Value {
     let about = state.catalog.about(&market.ticker).and_then(Value::as_object);
     let told = |key: &str| about.and_then(|about| about.get(key)).filter(|value| !value.is_null());
@@ -447,7 +448,7 @@ fn metadata(state: &State, market: &Market) -> Value {
     metadata
 }
 
-/// Whether a market is one of the combos, which have a lifecycle channel of their own.
+/// Reports whether a market is a combo: combos have a lifecycle channel of their own.
 pub(super) fn is_combo(market: &Market) -> bool {
     market.ticker.starts_with("KXMVE")
 }
@@ -456,7 +457,7 @@ pub(super) fn seconds(time: Time) -> i64 {
     time.as_millis().div_euclid(1_000)
 }
 
-/// A request for quotes that came or went; everybody may know of it.
+/// Returns a request for quotes that was created or deleted; any member may know of it.
 pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) -> Option<Value> {
     let market = state.engine.market(rfq.market)?;
     let mut msg = json!({
@@ -483,7 +484,7 @@ pub(super) fn rfq(state: &State, rfq: &Rfq, reader: AccountId, created: bool) ->
     Some(msg)
 }
 
-/// A quote, for its maker and for who asked for it.
+/// Returns a quote, for its maker and its requester.
 pub(super) fn quote(
     state: &State,
     quote: &Quote,
@@ -538,7 +539,7 @@ pub(super) fn quote(
     Some(("quote_accepted", msg))
 }
 
-/// A batch of requests that came; all requests of it are announced here.
+/// Returns a new batch of requests; all its requests are announced here.
 pub(super) fn batch(state: &State, batch: &Batch, reader: AccountId) -> Value {
     let mut legs: Vec<Value> = Vec::new();
     let mut rfqs = Vec::new();
@@ -571,7 +572,7 @@ pub(super) fn batch(state: &State, batch: &Batch, reader: AccountId) -> Value {
     })
 }
 
-/// What every message says of a request of a batch: its market and its size.
+/// Returns the market and the size of a request of a batch, which every message carries.
 fn part(state: &State, rfq: &Rfq) -> Option<Value> {
     let market = state.engine.market(rfq.market)?;
     let mut part = json!({"market_ticker": market.ticker, "event_ticker": market.event_ticker});
@@ -582,7 +583,7 @@ fn part(state: &State, rfq: &Rfq) -> Option<Value> {
     Some(part)
 }
 
-/// A batch that ended without an execution.
+/// Returns the end of a batch that ended without an execution.
 pub(super) fn batch_deleted(batch: &Batch, reader: AccountId) -> Value {
     json!({
         "id": batch.id.to_string(),
@@ -592,7 +593,7 @@ pub(super) fn batch_deleted(batch: &Batch, reader: AccountId) -> Value {
     })
 }
 
-/// The best bids on an open batch, for the member that asked for them.
+/// Returns the best bids on an open batch, for the member that asked for them.
 pub(super) fn best_quotes(state: &State, batch: &Batch) -> Option<Value> {
     if batch.status != BatchStatus::Open {
         return None;
@@ -628,7 +629,7 @@ pub(super) fn best_quotes(state: &State, batch: &Batch) -> Option<Value> {
     Some(msg)
 }
 
-/// The same as [`part`] where the amount has another name.
+/// Returns what [`part`] does, with the other name of the amount.
 fn quoted_part(state: &State, rfq: &Rfq) -> Option<Value> {
     let mut part = part(state, rfq)?;
     if let Some(target) = part.as_object_mut()?.remove("target_cost_dollars") {
@@ -637,7 +638,7 @@ fn quoted_part(state: &State, rfq: &Rfq) -> Option<Value> {
     Some(part)
 }
 
-/// What only the member that made a batch sees of it.
+/// Adds the fields that only the maker of a batch sees.
 fn add_of_creator(msg: &mut Value, batch: &Batch) {
     if let Some(id) = &batch.client_batch_id {
         msg["client_batch_id"] = json!(id);
@@ -647,7 +648,7 @@ fn add_of_creator(msg: &mut Value, batch: &Batch) {
     }
 }
 
-/// The end of a batch of which something was executed, for the member that made it.
+/// Returns the end of a batch of which something was executed, for the member that made it.
 pub(super) fn batch_executed(state: &State, batch: &Batch) -> Value {
     let ending = |id: &RfqId| state.engine.rfq(*id).and_then(|rfq| rfq.closed);
     let is_executed = |id: &RfqId| matches!(ending(id), Some((_, Ending::Executed)));
@@ -677,7 +678,7 @@ fn texts(ids: &[RfqId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-/// A quote on a batch, for its maker.
+/// Returns a quote on a batch, for its maker.
 pub(super) fn batch_quote(
     state: &State,
     quote: &BatchQuote,

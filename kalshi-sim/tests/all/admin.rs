@@ -16,7 +16,7 @@ async fn exchange() -> Exchange {
     exchange
 }
 
-/// The method and the path of each row of the list, with its example.
+/// Returns the method and the path of each row of the list, with its example.
 async fn listed(exchange: &Exchange) -> Vec<(String, String, Option<String>)> {
     let answer = reqwest::get(exchange.admin_url().unwrap()).await.unwrap();
     let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();

@@ -23,7 +23,7 @@ fn request(ticker: &str) -> Complete<CreateRfqRequest> {
     CreateRfqRequest::builder().market_ticker(ticker).contracts_fp("10.00").rest_remainder(false)
 }
 
-/// A batch of three contracts on each of two combos, which share a leg.
+/// Returns a batch of three contracts on each of two combos, which share a leg.
 pub(crate) async fn batch(client: &Client, client_batch_id: &str) -> CreateRfqBatchRequest {
     let open = client.get_multivariate_event_collections().status("open");
     let open = open.series_ticker("KXMVESIMCROSS").limit(1).send().await;

@@ -30,8 +30,8 @@ use crate::streams::{Socket, connect_as, now, send};
 
 /// Nothing here takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a connection holds before its commands are read no more, and what one command adds: the
-/// snapshots of sixty small books.
+/// The bytes that a connection queues before its commands are no longer read, and those that one
+/// command adds: the snapshots of sixty small books.
 const PAUSE: usize = 256 * 1024;
 const ANSWER: usize = 512 * 1024;
 

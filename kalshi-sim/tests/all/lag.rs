@@ -27,7 +27,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// An exchange whose time stands still unless it is moved.
+/// Returns an exchange whose time stands still unless it is moved.
 async fn frozen(lag: Lag) -> (Exchange, Client) {
     let exchange = Exchange::builder().with_lag(lag).start().await.unwrap();
     exchange.clock().freeze();
@@ -57,7 +57,7 @@ async fn as_of(client: &Client) -> DateTime<Utc> {
     client.get_user_data_timestamp().send().await.unwrap().as_of_time
 }
 
-/// The signed position in the market.
+/// Returns the signed position in the market.
 async fn position(client: &Client) -> Count {
     let read = client.get_positions().ticker(TICKER).send().await.unwrap().into_inner();
     read.market_positions.first().map_or(Count::ZERO, |position| position.position_fp)
@@ -108,7 +108,7 @@ async fn an_order_answers_404_until_reads_have_caught_up() {
     exchange.audit().unwrap();
 }
 
-/// A bot that wants to hold ten contracts: each turn it reads what it holds, and buys what is
+/// Runs a bot that wants to hold ten contracts: each turn it reads its position and buys what is
 /// missing. `settle` is what it does between its order and its next turn.
 async fn bot(
     client: &Client,

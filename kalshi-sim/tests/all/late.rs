@@ -17,7 +17,7 @@ use crate::status;
 
 const TICKER: &str = "KXLATE-26-A";
 
-/// An exchange whose time stands still unless it is moved.
+/// Returns an exchange whose time stands still unless it is moved.
 async fn frozen() -> (Exchange, Client) {
     let exchange = Exchange::start().await.unwrap();
     exchange.clock().freeze();

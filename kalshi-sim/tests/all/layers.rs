@@ -44,7 +44,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 /// tests.
 const OUTSIDE: [&str; 5] = ["", "main", "http", "stream", "contract"];
 
-/// What is named although it is in no module of a layer.
+/// The names that are in no module of a layer.
 const CONSTANTS: [&str; 3] = ["BASE_PATH", "stream::STREAM_PATH", "contract::Contract"];
 
 /// Returns the rank and the name of the layer that a path belongs to.

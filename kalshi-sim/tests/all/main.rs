@@ -28,7 +28,7 @@ use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};
 use kalshi_sim::{Exchange, Role};
 
-/// A client of the exchange with other credentials.
+/// Returns a client of the exchange with other credentials.
 fn client_with(exchange: &Exchange, credentials: Credentials) -> Client {
     Client::builder()
         .with_environment(exchange.environment())

@@ -18,7 +18,7 @@ async fn open_market(client: &Client) -> Market {
     open.send().await.unwrap().into_inner().markets.remove(0)
 }
 
-/// From well before the history of the start to after now.
+/// Returns a range from well before the seeded history to after now.
 fn whole(market: &Market) -> (i64, i64) {
     let created = market.created_time.timestamp();
     (created - DAY, created + 9 * DAY)

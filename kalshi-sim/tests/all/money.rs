@@ -176,7 +176,7 @@ async fn newcomer_4_fills_settlements_and_payments_make_the_cash_to_the_micro_do
     exchange.audit().unwrap();
 }
 
-/// What the guide of the SDK says of the fee of a fill.
+/// Returns the fee of a fill by the rule of the SDK's guide.
 fn net_fee(fill: &Fill, multiplier: Dollars, accumulator: &mut i128) -> i128 {
     let yes = micros(fill.yes_price_dollars);
     let count = i128::from(fill.count_fp.as_hundredths());

@@ -29,7 +29,7 @@ pub(crate) struct Step {
     path: Vec<(&'static str, &'static str)>,
     query: String,
     body: Option<Value>,
-    /// What is to be learned: the name of the fact, and where it stands in the answer.
+    /// The facts to keep: the name of each, and its place in the answer.
     keep: Vec<(&'static str, &'static str)>,
     statuses: Vec<u16>,
     by: Role,
@@ -173,7 +173,7 @@ impl Walker {
         })
     }
 
-    /// The same in every text of a body.
+    /// Fills the placeholders in every text of a body.
     fn filled_body(&self, body: &Value) -> Value {
         match body {
             Value::String(text) => self.filled(text).into(),
@@ -185,7 +185,7 @@ impl Walker {
         }
     }
 
-    /// The path of a step, with its parameters; those that nothing is known of are kept.
+    /// Returns the path of a step, with its parameters; those that nothing is known of are kept.
     fn path(&self, step: &Step) -> String {
         let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
             None => part.to_owned(),
@@ -242,7 +242,7 @@ impl Walker {
     }
 }
 
-/// A sound request for each operation, in an order in which each finds what it needs.
+/// Returns a sound request for each operation, in an order in which each finds what it needs.
 pub(crate) fn steps() -> Vec<Step> {
     let mut steps = public_steps();
     steps.extend(account_steps());
@@ -433,7 +433,7 @@ fn order_steps() -> Vec<Step> {
     ]
 }
 
-/// A batch of two combos, which are made of the legs that there are.
+/// Returns a batch of two combos, which are made of the legs that there are.
 fn rfq_batch() -> Step {
     let leg = json!({"market_ticker": "{leg}", "event_ticker": "{leg_event}", "side": "yes"});
     let other = |side: &str| {

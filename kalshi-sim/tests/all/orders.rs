@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{client_with, status};
 
-/// The first open market of a series, with a book on both sides.
+/// Returns the first open market of a series, with a book on both sides.
 async fn open_market(client: &Client, series: &str) -> Market {
     let open = client.get_markets().series_ticker(series).status(GetMarketsStatus::Open);
     open.send().await.unwrap().into_inner().markets.remove(0)
@@ -36,7 +36,7 @@ fn order(market: &Market, side: BookSide, price: Dollars) -> Complete<CreateOrde
         .self_trade_prevention_type("taker_at_cross")
 }
 
-/// A bid that is on every grid and far below the market.
+/// Returns a bid that is on every grid and far below the market.
 fn low() -> Dollars {
     "0.0100".parse().unwrap()
 }
@@ -53,7 +53,7 @@ fn count(text: &str) -> Count {
     text.parse().unwrap()
 }
 
-/// A client whose key may use one subaccount.
+/// Returns a client whose key may use one subaccount.
 async fn bound(exchange: &Exchange, owner: &Client, subaccount: i64) -> Client {
     let new = GenerateApiKeyRequest::builder()
         .name("bound")

@@ -56,7 +56,7 @@ fn count(text: &str) -> Count {
     text.parse().unwrap()
 }
 
-/// The balance of one subaccount on one shard.
+/// Returns the balance of one subaccount on one shard.
 async fn cash(client: &Client, subaccount: i64, shard: i64) -> Dollars {
     let request = client.get_balance().subaccount(subaccount).exchange_index(shard);
     request.send().await.unwrap().balance_dollars
@@ -67,7 +67,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> (u16, String) {
     (status(&error), error.code().unwrap_or_default().to_owned())
 }
 
-/// The id of a transfer between shards or instances that is accepted.
+/// Returns the id of a transfer between shards or instances that is accepted.
 async fn accepted(client: &Client, body: &Value) -> String {
     let path = "/portfolio/intra_exchange_instance_transfer";
     let answer = client.raw(http::Method::POST, path).json(body).send::<Value>().await.unwrap();

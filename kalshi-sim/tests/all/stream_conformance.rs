@@ -124,7 +124,7 @@ async fn collect(mut socket: Socket) -> Vec<Value> {
     frames
 }
 
-/// What no member can do.
+/// Makes the changes that only the exchange can make.
 fn trouble(walker: &Walker) -> Result<(), Box<dyn std::error::Error>> {
     let exchange = &walker.exchange;
     exchange.markets().list(MarketPlan::new("KXTOLD-26NOV-A", 7_200))?;
@@ -189,7 +189,8 @@ async fn everything_that_happens_is_told_as_published() {
     assert!(never.is_empty(), "never sent: {never:?}");
 }
 
-/// The places where the numbers of a subscription have a hole, and numbers where there are none.
+/// Returns the places where the numbers of a subscription have a hole, and numbers where there are
+/// none.
 fn holes(frames: &[Value]) -> Vec<String> {
     let without = ["fill", "market_position", "ticker", "user_order"];
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();

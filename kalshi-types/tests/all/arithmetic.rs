@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use crate::{count, dollars, print::units};
 
-/// What exact arithmetic allows: the value where it fits.
+/// Returns the exact result where it fits.
 fn fits(units: i128) -> Option<i64> {
     i64::try_from(units).ok()
 }

@@ -22,7 +22,7 @@ fn three(edge: &str, edge_step: &str, center_step: &str) -> Vec<PriceRange> {
     ]
 }
 
-/// All structures that the exchange documents, with the number of prices that each has.
+/// Returns all structures that the exchange documents, with the number of prices that each has.
 fn structures() -> Vec<(&'static str, Vec<PriceRange>, usize)> {
     vec![
         ("linear_cent", one("0.01"), 99),
@@ -40,7 +40,7 @@ fn structures() -> Vec<(&'static str, Vec<PriceRange>, usize)> {
     ]
 }
 
-/// The valid prices of some bands in 10^-6 USD, by walking each band step by step.
+/// Returns the valid prices of some bands in 10^-6 USD, by walking each band step by step.
 fn walk(ranges: &[PriceRange]) -> BTreeSet<i64> {
     let mut prices = BTreeSet::new();
     for range in ranges {
@@ -232,7 +232,7 @@ fn ranges() -> impl Strategy<Value = Vec<PriceRange>> {
     prop::collection::vec(range, 1..5)
 }
 
-/// Any price, and those where something may change.
+/// Generates any price, and those where something may change.
 fn near(ranges: &[PriceRange]) -> Vec<i64> {
     let edges = ranges.iter().flat_map(|range| [range.start.as_micros(), range.end.as_micros()]);
     edges.chain([0, 1_000_000]).flat_map(|micros| [micros - 1, micros, micros + 1]).collect()

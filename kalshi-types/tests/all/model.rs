@@ -1,7 +1,7 @@
 //! What a text means, by comparing digits as text: no arithmetic is shared with the parser.
 
-/// The number of units of `10^-decimals` that a text stands for, or `None` where it has to be
-/// refused.
+/// Returns the number of units of `10^-decimals` that a text stands for, or `None` where it has to
+/// be refused.
 pub(crate) fn units(text: &str, decimals: usize) -> Option<i64> {
     if text.len() > 64 {
         return None;
@@ -29,7 +29,8 @@ pub(crate) fn units(text: &str, decimals: usize) -> Option<i64> {
     Some(format!("{sign}{digits}").parse().unwrap())
 }
 
-/// A number of units as text with all of its decimals, by moving the point in the printed integer.
+/// Returns a number of units as text with all of its decimals, by moving the point in the printed
+/// integer.
 pub(crate) fn text(units: i64, decimals: usize) -> String {
     let sign = if units < 0 { "-" } else { "" };
     let digits = format!("{:0>width$}", units.unsigned_abs().to_string(), width = decimals + 1);

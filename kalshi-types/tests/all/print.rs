@@ -69,7 +69,7 @@ proptest! {
     }
 }
 
-/// The whole range, the size of real amounts, and the edges.
+/// Generates the whole range, the size of real amounts, and the edges.
 pub(crate) fn units() -> impl Strategy<Value = i64> {
     prop_oneof![
         any::<i64>(),

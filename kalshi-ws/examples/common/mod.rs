@@ -7,7 +7,8 @@ use kalshi_sim::{Exchange, Role};
 use kalshi_ws::{Config, ConfigBuilder, Environment};
 use tokio::{select, signal::ctrl_c, time::sleep};
 
-/// What a stream is set up with, and the embedded exchange if there is one: it stops when dropped.
+/// Returns a stream's configuration, and the embedded exchange if there is one: it stops when
+/// dropped.
 pub(crate) async fn configure() -> Result<(ConfigBuilder, Option<Exchange>), Box<dyn Error>> {
     if env::var_os("KALSHI_ENV").is_some() {
         let config = Config::builder()
@@ -20,7 +21,7 @@ pub(crate) async fn configure() -> Result<(ConfigBuilder, Option<Exchange>), Box
     Ok((configure_as(&exchange, Role::Trader)?, Some(exchange)))
 }
 
-/// What a stream of the embedded exchange is set up with.
+/// Returns the configuration for a stream of the embedded exchange.
 pub(crate) fn configure_as(
     exchange: &Exchange,
     role: Role,
@@ -31,7 +32,7 @@ pub(crate) fn configure_as(
         .with_credentials(credentials.clone()))
 }
 
-/// Some open markets of the embedded exchange; elsewhere they have to be named.
+/// Returns some open markets of the embedded exchange; elsewhere they have to be named.
 #[allow(dead_code, reason = "not every example is about markets")]
 pub(crate) async fn markets(
     exchange: Option<&Exchange>,

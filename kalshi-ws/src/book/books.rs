@@ -110,8 +110,9 @@ impl Default for Books {
 }
 
 impl Books {
-    /// No books. A book that turns out to be corrupt stays void until a snapshot comes by itself;
-    /// [`Connection::books`](crate::Connection::books) makes books that ask for one.
+    /// Creates an empty collection. A book that turns out to be corrupt stays void until a snapshot
+    /// comes by itself; [`Connection::books`](crate::Connection::books) makes books that ask for
+    /// one.
     pub fn new() -> Self {
         Self {
             entries: Vec::new(),

@@ -47,7 +47,7 @@ pub enum BookError {
     NegativeLevel {
         /// The price of YES of the level.
         price: Dollars,
-        /// What it would hold.
+        /// The count that the level would have.
         count: Count,
     },
     /// A snapshot has one price twice.
@@ -383,8 +383,8 @@ impl Outcome {
     }
 }
 
-/// Where a level is, or where it belongs. Most changes come near the best price, which is the last:
-/// a few steps from there are faster than the jumps of a binary search.
+/// Returns the index of a level, or where it belongs. Most changes come near the best price, which
+/// is the last: a few steps from there are faster than the jumps of a binary search.
 #[inline]
 fn search(levels: &[PriceLevel], order: impl Fn(&PriceLevel) -> Ordering) -> Result<usize, usize> {
     const STEPS: usize = 24;
@@ -419,7 +419,8 @@ fn is_price(price: Dollars) -> bool {
     !price.is_negative() && price <= Dollars::ONE
 }
 
-/// The level with the price of the outcome. Prices lie between zero and one, so none is lost.
+/// Returns the level with the price of the outcome. Prices lie between zero and one, so none is
+/// lost.
 fn seen_from(outcome: Outcome, level: PriceLevel) -> PriceLevel {
     match outcome {
         Outcome::Yes => level,

@@ -36,7 +36,7 @@ const MASKED: u8 = 0x80;
 const TWO_BYTES: u8 = 126;
 const EIGHT_BYTES: u8 = 127;
 
-/// What came over the wire.
+/// A frame or a message from the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
     Text(&'a str),
@@ -95,7 +95,7 @@ impl From<Utf8Error> for FrameError {
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: Vec<u8>,
-    /// What was put into it and is not read yet.
+    /// The first byte that is not yet read.
     start: usize,
     end: usize,
     /// There is no whole frame in it.
@@ -347,14 +347,14 @@ mod tests {
 
     const LIMIT: usize = 300;
 
-    /// What came of some bytes: messages, and whether the last of them broke the rules.
+    /// The messages decoded from some bytes, and whether the last of them broke the rules.
     #[derive(Debug, Default, PartialEq, Eq)]
     struct Outcome {
         messages: Vec<String>,
         is_refused: bool,
     }
 
-    /// By this module, in pieces of these sizes.
+    /// Decodes by this module, in pieces of these sizes.
     fn ours(bytes: &[u8], sizes: &[usize]) -> Outcome {
         let mut outcome = Outcome::default();
         let mut sizes = sizes.iter().cycle();
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// By tungstenite.
+    /// Decodes by tungstenite.
     fn theirs(bytes: &[u8]) -> Outcome {
         let config =
             WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
@@ -446,7 +446,7 @@ mod tests {
         }
     }
 
-    /// A frame, mostly one that is allowed.
+    /// Generates a frame, mostly a valid one.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
         let first = prop_oneof![
             8 => Just(0x81_u8),
@@ -489,7 +489,7 @@ mod tests {
         })
     }
 
-    /// Whether the bytes end where a frame ends.
+    /// Reports whether the bytes end where a frame ends.
     fn is_whole(mut bytes: &[u8]) -> bool {
         while let [_, second, rest @ ..] = bytes {
             let (header, length) = match (second & 0x7f, rest) {

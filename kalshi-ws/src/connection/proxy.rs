@@ -62,7 +62,7 @@ impl Proxy {
         named.map(|url| Self::parse(url.trim())).transpose()
     }
 
-    /// Has the proxy connect to a host.
+    /// Makes the proxy connect to a host.
     pub(crate) async fn tunnel(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),

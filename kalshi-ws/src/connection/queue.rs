@@ -68,7 +68,7 @@ pub(crate) enum Entry {
     Hole,
 }
 
-/// What the consumer has taken out of the queue.
+/// The events that the consumer has taken out of the queue.
 #[derive(Debug, Default)]
 pub(crate) struct Taken(VecDeque<Entry>);
 
@@ -122,7 +122,7 @@ impl Entry {
     }
 }
 
-/// What became of staged events.
+/// The result of pushing staged events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Done,
@@ -135,7 +135,7 @@ pub(crate) enum Pushed {
     Failed(usize),
 }
 
-/// Why an event was not taken.
+/// The reason for which an event was not taken.
 enum Refused {
     Full {
         drops: Option<usize>,
@@ -220,7 +220,7 @@ impl Queue {
         }
     }
 
-    /// Has a lane drop its oldest messages until the consumer has caught up.
+    /// Makes a lane drop its oldest messages until the consumer has caught up.
     pub(crate) fn drop_oldest(&self, lane: usize) {
         let mut inner = self.lock();
         if let Some(lane) = inner.lanes.get_mut(lane) {
@@ -269,12 +269,13 @@ impl Queue {
         Poll::Ready(Some(()))
     }
 
-    /// The subscriptions whose marks the consumer has seen since the last call.
+    /// Returns the subscriptions whose marks the consumer has seen since the last call.
     pub(crate) fn take_lagged(&self) -> Vec<usize> {
         std::mem::take(&mut self.lock().lagged)
     }
 
-    /// The number of events that wait, and of messages that were dropped since the last call.
+    /// Returns the number of events that wait, and of messages that were dropped since the last
+    /// call.
     pub(crate) fn depth(&self) -> (usize, u64) {
         let mut inner = self.lock();
         (inner.entries.len() - inner.holes, std::mem::take(&mut inner.dropped))
@@ -548,7 +549,7 @@ mod tests {
         assert_eq!(push(queue, Lane::Channel(lane), number), Pushed::Done);
     }
 
-    /// The numbers that come out, and the marks as (channel, count).
+    /// Returns the numbers that come out, and the marks as (channel, count).
     fn drain(queue: &Queue) -> Vec<(Option<Channel>, u64)> {
         let mut found = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());

@@ -41,7 +41,7 @@ static LANES: [(Lane, Option<Channel>, Overflow); 3] = [
     (Lane::Control, None, Overflow::Block),
 ];
 
-/// A numbered event; which lane it went through is in the channel.
+/// Returns a numbered event; its channel tells the lane it went through.
 fn event(lane: usize, number: u64) -> Event {
     Event::Gap {
         channel: LANES[lane].1.clone().unwrap_or(Channel::Fill),
@@ -51,7 +51,7 @@ fn event(lane: usize, number: u64) -> Event {
     }
 }
 
-/// What the producer did.
+/// The producer's record of what it pushed.
 struct Produced {
     /// The lane of each event, in order.
     lanes: Vec<usize>,
@@ -59,7 +59,7 @@ struct Produced {
     was_told: bool,
 }
 
-/// How the producer ends.
+/// The way in which the producer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// It closes the queue.
@@ -172,7 +172,7 @@ fn queue(max_bytes: usize) -> Arc<Queue> {
     queue
 }
 
-/// One execution: `events` events, and the end.
+/// Runs one execution: `events` events, and the end.
 fn run(events: u64, max_bytes: usize, ending: Ending) {
     let queue = queue(max_bytes);
     let closer = Closer(Arc::clone(&queue));

@@ -62,7 +62,7 @@ pub(crate) struct Socket {
     goodbye: Goodbye,
 }
 
-/// What has become of the close frame of this end.
+/// The state of this end's close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goodbye {
     None,
@@ -317,7 +317,7 @@ struct Upgrade {
     /// The answer, as far as it has come.
     head: Vec<u8>,
     is_over: bool,
-    /// What came behind it.
+    /// The bytes behind it.
     rest: Vec<u8>,
 }
 

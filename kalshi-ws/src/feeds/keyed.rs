@@ -57,7 +57,7 @@ struct Open {
     after: HashSet<Key, RandomState>,
 }
 
-/// What a message, or a loss, means.
+/// The meaning of a message or a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// No feed brought the message before.
@@ -163,7 +163,8 @@ impl Keyed {
         verdict
     }
 
-    /// After an uncovered loss nothing that a feed brings is taken for older than the window.
+    /// Starts anew after an uncovered loss: nothing that a feed brings is taken for older than the
+    /// window.
     fn restart(&mut self) {
         for feed in &mut self.feeds {
             feed.is_behind = false;

@@ -66,7 +66,7 @@ impl Position {
     }
 }
 
-/// What one feed has of the market.
+/// The state of the market in one feed.
 enum Run {
     /// Nothing that can be relied on, until its next snapshot.
     Broken,
@@ -80,15 +80,15 @@ enum Run {
 
 /// A run whose snapshot lies beyond the frontier, or before it without being known to lead there.
 struct Apart {
-    /// Where the snapshot is.
+    /// The position of the snapshot.
     start: Position,
     /// The last change.
     at: Position,
     snapshot: Message,
     /// The changes since the snapshot.
     held: VecDeque<(Position, Message)>,
-    /// Where the frontier was when the run began, if another feed led. Only what the others bring
-    /// after it compares with the run: the connections live at the same time, then.
+    /// The frontier when the run began, if another feed led. Only what the others bring after it
+    /// compares with the run: the connections live at the same time, then.
     since: Option<Position>,
     /// A change that was delivered since then, and shows that the run leads to the frontier.
     target: Option<Position>,
@@ -153,7 +153,7 @@ impl Apart {
     }
 }
 
-/// What is known of the clocks of a feed in relation to those that were delivered.
+/// The relation of a feed's clocks to those that were delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// The feed never had the market, and has not led to the frontier yet.
@@ -178,7 +178,7 @@ struct FeedState {
     epoch: u32,
 }
 
-/// What the merged stream has of the market.
+/// The state of the market in the merged stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
     /// No feed covers it, and its book is void.
@@ -189,7 +189,7 @@ enum Lead {
     Unclocked(usize),
 }
 
-/// What the end of a run means for the merged stream.
+/// The effect of a run's end on the merged stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
     /// The feed had no run.
@@ -243,6 +243,16 @@ impl Market {
 
     pub(super) fn is_void(&self) -> bool {
         self.lead == Lead::Void
+    }
+
+    /// Returns the number of feeds that bring whatever comes next.
+    pub(super) fn coverage(&self) -> usize {
+        let covers = |(feed, state): &(usize, &FeedState)| match self.lead {
+            Lead::Void => false,
+            Lead::Clocked => matches!(state.run, Run::Joined(_)),
+            Lead::Unclocked(leader) => *feed == leader,
+        };
+        self.feeds.iter().enumerate().filter(covers).count()
     }
 
     /// Takes in a snapshot.
@@ -784,7 +794,7 @@ impl Market {
         is_beyond
     }
 
-    /// Has a feed lead from here.
+    /// Makes a feed lead from here.
     fn lead_from(&mut self, feed: usize, at: Position) {
         let was_void = self.lead == Lead::Void;
         self.lead = Lead::Clocked;

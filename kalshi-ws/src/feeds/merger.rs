@@ -150,6 +150,15 @@ impl Merger {
         &self.books
     }
 
+    /// Returns the number of feeds that cover the order book of a market: as long as one of them
+    /// loses nothing, the book stays valid.
+    ///
+    /// A feed that was connected anew covers a market again once its snapshot fits to what was
+    /// delivered. `0` for a book that is void, and for a market that is not subscribed.
+    pub fn coverage(&self, ticker: &str) -> usize {
+        self.markets.get(ticker).map_or(0, Market::coverage)
+    }
+
     /// Returns the place of the feed that leads; `None` while no feed is connected.
     pub const fn leader(&self) -> Option<usize> {
         self.leader

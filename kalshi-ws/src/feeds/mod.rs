@@ -199,6 +199,13 @@ impl RedundantFeed {
         self.merger.books()
     }
 
+    /// Returns the number of connections that cover the order book of a market; see
+    /// [`Merger::coverage`]. Below the number of [connections](Self::handles), the loss of one more
+    /// may make the book void.
+    pub fn coverage(&self, ticker: &str) -> usize {
+        self.merger.coverage(ticker)
+    }
+
     /// Returns the index of the leading connection; `None` while no connection leads.
     pub const fn leader(&self) -> Option<usize> {
         self.merger.leader()

@@ -129,7 +129,7 @@ impl Exchange {
         self.log.push(Entry::Action(market, first..states.len()));
     }
 
-    /// The clocks go back, and the books are others.
+    /// Sets the clocks back and replaces the books.
     fn maintain(&mut self, random: &mut Random) {
         self.epoch += 1;
         for states in &mut self.states {
@@ -177,7 +177,7 @@ struct Feed {
     runs: [Option<(usize, usize)>; TICKERS.len()],
 }
 
-/// What the consumer has.
+/// The book that the consumer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     Void,
@@ -329,7 +329,7 @@ impl World {
         self.push(feed, Event::Disconnected { reason });
     }
 
-    /// The server reads the next entry of the log.
+    /// Lets the server read the next entry of the log.
     fn read(&mut self, feed: usize) {
         let state = &mut self.feeds[feed];
         let trails = if self.is_calm { 0 } else { state.trails };
@@ -360,7 +360,7 @@ impl World {
         }
     }
 
-    /// A message arrives, or is lost.
+    /// Delivers or loses a message.
     fn arrive(&mut self, feed: usize) {
         let Some(sent) = self.feeds[feed].queue.pop_front() else { return };
         if self.one_in(self.odds.lose) {
@@ -418,7 +418,7 @@ impl World {
         }
     }
 
-    /// An event of a feed, and what comes of it.
+    /// Pushes an event of a feed and applies what follows.
     fn push(&mut self, feed: usize, event: Event) {
         if self.is_logging {
             let runs = &self.feeds[feed].runs;
@@ -471,7 +471,7 @@ impl World {
         }
     }
 
-    /// A book that can be read is that of the exchange.
+    /// Checks that a readable book is that of the exchange.
     fn check(&mut self, market: usize) {
         let Some(book) = self.merger.books().get(TICKERS[market]) else { return };
         let Held::At(at) = self.held[market] else {
@@ -566,7 +566,7 @@ impl World {
         }
     }
 
-    /// The exchange pauses: each client has everything, or is cut off.
+    /// Pauses the exchange: each client has everything, or is cut off.
     fn maintain(&mut self) {
         for feed in 0..self.feeds.len() {
             if !self.feeds[feed].is_up {
@@ -606,7 +606,7 @@ impl World {
         self.feeds[feed].is_up && !self.feeds[feed].has_gap
     }
 
-    /// A request arrives, and is answered as of what the server has read.
+    /// Delivers a request, and answers it as of what the server has read.
     fn answer(&mut self, feed: usize) {
         let state = &mut self.feeds[feed];
         for market in std::mem::take(&mut state.requested) {

@@ -46,7 +46,7 @@ impl Feeds {
         merged
     }
 
-    /// A message of the book of market A; `skipped` numbers are lost before it.
+    /// Pushes a message of the book of market A; `skipped` numbers are lost before it.
     fn book(&mut self, feed: usize, skipped: i64, kind: &str, rest: &str) -> Vec<String> {
         self.replays[feed].1 += 1 + skipped;
         let seq = self.replays[feed].1;
@@ -89,7 +89,7 @@ impl Feeds {
         self.push(feed, events)
     }
 
-    /// The contracts of the book, if it can be read.
+    /// Returns the contracts of the book, if it can be read.
     fn count(&self) -> Option<String> {
         let book = self.merger.books().get("A")?;
         Some(book.best_bid(crate::Outcome::Yes)?.count.to_string())
@@ -148,6 +148,31 @@ fn a_gap_in_the_middle_of_a_clock_is_covered_by_the_other_feed() {
     assert_eq!(feeds.delta(1, 12, 2), ["12:2.00"]);
     assert_eq!(feeds.delta(1, 12, 3), ["12:3.00"]);
     assert_eq!((feeds.merger.metrics().covered, feeds.merger.metrics().uncovered), (1, 0));
+}
+
+#[test]
+fn coverage_counts_the_feeds_that_may_be_lost_but_one() {
+    let mut feeds = Feeds::new(2);
+    assert_eq!(feeds.merger.coverage("A"), 0);
+    feeds.snapshot(0, 10, 5);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.snapshot(1, 10, 5);
+    assert_eq!(feeds.merger.coverage("A"), 2);
+    feeds.delta_after(0, 1, 12, 1);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    // Its snapshot may lack a part of the clock, until the other feed has come as far.
+    feeds.snapshot(0, 12, 9);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.delta(1, 12, 1);
+    feeds.delta(1, 12, 3);
+    feeds.delta(1, 13, 1);
+    feeds.delta(0, 13, 1);
+    assert_eq!(feeds.merger.coverage("A"), 2);
+    feeds.lose(1);
+    assert_eq!(feeds.merger.coverage("A"), 1);
+    feeds.lose(0);
+    assert_eq!(feeds.merger.coverage("A"), 0);
+    assert_eq!(feeds.merger.coverage("B"), 0);
 }
 
 #[test]

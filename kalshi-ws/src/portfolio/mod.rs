@@ -30,10 +30,10 @@ pub use self::{
     records::{FillRecord, OrderRecord, PositionRecord},
 };
 
-/// How many fills are remembered by default.
+/// The default number of remembered fills.
 const FILL_HISTORY: usize = 100_000;
 
-/// How far the machine's clock may be behind the exchange's by default.
+/// The default for how far the machine's clock may be behind the exchange's.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The channels that a view is made of.
@@ -71,7 +71,7 @@ pub struct Portfolio {
     read_as_of: Option<UnixMillis>,
     /// The low-water mark: every fill before it is known. Only reads move it.
     complete_until: Option<UnixMillis>,
-    /// Where the view begins; fills before it are not asked for.
+    /// The beginning of the view; fills before it are not asked for.
     fills_from: Option<UnixMillis>,
     clock: Arc<dyn Clock>,
     clock_tolerance: Duration,
@@ -84,7 +84,7 @@ struct Held<T> {
     step: u64,
 }
 
-/// What an event did to a view.
+/// The change that an event made to a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PortfolioChange {
@@ -267,7 +267,7 @@ impl Portfolio {
         }
     }
 
-    /// A subscription is confirmed. If another one of the channel was, its end went unnoticed.
+    /// Confirms a subscription. If another one of the channel was, its end went unnoticed.
     fn confirm(&mut self, channel: &Channel, sid: Sid) -> PortfolioChange {
         let before = self.set_sid(channel, Some(sid));
         if before.is_some_and(|before| before != sid) {

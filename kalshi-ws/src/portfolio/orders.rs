@@ -21,12 +21,12 @@ pub(super) struct Orders {
 #[derive(Clone, Copy, Debug)]
 struct Over {
     version: Version,
-    /// Whether its own state says so. One that a read merely left out may rest all the same: a list
-    /// may move while its pages are read.
+    /// True if its own state says so. An order that a read merely left out may rest all the same: a
+    /// list may move while its pages are read.
     is_confirmed: bool,
 }
 
-/// What tells the newer of two states of an order: two may carry the same millisecond.
+/// The key that tells the newer of two states of an order: two may carry the same millisecond.
 type Version = (Option<UnixMillis>, Count);
 
 impl Orders {

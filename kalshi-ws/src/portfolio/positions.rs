@@ -31,7 +31,7 @@ struct Position {
     newest_fill: Option<UnixMillis>,
 }
 
-/// What set the count of a position.
+/// The source of a position's count.
 #[derive(Clone, Copy, Debug)]
 enum SetBy {
     Read,

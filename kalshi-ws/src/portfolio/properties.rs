@@ -31,7 +31,7 @@ use crate::{
 const STEPS: u64 = 50;
 const MARKETS: [&str; 2] = ["A", "B"];
 const CHANNELS: [Channel; 3] = [Channel::Fill, Channel::UserOrders, Channel::MarketPositions];
-/// How far the view's clock is from the exchange's at most.
+/// The largest distance between the view's clock and the exchange's.
 const SKEW: i64 = 5;
 
 /// One message of each kind, to be filled in.
@@ -61,7 +61,7 @@ impl Templates {
     }
 }
 
-/// What has happened in all runs, so that none of it is untested.
+/// The events of all runs, so that none of them is untested.
 #[derive(Debug, Default)]
 struct Tally {
     fills: u64,
@@ -80,7 +80,7 @@ struct Tally {
 struct Reading {
     begun: Reconciliation,
     snapshot: AccountSnapshot,
-    /// How many of the three lists have been read.
+    /// The number of the three lists that have been read.
     parts: u8,
 }
 
@@ -90,7 +90,7 @@ struct World<'a> {
     tally: &'a mut Tally,
     /// The exchange's time.
     now: i64,
-    /// What the view's clock is ahead of it.
+    /// The lead of the view's clock over it.
     skew: i64,
     clock: Arc<ManualClock>,
     ids: u64,
@@ -100,11 +100,11 @@ struct World<'a> {
     positions: BTreeMap<&'static str, Vec<(i64, i64)>>,
     fills: Vec<FillRecord>,
     queues: [VecDeque<Event>; 3],
-    /// How many subscriptions there are.
+    /// The number of confirmed subscriptions.
     confirmed: usize,
     sid: i64,
     view: Portfolio,
-    /// What counted, by trade.
+    /// The fills that counted, by trade.
     counted: BTreeSet<String>,
     reading: Option<Reading>,
 }
@@ -166,7 +166,7 @@ impl<'a> World<'a> {
         format!("{}", self.ids)
     }
 
-    /// The exchange sends a message, if the channel is subscribed to.
+    /// Sends a message of the exchange, if the channel is subscribed to.
     fn send(&mut self, channel: usize, mut message: Message) {
         if channel < self.confirmed {
             message.sent = Some(UnixMillis::from_millis(self.now));
@@ -196,7 +196,7 @@ impl<'a> World<'a> {
         self.send(1, message);
     }
 
-    /// An order that rests, as a message.
+    /// Returns an order that rests, as a message.
     fn resting(&mut self) -> Option<crate::types::UserOrder> {
         let resting: Vec<&OrderRecord> = self
             .orders
@@ -268,7 +268,7 @@ impl<'a> World<'a> {
         self.change(order, message);
     }
 
-    /// The view gets a message: mostly the next one of some channel.
+    /// Delivers a message to the view: mostly the next one of some channel.
     fn deliver(&mut self) {
         let at = self.random.index(3);
         let length = self.queues[at].len();
@@ -313,7 +313,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A message is lost, or cannot be placed; an event in its place says so.
+    /// Loses a message or makes it unplaceable; an event in its place reports it.
     fn lose(&mut self) {
         let at = self.random.index(3);
         if self.queues[at].is_empty() {
@@ -358,7 +358,7 @@ impl<'a> World<'a> {
         self.apply(&Event::Disconnected { reason: DisconnectReason::Silent });
     }
 
-    /// One more subscription is confirmed; what happens from here on, it tells.
+    /// Confirms one more subscription, which reports everything from here on.
     fn confirm(&mut self) {
         if let Some(channel) = CHANNELS.get(self.confirmed) {
             self.sid += 1;
@@ -442,7 +442,7 @@ impl<'a> World<'a> {
         positions.filter(|position| !position.count.is_zero()).collect()
     }
 
-    /// Nothing is under way any more. A view that is current has what the exchange has.
+    /// Ends everything under way. A view that is current has what the exchange has.
     fn settle(&mut self) {
         while self.queues.iter().any(|queue| !queue.is_empty()) {
             self.deliver();
@@ -469,7 +469,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The weather clears: the view becomes current within a few attempts.
+    /// Ends all faults: the view becomes current within a few attempts.
     fn recover(&mut self) {
         self.reading = None;
         while self.confirmed < CHANNELS.len() {

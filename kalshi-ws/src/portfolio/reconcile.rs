@@ -9,14 +9,14 @@ use super::{
     records::{FillRecord, OrderRecord, PositionRecord},
 };
 
-/// How far before the time of the last read the next one looks for fills: the time of a fill and
-/// the time that reads are complete up to may come from different clocks.
+/// The overlap of a read of fills with the one before: the time of a fill and the time that reads
+/// are complete up to may come from different clocks.
 const OVERLAP: Duration = Duration::from_secs(60);
 
-/// How many marks are kept while the reads are behind all of them.
+/// The number of marks kept while the reads are behind all of them.
 const MAX_MARKS: usize = 64;
 
-/// What REST knows of an account, as far as a view needs it.
+/// The state of an account over REST, as far as a view needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccountSnapshot {
@@ -31,11 +31,11 @@ pub struct AccountSnapshot {
     pub positions: Vec<PositionRecord>,
 }
 
-/// Where a view is reconciled from: the REST API, through a client for it.
+/// A source that a view is reconciled from: the REST API, through a client for it.
 ///
 /// The client of `kalshi-sdk` is one, with its feature `streams`.
 pub trait AccountSource {
-    /// Why it could not be read.
+    /// The reason for which it could not be read.
     type Error;
 
     /// Returns the time, by the exchange's clock, that a read which begins now is complete up to:
@@ -61,7 +61,7 @@ pub struct Reconciliation {
     fills_since: Option<UnixMillis>,
 }
 
-/// What a reconciliation found.
+/// The result of a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconciled {
@@ -71,14 +71,14 @@ pub struct Reconciled {
     /// Fills that are too old to tell whether they were known, since the view has forgotten later
     /// ones ([`Portfolio::with_fill_history`]). They do not count.
     pub too_old: Vec<FillRecord>,
-    /// Orders that are over, without a message having said so. One of them comes back if a message
-    /// or the next read has it resting after all.
+    /// The orders that ended without a message. One of them comes back if a message or the next
+    /// read has it resting after all.
     pub closed: Vec<OrderRecord>,
-    /// Whether the view is current now, and if not, why.
+    /// The state of the view afterwards: current, or the reason why not.
     pub status: ReconcileStatus,
 }
 
-/// Whether a reconciliation made a view current.
+/// The state of a view after a reconciliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReconcileStatus {
@@ -87,7 +87,7 @@ pub enum ReconcileStatus {
     /// The reads are older than the last loss or confirmation, or than the reads before them. Of
     /// what was read, only fills were taken in.
     Behind {
-        /// How long to wait before the next attempt.
+        /// The time to wait before the next attempt.
         retry_after: Duration,
     },
     /// Not all three subscriptions had been confirmed when it began.

@@ -27,7 +27,7 @@ pub struct FillRecord {
     pub count: Count,
     /// The fee, in dollars.
     pub fee: Dollars,
-    /// Whether the order took liquidity.
+    /// True if the order took liquidity.
     pub is_taker: bool,
     /// The time of the fill in milliseconds, if it is known.
     pub ts_ms: Option<UnixMillis>,

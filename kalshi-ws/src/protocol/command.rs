@@ -38,7 +38,7 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Update {
     Add {
-        /// Whether the ticker channel sends one message for each market at once.
+        /// True if the ticker channel sends one message for each market at once.
         initial_snapshot: bool,
     },
     Delete,

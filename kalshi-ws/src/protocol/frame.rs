@@ -254,7 +254,7 @@ impl Decoder {
         }
     }
 
-    /// The market that the deltas of these names share.
+    /// Returns the market that the deltas of these names share.
     #[inline]
     fn market(&mut self, ticker: &str, id: &str) -> Market {
         if let Some(ByTicker(market)) = self.markets.get(ticker.as_bytes())
@@ -393,7 +393,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A whole number; `None` for anything else.
+/// Parses a whole number; `None` for anything else.
 fn number(raw: &RawValue) -> Option<i64> {
     serde_json::from_str(raw.get()).ok()
 }
@@ -510,7 +510,7 @@ mod tests {
         ),
     ];
 
-    /// A field of the envelope, mostly a good one.
+    /// Generates a field of the envelope, mostly a valid one.
     fn field(name: &'static str) -> impl Strategy<Value = String> {
         let value = prop_oneof![
             6 => (0..2_000_000_000_000_i64).prop_map(|number| number.to_string()),

@@ -60,7 +60,7 @@ pub struct MessageKind {
     pub name: &'static str,
     /// The channels that send it.
     pub channels: &'static [Channel],
-    /// Whether it carries a sequence number, so that a loss is noticed.
+    /// True if it carries a sequence number, so that a loss is noticed.
     pub sequenced: bool,
 }
 

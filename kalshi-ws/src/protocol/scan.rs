@@ -105,7 +105,7 @@ pub(crate) fn envelope(frame: &str) -> Option<Enveloped<'_>> {
     Some(Enveloped { kind, id, sid, seq, sent, msg })
 }
 
-/// What of a frame is not read yet.
+/// The part of a frame that is not read yet.
 struct Rest<'a> {
     frame: &'a str,
     /// Its end.
@@ -124,7 +124,7 @@ impl<'a> Rest<'a> {
         Some(())
     }
 
-    /// A number without sign, leading zero or more than 18 digits.
+    /// Reads a number without sign, leading zero or more than 18 digits.
     #[inline]
     fn integer(&mut self) -> Option<i64> {
         let mut value = 0_i64;
@@ -166,8 +166,8 @@ impl<'a> Rest<'a> {
         Some(value)
     }
 
-    /// A number that may be left out, after the words that announce it. The outer `None` is "not
-    /// sure".
+    /// Reads a number that may be left out, after the words that announce it. The outer `None` is
+    /// "not sure".
     #[expect(clippy::option_option, reason = "`?` on the outer one, the inner one is the answer")]
     #[inline]
     fn optional_integer<const N: usize>(&mut self, words: &[u8; N]) -> Option<Option<i64>> {
@@ -186,7 +186,7 @@ impl<'a> Rest<'a> {
         Some(())
     }
 
-    /// The text up to the next quote, and past it; no escapes and no control characters.
+    /// Reads the text up to the next quote, and past it; no escapes and no control characters.
     #[inline]
     fn text(&mut self) -> Option<&'a str> {
         let mut at = 0;
@@ -223,7 +223,8 @@ const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// The powers of ten.
 const POWERS: [i64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
-/// The number of bytes before the first that is above nine; the first of the text is the lowest.
+/// Returns the number of bytes before the first that is above nine; the first of the text is the
+/// lowest.
 #[inline]
 const fn leading_digits(word: u64) -> usize {
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -232,7 +233,7 @@ const fn leading_digits(word: u64) -> usize {
     (above_nine.trailing_zeros() / 8) as usize
 }
 
-/// The number of eight digits, of which the first is in the lowest byte: pairs, fours, all.
+/// Returns the number of eight digits, of which the first is in the lowest byte: pairs, fours, all.
 #[inline]
 fn eight_digits(word: u64) -> i64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
@@ -242,8 +243,8 @@ fn eight_digits(word: u64) -> i64 {
     i64::from((odd.wrapping_add(even) >> 32) as u32)
 }
 
-/// The high bit of each byte that is a quote, a backslash or a control character. A byte above the
-/// first such one may be marked wrongly; the first is right.
+/// Returns the high bit of each byte that is a quote, a backslash or a control character. A byte
+/// above the first such one may be marked wrongly; the first is right.
 #[inline]
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;

@@ -10,13 +10,13 @@ use crate::PriceConvention;
 /// One line of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedLine {
-    /// When it happened.
+    /// The time of the event.
     pub at: UnixMillis,
-    /// What happened.
+    /// The event.
     pub event: RecordedEvent,
 }
 
-/// What a line of a recording says.
+/// The event on a line of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordedEvent {
@@ -47,7 +47,7 @@ pub struct RecordingHeader {
     /// The host that was recorded, if it was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// When the recording began. All files of one recording have the same.
+    /// The start of the recording. All files of one recording have the same.
     pub started: UnixMillis,
 }
 
@@ -57,7 +57,7 @@ impl RecordingHeader {
 }
 
 impl RecordedEvent {
-    /// The number of bytes that the line takes in memory, at least.
+    /// Returns the number of bytes that the line takes in memory, at least.
     pub(super) fn bytes(&self) -> usize {
         let text = match self {
             Self::Received(text)
@@ -122,7 +122,7 @@ impl FromStr for RecordedLine {
 
 /// Returns the version of the format that a line names, if it is a header.
 pub(super) fn version(text: &str) -> Option<u32> {
-    /// What every version has.
+    /// The fields that every version has.
     #[derive(Deserialize)]
     struct Line {
         header: Header,

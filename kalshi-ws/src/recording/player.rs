@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{DisconnectReason, Event, PriceConvention, Replay};
 
-/// How fast a recording is played back.
+/// The speed at which a recording is played back.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Speed {
@@ -27,9 +27,9 @@ pub enum Speed {
 pub struct Player {
     recording: Recording,
     replay: Replay,
-    /// What files without a header have.
+    /// The convention of files without a header.
     prices: PriceConvention,
-    /// When the recording that is being played began, as its header says.
+    /// The start of the recording that is being played, from its header.
     started: Option<UnixMillis>,
     /// A line that was read and waits for its time.
     line: Option<RecordedLine>,
@@ -130,7 +130,7 @@ impl Player {
         }
     }
 
-    /// A file begins: it goes on with the recording before it, or is another one.
+    /// Begins a file: it continues the recording before it, or is another one.
     fn begin(&mut self, header: &RecordingHeader) {
         let before = self.started.replace(header.started);
         if before.is_some_and(|before| before != header.started) {

@@ -15,7 +15,7 @@ use super::line::{RecordedLine, RecordingHeader, version};
 /// The longest line that is read: a frame may have 64 MiB, and escapes make it longer.
 const MAX_LINE: u64 = 256 << 20;
 
-/// Why a recording cannot be read on.
+/// The reason for which a recording cannot be read on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordingError {
@@ -24,7 +24,7 @@ pub enum RecordingError {
     Io {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -35,7 +35,7 @@ pub enum RecordingError {
         file: String,
         /// The line.
         line: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },

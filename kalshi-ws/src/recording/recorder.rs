@@ -25,7 +25,7 @@ const QUEUE_BYTES: usize = 128 << 20;
 /// The bytes of lines in one file by default.
 const BYTES_PER_FILE: u64 = 256 << 20;
 
-/// How long a line may wait in memory before it is in the file.
+/// The longest time that a line waits in memory before it is in the file.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Writes a recording. Give it to a connection with [`ConfigBuilder::with_tap`](crate::ConfigBuilder::with_tap).

@@ -47,7 +47,7 @@ pub(crate) struct ChannelState {
     in_flight: HashSet<String>,
     /// Items of commands whose outcome is not known.
     doubtful: HashSet<String>,
-    /// What is desired of an item in flight has changed.
+    /// True if the desired state of an item in flight has changed.
     is_dirty: bool,
     failures: Failures,
     /// Changes are not sent before that.
@@ -56,7 +56,7 @@ pub(crate) struct ChannelState {
     trial_items: usize,
     splits_left: u32,
     pub(crate) tracker: SequenceTracker,
-    /// Whether the document has sequence numbers for the channel.
+    /// True if the document has sequence numbers for the channel.
     is_sequenced: bool,
     resync: Resync,
     /// Items that were taken out and whose last messages may still come.
@@ -206,7 +206,7 @@ impl ChannelState {
         self.subscribe(out, now);
     }
 
-    /// Has the queue hold two messages for each order book, so that their snapshots always fit.
+    /// Makes the queue hold two messages for each order book, so that their snapshots always fit.
     fn prepare_lane(&mut self, is_new: bool, out: &mut Outbox) {
         let Some(desired) = &self.desired else { return };
         let books = if self.is_book() { desired.items.len().saturating_mul(2) } else { 0 };

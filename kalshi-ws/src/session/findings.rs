@@ -59,7 +59,7 @@ impl Bench {
         bench
     }
 
-    /// With order books whose subscription, number 1, is confirmed.
+    /// Creates a session with order books whose subscription, number 1, is confirmed.
     fn with_books(tickers: &[&str]) -> Self {
         let mut bench = Self::new();
         bench.subscribe(tickers);
@@ -122,7 +122,7 @@ impl Bench {
         }
     }
 
-    /// The next command, which must be this one.
+    /// Returns the next command, which must be this one.
     fn command(&mut self, expected: &str) -> i64 {
         let command = self.sent.pop_front().unwrap_or_else(|| panic!("{expected} was not sent"));
         assert_eq!(name(&command), expected);
@@ -189,7 +189,7 @@ fn delta(sid: i64, seq: i64, ticker: &str) -> String {
     )
 }
 
-/// A command in a few words.
+/// Returns a short description of a command.
 fn name(command: &Command) -> String {
     match &command.action {
         Action::Subscribe { items, .. } => format!("subscribe {}", items.join(" ")),
@@ -440,7 +440,7 @@ fn b5_gaps_that_come_faster_than_snapshots_lead_to_one_request_at_a_time() {
     bench.command("snapshot A B");
 }
 
-/// Three thousand books, a thousand places, and a consumer that takes 200 µs for an event.
+/// Checks three thousand books, a thousand places, and a consumer that takes 200 µs for an event.
 #[test]
 fn b5_a_slow_consumer_with_more_books_than_places_converges() {
     const MARKETS: usize = 3_000;

@@ -640,7 +640,7 @@ impl SessionState {
         }
     }
 
-    /// The state of a channel that the consumer desires, and where its consequences go.
+    /// Returns the state of a channel that the consumer desires, and where its consequences go.
     fn desired(&mut self, channel: &Channel) -> Option<(&mut ChannelState, &mut Outbox)> {
         let state = self.channels.iter_mut().find(|state| state.channel == *channel)?;
         state.is_desired().then_some((state, &mut self.out))

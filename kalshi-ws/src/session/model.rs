@@ -96,7 +96,7 @@ struct Exchange {
     next_sid: Sid,
     /// Frames on their way to the client.
     wire: VecDeque<(Instant, Frame)>,
-    /// What the book of a message's market was, by subscription and number.
+    /// The book of a message's market, by subscription and number.
     history: BTreeMap<(Sid, i64), i64>,
     is_calm: bool,
     is_silent: bool,
@@ -104,7 +104,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// A new connection: nothing is left of the old one.
+    /// Starts a new connection: nothing is left of the old one.
     fn restart(&mut self) {
         self.served.clear();
         self.wire.clear();
@@ -161,7 +161,7 @@ impl Exchange {
         served.seq
     }
 
-    /// A change of some book.
+    /// Makes a change of some book.
     fn change(&mut self) {
         let market = self.random.below(TICKERS.len());
         let grow = 100 * (1 + i64::try_from(self.random.below(3)).unwrap());
@@ -406,7 +406,7 @@ impl Exchange {
         }
     }
 
-    /// Something that no command asked for.
+    /// Sends something that no command asked for.
     fn mischief(&mut self) {
         let sids: Vec<Sid> = self.served.keys().copied().collect();
         if sids.is_empty() {
@@ -445,7 +445,8 @@ fn error_of(code: i64) -> ServerError {
     ServerError { code, message: String::new(), market_ticker: None, market_tickers: Vec::new() }
 }
 
-/// What the consumer desires, by its own reckoning. No items: all, or (for order books) none yet.
+/// The state that the consumer desires, by its own account. No items: all, or (for order books)
+/// none yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Desired {
     All,
@@ -674,7 +675,7 @@ impl World {
         }
     }
 
-    /// What was asked of a subscription or connection that ended is not answered by another event.
+    /// Drops the queries to a subscription or connection that ended: no other event answers them.
     fn queries_may_be_lost(&mut self) {
         self.close(|open| matches!(open, Open::List(_)));
     }
@@ -748,7 +749,7 @@ impl World {
         }
     }
 
-    /// What is on the wire, by channel.
+    /// Returns the subscriptions on the wire, by channel.
     fn on_wire(&self) -> BTreeMap<String, Desired> {
         let served = self.exchange.served.values();
         served

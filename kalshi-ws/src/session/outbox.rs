@@ -30,7 +30,7 @@ pub(crate) enum Lane {
     Channel(usize),
 }
 
-/// What is to be done.
+/// An action of the connection.
 #[derive(Debug)]
 pub(crate) enum Output {
     Send(Command),
@@ -58,7 +58,7 @@ struct Pending {
     deadline: Instant,
 }
 
-/// What a command without a reply is to achieve.
+/// The aim of a command without a reply.
 #[derive(Debug)]
 pub(crate) enum PendingKind {
     Subscribe(usize),
@@ -97,7 +97,7 @@ pub(crate) enum Answered {
     Nothing,
 }
 
-/// Where the consequences of a decision go.
+/// The destination of a decision's consequences.
 pub(crate) struct Outbox {
     pub(crate) limits: Limits,
     pub(crate) outputs: VecDeque<Output>,
@@ -389,7 +389,7 @@ impl Outbox {
 }
 
 impl PendingKind {
-    /// The channel that the command is about.
+    /// Returns the channel that the command is about.
     pub(crate) fn lane(&self) -> Option<usize> {
         match self {
             Self::Subscribe(lane)

@@ -23,7 +23,7 @@ pub(crate) struct Resync {
     waiting: BTreeSet<String>,
     /// Markets whose snapshots are on their way.
     outstanding: BTreeSet<String>,
-    /// When the next of them must have come.
+    /// The time by which the next of them must have come.
     deadline: Option<Instant>,
     /// No request before that.
     earliest: Option<Instant>,
@@ -153,7 +153,7 @@ impl Resync {
         Some(self.waiting.iter().cloned().collect())
     }
 
-    /// The time for which an answer is awaited: longer after each request in vain.
+    /// Returns the time for which an answer is awaited: longer after each request in vain.
     fn patience(&self, timeout: Duration) -> Duration {
         timeout.saturating_mul(1 << self.requests.saturating_sub(1).min(5))
     }

@@ -44,7 +44,7 @@ struct Exchange {
     late: Option<(String, u64)>,
     subscribed: BTreeSet<u64>,
     wire: VecDeque<String>,
-    /// What the book of the message's market was, by subscription and number.
+    /// The book of the message's market, by subscription and number.
     history: HashMap<(i64, i64), (u64, u64)>,
     faults: bool,
     injected: BTreeMap<&'static str, u64>,
@@ -71,7 +71,7 @@ impl Exchange {
         &mut self.books[usize::try_from(market).unwrap()]
     }
 
-    /// A new connection: nothing is left of the old one.
+    /// Starts a new connection: nothing is left of the old one.
     fn restart(&mut self) {
         self.live = false;
         self.late = None;
@@ -79,7 +79,7 @@ impl Exchange {
         self.wire.clear();
     }
 
-    /// One change in one market.
+    /// Makes one change in one market.
     fn change(&mut self) {
         let market = self.random.below(MARKETS);
         let bid = self.random.one_in(2);
@@ -379,7 +379,7 @@ impl World {
         self.connect(false);
     }
 
-    /// What is on the wire arrives, and time passes.
+    /// Delivers frames from the wire and lets time pass.
     fn arrive(&mut self, frames: usize) {
         for _ in 0..frames {
             let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
@@ -425,7 +425,7 @@ impl World {
         self.carry_out();
     }
 
-    /// Something large goes wrong.
+    /// Causes a large fault.
     fn disaster(&mut self) {
         let which = self.exchange.borrow_mut().random.below(5);
         let market = self.exchange.borrow_mut().random.below(MARKETS);

@@ -196,7 +196,7 @@ fn a_level_below_zero_is_corruption_and_asks_for_a_snapshot_until_that_is_taken(
     }
 }
 
-/// A change of one clock.
+/// Returns a change of one clock.
 fn clocked(clock: i64, side: &str, price: &str, count: &str) -> Event {
     let Event::Message(mut message) = delta("A", side, price, count) else { panic!() };
     let Payload::OrderbookDelta(delta) = &mut message.payload else { panic!() };

@@ -112,12 +112,12 @@ impl Exchange {
         self.refusals.lock().unwrap().extend(vec![status; times]);
     }
 
-    /// A configuration for this exchange that waits for nothing long.
+    /// Returns a configuration for this exchange with short waits.
     pub(crate) fn config(&self) -> ConfigBuilder {
         self.config_at(&self.url)
     }
 
-    /// The same for this exchange at another address.
+    /// Returns a configuration for this exchange at another address.
     pub(crate) fn config_at(&self, url: &str) -> ConfigBuilder {
         let millis = Duration::from_millis;
         Config::builder()
@@ -126,25 +126,25 @@ impl Exchange {
             .with_backoff(Backoff::new(millis(5), millis(40)))
     }
 
-    /// A stream and the exchange's end of it.
+    /// Returns a stream and the exchange's end of it.
     pub(crate) async fn connect(&mut self, config: ConfigBuilder) -> (Connection, Peer) {
         let stream = Connection::connect(config.build().unwrap()).await.unwrap();
         (stream, self.peer().await)
     }
 
-    /// The next connection.
+    /// Returns the next connection.
     pub(crate) async fn peer(&mut self) -> Peer {
         timeout(PATIENCE, self.peers.recv()).await.expect("no connection").unwrap()
     }
 
-    /// The next connection, if there is one already.
+    /// Returns the next connection, if there is one already.
     pub(crate) fn peer_now(&mut self) -> Option<Peer> {
         self.peers.try_recv().ok()
     }
 }
 
 impl Peer {
-    /// The next command.
+    /// Returns the next command.
     pub(crate) async fn command(&mut self) -> Value {
         loop {
             let message = timeout(PATIENCE, self.0.next()).await.expect("no command");
@@ -156,7 +156,7 @@ impl Peer {
         }
     }
 
-    /// The next command, if one comes soon.
+    /// Returns the next command, if one comes soon.
     pub(crate) async fn command_soon(&mut self) -> Option<Value> {
         timeout(Duration::from_millis(600), self.command()).await.ok()
     }
@@ -245,21 +245,21 @@ impl Peer {
     }
 }
 
-/// A snapshot with one bid of ten contracts.
+/// Returns a snapshot with one bid of ten contracts.
 pub(crate) fn snapshot(sid: i64, seq: i64, ticker: &str, bid: &str) -> String {
     format!(
         r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","yes_dollars_fp":[["{bid}","10.00"]]}}}}"#
     )
 }
 
-/// A change of the bid at 0.40.
+/// Returns a change of the bid at 0.40.
 pub(crate) fn delta(sid: i64, seq: i64, ticker: &str, count: &str) -> String {
     format!(
         r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","price_dollars":"0.4000","delta_fp":"{count}","side":"yes","ts_ms":{seq}}}}}"#
     )
 }
 
-/// The next event of a stream.
+/// Returns the next event of a stream.
 pub(crate) async fn next(stream: &mut Connection) -> Event {
     timeout(PATIENCE, stream.next()).await.expect("no event").expect("the stream is over")
 }
@@ -275,7 +275,7 @@ macro_rules! expect_event {
 }
 pub(crate) use expect_event;
 
-/// The signature of a handshake, which must be right.
+/// Returns the signature of a handshake, which must be right.
 fn verified(key: &PublicKey, request: &Request) -> String {
     let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(header("kalshi-access-key"), "key-id");

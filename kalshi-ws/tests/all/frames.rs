@@ -142,7 +142,7 @@ fn b1_a_field_of_the_envelope_never_hides_the_others() {
     assert_eq!((malformed.sid, malformed.seq), (Some(2), None));
 }
 
-/// The payload of a message.
+/// Returns the payload of a message.
 fn payload(frame: &str) -> Payload {
     match decode(frame) {
         Frame::Message(message) => {
@@ -260,7 +260,7 @@ fn a18_the_time_of_sending_is_kept_on_every_frame() {
     }
 }
 
-/// The numbers that were due and came where messages were lost.
+/// Returns the numbers that were due and came where messages were lost.
 fn gaps(replay: &mut Replay, frame: &str) -> Vec<(Option<i64>, Option<i64>)> {
     let mut gaps = Vec::new();
     replay.frame(frame, NOW, |event| match event {
@@ -422,7 +422,7 @@ fn deltas_of_one_market_share_their_names() {
     assert!(names.windows(2).all(|pair| std::ptr::eq(pair[0].ticker(), pair[1].ticker())));
 }
 
-/// A delta of which every part may be usual or unusual.
+/// Generates a delta of which every part may be usual or unusual.
 fn deltas() -> impl Strategy<Value = String> {
     let number = prop_oneof![
         8 => (0_i64..2_000_000_000_000).prop_map(|n| n.to_string()),
@@ -490,7 +490,7 @@ fn deltas() -> impl Strategy<Value = String> {
     )
 }
 
-/// One change of a text: a piece removed, repeated, replaced or moved.
+/// Changes a text once: a piece removed, repeated, replaced or moved.
 fn mutated(text: &str, at: usize, len: usize, what: u8, with: char) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     let at = at % (chars.len() + 1);
@@ -583,7 +583,7 @@ proptest! {
     }
 }
 
-/// More of them with `FUZZ_CASES`.
+/// Returns the number of cases; `FUZZ_CASES` sets more.
 fn cases() -> u32 {
     std::env::var("FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
 }

@@ -26,7 +26,7 @@ use crate::exchange::{Exchange, Peer, expect_event, next};
 
 const BOOKS: Channel = Channel::OrderbookDelta;
 
-/// What the link does with the bytes of one direction.
+/// The treatment of the bytes of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     /// Carries them.
@@ -74,7 +74,7 @@ struct Link {
 }
 
 impl Link {
-    /// A link to an exchange.
+    /// Creates a link to an exchange.
     async fn to(exchange: &Exchange) -> Self {
         let target: SocketAddr = exchange.url.split('/').nth(2).unwrap().parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -173,7 +173,7 @@ async fn pump(
     }
 }
 
-/// A connection over a link, subscribed to the book of A, which is valid.
+/// Returns a connection over a link, subscribed to the book of A, which is valid.
 async fn subscribed(
     exchange: &mut Exchange,
     link: &Link,
@@ -190,12 +190,12 @@ async fn subscribed(
     (connection, peer)
 }
 
-/// The contracts at the best bid, if the book can be read.
+/// Returns the contracts at the best bid, if the book can be read.
 fn best(books: &Books) -> Option<String> {
     books.get("A")?.best_bid(Outcome::Yes).map(|level| level.count.to_string())
 }
 
-/// After the loss: the exchange answers the subscription that is made anew, and the book is back.
+/// Answers the subscription that is made anew after a loss, and checks that the book is back.
 async fn back(exchange: &mut Exchange, connection: &mut Connection) -> Peer {
     let mut peer = exchange.peer().await;
     peer.subscribed(2).await;

@@ -25,7 +25,7 @@ fn event(frame: &str) -> Event {
     }
 }
 
-/// A message outside its subscription.
+/// Returns a message outside its subscription.
 fn unmatched(event: Event) -> Event {
     match event {
         Event::Message(message) => Event::Unmatched(message),
@@ -33,7 +33,7 @@ fn unmatched(event: Event) -> Event {
     }
 }
 
-/// Five contracts of YES.
+/// Returns a fill of five contracts of YES.
 fn fill(trade: &str, order: &str, ts: i64, after: &str) -> Event {
     fill_of("yes", trade, order, &ts.to_string(), after)
 }
@@ -85,7 +85,7 @@ fn count(text: &str) -> Count {
     text.parse().unwrap()
 }
 
-/// A view whose clock stands at the time, and is right.
+/// Returns a view whose clock stands at the time, and is right.
 fn view() -> (Portfolio, Arc<ManualClock>) {
     view_of(Portfolio::new())
 }
@@ -109,12 +109,12 @@ fn lost() -> Event {
     Event::Disconnected { reason: DisconnectReason::Silent }
 }
 
-/// Everything that happened until right after now.
+/// Returns a snapshot with everything that happened until right after now.
 fn snapshot() -> AccountSnapshot {
     AccountSnapshot::new(UnixMillis::from_millis(NOW + 1))
 }
 
-/// A current view, of an account with nothing in it.
+/// Returns a current view, of an account with nothing in it.
 fn current() -> (Portfolio, Arc<ManualClock>) {
     let (mut portfolio, clock) = view();
     subscribe(&mut portfolio);

@@ -19,7 +19,7 @@ use kalshi_ws::{
 
 use crate::exchange::{Exchange, next};
 
-/// A folder of this test's own, empty.
+/// Returns a folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     // It is not there the first time.

@@ -937,7 +937,7 @@ async fn b6_a_close_frame_voids_the_books_though_the_peer_keeps_the_connection()
     drop(peer);
 }
 
-/// What a connection measured.
+/// The measurements of a connection.
 #[derive(Clone, Default)]
 struct Measured(Arc<Mutex<Measurements>>);
 
@@ -1022,7 +1022,7 @@ async fn burst(frames: i64) {
     sender.await.unwrap();
 }
 
-/// More of them with `BURST_FRAMES`.
+/// Returns the sizes of the bursts; `BURST_FRAMES` adds more.
 fn bursts() -> Vec<i64> {
     let more = std::env::var("BURST_FRAMES").ok().and_then(|text| text.parse().ok());
     [20_000, 300_000].into_iter().chain(more).collect()

@@ -27,7 +27,7 @@ const FIN: u8 = 0x80;
 /// The greatest message of the connections here.
 const MAX_BYTES: usize = 100_000;
 
-/// A frame of the server: the first byte, and a payload with its length.
+/// Returns a frame of the server: the first byte, and a payload with its length.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -49,7 +49,7 @@ fn text(payload: &str) -> Vec<u8> {
     frame(FIN | TEXT, payload.as_bytes())
 }
 
-/// A frame with a mask, as only clients may send them.
+/// Returns a frame with a mask, as only clients may send them.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = frame(first, payload);
     let header = frame.len() - payload.len();
@@ -62,7 +62,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A message of a type that nobody knows, of so many bytes: it is delivered as it came.
+/// Returns a message of an unknown type with `bytes` bytes: it is delivered as it came.
 fn note(number: usize, bytes: usize) -> String {
     let start = format!(r#"{{"type":"note","number":{number},"text":""#);
     let end = "\"}";
@@ -107,7 +107,7 @@ impl RawPeer {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The next frame of the client: its first byte, and its payload without the mask.
+    /// Returns the next frame of the client: its first byte, and its payload without the mask.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(PATIENCE, self.read_frame()).await.expect("no frame")
     }
@@ -153,7 +153,7 @@ async fn setup_with(more: &[u8]) -> Setup {
     Setup { listener, connection: connection.unwrap(), peer }
 }
 
-/// The next event, which is the text of a message that this version does not know.
+/// Returns the next event, which is the text of a message that this version does not know.
 async fn raw(connection: &mut Connection) -> String {
     expect_event!(*connection, Event::Unknown(unknown) => unknown.raw)
 }
@@ -297,7 +297,7 @@ async fn what_comes_with_the_handshake_is_not_lost() {
     assert_eq!(raw(&mut connection).await, r#"{"type":"late"}"#);
 }
 
-/// What RFC 6455 forbids a server, and what is beyond the limit.
+/// Returns frames that RFC 6455 forbids a server to send, and one beyond the limit.
 fn forbidden() -> Vec<(&'static str, Vec<u8>)> {
     let short = note(1, 60);
     let short = short.as_bytes();
@@ -449,7 +449,7 @@ async fn a_connection_that_is_closed_says_goodbye_and_reads_no_more() {
     assert_eq!(peer.frame().await, None);
 }
 
-/// The connections that `tests/python/peer.py` plays, in their order.
+/// Plays the connections of `tests/python/peer.py`, in their order.
 #[tokio::test]
 #[ignore = "needs the peer in Python: tools/python-clients.sh"]
 async fn websockets_for_python_are_read_and_answered() {

@@ -17,7 +17,7 @@ pub(crate) const UNKNOWN_FIELD: &str = "x_not_in_the_document";
 #[derive(Debug)]
 pub(crate) struct Document(Value);
 
-/// How much of what may be left out is left out.
+/// The amount of optional data that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// All that may be absent is absent, lists are empty.
@@ -38,7 +38,7 @@ pub(crate) struct Generator<'a> {
     /// A response may hold what the document does not promise: new fields and enum values, null
     /// for a list.
     response: bool,
-    /// How many items the next list must have.
+    /// The least number of items of the next list.
     least: usize,
     required: Vec<Required>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Generator<'a> {
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) value: Value,
-    /// What in it must not go missing.
+    /// The required places in it.
     pub(crate) required: Vec<Required>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Required {
 }
 
 impl Required {
-    /// The place as an error names it: `markets[0].ticker`.
+    /// Returns the place as an error names it: `markets[0].ticker`.
     pub(crate) fn json_path(&self) -> String {
         let mut path = String::new();
         for step in self.holder.split('/').skip(1).chain([self.name.as_str()]) {
@@ -100,7 +100,7 @@ impl Document {
         })
     }
 
-    /// How many operations it has.
+    /// Returns the number of operations.
     pub(crate) fn operations(&self) -> usize {
         let methods = ["get", "put", "post", "delete", "patch"];
         let items = self.0["paths"].as_object().unwrap().values();
@@ -114,26 +114,26 @@ impl Document {
         found
     }
 
-    /// The status of the success and the schema of its body.
+    /// Returns the status of the success and the schema of its body.
     pub(crate) fn success(&self, operation: &Operation) -> (u16, Option<&Value>) {
         let responses = self.operation(operation)["responses"].as_object().unwrap();
         let (status, response) = responses.iter().find(|(code, _)| code.starts_with('2')).unwrap();
         (status.parse().unwrap(), response.pointer("/content/application~1json/schema"))
     }
 
-    /// The schema of the request's body, and whether there must be one.
+    /// Returns the schema of the request's body, and whether there must be one.
     pub(crate) fn body(&self, operation: &Operation) -> Option<(&Value, bool)> {
         let body = self.operation(operation).get("requestBody")?;
         let schema = body.pointer("/content/application~1json/schema").unwrap();
         Some((schema, body["required"] == true))
     }
 
-    /// Whether a schema is that of an object without fields.
+    /// Reports whether a schema is that of an object without fields.
     pub(crate) fn is_empty_object(&self, schema: &Value) -> bool {
         !self.shape(schema).keys.contains_key("properties")
     }
 
-    /// The schema of each parameter: (name, in the path, must be given, schema).
+    /// Returns the schema of each parameter: (name, in the path, must be given, schema).
     pub(crate) fn parameters(&self, operation: &Operation) -> Vec<(&str, bool, bool, &Value)> {
         let parameters = self.operation(operation).get("parameters").and_then(Value::as_array);
         let parameters = parameters.into_iter().flatten().map(|parameter| {
@@ -144,7 +144,7 @@ impl Document {
         parameters.collect()
     }
 
-    /// Whether an object must have any field that is not a label.
+    /// Reports whether an object must have any field that is not a label.
     pub(crate) fn requires_something(&self, schema: &Value) -> bool {
         let shape = self.shape(schema);
         let required = shape.keys.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -154,7 +154,7 @@ impl Document {
         })
     }
 
-    /// The lists and maps of a response that the document requires.
+    /// Returns the lists and maps of a response that the document requires.
     pub(crate) fn required_lists(&self, schema: &Value) -> Vec<String> {
         let keys = self.shape(schema).keys;
         let required = keys.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -166,7 +166,7 @@ impl Document {
         names.map(str::to_owned).collect()
     }
 
-    /// Whether a request must be signed.
+    /// Reports whether a request must be signed.
     pub(crate) fn is_private(&self, operation: &Operation) -> bool {
         let own = self.operation(operation).get("security").or_else(|| self.0.get("security"));
         own.and_then(Value::as_array).is_some_and(|schemes| !schemes.is_empty())
@@ -193,7 +193,8 @@ impl Document {
     }
 }
 
-/// Whether the review file marks a field as a label. Schemas without a name of their own have none.
+/// Reports whether the review file marks a field as a label. Schemas without a name of their own
+/// have none.
 fn is_label(schema: Option<&str>, field: &str) -> bool {
     static LABELS: OnceLock<BTreeSet<(String, String)>> = OnceLock::new();
     let labels = LABELS.get_or_init(|| {
@@ -228,7 +229,7 @@ impl<'a> Generator<'a> {
         Sample { value, required: self.required }
     }
 
-    /// The text of a parameter: one for a scalar, several for a list.
+    /// Returns the text of a parameter: one for a scalar, several for a list.
     pub(crate) fn parameter(&mut self, schema: &Value) -> Vec<String> {
         let plain = |value: Value| match value {
             Value::String(text) => text,
@@ -293,7 +294,7 @@ impl<'a> Generator<'a> {
         Value::Object(map)
     }
 
-    /// The value of a field; `None` if it is left out.
+    /// Returns the value of a field; `None` if it is left out.
     fn field(
         &mut self,
         holder: Option<&str>,
@@ -339,7 +340,7 @@ impl<'a> Generator<'a> {
         Some(self.value(schema, &format!("{at}/{name}")))
     }
 
-    /// A map with keys of any text.
+    /// Returns a map with keys of any text.
     fn map(&mut self, shape: &Shape, at: &str) -> Value {
         let length = self.length();
         let mut map = Map::new();
@@ -382,7 +383,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Any JSON at all, for what the document leaves open.
+    /// Generates any JSON at all, for what the document leaves open.
     fn anything(&mut self, depth: usize) -> Value {
         match self.random.below(if depth == 0 { 5 } else { 7 }) {
             0 => self.random.chance(50).into(),
@@ -411,7 +412,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A number that is the same whichever way it is printed.
+    /// Returns a number that is the same whichever way it is printed.
     fn number(&mut self) -> Value {
         let whole = self.random.between(-1_000_000, 1_000_000);
         if self.random.chance(30) {
@@ -442,7 +443,7 @@ impl<'a> Generator<'a> {
         text
     }
 
-    /// A count as the exchange prints it: two decimals, and any sign.
+    /// Returns a count as the exchange prints it: two decimals, and any sign.
     fn count(&mut self) -> String {
         let sign = if self.random.chance(20) { "-" } else { "" };
         let whole = if self.random.chance(50) {
@@ -453,7 +454,7 @@ impl<'a> Generator<'a> {
         format!("{sign}{whole}.{:02}", self.random.below(100))
     }
 
-    /// A time as the exchange prints it: UTC, with as many decimals as there are.
+    /// Returns a time as the exchange prints it: UTC, with as many decimals as there are.
     fn time(&mut self) -> String {
         let date = format!(
             "{}-{:02}-{:02}T{:02}:{:02}:{:02}",
@@ -475,7 +476,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// One action of an overlay: remove, or merge mappings.
+/// Applies one action of an overlay: remove, or merge mappings.
 fn apply(document: &mut Value, action: &Value) {
     let target = action["target"].as_str().unwrap();
     let path = JsonPath::parse(target).unwrap();

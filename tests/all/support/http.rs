@@ -28,7 +28,7 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// What the server does with a request.
+/// The server's treatment of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// A complete answer; the connection stays open.
@@ -57,26 +57,26 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The segments of the path below the base, decoded.
+    /// Returns the segments of the path below the base, decoded.
     pub(crate) fn segments(&self) -> Vec<String> {
         let below = self.path().strip_prefix(BASE).expect("the path starts with the base");
         below.split('/').skip(1).map(percent_decoded).collect()
     }
 
-    /// The query, decoded, in order.
+    /// Returns the query, decoded, in order.
     pub(crate) fn query(&self) -> Vec<(String, String)> {
         let url = format!("http://localhost{}", self.target);
         let url = reqwest::Url::parse(&url).unwrap();
         url.query_pairs().into_owned().collect()
     }
 
-    /// The values of a header.
+    /// Returns the values of a header.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let found = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The value of a header that stands there once or not at all.
+    /// Returns the value of a header that stands there once or not at all.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let values = self.all(name);
         assert!(values.len() < 2, "{name} stands there more than once: {values:?}");
@@ -89,7 +89,7 @@ impl Request {
         })
     }
 
-    /// Whether it carries anything of a signature.
+    /// Reports whether it carries any part of a signature.
     pub(crate) fn is_signed(&self) -> bool {
         self.headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("kalshi-access"))
     }
@@ -142,14 +142,14 @@ impl Server {
         self.state.requests.lock().unwrap().clone()
     }
 
-    /// The only request that there was.
+    /// Returns the only request that there was.
     pub(crate) fn request(&self) -> Request {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "not one request: {requests:#?}");
         requests.remove(0)
     }
 
-    /// The last request.
+    /// Returns the last request.
     pub(crate) fn last(&self) -> Request {
         self.state.requests.lock().unwrap().last().cloned().expect("no request came")
     }
@@ -205,7 +205,7 @@ fn full(status: u16, headers: &[(String, String)], body: &[u8], without_body: bo
     bytes
 }
 
-/// The next request of a connection; `None` when it has ended.
+/// Reads the next request of a connection; `None` when it has ended.
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -29,7 +29,7 @@ pub(crate) const KEY_ID: &str = "a952bcbe-ec3b-4b5b-b8f9-11dae589608c";
 /// The base path of every test server, as the exchange has it.
 pub(crate) const BASE: &str = "/trade-api/v2";
 
-/// One key pair for the whole binary.
+/// Returns one key pair for the whole binary.
 pub(crate) fn keys() -> &'static KeyPair {
     static KEYS: OnceLock<KeyPair> = OnceLock::new();
     KEYS.get_or_init(|| KeyPair::generate(KeyType::Ed25519).unwrap())
@@ -39,17 +39,17 @@ pub(crate) fn credentials() -> Credentials {
     Credentials::from_pem(KEY_ID, keys().private_key_pem()).unwrap()
 }
 
-/// A builder of a client for a base URL, without credentials.
+/// Returns a builder of a client for a base URL, without credentials.
 pub(crate) fn builder(url: &str) -> ClientBuilder {
     Client::builder().with_environment(Environment::Custom(url.to_owned()))
 }
 
-/// A client that signs.
+/// Returns a client that signs.
 pub(crate) fn client(url: &str) -> Client {
     builder(url).with_credentials(credentials()).build().unwrap()
 }
 
-/// The answers of a server that always says the same.
+/// Returns the answers of a server that always says the same.
 pub(crate) async fn always(answer: Answer) -> Server {
     Server::start(move |_| answer.clone()).await
 }
@@ -74,7 +74,7 @@ pub(crate) async fn call(
     })
 }
 
-/// The error and everything below it, in every form that a log could take.
+/// Returns the error and everything below it, in every form that a log could take.
 pub(crate) fn whole_text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -85,7 +85,7 @@ pub(crate) fn whole_text(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Pieces of a PEM text that must be found nowhere: its lines, and parts of them.
+/// Returns the pieces of a PEM text that must be found nowhere: its lines, and parts of them.
 pub(crate) fn pieces(pem: &str) -> Vec<String> {
     let mut pieces = vec!["PRIVATE KEY".to_owned()];
     for line in pem.lines().filter(|line| !line.is_empty() && !line.starts_with('-')) {
@@ -102,8 +102,8 @@ pub(crate) fn assert_no_key(text: &str, pem: &str) {
     }
 }
 
-/// A value with all that may be written in two ways written in one: null, nothing and an empty
-/// list, map or text are the same, a whole number is the same with and without a point, and unknown
+/// Normalizes a value with all that may be written in two ways: null, nothing and an empty list,
+/// map or text are the same, a whole number is the same with and without a point, and unknown
 /// fields do not count.
 pub(crate) fn prune(value: Value) -> Value {
     match value {
@@ -131,7 +131,7 @@ pub(crate) fn prune(value: Value) -> Value {
     }
 }
 
-/// A handler's counter and the like.
+/// Returns a value shared with a handler, a counter for instance.
 pub(crate) fn shared<T>(value: T) -> (Arc<T>, Arc<T>) {
     let value = Arc::new(value);
     (Arc::clone(&value), value)

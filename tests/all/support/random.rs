@@ -17,12 +17,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From zero up to, and without, the limit.
+    /// Returns a number from zero up to, and without, the limit.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 
-    /// Between the two, both included.
+    /// Returns a number between the two, both included.
     pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         let span = i128::from(high) - i128::from(low) + 1;
         i64::try_from(i128::from(low) + i128::from(self.next()) % span).unwrap()
@@ -36,7 +36,8 @@ impl Random {
         &items[self.below(items.len())]
     }
 
-    /// Text with what breaks naive handling of it: quotes, separators, other scripts, nothing.
+    /// Returns text with what breaks naive handling of it: quotes, separators, other scripts,
+    /// nothing.
     pub(crate) fn text(&mut self) -> String {
         const PARTS: [&str; 28] = [
             "KXBTC", "-25", "a", "Z", "0", " ", "/", "%", "%2F", "..", ".", "?", "#", "&", "=",
@@ -46,7 +47,7 @@ impl Random {
         (0..length).map(|_| *self.pick(&PARTS)).collect()
     }
 
-    /// A text that may stand for one segment of a path.
+    /// Returns a text that may stand for one segment of a path.
     pub(crate) fn segment(&mut self) -> String {
         loop {
             let text = self.text();

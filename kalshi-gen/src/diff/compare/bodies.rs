@@ -12,7 +12,7 @@ use crate::{
     document::join,
 };
 
-/// Which body of an operation.
+/// One of the bodies of an operation.
 #[derive(Clone, Copy, Debug)]
 enum Which<'c> {
     Request,
@@ -199,7 +199,7 @@ fn body_place(direction: Direction, new: &Operation<'_>, field: &str, suffix: &s
     }
 }
 
-/// The fields that a document requires without declaring them.
+/// Returns the fields that a document requires without declaring them.
 pub(super) fn undeclared(
     required: &BTreeSet<String>,
     declared: impl Fn(&str) -> bool,

@@ -149,7 +149,7 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
-/// The one text that `type` has in a message.
+/// Returns the one text that `type` has in a message.
 fn message_type(model: &Model<'_>, payload: &Spot<'_>) -> Option<String> {
     let payload = flat(model.root, payload).ok()?;
     let kind = flat(model.root, payload.fields.get("type")?).ok()?;

@@ -67,7 +67,7 @@ pub(super) fn compare(old: Edition<'_, '_>, new: Edition<'_, '_>) -> Result<Vec<
     Ok(facts)
 }
 
-/// A fact about a subject as such.
+/// Returns a fact about a subject as such.
 fn whole(kind: FactKind, subject: &str, pointer: String) -> Fact {
     Fact {
         kind,
@@ -86,7 +86,7 @@ fn whole(kind: FactKind, subject: &str, pointer: String) -> Fact {
     }
 }
 
-/// The keys of two maps.
+/// Returns the keys of two maps.
 fn keys<'m, K: Ord, V>(old: &'m BTreeMap<K, V>, new: &'m BTreeMap<K, V>) -> BTreeSet<&'m K> {
     old.keys().chain(new.keys()).collect()
 }
@@ -122,7 +122,7 @@ impl Place {
         Self { area, field, in_text: false, ..self.clone() }
     }
 
-    /// The same place with its uses moved down to where the two documents have it.
+    /// Returns the same place with its uses moved down to where the two documents have it.
     fn used_at(mut self, old: &str, new: &str) -> Self {
         if is_below(old, &self.old_use) {
             old.clone_into(&mut self.old_use);
@@ -267,7 +267,7 @@ impl<'m, 'a> Walk<'m, 'a> {
         }
     }
 
-    /// Servers, tags, security schemes, the version: compared as they stand.
+    /// Compares servers, tags, security schemes and the version, as they stand.
     fn parts(&mut self) {
         let (old, new) = (self.old.published, self.new.published);
         for key in keys(&old.parts, &new.parts) {
@@ -326,7 +326,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// The same in every order of lists.
+/// Returns the value in one order of its lists.
 fn canonical(value: &Value) -> Value {
     fn sort(value: &mut Value) {
         match value {
@@ -343,7 +343,7 @@ fn canonical(value: &Value) -> Value {
     value
 }
 
-/// The first place where two values differ.
+/// Returns the first place where two values differ.
 fn difference(old: &Value, new: &Value, pointer: &str) -> Option<String> {
     if old == new {
         return None;

@@ -233,7 +233,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(old != new)
     }
 
-    /// The type that a field has for a client, `None` where it has none.
+    /// Returns the type that a field has for a client, `None` where it has none.
     pub(super) fn client_type(
         &self,
         place: &Place,

@@ -23,7 +23,7 @@ use crate::{
 /// The schemas whose types are written by hand.
 const OWN_TYPES: [&str; 2] = ["FixedPointDollars", "FixedPointCount"];
 
-/// What is known of a place where a schema is used: a field, a parameter, an element, a body.
+/// The context of a place where a schema is used: a field, a parameter, an element, a body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
     /// The Rust types, as the clients have them.
@@ -64,7 +64,7 @@ impl<'a> Pair<'_, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// Named schemas that came, went, or that no operation led to.
+    /// Compares named schemas that were added, removed, or that no operation led to.
     pub(super) fn schemas(&mut self) -> Result<()> {
         let (old, new) = (self.old.published, self.new.published);
         for name in keys(&old.schemas, &new.schemas) {
@@ -103,7 +103,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// The last fact is about this schema: a report lists who carries it.
+    /// Names the carriers of the last fact, which is about this schema.
     fn name_carriers(&mut self, name: &str) {
         if let Some(fact) = self.facts.last_mut() {
             fact.schemas = Some((name.to_owned(), name.to_owned()));
@@ -199,8 +199,8 @@ impl<'a> Walk<'_, 'a> {
         Ok(Slot { old_type: old.ty, new_type: new.ty, traits })
     }
 
-    /// One use of a schema: the attributes beside a reference, and what stands or is referred to
-    /// here.
+    /// Compares one use of a schema: the attributes beside a reference, and what stands or is
+    /// referred to here.
     pub(super) fn site(&mut self, place: &Place, slot: &Slot, site: &Site<'a>) -> Result<()> {
         let (old, new) = (&site.old.spot, &site.new.spot);
         match (old.name(), new.name()) {
@@ -329,7 +329,7 @@ impl<'a> Walk<'_, 'a> {
         self.choices(job, &pair)
     }
 
-    /// Default, deprecation, bounds, and whatever else a schema says.
+    /// Compares default, deprecation, bounds, and all other attributes of a schema.
     fn schema_attributes(
         &mut self,
         place: &Place,
@@ -387,7 +387,8 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// The pointer of an attribute, or of the schema where `allOf` or a reference brings it in.
+    /// Returns the pointer of an attribute, or of the schema where `allOf` or a reference brings it
+    /// in.
     fn attribute_place(&self, is_old: bool, pointer: &str, key: &str) -> String {
         let edition = if is_old { self.old } else { self.new };
         let at = join(pointer, key);
@@ -602,7 +603,7 @@ fn choices<'a>(schema: &Flat<'a>, word: &str) -> BTreeMap<String, Spot<'a>> {
     keyed.collect()
 }
 
-/// The contents of a schema as the client has them. An overlay may have taken away what a
+/// Returns the contents of a schema as the client has them. An overlay may have taken away what a
 /// reference leads to: then the published contents count.
 fn client_flat<'a>(edition: Edition<'_, 'a>, end: &End<'a>) -> Option<Flat<'a>> {
     flat(edition.client?.root, end.client.as_ref()?).ok()
@@ -706,12 +707,12 @@ fn label_of<'a>(
     Ok(Label::Option)
 }
 
-/// The name of the schema that a pointer leads to.
+/// Returns the name of the schema that a pointer leads to.
 fn schema_at(pointer: &str) -> Option<&str> {
     pointer.strip_prefix("/components/schemas/").filter(|name| !name.contains('/'))
 }
 
-/// The name of the schema that stands here or is referred to.
+/// Returns the name of the schema that stands here or is referred to.
 fn base_name<'s>(spot: &'s Spot<'_>) -> Option<&'s str> {
     spot.name().or_else(|| schema_at(&spot.pointer))
 }
@@ -729,7 +730,7 @@ fn has_other_format(before: &Spot<'_>, old: &Flat<'_>, after: &Spot<'_>, new: &F
     format_name(base_name(before), old) != format_name(base_name(after), new)
 }
 
-/// How values of one side fare in the type of the other.
+/// Returns how values of one side fare in the type of the other.
 fn type_traits(place: &Place, slot: &Slot, site: &Site<'_>, pair: &Pair<'_, '_>) -> Traits {
     let name =
         |end: &End<'_>| base_name(end.client.as_ref().unwrap_or(&end.spot)).map(str::to_owned);
@@ -747,7 +748,7 @@ fn type_traits(place: &Place, slot: &Slot, site: &Site<'_>, pair: &Pair<'_, '_>)
         .with(Trait::OtherType, slot.old_type != slot.new_type || other_inner)
 }
 
-/// What a scalar becomes, whatever name it has.
+/// Returns the type that a scalar becomes, whatever name it has.
 fn inner_type(format: &str, schema: &Flat<'_>) -> &'static str {
     match (schema.kind.as_deref(), format) {
         (Some("string"), "date-time") => "time",
@@ -767,7 +768,7 @@ fn inner_type(format: &str, schema: &Flat<'_>) -> &'static str {
     }
 }
 
-/// The name of a bound in ids, and whether it is an upper one.
+/// Returns the name of a bound in ids, and whether it is an upper one.
 fn bound(word: &str) -> Option<(&'static str, bool)> {
     Some(match word {
         "maximum" => ("max", true),
@@ -784,8 +785,8 @@ fn bound(word: &str) -> Option<(&'static str, bool)> {
     })
 }
 
-/// How a bound moved. Bounds that are no numbers (`true`, in older documents) count as numbers
-/// that rise.
+/// Returns how a bound moved. Bounds that are no numbers (`true`, in older documents) count as
+/// numbers that rise.
 fn bound_change(
     before: Option<&Value>,
     after: Option<&Value>,

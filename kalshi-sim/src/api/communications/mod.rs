@@ -502,7 +502,7 @@ pub(crate) fn batches(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"rfq_batches": page, "cursor": cursor})))
 }
 
-/// The key by which the batch that changed last comes first.
+/// Returns the key that sorts the most recently changed batch first.
 fn batch_key(batch: &Batch) -> u64 {
     // Millions of batches in a millisecond would be in no order.
     let millis = u64::try_from(batch.updated.as_millis()).unwrap_or(0);
@@ -900,7 +900,7 @@ fn batch_quote_status(parts: &[&Quote]) -> &'static str {
     }
 }
 
-/// A proposal, with the user id of the member's own side only.
+/// Returns a proposal, with the user id of the member's own side only.
 fn shown_block(state: &State, block: &Block, reader: Principal) -> Value {
     let [buyer, seller] = [Side::Bid, Side::Ask].map(|side| {
         let party = block.party(side);
@@ -943,7 +943,7 @@ fn ticker(state: &State, market: MarketId) -> &str {
     state.engine.market(market).map_or("", |market| &market.ticker)
 }
 
-/// The size that is given, which must be one.
+/// Returns the given size; exactly one must be given.
 fn size(
     contracts: Option<Count>,
     cost: Option<Dollars>,
@@ -999,7 +999,7 @@ fn is_self(call: &Call<'_>, key: &str) -> Result<bool, Response> {
     Ok(call.query.word(key, &["self"])?.is_some())
 }
 
-/// A bound key reads in detail only what belongs to its subaccount.
+/// Reports whether a caller may read the details: a bound key reads only those of its subaccount.
 fn may_read(caller: Principal, account: AccountId, subaccount: Subaccount) -> bool {
     caller.bound.is_none_or(|bound| account == caller.account && subaccount == bound)
 }
@@ -1013,7 +1013,7 @@ fn readable_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Re
         .ok_or_else(Response::not_found)
 }
 
-/// The member that makes or quotes a batch. FCM members cannot.
+/// Returns the member that makes or quotes a batch. FCM members cannot.
 fn batch_member(call: &Call<'_>) -> Result<Principal, Response> {
     let caller = call.caller()?;
     if caller.fcm_member {
@@ -1023,7 +1023,7 @@ fn batch_member(call: &Call<'_>) -> Result<Principal, Response> {
     Ok(caller)
 }
 
-/// The batch of the path, for its requester alone.
+/// Returns the batch of the path, for its requester alone.
 fn own_batch<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Batch, Response> {
     let caller = call.caller()?;
     let batch = state.engine.batch(batch_id(call)?).ok_or_else(Response::not_found)?;
@@ -1068,7 +1068,7 @@ fn batch_id(call: &Call<'_>) -> Result<BatchId, Response> {
     named("rfq_batch_id", call.first(), BatchId::parse)
 }
 
-/// The quote of the path: after its RFQ's id, or on the old paths alone.
+/// Returns the quote of the path: after its RFQ's id, or on the old paths alone.
 fn named_quote(call: &Call<'_>) -> Result<(Principal, Option<RfqId>, QuoteId), Response> {
     let (rfq, quote) = match call.path {
         [quote] => (None, quote),
@@ -1096,7 +1096,7 @@ fn refused(refusal: Refusal) -> Response {
     }
 }
 
-/// Without the fields that are not there.
+/// Removes the null fields.
 fn compact(mut value: Value) -> Value {
     if let Value::Object(fields) = &mut value {
         fields.retain(|_, field| !field.is_null());

@@ -106,7 +106,7 @@ impl Floor {
         typed::<types::CreateQuoteResponse>(reply).id
     }
 
-    /// The collection of today, and legs of it on different events, all of YES.
+    /// Returns the collection of today, and legs of it on different events, all of YES.
     fn legs(&mut self, count: usize) -> (String, Vec<Value>) {
         let query = [("status", "open"), ("series_ticker", "KXMVESIMCROSS")];
         let asks = self.asks;
@@ -142,7 +142,7 @@ impl Floor {
             .collect()
     }
 
-    /// The body of a batch of ten contracts on each of some combos.
+    /// Returns the body of a batch of ten contracts on each of some combos.
     fn batch_body(tickers: &[String], more: &Value) -> Value {
         let children: Vec<Value> =
             tickers.iter().map(|ticker| json!({"market_ticker": ticker})).collect();
@@ -196,7 +196,8 @@ impl Floor {
     }
 }
 
-/// The body as the type of the document; nothing is lost on the way, so it has no unknown fields.
+/// Returns the body as the type of the document; nothing is lost on the way, so it has no unknown
+/// fields.
 fn typed<T: DeserializeOwned + Serialize>(reply: Response) -> T {
     let body = reply.body.unwrap();
     let value: T = serde_json::from_value(body.clone()).unwrap();

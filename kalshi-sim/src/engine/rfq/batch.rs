@@ -122,7 +122,7 @@ pub(crate) struct NewBatch {
     pub(crate) account: AccountId,
     pub(crate) subaccount: Subaccount,
     pub(crate) obscured: bool,
-    /// Whether the oldest open batches of the member give way.
+    /// Replaces the oldest open batches of the member if true.
     pub(crate) replace_existing: bool,
     pub(crate) client_batch_id: Option<String>,
     /// The tickers, and the size on each.
@@ -148,7 +148,7 @@ impl From<Refusal> for AcceptRefusal {
 struct Trade {
     quote: QuoteId,
     maker: NewOrder,
-    /// Whether what the requester leaves of the maker's order stays in the book.
+    /// Keeps in the book what the requester leaves of the maker's order if true.
     rest_remainder: bool,
     requester: NewOrder,
 }
@@ -472,7 +472,7 @@ impl Engine {
         }
     }
 
-    /// A batch quote was not sent again for half a minute: it does not count any more.
+    /// Ends a batch quote that was not sent again for half a minute.
     pub(in crate::engine) fn lapse_batch_quote(&mut self, id: BatchQuoteId) {
         let Some(quote) = self.batch_quote(id) else { return };
         let batch = quote.batch;
@@ -486,7 +486,7 @@ impl Engine {
         self.bids_changed(batch);
     }
 
-    /// The time to confirm an accepted batch is over.
+    /// Voids an accepted batch that was not confirmed in time.
     pub(in crate::engine) fn void_batch(&mut self, id: BatchId) {
         let accepted = |batch: &Batch| batch.status == BatchStatus::Accepted;
         if self.batch(id).is_some_and(accepted) && !self.is_confirmed(id) {
@@ -527,8 +527,8 @@ impl Engine {
         self.emit(Event::Batch { batch: id, change: BatchChange::Executed });
     }
 
-    /// A market takes no orders any more: batches with a request on it are closed, unless they wait
-    /// for nothing but their execution, which fails then.
+    /// Closes batches with a request on a market that takes no more orders, unless they wait only
+    /// for their execution, which fails then.
     pub(super) fn close_batches_of(&mut self, market: MarketId) {
         let is_on = |rfq: &RfqId| {
             self.rfq_book.rfqs.get(rfq).is_some_and(|rfq| rfq.market == market && rfq.is_open())
@@ -636,7 +636,7 @@ impl Engine {
         }
     }
 
-    /// The bids on a batch have changed: while it is open, the requester is told.
+    /// Notifies the requester that the bids on an open batch have changed.
     fn bids_changed(&mut self, id: BatchId) {
         let now = self.now;
         let open = |batch: &&mut Batch| batch.status == BatchStatus::Open;
@@ -786,7 +786,8 @@ fn each_once(
     if named.len() == children.len() { Ok(()) } else { Err("must not name an RFQ twice") }
 }
 
-/// Client order ids are unique, so only the first order of a batch has the one that was given.
+/// Returns the client order id of a batch's order. Ids are unique, so only the first order has the
+/// given one.
 fn child_order_id(id: &str, number: usize) -> String {
     if number == 0 { id.to_owned() } else { format!("{id}:{number}") }
 }

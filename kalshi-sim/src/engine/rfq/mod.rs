@@ -40,7 +40,7 @@ pub(crate) enum Size {
     /// As many contracts as the requester gets for this money.
     Cost {
         target: Dollars,
-        /// Whether fees come on top.
+        /// Fees are charged on top if true.
         excludes_fees: bool,
     },
 }
@@ -65,8 +65,8 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Words of the simulator: the exchange's are not documented, apart from those for the execution
-    /// of a batch.
+    /// Returns the simulator's word: the exchange's are not documented, apart from those for the
+    /// execution of a batch.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -92,7 +92,7 @@ pub(crate) struct Rfq {
     pub(crate) subaccount: Subaccount,
     pub(crate) market: MarketId,
     pub(crate) size: Size,
-    /// Whether what does not match at execution stays in the book.
+    /// Keeps in the book what does not match at execution if true.
     pub(crate) rest_remainder: bool,
     pub(crate) obscured: bool,
     pub(crate) batch: Option<BatchId>,
@@ -208,7 +208,7 @@ impl Quote {
         matches!(self.cancelled, Some((_, Ending::NotConfirmed)))
     }
 
-    /// The YES price at which both orders go to the book.
+    /// Returns the YES price at which both orders go to the book.
     fn price(&self, side: Side) -> Dollars {
         side.leg_price(self.bid(side))
     }
@@ -415,17 +415,17 @@ impl Engine {
         Ok(())
     }
 
-    /// A request that can be read: open, or closed within the last seven days.
+    /// Returns a request that can be read: open, or closed within the last seven days.
     pub(crate) fn rfq(&self, id: RfqId) -> Option<&Rfq> {
         self.rfq_book.rfqs.get(&id).filter(|rfq| self.is_kept(rfq))
     }
 
-    /// The request of a quote, however long it has been closed.
+    /// Returns the request of a quote, however long it has been closed.
     pub(crate) fn rfq_of(&self, quote: &Quote) -> Option<&Rfq> {
         self.rfq_book.rfqs.get(&quote.rfq)
     }
 
-    /// Requests that can be read, the newest first.
+    /// Returns the requests that can be read, the newest first.
     pub(crate) fn rfqs(&self) -> impl Iterator<Item = &Rfq> {
         self.rfq_book.rfqs.values().rev().filter(|rfq| self.is_kept(rfq))
     }
@@ -434,12 +434,13 @@ impl Engine {
         self.rfq_book.quotes.get(&id)
     }
 
-    /// Quotes, the newest first.
+    /// Returns the quotes, the newest first.
     pub(crate) fn quotes(&self) -> impl Iterator<Item = &Quote> {
         self.rfq_book.quotes.values().rev()
     }
 
-    /// The open quote with the highest bid for a side; of equal ones that of the highest priority.
+    /// Returns the open quote with the highest bid for a side; among equal ones that of the highest
+    /// priority.
     pub(crate) fn best_quote(&self, rfq: RfqId, side: Side) -> Option<&Quote> {
         let rfq = self.rfq(rfq).filter(|rfq| rfq.is_open())?;
         rfq.quotes
@@ -449,8 +450,9 @@ impl Engine {
             .max_by_key(|quote| (quote.bid(side), std::cmp::Reverse(quote.priority(side))))
     }
 
-    /// A quote that the member may see: its maker or the requester. A bid on a child of a batch is
-    /// its maker's alone until the batch is accepted, and then of interest only if it was taken.
+    /// Returns a quote that the member may see: its maker or the requester. A bid on a child of a
+    /// batch is its maker's alone until the batch is accepted, and then of interest only if it was
+    /// taken.
     pub(crate) fn party_quote(
         &self,
         caller: Principal,
@@ -471,7 +473,7 @@ impl Engine {
             .ok_or_else(no_quote)
     }
 
-    /// Nobody has confirmed an accepted quote in time: it is void.
+    /// Voids an accepted quote that was not confirmed in time.
     pub(super) fn void_quote(&mut self, id: QuoteId) {
         if self.quote(id).is_some_and(|quote| quote.status == QuoteStatus::Accepted) {
             self.cancel_quote(id, Ending::NotConfirmed);
@@ -527,8 +529,8 @@ impl Engine {
         self.emit(Event::Quote { quote: id, change: QuoteChange::Executed });
     }
 
-    /// A market takes no orders any more: requests on it are closed. A confirmed quote stays until
-    /// its orders are refused.
+    /// Closes requests on a market that takes no more orders. A confirmed quote stays until its
+    /// orders are refused.
     pub(super) fn close_rfqs_of(&mut self, market: MarketId) {
         let open: Vec<RfqId> =
             self.rfq_book.open.values().filter_map(|rfqs| rfqs.get(&market)).copied().collect();
@@ -593,7 +595,8 @@ impl Engine {
         }
     }
 
-    /// The open request that a new one on the market would double, if it may be replaced.
+    /// Returns the open request that a new one on the market would duplicate, if it may be
+    /// replaced.
     fn in_the_way(
         &self,
         account: AccountId,
@@ -689,7 +692,7 @@ impl Engine {
         Ok((yes, no))
     }
 
-    /// The contracts that trade if a bid of this side is taken.
+    /// Returns the contracts that trade if a bid of this side is taken.
     fn size(&self, rfq: &Rfq, side: Side, bid: Dollars) -> Count {
         let (target, excludes_fees) = match rfq.size {
             Size::Contracts(count) => return count,
@@ -774,7 +777,7 @@ impl Engine {
         }
     }
 
-    /// The accepted or confirmed quote on a request.
+    /// Returns the accepted or confirmed quote on a request.
     fn pending(&self, rfq: RfqId) -> Option<&Quote> {
         let rfq = self.rfq_book.rfqs.get(&rfq)?;
         rfq.quotes.iter().filter_map(|id| self.quote(*id)).find(|quote| quote.status.is_pending())
@@ -970,7 +973,8 @@ fn later(time: Time, millis: i64) -> Time {
     Time::from_millis(time.as_millis().saturating_add(millis))
 }
 
-/// The form that third parties have seen; what the eight digits stand for is not known.
+/// Returns an id in the form that third parties have seen; the meaning of its eight digits is
+/// unknown.
 fn maker_order_id(quote: &Quote) -> String {
     let account = quote.account.to_string();
     format!("quote:{}:{}", account.get(..8).unwrap_or_default(), quote.id)
@@ -987,7 +991,7 @@ fn rfq_closed() -> Refusal {
     Refusal::invalid("RFQ_CLOSED", "the RFQ is closed")
 }
 
-/// The answer to a quote that was accepted and not confirmed in time, as it has been seen.
+/// Returns the refusal of a quote that was accepted and not confirmed in time, as it has been seen.
 fn expired() -> Refusal {
     Refusal::invalid("expired", "the quote was not confirmed in time")
 }

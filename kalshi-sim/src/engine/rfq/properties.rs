@@ -82,7 +82,7 @@ struct Run {
     ended: Vec<BatchId>,
     /// The last acceptance that went through, to be sent again.
     accepted: Option<(Command, Done)>,
-    /// What the events have said of each batch.
+    /// The events of each batch.
     told: BTreeMap<BatchId, Vec<BatchChange>>,
     counts: BTreeMap<String, u64>,
 }
@@ -169,7 +169,7 @@ impl Run {
         if self.chance(2) { Side::Bid } else { Side::Ask }
     }
 
-    /// The tickers of a shard that trade, with one that does not now and then.
+    /// Returns the tickers of a shard that trade, with one that does not now and then.
     fn tickers(&mut self, shard: u8) -> Vec<String> {
         let any = self.chance(40);
         let recent = || self.engine.markets().iter().rev().take(24);
@@ -185,7 +185,7 @@ impl Run {
         found
     }
 
-    /// A few prices, so that bids are often equal.
+    /// Returns a few prices, so that bids are often equal.
     fn bids(&mut self, rfq: RfqId) -> Bids {
         let yes = Dollars::from_micros(if self.chance(8) {
             0
@@ -246,7 +246,7 @@ impl Run {
         }
     }
 
-    /// A batch that is open or accepted, or now and then any of the last ones.
+    /// Returns a batch that is open or accepted, or now and then any of the last ones.
     fn some_batch(&mut self, status: BatchStatus) -> Option<Batch> {
         let any = self.chance(30);
         let all: Vec<Batch> = self
@@ -306,7 +306,7 @@ impl Run {
         Some(Command::AcceptBatch(account, batch.id, side, least, name))
     }
 
-    /// A batch quote that won, and its batch; now and then any.
+    /// Returns a batch quote that won, and its batch; now and then any.
     fn some_winner(&mut self) -> Option<(AccountId, BatchId, BatchQuoteId)> {
         let batch = self.some_batch(BatchStatus::Accepted)?;
         let any = self.chance(20);
@@ -426,12 +426,12 @@ impl Run {
         })
     }
 
-    /// Whether a batch quote still counts, as the model sees it.
+    /// Reports whether a batch quote still counts, by the model.
     fn counts(&self, sent: &Sent) -> bool {
         self.now < sent.at + QUOTED_MILLIS
     }
 
-    /// The maker of the best bid on a child, as the model sees it, and the bid.
+    /// Returns the maker of the best bid on a child, as the model sees it, and the bid.
     fn best(&self, batch: BatchId, rfq: RfqId, side: Side) -> Option<(AccountId, Dollars)> {
         self.sent
             .iter()
@@ -648,7 +648,7 @@ impl Run {
         }
     }
 
-    /// What takes a look at everything.
+    /// Checks everything.
     fn check_all(&self) {
         self.engine.audit().unwrap();
         let book = &self.engine.rfq_book;
@@ -738,7 +738,7 @@ impl Run {
         assert!(self.now < since, "{batch:?}");
     }
 
-    /// Everything was executed, or nothing.
+    /// Checks that everything was executed, or nothing.
     fn check_ended(&self, batch: &Batch) {
         let engine = &self.engine;
         let (at, ending) = batch.closed.unwrap();

@@ -109,7 +109,7 @@ impl Floor {
         self.engine.quote(quote).unwrap().cancelled.unwrap().1
     }
 
-    /// A batch to make, with ten contracts on each market.
+    /// Returns a batch to make, with ten contracts on each market.
     fn new_batch(&self, tickers: &[&str]) -> NewBatch {
         let size = Size::Contracts(count("10"));
         NewBatch {
@@ -126,8 +126,8 @@ impl Floor {
         self.engine.create_batch(new, self.time())
     }
 
-    /// A batch on the markets A and B, and quotes of two makers on both: the first is better on A,
-    /// the second on B.
+    /// Returns a batch on the markets A and B, and quotes of two makers on both: the first is
+    /// better on A, the second on B.
     fn batch(&mut self) -> (BatchId, Vec<RfqId>, [BatchQuoteId; 2]) {
         let id = self.open_batch(&self.new_batch(&["A", "B"])).unwrap();
         let quotes = [(self.makes, ["0.40", "0.30"]), (self.third, ["0.35", "0.45"])]
@@ -184,13 +184,13 @@ impl Floor {
         self.engine.confirm_batch_quote(who(account), id, quote, self.time())
     }
 
-    /// The status of a batch, and why it was closed.
+    /// Returns the status of a batch, and why it was closed.
     fn state_of(&self, id: BatchId) -> (BatchStatus, Option<Ending>) {
         let batch = self.engine.batch(id).unwrap();
         (batch.status, batch.closed.map(|(_, ending)| ending))
     }
 
-    /// The maker of the best bid for YES on each child.
+    /// Returns the maker of the best bid for YES on each child.
     fn best_makers(&self, id: BatchId) -> Vec<Option<AccountId>> {
         let best = |rfq: RfqId| self.engine.best_quote(rfq, Side::Bid).map(|quote| quote.account);
         self.children(id).into_iter().map(best).collect()
@@ -914,7 +914,7 @@ fn b9_combos_of_a_batch_are_executed_a_second_after_the_last_confirmation() {
     assert_eq!(floor.state_of(id).1, Some(Ending::Executed));
 }
 
-/// A batch of which both winners have confirmed.
+/// Returns a batch of which both winners have confirmed.
 fn confirmed(floor: &mut Floor) -> (BatchId, Vec<QuoteId>) {
     let (id, _, [first, second]) = floor.batch();
     let taken = floor.accept_batch(id, &["0", "0"], None).unwrap();

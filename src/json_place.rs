@@ -41,16 +41,22 @@ pub(crate) fn failed_path(
     let is_before_value = ["invalid type: map", "invalid type: sequence"]
         .iter()
         .any(|start| message.starts_with(start));
+    // An error that is there already with less of the text is of what stands further in front.
+    let is_raised_by = |text: &[u8]| decode(text).is_some_and(|error| error.is_data());
     match &walk.last {
         Last::Opened | Last::Comma if !walk.is_in_list() => walk.container(),
-        Last::Opened | Last::Comma if is_before_value || failed.is_syntax() => walk.entry(),
+        Last::Opened | Last::Comma if failed.is_syntax() => walk.entry(),
+        Last::Opened | Last::Comma if is_before_value && !is_raised_by(text) => walk.entry(),
         Last::Comma if failed.is_data() => walk.entry_before(),
         Last::Opened | Last::Comma | Last::Key => walk.container(),
         Last::Colon | Last::Value => walk.entry(),
         // An error of an object as a whole comes up behind its bracket, and so does one that is made of
-        // its last member after that was read. Without the bracket only the latter is still there.
-        Last::Closed(member) => match text.split_last() {
-            Some((b'}' | b']', before)) if decode(before).is_some_and(|error| error.is_data()) => {
+        // its last member after that was read.
+        Last::Closed { member, opened } => match text.split_last() {
+            Some((b'}' | b']', before))
+                if is_raised_by(before)
+                    && !is_raised_by(text.get(..=*opened).unwrap_or_default()) =>
+            {
                 walk.below(member)
             }
             _ => walk.entry(),
@@ -74,6 +80,8 @@ fn offset(body: &[u8], failed: &Error) -> usize {
 struct Walk<'a> {
     /// The objects and lists around the place, from the outside.
     around: Vec<Step<'a>>,
+    /// Where their brackets are.
+    opened: Vec<usize>,
     /// How much deeper it is than that.
     deeper: usize,
     last: Last<'a>,
@@ -95,13 +103,17 @@ enum Last<'a> {
     /// A text, a number or a word, or a part of one. At the start, the whole.
     Value,
     Comma,
-    /// The bracket behind this entry.
-    Closed(Step<'a>),
+    /// The bracket behind this entry, and where the other one is.
+    Closed {
+        member: Step<'a>,
+        opened: usize,
+    },
 }
 
 impl<'a> Walk<'a> {
     fn over(text: &'a [u8]) -> Self {
-        let mut walk = Self { around: Vec::new(), deeper: 0, last: Last::Value };
+        let mut walk =
+            Self { around: Vec::new(), opened: Vec::new(), deeper: 0, last: Last::Value };
         let mut rest = text;
         while let [first, behind @ ..] = rest {
             rest = behind;
@@ -112,8 +124,8 @@ impl<'a> Walk<'a> {
                     rest = behind;
                     walk.string(content);
                 }
-                b'{' => walk.open(Step::Member(b"")),
-                b'[' => walk.open(Step::Index(0)),
+                b'{' => walk.open(Step::Member(b""), text.len() - behind.len() - 1),
+                b'[' => walk.open(Step::Index(0), text.len() - behind.len() - 1),
                 b'}' | b']' => walk.close(),
                 _ if walk.deeper > 0 => {}
                 b':' => walk.last = Last::Colon,
@@ -129,12 +141,13 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    fn open(&mut self, step: Step<'a>) {
+    fn open(&mut self, step: Step<'a>, at: usize) {
         if self.deeper > 0 || self.around.len() == MAX_DEPTH {
             self.deeper += 1;
             self.last = Last::Value;
         } else {
             self.around.push(step);
+            self.opened.push(at);
             self.last = Last::Opened;
         }
     }
@@ -142,8 +155,8 @@ impl<'a> Walk<'a> {
     fn close(&mut self) {
         if self.deeper > 0 {
             self.deeper -= 1;
-        } else if let Some(step) = self.around.pop() {
-            self.last = Last::Closed(step);
+        } else if let (Some(member), Some(opened)) = (self.around.pop(), self.opened.pop()) {
+            self.last = Last::Closed { member, opened };
         }
     }
 
@@ -253,12 +266,44 @@ mod tests {
         checked: Checked,
         #[expect(dead_code, reason = "is decoded")]
         parts: Vec<Checked>,
+        #[expect(dead_code, reason = "is decoded")]
+        amounts: Option<Vec<Amount>>,
+        #[expect(dead_code, reason = "is decoded")]
+        amount: Option<Amount>,
     }
 
     /// Refused after it was read, when the reader has gone on.
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "String")]
     struct Checked;
+
+    /// Takes a text or a number, and so refuses a list behind its bracket.
+    #[derive(Debug)]
+    struct Amount;
+
+    impl<'de> Deserialize<'de> for Amount {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+
+            impl serde::de::Visitor<'_> for Visitor {
+                type Value = Amount;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an amount")
+                }
+
+                fn visit_u64<E>(self, _: u64) -> Result<Amount, E> {
+                    Ok(Amount)
+                }
+
+                fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Amount, E> {
+                    if text == "good" { Ok(Amount) } else { Err(E::custom("no amount")) }
+                }
+            }
+
+            deserializer.deserialize_any(Visitor)
+        }
+    }
 
     impl TryFrom<String> for Checked {
         type Error = &'static str;
@@ -291,15 +336,28 @@ mod tests {
         Some((found, expected))
     }
 
-    const GOOD: &str = r#"{"rows":[{"id":"a","size":1,"checked":"good","parts":["good","good"]},
-        {"parts":[],"checked":"good","size":-20, "id":"b\"c" }],
+    const GOOD: &str = r#"{"rows":[{"id":"a","size":1,"checked":"good","parts":["good","good"],"amounts":[1,"good"], "amount":3},
+        {"amounts":[2],"amount":"good","parts":[],"checked":"good","size":-20, "id":"b\"c" }],
         "other": {"deep": [[{"x": null}], true]},
         "named":{"n\"1":{"id":"a", "size":3,"parts":["good"], "checked":"good"}}, "last":"good"}"#;
 
     #[test]
     fn each_place_of_a_page_is_named_as_by_a_reader_that_keeps_the_path() {
-        let tokens =
-            ["\"bad\"", "7", "null", "{}", "[]", "{\"id\":\"x\"}", "[1,2]", "", "]", "}", ","];
+        let tokens = [
+            "\"bad\"",
+            "7",
+            "null",
+            "{}",
+            "[]",
+            "{\"id\":\"x\"}",
+            "[1,2]",
+            "[[],1]",
+            "[{}]",
+            "",
+            "]",
+            "}",
+            ",",
+        ];
         assert!(serde_json::from_str::<Page>(GOOD).is_ok());
         let mut failures = 0;
         let places = GOOD.char_indices().map(|(at, _)| at);

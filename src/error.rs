@@ -469,17 +469,10 @@ impl Error {
         }))
     }
 
-    pub(crate) fn decode(
-        response: Response<'_>,
-        failed: serde_path_to_error::Error<serde_json::Error>,
-    ) -> Self {
-        let error = Self::undocumented(response, Some(json_path(&failed)));
+    pub(crate) fn decode(response: Response<'_>, path: String, failed: serde_json::Error) -> Self {
+        let error = Self::undocumented(response, Some(with_missing_field(path, &failed)));
         // The reader's message quotes values.
-        if response.operation.secret {
-            error
-        } else {
-            error.with_source(failed.into_inner().into())
-        }
+        if response.operation.secret { error } else { error.with_source(failed.into()) }
     }
 
     /// Returns the error of one row that does not decode; the other rows of its page are kept.
@@ -487,13 +480,14 @@ impl Error {
         response: Response<'_>,
         items: &str,
         index: usize,
-        failed: serde_path_to_error::Error<serde_json::Error>,
+        within: &str,
+        failed: serde_json::Error,
     ) -> Self {
-        let within = json_path(&failed);
+        let within = with_missing_field(within.to_owned(), &failed);
         let step = if within == "." || within.starts_with('[') { "" } else { "." };
         let path = format!("{items}[{index}]{step}{}", within.trim_start_matches('.'));
         let raw = (!response.operation.secret).then(|| beginning(response.body, MAX_RAW_ROW));
-        let mut error = Self::decode(response, failed);
+        let mut error = Self::decode(response, String::new(), failed);
         error.0.json_path = Some(path);
         error.0.row = Some(FailedRow { page: 0, index, raw });
         error
@@ -739,9 +733,8 @@ fn high_price(value: &serde_json::Value) -> Option<(&str, kalshi_types::Dollars)
 
 /// Returns the place of a failure. A missing field has not been entered yet when it fails, so that
 /// the path ends at the object it is missing from; the field's name is only in the message.
-fn json_path(failed: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let path = failed.path().to_string();
-    let message = failed.inner().to_string();
+fn with_missing_field(path: String, failed: &serde_json::Error) -> String {
+    let message = failed.to_string();
     let field = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
     match field {
         Some(field) if path == "." => field.to_owned(),

@@ -124,6 +124,7 @@ mod error;
 mod error_body;
 mod generated;
 pub mod guide;
+mod json_place;
 #[doc(alias = "retry")]
 #[doc(alias = "logging")]
 #[doc(alias = "tracing")]

@@ -23,6 +23,7 @@ use crate::{
     client::Client,
     error::{CallContext, Error, Kept, Response},
     error_body::{self, ErrorBody, MAX_ERROR_BODY},
+    json_place,
     operation::{Access, Operation},
     pagination::{Fetched, List},
     values::wipe,
@@ -374,27 +375,34 @@ fn lacks_a_field(error: &Error) -> bool {
 /// the reader check every string. The path to the place of a failure is worked out only after one.
 fn decode<T: DeserializeOwned>(response: &RawResponse) -> Result<T, Error> {
     let body = &response.body;
-    if let Ok(text) = std::str::from_utf8(body)
-        && let Ok(value) = serde_json::from_str(text)
-    {
-        return Ok(value);
-    }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let failed = match serde_path_to_error::deserialize(&mut reader) {
-        // The value reads, so something must stand behind it.
-        Ok(value) => match reader.end() {
-            Ok(()) => return Ok(value),
-            Err(error) => trailing(error),
+    let (path, failed) = match std::str::from_utf8(body) {
+        Ok(text) => match serde_json::from_str(text) {
+            Ok(value) => return Ok(value),
+            Err(failed) => (path_of::<T>(body, &failed), failed),
         },
-        Err(failed) => failed,
+        Err(error) => no_text::<T>(body, error.valid_up_to()),
     };
-    Err(Error::decode(response.parts(), failed))
+    Err(Error::decode(response.parts(), path, failed))
 }
 
-/// Gives an error behind the value the form of one within it, at the root.
-fn trailing(error: serde_json::Error) -> serde_path_to_error::Error<serde_json::Error> {
-    let track = serde_path_to_error::Track::new();
-    serde_path_to_error::Error::new(track.path(), error)
+/// Returns the path of the place where a text does not decode.
+fn path_of<T: DeserializeOwned>(body: &[u8], failed: &serde_json::Error) -> String {
+    json_place::failed_path(body, failed, |text| {
+        serde_json::from_str::<T>(std::str::from_utf8(text).ok()?).err()
+    })
+}
+
+/// Returns what fails first in a body that is text up to a byte only, and its path.
+fn no_text<T: DeserializeOwned>(body: &[u8], length: usize) -> (String, serde_json::Error) {
+    let text = body.get(..length).unwrap_or_default();
+    let beginning = std::str::from_utf8(text).unwrap_or_default();
+    match serde_json::from_str::<T>(beginning) {
+        Err(failed) if !failed.is_eof() => (path_of::<T>(text, &failed), failed),
+        _ => {
+            let failed = format!("the body is not UTF-8 from byte {length} on");
+            (json_place::path_at_end(text), de::Error::custom(failed))
+        }
+    }
 }
 
 /// A page whose rows have not been decoded.
@@ -450,10 +458,10 @@ impl<'a> de::Visitor<'a> for LooseVisitor {
 fn one_by_one<L: List>(response: &RawResponse, page: LoosePage<'_>, failed: &Error) -> Fetched<L> {
     let items = response.operation.pagination.map_or("", |pagination| pagination.items);
     let rows = page.rows.into_iter().enumerate().map(|(index, row)| {
-        let mut reader = serde_json::Deserializer::from_str(row.get());
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let parts = Response { body: row.get().as_bytes(), ..response.parts() };
-            Error::failed_row(parts, items, index, error)
+        serde_json::from_str(row.get()).map_err(|failed| {
+            let body = row.get().as_bytes();
+            let within = path_of::<L::Row>(body, &failed);
+            Error::failed_row(Response { body, ..response.parts() }, items, index, &within, failed)
         })
     });
     let rows: Vec<Result<L::Row, Error>> = rows.collect();

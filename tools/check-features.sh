@@ -8,24 +8,40 @@ check() {
     cargo check --quiet "$@"
 }
 
-check -p kalshi-sdk --no-default-features
-for feature in aws-lc-rs gzip http2 native-tls rustls server socks streams; do
+# Each feature beside the library that signs, of which there has to be one.
+for feature in aws-lc-rs pure-rust; do
+    check -p kalshi-sdk --no-default-features --features "$feature"
+done
+for feature in gzip http2 native-tls rustls server socks streams; do
     # TLS by the operating system needs its headers, which a bare machine may not have.
     if [ "$feature" = native-tls ] && ! pkg-config --exists openssl 2>/dev/null; then
         echo "skipped native-tls: no OpenSSL headers here"
         continue
     fi
-    check -p kalshi-sdk --no-default-features --features "$feature"
+    check -p kalshi-sdk --no-default-features --features "pure-rust,$feature"
 done
-check -p kalshi-auth --no-default-features
-for feature in async aws-lc-rs middleware server; do
-    check -p kalshi-auth --no-default-features --features "$feature"
+for backend in aws-lc-rs pure-rust aws-lc-rs,pure-rust; do
+    check -p kalshi-auth --no-default-features --features "$backend"
+    for feature in async middleware server; do
+        check -p kalshi-auth --no-default-features --features "$backend,$feature"
+    done
 done
+if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
+    echo "kalshi-auth compiles without a library to sign with" >&2
+    exit 1
+fi
 check -p kalshi-types --no-default-features
 for feature in chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
 done
 check -p kalshi-gen --lib --no-default-features
+check -p kalshi-gen --lib --no-default-features --features review
+
+# What compares documents, and a whole implementation of JSONPath, are not compiled by a build script.
+if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(serde_json_path|nom|clap|prettyplease) '; then
+    echo "the build script compiles more of the generator than it needs" >&2
+    exit 1
+fi
 
 # A program that only calls operations compiles no WebSocket.
 if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(kalshi-ws|tokio-tungstenite) '; then
@@ -33,8 +49,14 @@ if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(k
     exit 1
 fi
 
+# A library that signs is replaced by the other, and not added to.
+if cargo tree --quiet -p kalshi-sdk -e normal --prefix none | grep -E '^(rsa|sha2|ed25519-dalek) '; then
+    echo "kalshi-sdk signs with AWS-LC and depends on the other libraries" >&2
+    exit 1
+fi
+
 # Signing alone brings no HTTP client.
-if cargo tree --quiet -p kalshi-auth --no-default-features -e normal --prefix none | grep -E '^(reqwest|hyper) '; then
+if cargo tree --quiet -p kalshi-auth --no-default-features --features pure-rust -e normal --prefix none | grep -E '^(reqwest|hyper) '; then
     echo "kalshi-auth without features depends on an HTTP client" >&2
     exit 1
 fi

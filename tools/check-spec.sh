@@ -46,7 +46,7 @@ for file in "$@"; do
         if ! "$generator" --root "$root" generate --spec "$file" $overlays > "$copy/generated.code"; then
             echo "$what: does not generate"
             failed=1
-        elif ! CARGO_TARGET_DIR=$target cargo check --quiet --offline -p kalshi-sdk --lib --no-default-features \
+        elif ! CARGO_TARGET_DIR=$target cargo check --quiet --offline -p kalshi-sdk --lib --no-default-features --features pure-rust \
             --manifest-path "$copy/Cargo.toml"; then
             echo "$what: does not compile"
             failed=1

@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
-# Measures what depending on kalshi-sdk costs: packages, clean `cargo check`, clean release build,
-# of a program that makes a client and sends one request. Beside it, in the same run, plain reqwest
-# and another crate of the field. Nothing else should run on the machine.
+# Measures what depending on kalshi-sdk costs: packages, and processor and wall time of a clean
+# `cargo check` and a clean release build of a program that makes a client and sends one request.
+# Beside it, each in turn in the same run, plain reqwest and the leanest other crate of the field.
+# Wall times mean something on a quiet machine only; processor times move less.
 #
-#   tools/hello-world.sh [OTHER_CRATE@VERSION]     (kalshi-trade-rs@0.6.0 unless named)
+#   tools/hello-world.sh [--check-only] [OTHER_CRATE@VERSION]     (kalshi-trade-rs@0.6.0 unless named)
 #
 # The results are recorded in ARCHITECTURE.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+release=yes
+if [ "${1:-}" = --check-only ]; then
+    release=
+    shift
+fi
 other=${1:-kalshi-trade-rs@0.6.0}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -38,24 +44,38 @@ async fn main() -> Result<(), reqwest::Error> {
 }'
 # What the other crate calls its client is its own affair: linking it is what costs.
 project other "${other%@*} = \"=${other#*@}\"" "
-use ${other%%@*} as _;
+use $(echo "${other%@*}" | tr - _) as _;
 #[tokio::main]
 async fn main() {}"
-sed -i "s/^use .* as _;/use $(echo "${other%@*}" | tr - _) as _;/" "$work/other/src/main.rs"
 
-printf '%-28s %9s %9s %9s\n' crate packages check release
+# cost COMMAND...: processor and wall seconds of it, built from nothing.
+cost() {
+    local target TIMEFORMAT='%U %S %R'
+    target=$(mktemp -d -p "$work")
+    { time CARGO_TARGET_DIR=$target "$@" > "$work/log" 2>&1; } 2> "$work/time" || {
+        cat "$work/log" >&2
+        exit 1
+    }
+    rm -rf "$target"
+    awk '{ printf "%.1f %.1f\n", $1 + $2, $3 }' "$work/time"
+}
+
+row() { printf '%-26s %8s %10s %11s %12s %13s\n' "$@"; }
+
+row crate packages 'check CPU' 'check wall' 'release CPU' 'release wall'
 for name in kalshi-sdk reqwest other; do
     cd "$work/$name"
     cargo fetch --quiet
-    packages=$(cargo tree --quiet --prefix none -e normal,build --no-dedupe | sed 's/ (\*)$//; s/ (.*)$//' | sort -u | grep -vc '^hello ')
-    seconds() {
-        local start=$SECONDS
-        CARGO_TARGET_DIR=$(mktemp -d -p "$work") "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-        echo $((SECONDS - start))
-    }
-    check=$(seconds cargo check)
-    release=$(seconds cargo build --release)
+    # Those that are compiled for this machine, the program itself left out.
+    packages=$(cargo tree --quiet --prefix none -e normal,build --no-dedupe --format '{p}' | sed 's/ (.*$//' | sort -u | grep -vc '^hello ')
+    times=$(cost cargo check)
+    read -r check_cpu check_wall <<< "$times"
+    release_cpu=- release_wall=-
+    if [ -n "$release" ]; then
+        times=$(cost cargo build --release)
+        read -r release_cpu release_wall <<< "$times"
+    fi
     label=$name
     [ "$name" = other ] && label=$other
-    printf '%-28s %9s %8ss %8ss\n' "$label" "$packages" "$check" "$release"
+    row "$label" "$packages" "$check_cpu" "$check_wall" "$release_cpu" "$release_wall"
 done

@@ -82,7 +82,7 @@ impl Credentials {
         pem: impl AsRef<[u8]>,
     ) -> Result<Self, AuthError> {
         let key_id = parse_key_id(key_id.as_ref())?;
-        let private_key = PrivateKey::new(backend, ParsedKey::from_pem(pem.as_ref())?)?;
+        let private_key = PrivateKey::new(backend, &ParsedKey::from_pem(pem.as_ref())?)?;
         Ok(Self(Arc::new(Inner { key_id, private_key })))
     }
 

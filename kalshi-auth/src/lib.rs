@@ -48,10 +48,17 @@
 //! - `middleware`, on by default: the middleware, and with it `reqwest`. Without the feature there
 //!   is no HTTP client among the dependencies.
 //! - `async`: [`Signer::sign_async`], which signs on threads of its own. Part of `middleware`.
-//! - `aws-lc-rs`: signs with AWS-LC instead of pure Rust. RSA is six times as fast, Ed25519 twice;
-//!   keys load in the same way. An application that speaks TLS with rustls often links the library
-//!   already.
+//! - `pure-rust`, on by default: signs in pure Rust.
+//! - `aws-lc-rs`: signs with AWS-LC. RSA is six times as fast, Ed25519 twice; the same keys load, and
+//!   the others are refused in the same words. An application that speaks TLS with rustls often links
+//!   the library already. Where both features are on, AWS-LC signs; without `pure-rust` its
+//!   dependencies are gone. One of the two has to be on.
 //! - `server`: the other side of the wire, for simulators and tests.
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "pure-rust")))]
+compile_error!(
+    "kalshi-auth needs a library to sign with: turn on its feature `aws-lc-rs` or `pure-rust`"
+);
 
 mod backend;
 mod clock;

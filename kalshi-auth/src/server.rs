@@ -51,6 +51,8 @@ impl PublicKey {
     /// # Errors
     /// [`AuthErrorKind::MalformedKey`] if the text does not hold exactly one intact key,
     /// [`AuthErrorKind::UnsupportedKey`] if it is a key of another kind or size.
+    /// AWS-LC reads an Ed25519 key when it verifies: 32 bytes that are no key are taken, and verify
+    /// no signature.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, AuthError> {
         Self::from_pem_using(Backend::default(), pem)
     }
@@ -78,7 +80,7 @@ impl PublicKey {
     /// [`AuthErrorKind::MalformedKey`] if the key cannot be encoded, which does not happen to keys
     /// that this type accepts.
     pub fn to_pem(&self) -> Result<String, AuthError> {
-        self.parsed.to_pem()
+        Ok(self.parsed.to_pem())
     }
 
     /// Checks the signature of a text.
@@ -142,8 +144,8 @@ impl KeyPair {
     /// As [`generate`](Self::generate).
     pub fn generate_using(backend: Backend, key_type: KeyType) -> Result<Self, AuthError> {
         let key = backend::generate(backend, key_type)?;
-        let public_key = PublicKey::new(backend, key.public_key())?;
-        Ok(Self { private_key_pem: key.to_pem()?, public_key })
+        let public_key = PublicKey::new(backend, backend::public_key(backend, &key)?)?;
+        Ok(Self { private_key_pem: key.to_pem(), public_key })
     }
 
     /// Returns the kind of the keys.

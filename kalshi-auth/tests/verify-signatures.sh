@@ -89,7 +89,7 @@ refuse() { # start of the message, arguments
 
 balance=/trade-api/v2/portfolio/balance
 orders=/trade-api/v2/portfolio/orders
-for features in '' '--features aws-lc-rs'; do
+for features in '' '--no-default-features --features aws-lc-rs'; do
     check "$features" rsa-pkcs1.pem rsa-pkcs1.pem GET $balance GET$balance
     check "$features" rsa-pkcs8.pem rsa-pkcs8.pem get "$orders?limit=5&cursor=a?b" GET$orders
     check "$features" rsa-crlf.pem rsa-pkcs1.pem DELETE $orders/a%2Fb%20c DELETE$orders/a%2Fb%20c

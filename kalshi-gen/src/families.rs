@@ -1,14 +1,35 @@
 //! The documents that this workspace follows: one row for each.
 
+use std::fmt;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     Access, Generated, Overlay, Unmatched, asyncapi,
-    diff::Kind,
     document::join,
     error::{Error, Result, refuse},
     generate,
 };
+
+/// The language that a document is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// HTTP.
+    OpenApi,
+    /// WebSocket.
+    AsyncApi,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenApi => "OpenAPI",
+            Self::AsyncApi => "AsyncAPI",
+        })
+    }
+}
 
 /// One published document, and what becomes of it.
 #[derive(Debug)]

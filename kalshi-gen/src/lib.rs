@@ -9,10 +9,15 @@
 //!
 //! Deterministic: no clock, no network, no environment; the same input gives the same bytes.
 //! It never writes a file; the command behind `cargo gen` does.
+//!
+//! The feature `review`, on by default as a part of `cli`, adds what compares and reviews documents:
+//! `diff`, `coverage`, `review`, `import`. A build script goes without.
 
 mod asyncapi;
 mod body_schemas;
+#[cfg(feature = "review")]
 mod coverage;
+#[cfg(feature = "review")]
 pub mod diff;
 mod docs;
 mod document;
@@ -22,28 +27,31 @@ mod error;
 mod families;
 mod files;
 mod handlers;
+#[cfg(feature = "review")]
 pub mod import;
+mod json_path;
 mod locate;
 mod names;
 mod normalize;
 mod operations;
 mod overlay;
 mod refine;
+#[cfg(feature = "review")]
 mod review;
 mod samples;
 
 pub use crate::{
     asyncapi::MessageModel,
-    coverage::Coverage,
     document::parse,
     error::{Error, Result},
-    families::{FAMILIES, Family, generate_any, kind},
+    families::{FAMILIES, Family, Kind, generate_any, kind},
     files::{read, read_overlays},
     normalize::{Access, EnumValue, Label, Labels, Normalized, OpenEnum, Report},
     operations::{OperationModel, PaginationModel, ParameterModel},
     overlay::{Applied, Overlay, Unmatched},
-    review::Review,
 };
+#[cfg(feature = "review")]
+pub use crate::{coverage::Coverage, review::Review};
 
 /// Everything that one document and its overlays turn into.
 #[derive(Clone, Debug)]
@@ -64,6 +72,7 @@ pub struct Generated {
     pub messages: Vec<MessageModel>,
 }
 
+#[cfg(feature = "review")]
 impl Generated {
     /// Returns which items of the document are documented.
     #[must_use]

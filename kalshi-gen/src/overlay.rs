@@ -1,14 +1,14 @@
-//! OpenAPI Overlay 1.0: `target` (`JSONPath`, RFC 9535), `update`, `remove`.
+//! OpenAPI Overlay 1.0: `target` (the part of `JSONPath` in `json_path`), `update`, `remove`.
 //!
 //! Three kinds of overlay exist in this workspace: `corrections.yaml` (what the document gets
 //! wrong), `operations.yaml` (facts that OpenAPI has no word for) and `docs/*.yaml` (our descriptions).
 
 use serde_json::Value;
-use serde_json_path::JsonPath;
 
 use crate::{
     document::{self, join},
     error::{Error, Result, refuse},
+    json_path::JsonPath,
 };
 
 /// One overlay document: its name, for messages, and its text.
@@ -93,11 +93,7 @@ fn act<'a>(document: &mut Value, action: &'a Value, pointer: &str) -> Result<(&'
     };
     let path = JsonPath::parse(target)
         .map_err(|error| Error::new(join(pointer, "target"), format!("`{target}`: {error}")))?;
-    let places: Vec<String> = path
-        .query_located(document)
-        .locations()
-        .map(serde_json_path::NormalizedPath::to_json_pointer)
-        .collect();
+    let places = path.places(document);
     if places.is_empty() {
         return Ok((target, Effect::Unmatched));
     }

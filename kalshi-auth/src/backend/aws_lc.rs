@@ -5,12 +5,11 @@ use aws_lc_rs::{
     rsa::KeyPair as RsaKeyPair,
     signature::{Ed25519KeyPair, RSA_PSS_SHA256},
 };
-use rsa::pkcs1::EncodeRsaPrivateKey as _;
 
 use super::MAX_SIGNATURE;
 use crate::{
-    error::{AuthError, AuthErrorKind},
-    key::{KeyType, ParsedKey},
+    error::AuthError,
+    key::{KeyType, ParsedKey, damaged_ed25519, damaged_rsa},
 };
 
 pub(crate) enum PrivateKey {
@@ -20,22 +19,18 @@ pub(crate) enum PrivateKey {
 
 impl PrivateKey {
     pub(crate) fn new(key: &ParsedKey) -> Result<Self, AuthError> {
-        let refused =
-            || AuthError::new(AuthErrorKind::MalformedKey, "the private key is refused by AWS-LC");
         match key {
-            ParsedKey::Rsa(key) => {
-                // Encoded anew rather than passed on: the parts that speed up the computation are
-                // then right, whatever the file says.
-                let der = key.to_pkcs1_der().map_err(|_| refused())?;
-                let key = RsaKeyPair::from_der(der.as_bytes()).map_err(|_| refused())?;
+            ParsedKey::Rsa(der) => {
+                // It checks that all numbers belong together.
+                let key = RsaKeyPair::from_der(der).map_err(|_| damaged_rsa())?;
                 Ok(Self::Rsa(Box::new(key)))
             }
-            ParsedKey::Ed25519(key) => {
-                let public = key.verifying_key();
-                let key =
-                    Ed25519KeyPair::from_seed_and_public_key(key.as_bytes(), public.as_bytes())
-                        .map_err(|_| refused())?;
-                Ok(Self::Ed25519(Box::new(key)))
+            ParsedKey::Ed25519 { seed, public_key } => {
+                let key = match public_key {
+                    Some(public) => Ed25519KeyPair::from_seed_and_public_key(&**seed, public),
+                    None => Ed25519KeyPair::from_seed_unchecked(&**seed),
+                };
+                Ok(Self::Ed25519(Box::new(key.map_err(|_| damaged_ed25519())?)))
             }
         }
     }

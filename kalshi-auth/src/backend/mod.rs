@@ -1,8 +1,9 @@
-//! The libraries that compute. A key is parsed and checked in one place, [`crate::key`], and then
-//! handed to one of them, so that all of them accept the same keys.
+//! The libraries that compute. A key is taken apart in one place, [`crate::key`], and then handed to
+//! one of them. Each checks that the numbers of a key belong together; all accept the same keys.
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
+#[cfg(feature = "pure-rust")]
 mod pure_rust;
 #[cfg(feature = "server")]
 mod server;
@@ -10,7 +11,7 @@ mod server;
 use std::fmt;
 
 #[cfg(feature = "server")]
-pub(crate) use self::server::{PublicKey, generate};
+pub(crate) use self::server::{PublicKey, generate, public_key};
 use crate::{
     error::{AuthError, AuthErrorKind},
     key::{KeyType, MAX_RSA_BITS, ParsedKey},
@@ -21,7 +22,7 @@ pub(crate) const MAX_SIGNATURE: usize = MAX_RSA_BITS / 8;
 
 /// A library that signs.
 ///
-/// The default is the fastest of those compiled in. The choice makes no difference to what is
+/// The default is the fastest of those compiled in: AWS-LC with the feature `aws-lc-rs`. The choice makes no difference to what is
 /// signed or accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -30,6 +31,7 @@ pub enum Backend {
     ///
     /// RSA takes some 1.7 ms a signature. It is blinded against observers who measure times, but
     /// not constant in time (RUSTSEC-2023-0071).
+    #[cfg(feature = "pure-rust")]
     PureRust,
     /// AWS-LC, constant in time and blinded.
     #[cfg(feature = "aws-lc-rs")]
@@ -38,6 +40,7 @@ pub enum Backend {
 
 /// A private key in the form of its backend. Each of them zeroizes it on drop.
 pub(crate) enum PrivateKey {
+    #[cfg(feature = "pure-rust")]
     PureRust(pure_rust::PrivateKey),
     #[cfg(feature = "aws-lc-rs")]
     AwsLc(aws_lc::PrivateKey),
@@ -53,20 +56,18 @@ impl Default for Backend {
 }
 
 impl PrivateKey {
-    #[cfg_attr(
-        not(feature = "aws-lc-rs"),
-        expect(clippy::unnecessary_wraps, reason = "AWS-LC parses, and may refuse")
-    )]
-    pub(crate) fn new(backend: Backend, key: ParsedKey) -> Result<Self, AuthError> {
-        Ok(match backend {
-            Backend::PureRust => Self::PureRust(pure_rust::PrivateKey::new(key)),
+    pub(crate) fn new(backend: Backend, key: &ParsedKey) -> Result<Self, AuthError> {
+        match backend {
+            #[cfg(feature = "pure-rust")]
+            Backend::PureRust => pure_rust::PrivateKey::new(key).map(Self::PureRust),
             #[cfg(feature = "aws-lc-rs")]
-            Backend::AwsLc => Self::AwsLc(aws_lc::PrivateKey::new(&key)?),
-        })
+            Backend::AwsLc => aws_lc::PrivateKey::new(key).map(Self::AwsLc),
+        }
     }
 
     pub(crate) const fn backend(&self) -> Backend {
         match self {
+            #[cfg(feature = "pure-rust")]
             Self::PureRust(_) => Backend::PureRust,
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLc(_) => Backend::AwsLc,
@@ -75,6 +76,7 @@ impl PrivateKey {
 
     pub(crate) const fn key_type(&self) -> KeyType {
         match self {
+            #[cfg(feature = "pure-rust")]
             Self::PureRust(key) => key.key_type(),
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLc(key) => key.key_type(),
@@ -88,6 +90,7 @@ impl PrivateKey {
         signature: &'a mut [u8; MAX_SIGNATURE],
     ) -> Result<&'a [u8], AuthError> {
         let length = match self {
+            #[cfg(feature = "pure-rust")]
             Self::PureRust(key) => key.sign(text, signature),
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLc(key) => key.sign(text, signature),

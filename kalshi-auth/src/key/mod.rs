@@ -1,6 +1,6 @@
 //! Turns text into a checked key, or into an error that says what to do.
 //!
-//! The same for every backend. No error holds the text that was read: a file that was taken for a
+//! The same for every library that signs, down to the parts of a key. No error holds the text that was read: a file that was taken for a
 //! key by mistake, or a key that was damaged, is as secret as a good one.
 
 mod der;
@@ -10,14 +10,17 @@ mod public;
 
 use std::fmt;
 
-use ed25519_dalek::SigningKey;
-use rsa::RsaPrivateKey;
+use zeroize::Zeroizing;
 
+#[cfg(feature = "pure-rust")]
+pub(crate) use self::der::RsaNumbers;
 #[cfg(all(feature = "server", feature = "aws-lc-rs"))]
 pub(crate) use self::der::pkcs8_private_key;
 pub(crate) use self::pem::{looks_like_key, may_hold_key, shown_path};
 #[cfg(feature = "server")]
 pub(crate) use self::public::ParsedPublicKey;
+#[cfg(all(feature = "server", feature = "pure-rust"))]
+pub(crate) use self::public::rsa_public_numbers;
 use crate::error::{AuthError, AuthErrorKind};
 
 /// The smallest RSA key that the exchange takes.
@@ -35,10 +38,12 @@ pub enum KeyType {
     Ed25519,
 }
 
-/// A private key that passed every check.
+/// A private key that passed every check but those of the library that computes with it.
 pub(crate) enum ParsedKey {
-    Rsa(Box<RsaPrivateKey>),
-    Ed25519(Box<SigningKey>),
+    /// PKCS#1, of a size that the exchange takes.
+    Rsa(Zeroizing<Vec<u8>>),
+    /// The seed, and the public key if the file has it.
+    Ed25519 { seed: Zeroizing<[u8; 32]>, public_key: Option<[u8; 32]> },
 }
 
 impl fmt::Display for KeyType {
@@ -85,6 +90,16 @@ impl ParsedKey {
 
 pub(crate) fn malformed(message: &'static str) -> AuthError {
     AuthError::new(AuthErrorKind::MalformedKey, message)
+}
+
+/// Returns the error for an RSA key whose numbers are not ones of a key.
+pub(crate) fn damaged_rsa() -> AuthError {
+    malformed("found an RSA key whose content is damaged; copy the whole file again")
+}
+
+/// Returns the error for an Ed25519 key that has another size, or a public key of another key.
+pub(crate) fn damaged_ed25519() -> AuthError {
+    malformed("found an Ed25519 key whose content is damaged; copy the whole file again")
 }
 
 fn unsupported(message: impl Into<std::borrow::Cow<'static, str>>) -> AuthError {

@@ -183,6 +183,31 @@ fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(bytes)
 }
 
+/// Returns the text of a PEM file, in lines of 64 characters. No copy of it stays behind.
+#[cfg(feature = "server")]
+pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
+    /// The bytes of one line.
+    const LINE: usize = 48;
+    let lines = der.len().div_ceil(LINE);
+    let frame = BEGIN.len() + END.len() + 2 * (label.len() + DASHES.len() + 1);
+    let mut text = Zeroizing::new(String::with_capacity(frame + lines * (LINE / 3 * 4 + 1)));
+    for part in [BEGIN, label, DASHES, "\n"] {
+        text.push_str(part);
+    }
+    let mut buffer = Zeroizing::new([0; LINE / 3 * 4]);
+    for line in der.chunks(LINE) {
+        // The buffer holds a whole line of ASCII, so neither step fails.
+        let length = STANDARD.encode_slice(line, &mut *buffer).unwrap_or_default();
+        let characters = buffer.get(..length).unwrap_or_default();
+        text.push_str(std::str::from_utf8(characters).unwrap_or_default());
+        text.push('\n');
+    }
+    for part in [END, label, DASHES, "\n"] {
+        text.push_str(part);
+    }
+    text
+}
+
 /// Turns `\n` and `\r`, spelled with one or more backslashes, into line ends.
 fn unescape(text: &str) -> Zeroizing<String> {
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));

@@ -1,28 +1,28 @@
 //! Public keys, and keys back into text. Only the side of the exchange needs it.
 
-use ed25519_dalek::{
-    VerifyingKey,
-    pkcs8::{EncodePrivateKey as _, KeypairBytes},
-};
-use rsa::{
-    BigUint, RsaPublicKey,
-    pkcs1::{self, EncodeRsaPrivateKey as _},
-    pkcs8::{EncodePublicKey as _, LineEnding, SubjectPublicKeyInfoRef, der::Decode as _},
-};
 use zeroize::Zeroizing;
 
 use super::{
-    KeyType, MAX_RSA_BITS, ParsedKey, check_rsa_size,
-    der::{self, ED25519, RSA},
+    KeyType, ParsedKey, check_rsa_size,
+    der::{self, BIT_STRING, ED25519, Elements, INTEGER, RSA, RsaNumbers, SEQUENCE},
     malformed, other_algorithm, pem, unsupported,
 };
 use crate::error::AuthError;
 
-/// A public key that passed every check.
+/// An Ed25519 key in PKCS#8 without its public key, as OpenSSL writes it: what is before the seed.
+const ED25519_PRIVATE_HEAD: &[u8; 16] =
+    b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+/// What is before the 32 bytes of a public Ed25519 key.
+const ED25519_PUBLIC_HEAD: &[u8; 12] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+/// The algorithm of RSA keys, with its empty parameters.
+const RSA_ALGORITHM: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+
+/// A public key that passed every check but those of the library that computes with it.
 #[derive(Clone)]
 pub(crate) enum ParsedPublicKey {
-    Rsa(Box<RsaPublicKey>),
-    Ed25519(Box<VerifyingKey>),
+    /// PKCS#1.
+    Rsa(Vec<u8>),
+    Ed25519([u8; 32]),
 }
 
 impl ParsedPublicKey {
@@ -50,33 +50,37 @@ impl ParsedPublicKey {
         }
     }
 
-    pub(crate) fn to_pem(&self) -> Result<String, AuthError> {
-        match self {
-            Self::Rsa(key) => key.to_public_key_pem(LineEnding::LF),
-            Self::Ed25519(key) => key.to_public_key_pem(LineEnding::LF),
-        }
-        .map_err(|_| malformed("the public key cannot be encoded"))
+    pub(crate) fn to_pem(&self) -> String {
+        let der = match self {
+            Self::Rsa(key) => {
+                let bits = element(BIT_STRING, &[&[0], key.as_slice()].concat());
+                element(SEQUENCE, &[RSA_ALGORITHM, &bits].concat())
+            }
+            Self::Ed25519(key) => [&ED25519_PUBLIC_HEAD[..], key].concat(),
+        };
+        let mut pem = pem::encode("PUBLIC KEY", &der);
+        std::mem::take(&mut *pem)
     }
 }
 
 impl ParsedKey {
-    pub(crate) fn public_key(&self) -> ParsedPublicKey {
-        match self {
-            Self::Rsa(key) => ParsedPublicKey::Rsa(Box::new(key.to_public_key())),
-            Self::Ed25519(key) => ParsedPublicKey::Ed25519(Box::new(key.verifying_key())),
-        }
+    /// Returns the public key of an RSA key. That of Ed25519 has to be computed.
+    pub(crate) fn rsa_public_key(der: &[u8]) -> Option<ParsedPublicKey> {
+        let numbers = RsaNumbers::read(der)?;
+        let content = [number(numbers.modulus), number(numbers.public_exponent)].concat();
+        Some(ParsedPublicKey::Rsa(element(SEQUENCE, &content)))
     }
 
     /// Returns PKCS#1 for RSA, and PKCS#8 without the public key for Ed25519, as OpenSSL does.
-    pub(crate) fn to_pem(&self) -> Result<Zeroizing<String>, AuthError> {
-        let unencodable = || malformed("the private key cannot be encoded");
+    pub(crate) fn to_pem(&self) -> Zeroizing<String> {
         match self {
-            Self::Rsa(key) => key.to_pkcs1_pem(LineEnding::LF).map_err(|_| unencodable()),
-            Self::Ed25519(key) => {
-                let mut bytes = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
-                let pem = bytes.to_pkcs8_pem(LineEnding::LF).map_err(|_| unencodable());
-                zeroize::Zeroize::zeroize(&mut bytes.secret_key);
-                pem
+            Self::Rsa(key) => pem::encode("RSA PRIVATE KEY", key),
+            Self::Ed25519 { seed, .. } => {
+                let mut der = Zeroizing::new([0; 48]);
+                let (head, rest) = der.split_at_mut(ED25519_PRIVATE_HEAD.len());
+                head.copy_from_slice(ED25519_PRIVATE_HEAD);
+                rest.copy_from_slice(&**seed);
+                pem::encode("PRIVATE KEY", &*der)
             }
         }
     }
@@ -84,22 +88,51 @@ impl ParsedKey {
 
 fn public_key(der: &[u8]) -> Result<ParsedPublicKey, AuthError> {
     let damaged = || malformed("found a `PUBLIC KEY` whose content is damaged");
-    let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| damaged())?;
-    let bytes = info.subject_public_key.as_bytes().ok_or_else(damaged)?;
-    match info.algorithm.oid {
+    let (oid, bytes) = subject_public_key(der).ok_or_else(damaged)?;
+    match oid {
         RSA => {
-            let key = pkcs1::RsaPublicKey::from_der(bytes).map_err(|_| damaged())?;
-            check_rsa_size(der::bits(key.modulus.as_bytes()))?;
-            let number = |number: pkcs1::UintRef<'_>| BigUint::from_bytes_be(number.as_bytes());
-            let (n, e) = (number(key.modulus), number(key.public_exponent));
-            let key = RsaPublicKey::new_with_max_size(n, e, MAX_RSA_BITS).map_err(|_| damaged())?;
-            Ok(ParsedPublicKey::Rsa(Box::new(key)))
+            let (modulus, exponent) = rsa_public_numbers(bytes).ok_or_else(damaged)?;
+            check_rsa_size(der::bits(modulus))?;
+            if !der::is_public_key(modulus, exponent) {
+                return Err(damaged());
+            }
+            Ok(ParsedPublicKey::Rsa(bytes.to_vec()))
         }
-        ED25519 => {
-            let bytes = bytes.try_into().map_err(|_| damaged())?;
-            let key = VerifyingKey::from_bytes(bytes).map_err(|_| damaged())?;
-            Ok(ParsedPublicKey::Ed25519(Box::new(key)))
-        }
+        ED25519 => Ok(ParsedPublicKey::Ed25519(bytes.try_into().map_err(|_| damaged())?)),
         other => Err(other_algorithm(der::algorithm_name(other))),
     }
+}
+
+/// Returns the algorithm and the key of a `PUBLIC KEY`.
+fn subject_public_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = Elements::of_sequence(der)?;
+    let algorithm = parts.take_algorithm()?;
+    let bytes = parts.take_bytes()?;
+    parts.is_empty().then_some((algorithm.oid, bytes))
+}
+
+/// Returns the modulus and the exponent of a public key in PKCS#1.
+pub(crate) fn rsa_public_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = Elements::of_sequence(der)?;
+    let numbers = (parts.take_number()?, parts.take_number()?);
+    parts.is_empty().then_some(numbers)
+}
+
+/// Encodes bytes of a number without leading zeros.
+fn number(bytes: &[u8]) -> Vec<u8> {
+    let is_negative_looking = bytes.first().is_none_or(|first| *first >= 0x80);
+    element(INTEGER, &[if is_negative_looking { &[0][..] } else { &[] }, bytes].concat())
+}
+
+/// Encodes an element of less than 64 KiB, which all keys are.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut der = vec![tag];
+    let [.., high, low] = content.len().to_be_bytes();
+    match (high, low) {
+        (0, 0..=0x7f) => der.push(low),
+        (0, _) => der.extend([0x81, low]),
+        _ => der.extend([0x82, high, low]),
+    }
+    der.extend(content);
+    der
 }

@@ -51,6 +51,7 @@ pub(crate) fn ed25519_credentials() -> Credentials {
 /// Returns the libraries that this build has.
 pub(crate) fn backends() -> Vec<Backend> {
     vec![
+        #[cfg(feature = "pure-rust")]
         Backend::PureRust,
         #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLc,

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kalshi_auth::{AuthErrorKind, Credentials, Environment, Service};
 use proptest::prelude::*;
 
-use crate::helpers::{KEY_ID, base64, text};
+use crate::helpers::{KEY_ID, backends, base64, text};
 
 /// Characters of an Ed25519 key in base64, the shortest there is.
 const SHORTEST_KEY: usize = 44;
@@ -20,9 +20,19 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
+/// Loads a text with each library, which must all say the same of it.
 fn load(text: impl AsRef<[u8]>) {
-    if let Err(error) = Credentials::from_pem(KEY_ID, text) {
-        assert!(error.to_string().starts_with("found "), "{error}");
+    let load = |backend| {
+        Credentials::from_pem_using(backend, KEY_ID, &text)
+            .map(|credentials| credentials.key_type())
+            .map_err(|error| error.to_string())
+    };
+    let results: Vec<_> = backends().into_iter().map(load).collect();
+    for result in &results {
+        assert_eq!(result, &results[0]);
+        if let Err(error) = result {
+            assert!(error.starts_with("found "), "{error}");
+        }
     }
 }
 

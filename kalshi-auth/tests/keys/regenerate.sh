@@ -104,6 +104,64 @@ printf 'PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n' > refused/putty.pem
 printf 'hello, this is not a key\n' > refused/prose.pem
 printf -- '-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n-----END PGP PRIVATE KEY BLOCK-----\n' > refused/pgp.pem
 
+# Keys whose parts do not belong together, or are missing.
+python3 - <<'PY'
+import base64, pathlib, re
+
+def body(name):
+    text = pathlib.Path("accepted", name + ".pem").read_text()
+    return base64.b64decode("".join(re.sub("-----.*-----", "", text).split()))
+
+def write(name, der, label):
+    text = base64.b64encode(der).decode()
+    lines = [text[i:i + 64] for i in range(0, len(text), 64)]
+    pem = "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+    pathlib.Path("refused", name + ".pem").write_text(pem)
+
+def element(tag, content):
+    length = len(content).to_bytes(2, "big").lstrip(b"\0")
+    head = bytes([tag]) + (bytes([0x80 + len(length)]) if len(content) >= 0x80 else b"")
+    return head + (length or b"\0") + content
+
+def number(value):
+    return element(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+def numbers(der):
+    at, found = 4, []
+    while at < len(der):
+        length, start = der[at + 1], at + 2
+        if length >= 0x80:
+            size = length - 0x80
+            length, start = int.from_bytes(der[start:start + size], "big"), start + size
+        at = start + length
+        found.append(int.from_bytes(der[start:at], "big"))
+    return found
+
+rsa = numbers(body("rsa-2048-pkcs1"))
+names = ["version", "modulus", "exponent", "private", "prime-1", "prime-2", "exponent-1", "exponent-2", "coefficient"]
+def with_number(name, value):
+    changed = [value if n == name else old for n, old in zip(names, rsa)]
+    return element(0x30, b"".join(map(number, changed)))
+for name in ["exponent-1", "exponent-2", "coefficient", "prime-1", "private"]:
+    value = rsa[names.index(name)]
+    write(f"rsa-wrong-{name}", with_number(name, value ^ 16), "RSA PRIVATE KEY")
+# The same modulo the prime, but longer than it has to be.
+p = rsa[names.index("prime-1")]
+write("rsa-unreduced-coefficient", with_number("coefficient", rsa[-1] + p), "RSA PRIVATE KEY")
+write("rsa-even-exponent", with_number("exponent", 65536), "RSA PRIVATE KEY")
+# As some programs of Java strip a key: AWS-LC by itself takes it for one of two numbers.
+stripped = [n if i in (0, 1, 3) else 0 for i, n in enumerate(rsa)]
+write("rsa-stripped", element(0x30, b"".join(map(number, stripped))), "RSA PRIVATE KEY")
+
+for name in ["ed25519-pkcs8-v2", "ed25519-pkcs8-v2-ring"]:
+    der = bytearray(body(name))
+    der[-1] ^= 1
+    write(f"{name}-of-another-key", bytes(der), "PRIVATE KEY")
+seed = body("ed25519-pkcs8")[-32:]
+short = b"\x02\x01\x00" + element(0x30, b"\x06\x03\x2b\x65\x70") + element(4, element(4, seed[:31]))
+write("ed25519-short", element(0x30, short), "PRIVATE KEY")
+PY
+
 # Public keys, as the exchange takes them.
 openssl pkey -in accepted/rsa-2048-pkcs1.pem -pubout -out public/rsa-2048.pem
 openssl pkey -in accepted/rsa-4096-genpkey.pem -pubout -out public/rsa-4096.pem

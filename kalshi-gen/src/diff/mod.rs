@@ -32,11 +32,12 @@ use serde_json::Value;
 
 use crate::{Overlay, document, error::Result};
 
+pub use crate::families::Kind;
+
 pub use self::{
     accepted::Accepted,
     facts::Direction,
     ids::mirrors,
-    model::Kind,
     release::Bump,
     render::Format,
     rules::{SourceImpact, WireImpact},

@@ -3,18 +3,15 @@
 //! Reads more than the generator does: an old document, or one that the generator would refuse,
 //! can still be compared.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::schema::Spot;
 use crate::{
     document::{join, resolve_place, schema_name},
     error::{Result, refuse},
+    families::Kind,
     normalize::reachable,
 };
 
@@ -36,25 +33,6 @@ const OF_DOCUMENTS: [&str; 9] = [
     "security",
     "x-error-codes",
 ];
-
-/// The language that a document is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// HTTP.
-    OpenApi,
-    /// WebSocket.
-    AsyncApi,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OpenApi => "OpenAPI",
-            Self::AsyncApi => "AsyncAPI",
-        })
-    }
-}
 
 /// One document.
 #[derive(Debug)]

@@ -158,6 +158,7 @@ pub(super) fn set(document: &mut Value) -> Result<usize> {
     Ok(fired)
 }
 
+#[cfg(feature = "review")]
 /// Returns the integer fields that are named like a time and have no unit: (JSON pointer, name).
 pub(crate) fn without_unit(document: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -178,6 +179,7 @@ pub(crate) fn without_unit(document: &Value) -> Vec<(String, String)> {
     found
 }
 
+#[cfg(any(test, feature = "review"))]
 fn looks_like_a_time(name: &str) -> bool {
     name == "ts"
         || name.contains("_ts_")

@@ -33,8 +33,7 @@ use crate::{
 pub(crate) use self::{
     access::ACCESS,
     bodies::take_name,
-    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS, unix_time},
-    labels::{is_label, is_replaced},
+    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},
@@ -43,6 +42,11 @@ pub(crate) use self::{
 pub use self::{
     access::Access,
     labels::{Label, Labels},
+};
+#[cfg(feature = "review")]
+pub(crate) use self::{
+    formats::unix_time,
+    labels::{is_label, is_replaced},
 };
 
 /// The methods an operation can have, as OpenAPI spells them.

@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    document::{At, walk},
-    error::Result,
-    names::type_name,
-};
+use crate::{document::walk, error::Result, names::type_name};
 
 /// A schema that kalshi-types holds exactly.
 pub(crate) struct Exact {
@@ -217,12 +213,13 @@ fn is_plain_text(schema: &Map<String, Value>) -> bool {
 /// The extension by which an overlay says that a text holds no amount, whatever its name says.
 const TEXT: &str = "x-kalshi-text";
 
+#[cfg(feature = "review")]
 /// Returns the fields that look like an amount and are plain text: (JSON pointer, name). Each needs
 /// a format, or `x-kalshi-text: true` with the reason.
 pub(crate) fn unformatted(document: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
-    let _ = walk(&mut schemas, "/components/schemas", &mut |at: &At<'_>, map| {
+    let _ = walk(&mut schemas, "/components/schemas", &mut |at, map| {
         if at.is_key("properties") && at.holds_names() {
             for (name, schema) in map.iter().filter(|(name, _)| looks_like_an_amount(name)) {
                 if schema.as_object().is_some_and(is_plain_text) {
@@ -235,6 +232,7 @@ pub(crate) fn unformatted(document: &Value) -> Vec<(String, String)> {
     found
 }
 
+#[cfg(feature = "review")]
 fn looks_like_an_amount(name: &str) -> bool {
     const LAST: [&str; 24] = [
         "amount", "ask", "balance", "bid", "cost", "count", "delta", "dollars", "exposure", "fee",

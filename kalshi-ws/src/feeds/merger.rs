@@ -327,7 +327,9 @@ impl Merger {
             Event::Removed { channel: Channel::OrderbookDelta, items } => {
                 let items = items.clone();
                 if self.leader == Some(feed) {
-                    items.iter().for_each(|item| self.enter(item));
+                    for item in &items {
+                        self.enter(item);
+                    }
                 }
                 let items = self.answer_removal(feed, items);
                 if items.is_empty() {

@@ -4,10 +4,13 @@ use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Engine, PositionKey, Timer,
+    Engine, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, payout},
     ids::{AccountId, BlockId, MarketId, OrderId},
-    types::{Event, NewOrder, Reason, Refusal, SelfTrade, Side, Subaccount, Time, TimeInForce},
+    types::{
+        Event, NewOrder, PositionKey, Reason, Refusal, SelfTrade, Side, Subaccount, Time,
+        TimeInForce,
+    },
 };
 
 /// Proposals of one member that wait.

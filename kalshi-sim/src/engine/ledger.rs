@@ -10,7 +10,7 @@ use crate::engine::{
     history::History,
     ids::{AccountId, MarketId, OrderId},
     markets::Market,
-    types::{Fill, Refusal, Settlement, Shard, Side, Subaccount, Time},
+    types::{Fill, PositionKey, Refusal, Settlement, Shard, Side, Subaccount, Time},
 };
 
 /// The highest number of a subaccount.
@@ -255,15 +255,6 @@ pub(crate) struct Booked {
     pub(crate) netted: Count,
     /// The position after it.
     pub(crate) net: Count,
-}
-
-/// Names a position, and the balance that pays for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PositionKey {
-    pub(crate) account: AccountId,
-    pub(crate) subaccount: Subaccount,
-    pub(crate) market: MarketId,
-    pub(crate) shard: Shard,
 }
 
 /// All accounts, and what the exchange itself has.

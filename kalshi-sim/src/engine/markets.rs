@@ -6,14 +6,14 @@ use kalshi_types::{Count, Dollars, PriceGrid, PriceLevel, PriceRange};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Engine, PositionKey, Timer,
+    Engine, Timer,
     amount::{SaturatingArithmetic, cost, other_leg, payout},
     book::Book,
     fees::Fees,
     ids::{MarketId, OrderId, TradeId},
     types::{
-        Event, MarketChange, MarketResult, MarketStatus, NewMarket, Reason, Refusal, Settlement,
-        Shard, Side, Time,
+        Event, MarketChange, MarketResult, MarketStatus, NewMarket, PositionKey, Reason, Refusal,
+        Settlement, Shard, Side, Time,
     },
 };
 

@@ -38,7 +38,7 @@ use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     block::{Block, NewBlock},
     groups::Group,
-    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position, PositionKey},
+    ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position},
     markets::{Bar, Market, Minute},
     position_transfer::PositionTransfer,
     tiers::Cutoffs,
@@ -50,7 +50,7 @@ use crate::engine::{
     },
     log::Log,
     rfq::RfqBook,
-    types::{Event, Order, Refusal, Shard, Time, Trade},
+    types::{Event, Order, PositionKey, Refusal, Shard, Time, Trade},
 };
 
 /// The shards that there are.

@@ -3,10 +3,10 @@
 use kalshi_types::{Count, Dollars};
 
 use crate::engine::{
-    Engine, PositionKey,
+    Engine,
     amount::{MAX_COUNT, SaturatingArithmetic, payout},
     ids::{AccountId, MarketId},
-    types::{Event, MarketStatus, Refusal, Side, Time},
+    types::{Event, MarketStatus, PositionKey, Refusal, Side, Time},
 };
 
 /// Contracts that change their account at an agreed price.

@@ -17,6 +17,15 @@ pub(crate) type Subaccount = u8;
 /// An exchange shard, on the wire `exchange_index`.
 pub(crate) type Shard = u8;
 
+/// Names a position, and the balance that pays for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PositionKey {
+    pub(crate) account: AccountId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) market: MarketId,
+    pub(crate) shard: Shard,
+}
+
 /// The side of the one YES book of a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Side {

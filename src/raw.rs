@@ -40,6 +40,19 @@ const fn raw(access: Access) -> Operation {
 }
 
 /// A request to any path. Made by [`Client::raw`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn read(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
+/// use http::Method;
+///
+/// let request = client.raw(Method::GET, "/markets").public().query(&[("limit", "2")]);
+/// let page = request.send::<serde_json::Value>().await?;
+/// println!("{}", page["cursor"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "call `send`"]
 pub struct RawRequest {

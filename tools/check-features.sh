@@ -20,7 +20,8 @@ for feature in gzip http2 native-tls rustls server socks streams; do
     fi
     check -p kalshi-sdk --no-default-features --features "pure-rust,$feature"
 done
-for backend in aws-lc-rs pure-rust aws-lc-rs,pure-rust; do
+check -p kalshi-auth --no-default-features --features aws-lc-rs,pure-rust
+for backend in aws-lc-rs pure-rust; do
     check -p kalshi-auth --no-default-features --features "$backend"
     for feature in async middleware server; do
         check -p kalshi-auth --no-default-features --features "$backend,$feature"

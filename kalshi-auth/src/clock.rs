@@ -90,6 +90,16 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 ///
 /// Above zero if the exchange is ahead. Learned from the `Date` header of an answer, which has whole
 /// seconds, it is right to within about a second.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_auth::{ClockOffset, UnixMillis};
+///
+/// let machine = UnixMillis::from_millis(1_795_000_000_000);
+/// let exchange = UnixMillis::from_millis(1_795_000_002_000);
+/// assert_eq!(ClockOffset::between(machine, exchange).as_millis(), 2_000);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClockOffset(i64);
 

@@ -29,6 +29,27 @@ use crate::{
 };
 
 /// A key that checks signatures.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_auth::{
+///     Credentials, KeyType, UnixMillis,
+///     server::{KeyPair, PublicKey},
+///     sign,
+/// };
+///
+/// let pair = KeyPair::generate(KeyType::Ed25519)?;
+/// let credentials = Credentials::from_pem("an-id", pair.private_key_pem())?;
+/// let now = UnixMillis::from_millis(1_795_000_000_000);
+/// let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/balance", now)?;
+///
+/// let key = PublicKey::from_pem(pair.public_key().to_pem()?)?;
+/// let signature = signed.signature();
+/// key.verify_request("GET", "/trade-api/v2/portfolio/balance", now, signature)?;
+/// assert!(key.verify_request("GET", "/trade-api/v2/markets", now, signature).is_err());
+/// # Ok::<(), kalshi_auth::AuthError>(())
+/// ```
 #[derive(Clone)]
 pub struct PublicKey {
     /// Kept so that the key can be printed and shown to another library.
@@ -40,6 +61,17 @@ pub struct PublicKey {
 ///
 /// The private key is in the form in which the exchange hands it out: PKCS#1 for RSA, PKCS#8 for
 /// Ed25519. `Debug` does not show it, and it is zeroized on drop.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_auth::{KeyType, server::KeyPair};
+///
+/// let pair = KeyPair::generate(KeyType::Ed25519)?;
+/// assert!(pair.private_key_pem().starts_with("-----BEGIN PRIVATE KEY-----"));
+/// assert!(pair.public_key().to_pem()?.starts_with("-----BEGIN PUBLIC KEY-----"));
+/// # Ok::<(), kalshi_auth::AuthError>(())
+/// ```
 pub struct KeyPair {
     private_key_pem: Zeroizing<String>,
     public_key: PublicKey,

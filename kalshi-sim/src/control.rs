@@ -66,6 +66,19 @@ pub enum MarketOutcome {
 }
 
 /// A market to list, in an event of its own or one that there is.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kalshi_sim::{Exchange, MarketPlan};
+///
+/// let exchange = Exchange::start().await?;
+/// exchange.markets().list(MarketPlan::new("KXTEST-26-A", 86_400))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

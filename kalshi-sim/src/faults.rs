@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::{random::Random, role::Role};
 
 /// The effect of a fault on a request.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kalshi_sim::{Fault, FaultKind};
+///
+/// let slow = Fault::builder(FaultKind::latency(Duration::from_millis(300))).build();
+/// assert_eq!(slow.fault, FaultKind::Latency { millis: 300 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]

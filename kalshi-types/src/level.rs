@@ -7,6 +7,16 @@ use crate::{Count, Dollars};
 /// One level of an order book: the contracts that rest at one price.
 ///
 /// On the wire a list of two texts, `["0.5600", "10.00"]`.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_types::PriceLevel;
+///
+/// let level: PriceLevel = serde_json::from_str(r#"["0.5600", "10.00"]"#)?;
+/// assert_eq!(level, PriceLevel { price: "0.56".parse()?, count: "10".parse()? });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "(Dollars, Count)", into = "(Dollars, Count)")]
 pub struct PriceLevel {

@@ -45,6 +45,25 @@ pub(crate) enum ProxyChoice {
 }
 
 /// The settings of a connection, from [`Config::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kalshi_auth::{Credentials, KeyType, server::KeyPair};
+/// use kalshi_ws::{Backoff, Config, Environment};
+///
+/// let pair = KeyPair::generate(KeyType::Ed25519)?;
+/// let config = Config::builder()
+///     .with_environment(Environment::Demo)
+///     .with_credentials(Credentials::from_pem("an-id", pair.private_key_pem())?)
+///     .with_backoff(Backoff::new(Duration::from_millis(250), Duration::from_secs(30)))
+///     .with_stale_after(Duration::from_secs(20))
+///     .build()?;
+/// # let _ = config;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Config {
     pub(crate) environment: Environment,
     pub(crate) credentials: Credentials,

@@ -28,6 +28,22 @@ pub enum Outcome {
 }
 
 /// The orders that rest in one market, level by level.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_types::PriceLevel;
+/// use kalshi_ws::{OrderBook, Outcome};
+///
+/// let level = |price: &str, count: &str| {
+///     Ok::<_, Box<dyn std::error::Error>>(PriceLevel { price: price.parse()?, count: count.parse()? })
+/// };
+/// let book = OrderBook::from_levels(&[level("0.40", "10")?], &[level("0.43", "5")?])?;
+/// assert_eq!(book.best_bid(Outcome::Yes), Some(level("0.40", "10")?));
+/// assert_eq!(book.best_bid(Outcome::No), Some(level("0.57", "5")?));
+/// assert_eq!(book.spread(), Some("0.03".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderBook {
     /// Bids for YES by rising price: the best is the last.

@@ -29,6 +29,19 @@ const BYTES_PER_FILE: u64 = 256 << 20;
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Writes a recording. Give it to a connection with [`ConfigBuilder::with_tap`](crate::ConfigBuilder::with_tap).
+///
+/// # Examples
+///
+/// ```no_run
+/// use kalshi_ws::{Config, recording::Recorder};
+///
+/// let (recorder, writer) = Recorder::builder("recordings", "books").start()?;
+/// let config = Config::builder().with_tap(recorder);
+/// // With the connection that is made of it, the recorder ends, and what it has is written.
+/// # drop(config);
+/// writer.finish()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Recorder {
     lines: Sender<RecordedLine>,

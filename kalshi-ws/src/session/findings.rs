@@ -252,6 +252,32 @@ fn b1_a_frame_whose_subscription_cannot_be_told_voids_every_counted_subscription
 }
 
 #[test]
+fn what_comes_before_its_subscription_is_confirmed_is_kept_until_then() {
+    let mut bench = Bench::new();
+    // Nothing is awaited: it is of nobody.
+    bench.snapshot(1, "A");
+    assert_eq!(bench.count(|event| matches!(event, Event::Unmatched(_))), 1);
+    bench.subscribe(&["A"]);
+    bench.snapshot(1, "A");
+    assert_eq!(bench.count(|event| matches!(event, Event::Unmatched(_))), 1);
+    assert!(!bench.is_valid("A"));
+    bench.confirm(1);
+    assert!(bench.is_valid("A"));
+    bench.no_command();
+}
+
+#[test]
+fn a_confirmation_that_answers_another_command_confirms_nothing() {
+    let mut bench = Bench::new();
+    bench.subscribe(&["A"]);
+    bench.frame(&subscribed(999, &BOOKS, 7));
+    assert_eq!(bench.count(|event| matches!(event, Event::Subscribed { .. })), 0);
+    bench.confirm(1);
+    bench.snapshot(1, "A");
+    assert!(bench.is_valid("A"));
+}
+
+#[test]
 fn b2_a_market_that_is_added_while_the_last_one_leaves_is_subscribed_to() {
     let mut bench = Bench::with_books(&["OLD"]);
     bench.delete(&["OLD"]);

@@ -158,7 +158,7 @@ enum Key {
     Other,
 }
 
-/// Returns the part of a body that is looked at, as text: up to the first byte that is none.
+/// Returns the beginning of a body as text: at most 1 MiB, up to the first byte that is not UTF-8.
 fn beginning(body: &[u8]) -> &str {
     let body = body.get(..MAX_ERROR_BODY).unwrap_or(body);
     match std::str::from_utf8(body) {

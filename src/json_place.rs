@@ -76,13 +76,13 @@ fn offset(body: &[u8], failed: &Error) -> usize {
     before.saturating_add(failed.column()).min(body.len())
 }
 
-/// Where a walk is, and how it came there.
+/// A walk through a body: its position, and the path to it.
 struct Walk<'a> {
     /// The objects and lists around the place, from the outside.
     around: Vec<Step<'a>>,
-    /// Where their brackets are.
+    /// The positions of their brackets.
     opened: Vec<usize>,
-    /// How much deeper it is than that.
+    /// The levels below the innermost of them.
     deeper: usize,
     last: Last<'a>,
 }
@@ -95,7 +95,7 @@ enum Step<'a> {
     Index(usize),
 }
 
-/// What was read last, blanks left out.
+/// The last token, blanks left out.
 enum Last<'a> {
     Opened,
     Key,

@@ -13,7 +13,7 @@ use crate::document::join;
 #[derive(Debug)]
 pub(crate) struct JsonPath(Vec<Vec<Selector>>);
 
-/// What one segment selects of an item.
+/// A part of a segment: it selects entries of an item.
 #[derive(Debug)]
 enum Selector {
     Name(String),
@@ -102,7 +102,7 @@ impl Test {
     }
 }
 
-/// What is left of a text. A method that returns nothing leaves it at what it does not understand.
+/// The rest of a text. A method that returns nothing stops at the first part it does not understand.
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::{document, families::FAMILIES, files};
 
-    /// What the whole implementation finds.
+    /// Returns the pointers that the whole implementation finds.
     fn expected(target: &str, document: &Value) -> Option<Vec<String>> {
         let path = serde_json_path::JsonPath::parse(target).ok()?;
         let found = path.query_located(document);

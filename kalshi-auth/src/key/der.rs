@@ -26,7 +26,7 @@ const PUBLIC_KEY: u8 = 0x81;
 /// `[1]`, as `ring` tags it: around a bit string. Its keys are common among Rust programs.
 const PUBLIC_KEY_OF_RING: u8 = 0xa1;
 
-/// What is left of a run of elements. Every method takes one from the front.
+/// The rest of a run of elements. Every method takes one from the front.
 #[derive(Clone, Copy)]
 pub(super) struct Elements<'a>(&'a [u8]);
 

@@ -12,7 +12,7 @@ use crate::error::AuthError;
 /// An Ed25519 key in PKCS#8 without its public key, as OpenSSL writes it: what is before the seed.
 const ED25519_PRIVATE_HEAD: &[u8; 16] =
     b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-/// What is before the 32 bytes of a public Ed25519 key.
+/// The bytes before the 32 of a public Ed25519 key.
 const ED25519_PUBLIC_HEAD: &[u8; 12] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 /// The algorithm of RSA keys, with its empty parameters.
 const RSA_ALGORITHM: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";

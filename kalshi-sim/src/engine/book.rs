@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// What is left of each order, the first to trade first.
+    /// Returns the remaining count of each order, the first to trade first.
     fn rows(book: &Book) -> Vec<(OrderId, Count)> {
         book.orders(Side::Bid).map(|(_, order, count)| (order, count)).collect()
     }

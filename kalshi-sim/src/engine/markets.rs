@@ -151,12 +151,12 @@ pub(crate) struct Prices {
 }
 
 impl Prices {
-    /// Returns the best bid for YES, zero if there is none.
+    /// Returns the best bid for YES, or zero without one.
     pub(crate) fn yes_bid(self) -> Dollars {
         self.bid.map_or(Dollars::ZERO, |level| level.price)
     }
 
-    /// Returns the best offer of YES, one dollar if there is none.
+    /// Returns the best ask for YES, or one dollar without one.
     pub(crate) fn yes_ask(self) -> Dollars {
         self.ask.map_or(Dollars::ONE, |level| level.price)
     }

@@ -182,6 +182,23 @@ struct FeedState {
     removals: u32,
 }
 
+impl FeedState {
+    fn is_joined(&self) -> bool {
+        matches!(self.run, Run::Joined(_))
+    }
+
+    /// Reports whether its messages were sent before the market was taken out of the merged stream,
+    /// which has answered this number of requests for that.
+    fn is_trailing(&self, removals: u32) -> bool {
+        self.removals < removals
+    }
+
+    /// Reports whether it is subscribed to the market, and does not trail.
+    fn is_subscribed(&self, removals: u32) -> bool {
+        !self.is_out && !self.is_trailing(removals)
+    }
+}
+
 /// The state of the market in the merged stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
@@ -263,12 +280,11 @@ impl Market {
 
     /// Returns the number of feeds that bring whatever comes next.
     pub(super) fn coverage(&self) -> usize {
-        let covers = |(feed, state): &(usize, &FeedState)| match self.lead {
-            Lead::Void => false,
-            Lead::Clocked => matches!(state.run, Run::Joined(_)),
-            Lead::Unclocked(leader) => *feed == leader,
-        };
-        self.feeds.iter().enumerate().filter(covers).count()
+        match self.lead {
+            Lead::Void => 0,
+            Lead::Clocked => self.feeds.iter().filter(|state| state.is_joined()).count(),
+            Lead::Unclocked(_) => 1,
+        }
     }
 
     /// Handles a snapshot.
@@ -282,7 +298,7 @@ impl Market {
         out: &mut Output,
     ) {
         let Some(state) = self.feeds.get_mut(feed) else { return };
-        if state.removals < self.removals {
+        if state.is_trailing(self.removals) {
             out.metrics.discarded += 1;
             return;
         }
@@ -350,8 +366,7 @@ impl Market {
                     frontier = Position::after(at.clock);
                     self.frontier = Some(frontier);
                 }
-                let is_covered_by_others =
-                    self.feeds.iter().any(|state| matches!(state.run, Run::Joined(_)));
+                let is_covered_by_others = self.feeds.iter().any(FeedState::is_joined);
                 let is_proven = joined.is_some() || origin == Origin::Proven;
                 if start > frontier && !is_covered_by_others || start == frontier && is_proven {
                     self.adopt(feed, start, message, links, out);
@@ -569,8 +584,8 @@ impl Market {
             }
         };
         self.end_run(feed, out);
-        let is_joined = |state: &FeedState| matches!(state.run, Run::Joined(_));
-        if was != self.lead || was == Lead::Clocked && self.feeds.iter().any(is_joined) {
+        let is_joined = self.feeds.iter().any(FeedState::is_joined);
+        if was != self.lead || was == Lead::Clocked && is_joined {
             return Loss::Covered;
         }
         self.lead = Lead::Void;
@@ -722,8 +737,7 @@ impl Market {
         let may_bring = |(feed, state): (usize, &FeedState)| {
             matches!(state.run, Run::Broken)
                 && state.last.is_some()
-                && !state.is_out
-                && state.removals >= self.removals
+                && state.is_subscribed(self.removals)
                 && state.epoch == self.epoch
                 && links.get(feed).is_some_and(|link| link.is_up)
         };
@@ -864,8 +878,7 @@ impl Market {
 
     fn is_held(&self) -> bool {
         let has = |state: &FeedState| state.last.is_some() || !matches!(state.run, Run::Broken);
-        let mut feeds = self.feeds.iter();
-        feeds.any(|state| !state.is_out && state.removals >= self.removals && has(state))
+        self.feeds.iter().any(|state| state.is_subscribed(self.removals) && has(state))
     }
 
     /// Counts a request to take the market out that a feed has answered.
@@ -885,16 +898,14 @@ impl Market {
     pub(super) fn take_out(&mut self, feed: usize, links: &[Link], out: &mut Output) {
         self.remove(feed, out);
         self.end(feed);
-        for other in 0..self.feeds.len() {
-            if self.is_trailing(other) {
-                self.end_run(other, out);
-            }
-        }
         self.lead = Lead::Void;
-        for (feed, state) in self.feeds.iter_mut().enumerate() {
-            // The book that it had in common with the merged stream is gone.
-            if let Run::Joined(_) | Run::Unclocked = state.run {
-                state.run = Run::Broken;
+        for feed in 0..self.feeds.len() {
+            let Some(state) = self.feeds.get(feed) else { continue };
+            if state.is_trailing(self.removals) {
+                self.end_run(feed, out);
+            } else if let Run::Joined(_) | Run::Unclocked = state.run {
+                // The book that it had in common with the merged stream is gone.
+                self.end_run(feed, out);
                 out.request(feed, &self.ticker, links);
             }
         }
@@ -908,11 +919,6 @@ impl Market {
         !std::mem::replace(&mut self.is_gone, true)
     }
 
-    /// Reports whether what a feed brings was sent before the market was taken out.
-    fn is_trailing(&self, feed: usize) -> bool {
-        self.feeds.get(feed).is_some_and(|state| state.removals < self.removals)
-    }
-
     /// Reports whether the market is out on a feed.
     pub(super) fn is_out(&self, feed: usize) -> bool {
         self.feeds.get(feed).is_some_and(|state| state.is_out)
@@ -920,8 +926,8 @@ impl Market {
 
     /// Records that a feed has the market anew, however many requests it has answered.
     pub(super) fn readd(&mut self, feed: usize, links: &[Link], out: &mut Output) {
-        if self.is_trailing(feed)
-            && let Some(state) = self.feeds.get_mut(feed)
+        if let Some(state) = self.feeds.get_mut(feed)
+            && state.is_trailing(self.removals)
         {
             state.removals = self.removals;
             // Its snapshot may have come before.

@@ -489,7 +489,7 @@ impl World {
             Request::TakeOut(market, number) => {
                 state.has[market] = false;
                 state.requested.remove(&market);
-                // What has not been read yet is no longer of a subscription.
+                // Messages that have not been read yet no longer belong to a subscription.
                 let is_answer = |sent: &Sent| matches!(sent, Sent::Removed(..) | Sent::Added(_));
                 let least = state.queue.iter().rposition(is_answer).map_or(0, |last| last + 1);
                 let read = least + self.random.index(state.queue.len() - least + 1);

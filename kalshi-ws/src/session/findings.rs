@@ -254,7 +254,7 @@ fn b1_a_frame_whose_subscription_cannot_be_told_voids_every_counted_subscription
 #[test]
 fn what_comes_before_its_subscription_is_confirmed_is_kept_until_then() {
     let mut bench = Bench::new();
-    // Nothing is awaited: it is of nobody.
+    // Without a pending subscription it belongs to none.
     bench.snapshot(1, "A");
     assert_eq!(bench.count(|event| matches!(event, Event::Unmatched(_))), 1);
     bench.subscribe(&["A"]);

@@ -61,7 +61,7 @@ const MERGED: [Role; 2] = [Role::Trader, Role::Maker];
 /// Nothing takes longer, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a silent connection is waited for in a soak, where it is silenced on purpose.
+/// The time after which a soak gives up a silent connection; it silences some on purpose.
 const STALE_AFTER: Duration = Duration::from_secs(3);
 
 /// A book by side (bids or not) and price of YES in micros, with hundredths of contracts.

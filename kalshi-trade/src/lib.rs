@@ -1,0 +1,1 @@
+//! Orders on the Kalshi exchange, over `kalshi-sdk` and `kalshi-ws`.

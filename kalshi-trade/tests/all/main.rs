@@ -1,0 +1,1 @@
+//! Integration tests of kalshi-trade, as one binary: one link instead of many.

@@ -195,7 +195,7 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
                 Phase::Before => {
                     let cutoff = match self.source.cutoff().await {
                         Ok(cutoff) => cutoff,
-                        Err(error) => return self.fail(error),
+                        Err(error) => return Some(self.fail(error)),
                     };
                     // The cutoff only moves forward: what is before it stays archived.
                     let is_archived = self.until.is_some_and(|until| until < cutoff);
@@ -204,7 +204,7 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
                 Phase::Between => {
                     let cutoff = match self.source.cutoff().await {
                         Ok(cutoff) => cutoff,
-                        Err(error) => return self.fail(error),
+                        Err(error) => return Some(self.fail(error)),
                     };
                     if self.since.is_some_and(|since| since >= cutoff) {
                         self.phase = Phase::Done;
@@ -223,7 +223,7 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
                         }
                     }
                     (_, Some(Err(error))) if S::is_row(&error) => return Some(Err(error)),
-                    (_, Some(Err(error))) => return self.fail(error),
+                    (_, Some(Err(error))) => return Some(self.fail(error)),
                     (Tier::Live, None) => self.phase = Phase::Between,
                     (Tier::Archive, None) => self.phase = Phase::Done,
                 },
@@ -237,9 +237,9 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
         self.phase = Phase::Reading(tier);
     }
 
-    fn fail(&mut self, error: E) -> Option<Result<T, E>> {
+    fn fail(&mut self, error: E) -> Result<T, E> {
         self.has_failed = true;
-        Some(Err(error))
+        Err(error)
     }
 
     fn resume(&mut self) -> bool {
@@ -666,8 +666,7 @@ mod tests {
         let opened = |cutoffs: &[i64], since, until| {
             let script = script(cutoffs);
             read(&script, since, until);
-            let opened = script.0.lock().unwrap().opened.clone();
-            opened
+            script.0.lock().unwrap().opened.clone()
         };
         assert_eq!(opened(&[5], Some(5), None), [Tier::Live]);
         assert_eq!(opened(&[5], None, Some(4)), [Tier::Archive]);

@@ -9,3 +9,4 @@ pub mod pause;
 pub mod quoting;
 pub mod risk;
 pub mod tick;
+pub mod watchdog;

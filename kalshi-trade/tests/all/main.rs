@@ -5,3 +5,4 @@
 mod candles;
 mod fees;
 mod history;
+mod watchdog;

@@ -34,7 +34,7 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     quiet: u64,
     /// The time between two looks at what rests.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(20..=60_000))]
     poll: u64,
 }
 

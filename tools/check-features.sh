@@ -22,7 +22,7 @@ for feature in gzip http2 native-tls rustls server socks streams; do
     check -p kalshi-sdk --no-default-features --features "generate,pure-rust,$feature"
 done
 check -p kalshi-ws --no-default-features --features generate
-# A checkout has no shipped code. Whoever turns `generate` off there reads what to do.
+# A checkout has no shipped code: a build without `generate` stops there and names the feature.
 for crate in kalshi-sdk kalshi-ws; do
     [ "$crate" = kalshi-ws ] && features=() folder=kalshi-ws/shipped || features=(--features aws-lc-rs) folder=shipped
     [ -e "$folder" ] && { echo "$folder is here: remove it, tools/check-package.sh writes its own" >&2; exit 1; }

@@ -117,7 +117,7 @@ fn the_digest_is_fnv_1a_of_names_and_contents_with_their_lengths() {
     let (prime, mask) = (0x0100_0000_01b3_u128, u128::from(u64::MAX));
     let hash = bytes
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u128, |hash, byte| (hash ^ u128::from(*byte)) * prime & mask);
+        .fold(0xcbf2_9ce4_8422_2325_u128, |hash, byte| ((hash ^ u128::from(*byte)) * prime) & mask);
     assert_eq!(package.digest(), format!("{hash:016x}"));
 }
 

@@ -53,7 +53,7 @@ async fn refused(field: &str, value: Value) -> Error {
 #[tokio::test]
 async fn a_body_of_any_length_is_read_whole_announced_or_not_in_one_piece_or_many() {
     // Around the sizes at which the buffer is allocated anew.
-    for size in [0, 16_300, 16_400, 65_600, 263_000, 4_194_300, 4_194_400, 5_000_000] {
+    for size in [0, 16_400, 65_600, 263_000, 4_194_400] {
         let filler: String = ('a'..='z').cycle().take(size).collect();
         let body = json!({"api_keys": [], "filler": filler}).to_string();
         let mut chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();

@@ -680,6 +680,18 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_of_its_own_lane_and_of_no_other() {
+        let lanes = [Lane::Control, Lane::Unmatched, Lane::Channel(0), Lane::Channel(1)];
+        for of in lanes {
+            let entry = Entry::from(Staged { lane: of, event: event(0), bytes: BYTES });
+            for lane in lanes {
+                assert_eq!(entry.is_of(lane), lane == of, "{lane:?}");
+                assert!(!Entry::Dropped(2, 1).is_of(lane) && !Entry::Hole.is_of(lane));
+            }
+        }
+    }
+
+    #[test]
     fn what_is_pushed_at_once_makes_room_for_itself_too() {
         let queue = Queue::new(usize::MAX);
         queue.lane(0, Channel::Ticker, Overflow::DropOldest, 2);

@@ -1,1 +1,8 @@
 //! Integration tests of kalshi-trade, as one binary: one link instead of many.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod candles;
+mod fees;
+mod history;
+mod watchdog;

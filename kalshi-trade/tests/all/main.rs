@@ -1,1 +1,3 @@
 //! Integration tests of kalshi-trade, as one binary: one link instead of many.
+
+mod budget;

@@ -1,5 +1,13 @@
 //! Orders on the Kalshi exchange, over `kalshi-sdk` and `kalshi-ws`.
 //!
 //! - [`budget`] sends requests within the rate limits, the urgent ones first.
+//! - [`retry`] repeats what is safe to repeat.
 
 pub mod budget;
+pub mod retry;
+
+/// The README's examples run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

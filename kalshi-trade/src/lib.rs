@@ -4,7 +4,11 @@
 //! - [`retry`] repeats what is safe to repeat.
 
 pub mod budget;
+pub mod direction;
+pub mod fees;
 pub mod retry;
+pub mod risk;
+pub mod tick;
 
 /// The README's examples run.
 #[cfg(doctest)]

@@ -77,19 +77,19 @@ impl Limit {
     }
 
     /// Returns the time in which `tokens` are refilled, rounded up.
-    pub const fn time_of(self, tokens: u64) -> Nanos {
-        let nanos = (tokens as u128 * SECOND).div_ceil(self.refill as u128);
-        if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+    pub fn time_of(self, tokens: u64) -> Nanos {
+        let nanos = (u128::from(tokens) * SECOND).div_ceil(u128::from(self.refill));
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     /// Returns the tokens that are refilled within a time, rounded down.
-    pub const fn tokens_in(self, nanos: Nanos) -> u64 {
-        let tokens = nanos as u128 * self.refill as u128 / SECOND;
-        if tokens > u64::MAX as u128 { u64::MAX } else { tokens as u64 }
+    pub fn tokens_in(self, nanos: Nanos) -> u64 {
+        let tokens = u128::from(nanos) * u128::from(self.refill) / SECOND;
+        u64::try_from(tokens).unwrap_or(u64::MAX)
     }
 
     /// Returns the time in which an empty bucket fills.
-    pub const fn fill_time(self) -> Nanos {
+    pub fn fill_time(self) -> Nanos {
         self.time_of(self.capacity)
     }
 }
@@ -109,7 +109,7 @@ impl Gcra {
     }
 
     /// Returns an empty bucket.
-    pub const fn empty(now: Nanos, limit: Limit) -> Self {
+    pub fn empty(now: Nanos, limit: Limit) -> Self {
         Self(now.saturating_add(limit.fill_time()))
     }
 

@@ -110,7 +110,7 @@ impl Middleware for BudgetLayer {
             };
             requeues -= 1;
             match permit.requeue().await {
-                Ok(requeued) => (permit, request) = (requeued, again),
+                Ok(renewed) => (permit, request) = (renewed, again),
                 // What the exchange said is what there is to say.
                 Err(_) => return result,
             }

@@ -36,8 +36,8 @@ impl LaneLimits {
                 before
             })
         };
-        let is_above = ["expert", "premier", "paragon", "prime", "prestige"]
-            .contains(&response.usage_tier.to_string().as_str());
+        let is_above =
+            ["expert", "premier", "paragon", "prime", "prestige"].contains(&&*response.usage_tier);
         let own = Limit::known(OWN_RATES[usize::from(is_above)], 1);
         Self::new(of(&response.read, self.read), of(&response.write, self.write), own)
     }

@@ -1,4 +1,7 @@
 //! Integration tests of kalshi-trade, as one binary: one link instead of many.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod budget;
+mod fees;
 mod retry;

@@ -401,9 +401,8 @@ mod tests {
             let expected = match status {
                 429 => Attempt::RateLimited,
                 401 => Attempt::Unauthorized,
-                408 | 499 => Attempt::Unknown,
                 501 | 505 => Attempt::Final,
-                500.. => Attempt::Unknown,
+                408 | 499 | 500.. => Attempt::Unknown,
                 _ => Attempt::Final,
             };
             assert_eq!(attempt, expected, "{status}");

@@ -139,3 +139,54 @@ pub fn effect(result: &Result<Response>) -> Effect {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OperationId, error};
+
+    #[test]
+    fn what_a_layer_did_not_send_has_no_effect_and_its_own_kind() {
+        let refusal = || {
+            NotSent::new(ErrorKind::Timeout, "the queue is too long")
+                .with_retry_after(Duration::from_millis(20))
+        };
+        assert_eq!(effect(&Err(Error::middleware(refusal()))), Effect::NotSent);
+        let operation = OperationId::CreateOrderV2.operation();
+        let error = error::Error::held_back(operation, refusal());
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotSent));
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(20)));
+        let text = "create_order_v2: the request was not sent: the queue is too long";
+        assert_eq!(error.to_string(), text);
+        let endless = NotSent::new(ErrorKind::Timeout, "never").with_retry_after(Duration::MAX);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(error::Error::held_back(operation, endless).retry_after(), Some(day));
+    }
+
+    #[test]
+    fn an_error_of_another_layer_may_have_been_sent() {
+        let error = Error::middleware(std::io::Error::other("a layer with a client of its own"));
+        assert_eq!(effect(&Err(error)), Effect::Unknown);
+    }
+
+    #[test]
+    fn an_answer_has_the_effect_of_its_status_and_the_servers_date() {
+        for (status, expected) in [
+            (200, Effect::Unknown),
+            (400, Effect::Rejected),
+            (408, Effect::Unknown),
+            (429, Effect::Rejected),
+            (503, Effect::Unknown),
+        ] {
+            let answer = http::Response::builder()
+                .status(status)
+                .header("date", "Thu, 01 Jan 1970 00:01:00 GMT")
+                .body("")
+                .unwrap();
+            let answer = Ok(Response::from(answer));
+            assert_eq!(effect(&answer), expected, "{status}");
+            let date = server_date(answer.as_ref().unwrap());
+            assert_eq!(date, Some(UnixMillis::from_millis(60_000)));
+        }
+    }
+}

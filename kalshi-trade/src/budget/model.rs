@@ -66,6 +66,8 @@ enum Event {
     Submit(usize),
     Arrive(Ticket),
     Answer(Ticket, bool),
+    /// Another program draws tokens.
+    Foreign(u64),
 }
 
 /// One client, its way to the exchange, and the exchange.
@@ -134,7 +136,7 @@ impl World {
             let wake = self.scheduler.next_wake().map(|wake| wake.max(self.now));
             let event = self.events.peek().map(|Reverse((time, ..))| *time);
             let Some(time) = wake.into_iter().chain(event).min() else { break };
-            if time > end {
+            if time > end || self.limited > 1_000 {
                 break;
             }
             self.now = time;
@@ -167,6 +169,9 @@ impl World {
             }
             Event::Answer(ticket, true) => {
                 self.scheduler.complete(self.now, ticket, Completion::Sent);
+            }
+            Event::Foreign(tokens) => {
+                self.exchange.admit(&Charge::single(WRITES, tokens), self.limits, self.now);
             }
             Event::Answer(ticket, false) => {
                 self.scheduler.requeue(self.now, ticket);
@@ -263,6 +268,38 @@ proptest! {
             world.exchange.admitted * 100 >= possible * 95,
             "{} of {}", world.exchange.admitted, possible,
         );
+    }
+
+    #[test]
+    fn beside_another_program_everything_is_served_and_no_more_is_refused_than_it_takes(
+        tier in 0_usize..7,
+        delays in prop::collection::vec((0_u64..50 * MILLI, 0_u64..50 * MILLI), 1..20),
+        share in 1_u64..60,
+    ) {
+        // The other one takes so many hundredths of the refill in each 100 ms, and the burst at the
+        // start.
+        let limits = tiers()[tier];
+        let rate = limits.write.refill();
+        let mut world = World::new(limits, delays);
+        world.at(0, Event::Foreign(limits.write.capacity()));
+        for step in 0..1_000 {
+            world.at(step * 100 * MILLI, Event::Foreign(rate * share / 1_000));
+        }
+        let cost = (limits.write.capacity() / 40).max(10);
+        let requests = 10 * rate / cost;
+        for _ in 0..requests {
+            world.submit_at(0, one(WRITES, cost, Class::Normal));
+        }
+        world.run_until(120 * SECOND);
+        prop_assert_eq!(world.scheduler.waiting(), 0);
+        prop_assert_eq!(world.granted.len() - world.limited, usize::try_from(requests).unwrap());
+        // The first burst is refused, as no one could know. Later it expects the whole refill, of
+        // which the other one takes its share: so many attempts find nothing, and a fourth for the
+        // steps in which it takes it.
+        let first = usize::try_from(limits.write.capacity() / cost).unwrap();
+        let refused = requests * share / (100 - share) + requests / 4;
+        let refused = first + usize::try_from(refused).unwrap();
+        prop_assert!(world.limited <= refused, "{} > {refused}", world.limited);
     }
 
     #[test]

@@ -4,8 +4,13 @@
 //! - [`retry`] repeats what is safe to repeat.
 
 pub mod budget;
+pub mod candles;
+pub mod close;
 pub mod direction;
 pub mod fees;
+pub mod history;
+pub mod pause;
+pub mod quoting;
 pub mod retry;
 pub mod risk;
 pub mod tick;

@@ -10,8 +10,8 @@ use kalshi_sdk::operation::Lane;
 use proptest::prelude::*;
 
 use crate::budget::{
-    BucketKey, Charge, Class, Completion, Demand, LaneLimits, Limit, Nanos, Pool, Refusal,
-    Scheduler, Ticket,
+    BucketKey, Charge, Class, Completion, Demand, Gcra, Grant, LaneLimits, Limit, Nanos, Pool,
+    Refusal, Scheduler, Ticket, take_slice,
 };
 
 const SECOND: Nanos = 1_000_000_000;
@@ -695,5 +695,119 @@ fn every_signed_operation_has_a_class_that_fits_it() {
         (Id::GetFillsHistorical, Class::Bulk),
     ] {
         assert_eq!(Class::of(id.operation()), class, "{id}");
+    }
+}
+
+/// Several clients of one account that share their buckets, and the exchange.
+struct Cluster {
+    limits: LaneLimits,
+    shared: Gcra,
+    schedulers: Vec<Scheduler>,
+    exchange: Exchange,
+    /// Time, number, client, and true if it arrives at the exchange, else here.
+    ways: BinaryHeap<Reverse<(Nanos, u64, usize, Ticket, bool)>>,
+    delays: Vec<(Nanos, Nanos)>,
+    sent: u64,
+    limited: u64,
+}
+
+impl Cluster {
+    const COST: u64 = 10;
+
+    fn charge() -> Charge {
+        Charge::single(WRITES, Self::COST)
+    }
+
+    /// Sends what the clients have tokens for.
+    fn send(&mut self, now: Nanos) {
+        for client in 0..self.schedulers.len() {
+            let scheduler = &mut self.schedulers[client];
+            while scheduler.waiting() < 3 {
+                scheduler.submit(now, Demand::new(Self::charge(), Class::Normal)).unwrap();
+            }
+            loop {
+                let granted = scheduler.run(now);
+                let mut has_news = !granted.is_empty();
+                for (ticket, _) in granted {
+                    let way =
+                        self.delays[usize::try_from(self.sent).unwrap() % self.delays.len()].0;
+                    self.sent += 1;
+                    self.ways.push(Reverse((now + way, self.sent, client, ticket, true)));
+                    scheduler.submit(now, Demand::new(Self::charge(), Class::Normal)).unwrap();
+                }
+                while let Some(slice) = scheduler.wanted() {
+                    match take_slice(&mut self.shared, now, &slice) {
+                        Grant::Tokens(tokens) => {
+                            scheduler.slice_granted(&slice, tokens);
+                            has_news = true;
+                        }
+                        Grant::Wait(wait) => scheduler.slice_denied(&slice, now + wait),
+                    }
+                }
+                if !has_news {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, start: Nanos, end: Nanos) {
+        for now in (start..end).step_by(usize::try_from(MILLI).unwrap()) {
+            while let Some(Reverse((time, _, client, ticket, arrives))) = self.ways.peek().copied()
+                && time <= now
+            {
+                self.ways.pop();
+                if arrives {
+                    let is_admitted = self.exchange.admit(&Self::charge(), self.limits, time);
+                    let back = self.delays
+                        [(usize::try_from(self.sent).unwrap() * 7 + 3) % self.delays.len()]
+                    .1;
+                    self.sent += 1;
+                    if is_admitted {
+                        self.ways.push(Reverse((time + back, self.sent, client, ticket, false)));
+                    } else {
+                        self.limited += 1;
+                        self.shared = Gcra::empty(now, self.limits.write);
+                        self.schedulers[client].complete(now, ticket, Completion::RateLimited);
+                    }
+                } else {
+                    self.schedulers[client].complete(now, ticket, Completion::Sent);
+                }
+            }
+            self.send(now);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn clients_with_shared_buckets_use_them_and_are_rarely_answered_with_429(
+        tier in 0_usize..4,
+        clients in prop::sample::select(vec![1_usize, 2, 8]),
+        delays in prop::collection::vec((0_u64..60 * MILLI, 0_u64..60 * MILLI), 1..20),
+    ) {
+        let limits = tiers()[tier];
+        let mut scheduler = Scheduler::new().with_shared_buckets();
+        scheduler.set_limits(0, Lane::EventContracts, limits);
+        let mut cluster = Cluster {
+            limits,
+            shared: Gcra::full(),
+            schedulers: vec![scheduler; clients],
+            exchange: Exchange::default(),
+            ways: BinaryHeap::new(),
+            delays,
+            sent: 0,
+            limited: 0,
+        };
+        cluster.run(0, 2 * SECOND);
+        let before = cluster.exchange.admitted;
+        cluster.run(2 * SECOND, 12 * SECOND);
+        let admitted = cluster.exchange.admitted - before;
+        let possible = 10 * limits.write.refill();
+        prop_assert!(admitted * 100 >= possible * 95, "{admitted} of {possible}");
+        let requests = cluster.exchange.admitted / Cluster::COST;
+        prop_assert!(cluster.limited * 100 <= requests, "{} of {requests}", cluster.limited);
     }
 }

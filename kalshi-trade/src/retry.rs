@@ -61,8 +61,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// A layer that retries what is safe to retry. See the [module](self).
 ///
-/// Retries have a quota for each host and lane, so that a host that is down is not hammered: each
-/// takes from it, each success gives some back.
+/// Retries have a quota for each host and lane, so that they do not add to the load of a host that is
+/// down: each takes from it, each success gives some back.
 ///
 /// # Examples
 ///
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_bounded_and_told_apart_by_host_and_lane() {
+    fn quotas_are_bounded_and_kept_by_host_and_lane() {
         let retry = Retry::default();
         let key = |host: &str, lane| (host.to_owned(), lane);
         let (events, perps) = (key("a", Lane::EventContracts), key("a", Lane::Perpetuals));

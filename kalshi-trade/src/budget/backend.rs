@@ -1,7 +1,7 @@
 //! Buckets that several budgets share: of several processes, or of several parts of one.
 //!
 //! A budget takes slices, the tokens of 20 ms of refill or those of its next request if that is
-//! more, so that a process that dies has taken no more than one of them to its grave.
+//! more, so that at most one of them is lost when a process dies.
 
 use std::{
     collections::HashMap,
@@ -51,7 +51,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Grant {
-    /// The slice, with so many tokens.
+    /// The tokens that were taken: [`Slice::most`] or [`Slice::least`].
     Tokens(u64),
     /// None before this time has passed.
     Wait(Nanos),

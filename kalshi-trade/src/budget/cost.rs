@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_apart_by_their_numbers() {
+    fn keys_have_numbers_of_their_own() {
         let mut seen = std::collections::BTreeSet::new();
         for lane in [Lane::EventContracts, Lane::Perpetuals] {
             let pools = [Pool::Read, Pool::Write, Pool::Own("get_balance"), Pool::Own("other")];

@@ -54,7 +54,7 @@ impl Budget {
     /// That of a request that failed. What the other one said is used.
     pub async fn learn(&self, client: &Client) -> Result<(), Error> {
         let Ok(learning) = self.0.learning.try_lock() else {
-            // Whoever holds it asks for the same.
+            // The call that holds it asks for the same.
             let _ = self.0.learning.lock().await;
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! Buckets in a file that the processes of one machine lock in turn.
+//! Buckets in a file that the processes of one machine share under a lock.
 
 use std::{
     fmt,
@@ -36,7 +36,7 @@ const SLOTS: usize = 128;
 /// The size of the file.
 const SIZE: usize = HEADER + SLOTS * SLOT;
 
-/// The time in which the lock must be had: who holds it needs some microseconds.
+/// The time in which the lock must be free: a process holds it for some microseconds.
 const LOCK_TIME: Duration = Duration::from_secs(1);
 
 /// The pause between two attempts.
@@ -203,7 +203,7 @@ fn change_bucket<T>(
     let result = change(&mut bucket, now);
     image.set(slot, key, bucket.state());
     if is_rewritten {
-        // Who dies in between leaves a damaged file, whose buckets count as empty.
+        // A process that dies in between leaves a damaged file, whose buckets count as empty.
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&image.0)?;
         file.set_len(SIZE as u64)?;
@@ -226,7 +226,7 @@ enum Contents {
 fn read(file: &mut File) -> io::Result<Contents> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::with_capacity(SIZE + 1);
-    // One byte more tells a longer file, and no more of it is read.
+    // One byte more shows that the file is longer, and no more of it is read.
     file.take(SIZE as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.is_empty() {
         return Ok(Contents::New);
@@ -269,7 +269,7 @@ impl Image {
     }
 
     /// Clears the slots whose checksum is wrong, and notes that buckets that are not there were empty
-    /// now. Which ones they were cannot be told.
+    /// now. Which ones they were is not known.
     fn drop_damaged(&mut self, now: Nanos) -> bool {
         let is_damaged = |slot: &usize| {
             let bytes = self.slot(*slot);

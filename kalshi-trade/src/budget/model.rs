@@ -79,7 +79,7 @@ struct World {
     events: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
     demands: BTreeMap<Ticket, (Demand, Nanos)>,
-    /// Way there and back, in turn.
+    /// Delays of requests and answers, one pair after the other.
     delays: Vec<(Nanos, Nanos)>,
     sent: usize,
     granted: Vec<(Ticket, Nanos)>,
@@ -276,7 +276,7 @@ proptest! {
         delays in prop::collection::vec((0_u64..50 * MILLI, 0_u64..50 * MILLI), 1..20),
         share in 1_u64..60,
     ) {
-        // The other one takes so many hundredths of the refill in each 100 ms, and the burst at the
+        // The other one takes `share` hundredths of the refill in each 100 ms, and the burst at the
         // start.
         let limits = tiers()[tier];
         let rate = limits.write.refill();
@@ -294,7 +294,7 @@ proptest! {
         prop_assert_eq!(world.scheduler.waiting(), 0);
         prop_assert_eq!(world.granted.len() - world.limited, usize::try_from(requests).unwrap());
         // The first burst is refused, as no one could know. Later it expects the whole refill, of
-        // which the other one takes its share: so many attempts find nothing, and a fourth for the
+        // which the other one takes its share: attempts of that share find nothing, and a fourth for the
         // steps in which it takes it.
         let first = usize::try_from(limits.write.capacity() / cost).unwrap();
         let refused = requests * share / (100 - share) + requests / 4;
@@ -540,7 +540,7 @@ fn what_cannot_be_sent_in_time_is_refused_at_once_with_its_wait() {
     let second = late(&mut scheduler, 200 * MILLI).unwrap();
     // Others that wait count, too.
     assert!(late(&mut scheduler, 150 * MILLI).is_err());
-    // The answer to the first takes so long that the second cannot be sent in time.
+    // The answer to the first is late, and the second cannot be sent in time.
     assert_eq!(scheduler.run(200 * MILLI), []);
     assert_eq!(scheduler.next_wake(), Some(200 * MILLI + 1));
     let verdicts = scheduler.run(200 * MILLI + 1);
@@ -698,14 +698,17 @@ fn every_signed_operation_has_a_class_that_fits_it() {
     }
 }
 
+/// Time, number, client, ticket, and true if it arrives at the exchange, else at the client.
+type Way = (Nanos, u64, usize, Ticket, bool);
+
 /// Several clients of one account that share their buckets, and the exchange.
 struct Cluster {
     limits: LaneLimits,
     shared: Gcra,
     schedulers: Vec<Scheduler>,
     exchange: Exchange,
-    /// Time, number, client, and true if it arrives at the exchange, else here.
-    ways: BinaryHeap<Reverse<(Nanos, u64, usize, Ticket, bool)>>,
+    /// Requests and answers that are under way.
+    ways: BinaryHeap<Reverse<Way>>,
     delays: Vec<(Nanos, Nanos)>,
     sent: u64,
     limited: u64,

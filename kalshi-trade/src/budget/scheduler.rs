@@ -26,7 +26,7 @@ use crate::budget::{
     gcra::{Gcra, Limit, Nanos},
 };
 
-/// For so long after a 429 only half of a burst is used.
+/// The time after a 429 in which half of a burst is used.
 const HALVED_FOR: Nanos = 60_000_000_000;
 
 /// The time by which an answer is taken to be late: the exchange counts in milliseconds.
@@ -35,13 +35,13 @@ const GRAIN: Nanos = 1_000_000;
 /// Tokens that an owner may send in a row before the next one has its turn.
 const QUANTUM: u64 = 10;
 
-/// Of so many tokens the least urgent class gets one while it waits: 5 %.
+/// The least urgent class gets one token of `BULK_SHARE` while it waits: 5 %.
 const BULK_SHARE: u64 = 20;
 
 /// The refill time that a slice of a shared bucket is taken for.
 const SLICE: Nanos = 20_000_000;
 
-/// For so long urgent requests go on without a back end that failed.
+/// The time in which urgent requests go on without a back end that failed.
 const BYPASS_FOR: Nanos = 1_000_000_000;
 
 /// The requests that may wait unless set.
@@ -228,7 +228,7 @@ fn fitting(fits: Option<u64>) -> String {
     fits.map(|items| format!(": {items} items fit, split the batch")).unwrap_or_default()
 }
 
-/// What became of a request that was granted.
+/// The outcome of a request that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Completion {
@@ -246,7 +246,7 @@ pub enum Completion {
 pub struct LaneLimits {
     /// Reads.
     pub read: Limit,
-    /// Writes: each shard has as much.
+    /// Writes: each shard has a bucket of this limit.
     pub write: Limit,
     /// Operations with a bucket of their own.
     pub own: Limit,
@@ -590,7 +590,7 @@ impl Scheduler {
     /// [`Refusal`]: the bucket can never hold its tokens, they come after its deadline, or too many
     /// requests wait.
     pub fn submit(&mut self, now: Nanos, demand: Demand) -> Result<Ticket, Refusal> {
-        // Urgent requests have as much room again.
+        // Urgent requests have twice the room.
         let max_waiting =
             self.max_waiting.saturating_mul(1 + usize::from(demand.class.is_urgent()));
         if self.waiting >= max_waiting {
@@ -633,7 +633,7 @@ impl Scheduler {
         self.expire(now, &mut verdicts);
         self.wake = None;
         self.wanted.clear();
-        // The buckets that a request waits for: nobody may pass it there.
+        // The buckets that a request waits for: no later one may pass it there.
         let mut blocked: BTreeSet<BucketKey> = BTreeSet::new();
         for class in Class::ALL {
             if class == Class::Normal {

@@ -67,9 +67,9 @@ pub(super) struct Inner {
     backend: Option<Arc<dyn Backend>>,
     /// Held by the one request that waits for all: it has the only timer.
     timer: tokio::sync::Mutex<()>,
-    /// Tells the holder of the timer that its time may have changed.
+    /// Notifies the holder of the timer that its time may have changed.
     changed: Notify,
-    /// Tells that an answer was 429: the limits may be others than those that were learned.
+    /// Notified when an answer was 429: the limits may differ from those that were learned.
     pub(super) stale: Notify,
     /// Held while the limits are fetched.
     pub(super) learning: tokio::sync::Mutex<()>,
@@ -88,11 +88,11 @@ impl State {
     /// Runs the scheduler, and gives its verdicts to those that wait for them.
     fn run(&mut self, now: Nanos) {
         for (ticket, verdict) in self.scheduler.run(now) {
-            self.tell(ticket, verdict);
+            self.notify(ticket, verdict);
         }
     }
 
-    fn tell(&mut self, ticket: Ticket, verdict: Result<(), Refusal>) {
+    fn notify(&mut self, ticket: Ticket, verdict: Result<(), Refusal>) {
         if let Some(waiter) = self.waiters.remove(&ticket) {
             // One that has gone gives back what it got: see `Waiting`.
             let _ = waiter.send(verdict);
@@ -325,8 +325,8 @@ impl Budget {
 
     /// Waits for the tokens of a request.
     ///
-    /// The one that sends the request by other means than the [`layer`](Self::layer) says by the
-    /// permit what became of it.
+    /// For requests that are sent by other means than the [`layer`](Self::layer): report their outcome
+    /// to the permit.
     ///
     /// # Errors
     ///
@@ -372,7 +372,7 @@ impl Budget {
         let mut state = self.0.state();
         let withdrawn = state.scheduler.withdraw_tag(tag);
         for ticket in &withdrawn {
-            state.tell(*ticket, Err(Refusal::Withdrawn));
+            state.notify(*ticket, Err(Refusal::Withdrawn));
         }
         self.0.run(&mut state);
         withdrawn.len()
@@ -447,7 +447,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the scheduler, and tells the holder of the timer.
+    /// Runs the scheduler, and notifies the holder of the timer.
     fn run(&self, state: &mut State) {
         state.run(self.now());
         self.changed.notify_one();
@@ -461,7 +461,7 @@ impl Inner {
         Waiting { inner: Arc::clone(self), ticket, receiver, is_done: false }
     }
 
-    /// Asks the back end for a slice, and tells the scheduler what it said.
+    /// Asks the back end for a slice, and hands its answer to the scheduler.
     async fn fetch(&self, backend: &dyn Backend, slice: Slice) {
         let fetching = Fetching { inner: self, slice: Some(slice) };
         let answer = backend.take(&slice).await;
@@ -497,7 +497,7 @@ impl Fetching<'_> {
                 for (ticket, verdict) in
                     state.scheduler.slice_failed(now, &slice, &error.to_string())
                 {
-                    state.tell(ticket, verdict);
+                    state.notify(ticket, verdict);
                 }
             }
         }
@@ -581,7 +581,7 @@ impl Drop for Waiting {
         let mut state = self.inner.state();
         state.waiters.remove(&self.ticket);
         if !state.scheduler.withdraw(self.ticket) {
-            // It was granted, and nobody took it. One that was refused has no more to end.
+            // It was granted, and is not used. One that was refused has nothing to end.
             let now = self.inner.now();
             state.scheduler.complete(now, self.ticket, Completion::NotSent);
         }
@@ -591,7 +591,7 @@ impl Drop for Waiting {
 
 /// The tokens of one request.
 ///
-/// Say what became of it by [`complete`](Self::complete); a permit that is dropped counts as
+/// Report the outcome by [`complete`](Self::complete); a permit that is dropped counts as
 /// [`Completion::Sent`].
 #[derive(Debug)]
 #[must_use = "dropped, it counts as sent"]
@@ -607,14 +607,14 @@ impl Permit {
         &self.charge
     }
 
-    /// Says what became of the request.
+    /// Reports the outcome of the request.
     ///
     /// After a 429 its buckets count as empty, also for the others that share them, and the limits
     /// are learned anew.
     ///
     /// # Cancellation
     ///
-    /// A dropped future has told this budget, and perhaps not the others that share the buckets.
+    /// A dropped future has reported to this budget, and perhaps not to those that share the buckets.
     pub async fn complete(mut self, completion: Completion) {
         self.end(completion);
         if completion == Completion::RateLimited {

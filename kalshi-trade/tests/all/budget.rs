@@ -371,7 +371,7 @@ fn advanced() -> LaneLimits {
     LaneLimits::new(limit, limit, Limit::new(1, 1).unwrap())
 }
 
-/// A process of the tests below: it spends whatever it gets at the times that it is told.
+/// A process of the tests below: it spends what it gets at the times that it reads.
 #[test]
 fn child_of_the_process_tests() {
     let Some(path) = std::env::var_os(CHILD) else { return };
@@ -448,8 +448,8 @@ impl Process {
         Self { child, stdin, lines }
     }
 
-    /// Tells the process the time.
-    fn tell(&mut self, millis: u64) {
+    /// Sets the time of the process.
+    fn set_time(&mut self, millis: u64) {
         writeln!(self.stdin, "{millis}").unwrap();
         self.stdin.flush().unwrap();
     }
@@ -491,7 +491,7 @@ fn run_processes(name: &str, count: usize, killed: usize) -> u64 {
         }
         // All at once: they contend for the lock.
         for process in &mut processes {
-            process.tell(millis);
+            process.set_time(millis);
         }
         for process in &mut processes {
             let spent = process.spent();

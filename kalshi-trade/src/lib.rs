@@ -14,6 +14,7 @@ pub mod quoting;
 pub mod retry;
 pub mod risk;
 pub mod tick;
+pub mod watchdog;
 
 /// The README's examples run.
 #[cfg(doctest)]

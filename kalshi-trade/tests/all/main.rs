@@ -7,3 +7,4 @@ mod candles;
 mod fees;
 mod history;
 mod retry;
+mod watchdog;

@@ -109,7 +109,7 @@
 //! # What it refuses to do
 //!
 //! - It does not retry, limit its rate or follow redirects by itself. Add a layer of your own (see
-//!   [`middleware`]); signing stays below it.
+//!   [`middleware`]), or those of the crate `kalshi-trade`; signing stays below them.
 //! - It sends credentials to the configured origin only, and shows them nowhere.
 //! - It checks no order before the exchange does: what cannot be sent is refused, what may be
 //!   refused is sent.

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod budget;
 mod candles;
 mod fees;
 mod history;
+mod retry;
 mod watchdog;

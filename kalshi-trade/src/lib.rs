@@ -1,1 +1,8 @@
 //! Orders on the Kalshi exchange, over `kalshi-sdk` and `kalshi-ws`.
+//!
+//! Every request to place an order can end without an answer. Then the order exists, or does not,
+//! or will in a minute; and taking one for the other places it twice, or leaves it unattended.
+//!
+//! - [`journal`] writes down what is about to be sent, before it is.
+
+pub mod journal;

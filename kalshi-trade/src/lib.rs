@@ -4,5 +4,7 @@
 //! or will in a minute; and taking one for the other places it twice, or leaves it unattended.
 //!
 //! - [`journal`] writes down what is about to be sent, before it is.
+//! - [`placement`] finds out what became of it, by evidence and never by a timer.
 
 pub mod journal;
+pub mod placement;

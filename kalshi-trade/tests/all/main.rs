@@ -1,1 +1,4 @@
 //! Integration tests of kalshi-trade, as one binary: one link instead of many.
+
+mod placement;
+mod placement_model;

@@ -385,6 +385,12 @@ impl PlacementMachine {
         self.is_settlement_lost
     }
 
+    /// Reports whether the list that was asked for last proves absence if the order is not in it:
+    /// then archived orders belong to it, too.
+    pub fn is_list_decisive(&self) -> bool {
+        matches!(self.read, Some(PendingRead::List { is_past_window: true, .. }))
+    }
+
     /// Returns what is to be done next. Each step but a wait is returned once.
     pub fn poll(&mut self, now: UnixMillis) -> Step {
         if self.write.is_some() {

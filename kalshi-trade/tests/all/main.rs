@@ -2,3 +2,4 @@
 
 mod placement;
 mod placement_model;
+mod placement_shell;

@@ -66,6 +66,11 @@ struct Order {
 
 #[derive(Clone, Debug)]
 enum Event {
+    /// The request is signed and leaves the client.
+    Leave {
+        process: u32,
+        machine: usize,
+    },
     /// The exchange carries a request out.
     Execute {
         client_order_id: String,
@@ -112,6 +117,8 @@ struct Run {
     send_within: i64,
     /// What has been seen.
     seen: BTreeSet<&'static str>,
+    /// What was concluded without proof.
+    wrong: Option<String>,
 }
 
 impl Run {
@@ -138,6 +145,7 @@ impl Run {
             config: PlacementConfig::default().with_resends(resends),
             send_within: if dice.one_in(2) { 1_000 } else { 600_000 },
             seen: BTreeSet::new(),
+            wrong: None,
             dice,
         };
         for _ in 0..=run.dice.below(2) {
@@ -204,6 +212,11 @@ impl Run {
 
     fn step(&mut self, event: Event) {
         match event {
+            Event::Leave { process, machine } => {
+                if self.is_alive && process == self.process {
+                    self.send(machine);
+                }
+            }
             Event::Execute { client_order_id, sending } => {
                 self.execute(&client_order_id, sending);
             }
@@ -308,6 +321,17 @@ impl Run {
             (_, PlacementState::Withdrawn(WithdrawnCause::Journal)) => Some("not written"),
             _ => None,
         });
+        if *after == PlacementState::Absent {
+            let id = self.machines[machine].intent().id().as_str();
+            let exists =
+                self.orders.iter().any(|order| order.client_order_id == id && order.ticker == "T");
+            let comes = self.events.values().any(
+                |event| matches!(event, Event::Execute { client_order_id, .. } if client_order_id == id),
+            );
+            if exists || comes {
+                self.wrong = Some(format!("{id} is called absent at {}", self.now));
+            }
+        }
         if is_answer {
             for record in std::mem::take(&mut self.late_records) {
                 let _ = self.journal.append(&record);
@@ -324,7 +348,10 @@ impl Run {
                 Step::Write(record) => self.write(machine, record),
                 Step::Send { attempt } => {
                     self.seen.insert(if attempt > 1 { "sent again" } else { "sent" });
-                    self.send(machine);
+                    // It may wait for its turn before it is signed.
+                    let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
+                    let leave = Event::Leave { process, machine };
+                    self.schedule(self.now + wait, leave);
                 }
                 Step::ReadWatermark => {
                     let complete_until = UnixMillis::from_millis(self.readable());
@@ -373,7 +400,7 @@ impl Run {
         self.schedule(at, Event::Input { process: self.process, machine, input });
     }
 
-    /// Sends the order, into whatever happens to it.
+    /// Signs the order and sends it, into whatever happens to it.
     fn send(&mut self, machine: usize) {
         let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
         self.serial += 1;
@@ -501,6 +528,9 @@ impl Run {
 
     /// Checks what must hold in the end.
     fn check(&self) -> Result<(), String> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
         let history: History = self.journal.history();
         let mut by_id: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
         for order in &self.orders {

@@ -5,6 +5,8 @@
 //!
 //! - [`journal`] writes down what is about to be sent, before it is.
 //! - [`placement`] finds out what became of it, by evidence and never by a timer.
+//! - [`orders`] keeps what is known of each order, and what is wanted of it.
 
 pub mod journal;
+pub mod orders;
 pub mod placement;

@@ -236,6 +236,7 @@ pub enum Answer {
 
 /// The machine of one order. See the [module](self).
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PlacementMachine {
     intent: Intent,
     config: PlacementConfig,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client,
+    Client, ResponseValue,
     auth::{Clock, SystemClock},
     types::CreateOrderV2Request,
 };
@@ -443,7 +443,7 @@ async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
 
 async fn send(shared: &Shared, request: CreateOrderV2Request) -> Input {
     let result = shared.client.create_order_v2().body(request).send().await;
-    Input::Answered(read::answer(result.map(|answer| answer.into_inner())))
+    Input::Answered(read::answer(result.map(ResponseValue::into_inner)))
 }
 
 /// Writes a record and commits it, where that may block on a thread of its own.

@@ -1,5 +1,7 @@
 //! Integration tests of kalshi-trade, as one binary: one link instead of many.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod placement;
 mod placement_model;
 mod placement_shell;

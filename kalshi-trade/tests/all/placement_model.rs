@@ -33,7 +33,7 @@ enum Mistake {
     JournalAfterSend,
 }
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 struct Dice(u64);
 
 impl Dice {

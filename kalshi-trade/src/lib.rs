@@ -7,6 +7,15 @@
 //! - [`placement`] finds out what became of it, by evidence and never by a timer.
 //! - [`orders`] keeps what is known of each order, and what is wanted of it.
 
+pub mod candles;
+pub mod close;
+pub mod direction;
+pub mod fees;
+pub mod history;
 pub mod journal;
 pub mod orders;
+pub mod pause;
 pub mod placement;
+pub mod quoting;
+pub mod risk;
+pub mod tick;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod candles;
+mod fees;
+mod history;
 mod placement;
 mod placement_model;
 mod placement_shell;

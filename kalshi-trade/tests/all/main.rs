@@ -6,5 +6,8 @@ mod budget;
 mod candles;
 mod fees;
 mod history;
+mod placement;
+mod placement_model;
+mod placement_shell;
 mod retry;
 mod watchdog;

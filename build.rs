@@ -4,6 +4,7 @@
 
 #[cfg(not(feature = "generate"))]
 #[path = "build/shipped.rs"]
+#[expect(unreachable_pub, reason = "a file of kalshi-gen, where it is public")]
 mod shipped;
 
 use std::{env, error::Error, fs, path::Path};

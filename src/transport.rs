@@ -9,7 +9,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode};
 use kalshi_auth::{AuthError, AuthErrorKind, SigningPolicy};
 use progenitor_client::ResponseValue;
 use reqwest::{Body, Request};
@@ -24,6 +24,7 @@ use crate::{
     error::{CallContext, Error, Kept, Response},
     error_body::{self, ErrorBody, MAX_ERROR_BODY},
     json_place,
+    middleware::NotSent,
     operation::{Access, Operation},
     pagination::{Fetched, List},
     values::wipe,
@@ -256,7 +257,7 @@ impl Client {
         watch: &mut Watch<'_>,
     ) -> Result<RawResponse, Error> {
         let is_read = is_read(request.method());
-        let mut extensions = Extensions::new();
+        let mut extensions = self.extensions().clone();
         extensions.insert(operation);
         extensions.insert(attempts.clone());
         extensions.insert(match operation.access {
@@ -557,7 +558,10 @@ fn no_response(operation: &'static Operation, error: reqwest_middleware::Error) 
                 Error::unsigned_in_time(operation, error.into())
             }
             Ok(error) => Error::auth(operation, error.into()),
-            Err(error) => Error::middleware(operation, error.into()),
+            Err(error) => match error.downcast::<NotSent>() {
+                Ok(refusal) => Error::held_back(operation, refusal),
+                Err(error) => Error::middleware(operation, error.into()),
+            },
         },
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     error::Error as _,
+    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,7 +60,7 @@ async fn a_body_of_any_length_is_read_whole_announced_or_not_in_one_piece_or_man
         let mut chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
         for piece in body.as_bytes().chunks(3_001) {
             let piece = std::str::from_utf8(piece).unwrap();
-            chunked.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+            write!(chunked, "{:x}\r\n{piece}\r\n", piece.len()).unwrap();
         }
         chunked.push_str("0\r\n\r\n");
         let open = format!("HTTP/1.1 200 OK\r\n\r\n{body}");

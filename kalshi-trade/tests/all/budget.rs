@@ -75,12 +75,12 @@ fn order(id: &str) -> CreateOrderV2Request {
         .unwrap()
 }
 
-/// Sends one and a half buckets of writes at once, and returns how many were answered with 429.
+/// Sends a bucket and a fourth of writes at once, and returns how many were answered with 429.
 async fn flood(client: &Client, capacity: u64) -> usize {
     let options = RequestOptions::new().with_class(Class::Normal);
     let client = client.with_extension(options.with_deadline(Duration::from_secs(60)));
     let batches =
-        (0..12).map(|_| client.batch_cancel_orders_v2().body(cancels(capacity / 16)).send());
+        (0..10).map(|_| client.batch_cancel_orders_v2().body(cancels(capacity / 16)).send());
     let answers = join_all(batches).await;
     answers
         .into_iter()
@@ -475,7 +475,7 @@ impl Drop for Process {
 /// Runs processes for ten seconds of virtual time, of which the last `killed` die in the middle, and
 /// returns the tokens that were spent after the first second, when the burst is gone.
 fn run_processes(name: &str, count: usize, killed: usize) -> u64 {
-    const STEP: u64 = 5;
+    const STEP: usize = 10;
     let directory = Scratch::new(name);
     let mut processes: Vec<Process> =
         (0..count).map(|_| Process::start(&directory.file())).collect();
@@ -484,8 +484,9 @@ fn run_processes(name: &str, count: usize, killed: usize) -> u64 {
     let full = limit.capacity() * 1_000;
     let mut content = full;
     let mut spent_late = 0;
-    for millis in (0..10_000).step_by(5) {
-        content = (content + if millis == 0 { 0 } else { STEP * limit.refill() }).min(full);
+    for millis in (0..10_000).step_by(STEP) {
+        let passed = if millis == 0 { 0 } else { STEP as u64 };
+        content = (content + passed * limit.refill()).min(full);
         if millis == 5_000 {
             processes.truncate(count - killed);
         }

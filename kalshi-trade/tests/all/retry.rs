@@ -65,6 +65,7 @@ fn sent(exchange: &Exchange, operation: OperationId) -> usize {
 
 #[tokio::test]
 async fn a_read_is_retried_after_whatever_may_pass() {
+    let exchange = exchange().await;
     for kind in [
         FaultKind::status(503),
         FaultKind::status(500),
@@ -73,7 +74,6 @@ async fn a_read_is_retried_after_whatever_may_pass() {
         FaultKind::ResetBefore,
         FaultKind::ResetAfter,
     ] {
-        let exchange = exchange().await;
         fault(&exchange, kind, OperationId::GetPositions, 2);
         client(&exchange).get_positions().send().await.unwrap();
         exchange.faults().assert_all_hit();
@@ -90,8 +90,9 @@ async fn a_read_is_tried_three_times() {
 
 #[tokio::test]
 async fn a_refusal_is_not_retried() {
+    let exchange = exchange().await;
     for status in [400, 403, 404, 409, 501] {
-        let exchange = exchange().await;
+        exchange.faults().clear();
         fault(&exchange, FaultKind::status(status), OperationId::GetPositions, 10);
         let error = client(&exchange).get_positions().send().await.unwrap_err();
         assert_eq!(error.attempts(), 1, "{status}");

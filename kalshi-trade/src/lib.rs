@@ -6,6 +6,7 @@
 //! - [`journal`] writes down what is about to be sent, before it is.
 //! - [`placement`] finds out what became of it, by evidence and never by a timer.
 //! - [`orders`] keeps what is known of each order, and what is wanted of it.
+//! - [`trading`] joins them with the streams of the account.
 
 pub mod candles;
 pub mod close;
@@ -19,3 +20,4 @@ pub mod placement;
 pub mod quoting;
 pub mod risk;
 pub mod tick;
+pub mod trading;

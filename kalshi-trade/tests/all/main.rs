@@ -8,3 +8,4 @@ mod history;
 mod placement;
 mod placement_model;
 mod placement_shell;
+mod trading;

@@ -73,8 +73,7 @@ async fn compare(client: &Client, schedules: &HashMap<String, FeeSchedule>) -> (
 #[tokio::test]
 async fn fees_are_the_simulators_to_the_micro_dollar() {
     let exchange = Exchange::builder().with_seed(20_261_126).start().await.unwrap();
-    let (taker, maker) =
-        (exchange.client(Role::Trader).unwrap(), exchange.client(Role::Maker).unwrap());
+    let [comer, maker] = [Role::Trader, Role::Maker].map(|role| exchange.client(role).unwrap());
     for role in [Role::Trader, Role::Maker] {
         exchange.members().deposit(role, 0, Dollars::from_dollars(10_000_000).unwrap()).unwrap();
     }
@@ -108,7 +107,7 @@ async fn fees_are_the_simulators_to_the_micro_dollar() {
     for round in 0..FILLS {
         let ticker = &*tickers[round % tickers.len()];
         // The maker stays on one side of each market, so that it does not meet itself.
-        let is_bid = (round % tickers.len()) % 2 == 0;
+        let is_bid = (round % tickers.len()).is_multiple_of(2);
         let (resting, meeting) =
             if is_bid { (BookSide::Bid, BookSide::Ask) } else { (BookSide::Ask, BookSide::Bid) };
         let ladder = (0..4).map(|_| {
@@ -120,17 +119,17 @@ async fn fees_are_the_simulators_to_the_micro_dollar() {
         maker.batch_create_orders_v2().body(batch).send().await.unwrap();
         let limit = if is_bid { 1 } else { 9_999 };
         let met = order(ticker, meeting, limit, random.below(4_000) + 1, false);
-        taker.create_order_v2().body(met).send().await.unwrap();
+        comer.create_order_v2().body(met).send().await.unwrap();
         if round % 100 == 99 {
-            let done = taker.get_fills().limit(1_000).all().await.unwrap().len();
+            let done = comer.get_fills().limit(1_000).all().await.unwrap().len();
             if 2 * done >= FILLS {
                 break;
             }
         }
     }
-    let (taken, of_takers) = compare(&taker, &schedules).await;
-    let (made, of_makers) = compare(&maker, &schedules).await;
+    let (taken, long_taken) = compare(&comer, &schedules).await;
+    let (made, long_made) = compare(&maker, &schedules).await;
     assert!(taken + made >= FILLS, "{taken} and {made} fills");
-    assert!(of_takers > 100 && of_makers > 100, "{of_takers} and {of_makers} of several fills");
+    assert!(long_taken > 100 && long_made > 100, "{long_taken} and {long_made} of several fills");
     exchange.audit().unwrap();
 }

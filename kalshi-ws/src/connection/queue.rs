@@ -629,6 +629,12 @@ mod tests {
         let expected =
             [(Some(Channel::Ticker), 7), (fill.clone(), 7), (fill.clone(), 8), (fill, 9)];
         assert_eq!(drain(&queue), expected);
+        let queue = Queue::new(BYTES * 3);
+        queue.lane(0, Channel::Ticker, Overflow::Block, 1_000);
+        for number in 0..3 {
+            assert_eq!(push(&queue, Lane::Channel(0), number), Pushed::Done);
+        }
+        assert_eq!(push(&queue, Lane::Channel(0), 3), Pushed::Full { drops: None });
         let queue = Queue::new(BYTES / 2);
         queue.lane(0, Channel::Ticker, Overflow::Block, 1_000);
         assert_eq!(push(&queue, Lane::Channel(0), 1), Pushed::Done);
@@ -645,10 +651,121 @@ mod tests {
         }
         assert_eq!(push(&queue, Lane::Control, 0), Pushed::Full { drops: None });
         assert_eq!(drain(&queue).len(), MAX_CONTROL);
+        for number in 0..MAX_CONTROL as u64 {
+            assert_eq!(push(&queue, Lane::Control, number), Pushed::Done);
+        }
+        assert_eq!(drain(&queue).len(), MAX_CONTROL);
         queue.close(event(0));
         queue.close(event(1));
         assert_eq!(drain(&queue).len(), 1);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(queue.poll(&mut Taken::default(), &mut cx), Poll::Ready(None)));
+    }
+
+    fn pushes(queue: &Queue, lane: Lane, numbers: std::ops::Range<u64>) -> Pushed {
+        let staged = numbers.map(|number| Staged { lane, event: event(number), bytes: BYTES });
+        queue.push_all(&mut staged.map(Entry::from).collect())
+    }
+
+    /// Lets the consumer take as many events as it takes at a time.
+    fn take(queue: &Queue) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(queue.poll(&mut Taken::default(), &mut cx).is_ready());
+    }
+
+    /// Reports whether the reader has been woken since the last call.
+    fn is_woken(queue: &Queue) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        std::pin::pin!(queue.changed.notified()).poll(&mut cx).is_ready()
+    }
+
+    #[test]
+    fn an_event_is_of_its_own_lane_and_of_no_other() {
+        let lanes = [Lane::Control, Lane::Unmatched, Lane::Channel(0), Lane::Channel(1)];
+        for of in lanes {
+            let entry = Entry::from(Staged { lane: of, event: event(0), bytes: BYTES });
+            for lane in lanes {
+                assert_eq!(entry.is_of(lane), lane == of, "{lane:?}");
+                assert!(!Entry::Dropped(2, 1).is_of(lane) && !Entry::Hole.is_of(lane));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_at_once_makes_room_for_itself_too() {
+        let queue = Queue::new(usize::MAX);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 2);
+        queue.drop_oldest(1);
+        // Twice, so that the positions of the first ten are behind.
+        for _ in 0..2 {
+            assert_eq!(pushes(&queue, Lane::Channel(0), 0..10), Pushed::Done);
+            let fill = Some(Channel::Fill);
+            assert_eq!(drain(&queue), [(Some(Channel::Ticker), 8), (fill.clone(), 8), (fill, 9)]);
+            queue.drop_oldest(1);
+        }
+    }
+
+    #[test]
+    fn a_large_message_takes_the_place_of_several() {
+        let queue = Queue::new(BYTES * 3);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 1_000);
+        assert_eq!(pushes(&queue, Lane::Channel(0), 0..3), Pushed::Done);
+        queue.drop_oldest(1);
+        let staged = Staged { lane: Lane::Channel(0), event: event(3), bytes: BYTES * 3 };
+        assert_eq!(queue.push_all(&mut VecDeque::from([staged.into()])), Pushed::Done);
+        assert_eq!(drain(&queue), [(Some(Channel::Ticker), 3), (Some(Channel::Fill), 3)]);
+        assert_eq!(push(&queue, Lane::Channel(0), 4), Pushed::Done);
+        assert_eq!(drain(&queue).len(), 1);
+        assert_eq!(queue.lock().lanes[1].bytes, 0);
+    }
+
+    #[test]
+    fn a_consumer_has_caught_up_when_half_is_free() {
+        let queue = Queue::new(usize::MAX);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 200);
+        let lane = Lane::Channel(0);
+        assert_eq!(pushes(&queue, lane, 0..200), Pushed::Done);
+        queue.drop_oldest(1);
+        // 136 are left: its oldest are still dropped.
+        take(&queue);
+        assert_eq!(pushes(&queue, lane, 200..265), Pushed::Done);
+        assert_eq!(queue.depth().1, 1);
+        // 73 are left: it is given time again.
+        take(&queue);
+        take(&queue);
+        assert_eq!(pushes(&queue, lane, 265..392), Pushed::Done);
+        assert_eq!(push(&queue, lane, 392), Pushed::Full { drops: Some(1) });
+    }
+
+    #[test]
+    fn the_reader_is_woken_when_half_is_free_and_for_marks() {
+        let (few, many) = (BYTES * 200, usize::MAX);
+        let (lane, control) = (Lane::Channel(0), Lane::Control);
+        for (max_bytes, capacity, lane, full, takes) in [
+            (many, 200, lane, 200, 2),
+            (few, 1_000, lane, 200, 2),
+            (many, 200, control, MAX_CONTROL as u64, 32),
+        ] {
+            let queue = Queue::new(max_bytes);
+            queue.lane(0, Channel::Ticker, Overflow::Block, capacity);
+            assert_eq!(pushes(&queue, lane, 0..full), Pushed::Done);
+            assert_eq!(push(&queue, lane, full), Pushed::Full { drops: None });
+            for taken in 1..=takes {
+                take(&queue);
+                assert_eq!(is_woken(&queue), taken == takes, "{taken} of {takes}");
+            }
+            // Once.
+            take(&queue);
+            assert!(!is_woken(&queue));
+        }
+        let queue = Queue::new(usize::MAX);
+        queue.lane(0, Channel::Ticker, Overflow::DropOldest, 1);
+        assert_eq!(push(&queue, lane, 0), Pushed::Done);
+        take(&queue);
+        assert!(!is_woken(&queue));
+        push_late(&queue, 0, 1);
+        push_late(&queue, 0, 2);
+        take(&queue);
+        assert!(is_woken(&queue));
     }
 }

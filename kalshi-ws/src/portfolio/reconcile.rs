@@ -266,3 +266,21 @@ impl Reconciled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_forgotten_up_to_the_newest_one_that_reads_have_everything_of() {
+        let mut marks = Marks::default();
+        for at in [10, 20, 30] {
+            let at_exchange = UnixMillis::from_millis(at);
+            marks.push(Mark { step: at.unsigned_abs(), at: at_exchange, is_subscribed: true });
+        }
+        for (as_of, first) in [(5, 10), (11, 10), (20, 10), (21, 20), (100, 30)] {
+            marks.forget_before(UnixMillis::from_millis(as_of));
+            assert_eq!(marks.0.front().map(|mark| mark.at.as_millis()), Some(first), "{as_of}");
+        }
+    }
+}

@@ -458,6 +458,10 @@ impl ChannelState {
         let delete: Vec<String> =
             self.on_wire.difference(&desired.items).filter(is_free).cloned().collect();
         let initial_snapshot = desired.options.initial_snapshot;
+        if self.in_flight.is_empty() {
+            // No list is being halved: the next one that is refused is another matter.
+            self.splits_left = MAX_SPLITS;
+        }
         self.on_wire.extend(add.iter().cloned());
         self.in_flight.extend(add.iter().chain(&delete).cloned());
         if self.is_book() {
@@ -586,17 +590,13 @@ impl ChannelState {
             error.named().filter(|item| self.desires(item)).map(str::to_owned).collect();
         at_fault.dedup();
         if at_fault.is_empty() && error.may_be_about_an_item() {
-            match (asked.len(), self.splits_left) {
-                (2.., 1..) => {
-                    // One of them is at fault, and the exchange does not say which.
-                    self.splits_left -= 1;
-                    self.trial_items = asked.len().div_ceil(2);
-                    self.subscribe(out, now);
-                    return;
-                }
-                (1, _) => at_fault.extend(asked),
-                _ => {}
+            if asked.len() > 1 {
+                // One of them is at fault, and the exchange does not say which.
+                self.trial_items = asked.len().div_ceil(2);
+                self.subscribe(out, now);
+                return;
             }
+            at_fault.extend(asked);
         }
         let Some(desired) = &mut self.desired else { return };
         for item in &at_fault {
@@ -775,9 +775,7 @@ impl ChannelState {
 
     /// Records that the consumer has seen a mark where messages were dropped.
     pub(crate) fn lagged(&mut self, out: &mut Outbox, now: Instant) {
-        if self.is_book() && self.sid().is_some() {
-            self.lose_all(out, now);
-        }
+        self.lose_all(out, now);
     }
 
     /// Requests new snapshots, as the consumer wishes.

@@ -13,21 +13,25 @@ use crate::{
     protocol::command::{Action, Command, Update},
 };
 
-const BOOKS: Channel = Channel::OrderbookDelta;
+pub(super) const BOOKS: Channel = Channel::OrderbookDelta;
 
 /// A session with its consumer, and what came of both.
-struct Bench {
-    session: SessionState,
-    decoder: Decoder,
-    books: Books,
-    now: Instant,
-    sent: VecDeque<Command>,
-    events: Vec<Event>,
-    dropped: Option<DisconnectReason>,
-    commands: usize,
+pub(super) struct Bench {
+    pub(super) session: SessionState,
+    pub(super) decoder: Decoder,
+    pub(super) books: Books,
+    pub(super) now: Instant,
+    pub(super) sent: VecDeque<Command>,
+    pub(super) events: Vec<Event>,
+    pub(super) dropped: Option<DisconnectReason>,
+    pub(super) commands: usize,
+    /// The queues that were prepared: the places of each, and whether it is a new one.
+    pub(super) queues: Vec<(usize, bool)>,
+    /// The markets whose names were forgotten.
+    pub(super) forgotten: Vec<String>,
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         command_timeout: Duration::from_secs(10),
         snapshot_timeout: Duration::from_secs(5),
@@ -38,11 +42,11 @@ fn limits() -> Limits {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_limits(limits())
     }
 
-    fn with_limits(limits: Limits) -> Self {
+    pub(super) fn with_limits(limits: Limits) -> Self {
         let now = Instant::now();
         let mut bench = Self {
             session: SessionState::new(limits, now),
@@ -53,6 +57,8 @@ impl Bench {
             events: Vec::new(),
             dropped: None,
             commands: 0,
+            queues: Vec::new(),
+            forgotten: Vec::new(),
         };
         bench.session.connected(now, None);
         bench.carry_out();
@@ -60,14 +66,14 @@ impl Bench {
     }
 
     /// Creates a session with order books whose subscription, number 1, is confirmed.
-    fn with_books(tickers: &[&str]) -> Self {
+    pub(super) fn with_books(tickers: &[&str]) -> Self {
         let mut bench = Self::new();
         bench.subscribe(tickers);
         bench.confirm(1);
         bench
     }
 
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         while let Some(output) = self.session.output() {
             match output {
                 Output::Send(command) => {
@@ -76,35 +82,37 @@ impl Bench {
                 }
                 Output::Event(_, event, _) => self.event(event),
                 Output::Drop(reason) => self.dropped = Some(reason),
-                _ => {}
+                Output::Lane { capacity, is_new, .. } => self.queues.push((capacity, is_new)),
+                Output::ForgetNames(names) => self.forgotten.extend(names),
+                Output::ForgetAllNames => {}
             }
         }
     }
 
-    fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         self.books.apply(&event);
         self.events.push(event);
     }
 
-    fn request(&mut self, request: Request) {
+    pub(super) fn request(&mut self, request: Request) {
         self.session.request(request, self.now);
         self.carry_out();
     }
 
-    fn subscribe(&mut self, tickers: &[&str]) {
+    pub(super) fn subscribe(&mut self, tickers: &[&str]) {
         let subscription = Subscription::orderbook(tickers.iter().copied());
         self.request(Request::Subscribe(Box::new(subscription)));
     }
 
-    fn add(&mut self, tickers: &[&str]) {
+    pub(super) fn add(&mut self, tickers: &[&str]) {
         self.request(Request::Add(BOOKS, owned(tickers)));
     }
 
-    fn delete(&mut self, tickers: &[&str]) {
+    pub(super) fn delete(&mut self, tickers: &[&str]) {
         self.request(Request::Delete(BOOKS, owned(tickers)));
     }
 
-    fn frame(&mut self, text: &str) {
+    pub(super) fn frame(&mut self, text: &str) {
         let frame = self.decoder.decode(text, UnixMillis::EPOCH);
         if let Some((_, event)) = self.session.frame(frame, text.len(), self.now) {
             self.event(event);
@@ -112,7 +120,7 @@ impl Bench {
         self.carry_out();
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             self.now += Duration::from_millis(10);
@@ -123,74 +131,74 @@ impl Bench {
     }
 
     /// Returns the next command, which must be this one.
-    fn command(&mut self, expected: &str) -> i64 {
+    pub(super) fn command(&mut self, expected: &str) -> i64 {
         let command = self.sent.pop_front().unwrap_or_else(|| panic!("{expected} was not sent"));
         assert_eq!(name(&command), expected);
         command.id
     }
 
-    fn no_command(&self) {
+    pub(super) fn no_command(&self) {
         assert!(self.sent.is_empty(), "{:?}", self.sent);
     }
 
     /// Confirms the subscription that was just requested.
-    fn confirm(&mut self, sid: i64) {
+    pub(super) fn confirm(&mut self, sid: i64) {
         let command = self.sent.pop_front().expect("nothing was requested");
         let Action::Subscribe { channel, .. } = command.action else { panic!("{command:?}") };
         self.frame(&subscribed(command.id, &channel, sid));
     }
 
-    fn ok(&mut self, id: i64) {
+    pub(super) fn ok(&mut self, id: i64) {
         self.frame(&format!(r#"{{"id":{id},"type":"ok","sid":1}}"#));
     }
 
-    fn unsubscribed(&mut self, id: i64, sid: i64) {
+    pub(super) fn unsubscribed(&mut self, id: i64, sid: i64) {
         self.frame(&format!(r#"{{"id":{id},"sid":{sid},"type":"unsubscribed"}}"#));
     }
 
-    fn refuse(&mut self, id: i64, code: i64) {
+    pub(super) fn refuse(&mut self, id: i64, code: i64) {
         self.frame(&format!(r#"{{"id":{id},"type":"error","msg":{{"code":{code},"msg":""}}}}"#));
     }
 
-    fn snapshot(&mut self, seq: i64, ticker: &str) {
+    pub(super) fn snapshot(&mut self, seq: i64, ticker: &str) {
         self.frame(&snapshot(1, seq, ticker));
     }
 
-    fn delta(&mut self, seq: i64, ticker: &str) {
+    pub(super) fn delta(&mut self, seq: i64, ticker: &str) {
         self.frame(&delta(1, seq, ticker));
     }
 
-    fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
+    pub(super) fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
         self.events.iter().filter(|event| is_it(event)).count()
     }
 
-    fn is_valid(&self, ticker: &str) -> bool {
+    pub(super) fn is_valid(&self, ticker: &str) -> bool {
         self.books.state(ticker) == BookState::Valid
     }
 }
 
-fn owned(tickers: &[&str]) -> Vec<String> {
+pub(super) fn owned(tickers: &[&str]) -> Vec<String> {
     tickers.iter().map(|ticker| (*ticker).to_owned()).collect()
 }
 
-fn subscribed(id: i64, channel: &Channel, sid: i64) -> String {
+pub(super) fn subscribed(id: i64, channel: &Channel, sid: i64) -> String {
     format!(r#"{{"id":{id},"type":"subscribed","msg":{{"channel":"{channel}","sid":{sid}}}}}"#)
 }
 
-fn snapshot(sid: i64, seq: i64, ticker: &str) -> String {
+pub(super) fn snapshot(sid: i64, seq: i64, ticker: &str) -> String {
     format!(
         r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","clock":1,"yes_dollars_fp":[["0.40","10.00"]]}}}}"#
     )
 }
 
-fn delta(sid: i64, seq: i64, ticker: &str) -> String {
+pub(super) fn delta(sid: i64, seq: i64, ticker: &str) -> String {
     format!(
         r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"m","price_dollars":"0.4000","delta_fp":"1.00","side":"yes","ts_ms":1}}}}"#
     )
 }
 
 /// Returns a short description of a command.
-fn name(command: &Command) -> String {
+pub(super) fn name(command: &Command) -> String {
     match &command.action {
         Action::Subscribe { items, .. } => format!("subscribe {}", items.join(" ")),
         Action::Unsubscribe { .. } => "unsubscribe".to_owned(),
@@ -570,7 +578,7 @@ fn b6_a_machine_that_slept_has_lost_the_connection() {
     let mut wall = UnixMillis::from_millis(1_700_000_000_000);
     bench.session.compare_clocks(bench.now, wall);
     // Awake, or with a clock that is set a little: nothing.
-    for (awake, by_wall) in [(100, 100), (29_000, 29_000), (0, 29_000), (100, 0)] {
+    for (awake, by_wall) in [(100, 100), (29_000, 29_000), (0, 30_000), (100, 0)] {
         bench.now += Duration::from_millis(awake);
         wall = wall.saturating_add(Duration::from_millis(by_wall));
         bench.session.compare_clocks(bench.now, wall);

@@ -7,6 +7,8 @@
 //! The rule of the whole: when quiet, what is on the wire is what is desired, and every request has
 //! been answered by an event. `model.rs` tests it with random exchanges and random consumers.
 
+#[cfg(test)]
+mod cases;
 mod channel;
 #[cfg(test)]
 mod findings;

@@ -183,6 +183,13 @@ mod tests {
         tracker.reply(Some(1));
         tracker.reply(None);
         assert!(tracker.advance(Some(4)));
+        // Past a frame that may have had a number, and no further.
+        for (number, next) in [(6, 7), (7, 5), (8, 5)] {
+            let mut tracker = tracker.clone();
+            tracker.skip_unreadable();
+            tracker.reply(Some(number));
+            assert_eq!(tracker.check(Some(next)), Continuity::InOrder, "{number}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kalshi_types::{Count, UnixMillis};
 use kalshi_ws::{
     AccountSnapshot, AccountSource, Channel, Decoder, DisconnectReason, Event, FillRecord, Frame,
     OrderRecord, Payload, Portfolio, PortfolioChange, PositionRecord, ReconcileStatus, Reconciled,
+    TerminationReason,
 };
 
 /// The time of these tests, by both clocks.
@@ -183,6 +184,8 @@ fn positions_come_from_both_channels_and_a_loss_is_remembered() {
     let (mut portfolio, _) = view();
     portfolio.apply(&position("A", "-3.00"));
     assert_eq!(portfolio.position_in("A", None), count("-3"));
+    let listed: Vec<_> = portfolio.positions().map(|p| (&*p.market_ticker, p.count)).collect();
+    assert_eq!(listed, [("A", count("-3"))]);
     portfolio.apply(&fill("t", "o", 1, "2.00"));
     assert_eq!(portfolio.position_in("A", Some(0)), count("2"));
     portfolio.apply(&position("A", "0.00"));
@@ -192,10 +195,7 @@ fn positions_come_from_both_channels_and_a_loss_is_remembered() {
     for loss in [
         lost(),
         Event::Lagged { channel: Some(Channel::Fill), dropped: 1 },
-        Event::Terminated {
-            channel: Channel::UserOrders,
-            reason: kalshi_ws::TerminationReason::Unsubscribed,
-        },
+        Event::Terminated { channel: Channel::UserOrders, reason: TerminationReason::Unsubscribed },
         Event::Removed { channel: Channel::Fill, items: vec!["A".to_owned()] },
     ] {
         let (mut portfolio, _) = current();
@@ -268,6 +268,7 @@ fn a_read_too_early_or_with_a_loss_in_it_does_not_make_the_view_current() {
     let (mut portfolio, _) = view();
     let early = reconcile(&mut portfolio, snapshot());
     assert_eq!(early.status, ReconcileStatus::NotSubscribed);
+    assert!(!early.is_current());
     subscribe(&mut portfolio);
     let begun = portfolio.begin();
     portfolio.apply(&lost());
@@ -365,8 +366,9 @@ fn a6_after_a_message_about_a_position_only_a_newer_fill_sets_it() {
     let (mut portfolio, _) = current();
     portfolio.apply(&position_sent("A", "10.00", NOW + 20));
     for (trade, ts, after) in [
-        // Before the message was sent, though it follows on what it says.
+        // Before the message was sent, or at that time, though it follows on what it says.
         ("f1", NOW + 19, "15.00"),
+        ("f0", NOW + 20, "15.00"),
         // Later, but does not follow.
         ("f2", NOW + 21, "5.00"),
     ] {
@@ -387,8 +389,61 @@ fn a6_a_fill_that_the_read_positions_have_does_not_set_one_back() {
     // It comes late, and was not among the fills that were read.
     assert_eq!(portfolio.apply(&fill("f1", "o", NOW, "5.00")), PortfolioChange::Fill);
     assert_eq!(portfolio.position_in("A", None), count("10"));
+    // The read is complete up to its time, and that time is in it.
+    portfolio.apply(&fill("f0", "o", NOW + 1, "5.00"));
+    assert_eq!(portfolio.position_in("A", None), count("10"));
     portfolio.apply(&fill("f2", "o", NOW + 2, "15.00"));
     assert_eq!(portfolio.position_in("A", None), count("15"));
+}
+
+#[test]
+fn a6_a_fill_without_a_time_sets_a_position_that_it_follows_on() {
+    // The account was read and has no position: five contracts are the first ones, ten are not.
+    for (after, expected) in [("5.00", "5"), ("10.00", "0")] {
+        let (mut portfolio, _) = current();
+        portfolio.apply(&fill_of("yes", "f", "o", "null", after));
+        assert_eq!(portfolio.position_in("A", None), count(expected));
+    }
+}
+
+#[test]
+fn a_fill_that_comes_during_a_read_outweighs_the_position_that_was_read() {
+    let (mut portfolio, _) = view();
+    subscribe(&mut portfolio);
+    portfolio.apply(&position_sent("B", "1.00", NOW - 10));
+    let begun = portfolio.begin();
+    portfolio.apply(&fill("f", "o", NOW + 5, "5.00"));
+    let mut account = snapshot();
+    account.positions = vec![position_record(&position("A", "-7.00"))];
+    assert!(portfolio.finish(begun, account).is_current());
+    assert_eq!(portfolio.position_in("A", None), count("5"));
+}
+
+#[test]
+fn a_subaccount_has_positions_of_its_own_and_number_0_is_the_primary_one() {
+    let of = |event: &Event, subaccount: Option<i64>| {
+        let Event::Message(mut message) = event.clone() else { panic!() };
+        match &mut message.payload {
+            Payload::Fill(fill) => fill.subaccount = subaccount,
+            Payload::MarketPosition(position) => position.subaccount = subaccount,
+            other => panic!("{other:?}"),
+        }
+        Event::Message(message)
+    };
+    for (number, kept) in [(None, None), (Some(0), None), (Some(1), Some(1)), (Some(3), Some(3))] {
+        let event = of(&fill("t", "o", NOW, "5.00"), number);
+        assert_eq!(fill_record(&event).subaccount, kept);
+    }
+    let (mut portfolio, _) = view();
+    portfolio.apply(&of(&position("A", "10.00"), Some(0)));
+    portfolio.apply(&of(&position("A", "-4.00"), Some(3)));
+    portfolio.apply(&of(&fill("t", "o", NOW, "5.00"), Some(1)));
+    for (subaccount, expected) in
+        [(None, "10"), (Some(0), "10"), (Some(1), "5"), (Some(2), "0"), (Some(3), "-4")]
+    {
+        assert_eq!(portfolio.position_in("A", subaccount), count(expected), "{subaccount:?}");
+    }
+    assert_eq!(portfolio.positions().count(), 3);
 }
 
 #[test]
@@ -459,6 +514,38 @@ fn a7_too_old_to_tell_is_said_by_reconciliations_only() {
     assert_eq!(trades(&found.too_old), ["t0"]);
     // Those of one read do not make each other too old.
     assert_eq!(trades(&found.missed), ["t4", "t5", "t6"]);
+}
+
+#[test]
+fn a_view_recognizes_as_many_of_the_last_fills_as_it_was_told_to() {
+    let (mut portfolio, _) = view_of(Portfolio::with_fill_history(2));
+    let mut apply = |trade| portfolio.apply(&fill(trade, "o", 1, "1.00"));
+    let (new, known) = (PortfolioChange::Fill, PortfolioChange::KnownFill);
+    assert_eq!(["t1", "t2", "t1", "t2"].map(&mut apply), [new, new, known, known]);
+    // The third takes the place of the first.
+    assert_eq!(["t3", "t2", "t3", "t1"].map(&mut apply), [new, known, known, new]);
+}
+
+#[test]
+fn a_view_recognizes_as_many_of_the_last_orders_that_are_over_as_it_was_told_to() {
+    let (mut portfolio, _) = view_of(Portfolio::with_fill_history(2));
+    subscribe(&mut portfolio);
+    let (taken, old) = (PortfolioChange::Order, PortfolioChange::OldOrder);
+    // A read leaves one out, which rests after all: it is not among those that are over.
+    portfolio.apply(&order("o", "resting", "50", 10));
+    assert_eq!(reconcile(&mut portfolio, snapshot()).closed.len(), 1);
+    assert_eq!(portfolio.apply(&order("o", "resting", "40", 11)), taken);
+    for id in ["p", "o"] {
+        assert_eq!(portfolio.apply(&order(id, "canceled", "0", 20)), taken);
+    }
+    for id in ["p", "o"] {
+        assert_eq!(portfolio.apply(&order(id, "resting", "50", 30)), old, "{id}");
+    }
+    // The third takes the place of the one that has been over for the longest time.
+    assert_eq!(portfolio.apply(&order("q", "canceled", "0", 20)), taken);
+    for (id, expected) in [("o", old), ("q", old), ("p", taken)] {
+        assert_eq!(portfolio.apply(&order(id, "resting", "50", 30)), expected, "{id}");
+    }
 }
 
 #[test]
@@ -571,6 +658,64 @@ fn a_repeated_message_does_not_keep_an_order_that_a_read_left_out() {
 }
 
 #[test]
+fn a_change_during_a_read_keeps_an_order_that_the_read_left_out() {
+    let (mut portfolio, _) = view();
+    subscribe(&mut portfolio);
+    portfolio.apply(&order("o", "resting", "50", NOW - 5));
+    let begun = portfolio.begin();
+    portfolio.apply(&order("o", "resting", "40", NOW));
+    let found = portfolio.finish(begun, snapshot());
+    assert!(found.is_current() && found.closed.is_empty());
+    assert_eq!(portfolio.order_by_id("o").unwrap().remaining, count("40"));
+}
+
+#[test]
+fn of_two_states_of_one_millisecond_the_read_one_counts_unless_the_other_came_meanwhile() {
+    let apply = |portfolio: &mut Portfolio| {
+        portfolio.apply(&order("o", "resting", "50", NOW));
+    };
+    let read = |remaining: &str, updated: i64| {
+        let mut account = snapshot();
+        account.orders = vec![order_record(&order("o", "resting", remaining, updated))];
+        account
+    };
+    for (came_meanwhile, updated, remaining) in
+        [(false, NOW, "40"), (true, NOW, "50"), (true, NOW + 1, "40"), (true, NOW - 1, "50")]
+    {
+        let (mut portfolio, _) = view();
+        subscribe(&mut portfolio);
+        if !came_meanwhile {
+            apply(&mut portfolio);
+        }
+        let begun = portfolio.begin();
+        if came_meanwhile {
+            apply(&mut portfolio);
+        }
+        assert!(portfolio.finish(begun, read("40", updated)).is_current());
+        assert_eq!(portfolio.order_by_id("o").unwrap().remaining, count(remaining));
+    }
+}
+
+#[test]
+fn a_read_outweighs_everything_before_the_newest_moment_that_it_reaches() {
+    let (mut portfolio, clock) = view();
+    subscribe(&mut portfolio);
+    let mut begun = Vec::new();
+    for ticker in ["A", "B", "C"] {
+        begun.push(portfolio.begin());
+        portfolio.apply(&position(ticker, "5.00"));
+        clock.advance(Duration::from_millis(10));
+    }
+    // It reaches the second moment and not the third: of the three messages it outweighs the first.
+    let mut account = AccountSnapshot::new(UnixMillis::from_millis(NOW + 15));
+    account.positions =
+        ["A", "B", "C"].map(|ticker| position_record(&position(ticker, "7.00"))).to_vec();
+    assert!(portfolio.finish(begun[2], account).is_current());
+    let counts = ["A", "B", "C"].map(|ticker| portfolio.position_in(ticker, None));
+    assert_eq!(counts, [count("7"), count("5"), count("5")]);
+}
+
+#[test]
 fn reads_that_never_advance_do_not_fill_the_memory_and_the_first_moment_stays() {
     let (mut portfolio, clock) = view();
     subscribe(&mut portfolio);
@@ -628,4 +773,19 @@ fn a_view_is_subscribed_while_all_three_channels_are_confirmed() {
     assert!(portfolio.is_subscribed() && !portfolio.is_current());
     portfolio.apply(&lost());
     assert!(!portfolio.is_subscribed());
+    // The end of one is enough, until it is confirmed again.
+    let (channel, reason) = (Channel::UserOrders, TerminationReason::Unsubscribed);
+    for end in [
+        Event::Unsubscribed { channel: channel.clone() },
+        Event::Terminated { channel: channel.clone(), reason },
+    ] {
+        let (mut portfolio, _) = current();
+        assert_eq!(portfolio.apply(&end), PortfolioChange::Stale);
+        assert!(!portfolio.is_subscribed());
+        let found = reconcile(&mut portfolio, snapshot());
+        assert_eq!(found.status, ReconcileStatus::NotSubscribed);
+        portfolio.apply(&Event::Subscribed { channel: channel.clone(), sid: 2 });
+        assert!(portfolio.is_subscribed());
+        assert!(reconcile(&mut portfolio, snapshot()).is_current());
+    }
 }

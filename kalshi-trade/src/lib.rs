@@ -8,7 +8,7 @@
 //!   is safe to repeat. Each is one line for a client that exists.
 //! - [`journal`] writes down what is about to be sent, before it is; [`placement`] finds out what
 //!   became of it, by evidence and never by a timer; [`orders`] keeps what is known of each order,
-//!   and what is wanted of it.
+//!   and what is wanted of it; [`trading`] joins them with the streams of the account.
 //! - [`risk`] refuses orders above ceilings that nothing lifts by accident; [`watchdog`] cancels the
 //!   orders of a program that dies; [`pause`] knows when the exchange takes none.
 //! - [`direction`], [`tick`], [`fees`], [`close`] and [`quoting`] are the small parts: sides, prices
@@ -32,6 +32,7 @@ pub mod quoting;
 pub mod retry;
 pub mod risk;
 pub mod tick;
+pub mod trading;
 pub mod watchdog;
 
 /// The README's examples run.

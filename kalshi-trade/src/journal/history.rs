@@ -123,6 +123,14 @@ impl History {
         self.settled.get(id).map(|settled| &settled.settlement)
     }
 
+    /// Returns the ids of the orders that the exchange accepted, as far as they have not been
+    /// compacted away.
+    pub fn accepted(&self) -> impl Iterator<Item = &ClientOrderId> {
+        let is_accepted =
+            |settled: &Settled| matches!(settled.settlement, Settlement::Accepted { .. });
+        self.settled.iter().filter(move |(_, settled)| is_accepted(settled)).map(|(id, _)| id)
+    }
+
     /// Returns the number of intents that are settled and still in the journal.
     pub fn settled_count(&self) -> usize {
         self.settled.len()

@@ -38,6 +38,8 @@ pub struct OrderManager {
     /// The same keys.
     is_in_closed: HashSet<OrderKey>,
     capacity: usize,
+    /// The client order ids of orders that were placed here before.
+    expected: HashSet<String>,
 }
 
 /// What was last said about an order.
@@ -86,7 +88,13 @@ impl OrderManager {
             closed: VecDeque::new(),
             is_in_closed: HashSet::new(),
             capacity: orders.max(1),
+            expected: HashSet::new(),
         }
+    }
+
+    /// Says which orders were placed here before: they are no foreign orders when they are seen.
+    pub fn expect_own(&mut self, client_order_ids: impl IntoIterator<Item = String>) {
+        self.expected.extend(client_order_ids);
     }
 
     /// Takes in an event of a connection: messages about orders and fills. Losses are found by
@@ -293,6 +301,9 @@ impl OrderManager {
         let mut events = Vec::new();
         let (key, is_new) = self.resolve(order_id, client_id, placed, &mut events);
         let Some(order) = self.orders.get_mut(&key) else { return events };
+        if !order.is_own() && client_id.is_some_and(|id| self.expected.contains(id)) {
+            order.placed = Placed::Exists;
+        }
         let before = View::of(order);
         if is_new && !order.is_own() {
             events.push(OrderEvent::Foreign { order: key });

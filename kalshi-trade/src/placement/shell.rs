@@ -83,6 +83,8 @@ struct Shared {
     open: Mutex<HashMap<ClientOrderId, Placement>>,
     /// What the last session left open.
     restored: Vec<Placement>,
+    /// Counts the changes of state.
+    changes: watch::Sender<u64>,
 }
 
 /// Builds [`Placements`].
@@ -163,6 +165,7 @@ impl PlacementsBuilder {
             ids: Mutex::new(ids),
             open: Mutex::new(HashMap::new()),
             restored,
+            changes: watch::channel(0).0,
         };
         let placements = Placements(Arc::new(shared));
         for (machine, inputs, state, placement, first_sent) in tasks {
@@ -265,6 +268,17 @@ impl Placements {
     /// last five minutes.
     pub fn open(&self) -> Vec<Placement> {
         lock(&self.0.open).values().cloned().collect()
+    }
+
+    /// Returns the client order ids of the accepted orders that the journal has.
+    pub(crate) fn accepted(&self) -> Vec<String> {
+        let history = self.0.journal.history();
+        history.accepted().map(|id| id.as_str().to_owned()).collect()
+    }
+
+    /// Returns a receiver that changes with the state of any order.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     fn spawn(&self, task: Task, placement: Placement) {
@@ -371,7 +385,7 @@ impl Task {
         loop {
             let now = shared.clock.now();
             let step = self.machine.poll(now);
-            self.publish();
+            self.publish(shared);
             let mut sleep = None;
             match step {
                 Step::Write(record) => pending = Some(Box::pin(write(shared, record))),
@@ -414,8 +428,8 @@ impl Task {
         }
     }
 
-    fn publish(&self) {
-        self.state.send_if_modified(|state| {
+    fn publish(&self, shared: &Shared) {
+        let is_new = self.state.send_if_modified(|state| {
             let is_new = state != self.machine.state();
             if is_new {
                 tracing::debug!(id = %self.machine.intent().id(), state = ?self.machine.state());
@@ -423,6 +437,9 @@ impl Task {
             }
             is_new
         });
+        if is_new {
+            shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
     }
 }
 

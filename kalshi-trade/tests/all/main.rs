@@ -10,4 +10,5 @@ mod placement;
 mod placement_model;
 mod placement_shell;
 mod retry;
+mod trading;
 mod watchdog;

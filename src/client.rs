@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::DateTime;
-use http::{HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderValue};
 
 use kalshi_auth::{
     Clock, ClockOffset, Credentials, Environment, Origin, Service, Signer, SigningMiddleware,
@@ -78,7 +78,11 @@ pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    inner: Arc<Inner>,
+    /// What each request starts with: see [`Client::with_extension`].
+    extensions: Extensions,
+}
 
 struct Inner {
     environment: Environment,
@@ -125,17 +129,49 @@ impl Client {
 
     /// Returns the environment that the client was built for.
     pub fn environment(&self) -> &Environment {
-        &self.0.environment
+        &self.inner.environment
     }
 
     /// Returns the base URL, without a slash at the end.
     pub fn base_url(&self) -> &str {
-        &self.0.base_url
+        &self.inner.base_url
     }
 
     /// Returns the credentials that sign private requests, if there are any.
     pub fn credentials(&self) -> Option<&Credentials> {
-        self.0.credentials.as_ref()
+        self.inner.credentials.as_ref()
+    }
+
+    /// Returns a client that puts a value into the extensions of each request, for the layers of
+    /// [`ClientBuilder::with_middleware`]: the strategy that a request is from, or its deadline.
+    ///
+    /// It shares connections, layers and credentials with this client. A second value of a type
+    /// replaces the first.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), kalshi_sdk::Error> {
+    /// use kalshi_sdk::{Client, Environment};
+    ///
+    /// #[derive(Clone)]
+    /// struct Strategy(&'static str);
+    ///
+    /// let client = Client::builder().with_environment(Environment::Demo).build()?;
+    /// // A layer finds it by `extensions.get::<Strategy>()`.
+    /// let quoting = client.with_extension(Strategy("quoting"));
+    /// # let _ = quoting;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_extension<T: Clone + Send + Sync + 'static>(&self, value: T) -> Self {
+        let mut client = self.clone();
+        client.extensions.insert(value);
+        client
+    }
+
+    /// Returns what the extensions of a request start with.
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// Returns the difference between the exchange's clock and that of the machine, as of the last
@@ -184,47 +220,47 @@ impl Client {
     /// Keeps the `Date` of a response for [`clock_offset`](Self::clock_offset).
     pub(crate) fn note_server_date(&self, headers: &HeaderMap) {
         if let Some(date) = headers.get(http::header::DATE) {
-            let now = self.0.clock.uncorrected();
+            let now = self.inner.clock.uncorrected();
             *self.server_date() = Some((date.clone(), now));
         }
     }
 
     fn server_date(&self) -> std::sync::MutexGuard<'_, Option<(HeaderValue, UnixMillis)>> {
         // It is written in one step, so that a panic leaves it whole.
-        self.0.server_date.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.server_date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
-        &self.0.http
+        &self.inner.http
     }
 
     pub(crate) fn stack(&self) -> &ClientWithMiddleware {
-        &self.0.stack
+        &self.inner.stack
     }
 
     pub(crate) fn max_response_bytes(&self) -> usize {
-        self.0.max_response_bytes
+        self.inner.max_response_bytes
     }
 
     /// Returns the path of the base URL, without a slash at the end.
     pub(crate) fn base_path(&self) -> &str {
-        &self.0.base_path
+        &self.inner.base_path
     }
 
     pub(crate) fn on_call(&self) -> Option<&OnCall> {
-        self.0.on_call.as_ref()
+        self.inner.on_call.as_ref()
     }
 
     pub(crate) fn drift(&self) -> Option<&Observer> {
-        self.0.drift.as_ref()
+        self.inner.drift.as_ref()
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base_url", &self.0.base_url)
-            .field("credentials", &self.0.credentials)
+            .field("base_url", &self.inner.base_url)
+            .field("credentials", &self.inner.credentials)
             .finish_non_exhaustive()
     }
 }
@@ -432,7 +468,7 @@ impl ClientBuilder {
             signing = signing.with_time_limit(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
         }
         let recorder = AttemptRecorder::new(self.http_client.is_some());
-        Ok(Client(Arc::new(Inner {
+        let inner = Inner {
             base_url: environment.rest_url().into_owned(),
             environment: environment.clone(),
             clock,
@@ -444,7 +480,8 @@ impl ClientBuilder {
             drift,
             on_call: self.on_call,
             base_path: url.path().trim_end_matches('/').to_owned(),
-        })))
+        };
+        Ok(Client { inner: Arc::new(inner), extensions: Extensions::new() })
     }
 
     fn own_client(&self, url: &reqwest::Url) -> Result<reqwest::Client, Error> {

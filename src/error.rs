@@ -9,6 +9,7 @@ use kalshi_types::UnixMillis;
 use crate::{
     attempts::{Attempts, worse},
     error_body::{ErrorBody, bounded},
+    middleware::NotSent,
     operation::Operation,
 };
 
@@ -71,8 +72,8 @@ pub enum ErrorKind {
     Auth,
     /// No connection could be made. The attempt was not sent.
     Connect,
-    /// No complete response arrived in time, or the request waited too long for its signature: then
-    /// its effect is [`Effect::NotSent`].
+    /// No complete response arrived in time, or the request waited too long for its signature or in a
+    /// layer that paces requests: then its effect is [`Effect::NotSent`].
     Timeout,
     /// The connection was lost.
     Transport,
@@ -192,8 +193,8 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// Returns how long to wait, if the response said so; at most a day. The exchange does not say:
-    /// after a 429 wait for cost ÷ refill rate (`get_account_api_limits`), then back off with jitter.
+    /// Returns how long to wait, if the response said so, or a layer that did not send the request; at
+    /// most a day. The exchange does not say: after a 429 wait for cost ÷ refill rate (`get_account_api_limits`), then back off with jitter.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -400,6 +401,15 @@ impl Error {
     pub(crate) fn middleware(operation: &'static Operation, source: Source) -> Self {
         let text = "a middleware layer of the caller failed".to_owned();
         Self::before_sending(ErrorKind::Middleware, Some(operation), text).with_source(source)
+    }
+
+    /// Returns the error of a layer that did not send a request, in its own words.
+    pub(crate) fn held_back(operation: &'static Operation, refusal: NotSent) -> Self {
+        let (kind, retry_after, source) = refusal.into_parts();
+        let text = format!("the request was not sent: {source}");
+        let mut error = Self::before_sending(kind, Some(operation), text).with_source(source);
+        error.0.retry_after = retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
+        error
     }
 
     pub(crate) fn too_large(
@@ -777,7 +787,7 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
         .map(bounded)
 }
 
-fn server_date(headers: &HeaderMap) -> Option<UnixMillis> {
+pub(crate) fn server_date(headers: &HeaderMap) -> Option<UnixMillis> {
     http_date(headers.get(header::DATE)?.to_str().ok()?).map(UnixMillis::from)
 }
 

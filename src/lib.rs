@@ -109,7 +109,7 @@
 //! # What it refuses to do
 //!
 //! - It does not retry, limit its rate or follow redirects by itself. Add a layer of your own (see
-//!   [`middleware`]); signing stays below it.
+//!   [`middleware`]), or those of the crate `kalshi-trade`; signing stays below them.
 //! - It sends credentials to the configured origin only, and shows them nowhere.
 //! - It checks no order before the exchange does: what cannot be sent is refused, what may be
 //!   refused is sent.
@@ -149,6 +149,28 @@ pub use kalshi_types::{
 pub use kalshi_ws as streams;
 pub use progenitor_client::ResponseValue;
 
+/// The types that requests carry are built: each has a `builder()`. A type that only responses carry
+/// has none. A test reads such a value from JSON, as the client does, and may change its fields:
+///
+/// ```
+/// use kalshi_sdk::types::MarketPosition;
+///
+/// let json = r#"{
+///     "ticker": "KXHIGHNY-26NOV23-T60",
+///     "total_traded_dollars": "5.600000",
+///     "position_fp": "10.00",
+///     "market_exposure_dollars": "5.600000",
+///     "realized_pnl_dollars": "0.000000",
+///     "fees_paid_dollars": "0.070000",
+///     "last_updated_ts": "2026-11-23T14:00:00Z"
+/// }"#;
+/// let mut position: MarketPosition = serde_json::from_str(json)?;
+/// position.position_fp = "-3.00".parse()?;
+/// assert!(position.position_fp.is_negative());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub use crate::generated::types;
+
 /// For servers, such as a simulator: a trait that answers every operation.
 #[cfg(feature = "server")]
 #[doc(hidden)]
@@ -160,7 +182,7 @@ pub use crate::{
     },
     drift::{DEFAULT_DRIFT_INTERVAL, Drift, DriftKind},
     error::{Effect, Error, ErrorKind, FailedRow},
-    generated::{SPEC_VERSION, builder, types},
+    generated::{SPEC_VERSION, builder},
     operation::{OPERATIONS, Operation, OperationId},
     pagination::{Pages, Rows},
     raw::RawRequest,

@@ -8,8 +8,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use bytes::{Bytes, BytesMut};
-use http::{Extensions, HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use kalshi_auth::{AuthError, AuthErrorKind, SigningPolicy};
 use progenitor_client::ResponseValue;
 use reqwest::{Body, Request};
@@ -24,6 +24,7 @@ use crate::{
     error::{CallContext, Error, Kept, Response},
     error_body::{self, ErrorBody, MAX_ERROR_BODY},
     json_place,
+    middleware::NotSent,
     operation::{Access, Operation},
     pagination::{Fetched, List},
     values::wipe,
@@ -32,6 +33,16 @@ use crate::{
 /// The answer of a read below this size is looked at twice: an error inside a success is small, and
 /// a larger one that decodes has what was asked for. The answer of a write is always looked at.
 const ENVELOPE_LIMIT: usize = 4 * 1024;
+
+/// The part of an announced length that is allocated before anything of the body has come: a server
+/// could lie. A page of 1,000 markets has two and a half megabytes.
+const MAX_UNSEEN: usize = 4 << 20;
+
+/// The first allocation for a body whose length is not announced, as with compression.
+const FIRST_ALLOCATION: usize = 16 << 10;
+
+/// The capacity of a body that outgrows its buffer, as a multiple of what has come.
+const GROWTH: usize = 4;
 
 /// A response whose body has been read.
 struct RawResponse {
@@ -246,7 +257,7 @@ impl Client {
         watch: &mut Watch<'_>,
     ) -> Result<RawResponse, Error> {
         let is_read = is_read(request.method());
-        let mut extensions = Extensions::new();
+        let mut extensions = self.extensions().clone();
         extensions.insert(operation);
         extensions.insert(attempts.clone());
         extensions.insert(match operation.access {
@@ -254,16 +265,16 @@ impl Client {
             Access::Public | Access::Bearer => SigningPolicy::Never,
             Access::Signed => SigningPolicy::Required,
         });
-        let response = self
+        let mut response = self
             .stack()
             .execute_with_extensions(request, &mut extensions)
             .await
             .map_err(|error| no_response(operation, error))?;
         let status = response.status();
-        let headers = response.headers().clone();
+        let headers = std::mem::take(response.headers_mut());
         watch.status = Some(status);
         self.note_server_date(&headers);
-        let body = self.read(operation, response).await?;
+        let body = self.read(operation, response, &headers).await?;
         watch.bytes = body.len();
         let response = RawResponse { operation, status, headers, body, is_read };
         if status.is_success() { Ok(response) } else { Err(Error::answer(response.parts())) }
@@ -275,40 +286,58 @@ impl Client {
         &self,
         operation: &'static Operation,
         mut response: reqwest::Response,
+        headers: &HeaderMap,
     ) -> Result<Bytes, Error> {
         let status = response.status();
         let is_success = status.is_success();
         let limit = self.max_response_bytes();
-        let too_large =
-            |headers: &HeaderMap| Err(Error::too_large(operation, status, headers, limit));
-        let announced = response.content_length().unwrap_or(0);
-        if is_success && announced > limit as u64 {
-            return too_large(response.headers());
+        let too_large = || Err(Error::too_large(operation, status, headers, limit));
+        let announced = response.content_length();
+        if is_success && announced.is_some_and(|length| length > limit as u64) {
+            return too_large();
         }
         let limit = if is_success { limit } else { limit.min(MAX_ERROR_BODY) };
-        // What is announced is allocated at once only while it is small: a server could lie.
-        let announced = usize::try_from(announced).unwrap_or(0).min(limit).min(1 << 20);
-        let mut body = BytesMut::with_capacity(announced);
+        let announced = announced.map(|length| usize::try_from(length).unwrap_or(limit).min(limit));
+        // Each piece is copied once, out of a buffer of the connection that is then used again. Pieces
+        // that are kept and joined at the end would each hold on to such a buffer, however small they
+        // are.
+        let mut body = Vec::with_capacity(capacity(0, announced, limit));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
-                    let room = limit.saturating_sub(body.len());
-                    if chunk.len() <= room {
-                        body.extend_from_slice(&chunk);
-                    } else if is_success {
-                        return too_large(response.headers());
-                    } else {
-                        body.extend_from_slice(chunk.get(..room).unwrap_or_default());
-                        return Ok(body.freeze());
+                    let fits = chunk.len() <= limit.saturating_sub(body.len());
+                    if !fits && is_success {
+                        return too_large();
+                    }
+                    let length = chunk.len().min(limit.saturating_sub(body.len()));
+                    let needed = body.len().saturating_add(length);
+                    if needed > body.capacity() {
+                        let capacity = capacity(needed, announced, limit);
+                        body.reserve_exact(capacity.saturating_sub(body.len()));
+                    }
+                    body.extend_from_slice(chunk.get(..length).unwrap_or_default());
+                    if !fits {
+                        return Ok(body.into());
                     }
                 }
-                Ok(None) => return Ok(body.freeze()),
+                Ok(None) => return Ok(body.into()),
                 // The status has been said; its explanation is cut off.
-                Err(_) if status.is_client_error() => return Ok(body.freeze()),
+                Err(_) if status.is_client_error() => return Ok(body.into()),
                 Err(error) => return Err(Error::unanswered(operation, error)),
             }
         }
     }
+}
+
+/// Returns the capacity of the buffer for a body of which `needed` bytes are here: what was
+/// announced, as far as that is to be trusted by now, or else a multiple of them.
+fn capacity(needed: usize, announced: Option<usize>, limit: usize) -> usize {
+    let grown = needed.saturating_mul(GROWTH);
+    let wanted = match announced {
+        Some(length) if length >= needed => length.min(grown.max(MAX_UNSEEN)),
+        _ => grown.max(FIRST_ALLOCATION),
+    };
+    wanted.min(limit).max(needed)
 }
 
 /// Returns the error of a success with a body where none was expected.
@@ -344,7 +373,7 @@ fn value<T: DeserializeOwned>(
     match decode(response) {
         Ok(value) => {
             let is_looked_at = !response.is_read || body.len() < ENVELOPE_LIMIT;
-            if is_looked_at && ErrorBody::read(body).is_envelope {
+            if is_looked_at && may_hold_error(body) && ErrorBody::read(body).is_envelope {
                 return Err(Error::answer(response.parts()).with_value(keep(value)));
             }
             Ok(value)
@@ -361,6 +390,12 @@ fn value<T: DeserializeOwned>(
             Err(error)
         }
     }
+}
+
+/// Reports whether a body can have a member `error`, without taking it apart: nearly none has.
+fn may_hold_error(body: &[u8]) -> bool {
+    // With an escape in it, the key may be written in other ways.
+    std::str::from_utf8(body).map_or(true, |text| text.contains("\"error\"") || text.contains('\\'))
 }
 
 fn lacks_a_field(error: &Error) -> bool {
@@ -523,7 +558,10 @@ fn no_response(operation: &'static Operation, error: reqwest_middleware::Error) 
                 Error::unsigned_in_time(operation, error.into())
             }
             Ok(error) => Error::auth(operation, error.into()),
-            Err(error) => Error::middleware(operation, error.into()),
+            Err(error) => match error.downcast::<NotSent>() {
+                Ok(refusal) => Error::held_back(operation, refusal),
+                Err(error) => Error::middleware(operation, error.into()),
+            },
         },
     }
 }
@@ -545,4 +583,62 @@ pub(crate) fn path_segment(
     }
     // progenitor leaves the backslash as it is, and URL parsers take that for a slash.
     Ok(progenitor_client::encode_path(text).replace('\\', "%5C"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_announced_is_allocated_at_once_up_to_a_bound_and_no_more_than_that() {
+        assert_eq!(capacity(0, Some(170), usize::MAX), 170);
+        assert_eq!(capacity(0, Some(2_460_000), usize::MAX), 2_460_000);
+        assert_eq!(capacity(0, Some(200 << 20), 256 << 20), MAX_UNSEEN);
+        assert_eq!(capacity(0, None, usize::MAX), FIRST_ALLOCATION);
+        assert_eq!(capacity(0, None, 100), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn a_buffer_has_room_and_is_bounded_by_the_limit_and_by_what_has_come(
+            limit in 0_usize..1 << 40,
+            part in 0.0..=1.0_f64,
+            announced in proptest::option::of(0_usize..1 << 41),
+        ) {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "any number below the limit"
+            )]
+            let needed = (limit as f64 * part) as usize;
+            let capacity = capacity(needed, announced, limit);
+            prop_assert!((needed..=limit).contains(&capacity));
+            prop_assert!(capacity <= needed.saturating_mul(GROWTH).max(MAX_UNSEEN));
+        }
+
+        #[test]
+        fn a_body_that_holds_an_error_is_never_passed_over(
+            key in prop::sample::select(vec![
+                "error", "\\u0065rror", "err\\u006Fr", "\\u0065\\u0072\\u0072\\u006f\\u0072",
+            ]),
+            front in "[ \n]{0,2}|\\{ ?|\\{\"a\": ?[0-9],",
+            value in "\"[a-z]{0,3}\"|[0-9]|\\{\"code\":\"x\"\\}|null",
+        ) {
+            for front in [front.as_str(), "{", "{\"error\":null,"] {
+                let body = format!("{front}\"{key}\": {value}}}");
+                let is_envelope = ErrorBody::read(body.as_bytes()).is_envelope;
+                prop_assert!(!is_envelope || may_hold_error(body.as_bytes()), "{}", body);
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_body_with_the_key_or_with_an_escape_is_read_twice() {
+        assert!(!may_hold_error(br#"{"balance":1,"errors":[],"terror":"err"}"#));
+        assert!(may_hold_error(br#"{"\u0065rror":"x"}"#));
+        assert!(may_hold_error(b"{\"error\":1,\xff"));
+    }
 }

@@ -210,6 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn d4_a_body_is_overwritten_with_and_without_room_behind_it() {
+        for room in [0, 5] {
+            let mut body = Vec::with_capacity(27 + room);
+            body.extend_from_slice(b"-----BEGIN PRIVATE KEY-----");
+            let place = body.as_ptr();
+            let body = overwritten(body.into()).expect("it has one owner");
+            assert_eq!(body.as_ptr(), place);
+            assert_eq!(body, [0; 27][..]);
+        }
+    }
+
+    #[test]
     fn a_list_of_one_and_a_joined_text_are_the_same() {
         let joined = CommaSeparated::try_from("A,B").unwrap();
         assert_eq!(joined, CommaSeparated::try_from(vec!["A", "B"]).unwrap());

@@ -8,9 +8,10 @@ check() {
     cargo check --quiet "$@"
 }
 
-# Each feature beside the library that signs, of which there has to be one.
+# Each feature beside the library that signs, of which there has to be one, and `generate`: what is
+# shipped in place of generating is in the published packages only (tools/check-package.sh).
 for feature in aws-lc-rs pure-rust; do
-    check -p kalshi-sdk --no-default-features --features "$feature"
+    check -p kalshi-sdk --no-default-features --features "generate,$feature"
 done
 for feature in gzip http2 native-tls rustls server socks streams; do
     # TLS by the operating system needs its headers, which a bare machine may not have.
@@ -18,7 +19,18 @@ for feature in gzip http2 native-tls rustls server socks streams; do
         echo "skipped native-tls: no OpenSSL headers here"
         continue
     fi
-    check -p kalshi-sdk --no-default-features --features "pure-rust,$feature"
+    check -p kalshi-sdk --no-default-features --features "generate,pure-rust,$feature"
+done
+check -p kalshi-ws --no-default-features --features generate
+# A checkout has no shipped code: a build without `generate` stops there and names the feature.
+for crate in kalshi-sdk kalshi-ws; do
+    [ "$crate" = kalshi-ws ] && features=() folder=kalshi-ws/shipped || features=(--features aws-lc-rs) folder=shipped
+    [ -e "$folder" ] && { echo "$folder is here: remove it, tools/check-package.sh writes its own" >&2; exit 1; }
+    if said=$(cargo check --quiet -p "$crate" --no-default-features "${features[@]}" 2>&1); then
+        echo "$crate compiles without \`generate\` in a checkout" >&2
+        exit 1
+    fi
+    [[ $said == *'Turn on the feature `generate`'* ]] || { printf '%s\n' "$said" >&2; exit 1; }
 done
 check -p kalshi-auth --no-default-features --features aws-lc-rs,pure-rust
 for backend in aws-lc-rs pure-rust; do
@@ -41,6 +53,13 @@ check -p kalshi-gen --lib --no-default-features --features review
 # What compares documents, and a whole implementation of JSONPath, are not compiled by a build script.
 if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(serde_json_path|nom|clap|prettyplease) '; then
     echo "the build script compiles more of the generator than it needs" >&2
+    exit 1
+fi
+
+# Without `generate` the build scripts have no dependencies.
+if cargo tree --quiet -p kalshi-sdk --no-default-features --features aws-lc-rs,rustls,streams -e normal,build --prefix none \
+    | grep -E '^(kalshi-gen|progenitor-impl|openapiv3|serde_norway) '; then
+    echo "kalshi-sdk without the feature generate depends on the generator" >&2
     exit 1
 fi
 

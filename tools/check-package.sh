@@ -1,27 +1,23 @@
 #!/usr/bin/env bash
 # Packages every crate that is published and builds a program outside the workspace from the
-# packages alone: the root must not reach for a file that it does not ship.
+# packages alone: the root must not reach for a file that it does not ship. Builds it once with the
+# feature `generate` and once with the code that the packages ship: both are the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-crates=(kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-sdk)
-packages=(); for crate in "${crates[@]}"; do packages+=(-p "$crate"); done
-cargo package --quiet --allow-dirty --no-verify "${packages[@]}"
 
 target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for crate in "${crates[@]}"; do
-    tar -xzf "$target/package/$crate-$version.crate" -C "$work"
-done
+tools/unpack-packages.sh "$work" > "$work/crates"
 
 mkdir -p "$work/hello/src"
-{
+# manifest SETTINGS: depends on kalshi-sdk with them, and on the packages alone.
+manifest() {
     printf '[package]\nname = "hello"\nversion = "0.0.0"\nedition = "2024"\n\n[dependencies]\n'
-    printf 'kalshi-sdk = { version = "%s", features = ["streams"] }\n\n[patch.crates-io]\n' "$version"
-    for crate in "${crates[@]}"; do printf '%s = { path = "../%s-%s" }\n' "$crate" "$crate" "$version"; done
-} > "$work/hello/Cargo.toml"
+    printf 'kalshi-sdk = { version = "%s", %s }\n\n[patch.crates-io]\n' "$version" "$1"
+    while read -r crate folder; do printf '%s = { path = "%s" }\n' "$crate" "$folder"; done < "$work/crates"
+}
 cat > "$work/hello/src/main.rs" <<'RUST'
 fn main() -> Result<(), kalshi_sdk::Error> {
     let demo = kalshi_sdk::Environment::Demo;
@@ -33,4 +29,36 @@ fn main() -> Result<(), kalshi_sdk::Error> {
 RUST
 # The workspace's lock file and target folder: nothing is compiled or resolved anew.
 cp Cargo.lock "$work/hello/"
-CARGO_TARGET_DIR="$target/package-check" cargo run --quiet --manifest-path "$work/hello/Cargo.toml"
+export CARGO_TARGET_DIR="$target/package-check"
+
+# out_dir CRATE: where its build script wrote, in the build that stands in $work/messages.
+out_dir() {
+    grep '"reason":"build-script-executed"' "$work/messages" | grep "/$1-$version#" \
+        | sed -n 's/.*"out_dir":"\([^"]*\)".*/\1/p'
+}
+
+for way in generated shipped; do
+    settings='features = ["streams"]'
+    [ "$way" = shipped ] && settings='default-features = false, features = ["aws-lc-rs", "rustls", "streams"]'
+    manifest "$settings" > "$work/hello/Cargo.toml"
+    cargo build --quiet --manifest-path "$work/hello/Cargo.toml" --message-format json-render-diagnostics > "$work/messages"
+    for crate in kalshi-sdk kalshi-ws; do
+        out=$(out_dir "$crate")
+        for file in "$work/$crate-$version/shipped"/*.rs; do
+            cmp "$file" "$out/$(basename "$file")"
+        done
+    done
+    if cargo tree --quiet --manifest-path "$work/hello/Cargo.toml" -e normal,build --prefix none | grep -q '^kalshi-gen '; then
+        [ "$way" = generated ] || { echo "the program depends on kalshi-gen without \`generate\`" >&2; exit 1; }
+    fi
+    echo "$way:"
+    "$CARGO_TARGET_DIR/debug/hello"
+done
+
+# Documents that the code was not made from are refused.
+echo '# changed' >> "$work/kalshi-sdk-$version/openapi.yaml"
+if said=$(cargo check --quiet --manifest-path "$work/hello/Cargo.toml" 2>&1); then
+    echo "shipped code was taken for another document" >&2
+    exit 1
+fi
+[[ $said == *"was not made from this openapi.yaml"* ]] || { printf '%s\n' "$said" >&2; exit 1; }

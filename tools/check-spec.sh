@@ -31,8 +31,8 @@ mkdir -p "$copy"
 cp "$root/Cargo.lock" "$root/clippy.toml" "$copy/"
 cp -a "$root/src" "$copy/src"
 for member in "$root"/kalshi-*; do cp -a "$member" "$copy/"; done
-# Without the build script, the benches and the examples: the code is generated here.
-awk '/^\[\[/ { skip = 1 } /^\[[^[]/ { skip = /^\[dev-dependencies\]/ || /^\[build-dependencies\]/ }
+# Without the build script, the tests, the benches and the examples: the code is generated here.
+awk '/^\[\[/ { skip = 1 } /^\[[^[]/ { skip = /^\[dev-dependencies\]/ }
      !skip { print } /^\[package\]/ { print "build = false\nautoexamples = false\nautobenches = false\nautotests = false" }' \
     "$root/Cargo.toml" > "$copy/Cargo.toml"
 sed -i 's|^include!.*|include!("../generated.code");|' "$copy/src/generated.rs"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures what depending on kalshi-sdk costs: packages, and processor and wall time of a clean
 # `cargo check` and a clean release build of a program that makes a client and sends one request.
-# Beside it, each in turn in the same run, plain reqwest and the leanest other crate of the field.
+# Once as it is, and once without the feature `generate`, from the packages as they are published.
+# Beside them, each in turn in the same run, plain reqwest and the leanest other crate of the field.
 # Wall times mean something on a quiet machine only; processor times move less.
 #
 #   tools/hello-world.sh [--check-only] [OTHER_CRATE@VERSION]     (kalshi-trade-rs@0.6.0 unless named)
@@ -19,20 +20,29 @@ other=${1:-kalshi-trade-rs@0.6.0}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# project NAME DEPENDENCIES MAIN
+# project NAME DEPENDENCIES MAIN; kept in $work/NAME.
 project() {
     mkdir -p "$work/$1/src"
     printf '[package]\nname = "hello"\nversion = "0.0.0"\nedition = "2024"\n\n[workspace]\n\n[dependencies]\n%s\ntokio = { version = "1", features = ["macros", "rt-multi-thread"] }\n' "$2" > "$work/$1/Cargo.toml"
     printf '%s\n' "$3" > "$work/$1/src/main.rs"
 }
 
-project kalshi-sdk "kalshi-sdk = { path = \"$root\" }" '
+ours='
 #[tokio::main]
 async fn main() -> Result<(), kalshi_sdk::Error> {
     let client = kalshi_sdk::Client::builder().with_environment(kalshi_sdk::Environment::Demo).build()?;
     println!("{:?}", client.get_exchange_status().send().await?);
     Ok(())
 }'
+project kalshi-sdk "kalshi-sdk = { path = \"$root\" }" "$ours"
+# The packages have the generated code that a checkout has not.
+mkdir "$work/packages"
+tools/unpack-packages.sh "$work/packages" > "$work/crates"
+project shipped 'kalshi-sdk = { version = "*", default-features = false, features = ["aws-lc-rs", "rustls"] }' "$ours"
+{
+    printf '\n[patch.crates-io]\n'
+    while read -r crate folder; do printf '%s = { path = "%s" }\n' "$crate" "$folder"; done < "$work/crates"
+} >> "$work/shipped/Cargo.toml"
 project reqwest 'reqwest = "0.13"
 serde = { version = "1", features = ["derive"] }
 serde_json = "1"' '
@@ -63,7 +73,7 @@ cost() {
 row() { printf '%-26s %8s %10s %11s %12s %13s\n' "$@"; }
 
 row crate packages 'check CPU' 'check wall' 'release CPU' 'release wall'
-for name in kalshi-sdk reqwest other; do
+for name in kalshi-sdk shipped reqwest other; do
     cd "$work/$name"
     cargo fetch --quiet
     # Those that are compiled for this machine, the program itself left out.
@@ -76,6 +86,7 @@ for name in kalshi-sdk reqwest other; do
         read -r release_cpu release_wall <<< "$times"
     fi
     label=$name
+    [ "$name" = shipped ] && label='kalshi-sdk, no generate'
     [ "$name" = other ] && label=$other
     row "$label" "$packages" "$check_cpu" "$check_wall" "$release_cpu" "$release_wall"
 done

@@ -30,6 +30,9 @@ done
 
 echo "$full: ${crates[*]}"
 if [ "$dry" = --dry-run ]; then exit 0; fi
+# The packages ship the generated code, for builds without the feature `generate`.
+trap 'rm -rf shipped kalshi-ws/shipped' EXIT
+cargo gen package
 # Dependencies are asked for by the plain version: build metadata takes no part in matching.
 sed -i "0,/^version = \"$version\"/s//version = \"$full\"/" Cargo.toml
 cargo update --workspace --quiet

@@ -27,6 +27,7 @@ done
 for example in batch_orders cancel_all live_portfolio place_order portfolio quickstart rfq_maker; do
     EXAMPLE_LAG=realistic run "$example"
 done
+run hold_markets 10000
 run book
 run fills
 run recorder record "$scratch"

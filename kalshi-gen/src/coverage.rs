@@ -10,7 +10,7 @@ use crate::{
     Generated,
     document::join,
     names::split_acronyms,
-    normalize::{formats, money},
+    normalize::{formats, money, request_schemas},
 };
 
 /// The documented and the undocumented items of a document.
@@ -185,23 +185,27 @@ fn repeats(name: &str, text: &str) -> bool {
 fn deprecated(generated: &Generated) -> (usize, usize) {
     let document = &generated.normalized.document;
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
-    let schemas = || schemas.into_iter().flatten().map(|(_, schema)| schema);
+    let schemas = || schemas.into_iter().flatten();
     let is = |schema: &&Value| schema.get("deprecated") == Some(&Value::Bool(true));
-    let fields = schemas()
-        .filter_map(|schema| schema.get("properties").and_then(Value::as_object))
-        .flat_map(|properties| properties.values())
-        .filter(is)
-        .count();
-    let types = schemas().filter(is).count();
+    let fields_of = |schema: &Value| {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        properties.into_iter().flat_map(|properties| properties.values()).filter(is).count()
+    };
+    let fields: usize = schemas().map(|(_, schema)| fields_of(schema)).sum();
+    // A schema that cannot be walked makes no request, and no code.
+    let requests = request_schemas(document).unwrap_or_default();
+    let requests = schemas().filter(|(name, _)| requests.contains(*name));
+    let setters: usize = requests.map(|(_, schema)| fields_of(schema)).sum();
+    let types = schemas().map(|(_, schema)| schema).filter(is).count();
     let operations = generated.operations.iter().filter(|operation| operation.deprecated).count();
     let parameters = generated.operations.iter().flat_map(|operation| &operation.parameters);
     let parameters = parameters.filter(|parameter| parameter.deprecated).count();
     let code: String = generated.code.chars().filter(|c| !c.is_whitespace()).collect();
     let attributes = code.matches("#[deprecated]").count();
-    // A field has its attribute twice: its own, and that of its setter.
+    // A field of a request has its attribute twice: its own, and that of its setter.
     (
         flags(document),
-        attributes.saturating_sub(fields).min(types + fields + operations + parameters),
+        attributes.saturating_sub(setters).min(types + fields + operations + parameters),
     )
 }
 

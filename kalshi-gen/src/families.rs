@@ -42,6 +42,8 @@ pub struct Family {
     pub file: &'static str,
     /// The folder of the overlays that belong to it.
     pub overlays: &'static str,
+    /// The folder of the package that is generated from it.
+    pub package: &'static str,
     /// The review file of its operations, if it has any.
     pub operations: Option<&'static str>,
     /// The review file of its types.
@@ -63,6 +65,7 @@ pub static FAMILIES: &[Family] = &[
         kind: Kind::OpenApi,
         file: "openapi.yaml",
         overlays: "overlay",
+        package: "",
         operations: Some("tests/golden/operations.txt"),
         types: "tests/golden/types.txt",
         metadata: "openapi",
@@ -75,6 +78,7 @@ pub static FAMILIES: &[Family] = &[
         kind: Kind::AsyncApi,
         file: "asyncapi.yaml",
         overlays: "kalshi-ws/overlay",
+        package: "kalshi-ws",
         operations: None,
         types: "kalshi-ws/tests/golden/types.txt",
         metadata: "asyncapi",

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::overlay::Overlay;
+use crate::{overlay::Overlay, shipped::yaml_files};
 
 /// Reads every `*.yaml` in and below a folder, in the order of their names.
 ///
@@ -10,10 +10,8 @@ use crate::overlay::Overlay;
 ///
 /// A folder or file that cannot be read, named in the message.
 pub fn read_overlays(folder: &Path) -> io::Result<Vec<Overlay>> {
-    let mut overlays = Vec::new();
-    collect(folder, "", &mut overlays)?;
-    overlays.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(overlays)
+    let files = yaml_files(folder)?.into_iter();
+    files.map(|(name, path)| Ok(Overlay { text: read(&path)?, name })).collect()
 }
 
 /// Reads a text file; the message of a failure names it.
@@ -24,20 +22,4 @@ pub fn read_overlays(folder: &Path) -> io::Result<Vec<Overlay>> {
 pub fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-}
-
-fn collect(folder: &Path, prefix: &str, overlays: &mut Vec<Overlay>) -> io::Result<()> {
-    let entries = fs::read_dir(folder)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
-    for entry in entries {
-        let entry = entry?;
-        let path = entry.path();
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if path.is_dir() {
-            collect(&path, &format!("{name}/"), overlays)?;
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            overlays.push(Overlay { name, text: read(&path)? });
-        }
-    }
-    Ok(())
 }

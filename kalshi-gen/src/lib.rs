@@ -39,6 +39,7 @@ mod refine;
 #[cfg(feature = "review")]
 mod review;
 mod samples;
+pub mod shipped;
 
 pub use crate::{
     asyncapi::MessageModel,
@@ -70,6 +71,16 @@ pub struct Generated {
     pub operations: Vec<OperationModel>,
     /// The channels and messages of streams; none in a document of operations.
     pub messages: Vec<MessageModel>,
+}
+
+impl Generated {
+    /// Returns the files that the crate of the document is compiled from, as names and texts.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, String)> {
+        let files = [("generated.rs", &self.code), ("handlers.rs", &self.handlers)];
+        let there = files.into_iter().filter(|(_, text)| !text.is_empty());
+        there.map(|(name, text)| (name.to_owned(), text.clone())).collect()
+    }
 }
 
 #[cfg(feature = "review")]

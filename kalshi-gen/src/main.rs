@@ -35,6 +35,8 @@ enum Command {
     /// Rewrite the review files and the metadata from the documents, or take over a published
     /// document with everything that follows from it (`--from FILE`).
     Update(command::update::Arguments),
+    /// Write the code that the published packages ship, for builds without the feature `generate`.
+    Package,
     /// Compare two documents: what changed, and who breaks.
     Diff(command::diff::Arguments),
     /// Print what one of the workspace's documents turns into.
@@ -119,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check => check(&root(arguments)?),
         Command::Update(update) => command::update::run(update, &root(arguments)?),
+        Command::Package => command::package::run(&root(arguments)?),
         Command::Diff(diff) => command::diff::run(diff, root(arguments).ok().as_deref()),
         Command::Dump { what, document } => dump(&root(arguments)?, *what, document),
         Command::Generate { spec, overlays } => {

@@ -1,12 +1,41 @@
-//! Orders on the Kalshi exchange, over `kalshi-sdk` and `kalshi-ws`.
+//! Orders on the Kalshi exchange, over `kalshi-sdk` and `kalshi-ws`: what every strategy needs and
+//! none should write itself.
+//!
+//! Every request to place an order can end without an answer. Then the order exists, or does not,
+//! or will in a minute; and taking one for the other places it twice, or leaves it unattended.
+//!
+//! - [`budget`] sends requests within the rate limits, the urgent ones first; [`retry`] repeats what
+//!   is safe to repeat. Each is one line for a client that exists.
+//! - [`journal`] writes down what is about to be sent, before it is; [`placement`] finds out what
+//!   became of it, by evidence and never by a timer; [`orders`] keeps what is known of each order,
+//!   and what is wanted of it.
+//! - [`risk`] refuses orders above ceilings that nothing lifts by accident; [`watchdog`] cancels the
+//!   orders of a program that dies; [`pause`] knows when the exchange takes none.
+//! - [`direction`], [`tick`], [`fees`], [`close`] and [`quoting`] are the small parts: sides, prices
+//!   that a market takes, exact fees, the order that closes a position, a quote that follows a
+//!   price.
+//! - [`history`] and [`candles`] read live and archived rows as one list.
+//!
+//! The decisions are pure state machines: no clock, no socket and no randomness of their own.
 
+pub mod budget;
 pub mod candles;
 pub mod close;
 pub mod direction;
 pub mod fees;
 pub mod history;
+pub mod journal;
+pub mod orders;
 pub mod pause;
+pub mod placement;
 pub mod quoting;
+pub mod retry;
 pub mod risk;
 pub mod tick;
 pub mod watchdog;
+
+/// The README's examples run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[expect(missing_debug_implementations, reason = "exists for its documentation only")]
+pub struct ReadmeDoctests;

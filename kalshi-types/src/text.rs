@@ -33,6 +33,13 @@ pub(crate) fn parse<const DECIMALS: u32>(text: &[u8]) -> Result<i64, ParseErrorK
 /// Taking those apart by their number is faster than looking at byte after byte for a point.
 #[inline]
 fn parse_quickly<const DECIMALS: u32>(text: &[u8]) -> Option<i64> {
+    // A price. The digits are one number, without its point.
+    if let [whole, b'.', d1, d2, d3, d4] = *text
+        && DECIMALS >= 4
+        && let Some(units) = digits([whole, d1, d2, d3, d4])
+    {
+        return i64::try_from(units * 10_u64.pow(DECIMALS - 4)).ok();
+    }
     let (negative, unsigned) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
@@ -67,7 +74,7 @@ fn parse_quickly<const DECIMALS: u32>(text: &[u8]) -> Option<i64> {
 
 /// Returns the value of a few digits, or `None` when one is not a digit.
 #[inline]
-fn digits<const N: usize>(bytes: [u8; N]) -> Option<u64> {
+pub(crate) fn digits<const N: usize>(bytes: [u8; N]) -> Option<u64> {
     let mut value = 0;
     let mut valid = true;
     for byte in bytes {

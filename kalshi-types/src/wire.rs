@@ -151,6 +151,8 @@ mod times {
     use chrono::{DateTime, NaiveDate, Utc};
     use serde::{Deserializer, de};
 
+    use crate::text::digits;
+
     /// Reads a time in RFC 3339.
     ///
     /// Exactly what chrono's own reader accepts; the one layout that the exchange sends
@@ -220,28 +222,40 @@ mod times {
     /// Parses `YYYY-MM-DDTHH:MM:SSZ` with up to nine decimals of a second. Anything else is left to
     /// the general reader, a leap second too.
     fn in_utc(text: &[u8]) -> Option<DateTime<Utc>> {
-        let number = |from: usize, to: usize| {
-            text.get(from..to)?.iter().try_fold(0_u32, |sum, byte| {
-                byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'))
-            })
-        };
-        let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-        if separators.iter().any(|(at, byte)| text.get(*at) != Some(byte)) {
+        #[rustfmt::skip]
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, rest @ ..] =
+            text
+        else {
             return None;
-        }
-        let nanos = match text.get(19..)? {
+        };
+        let nanos = match *rest {
             [b'Z'] => 0,
-            [b'.', digits @ .., b'Z'] if (1..=9).contains(&digits.len()) => {
-                let value = number(20, 20 + digits.len())?;
-                value * 10_u32.pow(9 - u32::try_from(digits.len()).ok()?)
+            // Microseconds are what the exchange sends.
+            [b'.', f1, f2, f3, f4, f5, f6, b'Z'] => digits([f1, f2, f3, f4, f5, f6])? * 1_000,
+            [b'.', ref decimals @ .., b'Z'] if (1..=9).contains(&decimals.len()) => {
+                let value =
+                    decimals.iter().try_fold(0, |sum, digit| Some(sum * 10 + digits([*digit])?))?;
+                value * 10_u64.pow(9 - u32::try_from(decimals.len()).ok()?)
             }
             _ => return None,
         };
-        let year = i32::try_from(number(0, 4)?).ok()?;
-        let date = NaiveDate::from_ymd_opt(year, number(5, 7)?, number(8, 10)?)?;
-        let time =
-            date.and_hms_nano_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, nanos)?;
+        let year = i32::from(pair(*y1, *y2)?) * 100 + i32::from(pair(*y3, *y4)?);
+        let (month, day) = (pair(*m1, *m2)?.into(), pair(*d1, *d2)?.into());
+        let (hour, minute, second) =
+            (pair(*h1, *h2)?.into(), pair(*n1, *n2)?.into(), pair(*s1, *s2)?.into());
+        let time = NaiveDate::from_ymd_opt(year, month, day)?.and_hms_nano_opt(
+            hour,
+            minute,
+            second,
+            u32::try_from(nanos).ok()?,
+        )?;
         Some(time.and_utc())
+    }
+
+    /// Returns the value of two digits.
+    fn pair(tens: u8, ones: u8) -> Option<u8> {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        (tens <= 9 && ones <= 9).then(|| tens * 10 + ones)
     }
 
     #[cfg(test)]

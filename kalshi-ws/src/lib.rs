@@ -91,7 +91,6 @@ mod subscription;
 
 /// The environments of the exchange: production, demo, or another URL.
 pub use kalshi_auth::Environment;
-pub(crate) use kalshi_types::builder::{builder_value, builder_value_optional};
 
 pub use crate::{
     book::{

@@ -1,7 +1,13 @@
 //! Answers that are successes: what decodes although the document says otherwise, and what must
 //! not decode because a guess would cost money.
 
-use std::error::Error as _;
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use kalshi_sdk::{
     Client, Dollars, Effect, Error, ErrorKind, ResponseValue,
@@ -10,7 +16,8 @@ use kalshi_sdk::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Document, Fill, Generator, always, assert_no_key, client, keys, operation, whole_text,
+    Answer, Document, Fill, Generator, always, assert_no_key, builder, client, credentials, keys,
+    operation, whole_text,
 };
 
 async fn api_keys(body: impl Into<Vec<u8>>) -> Result<GetApiKeysResponse, Error> {
@@ -41,6 +48,38 @@ async fn refused(field: &str, value: Value) -> Error {
     assert_eq!(error.status().unwrap(), 200);
     assert_eq!(error.json_path(), Some(format!("markets[0].{field}").as_str()), "{error:?}");
     error
+}
+
+#[tokio::test]
+async fn a_body_of_any_length_is_read_whole_announced_or_not_in_one_piece_or_many() {
+    // Around the sizes at which the buffer is allocated anew.
+    for size in [0, 16_400, 65_600, 263_000, 4_194_400] {
+        let filler: String = ('a'..='z').cycle().take(size).collect();
+        let body = json!({"api_keys": [], "filler": filler}).to_string();
+        let mut chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+        for piece in body.as_bytes().chunks(3_001) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            chunked.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+        }
+        chunked.push_str("0\r\n\r\n");
+        let open = format!("HTTP/1.1 200 OK\r\n\r\n{body}");
+        for answer in [
+            Answer::new(200, body.clone()),
+            Answer::Close(chunked.into()),
+            Answer::Close(open.into()),
+        ] {
+            let server = always(answer).await;
+            let read = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&read);
+            let client = builder(&server.url())
+                .with_credentials(credentials())
+                .on_call(move |call| seen.store(call.bytes, Ordering::SeqCst))
+                .build()
+                .unwrap();
+            client.get_api_keys().send().await.unwrap();
+            assert_eq!(read.load(Ordering::SeqCst), body.len());
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! The subcommands of `cargo gen` that take more than a few lines.
 
 pub(crate) mod diff;
+pub(crate) mod package;
 pub(crate) mod update;

@@ -230,7 +230,7 @@ fn entry(family: &Family, found: &Diff) -> String {
 
 /// Writes all files or none: every text beside its file first, then the renames; if one of those
 /// fails, the files that were renamed get their old texts back.
-fn write_all(files: &Plan) -> Result<(), Failure> {
+pub(super) fn write_all(files: &Plan) -> Result<(), Failure> {
     let mut staged: Vec<(PathBuf, &PathBuf, Option<Vec<u8>>)> = Vec::new();
     let stage = |path: &PathBuf, text: &str| -> io::Result<(PathBuf, Option<Vec<u8>>)> {
         if let Some(folder) = path.parent() {

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use proc_macro2::{Delimiter, Group, Ident, Literal, Spacing, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
 use super::{
     ParameterTypes,
-    requests::{FieldDocs, Requests, builder, builder_name, markers},
+    requests::{FieldDocs, Requests, builder, markers},
     send::send,
     tokens::{argument, items, matches, struct_fields},
 };
@@ -19,132 +19,54 @@ use crate::{
     operations::OperationModel,
 };
 
-/// Names the builders of types after them: `MarketBuilder` builds a `Market`. Those of request
-/// types are made anew (see [`builder`]); the others get setters that take the bare value of an
-/// optional field and carry the words of their fields.
+/// Returns the module of the builders of types: those of the types that a request carries, made
+/// anew (see [`builder`]). Progenitor has one for each type; a response is made from JSON.
 pub(super) fn refine_type_builders(
     tokens: TokenStream,
     docs: &FieldDocs,
     requests: &Requests,
 ) -> Result<TokenStream> {
-    let mut fields: BTreeMap<String, Vec<(Ident, TokenStream)>> = BTreeMap::new();
-    let mut out = if requests.is_empty() { TokenStream::new() } else { markers(requests) };
+    let mut out = markers(requests);
+    let mut made = 0;
     for item in items(tokens) {
-        if let Some(required) = requests.get(&item.name) {
-            // The other items of the same name are parts of progenitor's builder.
-            if item.keyword == "struct" {
-                out.extend(builder(&item, required, requests, docs)?);
-            }
-            continue;
+        // The other items of the same name are parts of progenitor's builder.
+        if item.keyword == "struct"
+            && let Some(required) = requests.get(&item.name)
+        {
+            out.extend(builder(&item, required, requests, docs)?);
+            made += 1;
         }
-        match item.keyword.as_str() {
-            "struct" => {
-                let text = format!("Builds a [`{0}`](super::{0}), field by field.", item.name);
-                out.extend(quote!(#[doc = #text] #[doc(hidden)]));
-                fields.insert(item.name.clone(), struct_fields(&item));
-                out.extend(renamed(&item.name.clone(), item.tokens));
-            }
-            "impl" if item.is_inherent() => {
-                let name = item.name.clone();
-                let Some(fields) = fields.get(&name) else {
-                    refuse!("", "progenitor's builder `{name}` has no struct")
-                };
-                let setters = fields.iter().map(|(field, ty)| {
-                    let docs = docs.get(&(name.clone(), field.to_string())).into_iter().flatten();
-                    setter(field, ty, &quote!(#(#docs)*))
-                });
-                let name = builder_name(&name);
-                out.extend(quote!(impl #name { #(#setters)* }));
-            }
-            _ => out.extend(renamed(&item.name.clone(), item.tokens)),
-        }
+    }
+    if made != requests.len() {
+        refuse!("", "progenitor has {made} builders for the {} types of requests", requests.len());
     }
     Ok(out)
 }
 
-/// Returns the code of a builder under its new name: `X` becomes `XBuilder`, `super::X` stays. So
-/// does what only has the same name: `type Error` in an implementation, `Ok(…)`,
-/// `Default::default()`. A field that has no value says so in the one wording that requests have,
-/// too.
-fn renamed(name: &str, tokens: Vec<TokenTree>) -> TokenStream {
-    let mut out: Vec<TokenTree> = Vec::new();
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        // `::X`, not `value: X`.
-        let colon = |back: usize| {
-            let at = out.len().checked_sub(back).and_then(|at| out.get(at));
-            matches!(at, Some(TokenTree::Punct(p)) if p.as_char() == ':')
-        };
-        let after_path = colon(1) && colon(2);
-        let after_type = matches!(out.last(), Some(TokenTree::Ident(word)) if word == "type");
-        // A builder has named fields, and its functions are called on `Self`.
-        let before_call = match tokens.peek() {
-            Some(TokenTree::Group(group)) => group.delimiter() == Delimiter::Parenthesis,
-            Some(TokenTree::Punct(p)) => p.as_char() == ':' && p.spacing() == Spacing::Joint,
-            _ => false,
-        };
-        let is_other = after_path || after_type || before_call;
-        out.push(match token {
-            TokenTree::Ident(ident) if ident == name && !is_other => {
-                TokenTree::Ident(builder_name(name))
-            }
-            TokenTree::Group(group) => {
-                let inner = renamed(name, group.stream().into_iter().collect());
-                TokenTree::Group(Group::new(group.delimiter(), inner))
-            }
-            TokenTree::Literal(text) => TokenTree::Literal(reworded(text)),
-            other => other,
-        });
-    }
-    out.into_iter().collect()
-}
-
-/// Words `"no value supplied for x"` and `"x was not initialized"` as "`x` is missing".
-fn reworded(literal: Literal) -> Literal {
-    let text = literal.to_string();
-    let text = text.trim_matches('"');
-    let name = text
-        .strip_prefix("no value supplied for ")
-        .or_else(|| text.strip_suffix(" was not initialized"));
-    match name {
-        Some(name) => Literal::string(&format!("`{name}` is missing")),
-        None => literal,
-    }
-}
-
-/// Returns a setter that takes whatever converts, and keeps the reason when it does not.
-fn setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
-    let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
-    let (ty, convert) = match argument(&tokens, "Option") {
-        Some(inner) => (inner, quote!(crate::builder_value_optional)),
-        None => (ty.clone(), quote!(crate::builder_value)),
-    };
-    let text = field.to_string();
-    quote! {
-        #docs
-        pub fn #field<T>(mut self, value: T) -> Self
-        where
-            T: ::std::convert::TryInto<#ty>,
-            T::Error: ::std::fmt::Display,
-        {
-            self.#field = #convert(#text, value);
-            self
-        }
-    }
-}
-
-/// Returns the setter of a parameter. An optional one takes an `Option`, too.
+/// Returns the setter of a parameter, which takes whatever converts and keeps the reason when it
+/// does not. That of an optional one takes an `Option`, too.
 fn parameter_setter(field: &Ident, ty: &TokenStream, docs: &TokenStream) -> TokenStream {
     let tokens: Vec<TokenTree> = ty.clone().into_iter().collect();
-    let Some(inner) = argument(&tokens, "Option") else { return setter(field, ty, docs) };
     let text = field.to_string();
+    let (generics, bounds, value) = match argument(&tokens, "Option") {
+        Some(inner) => (
+            quote!(<V, K>),
+            quote!(V: crate::request::OptionalValue<#inner, K>),
+            quote!(value.optional_value(#text)),
+        ),
+        None => (
+            quote!(<V>),
+            quote!(V: ::std::convert::TryInto<#ty>, V::Error: ::std::fmt::Display),
+            quote!(crate::builder_value(#text, value)),
+        ),
+    };
     quote! {
         #docs
-        pub fn #field<V, K>(mut self, value: V) -> Self
+        pub fn #field #generics(mut self, value: V) -> Self
         where
-            V: crate::request::OptionalValue<#inner, K>,
+            #bounds,
         {
-            self.#field = value.optional_value(#text);
+            self.#field = #value;
             self
         }
     }

@@ -52,27 +52,31 @@ pub(super) fn refine_types(
                 refine_struct(&mut parsed, normalized, leniency, links, &mut docs);
                 parsed.to_tokens(&mut out);
             }
+            // A surface that only reads has no builders.
+            ("mod", "builder") if bodies.is_empty() => {}
             ("mod", "builder") => {
                 let body = item.body().unwrap_or_default();
                 out.extend(item.with_body(builders::refine_type_builders(body, &docs, &requests)?));
             }
             ("impl", name) if item.is_inherent() => {
-                let words = builder_words(name, normalized);
-                let builder = builder_name(name);
                 let mut body = TokenStream::new();
                 for part in items(item.body().unwrap_or_default()) {
-                    if part.keyword == "fn" && part.name == "builder" {
+                    if part.keyword != "fn" || part.name != "builder" {
+                        body.extend(part.tokens);
+                    } else if bodies.contains(name) {
+                        let words = builder_words(name, normalized);
+                        let builder = builder_name(name);
                         body.extend(quote! {
                             #[doc = #words]
                             pub fn builder() -> builder::#builder {
                                 ::std::default::Default::default()
                             }
                         });
-                    } else {
-                        body.extend(part.tokens);
                     }
                 }
-                out.extend(item.with_body(body));
+                if !body.is_empty() {
+                    out.extend(item.with_body(body));
+                }
             }
             _ => out.extend(item.tokens),
         }

@@ -12,6 +12,7 @@ mod odd_documents;
 mod published;
 mod refinements;
 mod sameness;
+mod shipped;
 mod streams;
 mod support;
 mod update;

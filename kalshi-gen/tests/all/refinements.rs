@@ -121,15 +121,51 @@ fn times_are_read_the_fast_way() {
 }
 
 #[test]
-fn setters_take_the_bare_value_and_keep_the_reason_of_a_failure() {
-    let code = response("{x: {type: integer, description: How many.}}");
+fn setters_take_what_converts_and_keep_the_reason_of_a_failure() {
+    let mut document = with(
+        "{x: {type: integer, description: How many.}}",
+        "{requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}}}}}",
+    );
+    document["components"]["schemas"]["A"]["required"] = json!(["x"]);
+    let code = self::code(&document);
+    assert_has(&code, "How many.\"] pub fn x < V > (mut self , value : V) -> ABuilder <");
+    assert_has(&code, "self . fields . x = crate :: builder_value (\"x\" , value) ;");
+    let parameter = "parameters: [{name: n, in: query, required: true, schema: {type: integer}}]";
+    let code = self::code(parameter);
     assert_has(
         &code,
-        "How many.\"] pub fn x < T > (mut self , value : T) -> Self where T : :: std :: convert :: TryInto < i64 >",
+        "pub fn n < V > (mut self , value : V) -> Self where V : :: std :: convert :: TryInto < i64 > , V :: Error : :: std :: fmt :: Display ,",
     );
-    assert_has(&code, "self . x = crate :: builder_value_optional (\"x\" , value) ; self");
-    let parameter = "parameters: [{name: n, in: query, required: true, schema: {type: integer}}]";
-    assert_has(&self::code(parameter), "self . n = crate :: builder_value (\"n\" , value) ; self");
+    assert_has(&code, "self . n = crate :: builder_value (\"n\" , value) ; self");
+}
+
+#[test]
+fn only_what_a_request_carries_has_a_builder() {
+    let mut document = with_operation(
+        "{requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/B'}}}}}",
+    );
+    let schemas = &mut document["components"]["schemas"];
+    schemas["B"] = kalshi_gen::parse(
+        "{type: object, properties: {c: {$ref: '#/components/schemas/C'}, x: {type: string}}}",
+    )
+    .unwrap();
+    schemas["C"] = kalshi_gen::parse("{type: object, properties: {x: {type: string}}}").unwrap();
+    let code = code(&document);
+    for sent in ["B", "C"] {
+        assert_has(&code, &format!("pub struct {sent}Builder {{"));
+        assert_has(&code, &format!("impl {sent} {{"));
+        assert_has(&code, &format!("pub fn builder () -> builder :: {sent}Builder"));
+    }
+    // The response has neither, nor an `impl` without contents.
+    for lacks in ["ABuilder", "impl A {"] {
+        assert_lacks(&code, lacks);
+    }
+    // All are written, too: what was read can be kept.
+    let (before, _) = code.split_once("pub struct A {").unwrap();
+    let (_, derives) = before.rsplit_once("derive (").unwrap();
+    assert_has(derives, ":: serde :: Deserialize , :: serde :: Serialize , Clone , Debug");
+    let reads_only = response("{x: {type: string}}");
+    assert_eq!(reads_only.matches("pub mod builder").count(), 1, "that of the operations");
 }
 
 #[test]
@@ -143,11 +179,10 @@ fn optional_parameters_and_fields_of_requests_take_an_option_too() {
 
 #[test]
 fn c7_a_builder_is_not_named_like_its_type() {
-    for code in [response("{x: {type: string}}"), request("{x: {type: string}}")] {
-        assert_has(&code, "pub struct ABuilder");
-        assert_has(&code, "pub fn builder () -> builder :: ABuilder");
-        assert_eq!(code.matches("pub struct A {").count(), 1);
-    }
+    let code = request("{x: {type: string}}");
+    assert_has(&code, "pub struct ABuilder");
+    assert_has(&code, "pub fn builder () -> builder :: ABuilder");
+    assert_eq!(code.matches("pub struct A {").count(), 1);
 }
 
 #[test]
@@ -185,10 +220,9 @@ fn c8_what_is_missing_has_one_wording() {
     for old in ["was not initialized", "no value supplied", "conversion to"] {
         assert_lacks(&code, old);
     }
-    let mut document = document();
+    let mut document = with("{x: {type: string}}", required);
     document["components"]["schemas"]["A"]["required"] = json!(["x"]);
-    let code = self::code(&document);
-    assert_has(&code, "Err (\"`x` is missing\"");
+    assert_has(&self::code(&document), "x : Err (crate :: request :: missing (\"x\"))");
 }
 
 fn code(of: impl Into<Document>) -> String {
@@ -316,12 +350,11 @@ fn words_reach_methods_setters_fields_and_links() {
         "Get it.\\n\\n`GET /a` · public · no tokens: it is never signed\\n\\nReads [`A`](crate::types::A).",
     );
     assert_has(&code, "# [doc = \"How far.\"] pub fn n <");
-    // The field and its setter.
-    assert_eq!(
-        code.matches("See [`get_a`](crate::Client::get_a) and [`A`](crate::types::A).").count(),
-        2
-    );
+    let linked = "See [`get_a`](crate::Client::get_a) and [`A`](crate::types::A).";
+    assert_eq!(code.matches(linked).count(), 1, "a field of a response");
     assert_has(&code, "What is read.");
+    let sent = request("{x: {type: string, description: 'See `GetA` and `A`.'}}");
+    assert_eq!(sent.matches(linked).count(), 2, "a field of a request and its setter");
 }
 
 #[test]

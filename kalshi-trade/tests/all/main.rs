@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod budget;
 mod candles;
 mod fees;
 mod history;
+mod placement;
+mod placement_model;
+mod placement_shell;
+mod retry;
 mod watchdog;

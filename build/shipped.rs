@@ -1,0 +1,1 @@
+../kalshi-gen/src/shipped.rs

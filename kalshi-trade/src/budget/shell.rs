@@ -1,0 +1,681 @@
+//! The scheduler with a clock and a timer: what requests wait at.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kalshi_sdk::operation::Lane;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use crate::budget::{
+    backend::{Backend, Grant},
+    cost::{BucketKey, Charge, CostTable, RequestParts},
+    gcra::Nanos,
+    layer::BudgetLayer,
+    scheduler::{Class, Completion, Demand, LaneLimits, Owner, Refusal, Scheduler, Slice, Ticket},
+};
+
+/// The time for which a create, an amend or a confirm waits for its tokens, unless set: a late
+/// order is a wrong order.
+pub const DEFAULT_WRITE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The time for which other requests wait for their tokens, unless set.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a request that was answered with 429 is sent again, unless set.
+pub const DEFAULT_REQUEUES: u32 = 3;
+
+/// The rate budget of one account.
+///
+/// Clones share it: give every client of the account the same. Requests take tokens from it by its
+/// [`layer`](Self::layer), or by [`acquire`](Self::acquire).
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_sdk::Client;
+/// use kalshi_sim::{Exchange, Role, Tier};
+/// use kalshi_trade::budget::{Budget, WithBudget as _};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let exchange = Exchange::builder().with_tier(Tier::Basic).start().await?;
+/// let budget = Budget::new();
+/// let client = Client::builder()
+///     .with_environment(exchange.environment())
+///     .with_credentials(exchange.credentials(Role::Trader).ok_or("no key")?.clone())
+///     .with_budget(&budget)
+///     .build()?;
+/// // Until then the limits are those of the lowest tier.
+/// budget.learn(&client).await?;
+/// client.get_orders().send().await?;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run()).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Budget(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    start: Instant,
+    state: Mutex<State>,
+    backend: Option<Arc<dyn Backend>>,
+    /// Held by the one request that waits for all: it has the only timer.
+    timer: tokio::sync::Mutex<()>,
+    /// Notifies the holder of the timer that its time may have changed.
+    changed: Notify,
+    /// Notified when an answer was 429: the limits may differ from those that were learned.
+    pub(super) stale: Notify,
+    /// Held while the limits are fetched.
+    pub(super) learning: tokio::sync::Mutex<()>,
+    write_deadline: Duration,
+    deadline: Duration,
+    pub(super) requeues: u32,
+}
+
+struct State {
+    scheduler: Scheduler,
+    costs: CostTable,
+    waiters: HashMap<Ticket, oneshot::Sender<Result<(), Refusal>>>,
+}
+
+impl State {
+    /// Runs the scheduler, and gives its verdicts to those that wait for them.
+    fn run(&mut self, now: Nanos) {
+        for (ticket, verdict) in self.scheduler.run(now) {
+            self.notify(ticket, verdict);
+        }
+    }
+
+    fn notify(&mut self, ticket: Ticket, verdict: Result<(), Refusal>) {
+        if let Some(waiter) = self.waiters.remove(&ticket) {
+            // One that has gone gives back what it got: see `Waiting`.
+            let _ = waiter.send(verdict);
+        }
+    }
+}
+
+/// The builder of a [`Budget`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kalshi_trade::budget::Budget;
+///
+/// let budget = Budget::builder().with_write_deadline(Duration::from_millis(200)).build();
+/// # let _ = budget;
+/// ```
+#[derive(Debug)]
+#[must_use = "call `build`"]
+pub struct BudgetBuilder {
+    scheduler: Scheduler,
+    costs: CostTable,
+    limits: Vec<(Lane, LaneLimits)>,
+    backend: Option<Arc<dyn Backend>>,
+    write_deadline: Duration,
+    deadline: Duration,
+    requeues: u32,
+}
+
+impl Default for BudgetBuilder {
+    fn default() -> Self {
+        Self {
+            scheduler: Scheduler::new(),
+            costs: CostTable::new(),
+            limits: Vec::new(),
+            backend: None,
+            write_deadline: DEFAULT_WRITE_DEADLINE,
+            deadline: DEFAULT_DEADLINE,
+            requeues: DEFAULT_REQUEUES,
+        }
+    }
+}
+
+impl BudgetBuilder {
+    /// Shares the buckets with the other budgets of a back end; a budget of its own unless set.
+    pub fn with_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Sets the limits of a lane until they are learned: the lowest tier unless set.
+    pub fn with_limits(mut self, lane: Lane, limits: LaneLimits) -> Self {
+        self.limits.push((lane, limits));
+        self
+    }
+
+    /// Sets the time for which creates, amends and confirms wait for their tokens:
+    /// [`DEFAULT_WRITE_DEADLINE`] unless set.
+    pub fn with_write_deadline(mut self, deadline: Duration) -> Self {
+        self.write_deadline = deadline;
+        self
+    }
+
+    /// Sets the time for which all other requests wait for their tokens: [`DEFAULT_DEADLINE`] unless
+    /// set.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets how often a request that was answered with 429 is sent again: [`DEFAULT_REQUEUES`]
+    /// unless set.
+    pub fn with_requeues(mut self, requeues: u32) -> Self {
+        self.requeues = requeues;
+        self
+    }
+
+    /// Sets how many nonzero shards a write draws from that names none:
+    /// [`DEFAULT_SHARDS`](crate::budget::DEFAULT_SHARDS) unless set.
+    pub fn with_shards(mut self, shards: u32) -> Self {
+        self.costs = self.costs.with_shards(shards);
+        self
+    }
+
+    /// Sets how many requests may wait:
+    /// [`DEFAULT_MAX_WAITING`](crate::budget::DEFAULT_MAX_WAITING) unless set.
+    pub fn with_max_waiting(mut self, requests: usize) -> Self {
+        self.scheduler = self.scheduler.with_max_waiting(requests);
+        self
+    }
+
+    /// Sets the tokens by which less urgent requests stay below a bucket's capacity: 10 unless set.
+    /// More of them leave room for other programs of the account.
+    pub fn with_margin(mut self, tokens: u64) -> Self {
+        self.scheduler = self.scheduler.with_margin(tokens);
+        self
+    }
+
+    /// Builds the budget, with full buckets.
+    pub fn build(self) -> Budget {
+        let mut scheduler = self.scheduler;
+        if self.backend.is_some() {
+            scheduler = scheduler.with_shared_buckets();
+        }
+        for (lane, limits) in self.limits {
+            scheduler.set_limits(0, lane, limits);
+        }
+        let state = State { scheduler, costs: self.costs, waiters: HashMap::new() };
+        Budget(Arc::new(Inner {
+            start: Instant::now(),
+            state: Mutex::new(state),
+            backend: self.backend,
+            timer: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            stale: Notify::new(),
+            learning: tokio::sync::Mutex::default(),
+            write_deadline: self.write_deadline,
+            deadline: self.deadline,
+            requeues: self.requeues,
+        }))
+    }
+}
+
+/// What a request says to the budget, beside what its operation says.
+///
+/// Put it into the requests of a client by
+/// [`Client::with_extension`](kalshi_sdk::Client::with_extension), or give it to
+/// [`Budget::acquire`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kalshi_sdk::{Client, Environment};
+/// use kalshi_trade::budget::{Budget, RequestOptions, WithBudget as _};
+///
+/// # fn main() -> Result<(), kalshi_sdk::Error> {
+/// let budget = Budget::new();
+/// let client =
+///     Client::builder().with_environment(Environment::Demo).with_budget(&budget).build()?;
+/// let options = RequestOptions::new().with_owner("quoting");
+/// let quoting = client.with_extension(options.with_deadline(Duration::from_millis(100)));
+/// # let _ = quoting;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RequestOptions {
+    class: Option<Class>,
+    owner: Owner,
+    deadline: Option<Duration>,
+    tag: Option<Arc<str>>,
+    /// What is left of the whole call.
+    left: Option<Duration>,
+}
+
+impl RequestOptions {
+    /// Returns options that leave everything to the operation.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the class; [`Class::of`] the operation unless set.
+    pub fn with_class(mut self, class: Class) -> Self {
+        self.class = Some(class);
+        self
+    }
+
+    /// Sets the owner, with which others of its class share the buckets evenly.
+    pub fn with_owner(mut self, owner: impl Into<Owner>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// Sets the time for which the request waits for its tokens. With zero it goes at once or not at
+    /// all.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets the name by which [`Budget::withdraw`] finds the request while it waits: the client id
+    /// of its order.
+    pub fn with_tag(mut self, tag: impl Into<Arc<str>>) -> Self {
+        self.tag = Some(tag.into());
+        self
+    }
+
+    /// Makes the wait no longer than the rest of a call, whatever the deadline is.
+    pub(super) fn end_within(&mut self, left: Duration) {
+        self.left = Some(left);
+    }
+
+    /// Returns the class that was set.
+    pub(super) fn class(&self) -> Option<Class> {
+        self.class
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Budget {
+    /// Returns a budget of its own with the limits of the lowest tier; [`learn`](Self::learn)
+    /// fetches those of the account.
+    pub fn new() -> Self {
+        BudgetBuilder::default().build()
+    }
+
+    /// Returns a builder.
+    pub fn builder() -> BudgetBuilder {
+        BudgetBuilder::default()
+    }
+
+    /// Returns the layer for
+    /// [`ClientBuilder::with_middleware`](kalshi_sdk::ClientBuilder::with_middleware): each attempt of
+    /// each signed request waits there for its tokens.
+    ///
+    /// It must be below a layer that retries, so that each attempt pays. What it does not send fails
+    /// with [`Effect::NotSent`](kalshi_sdk::Effect::NotSent).
+    pub fn layer(&self) -> BudgetLayer {
+        BudgetLayer::new(self.clone())
+    }
+
+    /// Waits for the tokens of a request.
+    ///
+    /// For requests that are sent by other means than the [`layer`](Self::layer): report their outcome
+    /// to the permit.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the tokens are more than the bucket can hold, come after the deadline, or cannot
+    /// be had; or the request was [withdrawn](Self::withdraw).
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future leaves the queue; nothing is taken.
+    pub async fn acquire(
+        &self,
+        charge: Charge,
+        options: RequestOptions,
+    ) -> Result<Permit, Refusal> {
+        let class = options.class.unwrap_or(Class::Normal);
+        let is_order = class == Class::Normal && charge.is_write();
+        let limit = if is_order { self.0.write_deadline } else { self.0.deadline };
+        let limit = options.deadline.unwrap_or(limit);
+        let limit = options.left.map_or(limit, |left| left.min(limit));
+        let now = self.0.now();
+        let deadline = now.saturating_add(nanos(limit));
+        let demand = Demand {
+            charge: charge.clone(),
+            class,
+            owner: options.owner,
+            deadline: Some(deadline),
+            tag: options.tag,
+        };
+        let mut waiting = {
+            let mut state = self.0.state();
+            let ticket = state.scheduler.submit(now, demand)?;
+            self.0.wait(&mut state, ticket)
+        };
+        waiting.verdict().await?;
+        Ok(Permit { budget: self.clone(), ticket: Some(waiting.done()), charge })
+    }
+
+    /// Withdraws the requests with a tag that wait for their tokens, and returns how many there
+    /// were. Nothing is sent for them: they fail with [`Refusal::Withdrawn`].
+    ///
+    /// A cancel of an order asks this first. If it returns 0, the order was sent or was never there.
+    pub fn withdraw(&self, tag: &str) -> usize {
+        let mut state = self.0.state();
+        let withdrawn = state.scheduler.withdraw_tag(tag);
+        for ticket in &withdrawn {
+            state.notify(*ticket, Err(Refusal::Withdrawn));
+        }
+        self.0.run(&mut state);
+        withdrawn.len()
+    }
+
+    /// Sets the number of open orders, for each of which two write tokens are kept for its cancel,
+    /// up to a fourth of the bucket.
+    pub fn set_open_orders(&self, orders: u64) {
+        let mut state = self.0.state();
+        state.scheduler.set_open_orders(orders);
+        self.0.run(&mut state);
+    }
+
+    /// Sets the limits of a lane. What was taken from its buckets stays taken.
+    pub fn set_limits(&self, lane: Lane, limits: LaneLimits) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        state.scheduler.set_limits(now, lane, limits);
+        self.0.run(&mut state);
+    }
+
+    /// Returns the limits of a lane.
+    pub fn limits(&self, lane: Lane) -> LaneLimits {
+        self.0.state().scheduler.limits(lane)
+    }
+
+    /// Returns the number of requests that wait for their tokens.
+    pub fn waiting(&self) -> usize {
+        self.0.state().scheduler.waiting()
+    }
+
+    /// Returns the tokens of a bucket that this budget could spend at once.
+    pub fn available(&self, key: BucketKey) -> u64 {
+        self.0.state().scheduler.available(self.0.now(), key)
+    }
+
+    /// Returns the charge of a request; `None` for a public one, which costs nothing.
+    pub fn charge(
+        &self,
+        operation: &kalshi_sdk::Operation,
+        request: &RequestParts<'_>,
+    ) -> Option<Charge> {
+        self.0.state().costs.charge(operation, request)
+    }
+
+    /// Changes the table of costs.
+    pub(super) fn change_costs(&self, change: impl FnOnce(&mut CostTable)) {
+        change(&mut self.0.state().costs);
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("waiting", &self.waiting())
+            .field("backend", &self.0.backend)
+            .finish_non_exhaustive()
+    }
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Inner {
+    fn now(&self) -> Nanos {
+        nanos(self.start.elapsed())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The scheduler does not panic; were it to, its counts would still be those of a moment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the scheduler, and notifies the holder of the timer.
+    fn run(&self, state: &mut State) {
+        state.run(self.now());
+        self.changed.notify_one();
+    }
+
+    /// Begins to wait for the verdict on a request that was submitted.
+    fn wait(self: &Arc<Self>, state: &mut State, ticket: Ticket) -> Waiting {
+        let (sender, receiver) = oneshot::channel();
+        state.waiters.insert(ticket, sender);
+        self.run(state);
+        Waiting { inner: Arc::clone(self), ticket, receiver, is_done: false }
+    }
+
+    /// Asks the back end for a slice, and hands its answer to the scheduler.
+    async fn fetch(&self, backend: &dyn Backend, slice: Slice) {
+        let fetching = Fetching { inner: self, slice: Some(slice) };
+        let answer = backend.take(&slice).await;
+        fetching.end(answer);
+    }
+
+    /// Returns the slices that requests lack.
+    fn wanted(&self) -> Option<(&dyn Backend, Slice)> {
+        let backend = self.backend.as_deref()?;
+        let slice = self.state().scheduler.wanted()?;
+        Some((backend, slice))
+    }
+}
+
+/// A question to the back end; dropped, it is abandoned.
+struct Fetching<'a> {
+    inner: &'a Inner,
+    slice: Option<Slice>,
+}
+
+impl Fetching<'_> {
+    fn end(mut self, answer: Result<Grant, crate::budget::BackendError>) {
+        let Some(slice) = self.slice.take() else { return };
+        let now = self.inner.now();
+        let mut state = self.inner.state();
+        match answer {
+            Ok(Grant::Tokens(tokens)) => state.scheduler.slice_granted(&slice, tokens),
+            Ok(Grant::Wait(wait)) => {
+                state.scheduler.slice_denied(&slice, now.saturating_add(wait));
+            }
+            Err(error) => {
+                tracing::warn!(%error, bucket = %slice.key, "the shared budget cannot be used");
+                for (ticket, verdict) in
+                    state.scheduler.slice_failed(now, &slice, &error.to_string())
+                {
+                    state.notify(ticket, verdict);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        if let Some(slice) = &self.slice {
+            self.inner.state().scheduler.slice_abandoned(slice);
+        }
+    }
+}
+
+/// A request that waits for its verdict; dropped, it leaves the queue.
+struct Waiting {
+    inner: Arc<Inner>,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Result<(), Refusal>>,
+    is_done: bool,
+}
+
+impl Waiting {
+    /// Returns the ticket, which the caller has to end from now on.
+    fn done(mut self) -> Ticket {
+        self.is_done = true;
+        self.ticket
+    }
+
+    async fn verdict(&mut self) -> Result<(), Refusal> {
+        let inner = &*self.inner;
+        let receiver = &mut self.receiver;
+        let timer = tokio::select! {
+            biased;
+            verdict = &mut *receiver => return received(verdict),
+            timer = inner.timer.lock() => timer,
+        };
+        // From here on this request waits for all of them.
+        loop {
+            let wake = {
+                let mut state = inner.state();
+                state.run(inner.now());
+                state.scheduler.next_wake()
+            };
+            if let Some((backend, slice)) = inner.wanted() {
+                inner.fetch(backend, slice).await;
+                continue;
+            }
+            let wake = wake.map(|wake| inner.start + Duration::from_nanos(wake));
+            let sleep = async {
+                match wake {
+                    Some(wake) => sleep_until(wake).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                verdict = &mut *receiver => {
+                    drop(timer);
+                    return received(verdict);
+                }
+                () = inner.changed.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+}
+
+fn received(
+    verdict: Result<Result<(), Refusal>, oneshot::error::RecvError>,
+) -> Result<(), Refusal> {
+    // A sender is dropped only with the budget, which this request holds.
+    verdict.unwrap_or(Err(Refusal::Withdrawn))
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let mut state = self.inner.state();
+        state.waiters.remove(&self.ticket);
+        if !state.scheduler.withdraw(self.ticket) {
+            // It was granted, and is not used. One that was refused has nothing to end.
+            let now = self.inner.now();
+            state.scheduler.complete(now, self.ticket, Completion::NotSent);
+        }
+        self.inner.run(&mut state);
+    }
+}
+
+/// The tokens of one request.
+///
+/// Report the outcome by [`complete`](Self::complete); a permit that is dropped counts as
+/// [`Completion::Sent`].
+#[derive(Debug)]
+#[must_use = "dropped, it counts as sent"]
+pub struct Permit {
+    budget: Budget,
+    ticket: Option<Ticket>,
+    charge: Charge,
+}
+
+impl Permit {
+    /// Returns the tokens, and the buckets that paid them.
+    pub fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    /// Reports the outcome of the request.
+    ///
+    /// After a 429 its buckets count as empty, also for the others that share them, and the limits
+    /// are learned anew.
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future has reported to this budget, and perhaps not to those that share the buckets.
+    pub async fn complete(mut self, completion: Completion) {
+        self.end(completion);
+        if completion == Completion::RateLimited {
+            self.drain().await;
+        }
+    }
+
+    /// Waits for new tokens after a 429, before all others of the same class and buckets.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: they come after the deadline of the request, which stays the same; or it was
+    /// [withdrawn](Budget::withdraw).
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future leaves the queue; nothing is taken.
+    pub async fn requeue(mut self) -> Result<Self, Refusal> {
+        let inner = Arc::clone(&self.budget.0);
+        let mut waiting = {
+            let mut state = inner.state();
+            let Some(ticket) = self.ticket.take() else { return Err(Refusal::Withdrawn) };
+            inner.stale.notify_one();
+            if !state.scheduler.requeue(inner.now(), ticket) {
+                return Err(Refusal::Withdrawn);
+            }
+            inner.wait(&mut state, ticket)
+        };
+        self.drain().await;
+        waiting.verdict().await?;
+        self.ticket = Some(waiting.done());
+        Ok(self)
+    }
+
+    fn end(&mut self, completion: Completion) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let inner = &self.budget.0;
+        let now = inner.now();
+        let mut state = inner.state();
+        state.scheduler.complete(now, ticket, completion);
+        inner.run(&mut state);
+        drop(state);
+        if completion == Completion::RateLimited {
+            inner.stale.notify_one();
+        }
+    }
+
+    /// Empties the buckets of the back end.
+    async fn drain(&self) {
+        let Some(backend) = &self.budget.0.backend else { return };
+        for key in &self.charge.buckets {
+            let limit = self.budget.limits(key.lane).of(key.pool);
+            if let Err(error) = backend.drain(*key, limit).await {
+                tracing::warn!(%error, bucket = %key, "the shared budget cannot be used");
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.end(Completion::Sent);
+    }
+}

@@ -1,0 +1,545 @@
+//! A journal in a file.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kalshi_sdk::auth::{Clock, SystemClock};
+
+use super::{
+    Appended, History, Journal, JournalError, JournalErrorKind, Record, Session,
+    record::{HEADER, MAX_LINE, frame, unframe},
+};
+
+/// The number of settled intents from which on opening a journal compacts it.
+const COMPACT_FROM: usize = 1_000;
+
+/// What a record of a journal survives, once it is committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The death of the process: the operating system has it.
+    #[default]
+    Process,
+    /// A power loss, too: the disk has it. Each commit waits for the disk; those that wait at the
+    /// same time share one write.
+    Disk,
+}
+
+/// A journal in a file, which one process has open.
+///
+/// Opening it again after a crash finds every record that was committed. A last line that was not
+/// written to its end is cut off: what it speaks of was not sent. Damage before that refuses to
+/// open. A file beside it, with `.lock` behind the name, keeps other processes out; it stays.
+///
+/// # Examples
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("kalshi-trade-doc-{}", std::process::id()));
+/// use kalshi_trade::journal::{FileJournal, Journal, JournalErrorKind};
+///
+/// let journal = FileJournal::builder(&path).open()?;
+/// assert_eq!(journal.session().number, 1);
+/// let second = FileJournal::builder(&path).open().unwrap_err();
+/// assert_eq!(second.kind(), JournalErrorKind::Locked);
+/// # drop(journal);
+/// # std::fs::remove_file(&path)?;
+/// # std::fs::remove_file(path.with_extension("lock")).or_else(|_| {
+/// #     std::fs::remove_file(format!("{}.lock", path.display()))
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FileJournal {
+    path: PathBuf,
+    durability: Durability,
+    session: Session,
+    state: Mutex<State>,
+    /// The number of records that the disk has. Locked before `state`, by those who wait.
+    synced: Mutex<u64>,
+    /// Holds the lock.
+    _lock: File,
+}
+
+struct State {
+    storage: Arc<dyn Storage>,
+    history: History,
+    written: u64,
+    is_poisoned: bool,
+}
+
+/// A file that lines are appended to.
+trait Storage: Send + Sync {
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Storage for File {
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self;
+        Write::write_all(&mut file, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Builds a [`FileJournal`].
+#[derive(Debug)]
+#[must_use = "call `open`"]
+pub struct FileJournalBuilder {
+    path: PathBuf,
+    durability: Durability,
+    clock: Arc<dyn Clock>,
+}
+
+impl FileJournalBuilder {
+    /// Sets what a committed record survives; the death of the process by default.
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Takes the time of the opening from this clock; by default from the machine's.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the journal, or creates it. It blocks while the file is read.
+    ///
+    /// Where a thousand intents or more are settled, it is compacted.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Locked`] if it is open elsewhere, [`JournalErrorKind::Corrupt`] or
+    /// [`JournalErrorKind::Version`] if it cannot be trusted; the file is as it was then.
+    /// [`JournalErrorKind::Io`] for any failure of the disk.
+    pub fn open(self) -> Result<FileJournal, JournalError> {
+        let Self { path, durability, clock } = self;
+        // Two names of one file must not make two locks.
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let lock = open_file(&beside(&path, ".lock"), &path)?;
+        try_lock(&lock, &path)?;
+        let file = open_file(&path, &path)?;
+        try_lock(&file, &path)?;
+        let Contents { history, tail } = read(&file, &path)?;
+        prepare_tail(&file, tail).map_err(|error| JournalError::io("write", &path, error))?;
+
+        let number = history.session().map_or(0, |session| session.number).checked_add(1);
+        let number = number.ok_or_else(|| {
+            JournalError::new(JournalErrorKind::Invalid, "the journal was opened too often")
+        })?;
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(|error| {
+            JournalError::new(JournalErrorKind::Io, format!("no random number: {error}"))
+        })?;
+        let session = Session { number, nonce: u64::from_ne_bytes(nonce), opened: clock.now() };
+        let storage: Arc<dyn Storage> = Arc::new(file);
+        let state = State { storage, history, written: 0, is_poisoned: false };
+        let journal = FileJournal {
+            path,
+            durability,
+            session,
+            state: Mutex::new(state),
+            synced: Mutex::new(0),
+            _lock: lock,
+        };
+        let opened = journal.append(&Record::Opened(session))?;
+        if durability == Durability::Disk {
+            let synced = sync_directory(&journal.path);
+            synced.map_err(|error| JournalError::io("write", &journal.path, error))?;
+        }
+        journal.commit(opened)?;
+        if journal.state().history.settled_count() >= COMPACT_FROM {
+            journal.compact()?;
+        }
+        Ok(journal)
+    }
+}
+
+impl FileJournal {
+    /// Returns a builder of the journal in a file.
+    pub fn builder(path: impl Into<PathBuf>) -> FileJournalBuilder {
+        FileJournalBuilder {
+            path: path.into(),
+            durability: Durability::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Rewrites the file without what is settled. It blocks while the file is written.
+    ///
+    /// The new file takes the place of the old one when the disk has it, so a crash leaves one of
+    /// the two.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Io`]; the old file goes on, unless it is not known which of the two a
+    /// power loss would leave: then nothing more is taken until the journal is opened again.
+    pub fn compact(&self) -> Result<(), JournalError> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        if state.is_poisoned {
+            return Err(JournalError::poisoned());
+        }
+        let failed = |error| JournalError::io("compact", &self.path, error);
+        let new_path = beside(&self.path, ".new");
+        let written = write_compacted(&new_path, &state.history);
+        let file = match written {
+            Ok(file) => file,
+            Err(error) => {
+                // It is in nobody's way: the next attempt begins with an empty one.
+                let _ = fs::remove_file(&new_path);
+                return Err(failed(error));
+            }
+        };
+        try_lock(&file, &self.path)?;
+        fs::rename(&new_path, &self.path).map_err(failed)?;
+        state.storage = Arc::new(file);
+        state.history.forget_settled();
+        *synced = state.written;
+        sync_directory(&self.path).map_err(|error| {
+            state.is_poisoned = true;
+            failed(error)
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Journal for FileJournal {
+    fn append(&self, record: &Record) -> Result<Appended, JournalError> {
+        let mut state = self.state();
+        if state.is_poisoned {
+            return Err(JournalError::poisoned());
+        }
+        let invalid = |why: &str| JournalError::new(JournalErrorKind::Invalid, why);
+        state.history.check(record).map_err(invalid)?;
+        let line = record.to_line().ok_or_else(|| invalid("the record is too long for a line"))?;
+        if let Err(error) = state.storage.write_all(line.as_bytes()) {
+            // A part of the line may be there. It is the last one, so that opening cuts it off.
+            state.is_poisoned = true;
+            return Err(JournalError::io("write", &self.path, error));
+        }
+        state.history.apply(record).map_err(invalid)?;
+        state.written = state.written.saturating_add(1);
+        Ok(Appended::new(state.written))
+    }
+
+    fn commit(&self, appended: Appended) -> Result<(), JournalError> {
+        if self.durability == Durability::Process {
+            return Ok(());
+        }
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *synced >= appended.number() {
+            return Ok(());
+        }
+        // Appending goes on meanwhile: what comes after this belongs to the next one.
+        let (storage, written) = {
+            let state = self.state();
+            if state.is_poisoned {
+                return Err(JournalError::poisoned());
+            }
+            (Arc::clone(&state.storage), state.written)
+        };
+        if let Err(error) = storage.sync() {
+            // After a failure the next attempt may succeed without the data being there.
+            self.state().is_poisoned = true;
+            return Err(JournalError::io("write", &self.path, error));
+        }
+        *synced = written;
+        Ok(())
+    }
+
+    fn commit_blocks(&self) -> bool {
+        self.durability == Durability::Disk
+    }
+
+    fn session(&self) -> Session {
+        self.session
+    }
+
+    fn history(&self) -> History {
+        self.state().history.clone()
+    }
+}
+
+impl fmt::Debug for FileJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileJournal")
+            .field("path", &self.path)
+            .field("durability", &self.durability)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a file holds.
+#[derive(Debug)]
+struct Contents {
+    history: History,
+    tail: Tail,
+}
+
+/// The end of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// There is no header yet.
+    Empty,
+    /// Every line is complete.
+    Complete,
+    /// The last line lacks nothing but its line feed.
+    Unended,
+    /// The last line was not written to its end: it begins at this byte.
+    Torn(u64),
+}
+
+/// Reads a file, with bounded memory for a line.
+fn read(file: &File, path: &Path) -> Result<Contents, JournalError> {
+    let mut reader = BufReader::new(file);
+    let mut contents = Contents { history: History::default(), tail: Tail::Empty };
+    let (mut offset, mut line) = (0_u64, Vec::new());
+    // A line and one byte more, by which a longer one shows.
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX).saturating_add(1);
+    loop {
+        line.clear();
+        let read = (&mut reader).take(limit).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| JournalError::io("read", path, error))?;
+        if read == 0 {
+            return Ok(contents);
+        }
+        let corrupt = |why: &str| JournalError::corrupt(path, offset, why);
+        if line.len() > MAX_LINE {
+            return Err(corrupt("the line is too long"));
+        }
+        let is_ended = line.pop_if(|byte| *byte == b'\n').is_some();
+        let json = unframe(&line);
+        if offset == 0 {
+            match json {
+                Some(HEADER) => {}
+                Some(_) => {
+                    let text = format!("{} is no journal that this version reads", path.display());
+                    return Err(JournalError::new(JournalErrorKind::Version, text));
+                }
+                None if !is_ended && header().as_bytes().starts_with(&line) => {
+                    contents.tail = Tail::Empty;
+                    return Ok(contents);
+                }
+                None => return Err(corrupt("its first line is not that of a journal")),
+            }
+        } else {
+            match json {
+                Some(json) => {
+                    let record = Record::from_json(json).map_err(|why| corrupt(&why))?;
+                    contents.history.apply(&record).map_err(corrupt)?;
+                }
+                // It was the last write, which never returned.
+                None if !is_ended => {
+                    contents.tail = Tail::Torn(offset);
+                    return Ok(contents);
+                }
+                None => return Err(corrupt("its checksum does not fit")),
+            }
+        }
+        contents.tail = if is_ended { Tail::Complete } else { Tail::Unended };
+        offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+}
+
+/// Makes the file ready for the next line.
+fn prepare_tail(mut file: &File, tail: Tail) -> io::Result<()> {
+    match tail {
+        Tail::Complete => file.seek(SeekFrom::End(0)).map(|_| ()),
+        Tail::Unended => {
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(b"\n")
+        }
+        Tail::Torn(offset) => {
+            file.set_len(offset)?;
+            file.seek(SeekFrom::Start(offset)).map(|_| ())
+        }
+        Tail::Empty => {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(header().as_bytes())
+        }
+    }
+}
+
+fn header() -> String {
+    frame(HEADER).unwrap_or_default()
+}
+
+/// Writes a new file without what is settled, and returns it when the disk has it.
+fn write_compacted(path: &Path, history: &History) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut text = header();
+    for record in history.compacted() {
+        let line = record.to_line();
+        text.push_str(&line.ok_or_else(|| io::Error::other("a record is too long for a line"))?);
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Opens a file of a journal for reading and writing, and creates it if there is none.
+fn open_file(path: &Path, journal: &Path) -> Result<File, JournalError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    file.map_err(|error| JournalError::io("open", journal, error))
+}
+
+fn try_lock(file: &File, journal: &Path) -> Result<(), JournalError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("the journal {} is open elsewhere", journal.display());
+            Err(JournalError::new(JournalErrorKind::Locked, text))
+        }
+        Err(TryLockError::Error(error)) => Err(JournalError::io("lock", journal, error)),
+    }
+}
+
+/// Returns the path with an ending behind the whole name.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Makes the disk know the names in the directory of a file. Elsewhere than on Unix a directory
+/// cannot be opened for that; the file system orders it.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kalshi_types::UnixMillis;
+
+    use super::*;
+    use crate::journal::Intent;
+
+    /// A disk that writes a part of what it is given, or does not sync.
+    #[derive(Default)]
+    struct Disk {
+        room: Mutex<Option<usize>>,
+        bytes: Mutex<Vec<u8>>,
+        fails_sync: bool,
+        syncs: AtomicUsize,
+    }
+
+    impl Storage for Arc<Disk> {
+        fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+            let room = self.room.lock().unwrap().unwrap_or(usize::MAX).min(bytes.len());
+            self.bytes.lock().unwrap().extend_from_slice(&bytes[..room]);
+            if room < bytes.len() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.syncs.fetch_add(1, Ordering::SeqCst);
+            if self.fails_sync { Err(io::Error::other("no disk")) } else { Ok(()) }
+        }
+    }
+
+    fn temporary(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("kalshi-trade-{name}-{}", std::process::id()))
+    }
+
+    fn on(disk: &Arc<Disk>, name: &str, durability: Durability) -> FileJournal {
+        let session = Session { number: 1, nonce: 1, opened: UnixMillis::EPOCH };
+        let mut history = History::default();
+        history.apply(&Record::Opened(session)).unwrap();
+        let path = temporary(name);
+        let lock = open_file(&beside(&path, ".lock"), &path).unwrap();
+        fs::remove_file(beside(&path, ".lock")).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Arc::clone(disk));
+        FileJournal {
+            path,
+            durability,
+            session,
+            state: Mutex::new(State { storage, history, written: 0, is_poisoned: false }),
+            synced: Mutex::new(0),
+            _lock: lock,
+        }
+    }
+
+    fn intent(number: u32) -> Record {
+        let body = format!(r#"{{"client_order_id":"a-{number}","ticker":"T","side":"bid"}}"#);
+        Record::Intent { intent: Intent::new(body).unwrap(), at: UnixMillis::EPOCH }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_record_and_all_after_it() {
+        let disk = Arc::new(Disk::default());
+        let journal = on(&disk, "full", Durability::Process);
+        let first = journal.append(&intent(1)).unwrap();
+        journal.commit(first).unwrap();
+        let whole = disk.bytes.lock().unwrap().len();
+        *disk.room.lock().unwrap() = Some(5);
+        assert_eq!(journal.append(&intent(2)).unwrap_err().kind(), JournalErrorKind::Io);
+        *disk.room.lock().unwrap() = None;
+        // There is room again, but a part of a line is in the file.
+        assert_eq!(journal.append(&intent(3)).unwrap_err().kind(), JournalErrorKind::Poisoned);
+        assert_eq!(journal.compact().unwrap_err().kind(), JournalErrorKind::Poisoned);
+        assert_eq!(disk.bytes.lock().unwrap().len(), whole + 5);
+        assert_eq!(journal.history().unsettled().len(), 1);
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_taken() {
+        let disk = Arc::new(Disk { fails_sync: true, ..Disk::default() });
+        let journal = on(&disk, "sync", Durability::Disk);
+        let first = journal.append(&intent(1)).unwrap();
+        assert_eq!(journal.commit(first).unwrap_err().kind(), JournalErrorKind::Io);
+        assert_eq!(journal.commit(first).unwrap_err().kind(), JournalErrorKind::Poisoned);
+        assert_eq!(journal.append(&intent(2)).unwrap_err().kind(), JournalErrorKind::Poisoned);
+        assert_eq!(disk.syncs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn one_sync_serves_all_records_that_were_written_before_it() {
+        let disk = Arc::new(Disk::default());
+        let journal = on(&disk, "group", Durability::Disk);
+        let appended: Vec<Appended> =
+            (1..=5).map(|number| journal.append(&intent(number)).unwrap()).collect();
+        for appended in appended {
+            journal.commit(appended).unwrap();
+        }
+        assert_eq!(disk.syncs.load(Ordering::SeqCst), 1);
+        let later = journal.append(&intent(6)).unwrap();
+        journal.commit(later).unwrap();
+        assert_eq!(disk.syncs.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_record_that_does_not_follow_is_not_written() {
+        let disk = Arc::new(Disk::default());
+        let journal = on(&disk, "invalid", Durability::Process);
+        journal.commit(journal.append(&intent(1)).unwrap()).unwrap();
+        let whole = disk.bytes.lock().unwrap().len();
+        let other = r#"{"client_order_id":"a-1","ticker":"U","side":"bid"}"#;
+        let reused = Record::Intent { intent: Intent::new(other).unwrap(), at: UnixMillis::EPOCH };
+        let error = journal.append(&reused).unwrap_err();
+        assert_eq!(error.kind(), JournalErrorKind::Invalid);
+        assert!(error.to_string().contains("another order"));
+        assert_eq!(disk.bytes.lock().unwrap().len(), whole);
+        journal.commit(journal.append(&intent(2)).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,155 @@
+//! The state that the records of a journal add up to. Pure.
+
+use std::collections::BTreeMap;
+
+use kalshi_types::UnixMillis;
+
+use super::{ClientOrderId, Intent, Record, Session, Settlement};
+
+/// The state that the records of a journal add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    session: Option<Session>,
+    unsettled: BTreeMap<ClientOrderId, Unsettled>,
+    settled: BTreeMap<ClientOrderId, Settled>,
+}
+
+/// An intent whose outcome is not known: it has been sent, or was about to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsettled {
+    /// The order.
+    pub intent: Intent,
+    /// The time before it was sent for the first time.
+    pub first_sent: UnixMillis,
+    /// The number of times that it was sent, or was about to be.
+    pub attempts: u32,
+    /// The time before it was sent for the last time.
+    pub last_sent: UnixMillis,
+}
+
+/// The outcome of an intent, and the hash of its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settled {
+    hash: u64,
+    settlement: Settlement,
+}
+
+impl History {
+    /// Adds a record.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the record does not follow from those before it. Nothing was added.
+    pub fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
+        self.check(record)?;
+        match record {
+            Record::Opened(session) => self.session = Some(*session),
+            Record::Intent { intent, at } => {
+                let unsettled = Unsettled {
+                    intent: intent.clone(),
+                    first_sent: *at,
+                    attempts: 1,
+                    last_sent: *at,
+                };
+                self.unsettled.insert(intent.id().clone(), unsettled);
+            }
+            Record::Sending { id, attempt, at } => {
+                if let Some(unsettled) = self.unsettled.get_mut(id) {
+                    unsettled.attempts = *attempt;
+                    unsettled.last_sent = *at;
+                }
+            }
+            Record::Settled { id, settlement, .. } => {
+                let unsettled = self.unsettled.remove(id).map(|unsettled| unsettled.intent.hash());
+                let settled = self.settled.get(id).map(|settled| settled.hash);
+                if let Some(hash) = unsettled.or(settled) {
+                    let settled = Settled { hash, settlement: settlement.clone() };
+                    self.settled.insert(id.clone(), settled);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a record follows from those before it.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn check(&self, record: &Record) -> Result<(), &'static str> {
+        match record {
+            Record::Opened(session) => {
+                let before = self.session.map_or(0, |session| session.number);
+                if session.number <= before {
+                    return Err("the number of an opening is not above the one before");
+                }
+            }
+            Record::Intent { intent, .. } => {
+                if let Some(hash) = self.hash_of(intent.id()) {
+                    return Err(if hash == intent.hash() {
+                        "the client order id was recorded before"
+                    } else {
+                        "the client order id was used for another order"
+                    });
+                }
+            }
+            Record::Sending { id, attempt, .. } => {
+                let unsettled = self.unsettled.get(id).ok_or("no open intent has this id")?;
+                if *attempt <= unsettled.attempts {
+                    return Err("the number of a sending is not above the one before");
+                }
+            }
+            // What was settled is settled anew when evidence contradicts it.
+            Record::Settled { id, .. } => {
+                self.hash_of(id).ok_or("no intent has this id")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the last opening.
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    /// Returns the intents whose outcome is not known, by their ids.
+    pub fn unsettled(&self) -> impl ExactSizeIterator<Item = &Unsettled> {
+        self.unsettled.values()
+    }
+
+    /// Returns the outcome of an intent, if it is known and has not been compacted away.
+    pub fn settlement(&self, id: &str) -> Option<&Settlement> {
+        self.settled.get(id).map(|settled| &settled.settlement)
+    }
+
+    /// Returns the number of intents that are settled and still in the journal.
+    pub fn settled_count(&self) -> usize {
+        self.settled.len()
+    }
+
+    fn hash_of(&self, id: &ClientOrderId) -> Option<u64> {
+        let unsettled = self.unsettled.get(id).map(|unsettled| unsettled.intent.hash());
+        unsettled.or_else(|| self.settled.get(id).map(|settled| settled.hash))
+    }
+
+    /// Forgets what is settled.
+    pub(super) fn forget_settled(&mut self) {
+        self.settled.clear();
+    }
+
+    /// Returns the records that add up to this state without what is settled.
+    pub(super) fn compacted(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        records.extend(self.session.map(Record::Opened));
+        for unsettled in self.unsettled.values() {
+            let Unsettled { intent, first_sent, attempts, last_sent } = unsettled.clone();
+            let id = intent.id().clone();
+            records.push(Record::Intent { intent, at: first_sent });
+            if attempts > 1 {
+                records.push(Record::Sending { id, attempt: attempts, at: last_sent });
+            }
+        }
+        records
+    }
+}

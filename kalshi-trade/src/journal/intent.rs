@@ -1,0 +1,203 @@
+//! An order that is to be placed, and the id that it goes by.
+
+use std::{borrow::Borrow, fmt, str::FromStr};
+
+use kalshi_types::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+use super::{JournalError, JournalErrorKind};
+
+/// The longest client order id that every way into the exchange takes, in bytes.
+const MAX_ID: usize = 64;
+
+/// The longest name in front of generated ids, in bytes: with it, the longest id has 61.
+const MAX_NAME: usize = 12;
+
+/// The longest body, in bytes: a line of the journal, escaped, has room for it.
+pub(super) const MAX_BODY: usize = 8 * 1024;
+
+/// The `client_order_id` of an order: 1 to 64 visible ASCII characters.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_trade::journal::ClientOrderId;
+///
+/// let id: ClientOrderId = "maker-7".parse()?;
+/// assert_eq!(id.as_str(), "maker-7");
+/// assert!("two words".parse::<ClientOrderId>().is_err());
+/// # Ok::<(), kalshi_trade::journal::JournalError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClientOrderId(String);
+
+impl ClientOrderId {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ClientOrderId {
+    type Err = JournalError;
+
+    fn from_str(text: &str) -> Result<Self, JournalError> {
+        if (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(text.to_owned()));
+        }
+        let text = "a client order id has 1 to 64 visible ASCII characters";
+        Err(JournalError::new(JournalErrorKind::Invalid, text))
+    }
+}
+
+impl TryFrom<String> for ClientOrderId {
+    type Error = JournalError;
+
+    fn try_from(text: String) -> Result<Self, JournalError> {
+        text.parse()
+    }
+}
+
+impl From<ClientOrderId> for String {
+    fn from(id: ClientOrderId) -> Self {
+        id.0
+    }
+}
+
+impl Borrow<str> for ClientOrderId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientOrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes client order ids, `name-opening-session-counter`, none of them twice.
+///
+/// The session is the number of times that the journal was opened; the 64 random bits of the
+/// opening keep ids apart that come from two journals, or from a journal and its copy.
+#[derive(Debug)]
+pub struct ClientOrderIds {
+    prefix: String,
+    next: u64,
+}
+
+impl ClientOrderIds {
+    /// Returns the generator of a session. The name is up to 12 ASCII letters and digits.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Invalid`] for another name.
+    pub fn new(name: &str, session: Session) -> Result<Self, JournalError> {
+        let is_name = (1..=MAX_NAME).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_name {
+            let text = "a name for client order ids has 1 to 12 ASCII letters and digits";
+            return Err(JournalError::new(JournalErrorKind::Invalid, text));
+        }
+        let prefix = format!("{name}-{:016x}-{}", session.nonce, session.number);
+        Ok(Self { prefix, next: 1 })
+    }
+
+    /// Returns the next id.
+    pub fn next_id(&mut self) -> ClientOrderId {
+        let id = ClientOrderId(format!("{}-{}", self.prefix, self.next));
+        // Not reached: at one per nanosecond it takes centuries.
+        self.next = self.next.saturating_add(1);
+        id
+    }
+}
+
+/// The opening of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Counts the openings of the journal, from 1.
+    pub number: u32,
+    /// 64 random bits.
+    pub nonce: u64,
+    /// The time of the opening. Whatever an earlier session has sent, it had signed before.
+    pub opened: UnixMillis,
+}
+
+/// An order that is to be placed: its id and the body of its request, as it is sent.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_trade::journal::Intent;
+///
+/// let body = r#"{"client_order_id":"maker-7","ticker":"KXTEST","side":"bid","count":"1.00"}"#;
+/// let intent = Intent::new(body)?;
+/// assert_eq!((intent.id().as_str(), intent.ticker()), ("maker-7", "KXTEST"));
+/// # Ok::<(), kalshi_trade::journal::JournalError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    id: ClientOrderId,
+    ticker: String,
+    side: String,
+    body: String,
+}
+
+/// What an intent is recognized by.
+#[derive(Deserialize)]
+struct Facts {
+    client_order_id: ClientOrderId,
+    ticker: String,
+    side: String,
+}
+
+impl Intent {
+    /// Returns the intent of a request body.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Invalid`] if the body is not a JSON object with `client_order_id`,
+    /// `ticker` and `side`, or has more than 8 KiB.
+    pub fn new(body: impl Into<String>) -> Result<Self, JournalError> {
+        let body = body.into();
+        let invalid = |text: String| JournalError::new(JournalErrorKind::Invalid, text);
+        if body.len() > MAX_BODY {
+            return Err(invalid(format!("the body of an order has more than {MAX_BODY} bytes")));
+        }
+        let Facts { client_order_id, ticker, side } =
+            serde_json::from_str(&body).map_err(|error| {
+                invalid(format!("the body of an order is not as expected: {error}"))
+            })?;
+        Ok(Self { id: client_order_id, ticker, side, body })
+    }
+
+    /// Returns the `client_order_id`.
+    pub fn id(&self) -> &ClientOrderId {
+        &self.id
+    }
+
+    /// Returns the market.
+    pub fn ticker(&self) -> &str {
+        &self.ticker
+    }
+
+    /// Returns the side of the book, as it is sent: `bid` or `ask`.
+    pub fn side(&self) -> &str {
+        &self.side
+    }
+
+    /// Returns the body of the request, byte for byte as it is sent.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// Returns the hash of the body: FNV-1a with 64 bits.
+    pub fn hash(&self) -> u64 {
+        let basis = 0xcbf2_9ce4_8422_2325_u64;
+        self.body
+            .bytes()
+            .fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    }
+}

@@ -1,0 +1,80 @@
+//! The journal of orders: what is about to be sent, written down before it is.
+//!
+//! A process may die at any moment between sending an order and hearing of it. The next one finds
+//! the order's id and body in the journal, and looks for it before it places anything else. The
+//! journal knows nothing of the exchange; it has no secrets; and what it cannot write is not sent.
+//!
+//! | what dies | [`Durability::Process`] | [`Durability::Disk`] |
+//! |---|---|---|
+//! | the process | every record is there | every record is there |
+//! | the machine | the last seconds may be missing | every record is there |
+
+use std::fmt;
+
+mod error;
+mod file;
+mod history;
+mod intent;
+mod memory;
+#[cfg(test)]
+mod properties;
+mod record;
+
+pub use self::{
+    error::{JournalError, JournalErrorKind},
+    file::{Durability, FileJournal, FileJournalBuilder},
+    history::{History, Unsettled},
+    intent::{ClientOrderId, ClientOrderIds, Intent, Session},
+    memory::MemoryJournal,
+    record::{Record, Settlement},
+};
+
+/// An append-only journal of orders.
+///
+/// A record counts when [`commit`](Self::commit) has returned for it: only then may what it speaks
+/// of be sent.
+pub trait Journal: fmt::Debug + Send + Sync {
+    /// Appends a record, in order. On return it survives the death of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Invalid`] if the record does not follow from those before it: it was not
+    /// written, and the journal goes on. After any other error nothing more is taken until the
+    /// journal is opened again, and what the record speaks of must not be sent.
+    fn append(&self, record: &Record) -> Result<Appended, JournalError>;
+
+    /// Waits until a record is as durable as the journal promises. It may block for the time of a
+    /// disk write, if [`commit_blocks`](Self::commit_blocks); those who wait share one.
+    ///
+    /// # Errors
+    ///
+    /// Whether the record survives is not known, so what it speaks of must not be sent. Nothing
+    /// more is taken until the journal is opened again.
+    fn commit(&self, appended: Appended) -> Result<(), JournalError>;
+
+    /// Reports whether [`commit`](Self::commit) may block.
+    fn commit_blocks(&self) -> bool;
+
+    /// Returns the present opening.
+    fn session(&self) -> Session;
+
+    /// Returns a copy of what the records add up to.
+    fn history(&self) -> History;
+}
+
+/// The place of a record in its journal, from [`Journal::append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "a record counts when it is committed"]
+pub struct Appended(u64);
+
+impl Appended {
+    /// Returns the place of a record by its number, for other implementations of [`Journal`].
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number of the record.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,230 @@
+//! Files that are cut off or damaged, at every byte.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use kalshi_types::UnixMillis;
+use proptest::prelude::*;
+
+use super::{
+    ClientOrderId, FileJournal, History, Intent, Journal, JournalErrorKind, Record, Settlement,
+};
+
+/// A path of its own, removed in the end.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kalshi-trade-journal-{}-{number}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        PathBuf::from(format!("{}{ending}", self.0.display()))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        for ending in ["", ".lock", ".new"] {
+            let _ = fs::remove_file(self.beside(ending));
+        }
+    }
+}
+
+/// What is done with one order: sent again or not, settled or not.
+type Plan = (u8, Option<u8>);
+
+fn id(number: usize) -> ClientOrderId {
+    format!("a-{number}").parse().unwrap()
+}
+
+/// Returns the records of orders, interleaved: all intents, all sendings, all settlements.
+fn records(plans: &[Plan]) -> Vec<Record> {
+    let at = UnixMillis::from_millis(1_000);
+    let body = |number| {
+        format!(r#"{{"client_order_id":"{}","ticker":"T\u00e9","side":"ask"}}"#, id(number))
+    };
+    let mut records: Vec<Record> = (0..plans.len())
+        .map(|number| Record::Intent { intent: Intent::new(body(number)).unwrap(), at })
+        .collect();
+    for (number, (sendings, _)) in plans.iter().enumerate() {
+        let attempts = (2..).take(usize::from(*sendings));
+        records.extend(attempts.map(|attempt| Record::Sending { id: id(number), attempt, at }));
+    }
+    for (number, (_, settled)) in plans.iter().enumerate() {
+        let settlement = match settled {
+            None => continue,
+            Some(0) => Settlement::Accepted { order_id: "o-1".to_owned() },
+            Some(1) => Settlement::Refused { status: 400 },
+            Some(2) => Settlement::GivenUp,
+            Some(_) => Settlement::Withdrawn,
+        };
+        records.push(Record::Settled { id: id(number), settlement, at });
+    }
+    records
+}
+
+/// Writes the records to a new file, and returns its bytes and every state of its history.
+fn write(path: &Temporary, records: &[Record]) -> (Vec<u8>, Vec<History>) {
+    let journal = FileJournal::builder(&path.0).open().unwrap();
+    let mut states = vec![History::default(), journal.history()];
+    for record in records {
+        journal.commit(journal.append(record).unwrap()).unwrap();
+        states.push(journal.history());
+    }
+    drop(journal);
+    (fs::read(&path.0).unwrap(), states)
+}
+
+/// Returns the state that a file opens to, less the opening itself.
+fn reopen(path: &Temporary, before: &[History]) -> Result<Option<usize>, JournalErrorKind> {
+    let journal = FileJournal::builder(&path.0).open().map_err(|error| error.kind())?;
+    let session = journal.session();
+    let history = journal.history();
+    Ok(before.iter().rposition(|state| {
+        let mut state = state.clone();
+        state.apply(&Record::Opened(session)).is_ok() && state == history
+    }))
+}
+
+fn plans() -> impl Strategy<Value = Vec<Plan>> {
+    prop::collection::vec((0_u8..3, prop::option::of(0_u8..4)), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_prefix_of_a_file_opens_to_a_prefix_of_the_history(plans in plans()) {
+        let path = Temporary::new();
+        let (bytes, states) = write(&path, &records(&plans));
+        let mut last = 0;
+        for length in 0..=bytes.len() {
+            fs::write(&path.0, &bytes[..length]).unwrap();
+            let opened = reopen(&path, &states).map_err(|kind| format!("{length}: {kind:?}"));
+            let at = opened.unwrap();
+            // A longer prefix never has less.
+            prop_assert!(at.is_some_and(|at| at >= last), "{length}: {at:?}");
+            last = at.unwrap();
+            // What was cut off does not come back.
+            prop_assert_eq!(reopen(&path, &states), reopen(&path, &states));
+        }
+        prop_assert_eq!(last, states.len() - 1);
+    }
+
+    #[test]
+    fn every_damaged_byte_is_found_or_in_the_last_line(plans in plans(), bit in 0_u8..8) {
+        let path = Temporary::new();
+        let (bytes, states) = write(&path, &records(&plans));
+        let last_line = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            fs::write(&path.0, &damaged).unwrap();
+            match reopen(&path, &states) {
+                Err(kind) => {
+                    prop_assert_eq!(kind, JournalErrorKind::Corrupt);
+                    // Nothing was changed.
+                    prop_assert_eq!(fs::read(&path.0).unwrap(), damaged);
+                }
+                // Without its line feed, the last line is one that was never written to its end.
+                Ok(state) => {
+                    prop_assert_eq!(at, bytes.len() - 1);
+                    prop_assert!(at > last_line);
+                    prop_assert_eq!(state, Some(states.len() - 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_compacted_has_what_is_open_and_forgets_the_rest(plans in plans()) {
+        let path = Temporary::new();
+        write(&path, &records(&plans));
+        let journal = FileJournal::builder(&path.0).open().unwrap();
+        let before = journal.history();
+        journal.compact().unwrap();
+        let session = journal.session();
+        prop_assert!(!path.beside(".new").exists());
+        let locked = FileJournal::builder(&path.0).open().unwrap_err();
+        prop_assert_eq!(locked.kind(), JournalErrorKind::Locked);
+        // It goes on after it.
+        let body = r#"{"client_order_id":"later","ticker":"T","side":"bid"}"#;
+        let at = UnixMillis::EPOCH;
+        let later = Record::Intent { intent: Intent::new(body).unwrap(), at };
+        journal.commit(journal.append(&later).unwrap()).unwrap();
+        drop(journal);
+        let journal = FileJournal::builder(&path.0).open().unwrap();
+        let mut expected: Vec<_> = before.unsettled().cloned().collect();
+        prop_assert_eq!(journal.session().number, session.number + 1);
+        prop_assert_eq!(journal.history().settled_count(), 0);
+        let mut found: Vec<_> = journal.history().unsettled().cloned().collect();
+        found.retain(|unsettled| unsettled.intent.id().as_str() != "later");
+        expected.sort_by(|a, b| a.intent.id().cmp(b.intent.id()));
+        prop_assert_eq!(found, expected);
+        prop_assert!(journal.history().unsettled().any(|one| one.intent.id().as_str() == "later"));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_left_alone() {
+    for text in ["notes", "notes\n", "", "00000000 {}\n", "1fb6f1b5 {}\n"] {
+        let path = Temporary::new();
+        fs::write(&path.0, text).unwrap();
+        let opened = FileJournal::builder(&path.0).open();
+        if text.is_empty() {
+            assert!(opened.is_ok());
+            continue;
+        }
+        let error = opened.unwrap_err();
+        let expected = [JournalErrorKind::Corrupt, JournalErrorKind::Version];
+        assert!(expected.contains(&error.kind()), "{text:?}");
+        assert!(error.to_string().contains(&path.0.display().to_string()));
+        assert_eq!(fs::read_to_string(&path.0).unwrap(), text);
+    }
+}
+
+#[test]
+fn damage_before_the_last_line_names_its_byte() {
+    let path = Temporary::new();
+    let (mut bytes, _) = write(&path, &records(&[(0, None), (1, Some(0))]));
+    let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+    let begins = ends[1] + 1;
+    bytes[begins + 20] ^= 1;
+    fs::write(&path.0, &bytes).unwrap();
+    let error = FileJournal::builder(&path.0).open().unwrap_err();
+    assert_eq!(error.kind(), JournalErrorKind::Corrupt);
+    assert_eq!(error.offset(), u64::try_from(begins).ok());
+    assert!(error.to_string().contains(&format!("byte {begins}")));
+}
+
+#[test]
+fn a_line_without_end_is_refused_and_not_read_whole() {
+    let path = Temporary::new();
+    let (mut bytes, _) = write(&path, &[]);
+    let begins = bytes.len();
+    bytes.extend(std::iter::repeat_n(b'x', 1 << 20));
+    fs::write(&path.0, &bytes).unwrap();
+    let error = FileJournal::builder(&path.0).open().unwrap_err();
+    assert_eq!(error.kind(), JournalErrorKind::Corrupt);
+    assert_eq!(error.offset(), u64::try_from(begins).ok());
+}
+
+#[test]
+fn a_thousand_settled_intents_are_compacted_when_the_journal_is_opened() {
+    let path = Temporary::new();
+    let plans: Vec<Plan> = std::iter::repeat_n((0, Some(0)), 1_000).chain([(1, None)]).collect();
+    let (bytes, _) = write(&path, &records(&plans));
+    let journal = FileJournal::builder(&path.0).open().unwrap();
+    assert!(fs::read(&path.0).unwrap().len() < bytes.len() / 100);
+    let history = journal.history();
+    assert_eq!((history.settled_count(), history.unsettled().len()), (0, 1));
+    assert_eq!(history.unsettled().next().unwrap().attempts, 2);
+    assert_eq!(journal.session().number, 2);
+}

@@ -1,0 +1,491 @@
+//! The task around each machine: journal, requests, clock.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kalshi_sdk::{
+    Client, ResponseValue,
+    auth::{Clock, SystemClock},
+    types::CreateOrderV2Request,
+};
+use kalshi_types::UnixMillis;
+use kalshi_ws::Event;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
+
+use super::{Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step, read};
+use crate::journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, Record};
+
+/// The time within which an order is sent, unless the caller says otherwise: a late order is a
+/// wrong order.
+const SEND_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest sleep. A clock may step, and the machine may be suspended.
+const MAX_SLEEP: Duration = Duration::from_millis(250);
+
+/// How long evidence is still taken in for an order that came to nothing.
+const LINGER: Duration = Duration::from_secs(300);
+
+/// Places orders, and finds out what became of them. Clones share everything.
+///
+/// Each order has a task of its own, which goes on whatever becomes of the caller. On start the
+/// intents that the journal left open are settled; until then no order is taken.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let exchange = kalshi_sim::Exchange::start().await?;
+/// # let client = exchange.client(kalshi_sim::Role::Trader)?;
+/// # let now = kalshi_types::UnixMillis::EPOCH;
+/// use kalshi_sdk::types::{
+///     BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
+/// };
+/// use kalshi_trade::{journal::MemoryJournal, placement::{Placements, PlacementState}};
+///
+/// let markets = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await?;
+/// let ticker = markets.markets[0].ticker.clone();
+/// let placements = Placements::builder(client, MemoryJournal::new(7, now)).start()?;
+/// placements.ready().await;
+/// let order = CreateOrderV2Request::builder()
+///     .ticker(ticker)
+///     .side(BookSide::Bid)
+///     .count("1.00")
+///     .price("0.0100")
+///     .time_in_force(TimeInForce::GoodTillCanceled)
+///     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+///     .try_into()?;
+/// let placement = placements.place(order)?;
+/// assert!(matches!(placement.outcome().await, PlacementState::Accepted { .. }));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Placements(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    config: PlacementConfig,
+    runtime: Handle,
+    ids: Mutex<ClientOrderIds>,
+    /// Those whose task goes on.
+    open: Mutex<HashMap<ClientOrderId, Placement>>,
+    /// What the last session left open.
+    restored: Vec<Placement>,
+}
+
+/// Builds [`Placements`].
+#[must_use = "call `start`"]
+pub struct PlacementsBuilder {
+    client: Client,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    config: PlacementConfig,
+    name: String,
+}
+
+/// The reason for which an order was not taken. Nothing was written or sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// Orders of an earlier session are not settled yet. Wait for [`Placements::ready`].
+    #[error("{0} orders of an earlier session are not settled yet")]
+    Restoring(usize),
+    /// The order has a `client_order_id`. Leave it out: each order is given one of its own.
+    #[error("the order has a client_order_id, which is given to it here")]
+    HasClientOrderId,
+    /// The order cannot be written to a journal.
+    #[error("the order cannot be written to the journal")]
+    Invalid(#[source] JournalError),
+    /// [`PlacementsBuilder::start`] was called outside of a tokio runtime.
+    #[error("there is no tokio runtime")]
+    NoRuntime,
+}
+
+impl PlacementsBuilder {
+    /// Sets the times and numbers of placing.
+    pub fn with_config(mut self, config: PlacementConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes the time from this clock; by default from the machine's. It must be the clock that the
+    /// client signs with.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the name that client order ids begin with, up to 12 ASCII letters and digits; `kt` by
+    /// default.
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Begins to settle what the journal has open.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Invalid`] for a name that is none, [`PlaceError::NoRuntime`] outside of a tokio
+    /// runtime.
+    pub fn start(self) -> Result<Placements, PlaceError> {
+        let Self { client, journal, clock, config, name } = self;
+        let runtime = Handle::try_current().map_err(|_| PlaceError::NoRuntime)?;
+        let session = journal.session();
+        let ids = ClientOrderIds::new(&name, session).map_err(PlaceError::Invalid)?;
+        let now = clock.now();
+        let history = journal.history();
+        let (mut restored, mut tasks) = (Vec::new(), Vec::new());
+        for unsettled in history.unsettled() {
+            let machine = PlacementMachine::restore(unsettled, session, config, now);
+            let (placement, inputs, state) = Placement::new(&machine);
+            restored.push(placement.clone());
+            tasks.push((machine, inputs, state, placement, unsettled.first_sent));
+        }
+        let shared = Shared {
+            client,
+            journal,
+            clock,
+            config,
+            runtime,
+            ids: Mutex::new(ids),
+            open: Mutex::new(HashMap::new()),
+            restored,
+        };
+        let placements = Placements(Arc::new(shared));
+        for (machine, inputs, state, placement, first_sent) in tasks {
+            let task = Task { machine, inputs, state, request: None, first_sent };
+            placements.spawn(task, placement);
+        }
+        Ok(placements)
+    }
+}
+
+impl Placements {
+    /// Returns a builder of what places orders by a client, under a journal.
+    pub fn builder(client: Client, journal: impl Journal + 'static) -> PlacementsBuilder {
+        PlacementsBuilder {
+            client,
+            journal: Arc::new(journal),
+            clock: Arc::new(SystemClock),
+            config: PlacementConfig::default(),
+            name: "kt".to_owned(),
+        }
+    }
+
+    /// Returns the orders that an earlier session left open, settled meanwhile or not.
+    pub fn restored(&self) -> &[Placement] {
+        &self.0.restored
+    }
+
+    /// Waits until each order of an earlier session is settled or undecided: from then on orders
+    /// are taken. Where one is undecided, see [`restored`](Self::restored): it may exist.
+    ///
+    /// An order that does not exist takes a minute to prove.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn ready(&self) {
+        for placement in self.restored() {
+            placement.outcome().await;
+        }
+    }
+
+    /// Places an order within a second, or not at all. See [`place_within`](Self::place_within).
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing was written or sent.
+    ///
+    /// # Cancellation
+    ///
+    /// The order goes on when the [`Placement`] is dropped; [`Placement::withdraw`] ends it as long
+    /// as it was not sent. An unknown outcome is settled, and never placed anew.
+    pub fn place(&self, order: CreateOrderV2Request) -> Result<Placement, PlaceError> {
+        self.place_within(order, SEND_WITHIN)
+    }
+
+    /// Places an order: it is sent within that time, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing was written or sent.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`place`](Self::place).
+    pub fn place_within(
+        &self,
+        mut order: CreateOrderV2Request,
+        within: Duration,
+    ) -> Result<Placement, PlaceError> {
+        let restoring = self.restored().iter().filter(|one| !is_outcome(&one.state())).count();
+        if restoring > 0 {
+            return Err(PlaceError::Restoring(restoring));
+        }
+        if order.client_order_id.is_some() {
+            return Err(PlaceError::HasClientOrderId);
+        }
+        order.client_order_id = Some(lock(&self.0.ids).next_id().into());
+        let body = serde_json::to_string(&order).unwrap_or_default();
+        let intent = Intent::new(body).map_err(PlaceError::Invalid)?;
+        let now = self.0.clock.now();
+        let send_by = now.saturating_add(within);
+        let machine = PlacementMachine::new(intent, self.0.config, send_by);
+        let (placement, inputs, state) = Placement::new(&machine);
+        let task = Task { machine, inputs, state, request: Some(order), first_sent: now };
+        self.spawn(task, placement.clone());
+        Ok(placement)
+    }
+
+    /// Takes in an event of a connection: a message about an order or a fill may be the evidence
+    /// that an order is waiting for. Give it every event of the channels `user_orders` and `fill`.
+    pub fn observe(&self, event: &Event) {
+        let Some(sighting) = read::sighting(event) else { return };
+        let open = lock(&self.0.open);
+        if let Some(placement) = open.get(sighting.client_order_id.as_str()) {
+            placement.tell(Input::Seen(sighting));
+        }
+    }
+
+    /// Returns the orders whose outcome is not known yet, and those that came to nothing in the
+    /// last five minutes.
+    pub fn open(&self) -> Vec<Placement> {
+        lock(&self.0.open).values().cloned().collect()
+    }
+
+    fn spawn(&self, task: Task, placement: Placement) {
+        lock(&self.0.open).insert(placement.intent.id().clone(), placement);
+        let shared = Arc::clone(&self.0);
+        self.0.runtime.spawn(async move {
+            let id = task.machine.intent().id().clone();
+            task.run(&shared).await;
+            lock(&shared.open).remove(&id);
+        });
+    }
+}
+
+/// An order that was given to [`Placements`]. Clones speak of the same.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    intent: Arc<Intent>,
+    inputs: mpsc::UnboundedSender<Input>,
+    state: watch::Receiver<PlacementState>,
+}
+
+type Channels = (Placement, mpsc::UnboundedReceiver<Input>, watch::Sender<PlacementState>);
+
+impl Placement {
+    fn new(machine: &PlacementMachine) -> Channels {
+        let (inputs, receiver) = mpsc::unbounded_channel();
+        let (sender, state) = watch::channel(machine.state().clone());
+        (Self { intent: Arc::new(machine.intent().clone()), inputs, state }, receiver, sender)
+    }
+
+    /// Returns the client order id.
+    pub fn id(&self) -> &ClientOrderId {
+        self.intent.id()
+    }
+
+    /// Returns the order as it is in the journal.
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// Returns the present state.
+    pub fn state(&self) -> PlacementState {
+        self.state.borrow().clone()
+    }
+
+    /// Waits for the outcome: a state that is final, or [`PlacementState::Undecided`]. If the
+    /// runtime ends before, it is the last state that was known.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future changes nothing: the order goes on.
+    pub async fn outcome(&self) -> PlacementState {
+        let mut state = self.state.clone();
+        let outcome = state.wait_for(is_outcome).await.map(|state| state.clone());
+        outcome.unwrap_or_else(|_| self.state())
+    }
+
+    /// Withdraws the order: it is not sent, or not again. Whatever was sent is settled; an order
+    /// that exists is not canceled by that.
+    pub fn withdraw(&self) {
+        self.tell(Input::Withdraw);
+    }
+
+    /// Decides about an order whose outcome is unknown. Look at the account first.
+    pub fn rule(&self, ruling: Ruling) {
+        self.tell(Input::Ruled(ruling));
+    }
+
+    fn tell(&self, input: Input) {
+        // The task of an order that exists has ended: there is nothing left to take in.
+        let _ = self.inputs.send(input);
+    }
+}
+
+/// Reports whether nothing better is to be waited for.
+fn is_outcome(state: &PlacementState) -> bool {
+    matches!(
+        state,
+        PlacementState::Accepted { .. }
+            | PlacementState::Refused(_)
+            | PlacementState::Undecided(_)
+            | PlacementState::GivenUp
+            | PlacementState::Withdrawn(_)
+    )
+}
+
+/// One machine and what it needs.
+struct Task {
+    machine: PlacementMachine,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    state: watch::Sender<PlacementState>,
+    /// What is sent; none of an earlier session.
+    request: Option<CreateOrderV2Request>,
+    first_sent: UnixMillis,
+}
+
+/// A request on its way.
+type Pending<'a> = Pin<Box<dyn Future<Output = Input> + Send + 'a>>;
+
+impl Task {
+    async fn run(mut self, shared: &Shared) {
+        let mut pending: Option<Pending<'_>> = None;
+        let mut ends_at: Option<UnixMillis> = None;
+        loop {
+            let now = shared.clock.now();
+            let step = self.machine.poll(now);
+            self.publish();
+            let mut sleep = None;
+            match step {
+                Step::Write(record) => pending = Some(Box::pin(write(shared, record))),
+                Step::Send { .. } => match self.request.clone() {
+                    Some(request) => pending = Some(Box::pin(send(shared, request))),
+                    // Not reached: what is restored is never sent.
+                    None => return,
+                },
+                Step::ReadWatermark => pending = Some(Box::pin(read::watermark(&shared.client))),
+                Step::List { number } => {
+                    let is_decisive = self.machine.is_list_decisive();
+                    let intent = self.machine.intent().clone();
+                    let first_sent = self.first_sent;
+                    pending = Some(Box::pin(async move {
+                        read::list(&shared.client, &intent, number, first_sent, is_decisive).await
+                    }));
+                }
+                Step::WaitUntil(at) => sleep = Some(at),
+                Step::Wait => {}
+                Step::Done => {
+                    if matches!(self.machine.state(), PlacementState::Accepted { .. }) {
+                        return;
+                    }
+                    let end = *ends_at.get_or_insert(now.saturating_add(LINGER));
+                    if now >= end {
+                        return;
+                    }
+                    sleep = Some(end);
+                }
+            }
+            let input = tokio::select! {
+                input = next(&mut pending) => Some(input),
+                // The sender is in the map of those whose task goes on.
+                input = self.inputs.recv() => input,
+                () = sleep_until(&*shared.clock, sleep) => None,
+            };
+            if let Some(input) = input {
+                self.machine.apply(input, shared.clock.now());
+            }
+        }
+    }
+
+    fn publish(&self) {
+        self.state.send_if_modified(|state| {
+            let is_new = state != self.machine.state();
+            if is_new {
+                tracing::debug!(id = %self.machine.intent().id(), state = ?self.machine.state());
+                state.clone_from(self.machine.state());
+            }
+            is_new
+        });
+    }
+}
+
+/// Returns what the request on its way comes to, once; never if there is none.
+async fn next(pending: &mut Option<Pending<'_>>) -> Input {
+    let Some(request) = pending else { return std::future::pending().await };
+    let input = request.await;
+    *pending = None;
+    input
+}
+
+async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
+    let Some(at) = at else { return std::future::pending().await };
+    let now = clock.now();
+    let left = if at > now { at.abs_diff(now) } else { Duration::ZERO };
+    tokio::time::sleep(left.min(MAX_SLEEP)).await;
+}
+
+async fn send(shared: &Shared, request: CreateOrderV2Request) -> Input {
+    let result = shared.client.create_order_v2().body(request).send().await;
+    Input::Answered(read::answer(result.map(ResponseValue::into_inner)))
+}
+
+/// Writes a record and commits it, where that may block on a thread of its own.
+async fn write(shared: &Shared, record: Record) -> Input {
+    let journal = Arc::clone(&shared.journal);
+    let write = move || journal.append(&record).and_then(|appended| journal.commit(appended));
+    let result = if shared.journal.commit_blocks() {
+        shared.runtime.spawn_blocking(write).await.ok()
+    } else {
+        Some(write())
+    };
+    match result {
+        Some(Ok(())) => Input::Written,
+        Some(Err(error)) => {
+            tracing::error!(%error, "could not write to the journal of orders");
+            Input::WriteFailed
+        }
+        // The runtime ends.
+        None => Input::WriteFailed,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Placements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placements")
+            .field("journal", &self.0.journal)
+            .field("config", &self.0.config)
+            .field("open", &lock(&self.0.open).len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PlacementsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlacementsBuilder")
+            .field("journal", &self.journal)
+            .field("config", &self.config)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

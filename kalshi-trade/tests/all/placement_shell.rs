@@ -1,0 +1,322 @@
+//! Placements over sockets, against the simulator and its faults.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use kalshi_sdk::{
+    Client, OperationId,
+    auth::{Clock, SystemClock},
+    types::{BookSide, CreateOrderV2Request, Order, SelfTradePreventionType, TimeInForce},
+};
+use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
+use kalshi_trade::{
+    journal::{Journal, MemoryJournal, Settlement},
+    placement::{PlaceError, Placement, PlacementState, Placements, WithdrawnCause},
+};
+use kalshi_types::UnixMillis;
+use kalshi_ws::{Config, Connection, Environment, Event, Subscription};
+use tokio::runtime::Runtime;
+
+/// Somewhat more than the window of a signature.
+const WINDOW: Duration = Duration::from_secs(62);
+
+/// The machine's clock and what it is ahead by.
+#[derive(Debug, Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> UnixMillis {
+        let ahead = self.0.load(Ordering::SeqCst);
+        UnixMillis::from_millis(SystemClock.now().as_millis() + ahead)
+    }
+}
+
+struct Setup {
+    exchange: Exchange,
+    client: Client,
+    ticker: String,
+    journal: MemoryJournal,
+    clock: Arc<Ahead>,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let exchange = Exchange::start().await.unwrap();
+        let client = exchange.client(Role::Trader).unwrap();
+        let markets = client.get_markets().status("open").limit(1).send().await.unwrap();
+        let ticker = markets.markets[0].ticker.clone();
+        let clock = Arc::new(Ahead::default());
+        let journal = MemoryJournal::new(1, clock.now());
+        Self { exchange, client, ticker, journal, clock }
+    }
+
+    fn placements(&self) -> Placements {
+        Placements::builder(self.client.clone(), self.journal.clone())
+            .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .start()
+            .unwrap()
+    }
+
+    fn order(&self) -> CreateOrderV2Request {
+        CreateOrderV2Request::builder()
+            .ticker(&*self.ticker)
+            .side(BookSide::Bid)
+            .count("1.00")
+            .price("0.0100")
+            .time_in_force(TimeInForce::GoodTillCanceled)
+            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+            .try_into()
+            .unwrap()
+    }
+
+    fn fault(&self, operation: OperationId, kind: FaultKind) {
+        let fault = Fault::builder(kind).with_operation(operation).with_times(1).build();
+        self.exchange.faults().add(fault).unwrap();
+    }
+
+    fn fault_create(&self, kind: FaultKind) {
+        self.fault(OperationId::CreateOrderV2, kind);
+    }
+
+    fn advance(&self, by: Duration) {
+        self.exchange.clock().advance(by).unwrap();
+        self.clock.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    fn creates(&self) -> usize {
+        let requests = self.exchange.requests();
+        requests.iter().filter(|request| request.operation == "create_order_v2").count()
+    }
+
+    /// Returns the orders with the id, as the exchange has them.
+    async fn orders(&self, placement: &Placement) -> Vec<Order> {
+        self.exchange.set_lag(Lag::none());
+        let orders = self.client.get_orders().ticker(&*self.ticker).all().await.unwrap();
+        let id = placement.id().as_str();
+        orders.into_iter().filter(|order| order.client_order_id == id).collect()
+    }
+
+    /// Checks that the order was accepted, and that there is one.
+    async fn assert_accepted(&self, placement: &Placement) {
+        let orders = self.orders(placement).await;
+        assert_eq!(orders.len(), 1);
+        let order_id = orders[0].order_id.clone();
+        assert_eq!(placement.outcome().await, PlacementState::Accepted { order_id });
+    }
+
+    /// Waits until the outcome is in the journal.
+    async fn settlement(&self, placement: &Placement) -> Settlement {
+        loop {
+            if let Some(settlement) = self.journal.history().settlement(placement.id().as_str()) {
+                return settlement.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn wait_for(placement: &Placement, is_there: impl Fn(&PlacementState) -> bool) {
+    while !is_there(&placement.state()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_placed_once_and_is_in_the_journal() {
+    let setup = Setup::new().await;
+    let placement = setup.placements().place(setup.order()).unwrap();
+    let PlacementState::Accepted { order_id } = placement.outcome().await else {
+        panic!("{:?}", placement.state())
+    };
+    assert_eq!(setup.settlement(&placement).await, Settlement::Accepted { order_id });
+    setup.assert_accepted(&placement).await;
+    assert_eq!(setup.creates(), 1);
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_is_lost_is_found_and_not_sent_again() {
+    for kind in [FaultKind::ResetAfter, FaultKind::TruncatedBody, FaultKind::Duplicate] {
+        let setup = Setup::new().await;
+        setup.exchange.set_lag(Lag::none().with_reads(Duration::from_millis(400)));
+        setup.fault_create(kind);
+        let placement = setup.placements().place(setup.order()).unwrap();
+        placement.outcome().await;
+        setup.assert_accepted(&placement).await;
+        assert_eq!(setup.creates(), 1, "{kind:?}");
+        setup.exchange.faults().assert_all_hit();
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_never_arrived_is_given_up_after_the_window_and_not_before() {
+    for kind in [FaultKind::ResetBefore, FaultKind::status(503), FaultKind::status(408)] {
+        let setup = Setup::new().await;
+        setup.fault_create(kind);
+        let placements = setup.placements();
+        let placement = placements.place(setup.order()).unwrap();
+        wait_for(&placement, |state| *state == PlacementState::Settling).await;
+        setup.advance(Duration::from_secs(30));
+        // Lists without it have been read since.
+        let lists = || {
+            let requests = setup.exchange.requests();
+            requests.iter().filter(|request| request.operation == "get_orders").count()
+        };
+        let before = lists();
+        while lists() < before + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(placement.state(), PlacementState::Settling, "{kind:?}");
+        setup.advance(WINDOW);
+        assert_eq!(placement.outcome().await, PlacementState::GivenUp, "{kind:?}");
+        assert_eq!(setup.settlement(&placement).await, Settlement::GivenUp);
+        assert_eq!((setup.orders(&placement).await.len(), setup.creates()), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_carried_out_late_is_found() {
+    let setup = Setup::new().await;
+    setup.fault_create(FaultKind::late(Duration::from_secs(30)));
+    let placement = setup.placements().place(setup.order()).unwrap();
+    wait_for(&placement, |state| *state == PlacementState::Settling).await;
+    setup.advance(Duration::from_secs(31));
+    placement.outcome().await;
+    setup.assert_accepted(&placement).await;
+    assert_eq!(setup.creates(), 1);
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_for() {
+    let setup = Setup::new().await;
+    setup.fault_create(FaultKind::TooManyRequests);
+    let placements = setup.placements();
+    let placement = placements.place_within(setup.order(), Duration::from_secs(60)).unwrap();
+    placement.outcome().await;
+    setup.assert_accepted(&placement).await;
+    assert_eq!(setup.creates(), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_the_exchange_refuses_is_refused() {
+    let setup = Setup::new().await;
+    let mut order = setup.order();
+    order.count = "0.00".parse().unwrap();
+    let placement = setup.placements().place(order).unwrap();
+    let PlacementState::Refused(refusal) = placement.outcome().await else {
+        panic!("{:?}", placement.state())
+    };
+    assert_eq!(refusal.status, 400);
+    assert_eq!(setup.settlement(&placement).await, Settlement::Refused { status: 400 });
+}
+
+#[tokio::test]
+async fn a_full_disk_sends_nothing() {
+    let setup = Setup::new().await;
+    setup.journal.set_full(true);
+    let placements = setup.placements();
+    for _ in 0..2 {
+        let placement = placements.place(setup.order()).unwrap();
+        let withdrawn = PlacementState::Withdrawn(WithdrawnCause::Journal);
+        assert_eq!(placement.outcome().await, withdrawn);
+        // There is room again, but the journal has to be opened anew.
+        setup.journal.set_full(false);
+    }
+    assert_eq!(setup.creates(), 0);
+}
+
+#[tokio::test]
+async fn an_order_goes_on_when_its_handle_is_dropped() {
+    let setup = Setup::new().await;
+    setup.fault_create(FaultKind::ResetAfter);
+    let placements = setup.placements();
+    drop(placements.place(setup.order()).unwrap());
+    drop(placements);
+    while setup.journal.history().settled_count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let orders = setup.client.get_orders().ticker(&*setup.ticker).all().await.unwrap();
+    let ours = orders.iter().find(|order| order.client_order_id.starts_with("kt-")).unwrap();
+    let settlement = setup.journal.history().settlement(&ours.client_order_id).cloned();
+    let order_id = ours.order_id.clone();
+    assert_eq!(settlement, Some(Settlement::Accepted { order_id }));
+}
+
+#[tokio::test]
+async fn an_id_of_the_callers_is_refused() {
+    let setup = Setup::new().await;
+    let mut order = setup.order();
+    order.client_order_id = Some("mine".to_owned());
+    let error = setup.placements().place(order).unwrap_err();
+    assert!(matches!(error, PlaceError::HasClientOrderId));
+}
+
+#[tokio::test]
+async fn a_message_of_the_stream_settles_without_any_read() {
+    let setup = Setup::new().await;
+    let config = Config::builder()
+        .with_environment(Environment::Custom(setup.exchange.stream_url()))
+        .with_credentials(setup.exchange.credentials(Role::Trader).unwrap().clone())
+        .build()
+        .unwrap();
+    let mut connection = Connection::connect(config).await.unwrap();
+    connection.handle().subscribe(Subscription::user_orders()).unwrap();
+    while !matches!(connection.next().await, Some(Event::Subscribed { .. })) {}
+    let failing =
+        Fault::builder(FaultKind::status(500)).with_operation(OperationId::GetOrders).build();
+    setup.exchange.faults().add(failing).unwrap();
+    setup.fault_create(FaultKind::ResetAfter);
+    let placements = setup.placements();
+    let placement = placements.place(setup.order()).unwrap();
+    let outcome = placement.outcome();
+    tokio::pin!(outcome);
+    let state = loop {
+        tokio::select! {
+            state = &mut outcome => break state,
+            event = connection.next() => placements.observe(&event.unwrap()),
+        }
+    };
+    assert!(matches!(state, PlacementState::Accepted { .. }));
+    setup.exchange.faults().clear();
+    setup.assert_accepted(&placement).await;
+}
+
+#[test]
+fn a_restart_settles_first_and_takes_orders_then() {
+    let runtime = Runtime::new().unwrap();
+    let setup = runtime.block_on(Setup::new());
+    // Carried out, and answered when nobody waits any more.
+    setup.fault_create(FaultKind::latency(Duration::from_secs(30)));
+    let dying = Runtime::new().unwrap();
+    let placement = dying.block_on(async {
+        let placement = setup.placements().place(setup.order()).unwrap();
+        wait_for(&placement, |state| *state == PlacementState::Sent { attempt: 1 }).await;
+        while setup.creates() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        placement
+    });
+    dying.shutdown_timeout(Duration::from_secs(10));
+    // Nothing more is heard of it there.
+    assert_eq!(placement.state(), PlacementState::Sent { attempt: 1 });
+
+    setup.journal.reopen(2, setup.clock.now()).unwrap();
+    runtime.block_on(async {
+        let placements = setup.placements();
+        assert_eq!(placements.restored().len(), 1);
+        let restored = placements.restored()[0].clone();
+        assert_eq!(restored.id(), placement.id());
+        let error = placements.place(setup.order()).unwrap_err();
+        assert!(matches!(error, PlaceError::Restoring(1)));
+        placements.ready().await;
+        setup.assert_accepted(&restored).await;
+        let next = placements.place(setup.order()).unwrap();
+        next.outcome().await;
+        setup.assert_accepted(&next).await;
+        assert_ne!(next.id(), restored.id());
+    });
+}

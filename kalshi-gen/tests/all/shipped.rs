@@ -93,7 +93,7 @@ fn a_byte_does_not_move_between_files_or_names_unnoticed() {
     for files in [
         [("openapi.yaml", "abc"), ("overlay/docs/a.yaml", "")],
         [("openapi.yaml", "a"), ("overlay/docs/a.yaml", "bc")],
-        [("openapi.yaml", "ba"), ("overlay/docs/a.yaml", "c")],
+        [("openapi.yaml", "bc"), ("overlay/docs/a.yaml", "c")],
     ] {
         for (name, text) in files {
             package.write(name, text);

@@ -16,7 +16,8 @@
 //!   price.
 //! - [`history`] and [`candles`] read live and archived rows as one list.
 //!
-//! The decisions are pure state machines: no clock, no socket and no randomness of their own.
+//! The decisions are pure state machines: no clock, no socket and no randomness of their own. The
+//! [`guide`] has what can go wrong, where it shows, and what to do then.
 
 pub mod budget;
 pub mod candles;
@@ -34,6 +35,9 @@ pub mod risk;
 pub mod tick;
 pub mod trading;
 pub mod watchdog;
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 
 /// The README's examples run.
 #[cfg(doctest)]

@@ -10,15 +10,18 @@ use kalshi_sdk::{
     Client, Effect, Error,
     auth::{Clock, SystemClock},
     streams::{AccountSource, ConfigBuilder, ConnectError, Connection, Subscription},
-    types::CreateOrderV2Request,
+    types::{BatchCancelItem, BatchCancelOrdersV2Request, CreateOrderV2Request},
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Event, FillRecord, OrderRecord, Portfolio, PortfolioChange};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 use crate::{
     journal::Journal,
-    orders::{IntentError, OrderEvent, OrderIntent, OrderKey, OrderManager},
+    orders::{IntentError, Life, OrderEvent, OrderIntent, OrderKey, OrderManager},
     placement::{
         PlaceError, Placement, PlacementConfig, PlacementState, Placements, PlacementsBuilder,
     },
@@ -38,6 +41,13 @@ const FILLS_BEFORE_START: Duration = Duration::from_secs(60);
 
 /// Rows of a page of fills.
 const LIMIT: u16 = 1_000;
+
+/// The cancels of one request on the way out: 40 tokens, which the bucket of every tier holds.
+const CANCELS: usize = 20;
+
+/// The time before a cancel on the way out is repeated, and the pause between two looks.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+const EXIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Places orders, follows them by streams and reads, and cancels them.
 ///
@@ -83,6 +93,7 @@ pub struct Trading {
     events: Vec<OrderEvent>,
     /// What [`Trading::is_current`] was when [`Trading::next`] returned last.
     was_current: bool,
+    is_exiting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +139,28 @@ pub enum Canceled {
     /// It may be canceled or not. Wait for [`OrderEvent::IntentEnded`]; canceling again is safe
     /// after it.
     Unknown(Error),
+}
+
+/// What [`Trading::exit`] left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exited {
+    /// Orders placed here that rest, as far as is known: cancel them by hand.
+    pub resting: Vec<OrderKey>,
+    /// Orders placed here of which it is not known whether they exist. The journal has them: the
+    /// next session settles them first.
+    pub unsettled: Vec<OrderKey>,
+    /// Orders that were not placed here and rest. They are left alone.
+    pub foreign: Vec<OrderKey>,
+    /// What happened meanwhile, fills among it: take it in as that of [`Trading::next`].
+    pub events: Vec<OrderEvent>,
+}
+
+impl Exited {
+    /// Reports whether no order that was placed here is left.
+    pub fn is_clean(&self) -> bool {
+        self.resting.is_empty() && self.unsettled.is_empty()
+    }
 }
 
 impl TradingBuilder {
@@ -195,6 +228,7 @@ impl TradingBuilder {
             reads: BTreeMap::new(),
             events: Vec::new(),
             was_current: false,
+            is_exiting: false,
         })
     }
 }
@@ -256,6 +290,9 @@ impl Trading {
         order: CreateOrderV2Request,
         within: Duration,
     ) -> Result<Placement, PlaceError> {
+        if self.is_exiting {
+            return Err(PlaceError::Exiting);
+        }
         let placement = self.placements.place_within(order, within)?;
         self.open.push((placement.clone(), None));
         Ok(placement)
@@ -301,6 +338,93 @@ impl Trading {
                 Canceled::Refused(error)
             }
         })
+    }
+
+    /// Ends the orders that were placed here: none is placed any more, what was not sent is
+    /// withdrawn, what rests is canceled, again and again, and what is unknown is settled. Returns when
+    /// nothing is left, or after `within`, and says what is. Foreign orders are left alone.
+    ///
+    /// To prove that an order whose answer was lost does not exist takes a little over a minute: with
+    /// less time it may be left unsettled, for the next session to settle.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the orders that are not canceled yet. None is placed any more.
+    pub async fn exit(&mut self, within: Duration) -> Exited {
+        self.is_exiting = true;
+        for (placement, _) in &self.open {
+            placement.withdraw();
+        }
+        let end = Instant::now() + within;
+        let mut tried: BTreeMap<OrderKey, Instant> = BTreeMap::new();
+        let mut exited = Exited::default();
+        while self.orders.own_open().next().is_some() || !self.open.is_empty() {
+            let now = Instant::now();
+            let due: Vec<OrderKey> = self
+                .orders
+                .own_open()
+                .filter(|(_, order)| order.life() == Life::Resting)
+                .map(|(key, _)| key)
+                .filter(|key| tried.get(key).is_none_or(|at| now >= *at + CANCEL_AGAIN))
+                .collect();
+            for batch in due.chunks(CANCELS) {
+                tried.extend(batch.iter().map(|key| (*key, Instant::now())));
+                match timeout_at(end, self.cancel_batch(batch)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "could not cancel; repeating"),
+                    Err(_) => break,
+                }
+            }
+            let look = end.min(Instant::now() + EXIT_PAUSE);
+            match timeout_at(look, self.next()).await {
+                Ok(Some(events)) => exited.events.extend(events),
+                // The streams are closed: cancels go on, and what they come to is not known.
+                Ok(None) => sleep_until(look).await,
+                Err(_) => {}
+            }
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        for (key, order) in self.orders.iter() {
+            match order.life() {
+                Life::Resting if order.is_own() => exited.resting.push(key),
+                Life::Resting => exited.foreign.push(key),
+                Life::Unsettled | Life::Unsent if order.is_own() => exited.unsettled.push(key),
+                _ => {}
+            }
+        }
+        exited
+    }
+
+    /// Cancels several orders with one request. What became of each, the streams and reads show: a
+    /// cancel that is repeated does no harm.
+    async fn cancel_batch(&mut self, keys: &[OrderKey]) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut items = Vec::new();
+        for key in keys {
+            let Some(order) = self.orders.get(*key) else { continue };
+            let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
+                continue;
+            };
+            let mut item = BatchCancelItem::builder()
+                .order_id(order_id)
+                .market_ticker(record.market_ticker.clone());
+            if let Some(subaccount) = record.subaccount {
+                item = item.subaccount(subaccount);
+            }
+            items.push(item);
+            // One that has it already keeps it.
+            let _ = self.orders.set_intent(*key, OrderIntent::Cancel, false);
+            self.orders.answer_intent(*key, now.saturating_add(self.window));
+            // The stream usually brings it.
+            self.reads.insert(*key, (Read::Order, now.saturating_add(RETRY_AFTER)));
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        let body = BatchCancelOrdersV2Request::builder().orders(items);
+        self.client.batch_cancel_orders_v2().body(body).send().await.map(|_| ())
     }
 
     /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes, for

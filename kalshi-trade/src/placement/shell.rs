@@ -113,6 +113,10 @@ pub enum PlaceError {
     /// [`PlacementsBuilder::start`] was called outside of a tokio runtime.
     #[error("there is no tokio runtime")]
     NoRuntime,
+    /// [`Trading::exit`](crate::trading::Trading::exit) was called. Build another handle to place
+    /// orders again.
+    #[error("the orders are being ended: none is placed any more")]
+    Exiting,
 }
 
 impl PlacementsBuilder {

@@ -10,7 +10,7 @@ use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
 use kalshi_trade::{
     journal::{Journal, MemoryJournal},
     orders::{IntentError, Life, ManagedOrder, OrderEvent, OrderKey, OverReason},
-    placement::PlacementState,
+    placement::{PlaceError, PlacementState},
     trading::{Canceled, Trading},
 };
 use kalshi_types::{Count, Dollars, UnixMillis};
@@ -208,4 +208,53 @@ fn a_client_without_credentials_gives_out_no_handle() {
     let client = Client::builder().with_environment(Environment::Demo).build().unwrap();
     let error = Trading::builder(client, journal()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn an_exit_leaves_no_order_that_was_placed_here() {
+    let exchange = Exchange::start().await.unwrap();
+    let mut trading = start(&exchange, journal()).await;
+    let client = exchange.client(Role::Trader).unwrap();
+    let ticker = ticker(&client).await;
+    let by_hand = order(&ticker, BookSide::Bid, "0.0200", "1.00");
+    let by_hand = client.create_order_v2().body(by_hand).send().await.unwrap().order_id.clone();
+    let millis = Duration::from_millis;
+    exchange.set_lag(Lag::none().with_reads(millis(50)..=millis(200)).with_streams(millis(50)));
+    fault(&exchange, OperationId::CreateOrderV2, FaultKind::ResetAfter, 4);
+    // Answers are lost, and requests fail: each is repeated.
+    for kind in [FaultKind::ResetAfter, FaultKind::status(503), FaultKind::TooManyRequests] {
+        let fault = Fault::builder(kind).with_operation(OperationId::BatchCancelOrdersV2);
+        exchange.faults().add(fault.with_times(1).build()).unwrap();
+    }
+    for _ in 0..25 {
+        let bid = order(&ticker, BookSide::Bid, "0.0100", "1.00");
+        trading.place(bid, WITHIN).unwrap();
+    }
+    let exited = trading.exit(WITHIN).await;
+    assert!(exited.is_clean(), "{exited:?}");
+    let refused = trading.place(order(&ticker, BookSide::Bid, "0.0100", "1.00"), WITHIN);
+    assert!(matches!(refused, Err(PlaceError::Exiting)));
+    assert_eq!(resting_there(&exchange).await, BTreeSet::from([by_hand.clone()]));
+    let foreign: Vec<_> = exited.foreign.iter().map(|key| trading.orders().get(*key)).collect();
+    let foreign: Vec<_> =
+        foreign.into_iter().flatten().filter_map(ManagedOrder::order_id).collect();
+    assert_eq!(foreign, [by_hand]);
+}
+
+#[tokio::test]
+async fn an_exit_without_time_says_what_it_leaves() {
+    let exchange = Exchange::start().await.unwrap();
+    let mut trading = start(&exchange, journal()).await;
+    let client = exchange.client(Role::Trader).unwrap();
+    let ticker = ticker(&client).await;
+    trading.place(order(&ticker, BookSide::Bid, "0.0100", "1.00"), WITHIN).unwrap();
+    wait(&mut trading, |trading| resting(trading).len() == 1).await;
+    // No cancel comes through.
+    fault(&exchange, OperationId::BatchCancelOrdersV2, FaultKind::status(503), 1);
+    let exited = trading.exit(Duration::from_millis(300)).await;
+    assert!(!exited.is_clean());
+    assert_eq!(exited.resting.len(), 1);
+    exchange.faults().clear();
+    assert!(trading.exit(WITHIN).await.is_clean(), "it can be called again");
+    assert!(resting_there(&exchange).await.is_empty());
 }

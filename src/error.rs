@@ -194,7 +194,8 @@ impl Error {
     }
 
     /// Returns how long to wait, if the response said so, or a layer that did not send the request; at
-    /// most a day. The exchange does not say: after a 429 wait for cost ÷ refill rate (`get_account_api_limits`), then back off with jitter.
+    /// most a day. The exchange does not say: after a 429 wait for cost ÷ refill rate
+    /// (`get_account_api_limits`), then back off with jitter.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

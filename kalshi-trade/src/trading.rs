@@ -4,19 +4,22 @@
 //! the manager of orders. It has no task of its own but those of the placements: it works while
 //! [`Trading::next`] is awaited, so await it in a loop.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use kalshi_sdk::{
     Client, Effect, Error,
     auth::{Clock, SystemClock},
-    streams::{AccountSource, ConfigBuilder, ConnectError, Connection, Subscription},
+    streams::{
+        AccountSnapshot, AccountSource, ConfigBuilder, ConnectError, Connection, Reconciliation,
+        Subscription,
+    },
     types::{BatchCancelItem, BatchCancelOrdersV2Request, CreateOrderV2Request},
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Event, FillRecord, OrderRecord, Portfolio, PortfolioChange};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -45,9 +48,8 @@ const LIMIT: u16 = 1_000;
 /// The cancels of one request on the way out: 40 tokens, which the bucket of every tier holds.
 const CANCELS: usize = 20;
 
-/// The time before a cancel on the way out is repeated, and the pause between two looks.
+/// The time before a cancel on the way out is repeated.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
-const EXIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Places orders, follows them by streams and reads, and cancels them.
 ///
@@ -89,17 +91,36 @@ pub struct Trading {
     reconcile_at: UnixMillis,
     /// What has to be read, and when.
     reads: BTreeMap<OrderKey, (Read, UnixMillis)>,
+    /// The request on its way. It outlives the future of [`Trading::next`], which may be dropped
+    /// again and again.
+    running: Option<Running>,
     /// What happened outside of [`Trading::next`].
     events: Vec<OrderEvent>,
     /// What [`Trading::is_current`] was when [`Trading::next`] returned last.
     was_current: bool,
+    /// True once [`Trading::exit`] was called.
     is_exiting: bool,
+    /// What [`Trading::has_ended`] was when [`Trading::next`] returned last.
+    had_ended: bool,
+    /// The orders that the exit has canceled, and when last.
+    canceled: BTreeMap<OrderKey, Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Order,
     Fills,
+}
+
+/// A request on its way.
+type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What a request came to.
+enum Done {
+    Order(Result<OrderRecord, Error>),
+    Fills(Result<Vec<FillRecord>, Error>),
+    Account(Reconciliation, Result<AccountSnapshot, Error>),
+    Cancels(Result<(), Error>),
 }
 
 /// Builds a [`Trading`].
@@ -226,9 +247,12 @@ impl TradingBuilder {
             open,
             reconcile_at: now,
             reads: BTreeMap::new(),
+            running: None,
             events: Vec::new(),
             was_current: false,
             is_exiting: false,
+            had_ended: false,
+            canceled: BTreeMap::new(),
         })
     }
 }
@@ -342,7 +366,8 @@ impl Trading {
 
     /// Ends the orders that were placed here: none is placed any more, what was not sent is
     /// withdrawn, what rests is canceled, again and again, and what is unknown is settled. Returns when
-    /// nothing is left, or after `within`, and says what is. Foreign orders are left alone.
+    /// nothing is left, or after `within`, or when the streams are closed, and says what is left.
+    /// Foreign orders are left alone. After it, [`next`](Self::next) goes on canceling what is left.
     ///
     /// To prove that an order whose answer was lost does not exist takes a little over a minute: with
     /// less time it may be left unsettled, for the next session to settle.
@@ -356,34 +381,12 @@ impl Trading {
             placement.withdraw();
         }
         let end = Instant::now() + within;
-        let mut tried: BTreeMap<OrderKey, Instant> = BTreeMap::new();
         let mut exited = Exited::default();
-        while self.orders.own_open().next().is_some() || !self.open.is_empty() {
-            let now = Instant::now();
-            let due: Vec<OrderKey> = self
-                .orders
-                .own_open()
-                .filter(|(_, order)| order.life() == Life::Resting)
-                .map(|(key, _)| key)
-                .filter(|key| tried.get(key).is_none_or(|at| now >= *at + CANCEL_AGAIN))
-                .collect();
-            for batch in due.chunks(CANCELS) {
-                tried.extend(batch.iter().map(|key| (*key, Instant::now())));
-                match timeout_at(end, self.cancel_batch(batch)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "could not cancel; repeating"),
-                    Err(_) => break,
-                }
-            }
-            let look = end.min(Instant::now() + EXIT_PAUSE);
-            match timeout_at(look, self.next()).await {
+        while !self.has_ended() {
+            match timeout_at(end, self.next()).await {
                 Ok(Some(events)) => exited.events.extend(events),
-                // The streams are closed: cancels go on, and what they come to is not known.
-                Ok(None) => sleep_until(look).await,
-                Err(_) => {}
-            }
-            if Instant::now() >= end {
-                break;
+                // The time is over, or the streams are closed.
+                Ok(None) | Err(_) => break,
             }
         }
         for (key, order) in self.orders.iter() {
@@ -397,16 +400,25 @@ impl Trading {
         exited
     }
 
-    /// Cancels several orders with one request. What became of each, the streams and reads show: a
-    /// cancel that is repeated does no harm.
-    async fn cancel_batch(&mut self, keys: &[OrderKey]) -> Result<(), Error> {
-        let now = self.clock.now();
-        let mut items = Vec::new();
-        for key in keys {
-            let Some(order) = self.orders.get(*key) else { continue };
+    /// Reports whether nothing that was placed here is left.
+    fn has_ended(&self) -> bool {
+        self.open.is_empty() && self.orders.own_open().next().is_none()
+    }
+
+    /// Begins to cancel what rests, and what was canceled a while ago and still rests: a part of it,
+    /// with one request. What became of each, the streams and reads show; a cancel that is repeated
+    /// does no harm.
+    fn begin_cancels(&mut self, now: UnixMillis) -> Option<Running> {
+        let (mut items, mut keys) = (Vec::new(), Vec::new());
+        let at = Instant::now();
+        for (key, order) in self.orders.own_open() {
+            let is_due = self.canceled.get(&key).is_none_or(|last| at >= *last + CANCEL_AGAIN);
             let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
                 continue;
             };
+            if !is_due || order.life() != Life::Resting {
+                continue;
+            }
             let mut item = BatchCancelItem::builder()
                 .order_id(order_id)
                 .market_ticker(record.market_ticker.clone());
@@ -414,45 +426,55 @@ impl Trading {
                 item = item.subaccount(subaccount);
             }
             items.push(item);
-            // One that has it already keeps it.
-            let _ = self.orders.set_intent(*key, OrderIntent::Cancel, false);
-            self.orders.answer_intent(*key, now.saturating_add(self.window));
-            // The stream usually brings it.
-            self.reads.insert(*key, (Read::Order, now.saturating_add(RETRY_AFTER)));
+            keys.push(key);
+            if keys.len() == CANCELS {
+                break;
+            }
         }
         if items.is_empty() {
-            return Ok(());
+            return None;
         }
-        let body = BatchCancelOrdersV2Request::builder().orders(items);
-        self.client.batch_cancel_orders_v2().body(body).send().await.map(|_| ())
+        for key in keys {
+            self.canceled.insert(key, at);
+            // One that has the intent already keeps it.
+            let _ = self.orders.set_intent(key, OrderIntent::Cancel, false);
+            self.orders.answer_intent(key, now.saturating_add(self.window));
+            // The stream usually brings it.
+            self.reads.insert(key, (Read::Order, now.saturating_add(RETRY_AFTER)));
+        }
+        let client = self.client.clone();
+        Some(Box::pin(async move {
+            let body = BatchCancelOrdersV2Request::builder().orders(items);
+            Done::Cancels(client.batch_cancel_orders_v2().body(body).send().await.map(|_| ()))
+        }))
     }
 
-    /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes, for
-    /// which the list may be empty; `None` when the connection is closed for good. Then
-    /// build another handle: the journal knows what is open.
+    /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes or an
+    /// [`exit`](Self::exit) has come to its end, for which the list may be empty; `None` when the
+    /// connection is closed for good. Then build another handle: the journal knows what is open.
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost when the future is dropped: a read that was on its way is made again.
+    /// Nothing is lost when the future is dropped, and a read that was on its way goes on with the
+    /// next call.
     pub async fn next(&mut self) -> Option<Vec<OrderEvent>> {
         loop {
             self.take_placements();
             let events = std::mem::take(&mut self.events);
             let is_current = self.is_current();
-            if !events.is_empty() || is_current != self.was_current {
+            let has_ended = self.is_exiting && self.has_ended();
+            if !events.is_empty() || is_current != self.was_current || has_ended != self.had_ended {
                 self.was_current = is_current;
+                self.had_ended = has_ended;
                 self.plan_reads(&events);
                 return Some(events);
             }
             let now = self.clock.now();
-            let reads_at = self.reads.values().map(|(_, at)| *at).min();
-            let reconcile_at = self.portfolio.is_subscribed().then_some(self.reconcile_at);
-            let next_at = reads_at.into_iter().chain(reconcile_at).min();
-            if next_at.is_some_and(|at| at <= now) {
-                self.read(now).await;
-                continue;
+            if self.running.is_none() {
+                self.running = self.begin(now);
             }
-            let sleep = next_at.map_or(MAX_SLEEP, |at| at.abs_diff(now)).min(MAX_SLEEP);
+            let sleep = self.next_at().filter(|_| self.running.is_none());
+            let sleep = sleep.map_or(MAX_SLEEP, |at| at.abs_diff(now.min(at))).min(MAX_SLEEP);
             tokio::select! {
                 // The placements live as long as this handle.
                 _ = self.changes.changed() => {}
@@ -460,6 +482,7 @@ impl Trading {
                     let event = event?;
                     self.take_event(&event);
                 }
+                done = finished(&mut self.running) => self.take_done(done),
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -517,74 +540,118 @@ impl Trading {
         }
     }
 
-    /// Reads what is due: one thing, so that events are not kept waiting.
-    async fn read(&mut self, now: UnixMillis) {
+    /// Returns the time at which something is to be read next.
+    fn next_at(&self) -> Option<UnixMillis> {
+        let reads_at = self.reads.values().map(|(_, at)| *at).min();
+        let reconcile_at = self.portfolio.is_subscribed().then_some(self.reconcile_at);
+        reads_at.into_iter().chain(reconcile_at).min()
+    }
+
+    /// Begins the request that is due, if one is: cancels on the way out, then what is known to be
+    /// missing, then the account.
+    fn begin(&mut self, now: UnixMillis) -> Option<Running> {
+        if self.is_exiting
+            && let Some(cancels) = self.begin_cancels(now)
+        {
+            return Some(cancels);
+        }
+        while let Some((key, read)) = self.due_read(now) {
+            // First, so that one that fails does not try again at once.
+            self.reads.insert(key, (read, now.saturating_add(RETRY_AFTER)));
+            match self.needed(key, read) {
+                Some(order_id) => return Some(begin_read(self.client.clone(), read, order_id)),
+                None => self.reads.remove(&key),
+            };
+        }
+        if !self.portfolio.is_subscribed() || self.reconcile_at > now {
+            return None;
+        }
+        self.reconcile_at = now.saturating_add(RETRY_AFTER);
+        let begun = self.portfolio.begin();
+        let (client, since) = (self.client.clone(), begun.fills_since());
+        Some(Box::pin(async move { Done::Account(begun, client.fetch_account(since).await) }))
+    }
+
+    fn due_read(&self, now: UnixMillis) -> Option<(OrderKey, Read)> {
         let due = self.reads.iter().find(|(_, (_, at))| *at <= now);
-        let Some((key, read)) = due.map(|(key, (read, _))| (*key, *read)) else {
-            return self.reconcile().await;
-        };
-        // First, so that a future that is dropped or fails does not try again at once.
-        self.reads.insert(key, (read, now.saturating_add(RETRY_AFTER)));
-        let Some(order) = self.orders.get(key) else {
-            self.reads.remove(&key);
-            return;
-        };
+        due.map(|(key, (read, _))| (*key, *read))
+    }
+
+    /// Returns the id of an order that still has to be read.
+    fn needed(&self, key: OrderKey, read: Read) -> Option<String> {
+        let order = self.orders.get(key)?;
         let is_pending = order.intent() != OrderIntent::None;
         let is_needed = match read {
             Read::Order => order.needs_order() || is_pending,
             Read::Fills => order.needs_fills(),
         };
-        let Some(order_id) = order.order_id().filter(|_| is_needed).map(str::to_owned) else {
-            self.reads.remove(&key);
-            return;
-        };
-        let result = match read {
-            Read::Order => self.read_order(&order_id).await,
-            Read::Fills => self.read_fills(&order_id).await,
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, order_id, "could not read an order");
-        }
+        order.order_id().filter(|_| is_needed).map(str::to_owned)
     }
 
-    async fn read_order(&mut self, order_id: &str) -> Result<(), Error> {
-        let answer = self.client.get_order().order_id(order_id).send().await?;
-        self.events.extend(self.orders.apply_order(OrderRecord::from(&answer.order)));
-        Ok(())
-    }
-
-    async fn read_fills(&mut self, order_id: &str) -> Result<(), Error> {
-        let fills = self.client.get_fills().order_id(order_id).limit(LIMIT).all().await?;
-        for fill in &fills {
-            self.events.extend(self.orders.apply_fill(&FillRecord::from(fill)));
-        }
-        Ok(())
-    }
-
-    async fn reconcile(&mut self) {
-        self.reconcile_at = self.clock.now().saturating_add(RETRY_AFTER);
-        let begun = self.portfolio.begin();
-        let snapshot = match self.client.fetch_account(begun.fills_since()).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!(%error, "could not read the account");
-                return;
+    /// Takes in what a request came to.
+    fn take_done(&mut self, done: Done) {
+        let failed = match done {
+            Done::Order(Ok(record)) => {
+                self.events.extend(self.orders.apply_order(record));
+                None
             }
+            Done::Fills(Ok(fills)) => {
+                for fill in &fills {
+                    self.events.extend(self.orders.apply_fill(fill));
+                }
+                None
+            }
+            Done::Account(begun, Ok(snapshot)) => {
+                self.take_account(begun, snapshot);
+                None
+            }
+            Done::Cancels(Ok(())) => None,
+            Done::Order(Err(error)) | Done::Fills(Err(error)) => Some(("read an order", error)),
+            Done::Account(_, Err(error)) => Some(("read the account", error)),
+            Done::Cancels(Err(error)) => Some(("cancel", error)),
         };
+        if let Some((what, error)) = failed {
+            tracing::warn!(%error, "could not {what}; repeating");
+        }
+    }
+
+    fn take_account(&mut self, begun: Reconciliation, snapshot: AccountSnapshot) {
         let as_of = snapshot.as_of;
         let found = self.portfolio.finish(begun, snapshot);
+        let now = self.clock.now();
         if found.is_current() {
             let resting = self.portfolio.orders();
             self.events.extend(self.orders.reconcile(&found, resting, as_of));
-            self.reconcile_at = self.clock.now().saturating_add(RECONCILE_EVERY);
+            self.reconcile_at = now.saturating_add(RECONCILE_EVERY);
             return;
         }
         for fill in &found.missed {
             self.events.extend(self.orders.apply_fill(fill));
         }
         if let Some(wait) = found.retry_after() {
-            self.reconcile_at = self.clock.now().saturating_add(wait.max(MAX_SLEEP));
+            self.reconcile_at = now.saturating_add(wait.max(MAX_SLEEP));
         }
+    }
+}
+
+/// Returns what the request on its way comes to, once; never if there is none.
+async fn finished(running: &mut Option<Running>) -> Done {
+    let Some(request) = running else { return std::future::pending().await };
+    let done = request.await;
+    *running = None;
+    done
+}
+
+fn begin_read(client: Client, read: Read, order_id: String) -> Running {
+    match read {
+        Read::Order => Box::pin(async move {
+            let answer = client.get_order().order_id(order_id).send().await;
+            Done::Order(answer.map(|answer| OrderRecord::from(&answer.order)))
+        }),
+        Read::Fills => Box::pin(async move {
+            let fills = client.get_fills().order_id(order_id).limit(LIMIT).all().await;
+            Done::Fills(fills.map(|fills| fills.iter().map(FillRecord::from).collect()))
+        }),
     }
 }
 

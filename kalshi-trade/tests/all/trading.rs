@@ -258,3 +258,22 @@ async fn an_exit_without_time_says_what_it_leaves() {
     assert!(trading.exit(WITHIN).await.is_clean(), "it can be called again");
     assert!(resting_there(&exchange).await.is_empty());
 }
+
+/// A loop with a timer drops the future of `next` again and again.
+#[tokio::test]
+async fn what_is_read_goes_on_though_next_is_dropped() {
+    let exchange = Exchange::start().await.unwrap();
+    // Each read takes longer than the future lives.
+    let slow = Fault::builder(FaultKind::latency(Duration::from_millis(100)));
+    exchange.faults().add(slow.build()).unwrap();
+    let client = exchange.client(Role::Trader).unwrap();
+    let mut trading = Trading::builder(client, journal()).unwrap().start().await.unwrap();
+    let mut dropped = 0;
+    while !trading.is_current() {
+        dropped += u32::from(
+            tokio::time::timeout(Duration::from_millis(10), trading.next()).await.is_err(),
+        );
+        assert!(dropped < 6_000, "a minute has passed");
+    }
+    assert!(dropped > 5, "{dropped}");
+}

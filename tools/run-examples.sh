@@ -30,6 +30,8 @@ done
 run hold_markets 10000
 run book
 run fills
+# Takes a minute more if an order whose answer was lost has to be proven absent.
+EXAMPLE_SECONDS=10 run market_maker
 run recorder record "$scratch"
 run recorder play "$scratch"
 run recorder play "$scratch" 10

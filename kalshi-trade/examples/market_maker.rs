@@ -9,13 +9,13 @@ use std::{env, error::Error, pin::pin, time::Duration};
 use kalshi_sdk::{
     Client, Credentials, Dollars, Environment, OperationId, PriceGrid,
     auth::{Clock as _, SystemClock},
-    types::{BookSide, CreateOrderV2Request, Market, SelfTradePreventionType, TimeInForce},
+    types::{CreateOrderV2Request, Market, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, Role, Tier};
 use kalshi_trade::{
     budget::{Budget, WithBudget as _},
     journal::FileJournal,
-    orders::{Life, OrderEvent, OrderIntent, OrderKey},
+    orders::{OrderEvent, OrderKey},
     placement::Placement,
     quoting::{Quote, QuoteAction, QuoteSide, Quoter, RestingQuote},
     retry::Retry,
@@ -28,9 +28,6 @@ use tokio::time::{interval, sleep};
 /// Contracts of a quote, and the position beyond which a side is not quoted.
 const SIZE: Count = Count::from_hundredths(500);
 const INVENTORY: Count = Count::from_hundredths(2_000);
-
-/// The time of the whole exit: an order whose answer was lost takes a minute to prove absent.
-const EXIT: Duration = Duration::from_secs(90);
 
 struct Side {
     quoter: Quoter,
@@ -94,8 +91,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    // Orders of an earlier session that rest are among those that are ended.
-    let exited = trading.exit(EXIT).await;
+    // Those of an earlier session too. To prove that an order does not exist takes a minute.
+    let exited = trading.exit(Duration::from_secs(90)).await;
     fills += count_fills(&exited.events);
     let position = trading.portfolio().position_in(ticker, None);
     println!("{ticker}: {quotes} quotes, {fills} fills, position {position}");
@@ -122,22 +119,14 @@ impl Side {
     fn resting(&self, trading: &Trading) -> Option<(Option<OrderKey>, RestingQuote)> {
         let orders = trading.orders();
         let key = orders.by_client_order_id(self.placed.as_ref()?.id().as_str());
-        let Some(order) = key.and_then(|key| orders.get(key)) else {
-            let (price, filled) = (Dollars::ZERO, Count::ZERO);
-            return Some((None, RestingQuote { price, remaining: SIZE, filled, is_pending: true }));
-        };
-        let is_pending = order.life() != Life::Resting || order.intent() != OrderIntent::None;
-        let price = order.record().map_or(Dollars::ZERO, |record| record.yes_price);
-        let (remaining, filled) = (order.remaining(), order.filled());
-        let is_over = matches!(order.life(), Life::Over(_));
-        (!is_over).then_some((key, RestingQuote { price, remaining, filled, is_pending }))
+        let order = key.and_then(|key| orders.get(key));
+        Some((key, RestingQuote::of_order(order)?))
     }
 
     fn order(&self, at: &Market, quote: Quote) -> Result<CreateOrderV2Request, Box<dyn Error>> {
-        let order = CreateOrderV2Request::builder().ticker(&*at.ticker).price(quote.price);
-        let order =
-            order.side(if self.side == QuoteSide::Bid { BookSide::Bid } else { BookSide::Ask });
-        let order = order.count(quote.count).time_in_force(TimeInForce::GoodTillCanceled);
+        let order = CreateOrderV2Request::builder().ticker(&*at.ticker).side(self.side);
+        let order = order.price(quote.price).count(quote.count);
+        let order = order.time_in_force(TimeInForce::GoodTillCanceled);
         let order = order.self_trade_prevention_type(SelfTradePreventionType::Maker);
         let order = order.post_only(true).exchange_index(at.exchange_index.clone());
         Ok(order.cancel_order_on_pause(true).try_into()?)

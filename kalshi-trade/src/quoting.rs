@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use kalshi_types::{Count, Dollars, UnixMillis};
+use kalshi_types::{BookSide, Count, Dollars, UnixMillis};
+
+use crate::orders::{Life, ManagedOrder, OrderIntent};
 
 /// A price and the contracts that are to rest there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,27 @@ pub struct RestingQuote {
     pub is_pending: bool,
 }
 
+impl RestingQuote {
+    /// Returns the quote that an order is, or `None` if the order is over. Pending while it is not
+    /// known to rest, or while a change of it is on its way; so is one that the manager does not know
+    /// yet (`None`).
+    pub fn of_order(order: Option<&ManagedOrder>) -> Option<Self> {
+        let (price, zero) = (Dollars::ZERO, Count::ZERO);
+        let pending = Self { price, remaining: zero, filled: zero, is_pending: true };
+        let Some(order) = order else { return Some(pending) };
+        match (order.life(), order.record()) {
+            (Life::Over(_), _) => None,
+            (Life::Resting, Some(record)) => Some(Self {
+                price: record.yes_price,
+                remaining: record.remaining,
+                filled: record.filled,
+                is_pending: order.intent() != OrderIntent::None,
+            }),
+            _ => Some(pending),
+        }
+    }
+}
+
 /// The side of the book that is quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a book has two sides")]
@@ -44,6 +67,15 @@ pub enum QuoteSide {
     Bid,
     /// Sells YES.
     Ask,
+}
+
+impl From<QuoteSide> for BookSide {
+    fn from(side: QuoteSide) -> Self {
+        match side {
+            QuoteSide::Bid => Self::Bid,
+            QuoteSide::Ask => Self::Ask,
+        }
+    }
 }
 
 /// What to do with the order.
@@ -275,6 +307,53 @@ mod tests {
             assert_eq!(quoter.decide(at(9_999), desired, pending), QuoteAction::Settle);
         }
         assert_eq!(quoter.decide(at(9_999), None, None), QuoteAction::Keep);
+    }
+
+    #[test]
+    fn the_quote_of_an_order_is_pending_until_it_is_known_to_rest() {
+        use kalshi_ws::{
+            OrderRecord,
+            types::{MarketSide, UserOrderStatus},
+        };
+
+        use crate::{
+            orders::OrderManager,
+            placement::{PlacementState, WithdrawnCause},
+        };
+
+        let is_pending = |quote: Option<RestingQuote>| quote.map(|quote| quote.is_pending);
+        assert_eq!(is_pending(RestingQuote::of_order(None)), Some(true));
+        let mut manager = OrderManager::new();
+        manager.apply_placement("a", &PlacementState::Sent { attempt: 1 });
+        let key = manager.by_client_order_id("a").unwrap();
+        assert_eq!(is_pending(RestingQuote::of_order(manager.get(key))), Some(true));
+        manager.apply_placement("a", &PlacementState::Accepted { order_id: "1".to_owned() });
+        assert_eq!(is_pending(RestingQuote::of_order(manager.get(key))), Some(true));
+        let record = OrderRecord {
+            order_id: "1".to_owned(),
+            client_order_id: "a".to_owned(),
+            market_ticker: "M".to_owned(),
+            subaccount: None,
+            status: UserOrderStatus::Resting,
+            outcome_side: MarketSide::Yes,
+            book_side: BookSide::Bid,
+            yes_price: quote(40, 0).price,
+            initial: quote(0, 10).count,
+            remaining: quote(0, 7).count,
+            filled: quote(0, 3).count,
+            updated: Some(at(1)),
+        };
+        manager.apply_order(record.clone());
+        assert_eq!(RestingQuote::of_order(manager.get(key)), Some(resting(40, 7, 3)));
+        manager.set_intent(key, OrderIntent::Cancel, false).unwrap();
+        assert_eq!(is_pending(RestingQuote::of_order(manager.get(key))), Some(true));
+        let (status, updated) = (UserOrderStatus::Canceled, Some(at(2)));
+        manager.apply_order(OrderRecord { status, updated, ..record });
+        assert_eq!(RestingQuote::of_order(manager.get(key)), None);
+        // One that was never sent is over, too.
+        manager.apply_placement("b", &PlacementState::Withdrawn(WithdrawnCause::Caller));
+        let key = manager.by_client_order_id("b").unwrap();
+        assert_eq!(RestingQuote::of_order(manager.get(key)), None);
     }
 
     proptest! {

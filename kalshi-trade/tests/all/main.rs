@@ -6,6 +6,7 @@ mod budget;
 mod candles;
 mod fees;
 mod history;
+mod kills;
 mod placement;
 mod placement_model;
 mod placement_shell;

@@ -1,0 +1,214 @@
+//! Processes that place orders and are killed at any moment: the journal finds every one of them.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use kalshi_auth::server::KeyPair;
+use kalshi_sdk::{
+    Client, Credentials, Environment, OperationId,
+    auth::{Clock, SystemClock},
+    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
+};
+use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
+use kalshi_trade::{
+    journal::{FileJournal, Journal as _, Settlement},
+    placement::{PlacementState, Placements},
+};
+use kalshi_types::UnixMillis;
+use tokio::time::sleep;
+
+const TICKER: &str = "KXKILL-1-A";
+const KILLS: u32 = 50;
+/// Somewhat more than the window of a signature: then absence can be proven.
+const WINDOW: Duration = Duration::from_secs(62);
+const JOURNAL: &str = "KALSHI_TRADE_TEST_JOURNAL";
+const AHEAD: &str = "KALSHI_TRADE_TEST_AHEAD";
+
+/// The machine's clock and what it is ahead by, in milliseconds.
+#[derive(Debug, Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> UnixMillis {
+        let ahead = self.0.load(Ordering::SeqCst);
+        UnixMillis::from_millis(SystemClock.now().as_millis() + ahead)
+    }
+}
+
+/// The process that is killed. It says `open` when it has the journal, reads by how many
+/// milliseconds the clocks go ahead, says `ready` when everything of before is settled, and places
+/// orders until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a process of the next test"]
+async fn the_process_that_is_killed() {
+    let clock = Arc::new(Ahead::default());
+    let ahead: i64 = std::env::var(AHEAD).unwrap().parse().unwrap();
+    clock.0.store(ahead, Ordering::SeqCst);
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let journal = FileJournal::builder(std::env::var_os(JOURNAL).unwrap());
+    let journal = journal.with_clock(Arc::clone(&shared)).open().unwrap();
+    say("open");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    clock.0.fetch_add(line.trim().parse::<i64>().unwrap(), Ordering::SeqCst);
+
+    // The simulator checks signatures by the machine's clock, however far its own is ahead.
+    let client = Client::builder()
+        .with_environment(Environment::from_env().unwrap())
+        .with_credentials(Credentials::from_env().unwrap())
+        .build()
+        .unwrap();
+    let placements = Placements::builder(client, journal).with_clock(shared).start().unwrap();
+    placements.ready().await;
+    for placement in placements.restored() {
+        assert!(!matches!(placement.state(), PlacementState::Undecided(_)), "{placement:?}");
+    }
+    say("ready");
+    loop {
+        let order = CreateOrderV2Request::builder()
+            .ticker(TICKER)
+            .side(BookSide::Bid)
+            .count("1.00")
+            .price("0.0100")
+            .time_in_force(TimeInForce::GoodTillCanceled)
+            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
+        placements.place(order.try_into().unwrap()).unwrap();
+        sleep(Duration::from_millis(6)).await;
+    }
+}
+
+/// Writes a line past the test harness, which keeps what is printed.
+fn say(word: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{word}").unwrap();
+    out.flush().unwrap();
+}
+
+/// A process, which ends when the test does.
+struct Bot {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Bot {
+    fn wait_for(&mut self, word: &str) {
+        let said = self.output.by_ref().map_while(Result::ok).any(|line| line == word);
+        assert!(said, "the process ended before it said {word:?}");
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Files(PathBuf);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+// The exchange goes on while this thread waits for the other process.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_of_a_process_that_is_killed_is_lost_or_placed_twice() {
+    let files =
+        Files(std::env::temp_dir().join(format!("kalshi-trade-kills-{}", std::process::id())));
+    std::fs::create_dir_all(&files.0).unwrap();
+    let path = files.0.join("journal");
+    let pair = KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
+    let key_id = "00000000-0000-4000-8000-00000000d1ed";
+    let builder = Exchange::builder().with_key(Role::Trader, key_id, pair.public_key().clone());
+    let exchange = builder.start().await.unwrap();
+    exchange.markets().list(MarketPlan::new(TICKER, 86_400)).unwrap();
+    // Answers are lost, requests are refused, and some are under way when the process is killed.
+    for (kind, one_in) in [
+        (FaultKind::ResetAfter, 7),
+        (FaultKind::ResetBefore, 11),
+        (FaultKind::TooManyRequests, 13),
+        (FaultKind::latency(Duration::from_millis(15)), 3),
+    ] {
+        let fault = Fault::builder(kind).with_operation(OperationId::CreateOrderV2);
+        exchange.faults().add(fault.with_one_in(one_in).build()).unwrap();
+    }
+    let mut ahead = Duration::ZERO;
+    let start = |ahead: Duration| start(&exchange, &pair, key_id, &path, ahead);
+    let mut random = 20_261_126_u64;
+    for kill in 0..=KILLS {
+        let mut bot = start(ahead);
+        bot.wait_for("open");
+        exchange.clock().advance(WINDOW).unwrap();
+        ahead += WINDOW;
+        writeln!(bot.input, "{}", WINDOW.as_millis()).unwrap();
+        bot.wait_for("ready");
+        if kill < KILLS {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            sleep(Duration::from_millis((random >> 33) % 60)).await;
+        }
+        bot.child.kill().unwrap();
+    }
+    // What the last process has placed after it was ready is settled by one more.
+    let mut last = start(ahead);
+    last.wait_for("open");
+    exchange.clock().advance(WINDOW).unwrap();
+    writeln!(last.input, "{}", WINDOW.as_millis()).unwrap();
+    last.wait_for("ready");
+    last.child.kill().unwrap();
+    last.child.wait().unwrap();
+    drop(last);
+    let client = Client::builder()
+        .with_environment(exchange.environment())
+        .with_credentials(Credentials::from_pem(key_id, pair.private_key_pem()).unwrap())
+        .build()
+        .unwrap();
+    check(&client, &path).await;
+}
+
+fn start(exchange: &Exchange, pair: &KeyPair, key_id: &str, path: &Path, ahead: Duration) -> Bot {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--ignored", "--nocapture", "--exact", "kills::the_process_that_is_killed"])
+        .env(JOURNAL, path)
+        .env(AHEAD, ahead.as_millis().to_string())
+        .env("KALSHI_ENV", exchange.base_url())
+        .env("KALSHI_API_KEY_ID", key_id)
+        .env("KALSHI_PRIVATE_KEY", pair.private_key_pem())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    Bot { child, input, output: BufReader::new(output).lines() }
+}
+
+/// Compares the journal with the exchange.
+async fn check(client: &Client, path: &Path) {
+    let history = FileJournal::builder(path).open().unwrap().history();
+    let orders = client.get_orders().ticker(TICKER).all().await.unwrap();
+    let ids: BTreeSet<&str> = orders.iter().map(|order| &*order.client_order_id).collect();
+    assert_eq!(ids.len(), orders.len(), "an order was placed twice");
+    // What the last process placed after it was ready may be open.
+    let open: BTreeSet<&str> = history.unsettled().map(|one| one.intent.id().as_str()).collect();
+    let mut accepted = 0;
+    for id in ids.difference(&open) {
+        let settlement = history.settlement(id);
+        assert!(matches!(settlement, Some(Settlement::Accepted { .. })), "{id}: {settlement:?}");
+        accepted += 1;
+    }
+    for id in history.accepted() {
+        assert!(ids.contains(id.as_str()), "{} was never an order", id.as_str());
+    }
+    assert!(accepted > 100 && open.len() < 50, "{accepted} orders, {} open", open.len());
+}

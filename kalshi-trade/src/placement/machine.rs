@@ -234,7 +234,7 @@ pub enum Answer {
     Unknown,
 }
 
-/// The machine of one order. See the [module](self).
+/// The machine of one order. See [`placement`](crate::placement).
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PlacementMachine {

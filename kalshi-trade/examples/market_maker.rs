@@ -29,7 +29,7 @@ use tokio::time::{interval, sleep};
 const SIZE: Count = Count::from_hundredths(500);
 const INVENTORY: Count = Count::from_hundredths(2_000);
 
-struct Side {
+struct Quoted {
     quoter: Quoter,
     side: QuoteSide,
     placed: Option<Placement>,
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     books.handle().subscribe(Subscription::orderbook([ticker]))?;
     let mut sides = [QuoteSide::Bid, QuoteSide::Ask].map(|side| {
         let quoter = Quoter::new(side, Duration::from_millis(500), Dollars::ZERO);
-        Side { quoter, side, placed: None }
+        Quoted { quoter, side, placed: None }
     });
     let (mut ticks, mut stopped) = (interval(Duration::from_millis(100)), pin!(stopped()));
     let (mut fills, mut quotes) = (0, 0);
@@ -103,7 +103,7 @@ fn count_fills(events: &[OrderEvent]) -> usize {
     events.iter().filter(|event| matches!(event, OrderEvent::Filled { .. })).count()
 }
 
-impl Side {
+impl Quoted {
     /// One tick inside, where there is room; nothing beyond the inventory.
     fn desired(&self, book: &OrderBook, grid: &PriceGrid, position: Count) -> Option<Quote> {
         let (bid, ask) = (book.best_bid(Outcome::Yes)?.price, book.best_ask(Outcome::Yes)?.price);

@@ -305,6 +305,9 @@ fn a_restart_settles_first_and_takes_orders_then() {
     assert_eq!(placement.state(), PlacementState::Sent { attempt: 1 });
 
     setup.journal.reopen(2, setup.clock.now()).unwrap();
+    // It cannot be settled before it has been looked at here.
+    let unreadable = Fault::builder(FaultKind::status(500)).with_operation(OperationId::GetOrders);
+    setup.exchange.faults().add(unreadable.build()).unwrap();
     runtime.block_on(async {
         let placements = setup.placements();
         assert_eq!(placements.restored().len(), 1);
@@ -312,6 +315,7 @@ fn a_restart_settles_first_and_takes_orders_then() {
         assert_eq!(restored.id(), placement.id());
         let error = placements.place(setup.order()).unwrap_err();
         assert!(matches!(error, PlaceError::Restoring(1)));
+        setup.exchange.faults().clear();
         placements.ready().await;
         setup.assert_accepted(&restored).await;
         let next = placements.place(setup.order()).unwrap();

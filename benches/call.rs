@@ -11,11 +11,10 @@
 #![allow(missing_docs, reason = "a program")]
 #![expect(clippy::print_stdout, reason = "it prints its measurements")]
 
+mod process;
+
 use std::{
-    env, fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    process::{Command, Stdio},
+    env,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,28 +25,18 @@ use kalshi_sdk::{
     types::GetBalanceResponse,
 };
 
+use crate::process::{Failure, Used, beside_server, serve};
+
 const BODY: &str = r#"{"balance":1000000,"balance_dollars":"10000.0000","portfolio_value":0,"updated_ts":1700000000,"balance_breakdown":[{"balance":"10000.0000","exchange_index":0}]}"#;
 const ROUNDS: usize = 6;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).filter(|a| a != "--bench").collect();
     if arguments.first().is_some_and(|a| a == "--serve") {
-        return serve();
+        return serve_balance();
     }
     let requests = arguments.first().and_then(|a| a.parse().ok()).unwrap_or(2_000);
-    let mut server =
-        Command::new(env::current_exe()?).arg("--serve").stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(measure(line.trim(), requests));
-    server.kill()?;
-    server.wait()?;
-    result
+    beside_server(&[], async |address| measure(address, requests).await)
 }
 
 async fn measure(address: &str, requests: usize) -> Result<(), Failure> {
@@ -136,40 +125,14 @@ impl Cost {
 
 /// Returns the user and system time of this process, in steps of 10 ms.
 fn processor_time() -> Result<Duration, Failure> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    // The name of the program, in brackets, may hold spaces.
-    let fields = text.rsplit(')').next().unwrap_or_default();
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next().and_then(|t| t.parse::<u64>().ok()).ok_or("no time");
-    Ok(Duration::from_millis((ticks()? + ticks()?) * 10))
+    Ok(Duration::from_millis(Used::now()?.ticks * 10))
 }
 
-/// Answers every request with the same balance, one thread for each connection.
-fn serve() -> Result<(), Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?);
-    for stream in listener.incoming() {
-        let stream = stream?;
-        std::thread::spawn(move || answer(stream));
-    }
-    Ok(())
-}
-
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Answers every request with the same balance.
+fn serve_balance() -> Result<(), Failure> {
+    let length = BODY.len();
     let response = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
-        BODY.len()
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{BODY}"
     );
-    let mut buffer = [0; 8_192];
-    loop {
-        let mut read = 0;
-        while !buffer[..read].ends_with(b"\r\n\r\n") {
-            match stream.read(&mut buffer[read..])? {
-                0 => return Ok(()),
-                more => read += more,
-            }
-        }
-        stream.write_all(response.as_bytes())?;
-    }
+    serve(response.into_bytes())
 }

@@ -14,46 +14,31 @@
 #![expect(clippy::print_stdout, reason = "it prints its measurements")]
 
 mod common;
+mod process;
 
-use std::{
-    env, fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, io::Write, time::Duration};
 
 use futures_util::future::try_join_all;
 use kalshi_sdk::{Client, Environment, types::GetMarketsResponse};
 
-use crate::common::{HandPage, page};
+use crate::{
+    common::{HandPage, page},
+    process::{Failure, Used, beside_server, serve},
+};
 
 const AT_ONCE: usize = 32;
 const ROUNDS: usize = 7;
 const ROWS: usize = 1_000;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).filter(|a| a != "--bench").collect();
     let is_chunked = arguments.iter().any(|a| a == "chunked");
     if arguments.first().is_some_and(|a| a == "--serve") {
-        return serve(is_chunked);
+        return serve_pages(is_chunked);
     }
     let pages = arguments.first().and_then(|a| a.parse().ok()).unwrap_or(320);
-    let mut server = Command::new(env::current_exe()?);
-    server.arg("--serve").args(is_chunked.then_some("chunked")).stdout(Stdio::piped());
-    let mut server = server.spawn()?;
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(measure(line.trim(), pages));
-    server.kill()?;
-    server.wait()?;
-    result
+    let served = if is_chunked { &["chunked"][..] } else { &[] };
+    beside_server(served, async |address| measure(address, pages).await)
 }
 
 async fn measure(address: &str, pages: usize) -> Result<(), Failure> {
@@ -168,27 +153,8 @@ fn median(values: &[u32]) -> u32 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// What this process has used so far.
-struct Used {
-    /// User and system time, in steps of 10 ms.
-    ticks: u64,
-    /// Pages of memory that were mapped, without reading a disk.
-    faults: u64,
-}
-
-impl Used {
-    fn now() -> Result<Self, Failure> {
-        let text = fs::read_to_string("/proc/self/stat")?;
-        // The name of the program, in brackets, may hold spaces.
-        let fields: Vec<_> =
-            text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let field = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).ok_or("no time");
-        Ok(Self { ticks: field(11)? + field(12)?, faults: field(7)? })
-    }
-}
-
-/// Answers every request with the same page, one thread for each connection.
-fn serve(is_chunked: bool) -> Result<(), Failure> {
+/// Answers every request with the same page.
+fn serve_pages(is_chunked: bool) -> Result<(), Failure> {
     let body = page(ROWS);
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     let response = if is_chunked {
@@ -203,27 +169,5 @@ fn serve(is_chunked: bool) -> Result<(), Failure> {
     } else {
         format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
     };
-    let response: Arc<[u8]> = response.into();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?);
-    for stream in listener.incoming() {
-        let (stream, response) = (stream?, Arc::clone(&response));
-        std::thread::spawn(move || answer(stream, &response));
-    }
-    Ok(())
-}
-
-fn answer(mut stream: TcpStream, response: &[u8]) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = [0; 8_192];
-    loop {
-        let mut read = 0;
-        while !buffer[..read].ends_with(b"\r\n\r\n") {
-            match stream.read(&mut buffer[read..])? {
-                0 => return Ok(()),
-                more => read += more,
-            }
-        }
-        stream.write_all(response)?;
-    }
+    serve(response)
 }

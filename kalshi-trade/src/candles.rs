@@ -75,17 +75,31 @@ pub struct Candle {
     pub open_interest: Count,
 }
 
+impl From<BidAskDistribution> for Prices {
+    fn from(quotes: BidAskDistribution) -> Self {
+        Self {
+            open: Some(quotes.open_dollars),
+            high: Some(quotes.high_dollars),
+            low: Some(quotes.low_dollars),
+            close: Some(quotes.close_dollars),
+        }
+    }
+}
+
+impl From<BidAskDistributionHistorical> for Prices {
+    fn from(quotes: BidAskDistributionHistorical) -> Self {
+        Self {
+            open: Some(quotes.open),
+            high: Some(quotes.high),
+            low: Some(quotes.low),
+            close: Some(quotes.close),
+        }
+    }
+}
+
 impl From<MarketCandlestick> for Candle {
     fn from(candle: MarketCandlestick) -> Self {
         let price = candle.price;
-        let quotes = |quotes: Option<BidAskDistribution>| {
-            quotes.map_or_else(Prices::default, |quotes| Prices {
-                open: Some(quotes.open_dollars),
-                high: Some(quotes.high_dollars),
-                low: Some(quotes.low_dollars),
-                close: Some(quotes.close_dollars),
-            })
-        };
         Self {
             end: candle.end_period_ts,
             trades: Prices {
@@ -96,8 +110,8 @@ impl From<MarketCandlestick> for Candle {
             },
             mean: price.mean_dollars,
             previous: price.previous_dollars,
-            bid: quotes(candle.yes_bid),
-            ask: quotes(candle.yes_ask),
+            bid: candle.yes_bid.map(Prices::from).unwrap_or_default(),
+            ask: candle.yes_ask.map(Prices::from).unwrap_or_default(),
             volume: candle.volume_fp,
             open_interest: candle.open_interest_fp,
         }
@@ -107,14 +121,6 @@ impl From<MarketCandlestick> for Candle {
 impl From<MarketCandlestickHistorical> for Candle {
     fn from(candle: MarketCandlestickHistorical) -> Self {
         let price = candle.price;
-        let quotes = |quotes: Option<BidAskDistributionHistorical>| {
-            quotes.map_or_else(Prices::default, |quotes| Prices {
-                open: Some(quotes.open),
-                high: Some(quotes.high),
-                low: Some(quotes.low),
-                close: Some(quotes.close),
-            })
-        };
         Self {
             end: candle.end_period_ts,
             trades: Prices {
@@ -125,8 +131,8 @@ impl From<MarketCandlestickHistorical> for Candle {
             },
             mean: price.mean,
             previous: price.previous,
-            bid: quotes(candle.yes_bid),
-            ask: quotes(candle.yes_ask),
+            bid: candle.yes_bid.map(Prices::from).unwrap_or_default(),
+            ask: candle.yes_ask.map(Prices::from).unwrap_or_default(),
             volume: candle.volume,
             open_interest: candle.open_interest,
         }

@@ -30,7 +30,7 @@ use std::{collections::HashSet, fmt, future::Future, pin::Pin};
 use futures_core::Stream;
 use kalshi_sdk::{
     Client, Error, Rows,
-    types::{Fill, Market, Order, Trade},
+    types::{Fill, GetHistoricalCutoffResponse, Market, Order, Trade},
 };
 use kalshi_types::UnixSeconds;
 
@@ -354,9 +354,9 @@ impl<T> fmt::Debug for History<'_, T> {
     }
 }
 
-/// Sets the filters of a range that were given.
+/// Sets the filters that were given.
 macro_rules! filtered {
-    ($request:expr, $range:expr, [$($filter:ident = $value:expr),+]) => {{
+    ($request:expr, [$($filter:ident = $value:expr),+]) => {{
         let mut request = $request.limit(PAGE);
         $(if let Some(value) = $value { request = request.$filter(value); })+
         request.stream()
@@ -365,7 +365,7 @@ macro_rules! filtered {
 
 fn history<'a, T: Send>(
     client: &'a Client,
-    cutoff: fn(&kalshi_sdk::types::GetHistoricalCutoffResponse) -> i64,
+    cutoff: fn(&GetHistoricalCutoffResponse) -> i64,
     (since, until): (Option<i64>, Option<i64>),
     id: fn(&T) -> &str,
     open: impl Fn(Tier) -> Rows<'a, T> + Send + 'a,
@@ -387,9 +387,7 @@ fn times(range: &Range) -> (Option<i64>, Option<i64>) {
 
 /// Returns the public trades of a range.
 pub fn trades<'a>(client: &'a Client, range: &Range) -> History<'a, Trade> {
-    let cutoff = |cutoff: &kalshi_sdk::types::GetHistoricalCutoffResponse| {
-        cutoff.trades_created_ts.timestamp()
-    };
+    let cutoff = |cutoff: &GetHistoricalCutoffResponse| cutoff.trades_created_ts.timestamp();
     let times = times(range);
     let range = range.clone();
     history(
@@ -403,13 +401,11 @@ pub fn trades<'a>(client: &'a Client, range: &Range) -> History<'a, Trade> {
                 Tier::Live => {
                     filtered!(
                         client.get_trades(),
-                        range,
                         [ticker = ticker, min_ts = since, max_ts = until]
                     )
                 }
                 Tier::Archive => filtered!(
                     client.get_trades_historical(),
-                    range,
                     [ticker = ticker, min_ts = since, max_ts = until]
                 ),
             }
@@ -419,9 +415,7 @@ pub fn trades<'a>(client: &'a Client, range: &Range) -> History<'a, Trade> {
 
 /// Returns your fills of a range. Without a subaccount in the range, those of all subaccounts.
 pub fn fills<'a>(client: &'a Client, range: &Range) -> History<'a, Fill> {
-    let cutoff = |cutoff: &kalshi_sdk::types::GetHistoricalCutoffResponse| {
-        cutoff.trades_created_ts.timestamp()
-    };
+    let cutoff = |cutoff: &GetHistoricalCutoffResponse| cutoff.trades_created_ts.timestamp();
     let times = times(range);
     let range = range.clone();
     history(
@@ -435,7 +429,6 @@ pub fn fills<'a>(client: &'a Client, range: &Range) -> History<'a, Fill> {
             match tier {
                 Tier::Live => filtered!(
                     client.get_fills(),
-                    range,
                     [
                         ticker = range.ticker.as_ref().map(|ticker| [ticker.as_str()]),
                         min_ts = since,
@@ -445,7 +438,6 @@ pub fn fills<'a>(client: &'a Client, range: &Range) -> History<'a, Fill> {
                 ),
                 Tier::Archive => filtered!(
                     client.get_fills_historical(),
-                    range,
                     [
                         ticker = range.ticker.as_deref(),
                         min_ts = since,
@@ -464,9 +456,7 @@ pub fn fills<'a>(client: &'a Client, range: &Range) -> History<'a, Fill> {
 /// Both tiers are always read: the range is about the time at which an order was made, the cutoff
 /// about that of its last change.
 pub fn orders<'a>(client: &'a Client, range: &Range) -> History<'a, Order> {
-    let cutoff = |cutoff: &kalshi_sdk::types::GetHistoricalCutoffResponse| {
-        cutoff.orders_updated_ts.timestamp()
-    };
+    let cutoff = |cutoff: &GetHistoricalCutoffResponse| cutoff.orders_updated_ts.timestamp();
     let range = range.clone();
     history(
         client,
@@ -479,12 +469,10 @@ pub fn orders<'a>(client: &'a Client, range: &Range) -> History<'a, Order> {
             match tier {
                 Tier::Live => filtered!(
                     client.get_orders(),
-                    range,
                     [ticker = ticker, min_ts = since, max_ts = until, subaccount = subaccount]
                 ),
                 Tier::Archive => filtered!(
                     client.get_historical_orders(),
-                    range,
                     [ticker = ticker, min_ts = since, max_ts = until, subaccount = subaccount]
                 ),
             }
@@ -494,9 +482,7 @@ pub fn orders<'a>(client: &'a Client, range: &Range) -> History<'a, Order> {
 
 /// Returns markets in every state, those that are settled long ago included.
 pub fn markets<'a>(client: &'a Client, range: &MarketRange) -> History<'a, Market> {
-    let cutoff = |cutoff: &kalshi_sdk::types::GetHistoricalCutoffResponse| {
-        cutoff.market_settled_ts.timestamp()
-    };
+    let cutoff = |cutoff: &GetHistoricalCutoffResponse| cutoff.market_settled_ts.timestamp();
     let range = range.clone();
     history(
         client,
@@ -510,14 +496,11 @@ pub fn markets<'a>(client: &'a Client, range: &MarketRange) -> History<'a, Marke
                 MarketRange::Series(series) => (None, Some(series.as_str())),
             };
             match tier {
-                Tier::Live => filtered!(
-                    client.get_markets(),
-                    range,
-                    [event_ticker = event, series_ticker = series]
-                ),
+                Tier::Live => {
+                    filtered!(client.get_markets(), [event_ticker = event, series_ticker = series])
+                }
                 Tier::Archive => filtered!(
                     client.get_historical_markets(),
-                    range,
                     [event_ticker = event, series_ticker = series]
                 ),
             }

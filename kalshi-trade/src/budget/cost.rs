@@ -146,7 +146,7 @@ pub struct RequestParts<'a> {
     pub path: &'a str,
     /// The query, as it stands in the URL.
     pub query: &'a str,
-    /// The body; empty if there is none.
+    /// The body, or no bytes for a request without a body.
     pub body: &'a [u8],
 }
 

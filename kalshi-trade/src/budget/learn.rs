@@ -1,4 +1,4 @@
-//! What the exchange says of the account's limits and of the costs of its operations.
+//! Learns the account's limits and the costs of operations from the exchange.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::budget::{
     shell::{Budget, RequestOptions},
 };
 
-/// How often the limits are learned anew.
+/// The time between two fetches of the limits.
 pub const LEARN_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The pause between two attempts to learn the limits.

@@ -47,8 +47,8 @@ const LOCK_PAUSE: Duration = Duration::from_micros(500);
 /// The file is made when it is not there, and has a fixed size of 3 KiB. It is locked for the
 /// microseconds of each change by the operating system, which unlocks it when a process dies; what
 /// that process had taken and not yet spent, at most one slice of each bucket, is lost. A bucket
-/// whose checksum is wrong counts as empty, and a file that is none of these is made anew with empty
-/// buckets: the worst that a damage costs is the time in which they fill.
+/// whose checksum is wrong counts as empty, and another kind of file is replaced by one with empty
+/// buckets: damage costs at most the time in which they fill.
 ///
 /// All processes must be given the same file, on a local disk, and use the same account. Buckets are
 /// kept by the wall clock, as nothing else is the same in all of them. When it is set back they count

@@ -310,7 +310,7 @@ proptest! {
         way in 0_u64..100 * MILLI,
         at in 1_u64..2_000,
     ) {
-        // Without load it would go at once, too: the difference is the wait, and that is none.
+        // Without load it would go at once, too: the load adds no wait.
         let mut world = World::new(tiers()[tier], vec![(way, way)]);
         world.scheduler.set_open_orders(orders);
         let load = tiers()[tier].write.refill() * 6 / bulk;
@@ -430,7 +430,7 @@ proptest! {
                         Completion::Sent, Completion::NotSent, Completion::RateLimited,
                     ][index % 3];
                     scheduler.complete(now, ticket, completion);
-                    // A second end is none.
+                    // A second end changes nothing.
                     scheduler.complete(now, ticket, completion);
                 }
                 4 if !granted.is_empty() => {

@@ -142,7 +142,7 @@ impl fmt::Display for Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// What a request wants.
+/// A request for tokens.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Demand {
@@ -219,7 +219,7 @@ pub enum Refusal {
     #[error("the shared budget cannot be used: {reason}")]
     #[non_exhaustive]
     Backend {
-        /// What failed.
+        /// The reason of the failure.
         reason: String,
     },
 }

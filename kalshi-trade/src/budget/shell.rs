@@ -28,7 +28,7 @@ pub const DEFAULT_WRITE_DEADLINE: Duration = Duration::from_secs(1);
 /// The time for which other requests wait for their tokens, unless set.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often a request that was answered with 429 is sent again, unless set.
+/// The number of times that a request answered with 429 is sent again, unless set.
 pub const DEFAULT_REQUEUES: u32 = 3;
 
 /// The rate budget of one account.
@@ -218,7 +218,7 @@ impl BudgetBuilder {
     }
 }
 
-/// What a request says to the budget, beside what its operation says.
+/// The settings of one request, in place of those of its operation.
 ///
 /// Put it into the requests of a client by
 /// [`Client::with_extension`](kalshi_sdk::Client::with_extension), or give it to
@@ -248,7 +248,7 @@ pub struct RequestOptions {
     owner: Owner,
     deadline: Option<Duration>,
     tag: Option<Arc<str>>,
-    /// What is left of the whole call.
+    /// The rest of the time of the whole call.
     left: Option<Duration>,
 }
 
@@ -610,7 +610,7 @@ impl Permit {
     /// Reports the outcome of the request.
     ///
     /// After a 429 its buckets count as empty, also for the others that share them, and the limits
-    /// are learned anew.
+    /// are fetched again.
     ///
     /// # Cancellation
     ///

@@ -193,7 +193,7 @@ impl FileJournal {
         let file = match written {
             Ok(file) => file,
             Err(error) => {
-                // It is in nobody's way: the next attempt begins with an empty one.
+                // It may stay: the next attempt begins with an empty one.
                 let _ = fs::remove_file(&new_path);
                 return Err(failed(error));
             }

@@ -121,9 +121,10 @@ pub async fn cancel_until_quiet(
             }
             quiet_since = None;
             report(CancelEvent::Resting(resting.len()));
-            if request_all(client, scope).await? || cancel_listed(client, &resting).await? {
-                report(CancelEvent::Requested);
+            if !request_all(client, scope).await? {
+                cancel_listed(client, &resting).await?;
             }
+            report(CancelEvent::Requested);
             Ok::<_, Error>(None)
         };
         match step.await {
@@ -171,7 +172,7 @@ async fn resting(client: &Client, scope: &Scope) -> Result<Vec<Order>, Error> {
 }
 
 /// Cancels orders one by one, in batches. What became of each, the next list shows.
-async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<bool, Error> {
+async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<(), Error> {
     for batch in orders.chunks(BATCH) {
         let items = batch.iter().map(|order| {
             let item = BatchCancelItem::builder()
@@ -186,5 +187,5 @@ async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<bool, Error>
         let body = BatchCancelOrdersV2Request::builder().orders(items);
         client.batch_cancel_orders_v2().body(body).send().await?;
     }
-    Ok(true)
+    Ok(())
 }

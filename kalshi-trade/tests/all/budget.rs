@@ -11,13 +11,8 @@ use std::{
 
 use futures_util::{FutureExt as _, future::join_all};
 use kalshi_sdk::{
-    Client, Effect, ErrorKind, OperationId, UnixMillis,
-    auth::ManualClock,
-    operation::Lane,
-    types::{
-        BatchCancelOrdersV2Request, BookSide, CreateOrderV2Request, SelfTradePreventionType,
-        TimeInForce,
-    },
+    Client, Effect, ErrorKind, OperationId, UnixMillis, auth::ManualClock, operation::Lane,
+    types::BatchCancelOrdersV2Request,
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, Tier};
 use kalshi_trade::budget::{
@@ -26,9 +21,10 @@ use kalshi_trade::budget::{
 };
 use serde_json::json;
 
+use crate::support::{TICKER, order};
+
 const READS: BucketKey = BucketKey::new(Lane::EventContracts, Pool::Read);
 const WRITES: BucketKey = BucketKey::new(Lane::EventContracts, Pool::Write);
-const TICKER: &str = "KXTEST-26-A";
 
 const TIERS: [Tier; 7] = [
     Tier::Basic,
@@ -59,20 +55,6 @@ fn cancels(items: u64) -> BatchCancelOrdersV2Request {
     let orders: Vec<_> =
         (0..items).map(|index| json!({"order_id": format!("unknown-{index}")})).collect();
     serde_json::from_value(json!({"orders": orders})).unwrap()
-}
-
-fn order(id: &str) -> CreateOrderV2Request {
-    CreateOrderV2Request::builder()
-        .ticker(TICKER)
-        .side(BookSide::Bid)
-        .price("0.40")
-        .count("1.00")
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::Maker)
-        .client_order_id(id)
-        .exchange_index(0)
-        .build()
-        .unwrap()
 }
 
 /// Sends a bucket and a fourth of writes at once, and returns how many were answered with 429.

@@ -5,17 +5,14 @@ use std::{
     io::{BufRead as _, BufReader, Lines, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use kalshi_auth::server::KeyPair;
 use kalshi_sdk::{
     Client, Credentials, Environment, OperationId,
-    auth::{Clock, SystemClock},
+    auth::Clock,
     types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
@@ -23,8 +20,9 @@ use kalshi_trade::{
     journal::{FileJournal, Journal as _, Settlement},
     placement::{PlacementState, Placements},
 };
-use kalshi_types::UnixMillis;
 use tokio::time::sleep;
+
+use crate::support::Ahead;
 
 const TICKER: &str = "KXKILL-1-A";
 const KILLS: u32 = 50;
@@ -32,17 +30,6 @@ const KILLS: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(62);
 const JOURNAL: &str = "KALSHI_TRADE_TEST_JOURNAL";
 const AHEAD: &str = "KALSHI_TRADE_TEST_AHEAD";
-
-/// The machine's clock and what it is ahead by, in milliseconds.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
-
-impl Clock for Ahead {
-    fn now(&self) -> UnixMillis {
-        let ahead = self.0.load(Ordering::SeqCst);
-        UnixMillis::from_millis(SystemClock.now().as_millis() + ahead)
-    }
-}
 
 /// The process that is killed. It says `open` when it has the journal, reads by how many
 /// milliseconds the clocks go ahead, says `ready` when everything of before is settled, and places

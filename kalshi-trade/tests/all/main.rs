@@ -11,5 +11,6 @@ mod placement;
 mod placement_model;
 mod placement_shell;
 mod retry;
+mod support;
 mod trading;
 mod watchdog;

@@ -1,16 +1,13 @@
 //! Placements over sockets, against the simulator and its faults.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use kalshi_sdk::{
     Client, OperationId,
-    auth::{Clock, SystemClock},
+    auth::Clock,
     types::{BookSide, CreateOrderV2Request, Order, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
@@ -18,23 +15,13 @@ use kalshi_trade::{
     journal::{Journal, MemoryJournal, Settlement},
     placement::{PlaceError, Placement, PlacementState, Placements, WithdrawnCause},
 };
-use kalshi_types::UnixMillis;
 use kalshi_ws::{Config, Connection, Environment, Event, Subscription};
 use tokio::runtime::Runtime;
 
+use crate::support::Ahead;
+
 /// Somewhat more than the window of a signature.
 const WINDOW: Duration = Duration::from_secs(62);
-
-/// The machine's clock and what it is ahead by.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
-
-impl Clock for Ahead {
-    fn now(&self) -> UnixMillis {
-        let ahead = self.0.load(Ordering::SeqCst);
-        UnixMillis::from_millis(SystemClock.now().as_millis() + ahead)
-    }
-}
 
 struct Setup {
     exchange: Exchange,

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use kalshi_sdk::{
     Client, ClientBuilder, Effect, Environment, ErrorKind, OperationId,
     auth::{OffsetClock, SystemClock},
-    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::{
@@ -14,21 +13,7 @@ use kalshi_trade::{
 };
 use tokio::net::TcpListener;
 
-const TICKER: &str = "KXTEST-26-A";
-
-fn order(id: &str) -> CreateOrderV2Request {
-    CreateOrderV2Request::builder()
-        .ticker(TICKER)
-        .side(BookSide::Bid)
-        .price("0.40")
-        .count("1.00")
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::Maker)
-        .client_order_id(id)
-        .exchange_index(0)
-        .build()
-        .unwrap()
-}
+use crate::support::{TICKER, order};
 
 /// Returns a retry layer without pauses.
 fn retry() -> Retry {

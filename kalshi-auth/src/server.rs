@@ -44,7 +44,7 @@ use crate::{
 /// let now = UnixMillis::from_millis(1_795_000_000_000);
 /// let signed = sign(&credentials, "GET", "/trade-api/v2/portfolio/balance", now)?;
 ///
-/// let key = PublicKey::from_pem(pair.public_key().to_pem()?)?;
+/// let key = PublicKey::from_pem(pair.public_key().to_pem())?;
 /// let signature = signed.signature();
 /// key.verify_request("GET", "/trade-api/v2/portfolio/balance", now, signature)?;
 /// assert!(key.verify_request("GET", "/trade-api/v2/markets", now, signature).is_err());
@@ -69,7 +69,7 @@ pub struct PublicKey {
 ///
 /// let pair = KeyPair::generate(KeyType::Ed25519)?;
 /// assert!(pair.private_key_pem().starts_with("-----BEGIN PRIVATE KEY-----"));
-/// assert!(pair.public_key().to_pem()?.starts_with("-----BEGIN PUBLIC KEY-----"));
+/// assert!(pair.public_key().to_pem().starts_with("-----BEGIN PUBLIC KEY-----"));
 /// # Ok::<(), kalshi_auth::AuthError>(())
 /// ```
 pub struct KeyPair {
@@ -107,12 +107,8 @@ impl PublicKey {
     }
 
     /// Returns the text of a PEM file with the label `PUBLIC KEY`.
-    ///
-    /// # Errors
-    /// [`AuthErrorKind::MalformedKey`] if the key cannot be encoded, which does not happen to keys
-    /// that this type accepts.
-    pub fn to_pem(&self) -> Result<String, AuthError> {
-        Ok(self.parsed.to_pem())
+    pub fn to_pem(&self) -> String {
+        self.parsed.to_pem()
     }
 
     /// Checks the signature of a text.

@@ -81,7 +81,7 @@ impl Signed {
     fn has_longest_salt(&self, public_key: &PublicKey, method: &str, path: &str) -> bool {
         let text = kalshi_auth::signing_text(method, path, self.timestamp);
         let read = || {
-            let pem = public_key.to_pem().ok()?;
+            let pem = public_key.to_pem();
             let key = RsaPublicKey::from_public_key_pem(&pem).ok()?;
             let signature = STANDARD.decode(&self.signature).ok()?;
             // The encoded message has one bit less than the key, the digest and two bytes.

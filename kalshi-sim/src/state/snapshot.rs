@@ -83,19 +83,17 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
     let keys = state
         .keys
         .iter()
-        .map(|(id, key)| {
-            Ok(SavedKey {
-                id: id.clone(),
-                name: key.name.clone(),
-                scopes: key.scopes.clone(),
-                account: key.account,
-                subaccount: key.subaccount,
-                fcm_member: key.fcm_member,
-                subtrader: key.subtrader.clone(),
-                pem: key.verifier.to_pem().map_err(io::Error::other)?,
-            })
+        .map(|(id, key)| SavedKey {
+            id: id.clone(),
+            name: key.name.clone(),
+            scopes: key.scopes.clone(),
+            account: key.account,
+            subaccount: key.subaccount,
+            fcm_member: key.fcm_member,
+            subtrader: key.subtrader.clone(),
+            pem: key.verifier.to_pem(),
         })
-        .collect::<io::Result<Vec<_>>>()?;
+        .collect();
     let saved = Saved {
         start: state.start,
         engine: state.engine.clone(),

@@ -41,10 +41,7 @@ async fn an_unknown_key_a_wrong_key_and_a_wrong_clock_are_told_apart() {
     let wrong = call(kalshi_sim::DEFAULT_KEY_ID, 0).await;
     assert_eq!((status(&wrong), wrong.details()), (401, Some("INCORRECT_API_KEY_SIGNATURE")));
     assert_eq!(wrong.code(), Some("authentication_error"));
-    exchange
-        .members()
-        .add_key(Role::Trader, "known", &pair.public_key().to_pem().unwrap())
-        .unwrap();
+    exchange.members().add_key(Role::Trader, "known", &pair.public_key().to_pem()).unwrap();
     for offset in [-120_000, 120_000] {
         let late = call("known", offset).await;
         assert_eq!((status(&late), late.code()), (401, Some("header_timestamp_expired")));
@@ -94,7 +91,7 @@ async fn a_key_of_ones_own_is_registered_by_its_public_half() {
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let request = CreateApiKeyRequest::builder()
         .name("mine")
-        .public_key(pair.public_key().to_pem().unwrap())
+        .public_key(pair.public_key().to_pem())
         .scopes(vec![ApiKeyScope::Read]);
     let id = owner.create_api_key().body(request).send().await.unwrap().into_inner().api_key_id;
     let reader =

@@ -153,7 +153,7 @@ impl Walker {
         }
         self.facts.insert("city".to_owned(), "miami".to_owned());
         let pem = KeyPair::generate(KeyType::Ed25519).expect("there are random numbers");
-        let pem = pem.public_key().to_pem().expect("it prints");
+        let pem = pem.public_key().to_pem();
         self.facts.insert("public_key".to_owned(), pem);
     }
 

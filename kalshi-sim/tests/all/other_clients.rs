@@ -84,7 +84,7 @@ async fn s2_a_key_for_a_subtrader_of_the_firm_is_made_and_reaches_only_that_one(
     assert!(warned["warning"].as_str().is_some_and(|text| text.contains("cap")), "{warned}");
     let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
     let body = json!({
-        "name": "c", "public_key": pair.public_key().to_pem().unwrap(), "fcm_subtrader_id": own,
+        "name": "c", "public_key": pair.public_key().to_pem(), "fcm_subtrader_id": own,
     });
     send(&firm, Method::POST, "/api_keys", Some(body)).await.unwrap();
 

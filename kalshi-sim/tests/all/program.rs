@@ -70,7 +70,7 @@ async fn s3_every_role_can_have_a_key_of_either_type() {
             command.arg(format!("--new-{prefix}key")).arg(&made);
             let pair = KeyPair::generate(own_type).unwrap();
             let public = folder.join(format!("{new_type}-{prefix}own.pem"));
-            std::fs::write(&public, pair.public_key().to_pem().unwrap()).unwrap();
+            std::fs::write(&public, pair.public_key().to_pem()).unwrap();
             let id = format!("own-{prefix}key");
             command.arg(format!("--{prefix}key-id")).arg(&id);
             command.arg(format!("--{prefix}public-key")).arg(&public);

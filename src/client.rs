@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -94,10 +97,12 @@ struct Inner {
     stack: ClientWithMiddleware,
     credentials: Option<Credentials>,
     max_response_bytes: usize,
+    /// The length of the last large success that was not announced, and somewhat more.
+    length_of_last: AtomicUsize,
     drift: Option<Observer>,
     on_call: Option<OnCall>,
-    /// The path of the base URL.
-    base_path: String,
+    /// The same as `base_url`, parsed.
+    base: reqwest::Url,
 }
 
 impl Client {
@@ -244,7 +249,25 @@ impl Client {
 
     /// Returns the path of the base URL, without a slash at the end.
     pub(crate) fn base_path(&self) -> &str {
-        &self.inner.base_path
+        self.inner.base.path().trim_end_matches('/')
+    }
+
+    /// Returns the base URL, parsed.
+    pub(crate) fn base(&self) -> &reqwest::Url {
+        &self.inner.base
+    }
+
+    /// Returns the length that [`note_length`](Self::note_length) was last told, if there is one.
+    pub(crate) fn length_of_last(&self) -> Option<usize> {
+        match self.inner.length_of_last.load(Ordering::Relaxed) {
+            0 => None,
+            length => Some(length),
+        }
+    }
+
+    /// Notes the length that the next large response of unknown length may have.
+    pub(crate) fn note_length(&self, length: usize) {
+        self.inner.length_of_last.store(length, Ordering::Relaxed);
     }
 
     pub(crate) fn on_call(&self) -> Option<&OnCall> {
@@ -477,9 +500,10 @@ impl ClientBuilder {
             stack: stack.with(signing).with(recorder).build(),
             credentials: self.credentials,
             max_response_bytes: self.max_response_bytes.unwrap_or(DEFAULT_MAX_RESPONSE_BYTES),
+            length_of_last: AtomicUsize::new(0),
             drift,
             on_call: self.on_call,
-            base_path: url.path().trim_end_matches('/').to_owned(),
+            base: url,
         };
         Ok(Client { inner: Arc::new(inner), extensions: Extensions::new() })
     }

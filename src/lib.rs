@@ -134,6 +134,7 @@ pub mod operation;
 mod pagination;
 mod raw;
 pub mod request;
+mod request_draft;
 mod transport;
 mod values;
 

@@ -302,6 +302,8 @@ impl Client {
         // that are kept and joined at the end would each hold on to such a buffer, however small they
         // are.
         let mut body = Vec::with_capacity(capacity(0, announced, limit));
+        // A list of unknown length is about as long as the one before.
+        let expected = announced.or_else(|| self.length_of_last().filter(|_| is_success));
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
@@ -312,7 +314,7 @@ impl Client {
                     let length = chunk.len().min(limit.saturating_sub(body.len()));
                     let needed = body.len().saturating_add(length);
                     if needed > body.capacity() {
-                        let capacity = capacity(needed, announced, limit);
+                        let capacity = capacity(needed, expected, limit);
                         body.reserve_exact(capacity.saturating_sub(body.len()));
                     }
                     body.extend_from_slice(chunk.get(..length).unwrap_or_default());
@@ -320,7 +322,12 @@ impl Client {
                         return Ok(body.into());
                     }
                 }
-                Ok(None) => return Ok(body.into()),
+                Ok(None) => {
+                    if is_success && announced.is_none() && body.len() > FIRST_ALLOCATION {
+                        self.note_length(body.len().saturating_add(body.len() / 8));
+                    }
+                    return Ok(body.into());
+                }
                 // The status has been said; its explanation is cut off.
                 Err(_) if status.is_client_error() => return Ok(body.into()),
                 Err(error) => return Err(Error::unanswered(operation, error)),
@@ -330,10 +337,10 @@ impl Client {
 }
 
 /// Returns the capacity of the buffer for a body of which `needed` bytes are here: what was
-/// announced, as far as that is to be trusted by now, or else a multiple of them.
-fn capacity(needed: usize, announced: Option<usize>, limit: usize) -> usize {
+/// announced or is expected, as far as that is to be trusted by now, or else a multiple of them.
+fn capacity(needed: usize, expected: Option<usize>, limit: usize) -> usize {
     let grown = needed.saturating_mul(GROWTH);
-    let wanted = match announced {
+    let wanted = match expected {
         Some(length) if length >= needed => length.min(grown.max(MAX_UNSEEN)),
         _ => grown.max(FIRST_ALLOCATION),
     };

@@ -77,8 +77,12 @@ async fn a_body_of_any_length_is_read_whole_announced_or_not_in_one_piece_or_man
                 .on_call(move |call| seen.store(call.bytes, Ordering::SeqCst))
                 .build()
                 .unwrap();
-            client.get_api_keys().send().await.unwrap();
-            assert_eq!(read.load(Ordering::SeqCst), body.len());
+            // The second one with the length of the first in mind.
+            for _ in 0..2 {
+                read.store(0, Ordering::SeqCst);
+                client.get_api_keys().send().await.unwrap();
+                assert_eq!(read.load(Ordering::SeqCst), body.len());
+            }
         }
     }
 }

@@ -52,10 +52,10 @@ pub(super) fn send(
     }
     let text = prefix.to_string();
     for (left, what) in [
-        ("header_map", "headers that are understood"),
         ("encode_path", "path parameters that are understood"),
         ("Error :: InvalidRequest", "conversions that are understood"),
-        (". build () ?", "request that is understood"),
+        ("header", "headers that are understood"),
+        ("QueryParam", "query parameters that are understood"),
         ("client . client", "client that is understood"),
         ("client . baseurl", "client that is understood"),
     ] {
@@ -71,7 +71,7 @@ pub(super) fn send(
     };
     let call = call(operation, normalized);
     let docs = send_docs(operation);
-    let Locals { client, operation, request } = names;
+    let Locals { client, operation, request, .. } = names;
     Ok(quote! {
         /// Builds the request; nothing is sent.
         pub(crate) fn into_request(
@@ -151,12 +151,16 @@ fn batch<'a>(
     })
 }
 
-/// The variables of `send` beside the parameters, as progenitor spells them: with an underscore
-/// when a parameter has the name already.
+/// What `send` is about. The variables beside the parameters are as progenitor spells them: with an
+/// underscore when a parameter has the name already.
 struct Locals {
     client: Ident,
     operation: Ident,
     request: Ident,
+    /// The method that progenitor calls: `get`.
+    method: String,
+    /// The query parameters that must be given.
+    required: Vec<String>,
 }
 
 impl Locals {
@@ -170,7 +174,17 @@ impl Locals {
             }
             format_ident!("{name}")
         };
-        Self { client: free("client"), operation: free("operation"), request: free("request") }
+        let required = operation
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required && !parameter.in_path);
+        Self {
+            client: free("client"),
+            operation: free("operation"),
+            request: free("request"),
+            method: operation.method.to_lowercase(),
+            required: required.map(|parameter| parameter.name.clone()).collect(),
+        }
     }
 }
 
@@ -215,9 +229,10 @@ fn send_docs(operation: &OperationModel) -> String {
 
 /// Replaces progenitor's ways with ours, at any depth:
 /// `Error::InvalidRequest` (our error names the operation), `encode_path(&x.to_string())` (ours
-/// refuses `""`, `.` and `..`), `.build()?`, `client.client`, `client.baseurl`.
+/// refuses `""`, `.` and `..`), `format!("{}/…", client.baseurl, …)` (a path, without the base URL),
+/// and the request, which `RequestDraft` builds.
 fn rewrite(tokens: TokenStream, names: &Locals) -> TokenStream {
-    let Locals { client, operation, .. } = names;
+    let Locals { client, operation, method, .. } = names;
     let client_name = client.to_string();
     let tokens: Vec<TokenTree> = tokens
         .into_iter()
@@ -241,18 +256,21 @@ fn rewrite(tokens: TokenStream, names: &Locals) -> TokenStream {
                 crate::transport::path_segment(#operation, #name)?
             });
             at += 2;
-        } else if matches(rest, &[".", "build", "()", "?"]) {
-            out.extend(
-                quote!(.build().map_err(|error| crate::Error::not_built(#operation, error))?),
-            );
-            at += 4;
         } else if matches(rest, &[".", "headers", "()"]) {
             at += 3;
-        } else if matches(rest, &[client_name.as_str(), ".", "client"]) {
-            out.extend(quote!(#client.http()));
+        } else if matches(rest, &[".", "header", "()"]) && accepts_json(&rest[2]) {
+            out.extend(quote!(.accept_json()));
             at += 3;
-        } else if matches(rest, &[client_name.as_str(), ".", "baseurl"]) {
-            out.extend(quote!(#client.base_url()));
+        } else if let Some(query) = query(rest, &names.required) {
+            out.extend(query);
+            at += 3;
+        } else if let Some(path) = path_of_request(rest, &client_name, method) {
+            out.extend(quote! {
+                crate::request_draft::RequestDraft::new(#client.http(), #client.base(), #operation, &#path)
+            });
+            at += 6;
+        } else if let Some(path) = path(rest, &client_name) {
+            out.extend(path);
             at += 3;
         } else {
             out.extend(std::iter::once(tokens[at].clone()));
@@ -260,6 +278,64 @@ fn rewrite(tokens: TokenStream, names: &Locals) -> TokenStream {
         }
     }
     out
+}
+
+/// Returns the path of the request that `client.client.get(path)` begins.
+fn path_of_request(tokens: &[TokenTree], client: &str, method: &str) -> Option<TokenStream> {
+    match tokens.get(5)? {
+        TokenTree::Group(path) if matches(tokens, &[client, ".", "client", ".", method, "()"]) => {
+            Some(path.stream())
+        }
+        _ => None,
+    }
+}
+
+/// Reports whether these are the arguments `ACCEPT, HeaderValue::from_static("application/json")`.
+fn accepts_json(group: &TokenTree) -> bool {
+    let text = group.to_string();
+    text.contains("ACCEPT") && text.contains("\"application/json\"")
+}
+
+/// Returns our query parameter for `.query(&QueryParam::new("name", &name))`.
+fn query(tokens: &[TokenTree], required: &[String]) -> Option<TokenStream> {
+    let [TokenTree::Punct(_), TokenTree::Ident(_), TokenTree::Group(outer), ..] = tokens else {
+        return None;
+    };
+    if !matches(tokens, &[".", "query", "()"]) {
+        return None;
+    }
+    let arguments = outer.stream().into_iter().find_map(|token| match token {
+        TokenTree::Group(group) => Some(group.stream()),
+        _ => None,
+    })?;
+    let Some(TokenTree::Literal(name)) = arguments.clone().into_iter().next() else { return None };
+    let name = name.to_string();
+    Some(if required.iter().any(|required| required == name.trim_matches('"')) {
+        quote!(.query(#arguments))
+    } else {
+        quote!(.query_optional(#arguments))
+    })
+}
+
+/// Returns the path below the base URL for `format!("{}/path/{}", client.baseurl, parameter,)`.
+fn path(tokens: &[TokenTree], client: &str) -> Option<TokenStream> {
+    if !matches(tokens, &["format", "!", "()"]) {
+        return None;
+    }
+    let TokenTree::Group(group) = &tokens[2] else { return None };
+    let arguments: Vec<TokenTree> = group.stream().into_iter().collect();
+    let TokenTree::Literal(pattern) = arguments.first()? else { return None };
+    if !matches(&arguments[1..], &[",", client, ".", "baseurl", ","]) {
+        return None;
+    }
+    let pattern = pattern.to_string();
+    let path = pattern.strip_prefix("\"{}")?.strip_suffix('"')?;
+    let parameters = arguments.get(6..).unwrap_or_default();
+    Some(if parameters.is_empty() {
+        quote!(#path)
+    } else {
+        quote!(format!(#path, #(#parameters)*))
+    })
 }
 
 /// Returns the name and the text of the parameter in `(&name.to_string())`, as two arguments.
@@ -278,23 +354,61 @@ fn path_parameter(group: &TokenTree) -> TokenStream {
 mod tests {
     use super::*;
 
-    #[test]
-    fn path_parameters_go_through_our_guard() {
+    fn rewritten(tokens: TokenStream) -> String {
         let names = Locals {
             client: format_ident!("client"),
             operation: format_ident!("operation"),
             request: format_ident!("request"),
+            method: "get".to_owned(),
+            required: vec!["ticker".to_owned()],
         };
+        rewrite(tokens, &names).to_string()
+    }
+
+    #[test]
+    fn path_parameters_go_through_our_guard() {
         let tokens = quote!(format!("{}/a/{}", client.baseurl, encode_path(&id.to_string()),));
-        let out = rewrite(tokens, &names);
-        assert_eq!(
-            out.to_string(),
-            quote!(format!(
-                "{}/a/{}",
-                client.base_url(),
-                crate::transport::path_segment(operation, "id", &id.to_string())?,
-            ))
-            .to_string()
-        );
+        let expected = quote!(format!(
+            "/a/{}",
+            crate::transport::path_segment(operation, "id", &id.to_string())?,
+        ));
+        assert_eq!(rewritten(tokens), expected.to_string());
+        assert_eq!(rewritten(quote!(format!("{}/a", client.baseurl,))), quote!("/a").to_string());
+    }
+
+    #[test]
+    fn a_request_is_built_by_ours_and_an_absent_parameter_costs_nothing() {
+        let tokens = quote! {
+            client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("ticker", &ticker))
+                .headers(header_map)
+                .build()?
+        };
+        let expected = quote! {
+            crate::request_draft::RequestDraft::new(client.http(), client.base(), operation, &url)
+                .accept_json()
+                .query_optional("limit", &limit)
+                .query("ticker", &ticker)
+                .build()?
+        };
+        assert_eq!(rewritten(tokens), expected.to_string());
+    }
+
+    #[test]
+    fn what_is_not_understood_stays_and_is_refused_later() {
+        for tokens in [
+            quote!(client.client.post(url)),
+            quote!(request.header("accept", "text/csv")),
+            quote!(format!("/{}", client.baseurl)),
+        ] {
+            assert_eq!(rewritten(tokens.clone()), tokens.to_string());
+        }
     }
 }

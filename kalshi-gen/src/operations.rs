@@ -188,12 +188,7 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
             operation_id: normalized.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
-            tag: operation
-                .get("tags")
-                .and_then(|tags| tags.get(0))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            tag: tag(operation, path).to_owned(),
             access: access(operation),
             success,
             response,
@@ -216,6 +211,12 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
         model.example = samples.example(model);
     }
     Ok(models)
+}
+
+/// Returns the family: the first tag, or the first part of the path in a document without tags.
+fn tag<'a>(operation: &'a Map<String, Value>, path: &'a str) -> &'a str {
+    let tag = operation.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
+    tag.unwrap_or_else(|| path.trim_start_matches('/').split('/').next().unwrap_or_default())
 }
 
 /// Returns the ways in, as a pass left them.

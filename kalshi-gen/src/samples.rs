@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     document::schema_name,
     names::parameter_name,
-    normalize::{Normalized, UNIX_MILLIS, UNIX_SECONDS},
+    normalize::{CENTI_CENTS, CENTI_COUNT, Normalized, UNIX_MILLIS, UNIX_SECONDS},
     operations::{OperationModel, ParameterModel},
 };
 
@@ -56,33 +56,35 @@ impl<'a> Samples<'a> {
                 calls.push(format!("{name}({})", self.parameter(parameter)));
             }
         }
-        let mut text = String::from(
-            "# async fn run(client: kalshi_sdk::Client) -> Result<(), Box<dyn std::error::Error>> {\n",
-        );
+        let surface = &self.normalized.surface;
+        let (parameter, client) = surface.example;
+        let mut text =
+            format!("# async fn run({parameter}) -> Result<(), Box<dyn std::error::Error>> {{\n");
+        let types = format!("use kalshi_sdk::{}types;\n\n", surface.module);
         if let Some((name, required)) = &operation.body
             && (*required || self.has_fields(name))
         {
             let body = self.value(&schema_of(name), "body", 0);
-            text.insert_str(0, "use kalshi_sdk::types;\n\n");
+            text.insert_str(0, &types);
             let _ = writeln!(text, "let body = {body};");
             calls.push("body(body)".to_owned());
         } else if calls.iter().any(|call| call.contains("types::")) {
-            text.insert_str(0, "use kalshi_sdk::types;\n\n");
+            text.insert_str(0, &types);
         }
         let chain = calls.join("\n    .");
         if operation.pagination.is_some() {
             let _ = write!(
                 text,
-                "let mut rows = client\n    .{chain}\n    .stream();\n\
+                "let mut rows = {client}\n    .{chain}\n    .stream();\n\
                  while let Some(row) = rows.next().await.transpose()? {{\n    println!(\"{{row:?}}\");\n}}\n"
             );
         } else if operation.response.is_some() {
             let _ = write!(
                 text,
-                "let response = client\n    .{chain}\n    .send()\n    .await?;\nprintln!(\"{{:?}}\", *response);\n"
+                "let response = {client}\n    .{chain}\n    .send()\n    .await?;\nprintln!(\"{{:?}}\", *response);\n"
             );
         } else {
-            let _ = write!(text, "client\n    .{chain}\n    .send()\n    .await?;\n");
+            let _ = write!(text, "{client}\n    .{chain}\n    .send()\n    .await?;\n");
         }
         text + "# Ok(())\n# }"
     }
@@ -143,6 +145,7 @@ impl<'a> Samples<'a> {
             Some("integer") => match schema.get("format").and_then(Value::as_str) {
                 Some(UNIX_SECONDS) => "1_790_000_000".to_owned(),
                 Some(UNIX_MILLIS) => "1_790_000_000_000_i64".to_owned(),
+                Some(CENTI_CENTS | CENTI_COUNT) => "10_000_i64".to_owned(),
                 _ => "1".to_owned(),
             },
             Some("number") => "\"0.5\"".to_owned(),

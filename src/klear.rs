@@ -26,15 +26,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, header::AUTHORIZATION};
 use kalshi_auth::{Clock, Environment, Origin, Service};
-use reqwest::{Request, Response};
-use reqwest_middleware::{Error as LayerError, Middleware, Next};
 use zeroize::Zeroizing;
 
 use crate::{
     CallReport, Client, ClientBuilder, Drift, Error, ErrorKind, Operation, generated,
-    middleware::NotSent,
+    middleware::{self, Extensions, Middleware, Next, NotSent, Request, Response, async_trait},
 };
 
 #[cfg(feature = "server")]
@@ -217,15 +215,15 @@ struct BearerLayer {
     origin: Option<Origin>,
 }
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Middleware for BearerLayer {
     async fn handle(
         &self,
         mut request: Request,
         extensions: &mut Extensions,
         next: Next<'_>,
-    ) -> reqwest_middleware::Result<Response> {
-        let not_sent = |why| LayerError::middleware(NotSent::new(ErrorKind::Auth, why));
+    ) -> middleware::Result<Response> {
+        let not_sent = |why| middleware::Error::middleware(NotSent::new(ErrorKind::Auth, why));
         if !self.origin.as_ref().is_some_and(|origin| origin.contains(request.url())) {
             return Err(not_sent("the request goes to a host that the token is not for"));
         }

@@ -62,7 +62,7 @@ impl Client {
 }
 
 impl<'a> Perps<'a> {
-    pub(crate) fn client(&self) -> &'a Client {
+    pub(crate) fn client(self) -> &'a Client {
         self.client
     }
 

@@ -96,6 +96,8 @@ pub struct ParameterModel {
     pub type_name: Option<String>,
     /// It is a list of numbers.
     pub of_numbers: bool,
+    /// It is a day, without a time.
+    pub is_date: bool,
     /// Marked as deprecated.
     pub deprecated: bool,
     /// Description, if the document has one.
@@ -285,6 +287,7 @@ fn parameters(
             required: parameter["in"] == "path" || parameter["required"] == true,
             kind,
             type_name: type_name.map(str::to_owned),
+            is_date: format == Some("date"),
             of_numbers: matches!(schema["items"]["type"].as_str(), Some("integer" | "number")),
             deprecated: parameter["deprecated"] == true,
             description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),

@@ -31,6 +31,10 @@ const TEXTS: [(&str, &str); 15] = [
     ("type", "football_game"),
 ];
 
+/// A time, as an expression.
+const DATE_TIME: &str = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)\
+                         .to_datetime().ok_or(\"out of range\")?";
+
 /// Writes examples of one document.
 pub(crate) struct Samples<'a> {
     normalized: &'a Normalized,
@@ -94,7 +98,12 @@ impl<'a> Samples<'a> {
             let value = self.value(&schema_of(name), &parameter.name, 0);
             return if parameter.kind == "CommaSeparated" { format!("[{value}]") } else { value };
         }
+        if parameter.is_date {
+            let date = "chrono::NaiveDate::from_ymd_opt(2026, 10, 31)";
+            return format!("{date}.ok_or(\"out of range\")?");
+        }
         match parameter.kind {
+            "DateTime" => DATE_TIME.to_owned(),
             "UnixSeconds" => "1_790_000_000".to_owned(),
             "UnixMillis" => "1_790_000_000_000_i64".to_owned(),
             "Integer" if parameter.name == "period_interval" => "60".to_owned(),
@@ -150,10 +159,7 @@ impl<'a> Samples<'a> {
             },
             Some("number") => "\"0.5\"".to_owned(),
             Some("boolean") => "false".to_owned(),
-            _ if schema["format"] == "date-time" => {
-                let time = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)";
-                format!("{time}.to_datetime().ok_or(\"out of range\")?")
-            }
+            _ if schema["format"] == "date-time" => DATE_TIME.to_owned(),
             _ => format!("{:?}", text_of(field)),
         }
     }

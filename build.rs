@@ -1,4 +1,5 @@
-//! Turns openapi.yaml into the client and its types. Every decision is kalshi-gen's.
+//! Turns the documents into clients and their types: openapi.yaml always, the others by features.
+//! Every decision is kalshi-gen's.
 //!
 //! Without the feature `generate` it takes the code that the published package ships.
 
@@ -9,30 +10,53 @@ mod shipped;
 
 use std::{env, error::Error, fs, path::Path};
 
+/// A document that the features ask for.
+struct Document {
+    file: &'static str,
+    overlays: &'static str,
+    /// What the names of its files begin with.
+    prefix: &'static str,
+}
+
+/// Every document, with those whose feature is off left out.
+const DOCUMENTS: &[Document] = &[
+    Document { file: "openapi.yaml", overlays: "overlay", prefix: "" },
+    #[cfg(feature = "perps")]
+    Document { file: "perps_openapi.yaml", overlays: "perps_overlay", prefix: "perps_" },
+    #[cfg(feature = "klear")]
+    Document { file: "klear_openapi.yaml", overlays: "klear_overlay", prefix: "klear_" },
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=openapi.yaml");
-    println!("cargo::rerun-if-changed=overlay");
     let out = env::var("OUT_DIR")?;
-    for (name, text) in code(Path::new("openapi.yaml"), Path::new("overlay"))? {
-        fs::write(Path::new(&out).join(name), text)?;
+    for document in DOCUMENTS {
+        println!("cargo::rerun-if-changed={}", document.file);
+        println!("cargo::rerun-if-changed={}", document.overlays);
+        for (name, text) in code(document)? {
+            fs::write(Path::new(&out).join(name), text)?;
+        }
     }
     Ok(())
 }
 
 #[cfg(feature = "generate")]
-fn code(document: &Path, overlays: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
-    let overlays = kalshi_gen::read_overlays(overlays)?;
-    let text = kalshi_gen::read(document)?;
-    let generated = kalshi_gen::generate(&text, &overlays, kalshi_gen::Unmatched::Refuse)
-        .map_err(|error| format!("{}: {error}", document.display()))?;
+fn code(document: &Document) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    let family = kalshi_gen::Family::of_file(document.file)
+        .ok_or_else(|| format!("kalshi-gen does not know {}", document.file))?;
+    let overlays = kalshi_gen::read_overlays(Path::new(document.overlays))?;
+    let text = kalshi_gen::read(Path::new(document.file))?;
+    let generated = family
+        .generate(&text, &overlays, kalshi_gen::Unmatched::Refuse)
+        .map_err(|error| format!("{}: {error}", document.file))?;
     let mut files = generated.files();
     // Only the tests of the workspace need it: it is not shipped.
-    files.push(("dispatch.rs".to_owned(), generated.dispatch));
+    files.push((format!("{}dispatch.rs", document.prefix), generated.dispatch));
     Ok(files)
 }
 
 #[cfg(not(feature = "generate"))]
-fn code(document: &Path, overlays: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+fn code(document: &Document) -> Result<Vec<(String, String)>, Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", shipped::FOLDER);
-    Ok(shipped::read(document, overlays, Path::new(shipped::FOLDER))?)
+    let (file, overlays) = (Path::new(document.file), Path::new(document.overlays));
+    Ok(shipped::read(file, overlays, Path::new(shipped::FOLDER), document.prefix)?)
 }

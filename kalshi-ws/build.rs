@@ -31,5 +31,5 @@ fn code(document: &Path, overlays: &Path) -> Result<Vec<(String, String)>, Box<d
 #[cfg(not(feature = "generate"))]
 fn code(document: &Path, overlays: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", shipped::FOLDER);
-    Ok(shipped::read(document, overlays, Path::new(shipped::FOLDER))?)
+    Ok(shipped::read(document, overlays, Path::new(shipped::FOLDER), "")?)
 }

@@ -319,6 +319,9 @@ pub struct ClientBuilder {
     on_call: Option<OnCall>,
 }
 
+/// Makes the layer that lets requests in at an origin.
+pub(crate) type Authenticate = Box<dyn FnOnce(Option<Origin>) -> Arc<dyn Middleware>>;
+
 impl ClientBuilder {
     /// Sets the environment. There is no default: production moves real money.
     pub fn with_environment(mut self, environment: Environment) -> Self {
@@ -459,12 +462,22 @@ impl ClientBuilder {
     /// lacks the path `/trade-api/v2` or (with credentials) is of plain HTTP to another machine; an
     /// HTTP client of your own that follows redirects, or settings that are ignored with one.
     pub fn build(self) -> Result<Client, Error> {
+        self.build_for(Service::Rest, None)
+    }
+
+    /// Builds a client of a service, whose requests are let in by another layer than signing if there
+    /// is one.
+    pub(crate) fn build_for(
+        self,
+        service: Service,
+        authenticate: Option<Authenticate>,
+    ) -> Result<Client, Error> {
         let Some(environment) = &self.environment else {
             return Err(Error::config(
                 "no environment: call with_environment(Environment::Demo) or another",
             ));
         };
-        let url = checked_url(environment)?;
+        let url = checked_url(environment, service)?;
         let http = match &self.http_client {
             Some(client) => self.checked(client)?,
             None => self.own_client(&url)?,
@@ -474,30 +487,35 @@ impl ClientBuilder {
             stack = stack.with_arc(layer);
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
-        let origin = match &self.credentials {
-            None => None,
-            Some(_) if self.plain_http => Some(Origin::insecure(&url)),
-            Some(_) => Some(Origin::new(&url)),
-        };
-        let origin = origin.transpose().map_err(|error| Error::config(error.to_string()))?;
+        let is_private = self.credentials.is_some() || authenticate.is_some();
+        let of = if self.plain_http { Origin::insecure } else { Origin::new };
+        let origin = is_private.then(|| of(&url)).transpose();
+        let origin = origin.map_err(|error| Error::config(error.to_string()))?;
         let interval = self.drift_interval.unwrap_or(DEFAULT_DRIFT_INTERVAL);
         let drift = self.on_drift.map(|on_drift| Observer::new(on_drift, interval, clock.clone()));
         let signer = self
             .credentials
             .clone()
             .map(|credentials| Signer::new(credentials, Arc::clone(&clock)));
-        let mut signing = SigningMiddleware::new(signer, origin);
-        if self.http_client.is_none() {
-            signing = signing.with_time_limit(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
-        }
+        let signing = |origin| -> Arc<dyn Middleware> {
+            let mut signing = SigningMiddleware::new(signer, origin);
+            if self.http_client.is_none() {
+                signing = signing.with_time_limit(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
+            }
+            Arc::new(signing)
+        };
+        let access = match authenticate {
+            Some(authenticate) => authenticate(origin),
+            None => signing(origin),
+        };
         let recorder = AttemptRecorder::new(self.http_client.is_some());
         let inner = Inner {
-            base_url: environment.rest_url().into_owned(),
+            base_url: environment.url(service).into_owned(),
             environment: environment.clone(),
             clock,
             server_date: Mutex::default(),
             http,
-            stack: stack.with(signing).with(recorder).build(),
+            stack: stack.with_arc(access).with(recorder).build(),
             credentials: self.credentials,
             max_response_bytes: self.max_response_bytes.unwrap_or(DEFAULT_MAX_RESPONSE_BYTES),
             length_of_last: AtomicUsize::new(0),
@@ -575,9 +593,9 @@ fn follows_no_redirects(client: &reqwest::Client) -> bool {
     policies.next() == Some("\"Policy(None)\",") && policies.next().is_none()
 }
 
-fn checked_url(environment: &Environment) -> Result<reqwest::Url, Error> {
-    environment.checked_url(Service::Rest).map_err(|error| Error::config(error.to_string()))?;
-    let text = environment.rest_url();
+fn checked_url(environment: &Environment, service: Service) -> Result<reqwest::Url, Error> {
+    environment.checked_url(service).map_err(|error| Error::config(error.to_string()))?;
+    let text = environment.url(service);
     reqwest::Url::parse(&text)
         .map_err(|error| Error::config(format!("the base URL {text:?} is invalid: {error}")))
 }

@@ -17,7 +17,10 @@ use kalshi_auth::Clock;
 use serde::de::{self, DeserializeSeed, IgnoredAny};
 use serde_json::Value;
 
-use crate::{generated::SHAPES, operation::Operation};
+use crate::{
+    generated,
+    operation::{Lane, Operation},
+};
 
 /// The default time for which repeated drift is suppressed.
 pub const DEFAULT_DRIFT_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -99,7 +102,7 @@ impl Observer {
     ///
     /// Nothing is built of the body: it is walked as it is read.
     pub(crate) fn observe(&self, operation: &'static Operation, body: &[u8]) {
-        let shapes = shapes();
+        let shapes = shapes(operation.cost.lane);
         let Some(shape) = shapes.get("o").and_then(|of| of.get(operation.id)) else { return };
         let types = shapes.get("t").unwrap_or(&Value::Null);
         let mut walk = Walk { operation, types, found: HashSet::new() };
@@ -153,11 +156,24 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// Returns the shapes, parsed once for the first answer that is checked.
-fn shapes() -> &'static Value {
-    static SHAPES_READ: OnceLock<Value> = OnceLock::new();
+/// Returns the shapes of a document, parsed once for its first answer that is checked.
+fn shapes(lane: Lane) -> &'static Value {
     // A constant of this crate, and read by a test.
-    SHAPES_READ.get_or_init(|| serde_json::from_str(SHAPES).unwrap_or(Value::Null))
+    fn read(once: &'static OnceLock<Value>, shapes: &str) -> &'static Value {
+        once.get_or_init(|| serde_json::from_str(shapes).unwrap_or(Value::Null))
+    }
+    static EVENT_CONTRACTS: OnceLock<Value> = OnceLock::new();
+    #[cfg(feature = "perps")]
+    static PERPETUALS: OnceLock<Value> = OnceLock::new();
+    #[cfg(feature = "klear")]
+    static CLEARING: OnceLock<Value> = OnceLock::new();
+    match lane {
+        #[cfg(feature = "perps")]
+        Lane::Perpetuals => read(&PERPETUALS, generated::perps::SHAPES),
+        #[cfg(feature = "klear")]
+        Lane::Clearing => read(&CLEARING, generated::klear::SHAPES),
+        _ => read(&EVENT_CONTRACTS, generated::SHAPES),
+    }
 }
 
 struct Walk<'s> {
@@ -315,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_operation_with_a_response_has_a_shape() {
-        let shapes = shapes();
+        let shapes = shapes(Lane::EventContracts);
         assert!(shapes["t"].as_object().is_some_and(|types| types.len() > 100));
         for operation in OPERATIONS {
             let Some(name) = shapes["o"].get(operation.id) else { continue };

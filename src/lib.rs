@@ -125,6 +125,8 @@ mod error_body;
 mod generated;
 pub mod guide;
 mod json_place;
+#[cfg(feature = "klear")]
+pub mod klear;
 #[doc(alias = "retry")]
 #[doc(alias = "logging")]
 #[doc(alias = "tracing")]
@@ -132,6 +134,8 @@ mod json_place;
 pub mod middleware;
 pub mod operation;
 mod pagination;
+#[cfg(feature = "perps")]
+pub mod perps;
 mod raw;
 pub mod request;
 mod request_draft;

@@ -62,7 +62,8 @@ impl Operation {
     /// Returns the operation as a value to match on; `None` for a
     /// [`RawRequest`](crate::RawRequest), which is not in the table.
     pub fn typed_id(&self) -> Option<OperationId> {
-        self.id.parse().ok()
+        // Another document may use the name, too.
+        if self.cost.lane == Lane::EventContracts { self.id.parse().ok() } else { None }
     }
 
     /// Returns the JSON Schema (2020-12) of the request's body, `None` if there is no body.
@@ -80,34 +81,51 @@ impl Operation {
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub fn body_schema(&self) -> Option<&'static str> {
-        generated::body_schema(self.id)
+        match self.cost.lane {
+            #[cfg(feature = "perps")]
+            Lane::Perpetuals => generated::perps::body_schema(self.id),
+            #[cfg(feature = "klear")]
+            Lane::Clearing => generated::klear::body_schema(self.id),
+            _ => generated::body_schema(self.id),
+        }
     }
 }
 
 pub use generated::OperationId;
 
-impl OperationId {
-    /// Returns every operation, in the order of [`OPERATIONS`].
-    pub fn all() -> impl ExactSizeIterator<Item = Self> {
-        generated::OPERATION_IDS.iter().map(|(id, _)| *id)
-    }
+/// Gives the generated ids of a document their methods.
+macro_rules! operation_ids {
+    ($($document:ident)::+) => {
+        impl $($document)::+::OperationId {
+            /// Returns every operation, in the order of the document's table.
+            pub fn all() -> impl ExactSizeIterator<Item = Self> {
+                $($document)::+::OPERATION_IDS.iter().map(|(id, _)| *id)
+            }
 
-    /// Returns the name of the client's method: `get_markets`.
-    pub fn as_str(self) -> &'static str {
-        generated::OPERATION_IDS[self as usize].1
-    }
+            /// Returns the name of the client's method: `get_markets`.
+            pub fn as_str(self) -> &'static str {
+                $($document)::+::OPERATION_IDS[self as usize].1
+            }
 
-    /// Returns the entry of the table.
-    pub fn operation(self) -> &'static Operation {
-        &OPERATIONS[self as usize]
-    }
+            /// Returns the entry of the table.
+            pub fn operation(self) -> &'static Operation {
+                &$($document)::+::OPERATIONS[self as usize]
+            }
+        }
+
+        impl fmt::Display for $($document)::+::OperationId {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
 }
 
-impl fmt::Display for OperationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+operation_ids!(generated);
+#[cfg(feature = "perps")]
+operation_ids!(generated::perps);
+#[cfg(feature = "klear")]
+operation_ids!(generated::klear);
 
 impl FromStr for OperationId {
     type Err = UnknownOperation;
@@ -350,6 +368,9 @@ pub enum Lane {
     EventContracts,
     /// Perpetual futures on margin.
     Perpetuals,
+    /// The clearing house, whose limits are not published.
+    #[cfg(feature = "klear")]
+    Clearing,
 }
 
 /// A bucket of the rate limit.

@@ -261,7 +261,7 @@ impl Client {
         extensions.insert(operation);
         extensions.insert(attempts.clone());
         extensions.insert(match operation.access {
-            // A token is no signature; no operation of this document needs one.
+            // A token is no signature: a client of the clearing house adds it in a layer of its own.
             Access::Public | Access::Bearer => SigningPolicy::Never,
             Access::Signed => SigningPolicy::Required,
         });

@@ -13,7 +13,7 @@ check() {
 for feature in aws-lc-rs pure-rust; do
     check -p kalshi-sdk --no-default-features --features "generate,$feature"
 done
-for feature in gzip http2 native-tls rustls server socks streams; do
+for feature in gzip http2 klear native-tls perps rustls server socks streams; do
     # TLS by the operating system needs its headers, which a bare machine may not have.
     if [ "$feature" = native-tls ] && ! pkg-config --exists openssl 2>/dev/null; then
         echo "skipped native-tls: no OpenSSL headers here"
@@ -44,7 +44,7 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
     exit 1
 fi
 check -p kalshi-types --no-default-features
-for feature in chrono rust_decimal; do
+for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
 done
 check -p kalshi-gen --lib --no-default-features

@@ -24,6 +24,8 @@ fn main() -> Result<(), kalshi_sdk::Error> {
     let client = kalshi_sdk::Client::builder().with_environment(demo).build()?;
     println!("{} operations at {}", kalshi_sdk::OPERATIONS.len(), client.base_url());
     println!("{} kinds of messages", kalshi_sdk::streams::MESSAGE_KINDS.len());
+    let more = (kalshi_sdk::perps::OPERATIONS.len(), kalshi_sdk::klear::OPERATIONS.len());
+    println!("{} operations of perps, {} of Klear", more.0, more.1);
     Ok(())
 }
 RUST
@@ -38,8 +40,8 @@ out_dir() {
 }
 
 for way in generated shipped; do
-    settings='features = ["streams"]'
-    [ "$way" = shipped ] && settings='default-features = false, features = ["aws-lc-rs", "rustls", "streams"]'
+    settings='features = ["klear", "perps", "streams"]'
+    [ "$way" = shipped ] && settings='default-features = false, features = ["aws-lc-rs", "klear", "perps", "rustls", "streams"]'
     manifest "$settings" > "$work/hello/Cargo.toml"
     cargo build --quiet --manifest-path "$work/hello/Cargo.toml" --message-format json-render-diagnostics > "$work/messages"
     for crate in kalshi-sdk kalshi-ws; do

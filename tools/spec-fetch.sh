@@ -10,7 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 report=${1:?where the report goes}
 shift
-[ $# -gt 0 ] || set -- https://docs.kalshi.com/openapi.yaml https://docs.kalshi.com/asyncapi.yaml
+[ $# -gt 0 ] || set -- https://docs.kalshi.com/openapi.yaml https://docs.kalshi.com/asyncapi.yaml \
+    https://docs.kalshi.com/perps_openapi.yaml https://docs.kalshi.com/perps_scm_openapi.yaml
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -21,6 +22,8 @@ for url in "$@"; do
         --output "$file" "$url"
     case $(basename "$url") in
         asyncapi*) mine=asyncapi.yaml ;;
+        perps_openapi*) mine=perps_openapi.yaml ;;
+        perps_scm_openapi*) mine=klear_openapi.yaml ;;
         *) mine=openapi.yaml ;;
     esac
     cargo gen diff "$mine" "$file" --format markdown --fail-on never > "$work/diff.md"

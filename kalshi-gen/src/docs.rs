@@ -26,7 +26,7 @@ impl Links {
                     let path = path.trim_start_matches("::");
                     (path.rsplit("::").next().unwrap_or(path).to_owned(), path.to_owned())
                 }
-                None => (name.clone(), format!("crate::types::{name}")),
+                None => (name.clone(), normalized.surface.text(&format!("types::{name}"))),
             };
             let link = format!("[`{shown}`]({path})");
             let published = normalized.renamed.get(name).unwrap_or(name);
@@ -34,7 +34,8 @@ impl Links {
             links.insert(name.clone(), link);
         }
         for operation in operations {
-            let link = format!("[`{0}`](crate::Client::{0})", operation.id);
+            let link =
+                format!("[`{0}`]({1})", operation.id, normalized.surface.method(&operation.id));
             links.insert(operation.operation_id.clone(), link.clone());
             links.insert(operation.builder.clone(), link);
         }
@@ -71,4 +72,9 @@ pub(crate) fn doc(text: Option<&str>, links: &Links) -> TokenStream {
         }
         _ => TokenStream::new(),
     }
+}
+
+/// Returns a line of documentation as a `///` in the source would be.
+pub(crate) fn doc_line(text: &str) -> TokenStream {
+    format!("#[doc = r\" {text}\"]").parse().unwrap_or_default()
 }

@@ -9,12 +9,14 @@ use schemars::schema::{InstanceType, SchemaObject};
 use serde::Deserialize;
 
 use crate::{
-    docs::{Links, doc},
+    docs::{Links, doc, doc_line},
     error::{Error, Result},
+    families::Surface,
     locate::{catch_panic, locate},
     names::{field_name, parameter_name},
     normalize::{
-        COMMA_LIST, DECIMAL, Normalized, OpenEnum, SECRET, UNIX_MILLIS, UNIX_SECONDS, money,
+        Access, CENTI_CENTS, CENTI_COUNT, COMMA_LIST, DECIMAL, Normalized, OpenEnum, SECRET,
+        UNIX_MILLIS, UNIX_SECONDS, money,
     },
     operations::{self, CostModel, OperationModel, ParameterCostModel, ShardModel},
     refine::{self, ParameterTypes, Parts},
@@ -82,9 +84,11 @@ fn code(normalized: &Normalized, operations: &[OperationModel]) -> Result<(Strin
     let Parts { types, builders, parameters } =
         refine::refine(tokens, normalized, operations, &links)?;
     let enums = normalized.enums.iter().map(|open| open_enum(open, &links));
-    let methods = operations.iter().map(|operation| method(operation, &links));
-    let table = operations.iter().map(entry);
-    let ids = ids(operations);
+    let surface = &normalized.surface;
+    let methods = operations.iter().map(|operation| method(operation, &links, surface));
+    let table = operations.iter().map(|operation| entry(operation, surface));
+    let ids = ids(operations, surface);
+    let with_methods = with_methods(surface);
     let count = operations.len();
     let lists =
         operations.iter().enumerate().filter_map(|(index, operation)| list(index, operation));
@@ -105,7 +109,7 @@ fn code(normalized: &Normalized, operations: &[OperationModel]) -> Result<(Strin
             #builders
         }
 
-        impl Client {
+        #with_methods {
             #(#methods)*
         }
 
@@ -119,12 +123,12 @@ fn code(normalized: &Normalized, operations: &[OperationModel]) -> Result<(Strin
         /// The version of the document that this client was generated from.
         pub const SPEC_VERSION: &str = #version;
     };
-    Ok((code.to_string(), dispatch(operations, &parameters)))
+    Ok((code.to_string(), dispatch(operations, &parameters, surface)))
 }
 
 /// Calls any operation by its name, with parameters as text and the body as JSON. For tests that
 /// walk the whole table; not part of the client.
-fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
+fn dispatch(operations: &[OperationModel], types: &ParameterTypes, surface: &Surface) -> String {
     let arms = operations.iter().map(|operation| {
         let id = &operation.id;
         let method = format_ident!("{id}");
@@ -165,10 +169,13 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
             }
         }
     });
+    let name = surface.client.rsplit("::").next().unwrap_or(surface.client);
+    let client = format_ident!("{name}");
+    let borrowed = surface.borrows.then(|| quote!(<'_>));
     let code = quote! {
         #[allow(deprecated, unused_mut, clippy::all, clippy::pedantic)]
         pub async fn dispatch(
-            client: &Client,
+            client: &#client #borrowed,
             id: &str,
             parameters: &::std::collections::BTreeMap<String, String>,
             body: Option<::serde_json::Value>,
@@ -180,8 +187,9 @@ fn dispatch(operations: &[OperationModel], types: &ParameterTypes) -> String {
         }
     };
     // The dispatcher lives outside the crate, where its types are found by another way.
+    let types = surface.path("types").to_string() + " ::";
     code.to_string()
-        .replace("crate :: types ::", "types ::")
+        .replace(&types, "types ::")
         .replace("crate :: CommaSeparated", "CommaSeparated")
 }
 
@@ -198,13 +206,16 @@ fn settings(normalized: &Normalized) -> GenerationSettings {
         settings.with_replacement(schema, exact.path, impls.iter().copied());
     }
     for open in &normalized.enums {
-        let path = format!("crate::types::{}", open.name);
+        let path = normalized.surface.text(&format!("types::{}", open.name));
         settings.with_replacement(&open.name, path, text.iter().copied());
     }
     for (instance, format, path) in [
         (InstanceType::Integer, UNIX_SECONDS, "::kalshi_types::UnixSeconds"),
         (InstanceType::Integer, UNIX_MILLIS, "::kalshi_types::UnixMillis"),
+        (InstanceType::Integer, CENTI_CENTS, "::kalshi_types::CentiCents"),
+        (InstanceType::Integer, CENTI_COUNT, "::kalshi_types::CentiCount"),
         (InstanceType::Number, DECIMAL, "::kalshi_types::Decimal"),
+        (InstanceType::String, DECIMAL, "::kalshi_types::Decimal"),
         (InstanceType::String, COMMA_LIST, "crate::CommaSeparated"),
         (InstanceType::String, SECRET, "crate::SecretText"),
     ] {
@@ -249,6 +260,9 @@ fn facts(operation: &OperationModel) -> String {
 /// Returns the cost of a call, with the bucket that pays.
 fn cost_text(operation: &OperationModel) -> String {
     let CostModel { bucket, tokens, per_item, parameter, shard } = &operation.cost;
+    if operation.preferred_access() == Access::Bearer {
+        return "no published cost".to_owned();
+    }
     if !operation.is_private() {
         return "no tokens: it is never signed".to_owned();
     }
@@ -269,7 +283,16 @@ fn cost_text(operation: &OperationModel) -> String {
     format!("{tokens} tokens{each}{when} from {of}")
 }
 
-fn method(operation: &OperationModel, links: &Links) -> TokenStream {
+/// Returns the head of the block with the methods.
+fn with_methods(surface: &Surface) -> TokenStream {
+    if surface.module.is_empty() {
+        return quote!(impl Client);
+    }
+    let client: TokenStream = format!("crate::{}", surface.client).parse().unwrap_or_default();
+    if surface.borrows { quote!(impl<'a> #client<'a>) } else { quote!(impl #client) }
+}
+
+fn method(operation: &OperationModel, links: &Links, surface: &Surface) -> TokenStream {
     let id = format_ident!("{}", operation.id);
     let builder = format_ident!("{}", operation.builder);
     let facts = facts(operation);
@@ -287,17 +310,19 @@ fn method(operation: &OperationModel, links: &Links) -> TokenStream {
     let docs = doc(Some(&text), links);
     let deprecated = operation.deprecated.then(|| quote!(#[deprecated]));
     let aliases = &operation.aliases;
+    let lifetime = if surface.borrows { quote!('a) } else { quote!('_) };
+    let client = if surface.module.is_empty() { quote!(self) } else { quote!(self.client()) };
     quote! {
         #docs
         #(#[doc(alias = #aliases)])*
         #deprecated
-        pub fn #id(&self) -> builder::#builder<'_> {
-            builder::#builder::new(self)
+        pub fn #id(&self) -> builder::#builder<#lifetime> {
+            builder::#builder::new(#client)
         }
     }
 }
 
-fn entry(operation: &OperationModel) -> TokenStream {
+fn entry(operation: &OperationModel, surface: &Surface) -> TokenStream {
     let OperationModel { id, operation_id, path, tag, success, deprecated, secret, .. } = operation;
     let method = format_ident!("{}", operation.method);
     let access = operation.access.iter().map(|access| {
@@ -305,7 +330,7 @@ fn entry(operation: &OperationModel) -> TokenStream {
         quote!(crate::operation::Access::#access)
     });
     let (access, alternatives) = (access.clone().next(), access.skip(1));
-    let cost = cost(&operation.cost);
+    let cost = cost(&operation.cost, surface);
     let summary = operation.summary.as_deref().unwrap_or_default();
     let description = operation.description.as_deref().unwrap_or_default();
     let body = match &operation.body {
@@ -364,7 +389,8 @@ fn entry(operation: &OperationModel) -> TokenStream {
     }
 }
 
-fn cost(cost: &CostModel) -> TokenStream {
+fn cost(cost: &CostModel, surface: &Surface) -> TokenStream {
+    let lane = format_ident!("{}", surface.lane);
     let CostModel { bucket, tokens, per_item, parameter, shard } = cost;
     let bucket = format_ident!("{bucket}");
     let option =
@@ -380,7 +406,7 @@ fn cost(cost: &CostModel) -> TokenStream {
     };
     quote! {
         crate::operation::Cost {
-            lane: crate::operation::Lane::EventContracts,
+            lane: crate::operation::Lane::#lane,
             bucket: crate::operation::Bucket::#bucket,
             tokens: #tokens,
             per_item: #per_item,
@@ -391,19 +417,26 @@ fn cost(cost: &CostModel) -> TokenStream {
 }
 
 /// Returns the names of the operations as an enum, in the order of the table.
-fn ids(operations: &[OperationModel]) -> TokenStream {
+fn ids(operations: &[OperationModel], surface: &Surface) -> TokenStream {
+    let about = doc_line(&format!(
+        "An operation of the {}, as a value to match on and to configure with.",
+        surface.title
+    ));
     let variants: Vec<_> =
         operations.iter().map(|operation| format_ident!("{}", operation.builder)).collect();
     let docs = operations.iter().map(|operation| {
         format!(
-            "[`{0}`](crate::Client::{0}): `{1} {2}`.",
-            operation.id, operation.method, operation.path
+            "[`{0}`]({1}): `{2} {3}`.",
+            operation.id,
+            surface.method(&operation.id),
+            operation.method,
+            operation.path
         )
     });
     let names = operations.iter().map(|operation| &operation.id);
     let count = operations.len();
     quote! {
-        /// An operation of the Trade API, as a value to match on and to configure with.
+        #about
         ///
         /// [`as_str`](Self::as_str) is the name of the client's method.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

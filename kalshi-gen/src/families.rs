@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use proc_macro2::TokenStream;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::{
     Access, Generated, Overlay, Unmatched, asyncapi,
     document::join,
     error::{Error, Result, refuse},
-    generate,
+    generate, generate_for,
 };
 
 /// The language that a document is written in.
@@ -28,6 +29,56 @@ impl fmt::Display for Kind {
             Self::OpenApi => "OpenAPI",
             Self::AsyncApi => "AsyncAPI",
         })
+    }
+}
+
+/// The place of a document's code in its crate, and how a caller reaches an operation.
+///
+/// A crate may hold the code of several documents. Each has its own `types`, `builder`,
+/// `OperationId` and table, because documents use one name for different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surface {
+    /// The name of the API in documentation.
+    pub title: &'static str,
+    /// The path of its module below the crate, with `::` at the end; empty for the crate itself.
+    pub module: &'static str,
+    /// The type that has a method for each operation, as a path below the crate.
+    pub client: &'static str,
+    /// True if that type borrows the client, `Perps<'a>`, so that requests may outlive it.
+    pub borrows: bool,
+    /// The lane of the rate limit that pays for its operations.
+    pub lane: &'static str,
+    /// The parameter of an example, and the expression in it that has the methods.
+    pub example: (&'static str, &'static str),
+    /// What the names of its files begin with.
+    pub prefix: &'static str,
+}
+
+impl Surface {
+    /// The place of a document that has its crate for itself.
+    pub const ROOT: Self = Self {
+        title: "Trade API",
+        module: "",
+        client: "Client",
+        borrows: false,
+        lane: "EventContracts",
+        example: ("client: kalshi_sdk::Client", "client"),
+        prefix: "",
+    };
+
+    /// Returns a path below the module, as tokens.
+    pub(crate) fn path(&self, name: &str) -> TokenStream {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    /// Returns a path below the module, as text.
+    pub(crate) fn text(&self, name: &str) -> String {
+        format!("crate::{}{name}", self.module)
+    }
+
+    /// Returns the path of a method, for links.
+    pub(crate) fn method(&self, id: &str) -> String {
+        format!("crate::{}::{id}", self.client)
     }
 }
 
@@ -56,6 +107,8 @@ pub struct Family {
     pub access: &'static [Access],
     /// Types that its crate writes itself, as (schema, type).
     pub by_hand: &'static [(&'static str, &'static str)],
+    /// The place of its code.
+    pub surface: Surface,
 }
 
 /// Every document that this workspace follows.
@@ -72,6 +125,7 @@ pub static FAMILIES: &[Family] = &[
         server_path: "/trade-api/v2",
         access: &[Access::Public, Access::Signed],
         by_hand: &[],
+        surface: Surface::ROOT,
     },
     Family {
         name: "WebSocket API",
@@ -87,6 +141,51 @@ pub static FAMILIES: &[Family] = &[
         // A delta is the one message that arrives a hundred thousand times a second, and its texts
         // are shared.
         by_hand: &[("OrderbookDelta", "crate::Delta")],
+        surface: Surface::ROOT,
+    },
+    Family {
+        name: "perps API",
+        kind: Kind::OpenApi,
+        file: "perps_openapi.yaml",
+        overlays: "perps_overlay",
+        package: "",
+        operations: Some("tests/golden/perps_operations.txt"),
+        types: "tests/golden/perps_types.txt",
+        metadata: "perps_openapi",
+        server_path: "/trade-api/v2",
+        access: &[Access::Public, Access::Signed],
+        by_hand: &[],
+        surface: Surface {
+            title: "perps API",
+            module: "perps::",
+            client: "perps::Perps",
+            borrows: true,
+            lane: "Perpetuals",
+            example: ("client: kalshi_sdk::Client", "client.perps()"),
+            prefix: "perps_",
+        },
+    },
+    Family {
+        name: "Klear API",
+        kind: Kind::OpenApi,
+        file: "klear_openapi.yaml",
+        overlays: "klear_overlay",
+        package: "",
+        operations: Some("tests/golden/klear_operations.txt"),
+        types: "tests/golden/klear_types.txt",
+        metadata: "klear_openapi",
+        server_path: "/klear-api/v1",
+        access: &[Access::Bearer],
+        by_hand: &[],
+        surface: Surface {
+            title: "Klear API",
+            module: "klear::",
+            client: "klear::Klear",
+            borrows: false,
+            lane: "Clearing",
+            example: ("klear: kalshi_sdk::klear::Klear", "klear"),
+            prefix: "klear_",
+        },
     },
 ];
 
@@ -111,7 +210,7 @@ impl Family {
         unmatched: Unmatched,
     ) -> Result<Generated> {
         let generated = match self.kind {
-            Kind::OpenApi => generate(document, overlays, unmatched)?,
+            Kind::OpenApi => generate_for(document, overlays, unmatched, self.surface)?,
             Kind::AsyncApi => {
                 asyncapi::generate_messages(document, overlays, unmatched, self.by_hand)?
             }

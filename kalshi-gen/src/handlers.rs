@@ -4,10 +4,15 @@
 
 use quote::{format_ident, quote};
 
-use crate::operations::OperationModel;
+use crate::{docs::doc_line, families::Surface, operations::OperationModel};
 
 /// Returns the trait and its dispatcher, as a file of their own: only a server compiles it.
-pub(crate) fn emit(operations: &[OperationModel]) -> String {
+pub(crate) fn emit(operations: &[OperationModel], surface: &Surface) -> String {
+    let id = surface.path("OperationId");
+    let about = doc_line(&format!(
+        "Answers every operation of the {}: what a server, such as a simulator, implements.",
+        surface.title
+    ));
     let methods: Vec<_> =
         operations.iter().map(|operation| format_ident!("{}", operation.id)).collect();
     let ids = operations.iter().map(|operation| format_ident!("{}", operation.builder));
@@ -15,7 +20,7 @@ pub(crate) fn emit(operations: &[OperationModel]) -> String {
         .iter()
         .map(|operation| format!("Answers `{} {}`.", operation.method, operation.path));
     let code = quote! {
-        /// Answers every operation of the Trade API: what a server, such as a simulator, implements.
+        #about
         ///
         /// `Call` is what the server knows of a request. Methods take `self` by value, so that it
         /// can be a reference of either kind. No method has a default: a new operation of the
@@ -29,12 +34,12 @@ pub(crate) fn emit(operations: &[OperationModel]) -> String {
 
         /// Answers a call by the method of its operation.
         pub fn dispatch<Call, Handler: Operations<Call>>(
-            id: crate::OperationId,
+            id: #id,
             handler: Handler,
             call: Call,
         ) -> Handler::Response {
             match id {
-                #(crate::OperationId::#ids => handler.#methods(call),)*
+                #(#id::#ids => handler.#methods(call),)*
             }
         }
     };

@@ -45,7 +45,7 @@ pub use crate::{
     asyncapi::MessageModel,
     document::parse,
     error::{Error, Result},
-    families::{FAMILIES, Family, Kind, generate_any, kind},
+    families::{FAMILIES, Family, Kind, Surface, generate_any, kind},
     files::{read, read_overlays},
     normalize::{Access, EnumValue, Label, Labels, Normalized, OpenEnum, Report},
     operations::{OperationModel, PaginationModel, ParameterModel},
@@ -77,9 +77,10 @@ impl Generated {
     /// Returns the files that the crate of the document is compiled from, as names and texts.
     #[must_use]
     pub fn files(&self) -> Vec<(String, String)> {
-        let files = [("generated.rs", &self.code), ("handlers.rs", &self.handlers)];
-        let there = files.into_iter().filter(|(_, text)| !text.is_empty());
-        there.map(|(name, text)| (name.to_owned(), text.clone())).collect()
+        let prefix = self.normalized.surface.prefix;
+        let files = shipped::FILES.into_iter().zip([&self.code, &self.handlers]);
+        let there = files.filter(|(_, text)| !text.is_empty());
+        there.map(|(name, text)| (format!("{prefix}{name}"), text.clone())).collect()
     }
 }
 
@@ -98,13 +99,24 @@ impl Generated {
     }
 }
 
-/// Generates the client from a document and the overlays that belong to it.
+/// Generates the client from a document and the overlays that belong to it, for a crate that holds no
+/// other.
 ///
 /// # Errors
 ///
 /// The first thing that cannot be generated, with its JSON pointer; also an overlay action that
 /// matches nothing, unless `unmatched` says to count those.
 pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> Result<Generated> {
+    generate_for(document, overlays, unmatched, Surface::ROOT)
+}
+
+/// Does the same as [`generate`], for another place in a crate.
+pub(crate) fn generate_for(
+    document: &str,
+    overlays: &[Overlay],
+    unmatched: Unmatched,
+    surface: Surface,
+) -> Result<Generated> {
     let read = || -> Result<(serde_json::Value, Applied)> {
         let mut document = parse(document)?;
         normalize::write_out_references(&mut document);
@@ -115,7 +127,7 @@ pub fn generate(document: &str, overlays: &[Overlay], unmatched: Unmatched) -> R
         Ok((document, applied))
     };
     let (document, applied) = read()?;
-    from_document(document, applied).map_err(|error| match read() {
+    from_document(document, applied, surface).map_err(|error| match read() {
         Ok((document, _)) => error.at_a_place_of(&document),
         Err(_) => error,
     })
@@ -147,16 +159,20 @@ pub fn written_out(mut document: serde_json::Value) -> serde_json::Value {
     document
 }
 
-fn from_document(document: serde_json::Value, applied: Applied) -> Result<Generated> {
+fn from_document(
+    document: serde_json::Value,
+    applied: Applied,
+    surface: Surface,
+) -> Result<Generated> {
     let bodies = body_schemas::collect(&document);
-    let normalized = normalize::normalize(document)?;
+    let normalized = Normalized { surface, ..normalize::normalize(document)? };
     let operations =
         operations::model(&normalized).map_err(|error| normalized.moves.published(error))?;
     let (mut code, dispatch) = emit::emit(&normalized, &operations)?;
     let shapes = drift_schema::shapes(&normalized, &operations);
     code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
     code += &body_schemas::emit(&operations, &bodies).to_string();
-    let handlers = handlers::emit(&operations);
+    let handlers = handlers::emit(&operations, &normalized.surface);
     Ok(Generated {
         code,
         dispatch,

@@ -55,7 +55,7 @@ pub(crate) fn locate(
     fails: &dyn Fn(&Normalized) -> Option<Error>,
 ) -> Error {
     let fails = |document: Value| {
-        let Normalized { enums, renamed, labels, moves, .. } = normalized;
+        let Normalized { enums, renamed, labels, moves, surface, .. } = normalized;
         fails(&Normalized {
             document,
             enums: enums.clone(),
@@ -64,6 +64,7 @@ pub(crate) fn locate(
             unreached: Vec::new(),
             report: Vec::new(),
             moves: moves.clone(),
+            surface: *surface,
         })
     };
     let document = &normalized.document;

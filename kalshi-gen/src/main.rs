@@ -135,11 +135,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Returns the overlays of the document of the same kind. What is no document is refused later, by
-/// name.
+/// Returns the overlays of the document that this one is an edition of, or else of the first of the
+/// same kind. What is no document is refused later, by name.
 fn overlays_for(text: &str, root: &Path) -> Result<Vec<Overlay>, Failure> {
-    let kind = kalshi_gen::parse(text).and_then(|document| kalshi_gen::kind(&document));
-    let family = FAMILIES.iter().find(|family| Ok(family.kind) == kind);
+    let document = kalshi_gen::parse(text);
+    let kind = document.as_ref().map_err(Clone::clone).and_then(kalshi_gen::kind);
+    let mut families = FAMILIES.iter().filter(|family| Ok(family.kind) == kind);
+    let is_edition = |family: &&&Family| {
+        let own = read(&root.join(family.file)).ok().and_then(|own| kalshi_gen::parse(&own).ok());
+        let documents = document.as_ref().ok().zip(own);
+        documents.is_some_and(|(document, own)| family.check(document, &own).is_ok())
+    };
+    let family = families.clone().find(|family| is_edition(&family)).or_else(|| families.next());
     family.map_or(Ok(Vec::new()), |family| overlays_of(family, root))
 }
 

@@ -96,6 +96,8 @@ pub struct ParameterModel {
     pub type_name: Option<String>,
     /// It is a list of numbers.
     pub of_numbers: bool,
+    /// It is a day, without a time.
+    pub is_date: bool,
     /// Marked as deprecated.
     pub deprecated: bool,
     /// Description, if the document has one.
@@ -188,12 +190,7 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
             operation_id: normalized.renamed.get(&builder).unwrap_or(&builder).clone(),
             method: method.to_ascii_uppercase(),
             path: path.to_owned(),
-            tag: operation
-                .get("tags")
-                .and_then(|tags| tags.get(0))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            tag: tag(operation, path).to_owned(),
             access: access(operation),
             success,
             response,
@@ -216,6 +213,12 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
         model.example = samples.example(model);
     }
     Ok(models)
+}
+
+/// Returns the family: the first tag, or the first part of the path in a document without tags.
+fn tag<'a>(operation: &'a Map<String, Value>, path: &'a str) -> &'a str {
+    let tag = operation.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str);
+    tag.unwrap_or_else(|| path.trim_start_matches('/').split('/').next().unwrap_or_default())
 }
 
 /// Returns the ways in, as a pass left them.
@@ -284,6 +287,7 @@ fn parameters(
             required: parameter["in"] == "path" || parameter["required"] == true,
             kind,
             type_name: type_name.map(str::to_owned),
+            is_date: format == Some("date"),
             of_numbers: matches!(schema["items"]["type"].as_str(), Some("integer" | "number")),
             deprecated: parameter["deprecated"] == true,
             description: parameter.get("description").and_then(Value::as_str).map(str::to_owned),

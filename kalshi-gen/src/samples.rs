@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     document::schema_name,
     names::parameter_name,
-    normalize::{Normalized, UNIX_MILLIS, UNIX_SECONDS},
+    normalize::{CENTI_CENTS, CENTI_COUNT, Normalized, UNIX_MILLIS, UNIX_SECONDS},
     operations::{OperationModel, ParameterModel},
 };
 
@@ -30,6 +30,10 @@ const TEXTS: [(&str, &str); 15] = [
     ("ticker", "KXHIGHNY-26NOV23-T60"),
     ("type", "football_game"),
 ];
+
+/// A time, as an expression.
+const DATE_TIME: &str = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)\
+                         .to_datetime().ok_or(\"out of range\")?";
 
 /// Writes examples of one document.
 pub(crate) struct Samples<'a> {
@@ -56,33 +60,35 @@ impl<'a> Samples<'a> {
                 calls.push(format!("{name}({})", self.parameter(parameter)));
             }
         }
-        let mut text = String::from(
-            "# async fn run(client: kalshi_sdk::Client) -> Result<(), Box<dyn std::error::Error>> {\n",
-        );
+        let surface = &self.normalized.surface;
+        let (parameter, client) = surface.example;
+        let mut text =
+            format!("# async fn run({parameter}) -> Result<(), Box<dyn std::error::Error>> {{\n");
+        let types = format!("use kalshi_sdk::{}types;\n\n", surface.module);
         if let Some((name, required)) = &operation.body
             && (*required || self.has_fields(name))
         {
             let body = self.value(&schema_of(name), "body", 0);
-            text.insert_str(0, "use kalshi_sdk::types;\n\n");
+            text.insert_str(0, &types);
             let _ = writeln!(text, "let body = {body};");
             calls.push("body(body)".to_owned());
         } else if calls.iter().any(|call| call.contains("types::")) {
-            text.insert_str(0, "use kalshi_sdk::types;\n\n");
+            text.insert_str(0, &types);
         }
         let chain = calls.join("\n    .");
         if operation.pagination.is_some() {
             let _ = write!(
                 text,
-                "let mut rows = client\n    .{chain}\n    .stream();\n\
+                "let mut rows = {client}\n    .{chain}\n    .stream();\n\
                  while let Some(row) = rows.next().await.transpose()? {{\n    println!(\"{{row:?}}\");\n}}\n"
             );
         } else if operation.response.is_some() {
             let _ = write!(
                 text,
-                "let response = client\n    .{chain}\n    .send()\n    .await?;\nprintln!(\"{{:?}}\", *response);\n"
+                "let response = {client}\n    .{chain}\n    .send()\n    .await?;\nprintln!(\"{{:?}}\", *response);\n"
             );
         } else {
-            let _ = write!(text, "client\n    .{chain}\n    .send()\n    .await?;\n");
+            let _ = write!(text, "{client}\n    .{chain}\n    .send()\n    .await?;\n");
         }
         text + "# Ok(())\n# }"
     }
@@ -92,7 +98,12 @@ impl<'a> Samples<'a> {
             let value = self.value(&schema_of(name), &parameter.name, 0);
             return if parameter.kind == "CommaSeparated" { format!("[{value}]") } else { value };
         }
+        if parameter.is_date {
+            let date = "chrono::NaiveDate::from_ymd_opt(2026, 10, 31)";
+            return format!("{date}.ok_or(\"out of range\")?");
+        }
         match parameter.kind {
+            "DateTime" => DATE_TIME.to_owned(),
             "UnixSeconds" => "1_790_000_000".to_owned(),
             "UnixMillis" => "1_790_000_000_000_i64".to_owned(),
             "Integer" if parameter.name == "period_interval" => "60".to_owned(),
@@ -143,14 +154,12 @@ impl<'a> Samples<'a> {
             Some("integer") => match schema.get("format").and_then(Value::as_str) {
                 Some(UNIX_SECONDS) => "1_790_000_000".to_owned(),
                 Some(UNIX_MILLIS) => "1_790_000_000_000_i64".to_owned(),
+                Some(CENTI_CENTS | CENTI_COUNT) => "10_000_i64".to_owned(),
                 _ => "1".to_owned(),
             },
             Some("number") => "\"0.5\"".to_owned(),
             Some("boolean") => "false".to_owned(),
-            _ if schema["format"] == "date-time" => {
-                let time = "kalshi_sdk::UnixSeconds::from_seconds(1_790_000_000)";
-                format!("{time}.to_datetime().ok_or(\"out of range\")?")
-            }
+            _ if schema["format"] == "date-time" => DATE_TIME.to_owned(),
             _ => format!("{:?}", text_of(field)),
         }
     }

@@ -13,11 +13,16 @@ use std::{
 /// The folder of the code, in the package that ships it.
 pub const FOLDER: &str = "shipped";
 
-/// The file in it that holds the digest of what the code was made from.
+/// The file in it that holds the digest of what the code was made from. Its name begins with the
+/// prefix of the document.
 pub const DIGEST: &str = "inputs.fnv1a64";
 
-/// Returns the code that the package ships, as names and texts, if it was made from this document
-/// and these overlays.
+/// The names of the code of a document, each after its prefix: that of the client, and that of a
+/// server if the document has operations.
+pub const FILES: [&str; 2] = ["generated.rs", "handlers.rs"];
+
+/// Returns the code of a document that the package ships, as names and texts, if it was made from
+/// this document and these overlays. `prefix` is what the names of its files begin with.
 ///
 /// # Errors
 ///
@@ -27,9 +32,10 @@ pub fn read(
     document: &Path,
     overlays: &Path,
     folder: &Path,
+    prefix: &str,
 ) -> Result<Vec<(String, String)>, String> {
     let of = |path: &Path, error: &io::Error| format!("{}: {error}", path.display());
-    let path = folder.join(DIGEST);
+    let path = folder.join(format!("{prefix}{DIGEST}"));
     let expected = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -50,11 +56,14 @@ pub fn read(
         ));
     }
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| of(folder, &error))? {
-        let path = entry.map_err(|error| of(folder, &error))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let (Some(name), Some("rs")) = (name, path.extension().and_then(|end| end.to_str())) {
-            files.push((name, fs::read_to_string(&path).map_err(|error| of(&path, &error))?));
+    for name in FILES {
+        let name = format!("{prefix}{name}");
+        let path = folder.join(&name);
+        match fs::read_to_string(&path) {
+            Ok(text) => files.push((name, text)),
+            // A document without operations has no code for a server.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name.ends_with(FILES[1]) => {}
+            Err(error) => return Err(of(&path, &error)),
         }
     }
     Ok(files)

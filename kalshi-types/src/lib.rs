@@ -37,6 +37,7 @@
 //!
 //! # Features
 //!
+//! - `centi-units`: the integer units of some interfaces, `CentiCents` and `CentiCount`. Off by default.
 //! - `chrono`: conversions of [`UnixSeconds`] and [`UnixMillis`] to and from `chrono::DateTime`, and
 //!   reading RFC 3339 times. Off by default.
 //! - `rust_decimal`: conversions of [`Dollars`] and [`Count`] to and from `rust_decimal::Decimal`.
@@ -50,6 +51,8 @@ mod quantity;
 mod open_enum;
 #[doc(hidden)]
 pub mod builder;
+#[cfg(feature = "centi-units")]
+mod centi;
 mod count;
 mod decimal;
 mod dollars;
@@ -64,6 +67,8 @@ mod text;
 mod time;
 pub mod wire;
 
+#[cfg(feature = "centi-units")]
+pub use crate::centi::{CentiCents, CentiCount};
 pub use crate::{
     count::Count,
     decimal::{Decimal, Rounding},

@@ -22,6 +22,8 @@
 //! | set proxies, TLS and time limits | [`network`] |
 //! | call from code that is not asynchronous | [`blocking`] |
 //! | follow the exchange live | [`streams`] |
+//! | trade perpetual futures | `perps`, with the feature of that name |
+//! | clear them | `klear`, with the feature of that name |
 //! | test a bot offline | [`testing`] |
 //! | keep up with a moving API | [`staying_current`] |
 //! | choose features, know the MSRV | [`features`] |
@@ -131,6 +133,21 @@ pub mod blocking {}
 #[doc(alias = "websocket")]
 #[doc(alias = "live data")]
 pub mod streams {}
+
+#[cfg(feature = "perps")]
+#[doc = include_str!("perps.md")]
+#[doc(alias = "perpetual futures")]
+#[doc(alias = "margin")]
+#[doc(alias = "leverage")]
+#[doc(alias = "funding rate")]
+#[doc(alias = "liquidation")]
+pub mod perps {}
+
+#[cfg(feature = "klear")]
+#[doc = include_str!("klear.md")]
+#[doc(alias = "clearing")]
+#[doc(alias = "settlement")]
+pub mod klear {}
 
 #[doc = include_str!("testing.md")]
 #[doc(alias = "mock")]

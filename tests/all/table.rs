@@ -7,14 +7,15 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client, Effect, ErrorKind, OPERATIONS, Operation, OperationId,
+    Effect, ErrorKind, OPERATIONS, Operation, OperationId, klear,
     operation::{Access, Body, Bucket, Lane, ParameterKind, Place, ShardScope},
+    perps,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, BASE, Document, Fill, Generator, KEY_ID, Random, Request, Sample, Server, call, client,
-    keys, operation, prune,
+    Answer, BASE, Clients, Document, Fill, Generator, KEY_ID, Random, Request, Sample, Server,
+    TOKEN, every_operation, keys, operation, prune, with_decimals,
 };
 
 /// The seeds of each operation: everything, the least, nulls, and then random ones.
@@ -32,7 +33,7 @@ fn fill(seed: u64) -> Fill {
 /// A server whose next answer the test sets.
 struct Table {
     server: Server,
-    client: Client,
+    clients: Clients,
     next: Arc<Mutex<Answer>>,
 }
 
@@ -43,8 +44,8 @@ impl Table {
         let server =
             Server::start(move |_| answer.lock().unwrap_or_else(PoisonError::into_inner).clone())
                 .await;
-        let client = client(&server.url());
-        Self { server, client, next }
+        let clients = Clients::new(&server.url());
+        Self { server, clients, next }
     }
 
     fn answer(&self, answer: Answer) {
@@ -65,7 +66,7 @@ pub(crate) struct Case {
 impl Case {
     /// Creates a call, the same for the same seed; 0 leaves nothing out, 1 all that may be.
     pub(crate) fn new(operation: &'static Operation, seed: u64) -> Self {
-        let document = Document::get();
+        let document = Document::of(operation);
         let mut generator = Generator::request(document, fill(seed), seed);
         let mut parameters = BTreeMap::new();
         let mut in_path = BTreeMap::new();
@@ -136,7 +137,16 @@ impl Case {
 
     fn check_signature(&self, request: &Request) {
         let Self { operation, .. } = self;
+        let bearer = request.header("authorization");
+        if operation.access != Access::Bearer {
+            assert_eq!(bearer, None, "{operation}");
+        }
         match operation.access {
+            Access::Bearer => {
+                assert!(!request.is_signed(), "{operation}: {:?}", request.headers);
+                let token = format!("Bearer {}:{}", TOKEN.0, TOKEN.1);
+                assert_eq!(bearer, Some(token.as_str()), "{operation}");
+            }
             Access::Public => assert!(!request.is_signed(), "{operation}: {:?}", request.headers),
             Access::Signed => {
                 assert_eq!(request.header("kalshi-access-key"), Some(KEY_ID), "{operation}");
@@ -228,21 +238,24 @@ pub(crate) fn fit(operation: &Operation, body: Option<&Value>, reply: &mut Value
 
 /// Returns a random success of an operation; `None` when it has no body.
 fn success(operation: &'static Operation, fill: Fill, seed: u64) -> Option<Sample> {
-    let (_, schema) = Document::get().success(operation);
-    Some(Generator::response(Document::get(), fill, seed).sample(schema?))
+    let document = Document::of(operation);
+    let (_, schema) = document.success(operation);
+    Some(Generator::response(document, fill, seed).sample(schema?))
 }
 
 #[test]
 fn the_table_holds_what_the_document_says() {
-    let document = Document::get();
-    assert_eq!(OPERATIONS.len(), 128);
-    assert_eq!(document.operations(), OPERATIONS.len());
-    let ids: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
-    assert_eq!(ids.len(), OPERATIONS.len(), "two operations of one name");
-    for operation in OPERATIONS {
+    for (table, length) in [(OPERATIONS, 128), (perps::OPERATIONS, 53), (klear::OPERATIONS, 28)] {
+        assert_eq!(table.len(), length);
+        assert_eq!(Document::of(&table[0]).operations(), table.len());
+        let ids: BTreeSet<_> = table.iter().map(|operation| operation.id).collect();
+        assert_eq!(ids.len(), table.len(), "two operations of one name");
+    }
+    for operation in every_operation() {
+        let document = Document::of(operation);
         assert_eq!(operation.success, document.success(operation).0, "{operation}");
         assert_eq!(
-            operation.access == Access::Signed,
+            operation.access != Access::Public,
             document.is_private(operation),
             "{operation}"
         );
@@ -270,7 +283,7 @@ fn the_table_holds_what_the_document_says() {
 async fn every_operation_is_sent_as_documented_and_its_answer_decodes() {
     let table = Table::start().await;
     let mut sent = BTreeSet::new();
-    for operation in OPERATIONS {
+    for operation in every_operation() {
         for seed in 0..SEEDS {
             let case = Case::new(operation, seed);
             let mut answer = success(operation, fill(seed), seed);
@@ -282,29 +295,32 @@ async fn every_operation_is_sent_as_documented_and_its_answer_decodes() {
                 None => ["", "{}", " {\n}"][usize::try_from(seed % 3).unwrap()].to_owned(),
             };
             table.answer(Answer::new(operation.success, text.clone()));
-            let decoded = call(&table.client, operation, &case.parameters, case.body.clone())
+            let decoded = table
+                .clients
+                .call(operation, &case.parameters, case.body.clone())
                 .await
                 .unwrap_or_else(|error| panic!("{operation}, seed {seed}: {error:?}\n{text}"));
             case.check(&table.server.last());
-            sent.insert(operation.id);
+            sent.insert((operation.cost.lane, operation.id));
             let Some(sample) = answer else {
                 assert_eq!(decoded, Value::Null, "{operation}");
                 continue;
             };
-            assert_eq!(prune(decoded), prune(sample.value), "{operation}, seed {seed}: {text}");
+            let expected = with_decimals(sample.value, &decoded);
+            assert_eq!(prune(decoded), prune(expected), "{operation}, seed {seed}: {text}");
         }
     }
-    assert_eq!(sent.len(), 128, "some operation was never sent");
-    assert_eq!(table.server.requests().len(), 128 * usize::try_from(SEEDS).unwrap());
-    // One connection at a time is enough for calls that wait for each other.
-    assert_eq!(table.server.connections(), 1);
+    assert_eq!(sent.len(), 128 + 53 + 28, "some operation was never sent");
+    assert_eq!(table.server.requests().len(), sent.len() * usize::try_from(SEEDS).unwrap());
+    // One connection of each client is enough for calls that wait for each other.
+    assert_eq!(table.server.connections(), 2);
 }
 
 #[tokio::test]
 async fn an_answer_without_a_required_field_fails_and_names_the_place() {
     let table = Table::start().await;
     let mut checked = 0;
-    for operation in OPERATIONS {
+    for operation in every_operation() {
         let case = Case::new(operation, 0);
         let Some(Sample { mut value, required }) = success(operation, Fill::Most, 0) else {
             continue;
@@ -334,7 +350,9 @@ async fn an_answer_without_a_required_field_fails_and_names_the_place() {
                     Some(value) => drop(holder.insert(place.name.clone(), value.clone())),
                 }
                 table.answer(Answer::new(operation.success, broken.to_string()));
-                let error = call(&table.client, operation, &case.parameters, case.body.clone())
+                let error = table
+                    .clients
+                    .call(operation, &case.parameters, case.body.clone())
                     .await
                     .expect_err(&format!("{operation}: without `{path}` ({replacement:?})"));
                 assert_eq!(error.kind(), ErrorKind::Decode, "{operation}: {error:?}");
@@ -354,16 +372,18 @@ async fn an_answer_without_a_required_field_fails_and_names_the_place() {
 async fn a3_every_response_without_one_of_its_lists_fails_and_with_null_for_it_does_not() {
     let table = Table::start().await;
     let mut checked = 0;
-    for operation in OPERATIONS {
-        let (_, Some(schema)) = Document::get().success(operation) else { continue };
-        let lists = Document::get().required_lists(schema);
+    for operation in every_operation() {
+        let (_, Some(schema)) = Document::of(operation).success(operation) else { continue };
+        let lists = Document::of(operation).required_lists(schema);
         let case = Case::new(operation, 0);
         let Some(Sample { value, .. }) = success(operation, Fill::Most, 0) else { continue };
         for list in lists {
             let mut without = value.clone();
             without.as_object_mut().unwrap().remove(&list).unwrap();
             table.answer(Answer::new(operation.success, without.to_string()));
-            let error = call(&table.client, operation, &case.parameters, case.body.clone())
+            let error = table
+                .clients
+                .call(operation, &case.parameters, case.body.clone())
                 .await
                 .expect_err(&format!("{operation} without `{list}`"));
             assert_eq!((error.kind(), error.effect()), (ErrorKind::Decode, Effect::Unknown));
@@ -375,7 +395,9 @@ async fn a3_every_response_without_one_of_its_lists_fails_and_with_null_for_it_d
             let mut with_null = value.clone();
             with_null[&list] = Value::Null;
             table.answer(Answer::new(operation.success, with_null.to_string()));
-            call(&table.client, operation, &case.parameters, case.body.clone())
+            table
+                .clients
+                .call(operation, &case.parameters, case.body.clone())
                 .await
                 .unwrap_or_else(|error| panic!("{operation}, `{list}` null: {error:?}"));
         }
@@ -387,7 +409,7 @@ async fn a3_every_response_without_one_of_its_lists_fails_and_with_null_for_it_d
 async fn every_label_reads_as_nothing_where_it_is_absent_or_null() {
     let table = Table::start().await;
     let mut checked = BTreeSet::new();
-    for operation in OPERATIONS {
+    for operation in every_operation() {
         let case = Case::new(operation, 0);
         let Some(Sample { mut value, required }) = success(operation, Fill::Most, 0) else {
             continue;
@@ -406,7 +428,9 @@ async fn every_label_reads_as_nothing_where_it_is_absent_or_null() {
                 checked.insert(place.name.clone());
             }
             table.answer(Answer::new(operation.success, bare.to_string()));
-            call(&table.client, operation, &case.parameters, case.body.clone())
+            table
+                .clients
+                .call(operation, &case.parameters, case.body.clone())
                 .await
                 .unwrap_or_else(|error| panic!("{operation} with {nothing:?}: {error:?}"));
         }
@@ -418,9 +442,9 @@ async fn every_label_reads_as_nothing_where_it_is_absent_or_null() {
 
 #[test]
 fn a_list_operation_names_its_cursor_and_its_rows() {
-    let lists: Vec<_> = OPERATIONS.iter().filter(|o| o.pagination.is_some()).collect();
+    let lists: Vec<_> = every_operation().filter(|o| o.pagination.is_some()).collect();
     let takes_cursor = |o: &&Operation| o.parameters.iter().any(|p| p.name == "cursor");
-    assert_eq!(lists.len(), OPERATIONS.iter().filter(takes_cursor).count());
+    assert_eq!(lists.len(), every_operation().filter(takes_cursor).count());
     for operation in lists {
         let pagination = operation.pagination.unwrap();
         let Sample { value, .. } = success(operation, Fill::Most, 1).unwrap();
@@ -437,11 +461,18 @@ fn the_base_path_of_the_tests_is_that_of_the_exchange() {
 }
 
 #[test]
-fn the_page_of_the_client_lists_every_operation_by_task() {
-    let source = include_str!("../../src/client.rs");
-    for operation in OPERATIONS {
-        let link = format!("[`{0}`](Self::{0})", operation.id);
-        assert_eq!(source.matches(&link).count(), usize::from(!operation.deprecated), "{link}");
+fn the_page_of_each_client_lists_every_operation_by_task() {
+    for (operations, source) in [
+        (OPERATIONS, include_str!("../../src/client.rs")),
+        (perps::OPERATIONS, include_str!("../../src/perps.rs")),
+        (klear::OPERATIONS, include_str!("../../src/klear.rs")),
+    ] {
+        for operation in operations {
+            let link = format!("[`{0}`](Self::{0})", operation.id);
+            // Two methods of its own take its place.
+            let expected = !operation.deprecated && operation.id != "get_margin_balance";
+            assert_eq!(source.matches(&link).count(), usize::from(expected), "{link}");
+        }
     }
 }
 
@@ -481,7 +512,7 @@ fn every_body_has_a_schema_that_is_complete_in_itself() {
             _ => {}
         }
     }
-    for operation in OPERATIONS {
+    for operation in every_operation() {
         let schema = operation.body_schema();
         assert_eq!(schema.is_some(), operation.body != Body::None, "{operation}");
         let Some(schema) = schema else { continue };

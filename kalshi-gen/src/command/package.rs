@@ -17,7 +17,8 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
         let files = generated.files().into_iter();
         plan.extend(files.map(|(name, text)| (folder.join(name), text)));
         let digest = shipped::digest(&root.join(family.file), &root.join(family.overlays))?;
-        plan.push((folder.join(shipped::DIGEST), format!("{digest}\n")));
+        let name = format!("{}{}", family.surface.prefix, shipped::DIGEST);
+        plan.push((folder.join(name), format!("{digest}\n")));
     }
     write_all(&plan)
 }

@@ -99,12 +99,16 @@ fn family_of(root: &Path, from: &Path, published: &str) -> Result<&'static Famil
     let kind = kind(&document).map_err(failed)?;
     let mut reason = None;
     for family in FAMILIES.iter().filter(|family| family.kind == kind) {
-        let here = parse(&read(&root.join(family.file))?).map_err(|error| {
-            Failure::input(format!("{}: {error}", root.join(family.file).display()))
-        })?;
+        let place = root.join(family.file);
+        if !place.is_file() {
+            continue;
+        }
+        let here = parse(&read(&place)?)
+            .map_err(|error| Failure::input(format!("{}: {error}", place.display())))?;
         match family.check(&document, &here) {
             Ok(()) => return Ok(family),
-            Err(error) => reason = Some(error),
+            // The first document of a kind is the one that is meant most often.
+            Err(error) => reason = reason.or(Some(error)),
         }
     }
     let error = reason

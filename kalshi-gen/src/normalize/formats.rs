@@ -18,7 +18,13 @@ pub(crate) const UNIX_SECONDS: &str = "kalshi-unix-seconds";
 /// The format that makes an integer a time in milliseconds.
 pub(crate) const UNIX_MILLIS: &str = "kalshi-unix-millis";
 
-/// The format that makes a number an exact decimal.
+/// The format that makes an integer an amount of money in hundredths of a cent.
+pub(crate) const CENTI_CENTS: &str = "kalshi-centi-cents";
+
+/// The format that makes an integer a number of contracts in hundredths.
+pub(crate) const CENTI_COUNT: &str = "kalshi-centi-count";
+
+/// The format that makes a number, or a text, an exact decimal.
 pub(crate) const DECIMAL: &str = "kalshi-decimal";
 
 /// Query parameters that are typed as text and hold a list joined by commas: (operation, name).

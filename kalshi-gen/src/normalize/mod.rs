@@ -28,12 +28,13 @@ use serde_json::{Map, Value};
 use crate::{
     document::{self, join, object},
     error::{Error, Result, refuse},
+    families::Surface,
 };
 
 pub(crate) use self::{
     access::ACCESS,
     bodies::take_name,
-    formats::{COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS},
+    formats::{CENTI_CENTS, CENTI_COUNT, COMMA_LIST, DECIMAL, SECRET, UNIX_MILLIS, UNIX_SECONDS},
     nullability::fold_json_schema,
     parameters::{forget_origins, write_out_references},
     reach::{reachable, request_schemas},
@@ -95,6 +96,7 @@ pub struct Normalized {
     /// The number of times that each pass fired.
     pub report: Report,
     pub(crate) moves: Moves,
+    pub(crate) surface: Surface,
 }
 
 /// Runs every pass.
@@ -172,6 +174,7 @@ fn passes(mut source: Value, mut report: Report, moves: &mut Moves) -> Result<No
         unreached: Vec::new(),
         report,
         moves: Moves::default(),
+        surface: Surface::ROOT,
     })
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     docs::{Links, doc},
     error::{Result, refuse},
+    families::Surface,
     names::parameter_name,
     normalize::Normalized,
     operations::OperationModel,
@@ -105,7 +106,7 @@ pub(super) fn refine_builders(
                     own.iter()
                         .map(|(name, ty)| ((item.name.clone(), name.to_string()), ty.clone())),
                 );
-                let docs = builder_docs(operation);
+                let docs = builder_docs(operation, &normalized.surface);
                 let name = format_ident!("{}", item.name);
                 let client = client_field(&own);
                 let (names, types): (Vec<_>, Vec<_>) = own.iter().cloned().unzip();
@@ -256,8 +257,9 @@ fn parameter_docs(function: &str, operation: &OperationModel, links: &Links) -> 
 }
 
 /// Returns the docs of a request: the operation, what must be set, what may be.
-fn builder_docs(operation: &OperationModel) -> String {
-    let mut text = format!("A request for [`{0}`](crate::Client::{0}).", operation.id);
+fn builder_docs(operation: &OperationModel, surface: &Surface) -> String {
+    let method = surface.method(&operation.id);
+    let mut text = format!("A request for [`{}`]({method}).", operation.id);
     let list = |required: bool| -> Vec<String> {
         let parameters = operation.parameters.iter().filter(|p| p.required == required);
         let mut names: Vec<String> = parameters

@@ -41,7 +41,7 @@ impl Package {
     fn read(&self) -> Result<Vec<(String, String)>, String> {
         let [document, overlays, folder] =
             ["openapi.yaml", "overlay", shipped::FOLDER].map(|name| self.0.join(name));
-        shipped::read(&document, &overlays, &folder)
+        shipped::read(&document, &overlays, &folder, "")
     }
 }
 
@@ -146,7 +146,8 @@ fn what_cargo_gen_package_writes_is_what_a_build_script_generates() {
     for family in FAMILIES {
         let (document, overlays) = (here.join(family.file), here.join(family.overlays));
         let folder = root.join(family.package).join(shipped::FOLDER);
-        let mut files = shipped::read(&document, &overlays, &folder).unwrap();
+        let mut files =
+            shipped::read(&document, &overlays, &folder, family.surface.prefix).unwrap();
         files.sort();
         let text = kalshi_gen::read(&document).unwrap();
         let overlays = kalshi_gen::read_overlays(&overlays).unwrap();

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::OnceLock};
 
-use kalshi_sdk::Operation;
+use kalshi_sdk::{Operation, operation::Lane};
 use serde_json::{Map, Value, json};
 use serde_json_path::{JsonPath, NormalizedPath};
 
@@ -15,7 +15,12 @@ use super::Random;
 pub(crate) const UNKNOWN_FIELD: &str = "x_not_in_the_document";
 
 #[derive(Debug)]
-pub(crate) struct Document(Value);
+pub(crate) struct Document {
+    root: Value,
+    /// The fields that the reviewed list of types calls labels, by schema. Names are in lower case:
+    /// Rust spells them differently, `Rfq` for `RFQ`.
+    labels: BTreeSet<(String, String)>,
+}
 
 /// The amount of optional data that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,32 +89,66 @@ struct Shape {
 }
 
 impl Document {
+    /// Returns the document of event contracts.
     pub(crate) fn get() -> &'static Self {
-        static DOCUMENT: OnceLock<Document> = OnceLock::new();
-        DOCUMENT.get_or_init(|| {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-            let read = |path: &str| {
-                kalshi_gen::parse(&fs::read_to_string(root.join(path)).unwrap()).unwrap()
-            };
-            let mut document = kalshi_gen::written_out(read("openapi.yaml"));
-            let corrections = read("overlay/corrections.yaml");
-            for action in corrections["actions"].as_array().unwrap() {
-                apply(&mut document, action);
+        Self::of_lane(Lane::EventContracts)
+    }
+
+    /// Returns the document that an operation is of.
+    pub(crate) fn of(operation: &Operation) -> &'static Self {
+        Self::of_lane(operation.cost.lane)
+    }
+
+    pub(crate) fn of_lane(lane: Lane) -> &'static Self {
+        static EVENT_CONTRACTS: OnceLock<Document> = OnceLock::new();
+        static PERPETUALS: OnceLock<Document> = OnceLock::new();
+        static CLEARING: OnceLock<Document> = OnceLock::new();
+        match lane {
+            Lane::EventContracts => EVENT_CONTRACTS.get_or_init(|| Self::read("")),
+            Lane::Perpetuals => PERPETUALS.get_or_init(|| Self::read("perps_")),
+            _ => CLEARING.get_or_init(|| Self::read("klear_")),
+        }
+    }
+
+    fn read(prefix: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = |path: String| fs::read_to_string(root.join(path)).unwrap();
+        let read = |path: String| kalshi_gen::parse(&text(path)).unwrap();
+        let mut document = kalshi_gen::written_out(read(format!("{prefix}openapi.yaml")));
+        let corrections = read(format!("{prefix}overlay/corrections.yaml"));
+        for action in corrections["actions"].as_array().unwrap() {
+            apply(&mut document, action);
+        }
+        let mut labels = BTreeSet::new();
+        let mut schema = String::new();
+        for line in text(format!("tests/golden/{prefix}types.txt")).lines() {
+            if let Some(name) = line.strip_prefix("struct ") {
+                schema = name.to_ascii_lowercase();
+            } else if let Some((field, _)) = line.trim().split_once("~:") {
+                labels.insert((schema.clone(), field.to_owned()));
             }
-            Self(document)
+        }
+        Self { root: document, labels }
+    }
+
+    /// Reports whether the review file marks a field as a label. Schemas without a name of their own
+    /// have none.
+    fn is_label(&self, schema: Option<&str>, field: &str) -> bool {
+        schema.is_some_and(|schema| {
+            self.labels.contains(&(schema.to_ascii_lowercase(), field.to_owned()))
         })
     }
 
     /// Returns the number of operations.
     pub(crate) fn operations(&self) -> usize {
         let methods = ["get", "put", "post", "delete", "patch"];
-        let items = self.0["paths"].as_object().unwrap().values();
+        let items = self.root["paths"].as_object().unwrap().values();
         items.map(|item| methods.iter().filter(|m| item.get(m).is_some()).count()).sum()
     }
 
     fn operation(&self, operation: &Operation) -> &Value {
         let method = operation.method.as_str().to_ascii_lowercase();
-        let found = &self.0["paths"][operation.path][&method];
+        let found = &self.root["paths"][operation.path][&method];
         assert_eq!(found["operationId"], operation.operation_id, "{operation}");
         found
     }
@@ -135,8 +174,9 @@ impl Document {
 
     /// Returns the schema of each parameter: (name, in the path, must be given, schema).
     pub(crate) fn parameters(&self, operation: &Operation) -> Vec<(&str, bool, bool, &Value)> {
-        let parameters = self.operation(operation).get("parameters").and_then(Value::as_array);
-        let parameters = parameters.into_iter().flatten().map(|parameter| {
+        let shared = self.root["paths"][operation.path].get("parameters").and_then(Value::as_array);
+        let own = self.operation(operation).get("parameters").and_then(Value::as_array);
+        let parameters = shared.into_iter().chain(own).flatten().map(|parameter| {
             let in_path = parameter["in"] == "path";
             let required = in_path || parameter["required"] == true;
             (parameter["name"].as_str().unwrap(), in_path, required, &parameter["schema"])
@@ -150,7 +190,7 @@ impl Document {
         let required = shape.keys.get("required").and_then(Value::as_array).into_iter().flatten();
         let mut required = required.filter_map(Value::as_str);
         required.any(|name| {
-            !matches!(name, "cursor" | "next_cursor") && !is_label(shape.name.as_deref(), name)
+            !matches!(name, "cursor" | "next_cursor") && !self.is_label(shape.name.as_deref(), name)
         })
     }
 
@@ -168,7 +208,7 @@ impl Document {
 
     /// Reports whether a request must be signed.
     pub(crate) fn is_private(&self, operation: &Operation) -> bool {
-        let own = self.operation(operation).get("security").or_else(|| self.0.get("security"));
+        let own = self.operation(operation).get("security").or_else(|| self.root.get("security"));
         own.and_then(Value::as_array).is_some_and(|schemes| !schemes.is_empty())
     }
 
@@ -176,13 +216,24 @@ impl Document {
         let keys = schema.as_object().expect("a schema is a mapping");
         let mut shape = if let Some(reference) = keys.get("$ref") {
             let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
-            let mut shape = self.shape(self.0.pointer(pointer).expect("it points at something"));
+            let mut shape = self.shape(self.root.pointer(pointer).expect("it points at something"));
             shape.name = pointer.rsplit('/').next().map(str::to_owned);
             shape
         } else if let Some(parts) = keys.get("allOf") {
-            let parts = parts.as_array().unwrap();
-            assert_eq!(parts.len(), 1, "several schemas in one are not understood here");
-            self.shape(&parts[0])
+            let mut parts = parts.as_array().unwrap().iter().map(|part| self.shape(part));
+            let mut shape = parts.next().expect("a schema within");
+            for part in parts {
+                // Objects, whose fields come together under the name of what holds them.
+                assert_eq!(part.keys["type"], "object", "only objects are joined here");
+                let mut keys = Value::Object(shape.keys);
+                merge(&mut keys, &Value::Object(part.keys));
+                shape = Shape {
+                    keys: keys.as_object().unwrap().clone(),
+                    nullable: shape.nullable,
+                    name: None,
+                };
+            }
+            shape
         } else {
             Shape { keys: keys.clone(), nullable: false, name: None }
         };
@@ -191,27 +242,6 @@ impl Document {
             || keys.get("enum").is_some_and(listed);
         shape
     }
-}
-
-/// Reports whether the review file marks a field as a label. Schemas without a name of their own
-/// have none.
-fn is_label(schema: Option<&str>, field: &str) -> bool {
-    static LABELS: OnceLock<BTreeSet<(String, String)>> = OnceLock::new();
-    let labels = LABELS.get_or_init(|| {
-        let review = include_str!("../../golden/types.txt");
-        let mut labels = BTreeSet::new();
-        let mut schema = "";
-        for line in review.lines() {
-            if let Some(name) = line.strip_prefix("struct ") {
-                schema = name;
-            } else if let Some((field, _)) = line.trim().split_once("~:") {
-                labels.insert((schema.to_ascii_lowercase(), field.to_owned()));
-            }
-        }
-        labels
-    });
-    // The review file has the names as Rust spells them: `Rfq` for `RFQ`.
-    schema.is_some_and(|schema| labels.contains(&(schema.to_ascii_lowercase(), field.to_owned())))
 }
 
 impl<'a> Generator<'a> {
@@ -265,6 +295,10 @@ impl<'a> Generator<'a> {
         let format = shape.keys.get("format").and_then(Value::as_str);
         match (shape.keys.get("type").and_then(Value::as_str), format) {
             (Some("string"), Some("date-time")) => self.time().into(),
+            (Some("string"), Some("date")) => self.time()[..10].into(),
+            (Some("string"), Some("fixed-point-dollars")) => self.money().into(),
+            (Some("string"), Some("fixed-point-count")) => self.count().into(),
+            (Some("string"), Some("kalshi-decimal")) => self.decimal().into(),
             (Some("string"), _) => self.random.text().into(),
             (Some("integer"), format) => self.integer(&shape.keys, format == Some("int32")).into(),
             (Some("number"), _) => self.number(),
@@ -311,7 +345,7 @@ impl<'a> Generator<'a> {
                 && shape.keys.get("type").is_some_and(|kind| kind == "array");
         // The server sends null, or nothing, for an empty list.
         let lenient = self.response && list;
-        let is_label = self.response && is_label(holder, name);
+        let is_label = self.response && self.document.is_label(holder, name);
         // The list of a whole response must be there, or it is not that response.
         let (may_be_absent, may_be_null) = (
             !must || is_label || lenient && !at.is_empty(),
@@ -420,6 +454,14 @@ impl<'a> Generator<'a> {
         }
         let text = format!("{whole}.{:02}", self.random.below(100));
         text.parse::<f64>().unwrap().into()
+    }
+
+    /// Returns a decimal as the exchange prints it in text: with zeros at the end, and few enough
+    /// digits that a JSON number holds it.
+    fn decimal(&mut self) -> String {
+        let sign = if self.random.chance(20) { "-" } else { "" };
+        let whole = self.random.between(0, 999_999);
+        format!("{sign}{whole}.{:04}00", self.random.below(10_000))
     }
 
     /// Dollars as the exchange prints them: four to six decimals, and any sign.

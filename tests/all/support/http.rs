@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::BASE;
+use super::{BASE, KLEAR_BASE};
 
 /// A request as it came over the wire.
 #[derive(Clone, Debug)]
@@ -59,7 +59,8 @@ impl Request {
 
     /// Returns the segments of the path below the base, decoded.
     pub(crate) fn segments(&self) -> Vec<String> {
-        let below = self.path().strip_prefix(BASE).expect("the path starts with the base");
+        let below = [BASE, KLEAR_BASE].iter().find_map(|base| self.path().strip_prefix(base));
+        let below = below.expect("the path starts with the base");
         below.split('/').skip(1).map(percent_decoded).collect()
     }
 

@@ -11,12 +11,15 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Client, ClientBuilder, Credentials, Environment, Error, Operation,
+    Client, ClientBuilder, Credentials, Decimal, Environment, Error, OPERATIONS, Operation,
     auth::{KeyType, server::KeyPair},
+    klear::{self, Klear},
+    operation::Lane,
+    perps,
 };
 use serde_json::Value;
 
-use crate::dispatch::dispatch;
+use crate::dispatch::{self, dispatch};
 
 pub(crate) use self::{
     document::{Document, Fill, Generator, Sample, UNKNOWN_FIELD},
@@ -28,6 +31,17 @@ pub(crate) const KEY_ID: &str = "a952bcbe-ec3b-4b5b-b8f9-11dae589608c";
 
 /// The base path of every test server, as the exchange has it.
 pub(crate) const BASE: &str = "/trade-api/v2";
+
+/// The base path of a test server of the clearing house.
+pub(crate) const KLEAR_BASE: &str = "/klear-api/v1";
+
+/// The two parts of the bearer token.
+pub(crate) const TOKEN: (&str, &str) = ("admin-17", "bearer-token-that-nobody-may-see");
+
+/// Returns the operations of all documents.
+pub(crate) fn every_operation() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(perps::OPERATIONS).chain(klear::OPERATIONS)
+}
 
 /// Returns one key pair for the whole binary.
 pub(crate) fn keys() -> &'static KeyPair {
@@ -49,6 +63,51 @@ pub(crate) fn client(url: &str) -> Client {
     builder(url).with_credentials(credentials()).build().unwrap()
 }
 
+/// Returns a client of the clearing house, for the base URL of a test server.
+pub(crate) fn klear(url: &str) -> Klear {
+    let environment = Environment::Custom(url.to_owned());
+    Klear::builder().with_environment(environment).with_token(TOKEN.0, TOKEN.1).build().unwrap()
+}
+
+/// A client for each document.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    pub(crate) client: Client,
+    pub(crate) klear: Klear,
+}
+
+impl Clients {
+    pub(crate) fn new(url: &str) -> Self {
+        Self { client: client(url), klear: klear(url) }
+    }
+
+    /// Calls an operation of any document by its name, and unpacks what the client answered.
+    pub(crate) async fn call(
+        &self,
+        operation: &'static Operation,
+        parameters: &BTreeMap<String, String>,
+        body: Option<Value>,
+    ) -> Result<Value, Box<Error>> {
+        let (id, perps) = (operation.id, self.client.perps());
+        let result = match operation.cost.lane {
+            Lane::EventContracts => return call(&self.client, operation, parameters, body).await,
+            Lane::Perpetuals => {
+                Box::pin(dispatch::perps::dispatch(&perps, id, parameters, body)).await
+            }
+            _ => Box::pin(dispatch::klear::dispatch(&self.klear, id, parameters, body)).await,
+        };
+        result.map_err(|error| own_error(operation, error))
+    }
+}
+
+/// Returns the client's error; any other is the test's own.
+fn own_error(operation: &Operation, error: Box<dyn std::error::Error + Send + Sync>) -> Box<Error> {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(other) => panic!("{operation}: the test could not call it: {other}"),
+    }
+}
+
 /// Returns the answers of a server that always says the same.
 pub(crate) async fn always(answer: Answer) -> Server {
     Server::start(move |_| answer.clone()).await
@@ -66,12 +125,36 @@ pub(crate) async fn call(
     body: Option<Value>,
 ) -> Result<Value, Box<Error>> {
     // The future holds one of 128 others, too many for the stack of a test.
-    Box::pin(dispatch(client, operation.id, parameters, body)).await.map_err(|error| {
-        match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(other) => panic!("{operation}: the test could not call it: {other}"),
+    let result = Box::pin(dispatch(client, operation.id, parameters, body)).await;
+    result.map_err(|error| own_error(operation, error))
+}
+
+/// Writes the decimals of an answer as the client does: a text that it holds as a number becomes
+/// that number.
+pub(crate) fn with_decimals(sent: Value, decoded: &Value) -> Value {
+    match (sent, decoded) {
+        (Value::Object(map), Value::Object(decoded)) => map
+            .into_iter()
+            .map(|(key, value)| {
+                let other = decoded.get(&key).unwrap_or(&Value::Null);
+                let value = with_decimals(value, other);
+                (key, value)
+            })
+            .collect(),
+        (Value::Array(items), Value::Array(decoded)) => {
+            let others = decoded.iter().chain(std::iter::repeat(&Value::Null));
+            items
+                .into_iter()
+                .zip(others)
+                .map(|(value, other)| with_decimals(value, other))
+                .collect()
         }
-    })
+        (Value::String(text), Value::Number(number)) => {
+            let same = text.parse::<Decimal>().ok() == number.to_string().parse().ok();
+            if same { Value::Number(number.clone()) } else { Value::String(text) }
+        }
+        (sent, _) => sent,
+    }
 }
 
 /// Returns the error and everything below it, in every form that a log could take.

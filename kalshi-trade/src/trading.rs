@@ -404,9 +404,8 @@ impl Trading {
         let target = self.target(key)?;
         self.orders.set_intent(key, intent, false)?;
         let Ok(change) = self.placements.change(target, change, within) else {
-            // One of an earlier session.
-            let events = self.orders.refuse_intent(key);
-            self.events.extend(events);
+            // One of an earlier session. Nobody was told of this one.
+            let _ = self.orders.refuse_intent(key);
             return Err(IntentError::Pending);
         };
         self.changing.push((key, change.clone(), None));

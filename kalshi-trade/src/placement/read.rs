@@ -351,7 +351,7 @@ mod tests {
 
     use super::*;
 
-    fn answers(rows: serde_json::Value) -> Vec<Answer> {
+    fn answers(rows: &serde_json::Value) -> Vec<Answer> {
         let body = serde_json::from_value(json!({ "orders": rows })).unwrap();
         batch_answers(&["a-1", "a-2"], Ok(body))
     }
@@ -365,7 +365,7 @@ mod tests {
         let error = json!({"code": "invalid_price", "message": "no"});
         let created = json!({"order_id": "o-1", "client_order_id": "a-1"});
         for row in [json!({"error": error}), json!({"client_order_id": "a-2", "error": error})] {
-            assert_eq!(answers(json!([created, row])), expected);
+            assert_eq!(answers(&json!([created, row])), expected);
         }
     }
 
@@ -385,20 +385,20 @@ mod tests {
             // The verdict of another order.
             json!({"client_order_id": "a-3", "error": {"code": "invalid_price"}}),
         ] {
-            assert_eq!(answers(json!([row, refusal]))[0], Answer::Unknown, "{row}");
+            assert_eq!(answers(&json!([row, refusal]))[0], Answer::Unknown, "{row}");
         }
         // An order that was taken is one, whatever else is said of it.
         let row = json!({"order_id": "o-1", "client_order_id": "a-1", "error": {"code": "x"}});
-        assert!(matches!(answers(json!([row, refusal]))[0], Answer::Created { .. }));
+        assert!(matches!(answers(&json!([row, refusal]))[0], Answer::Created { .. }));
         let row = json!({"error": {"code": "order_already_exists"}});
-        assert_eq!(answers(json!([row, refusal]))[0], Answer::Conflict);
+        assert_eq!(answers(&json!([row, refusal]))[0], Answer::Conflict);
     }
 
     #[test]
     fn a_reply_with_another_number_of_rows_says_nothing() {
         let row = json!({"order_id": "o-1", "client_order_id": "a-1"});
         for rows in [json!([]), json!([row]), json!([row, row, row])] {
-            assert_eq!(answers(rows), vec![Answer::Unknown; 2]);
+            assert_eq!(answers(&rows), vec![Answer::Unknown; 2]);
         }
     }
 

@@ -157,7 +157,7 @@ impl Run {
         };
         for _ in 0..=run.dice.below(2) {
             let at = run.dice.below(5_000);
-            let place = if run.dice.one_in(4) { Event::PlaceAll } else { Event::Place };
+            let place = if run.dice.one_in(8) { Event::PlaceAll } else { Event::Place };
             run.schedule(at, place);
         }
         if run.dice.one_in(8) {

@@ -350,7 +350,7 @@ impl ChangeMachine {
         self.state.is_final()
     }
 
-    /// Returns the time of the state of the order that the change has led to, for
+    /// Returns the time of the state of the order that ended the change, for
     /// [`ChangeTimes::record`].
     pub fn done_at(&self) -> Option<UnixMillis> {
         self.done_at
@@ -523,6 +523,8 @@ impl ChangeMachine {
             return;
         }
         if order.is_over {
+            // Whatever is older says nothing of it, either.
+            self.done_at = order.updated;
             self.end(self.over());
         } else if self.is_pending() && self.is_shown_by(order) {
             self.done_at = order.updated;

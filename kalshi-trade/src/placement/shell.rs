@@ -22,7 +22,11 @@ use tokio::{
 };
 
 use super::{Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step, read};
-use crate::journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, Record};
+use crate::{
+    journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, Record},
+    pause::Paused,
+    risk::RiskError,
+};
 
 /// The time within which an order is sent, unless the caller says otherwise: a late order is a
 /// wrong order.
@@ -117,6 +121,26 @@ pub enum PlaceError {
     /// orders again.
     #[error("the orders are being ended: none is placed any more")]
     Exiting,
+    /// A ceiling of [`Trading`](crate::trading::Trading) holds the order back. Make it smaller, or
+    /// wait; see [`risk`](crate::risk).
+    #[error(transparent)]
+    Risk(RiskError),
+    /// The exchange takes no orders now. Cancels are sent as before.
+    #[error("{pause}{}", opening(*opens))]
+    Paused {
+        /// What is paused.
+        pause: Paused,
+        /// The time of the next opening, if it is known.
+        opens: Option<UnixMillis>,
+    },
+    /// The order group was triggered: the exchange would refuse the order. See
+    /// [`group`](crate::group).
+    #[error("the order group {0:?} was triggered: reset it before placing in it")]
+    GroupTriggered(String),
+}
+
+fn opening(opens: Option<UnixMillis>) -> String {
+    opens.map_or_else(String::new, |opens| format!("; the next opening is at {opens} (Unix ms)"))
 }
 
 impl PlacementsBuilder {

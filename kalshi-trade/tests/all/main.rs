@@ -13,4 +13,5 @@ mod placement_shell;
 mod retry;
 mod support;
 mod trading;
+mod trading_exits;
 mod watchdog;

@@ -19,6 +19,8 @@ pub(crate) struct RollingExpiry {
     /// By client order id.
     orders: BTreeMap<String, Rolling>,
     pending: usize,
+    /// The time from which on no renewal of an earlier session can be carried out.
+    settled_at: UnixMillis,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +28,26 @@ struct Rolling {
     /// The time of the next renewal.
     due: UnixMillis,
     is_pending: bool,
+    /// A renewal whose answer was lost may be carried out until then.
+    late_until: Option<UnixMillis>,
 }
 
 impl RollingExpiry {
-    pub(crate) fn new(span: Duration) -> Self {
-        Self { span: span.max(MIN_SPAN), orders: BTreeMap::new(), pending: 0 }
+    /// `window` is the time for which a request may be carried out late.
+    pub(crate) fn new(span: Duration, now: UnixMillis, window: Duration) -> Self {
+        let settled_at = now.saturating_add(window);
+        Self { span: span.max(MIN_SPAN), orders: BTreeMap::new(), pending: 0, settled_at }
+    }
+
+    /// Reports whether a renewal of an order may still be carried out, and would undo what is
+    /// changed now. Orders that are not renewed here may be those of an earlier session.
+    pub(crate) fn is_renewing(&self, id: &str, now: UnixMillis) -> bool {
+        match self.orders.get(id) {
+            Some(rolling) => {
+                rolling.is_pending || rolling.late_until.is_some_and(|until| now < until)
+            }
+            None => now < self.settled_at,
+        }
     }
 
     /// Returns the expiration of what is sent now: never before the span is over.
@@ -44,7 +61,7 @@ impl RollingExpiry {
     /// Takes in an order that was placed with that expiration.
     pub(crate) fn placed(&mut self, id: &str, expires: UnixSeconds) {
         let due = self.due(expires);
-        self.orders.insert(id.to_owned(), Rolling { due, is_pending: false });
+        self.orders.insert(id.to_owned(), Rolling { due, is_pending: false, late_until: None });
     }
 
     /// Returns the orders to renew now, as many as may be on their way, and takes their renewal as
@@ -68,8 +85,11 @@ impl RollingExpiry {
         self.end(id, due);
     }
 
-    /// Takes in that an order was not renewed, or that this is not known.
-    pub(crate) fn not_renewed(&mut self, id: &str, now: UnixMillis) {
+    /// Takes in that an order was not renewed, or that this is not known: then it may be for a time.
+    pub(crate) fn not_renewed(&mut self, id: &str, now: UnixMillis, late: Option<Duration>) {
+        if let (Some(rolling), Some(late)) = (self.orders.get_mut(id), late) {
+            rolling.late_until = rolling.late_until.max(Some(now.saturating_add(late)));
+        }
         self.end(id, now.saturating_add(AGAIN));
     }
 
@@ -96,7 +116,7 @@ impl RollingExpiry {
         if let Some(rolling) = self.orders.get_mut(id)
             && rolling.is_pending
         {
-            *rolling = Rolling { due, is_pending: false };
+            *rolling = Rolling { due, is_pending: false, ..*rolling };
             self.pending = self.pending.saturating_sub(1);
         }
     }
@@ -112,13 +132,15 @@ impl RollingExpiry {
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_secs(60);
+
     fn at(ms: i64) -> UnixMillis {
         UnixMillis::from_millis(ms)
     }
 
     #[test]
     fn an_order_is_renewed_when_half_of_its_time_is_over_and_again_until_it_is_over() {
-        let mut rolling = RollingExpiry::new(Duration::from_secs(10));
+        let mut rolling = RollingExpiry::new(Duration::from_secs(10), at(0), WINDOW);
         let expires = rolling.expires(at(1));
         assert_eq!(expires, UnixSeconds::from_seconds(11), "never before the span is over");
         assert_eq!(rolling.expires(at(1_000)), UnixSeconds::from_seconds(11));
@@ -127,7 +149,7 @@ mod tests {
         assert!(rolling.begin(at(5_999)).is_empty());
         assert_eq!(rolling.begin(at(6_000)), ["a"]);
         assert!(rolling.begin(at(6_000)).is_empty(), "it is on its way");
-        rolling.not_renewed("a", at(6_100));
+        rolling.not_renewed("a", at(6_100), None);
         assert_eq!(rolling.next_at(), Some(at(6_350)));
         assert_eq!(rolling.begin(at(6_350)), ["a"]);
         rolling.renewed("a", UnixSeconds::from_seconds(17));
@@ -137,8 +159,29 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_not_changed_while_a_renewal_may_still_be_carried_out() {
+        let mut rolling = RollingExpiry::new(Duration::from_secs(10), at(0), WINDOW);
+        assert!(rolling.is_renewing("of an earlier session", at(59_999)));
+        assert!(!rolling.is_renewing("of an earlier session", at(60_000)));
+        rolling.placed("a", UnixSeconds::from_seconds(10));
+        assert!(!rolling.is_renewing("a", at(0)));
+        assert_eq!(rolling.begin(at(5_000)), ["a"]);
+        assert!(rolling.is_renewing("a", at(5_000)));
+        // Refused: nothing is on its way.
+        rolling.not_renewed("a", at(5_000), None);
+        assert!(!rolling.is_renewing("a", at(5_000)));
+        // Lost: it may be carried out late, also when a later one was answered.
+        assert_eq!(rolling.begin(at(5_250)), ["a"]);
+        rolling.not_renewed("a", at(5_300), Some(WINDOW));
+        assert_eq!(rolling.begin(at(5_550)), ["a"]);
+        rolling.renewed("a", UnixSeconds::from_seconds(16));
+        assert!(rolling.is_renewing("a", at(65_299)));
+        assert!(!rolling.is_renewing("a", at(65_300)));
+    }
+
+    #[test]
     fn only_some_are_on_their_way_at_once_and_those_that_end_make_room() {
-        let mut rolling = RollingExpiry::new(Duration::ZERO);
+        let mut rolling = RollingExpiry::new(Duration::ZERO, at(0), WINDOW);
         assert_eq!(rolling.span, MIN_SPAN);
         for number in 0..20 {
             rolling.placed(&format!("{number:02}"), UnixSeconds::from_seconds(2));

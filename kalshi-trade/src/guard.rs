@@ -151,6 +151,25 @@ impl Guard {
         self.ledger.check(now, &risk_of("", order, fee))
     }
 
+    /// Measures several orders, each with those before it.
+    pub(crate) fn check_all(
+        &self,
+        now: UnixMillis,
+        orders: &[CreateOrderV2Request],
+    ) -> Result<(), RiskError> {
+        let mut ledger = self.ledger.clone();
+        for (number, order) in orders.iter().enumerate() {
+            if is_reducing(order) {
+                ledger.record_order(now);
+                continue;
+            }
+            let fee = self.worst_fee(order.price, order.count)?;
+            // No client order id of this crate begins like that.
+            ledger.reserve(now, &risk_of(&format!("#{number}"), order, fee))?;
+        }
+        Ok(())
+    }
+
     /// Reserves an order that was measured, under its client order id.
     pub(crate) fn reserve(&mut self, now: UnixMillis, id: &str, order: &CreateOrderV2Request) {
         if is_reducing(order) {
@@ -305,5 +324,149 @@ fn risk_of_fill(fill: &FillRecord) -> OrderRisk<'_> {
 fn warn(result: Result<(), RiskError>, what: &str) {
     if let Err(error) = result {
         tracing::warn!(%error, "the ceilings do not count {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kalshi_ws::{
+        PositionRecord,
+        types::{MarketSide, UserOrderStatus},
+    };
+
+    use super::*;
+    use crate::{
+        orders::OrderManager,
+        placement::PlacementState,
+        risk::{Ceiling, Ceilings},
+    };
+
+    fn usd(text: &str) -> Dollars {
+        text.parse().unwrap()
+    }
+
+    fn count(text: &str) -> Count {
+        text.parse().unwrap()
+    }
+
+    fn at(ms: i64) -> UnixMillis {
+        UnixMillis::from_millis(ms)
+    }
+
+    /// A guard whose fees are those of fills alone.
+    fn guard(market: &str) -> Guard {
+        let ceilings = Ceilings::builder()
+            .with_order_cost(Ceiling::Unlimited)
+            .with_market_loss(Ceiling::AtMost(usd(market)))
+            .with_day_cost(Ceiling::Unlimited)
+            .with_orders_per_minute(Ceiling::Unlimited);
+        let mut guard = Guard::new(ceilings.build().unwrap(), usual_fees().unwrap());
+        guard.fees = FeeSchedule::new(FeeType::Quadratic, "0".parse().unwrap()).unwrap();
+        guard
+    }
+
+    fn fill(trade: &str, ms: i64) -> FillRecord {
+        FillRecord {
+            trade_id: trade.to_owned(),
+            order_id: "1".to_owned(),
+            client_order_id: None,
+            market_ticker: "M".to_owned(),
+            subaccount: None,
+            outcome_side: MarketSide::Yes,
+            book_side: BookSide::Bid,
+            yes_price: usd("0.50"),
+            count: count("10"),
+            fee: usd("0.10"),
+            is_taker: true,
+            ts_ms: Some(at(ms)),
+            position_after: None,
+        }
+    }
+
+    fn record(price: &str, remaining: &str, updated: i64) -> OrderRecord {
+        OrderRecord {
+            order_id: "1".to_owned(),
+            client_order_id: "a".to_owned(),
+            market_ticker: "M".to_owned(),
+            subaccount: None,
+            status: UserOrderStatus::Resting,
+            outcome_side: MarketSide::Yes,
+            book_side: BookSide::Bid,
+            yes_price: usd(price),
+            initial: count("10"),
+            remaining: count(remaining),
+            filled: Count::ZERO,
+            updated: Some(at(updated)),
+        }
+    }
+
+    #[test]
+    fn what_the_first_read_had_counts_once_and_on_its_day() {
+        let day = 20_000 * DAY_MS;
+        let mut guard = guard("100");
+        let mut account = AccountSnapshot::new(at(day + 5_000));
+        // One of the day before, one of today that the position has, and one that it may not have.
+        account.fills =
+            vec![fill("old", day - 1), fill("held", day + 1_000), fill("new", day + 6_000)];
+        account.positions = vec![PositionRecord {
+            market_ticker: "M".to_owned(),
+            subaccount: None,
+            count: count("20"),
+            cost: Some(usd("10")),
+            realized_pnl: None,
+            fees: Some(usd("0.20")),
+        }];
+        guard.restore(at(day + 7_000), &account);
+        assert_eq!(guard.ledger().day_cost(), usd("10.20"));
+        assert_eq!(guard.ledger().market_loss("M"), usd("15.30"));
+        // The streams say them again, and another.
+        for trade in ["held", "new"] {
+            guard.fill(at(day + 8_000), &fill(trade, day + 6_000));
+        }
+        assert_eq!(guard.ledger().day_cost(), usd("10.20"));
+        guard.fill(at(day + 8_000), &fill("another", day + 8_000));
+        assert_eq!(guard.ledger().day_cost(), usd("15.30"));
+    }
+
+    #[test]
+    fn an_order_that_is_gone_before_it_was_seen_frees_its_size() {
+        let mut guard = guard("100");
+        let mut account = AccountSnapshot::new(at(0));
+        let gone = OrderRecord { client_order_id: String::new(), ..record("0.30", "10", 0) };
+        account.orders = vec![record("0.50", "10", 0), gone];
+        guard.restore(at(0), &account);
+        assert_eq!(guard.ledger().market_loss("M"), usd("8.02"));
+        let mut orders = OrderManager::new();
+        orders.apply_order(record("0.50", "10", 0));
+        let key = orders.by_client_order_id("a").unwrap();
+        guard.sync(at(1), key, orders.get(key).unwrap());
+        guard.is_complete();
+        assert_eq!(guard.ledger().market_loss("M"), usd("5.01"));
+    }
+
+    #[test]
+    fn an_order_that_is_being_amended_counts_with_the_worse_of_both() {
+        let mut guard = guard("8");
+        let mut orders = OrderManager::new();
+        orders.apply_placement("a", &PlacementState::Accepted { order_id: "1".to_owned() });
+        orders.apply_order(record("0.50", "10", 1));
+        let key = orders.by_client_order_id("a").unwrap();
+        guard.sync(at(1), key, orders.get(key).unwrap());
+        let loss = |guard: &Guard| guard.ledger().market_loss("M");
+        assert_eq!(loss(&guard), usd("5.01"));
+        let to = |price: &str, total: &str| (usd(price), count(total));
+        let (yes_price, total) = to("0.60", "14");
+        let known = orders.get(key).unwrap();
+        assert!(guard.check_change(at(1), key, known, yes_price, total).is_err());
+        let (yes_price, total) = to("0.60", "12");
+        guard.check_change(at(1), key, known, yes_price, total).unwrap();
+        orders.set_intent(key, OrderIntent::Amend { yes_price, total }, false).unwrap();
+        guard.sync(at(1), key, orders.get(key).unwrap());
+        assert_eq!(loss(&guard), usd("7.21"));
+        // A part was filled: it counts as a fill, and the rest as open.
+        orders.apply_fill(&fill("t", 2));
+        guard.fill(at(2), &fill("t", 2));
+        guard.sync(at(2), key, orders.get(key).unwrap());
+        assert_eq!(loss(&guard), usd("6.31"));
     }
 }

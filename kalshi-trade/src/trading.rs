@@ -30,7 +30,7 @@ use kalshi_sdk::{
         TimeInForce,
     },
 };
-use kalshi_types::{Count, UnixMillis, UnixSeconds};
+use kalshi_types::{Count, Dollars, UnixMillis, UnixSeconds};
 use kalshi_ws::{Event, FillRecord, OrderRecord, Payload, Portfolio, PortfolioChange};
 use tokio::{
     sync::watch,
@@ -38,20 +38,19 @@ use tokio::{
 };
 
 use crate::{
-    cancels::{self, BATCH, Cancel},
     close::{CloseEnd, ClosePlan, ClosedPosition},
     expiry::RollingExpiry,
     fees::FeeSchedule,
     group::{GroupError, GroupStatus, Groups, OrderGroup},
     guard::{self, Guard},
-    journal::Journal,
+    journal::{Journal, KnownOrder, OrderChange},
     orders::{IntentError, Life, OrderEvent, OrderIntent, OrderKey, OrderManager, OverReason},
-    pause::{PauseWatch, TradingStatus},
+    pause::{PauseWatch, Paused, TradingStatus},
     placement::{
-        PlaceError, Placement, PlacementConfig, PlacementState, Placements, PlacementsBuilder,
-        Refusal,
+        Change, ChangeAnswer, ChangeState, ChangeTarget, PlaceError, Placement, PlacementConfig,
+        PlacementState, Placements, PlacementsBuilder, Refusal,
     },
-    risk::{Ceilings, CeilingsError, RiskLedger},
+    risk::{Ceilings, CeilingsError, RiskError, RiskLedger},
     shard::ShardMap,
 };
 
@@ -115,6 +114,8 @@ pub struct Trading {
     orders: OrderManager,
     /// The placements whose outcome may change, with the state that the manager knows.
     open: Vec<(Placement, Option<PlacementState>)>,
+    /// The changes whose outcome may change, with the state that the manager knows.
+    changing: Vec<(OrderKey, Change, Option<ChangeState>)>,
     changes: watch::Receiver<u64>,
     reconcile_at: UnixMillis,
     /// What has to be read, and when.
@@ -160,7 +161,6 @@ enum Done {
     Order(Result<OrderRecord, Error>),
     Fills(Result<Vec<FillRecord>, Error>),
     Account(Reconciliation, Result<AccountSnapshot, Error>),
-    Cancels(Result<(), Error>),
     Status(Result<ExchangeStatus, Error>, Option<Schedule>),
     Renewed(Renewal, Result<(), Error>),
 }
@@ -211,12 +211,31 @@ pub enum Canceled {
     /// The exchange does not find an open order with that id: most likely it is over. Its state is
     /// read; wait for [`OrderEvent::Over`].
     NotFound,
-    /// The exchange refused, or nothing was sent: the order is as it was. Fix the cause and cancel
-    /// again.
+    /// The exchange refused: the order is as it was. Fix the cause and cancel again.
     Refused(Error),
-    /// It may be canceled or not. Wait for [`OrderEvent::IntentEnded`]; canceling again is safe
-    /// after it.
+    /// It may be canceled or not, or could not be sent yet. It is sent again until the order is over,
+    /// and by the next session, too: wait for [`OrderEvent::Over`].
     Unknown(Error),
+}
+
+/// The reason for which an order was not amended: nothing was written or sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AmendError {
+    /// The order cannot be amended now.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    /// With the new price and total the order would be above a ceiling.
+    #[error(transparent)]
+    Risk(RiskError),
+    /// The exchange amends no orders now. Cancels are sent as before.
+    #[error("{pause}")]
+    Paused {
+        /// What is paused.
+        pause: Paused,
+        /// The time of the next opening, if it is known.
+        opens: Option<UnixMillis>,
+    },
 }
 
 /// What [`Trading::exit`] left behind.
@@ -352,7 +371,7 @@ impl TradingBuilder {
         let open = placements.restored().iter().map(|one| (one.clone(), None)).collect();
         // Those of earlier sessions are no foreign orders.
         let mut orders = OrderManager::new();
-        orders.expect_own(placements.accepted());
+        orders.expect_own(placements.own_ids());
         Ok(Trading {
             client,
             clock,
@@ -363,6 +382,7 @@ impl TradingBuilder {
             portfolio,
             orders,
             open,
+            changing: Vec::new(),
             reconcile_at: now,
             reads: BTreeMap::new(),
             running: None,
@@ -373,7 +393,8 @@ impl TradingBuilder {
             canceled: BTreeMap::new(),
             guard,
             pauses,
-            expiry: self.expiry.map(RollingExpiry::new),
+            // What an earlier session sent last may still be carried out.
+            expiry: self.expiry.map(|span| RollingExpiry::new(span, now, config.window())),
             groups: Groups::default(),
             shards: ShardMap::default(),
             side: FuturesUnordered::new(),
@@ -816,7 +837,151 @@ impl Trading {
         }
     }
 
-    /// Cancels an order that was placed here and that the exchange is known to have.
+    /// Places several orders with one request each time. See
+    /// [`Placements::place_all`](crate::placement::Placements::place_all).
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing of any order was written or sent. What holds one of them back holds
+    /// back all; the ceilings measure them as one after the other.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`place`](Self::place), for each order.
+    pub fn place_all(
+        &mut self,
+        orders: impl IntoIterator<Item = CreateOrderV2Request>,
+        within: Duration,
+    ) -> Result<Vec<Placement>, PlaceError> {
+        if self.is_exiting {
+            return Err(PlaceError::Exiting);
+        }
+        let now = self.clock.now();
+        let mut orders: Vec<CreateOrderV2Request> = orders.into_iter().collect();
+        let admitted: Result<Vec<_>, _> =
+            orders.iter_mut().map(|order| self.admit(order, now)).collect();
+        let admitted = admitted?;
+        if let Some(guard) = &self.guard {
+            guard.check_all(now, &orders).map_err(PlaceError::Risk)?;
+        }
+        let placements = self.placements.place_all(orders.iter().cloned(), within)?;
+        for ((placement, order), expires) in placements.iter().zip(&orders).zip(admitted) {
+            self.placed(placement, order, expires, now);
+        }
+        Ok(placements)
+    }
+
+    /// Gives an order that was placed here another price and total, the filled contracts included:
+    /// within that time, or not at all. It loses its place in the queue, unless the price stays and
+    /// the total is lower.
+    ///
+    /// # Errors
+    ///
+    /// An [`AmendError`]: nothing was written or sent. [`IntentError::Pending`] while another change
+    /// of the order is not settled, its [renewal](TradingBuilder::with_rolling_expiry) included.
+    ///
+    /// # Cancellation
+    ///
+    /// It goes on when the [`Change`] is dropped. If the answer is lost, the order is as before or as
+    /// wanted until [`OrderEvent::IntentEnded`]: a minute at most, as long as reads work. It is never
+    /// sent again: carried out late, it would undo the next change.
+    pub fn amend(
+        &mut self,
+        key: OrderKey,
+        yes_price: Dollars,
+        total: Count,
+        within: Duration,
+    ) -> Result<Change, AmendError> {
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let record = order.record().ok_or(IntentError::NoOrder)?;
+        let now = self.clock.now();
+        if let Err(pause) = self.pauses.check(self.shards.shard_of(&record.market_ticker)) {
+            return Err(AmendError::Paused { pause, opens: self.pauses.opens(now) });
+        }
+        if let Some(guard) = &mut self.guard {
+            let checked = guard.check_change(now, key, order, yes_price, total);
+            checked.map_err(AmendError::Risk)?;
+        }
+        let side = record.book_side.clone();
+        let change = OrderChange::Amend { side, yes_price, total, expires: None };
+        let change = self.change(key, OrderIntent::Amend { yes_price, total }, change, within)?;
+        // It counts with the worse of both from here on.
+        if let (Some(guard), Some(order)) = (&mut self.guard, self.orders.get(key)) {
+            guard.sync(now, key, order);
+        }
+        Ok(change)
+    }
+
+    /// Takes contracts off an order that was placed here until no more than that are left: within
+    /// that time, or not at all. It keeps its place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// An [`IntentError`], as with [`amend`](Self::amend). No ceiling holds it back.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`amend`](Self::amend).
+    pub fn decrease(
+        &mut self,
+        key: OrderKey,
+        remaining: Count,
+        within: Duration,
+    ) -> Result<Change, IntentError> {
+        let change = OrderChange::Decrease { remaining };
+        self.change(key, OrderIntent::Decrease { remaining }, change, within)
+    }
+
+    fn change(
+        &mut self,
+        key: OrderKey,
+        intent: OrderIntent,
+        change: OrderChange,
+        within: Duration,
+    ) -> Result<Change, IntentError> {
+        if self.is_exiting {
+            return Err(IntentError::Exiting);
+        }
+        let target = self.target(key)?;
+        let now = self.clock.now();
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let is_renewing = |expiry: &RollingExpiry| {
+            order.client_order_ids().iter().any(|id| expiry.is_renewing(id, now))
+        };
+        if order.is_own() && self.expiry.as_ref().is_some_and(is_renewing) {
+            // Carried out late, a renewal would undo the change.
+            return Err(IntentError::Pending);
+        }
+        self.orders.set_intent(key, intent, false)?;
+        let Ok(change) = self.placements.change(target, change, within) else {
+            // One of an earlier session.
+            let events = self.orders.refuse_intent(key);
+            self.events.extend(events);
+            return Err(IntentError::Pending);
+        };
+        self.changing.push((key, change.clone(), None));
+        Ok(change)
+    }
+
+    /// Returns what is needed to change an order that the exchange is known to have.
+    fn target(&self, key: OrderKey) -> Result<ChangeTarget, IntentError> {
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let order_id = order.order_id().ok_or(IntentError::NoOrder)?;
+        let record = order.record().ok_or(IntentError::NoOrder)?;
+        let total = record.filled.checked_add(record.remaining);
+        let known = record.updated.zip(total).map(|(updated, total)| KnownOrder {
+            updated,
+            yes_price: record.yes_price,
+            total,
+        });
+        Ok(ChangeTarget::new(order_id, &*record.market_ticker)
+            .with_subaccount(record.subaccount)
+            .with_known(known))
+    }
+
+    /// Cancels an order that was placed here and that the exchange is known to have. It is in the
+    /// journal before it is sent, and is sent again until the order is over: if this process dies, by
+    /// the next session.
     ///
     /// # Errors
     ///
@@ -824,44 +989,38 @@ impl Trading {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future does not cancel the request: the order may be canceled or not. The
-    /// intent stays until the order is over or a read that is newer than the request's window shows
-    /// it to rest.
+    /// Dropping the future changes nothing: the cancel goes on. The intent stays until the order is
+    /// over or a read that is newer than the request's window shows it to rest.
     pub async fn cancel(&mut self, key: OrderKey) -> Result<Canceled, IntentError> {
-        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
-        let order_id = order.order_id().map(str::to_owned).ok_or(IntentError::NoOrder)?;
-        let record = order.record().ok_or(IntentError::NoOrder)?;
-        let (ticker, subaccount) = (record.market_ticker.clone(), record.subaccount);
+        let target = self.target(key)?;
         self.orders.set_intent(key, OrderIntent::Cancel, false)?;
         // It stands if the future is dropped.
         self.orders.answer_intent(key, self.clock.now().saturating_add(self.window));
-        let shard = self.shards.shard_of(&ticker);
-        let mut request = self.client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-        if let Some(shard) = shard {
-            request = request.exchange_index(shard);
-        }
-        if let Some(subaccount) = subaccount {
-            request = request.subaccount(subaccount);
-        }
-        let answer = request.send().await;
+        let (change, answered) = self.placements.cancel(target);
+        self.changing.push((key, change.clone(), None));
+        let answer = answered.await;
         let now = self.clock.now();
         // Whatever it came to, a read shows.
         self.reads.insert(key, (Read::Order, now));
-        if answer.as_ref().is_err_and(is_unavailable) {
+        if let Ok(Err((_, error))) = &answer
+            && is_unavailable(error)
+        {
             self.pauses.suspect(now);
         }
         Ok(match answer {
-            Ok(_) => Canceled::Accepted,
-            Err(error) if error.is_not_found() => Canceled::NotFound,
-            Err(error) if error.effect() == Effect::Unknown => {
-                self.orders.answer_intent(key, now.saturating_add(self.window));
-                Canceled::Unknown(error)
-            }
-            Err(error) => {
+            Ok(Ok(())) => Canceled::Accepted,
+            // Also if it was over before the cancel was sent.
+            Ok(Err((ChangeAnswer::NotFound, _))) | Err(_) => Canceled::NotFound,
+            Ok(Err((
+                ChangeAnswer::Refused(_) | ChangeAnswer::NotSent { is_temporary: false },
+                error,
+            ))) => {
+                self.changing.retain(|(_, one, _)| one.intent().number != change.intent().number);
                 let events = self.orders.refuse_intent(key);
                 self.events.extend(events);
                 Canceled::Refused(error)
             }
+            Ok(Err((_, error))) => Canceled::Unknown(error),
         })
     }
 
@@ -906,33 +1065,20 @@ impl Trading {
         self.open.is_empty() && self.orders.own_open().next().is_none()
     }
 
-    /// Begins to cancel what rests, and what was canceled a while ago and still rests: a part of it,
-    /// with one request. What became of each, the streams and reads show; a cancel that is repeated
-    /// does no harm.
-    fn begin_cancels(&mut self, now: UnixMillis) -> Option<Running> {
-        let (mut cancels, mut keys) = (Vec::new(), Vec::new());
+    /// Begins to cancel what rests, and what was canceled a while ago and still rests. What became of
+    /// each, the streams and reads show; a cancel that is under way already is not sent twice.
+    fn begin_cancels(&mut self, now: UnixMillis) {
+        let (mut targets, mut keys) = (Vec::new(), Vec::new());
         let at = Instant::now();
         for (key, order) in self.orders.own_open() {
             let is_due = self.canceled.get(&key).is_none_or(|last| at >= *last + CANCEL_AGAIN);
-            let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
-                continue;
-            };
-            if !is_due || order.life() != Life::Resting {
-                continue;
+            if is_due
+                && order.life() == Life::Resting
+                && let Ok(target) = self.target(key)
+            {
+                targets.push(target);
+                keys.push(key);
             }
-            cancels.push(Cancel {
-                order_id: order_id.to_owned(),
-                market_ticker: record.market_ticker.clone(),
-                subaccount: record.subaccount.unwrap_or_default(),
-                exchange_index: self.shards.shard_of(&record.market_ticker),
-            });
-            keys.push(key);
-            if keys.len() == BATCH {
-                break;
-            }
-        }
-        if cancels.is_empty() {
-            return None;
         }
         for key in keys {
             self.canceled.insert(key, at);
@@ -942,8 +1088,7 @@ impl Trading {
             // The stream usually brings it.
             self.reads.insert(key, (Read::Order, now.saturating_add(RETRY_AFTER)));
         }
-        let client = self.client.clone();
-        Some(Box::pin(async move { Done::Cancels(cancels::send(&client, cancels).await) }))
+        self.placements.cancel_all(targets);
     }
 
     /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes or an
@@ -989,9 +1134,10 @@ impl Trading {
         }
     }
 
-    /// Takes in the states of placements that have changed.
+    /// Takes in the states of placements and changes that are others than before.
     fn take_placements(&mut self) {
         self.changes.mark_unchanged();
+        self.take_changes();
         for (placement, known) in &mut self.open {
             let state = placement.state();
             if known.as_ref() != Some(&state) {
@@ -1022,6 +1168,38 @@ impl Trading {
                 )
             )
         });
+    }
+
+    fn take_changes(&mut self) {
+        let now = self.clock.now();
+        for (key, change, known) in &mut self.changing {
+            let state = change.state();
+            if known.as_ref() == Some(&state) {
+                continue;
+            }
+            // A cancel may have taken its place.
+            let is_wanted =
+                self.orders.get(*key).is_some_and(|order| is_intent_of(order.intent(), change));
+            match state {
+                _ if !is_wanted => {}
+                ChangeState::Reached | ChangeState::Over => {
+                    self.orders.answer_intent(*key, now);
+                    self.reads.insert(*key, (Read::Order, now));
+                }
+                ChangeState::Refused(_) | ChangeState::NotReached | ChangeState::Withdrawn(_) => {
+                    self.events.extend(self.orders.refuse_intent(*key));
+                    self.reads.insert(*key, (Read::Order, now));
+                }
+                ChangeState::Settling | ChangeState::Undecided(_)
+                    if change.intent().change == OrderChange::Cancel =>
+                {
+                    self.orders.answer_intent(*key, now.saturating_add(self.window));
+                }
+                _ => {}
+            }
+            *known = Some(state);
+        }
+        self.changing.retain(|(_, _, known)| !known.as_ref().is_some_and(ChangeState::is_final));
     }
 
     fn take_event(&mut self, event: &Event) {
@@ -1099,11 +1277,11 @@ impl Trading {
                 order.life() == Life::Resting && order.intent() == OrderIntent::None
             }) else {
                 // Not known to rest yet, or a change is on its way.
-                expiry.not_renewed(&id, now);
+                expiry.not_renewed(&id, now, None);
                 continue;
             };
             let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
-                expiry.not_renewed(&id, now);
+                expiry.not_renewed(&id, now, None);
                 continue;
             };
             let Some(total) = record.filled.checked_add(record.remaining) else { continue };
@@ -1142,7 +1320,8 @@ impl Trading {
             Ok(()) => expiry.renewed(&renewal.id, renewal.expires),
             Err(error) => {
                 tracing::warn!(%error, id = renewal.id, "an order was not renewed; repeating");
-                expiry.not_renewed(&renewal.id, now);
+                let may_be_late = error.effect() == Effect::Unknown;
+                expiry.not_renewed(&renewal.id, now, may_be_late.then_some(self.window));
                 if is_unavailable(&error) {
                     self.pauses.suspect(now);
                 }
@@ -1178,10 +1357,8 @@ impl Trading {
     /// Begins the request that is due, if one is: cancels on the way out, then what is known to be
     /// missing, then the account.
     fn begin(&mut self, now: UnixMillis) -> Option<Running> {
-        if self.is_exiting
-            && let Some(cancels) = self.begin_cancels(now)
-        {
-            return Some(cancels);
+        if self.is_exiting {
+            self.begin_cancels(now);
         }
         while let Some((key, read)) = self.due_read(now) {
             // First, so that one that fails does not try again at once.
@@ -1246,10 +1423,8 @@ impl Trading {
                 self.take_account(begun, snapshot);
                 None
             }
-            Done::Cancels(Ok(())) => None,
             Done::Order(Err(error)) | Done::Fills(Err(error)) => Some(("read an order", error)),
             Done::Account(_, Err(error)) => Some(("read the account", error)),
-            Done::Cancels(Err(error)) => Some(("cancel", error)),
         };
         if let Some((what, error)) = failed {
             if is_unavailable(&error) {
@@ -1323,6 +1498,21 @@ fn nearer_to_zero(a: Count, b: Count) -> Count {
         a.min(b)
     } else {
         Count::ZERO
+    }
+}
+
+/// Reports whether an intent is what a change is sent for.
+fn is_intent_of(intent: OrderIntent, change: &Change) -> bool {
+    match (&change.intent().change, intent) {
+        (OrderChange::Cancel, OrderIntent::Cancel) => true,
+        (
+            OrderChange::Amend { yes_price, total, .. },
+            OrderIntent::Amend { yes_price: price, total: count },
+        ) => *yes_price == price && *total == count,
+        (OrderChange::Decrease { remaining }, OrderIntent::Decrease { remaining: left }) => {
+            *remaining == left
+        }
+        _ => false,
     }
 }
 

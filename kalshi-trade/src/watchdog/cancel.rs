@@ -171,7 +171,13 @@ async fn resting(client: &Client, scope: &Scope) -> Result<Vec<Order>, Error> {
 /// Cancels orders one by one, in batches. What became of each, the next list shows.
 async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<(), Error> {
     for batch in orders.chunks(BATCH) {
-        cancels::send(client, batch.iter().map(Cancel::from).collect()).await?;
+        let cancels = batch.iter().map(|order| Cancel {
+            order_id: &order.order_id,
+            market_ticker: &order.ticker,
+            subaccount: order.subaccount_number,
+            exchange_index: order.exchange_index.clone(),
+        });
+        cancels::send(client, cancels).await?;
     }
     Ok(())
 }

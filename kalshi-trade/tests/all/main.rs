@@ -8,6 +8,8 @@ mod fees;
 mod history;
 mod kills;
 mod placement;
+mod placement_changes;
+mod placement_changes_model;
 mod placement_model;
 mod placement_shell;
 mod retry;

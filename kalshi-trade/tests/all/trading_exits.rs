@@ -8,11 +8,11 @@ use kalshi_trade::{
     close::{CloseEnd, ClosePlan},
     group::{GroupError, GroupStatus},
     journal::{Journal as _, MemoryJournal},
-    orders::{Life, OrderEvent, OrderKey, OverReason},
+    orders::{Life, OrderEvent, OrderIntent, OrderKey, OverReason},
     pause::Paused,
     placement::{PlaceError, Placement},
     risk::{Ceiling, Ceilings, CeilingsError, RiskError},
-    trading::{Canceled, Trading, TradingBuilder},
+    trading::{AmendError, Canceled, Trading, TradingBuilder},
 };
 use kalshi_types::{Count, Dollars};
 
@@ -139,6 +139,38 @@ async fn an_order_above_a_ceiling_is_neither_written_nor_sent() {
 }
 
 #[tokio::test]
+async fn batches_and_amends_are_measured_like_single_orders() {
+    let exchange = exchange().await;
+    let journal = journal();
+    let limits = ceilings("5", "6", "50", 100);
+    let mut trading = start(builder(&exchange, journal.clone()).with_ceilings(limits)).await;
+    let bid = |count: &str| limit(TICKER, BookSide::Bid, "0.0100", count);
+    // Each alone would do: a hundred contracts can cost 2.76.
+    let refused = trading.place_all([bid("100.00"), bid("100.00"), bid("100.00")], WITHIN);
+    assert!(matches!(refused, Err(PlaceError::Risk(RiskError::MarketLoss { .. }))), "{refused:?}");
+    assert_eq!(journal.history().unsettled().len(), 0);
+    assert_eq!(trading.risk().unwrap().open_orders(), 0);
+    let placed = trading.place_all([bid("100.00"), bid("100.00")], WITHIN).unwrap();
+    for placement in &placed {
+        wait_for_rest(&mut trading, placement).await;
+    }
+    let before = trading.risk().unwrap().market_loss(TICKER);
+    assert!(before > usd("5.5") && before < usd("6"), "{before}");
+    let key = key_of(&trading, &placed[0]).unwrap();
+    let refused = trading.amend(key, usd("0.02"), contracts("100"), WITHIN);
+    let is_held_back = matches!(refused, Err(AmendError::Risk(RiskError::MarketLoss { .. })));
+    assert!(is_held_back, "{refused:?}");
+    trading.amend(key, usd("0.02"), contracts("50"), WITHIN).unwrap();
+    let amended = |trading: &Trading| {
+        let order = trading.orders().get(key).unwrap();
+        order.remaining() == contracts("50") && order.intent() == OrderIntent::None
+    };
+    wait(&mut trading, amended).await;
+    let after = trading.risk().unwrap().market_loss(TICKER);
+    assert!(after < usd("5.5"), "{after}");
+}
+
+#[tokio::test]
 async fn a_restart_does_not_free_what_the_day_has_used() {
     let exchange = exchange().await;
     let limits = ceilings("50", "50", "12", 100);
@@ -255,6 +287,9 @@ async fn in_a_pause_orders_are_refused_and_cancels_go_through() {
     assert!(matches!(trading.place(named.clone(), WITHIN), Err(PlaceError::Paused { .. })));
     // Its shard is known since one was named.
     assert!(matches!(trading.place(order(), WITHIN), Err(PlaceError::Paused { .. })));
+    let key = key_of(&trading, &placement).unwrap();
+    let amended = trading.amend(key, usd("0.02"), contracts("1"), WITHIN);
+    assert!(matches!(amended, Err(AmendError::Paused { pause: Paused::Trading(0), .. })));
     let key = key_of(&trading, &placement).unwrap();
     assert!(matches!(trading.cancel(key).await.unwrap(), Canceled::Accepted));
     exchange.markets().set_shard(0, true, true).unwrap();

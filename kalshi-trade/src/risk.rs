@@ -818,13 +818,13 @@ mod tests {
         let mut one = RiskLedger::new(ceilings("4.99", "100", "100", 10));
         assert_eq!(
             one.reserve(at(0), &bid("a")).unwrap_err().to_string(),
-            "the order can cost 5.0000, more than the 4.9900 of one order"
+            "the order can cost 5.0000, and the ceiling order_cost is 4.9900"
         );
         let mut market = RiskLedger::new(ceilings("5", "9.99", "100", 10));
         market.reserve(at(0), &bid("a")).unwrap();
         assert_eq!(
             market.reserve(at(0), &bid("b")).unwrap_err().to_string(),
-            "M could lose 10.0000, more than the 9.9900 of one market"
+            "with the order M could lose 10.0000, and the ceiling market_loss is 9.9900"
         );
         let mut day = RiskLedger::new(ceilings("5", "100", "9.99", 10));
         day.reserve(at(0), &bid("a")).unwrap();
@@ -833,7 +833,7 @@ mod tests {
         minute.reserve(at(0), &bid("a")).unwrap();
         minute.reserve(at(1_000), &bid("b")).unwrap();
         let error = minute.reserve(at(2_000), &bid("c")).unwrap_err();
-        assert_eq!(error, RiskError::OrdersPerMinute { ceiling: 2, at: at(60_000) });
+        assert_eq!(error, RiskError::OrdersPerMinute { asked: 3, ceiling: 2, at: at(60_000) });
         minute.reserve(at(60_000), &bid("c")).unwrap();
     }
 

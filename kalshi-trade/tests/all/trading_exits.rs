@@ -409,7 +409,8 @@ async fn an_order_group_is_the_brake_and_only_a_reset_lets_it_go() {
     let free = trading.place(free, WITHIN).unwrap();
     wait_for_rest(&mut trading, &free).await;
     // A handle that has not seen it learns of it by the exchange's refusal.
-    let mut another = start(builder(&exchange, journal())).await;
+    let ids = MemoryJournal::new(2, kalshi_types::UnixMillis::EPOCH);
+    let mut another = start(builder(&exchange, ids)).await;
     another.watch_group(group.clone(), 0, 0);
     assert_eq!(another.group(&group).unwrap().status, GroupStatus::Unknown);
     another.place(order(Some(&group)), WITHIN).unwrap();

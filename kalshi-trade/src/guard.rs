@@ -3,7 +3,10 @@
 //!
 //! Pure: what was read and what happened go in.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    slice,
+};
 
 use kalshi_sdk::types::{BookSide, CreateOrderV2Request, FeeType};
 use kalshi_types::{Count, Dollars, UnixMillis};
@@ -98,7 +101,7 @@ impl Guard {
             }
         }
         for order in &account.orders {
-            let name = name_of(&[order.client_order_id.clone()], Some(&order.order_id));
+            let name = name_of(slice::from_ref(&order.client_order_id), Some(&order.order_id));
             let Some(name) = name else { continue };
             self.hold(
                 began,

@@ -9,7 +9,7 @@
 //! that were triggered. A refused order is a [`PlaceError`] that says why.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     fmt,
     pin::Pin,
     sync::Arc,
@@ -19,7 +19,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use kalshi_sdk::{
-    Client, Effect, Error,
+    Client, Effect, Error, ResponseValue,
     auth::{Clock, SystemClock},
     streams::{
         AccountSnapshot, AccountSource, ConfigBuilder, ConnectError, Connection, Reconciliation,
@@ -359,7 +359,7 @@ impl TradingBuilder {
         let mut pauses = PauseWatch::new(self.status_every, now);
         if pauses.begin(now).is_some() {
             let (status, schedule) = read_status(&client, true).await;
-            take_status(&mut pauses, clock.now(), status, schedule);
+            take_status(&mut pauses, clock.now(), &status, schedule);
         }
         let guard = match guard {
             Some(guard) => Some(restore(guard, &client, &placements, now).await?),
@@ -437,16 +437,16 @@ async fn read_status(client: &Client, with_schedule: bool) -> Status {
     let status = client.get_exchange_status().send().await;
     let schedule =
         if with_schedule { client.get_exchange_schedule().send().await.ok() } else { None };
-    (status.map(|status| status.into_inner()), schedule.map(|answer| answer.into_inner().schedule))
+    (status.map(ResponseValue::into_inner), schedule.map(|answer| answer.into_inner().schedule))
 }
 
 fn take_status(
     pauses: &mut PauseWatch,
     now: UnixMillis,
-    status: Result<ExchangeStatus, Error>,
+    status: &Result<ExchangeStatus, Error>,
     schedule: Option<Schedule>,
 ) {
-    match &status {
+    match status {
         Ok(status) => pauses.take(now, Ok(status), schedule),
         Err(error) => {
             tracing::warn!(%error, "could not read the status of the exchange");
@@ -954,9 +954,8 @@ impl Trading {
         }
         self.orders.set_intent(key, intent, false)?;
         let Ok(change) = self.placements.change(target, change, within) else {
-            // One of an earlier session.
-            let events = self.orders.refuse_intent(key);
-            self.events.extend(events);
+            // One of an earlier session. Nobody was told of this one.
+            let _ = self.orders.refuse_intent(key);
             return Err(IntentError::Pending);
         };
         self.changing.push((key, change.clone(), None));
@@ -1228,11 +1227,11 @@ impl Trading {
             OrderEvent::Filled { order, trade_id, .. } => Some((*order, trade_id.as_str())),
             _ => None,
         });
-        let mut new: HashMap<(OrderKey, &str), ()> = new.map(|fill| (fill, ())).collect();
+        let mut new: HashSet<(OrderKey, &str)> = new.collect();
         let now = self.clock.now();
         for fill in fills {
             let key = self.orders.by_order_id(&fill.order_id);
-            if key.and_then(|key| new.remove(&(key, fill.trade_id.as_str()))).is_some() {
+            if key.and_then(|key| Some(new.remove(&(key, fill.trade_id.as_str())))) == Some(true) {
                 guard.fill(now, fill);
             }
         }
@@ -1412,7 +1411,7 @@ impl Trading {
                 None
             }
             Done::Status(status, schedule) => {
-                take_status(&mut self.pauses, self.clock.now(), status, schedule);
+                take_status(&mut self.pauses, self.clock.now(), &status, schedule);
                 None
             }
             Done::Renewed(renewal, result) => {

@@ -20,6 +20,8 @@ pub struct History {
     changes: BTreeMap<u64, UnsettledChange>,
     /// The highest number of a change.
     last_change: u64,
+    /// The number of changes that are settled and still in the journal.
+    settled_changes: usize,
 }
 
 /// A change of an order whose outcome is not known: it has been sent, or was about to be.
@@ -97,6 +99,7 @@ impl History {
             }
             Record::ChangeSettled { number, .. } => {
                 self.changes.remove(number);
+                self.settled_changes = self.settled_changes.saturating_add(1);
             }
         }
         Ok(())
@@ -207,6 +210,11 @@ impl History {
         self.settled.len()
     }
 
+    /// Returns the number of changes of orders that are settled and still in the journal.
+    pub fn settled_change_count(&self) -> usize {
+        self.settled_changes
+    }
+
     fn hash_of(&self, id: &ClientOrderId) -> Option<u64> {
         let unsettled = self.unsettled.get(id).map(|unsettled| unsettled.intent.hash());
         unsettled.or_else(|| self.settled.get(id).map(|settled| settled.hash))
@@ -215,6 +223,7 @@ impl History {
     /// Forgets what is settled.
     pub(super) fn forget_settled(&mut self) {
         self.settled.clear();
+        self.settled_changes = 0;
     }
 
     /// Returns the records that add up to this state without what is settled.

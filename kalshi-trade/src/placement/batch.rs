@@ -29,8 +29,10 @@ pub(super) struct Place<R, A> {
 impl<R, A> Seat<R, A> {
     /// Returns a seat, and its other end.
     pub(super) fn new() -> (Self, Place<R, A>) {
-        let ((write, written), (send, sent)) = (oneshot::channel(), oneshot::channel());
-        (Self { write: Some(write), send: Some(send) }, Place { write: written, send: sent })
+        let (record, recorded) = oneshot::channel();
+        let (request, requested) = oneshot::channel();
+        let seat = Self { write: Some(record), send: Some(request) };
+        (seat, Place { write: recorded, send: requested })
     }
 
     /// Returns no seat: what is handed over comes back.
@@ -45,8 +47,8 @@ impl<R, A> Seat<R, A> {
 
     /// Hands a record over, once; the answer says whether it is committed. A second one comes back,
     /// and the seat is given up.
-    pub(super) fn write(&mut self, record: Record) -> Result<oneshot::Receiver<bool>, Record> {
-        hand_over(self.write.take(), record).inspect_err(|_| self.leave())
+    pub(super) fn write(&mut self, record: Record) -> Result<oneshot::Receiver<bool>, Box<Record>> {
+        hand_over(self.write.take(), record).map_err(Box::new).inspect_err(|_| self.leave())
     }
 
     /// Hands a request over, once.

@@ -329,7 +329,7 @@ impl ChangeTask {
                             Box::pin(async move { written(answer.await.unwrap_or(false)) })
                         }
                         Err(record) => {
-                            Box::pin(async move { written(write(shared, record).await) })
+                            Box::pin(async move { written(write(shared, *record).await) })
                         }
                     });
                 }

@@ -73,7 +73,7 @@ pub enum PlacementState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The status of the answer.
+    /// The status of the answer: for an order of a batch that of the whole, 201.
     pub status: u16,
     /// The exchange's code, if there is one.
     pub code: Option<String>,

@@ -344,3 +344,81 @@ fn warn(error: &Error) {
 fn is_temporary(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Middleware)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answers(rows: &serde_json::Value) -> Vec<Answer> {
+        let body = serde_json::from_value(json!({ "orders": rows })).unwrap();
+        batch_answers(&["a-1", "a-2"], Ok(body))
+    }
+
+    #[test]
+    fn each_row_of_a_batch_is_the_verdict_of_its_order() {
+        let expected = vec![
+            Answer::Created { order_id: "o-1".to_owned(), client_order_id: Some("a-1".to_owned()) },
+            Answer::Refused(Refusal::new(BATCH_STATUS, Some("invalid_price".to_owned()))),
+        ];
+        let error = json!({"code": "invalid_price", "message": "no"});
+        let created = json!({"order_id": "o-1", "client_order_id": "a-1"});
+        for row in [json!({"error": error}), json!({"client_order_id": "a-2", "error": error})] {
+            assert_eq!(answers(&json!([created, row])), expected);
+        }
+    }
+
+    #[test]
+    fn a_row_without_a_verdict_is_unknown() {
+        let refusal = json!({"client_order_id": "a-2", "error": {"code": "invalid_price"}});
+        for row in [
+            json!({}),
+            json!({"client_order_id": "a-1"}),
+            json!({"order_id": "", "client_order_id": "a-1"}),
+            // A failure of the exchange is no refusal.
+            json!({"error": {}}),
+            json!({"error": {"message": "no"}}),
+            json!({"error": {"code": "INTERNAL_SERVER_ERROR"}}),
+            json!({"error": {"code": "service_unavailable"}}),
+            json!({"error": {"code": "timeout"}}),
+            // The verdict of another order.
+            json!({"client_order_id": "a-3", "error": {"code": "invalid_price"}}),
+        ] {
+            assert_eq!(answers(&json!([row, refusal]))[0], Answer::Unknown, "{row}");
+        }
+        // An order that was taken is one, whatever else is said of it.
+        let row = json!({"order_id": "o-1", "client_order_id": "a-1", "error": {"code": "x"}});
+        assert!(matches!(answers(&json!([row, refusal]))[0], Answer::Created { .. }));
+        let row = json!({"error": {"code": "order_already_exists"}});
+        assert_eq!(answers(&json!([row, refusal]))[0], Answer::Conflict);
+    }
+
+    #[test]
+    fn a_reply_with_another_number_of_rows_says_nothing() {
+        let row = json!({"order_id": "o-1", "client_order_id": "a-1"});
+        for rows in [json!([]), json!([row]), json!([row, row, row])] {
+            assert_eq!(answers(&rows), vec![Answer::Unknown; 2]);
+        }
+    }
+
+    #[test]
+    fn a_row_of_canceled_orders_is_done_or_left_to_the_order() {
+        let rows = json!([
+            {"order_id": "o-1", "reduced_by": "1.00", "ts_ms": 7},
+            {"order_id": "o-2", "reduced_by": "0", "error": {"code": "not_found"}},
+            {"order_id": "o-3", "reduced_by": "1.00"},
+            {"order_id": "o-5", "reduced_by": "1.00", "ts_ms": 7},
+        ]);
+        let body: types::BatchCancelOrdersV2Response =
+            serde_json::from_value(json!({ "orders": rows })).unwrap();
+        let expected = vec![
+            ChangeAnswer::Done { at: UnixMillis::from_millis(7) },
+            ChangeAnswer::NotFound,
+            ChangeAnswer::Unknown,
+            ChangeAnswer::Unknown,
+        ];
+        assert_eq!(batch_cancel_answers(&["o-1", "o-2", "o-3", "o-4"], Ok(&body)), expected);
+        assert_eq!(batch_cancel_answers(&["o-1"], Ok(&body)), vec![ChangeAnswer::Unknown]);
+    }
+}

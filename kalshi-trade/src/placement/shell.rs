@@ -242,6 +242,10 @@ impl Placements {
     /// Waits until each order of an earlier session is settled or undecided: from then on orders
     /// are taken. Where one is undecided, see [`restored`](Self::restored): it may exist.
     ///
+    /// Changes of orders are not waited for: cancels of an earlier session are sent again from the
+    /// start, and an amend that is not settled holds back the changes of its order alone. See
+    /// [`restored_changes`](Self::restored_changes).
+    ///
     /// An order that does not exist takes a minute to prove.
     ///
     /// # Cancellation
@@ -502,7 +506,7 @@ impl Task {
                             Box::pin(async move { written(answer.await.unwrap_or(false)) })
                         }
                         Err(record) => {
-                            Box::pin(async move { written(write(shared, record).await) })
+                            Box::pin(async move { written(write(shared, *record).await) })
                         }
                     });
                 }

@@ -12,6 +12,7 @@ mod placement_changes;
 mod placement_changes_model;
 mod placement_model;
 mod placement_shell;
+mod placement_trading;
 mod retry;
 mod support;
 mod trading;

@@ -398,7 +398,7 @@ impl Run {
             self.times.record("o-1", at);
         }
         let is_done = self.done.contains(&intent.number);
-        let is_none = matches!(
+        let claims_nothing = matches!(
             state,
             ChangeState::Refused(_) | ChangeState::NotReached | ChangeState::Withdrawn(_)
         );
@@ -406,7 +406,7 @@ impl Run {
             ChangeState::Over => !self.order().is_over,
             ChangeState::Reached if intent.change == OrderChange::Cancel => !self.order().is_over,
             // An earlier process may have seen it done, and the order may have changed since.
-            _ => is_none && is_done && !self.restored.contains(&intent.number),
+            _ => claims_nothing && is_done && !self.restored.contains(&intent.number),
         };
         if is_wrong {
             self.wrong = Some(format!("{intent:?} is called {state:?} at {}", self.now));
@@ -518,44 +518,23 @@ impl Run {
             11 => (None, Some(ChangeAnswer::NotFound)),
             _ => (Some(soon), None),
         };
-        // What the exchange says is known when it is carried out: both happen at once here.
-        let (process, now) = (self.process, self.now);
-        if answer.is_none() {
-            self.now = soon;
+        let process = self.process;
+        let Some(answer) = answer else {
+            // It arrives at once, and is answered when it may be.
             let verdict = self.verdict(&intent);
-            self.now = now;
+            self.execute(&intent);
             let slow = if self.is_faulty(8) { self.dice.below(30_000) } else { 1 };
-            self.execute_at(soon, intent, verdict, machine, slow);
+            let input = ChangeInput::Answered(verdict);
+            self.schedule(soon + slow, Event::Input { process, machine, input });
             return;
-        }
+        };
         if let Some(at) = execution {
             self.schedule(at, Event::Execute(intent));
         }
         let is_slow = self.is_faulty(8);
         let answered = if is_slow { soon + self.dice.below(30_000) } else { soon + 1 };
-        let input = ChangeInput::Answered(answer.unwrap());
+        let input = ChangeInput::Answered(answer);
         self.schedule(answered, Event::Input { process, machine, input });
-    }
-
-    /// Carries a change out now, and answers later.
-    fn execute_at(
-        &mut self,
-        at: i64,
-        intent: ChangeIntent,
-        verdict: ChangeAnswer,
-        machine: usize,
-        slow: i64,
-    ) {
-        let verdict = match verdict {
-            ChangeAnswer::Done { .. } => {
-                let at = UnixMillis::from_millis(self.now);
-                ChangeAnswer::Done { at }
-            }
-            verdict => verdict,
-        };
-        self.execute(&intent);
-        let input = ChangeInput::Answered(verdict);
-        self.schedule(at + slow, Event::Input { process: self.process, machine, input });
     }
 
     /// Returns what the exchange says of a change now.

@@ -354,7 +354,6 @@ async fn resting_orders_are_renewed_until_they_cannot_be_and_then_expire() {
     let first = row(&trading, &placement).await;
     let expires = first.expiration_time.unwrap();
     let renewed = loop {
-        until(&mut trading, |_| true).await;
         let _ = tokio::time::timeout(Duration::from_millis(50), trading.next()).await;
         let row = row(&trading, &placement).await;
         if row.expiration_time.unwrap() > expires {

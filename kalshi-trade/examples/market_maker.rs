@@ -67,8 +67,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut books = Connection::connect(client.stream_config()?.build()?).await?;
     books.handle().subscribe(Subscription::orderbook([ticker]))?;
     let quoter = |side| Quoter::new(side, Duration::from_millis(500), Dollars::ZERO);
-    let quoted = |side| Quoted { quoter: quoter(side), side, placed: None };
-    let mut sides = [QuoteSide::Bid, QuoteSide::Ask].map(quoted);
+    let side = |side| Quoted { quoter: quoter(side), side, placed: None };
+    let mut sides = [QuoteSide::Bid, QuoteSide::Ask].map(side);
     let (mut ticks, mut stopped) = (interval(Duration::from_millis(100)), pin!(stopped()));
     loop {
         tokio::select! {

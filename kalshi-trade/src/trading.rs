@@ -1231,7 +1231,7 @@ impl Trading {
         let now = self.clock.now();
         for fill in fills {
             let key = self.orders.by_order_id(&fill.order_id);
-            if key.and_then(|key| Some(new.remove(&(key, fill.trade_id.as_str())))) == Some(true) {
+            if key.is_some_and(|key| new.remove(&(key, fill.trade_id.as_str()))) {
                 guard.fill(now, fill);
             }
         }

@@ -8,7 +8,7 @@ use kalshi_trade::{
     close::{CloseEnd, ClosePlan},
     group::{GroupError, GroupStatus},
     journal::{Journal as _, MemoryJournal},
-    orders::{Life, OrderEvent, OrderIntent, OrderKey, OverReason},
+    orders::{Life, ManagedOrder, OrderEvent, OrderIntent, OrderKey, OverReason},
     pause::Paused,
     placement::{PlaceError, Placement},
     risk::{Ceiling, Ceilings, CeilingsError, RiskError},
@@ -86,7 +86,7 @@ async fn trade(
     let placement = trading.place(limit(TICKER, side, price, count), WITHIN).unwrap();
     let is_over = |trading: &Trading| {
         let key = key_of(trading, &placement);
-        key.and_then(|key| trading.orders().get(key)).is_some_and(|order| order.is_closed())
+        key.and_then(|key| trading.orders().get(key)).is_some_and(ManagedOrder::is_closed)
     };
     wait(trading, is_over).await;
 }

@@ -549,8 +549,8 @@ impl ChangeMachine {
             return;
         };
         if self.is_cancel() && !self.is_unwanted {
-            // It rests, as far as is known: one cancel more does no harm.
-            let pause = pause_of(self.pauses);
+            // It rests, as far as is known: one cancel more does no harm. The first of them at once.
+            let pause = self.pauses.checked_sub(1).map_or(Duration::ZERO, pause_of);
             self.pauses = self.pauses.saturating_add(1);
             self.next_at = now.saturating_add(pause);
             self.state = ChangeState::Queued;

@@ -1,4 +1,5 @@
-//! Processes that place orders and are killed at any moment: the journal finds every one of them.
+//! Processes that place, amend and cancel orders and are killed at any moment: the journal finds every
+//! one of them, and what was to be out is out.
 
 use std::{
     collections::BTreeSet,
@@ -14,11 +15,12 @@ use kalshi_auth::server::KeyPair;
 use kalshi_sdk::{Client, Credentials, Environment, OperationId, auth::Clock, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::{
-    journal::{FileJournal, Journal as _, MemoryJournal, Settlement},
+    journal::{FileJournal, Journal as _, MemoryJournal, OrderChange, Settlement},
     orders::Life,
-    placement::{PlacementState, Placements},
+    placement::{ChangeState, ChangeTarget, PlacementState, Placements},
     trading::Trading,
 };
+use kalshi_types::{Count, Dollars};
 use tokio::time::sleep;
 
 use crate::support::{Ahead, limit};
@@ -59,10 +61,33 @@ async fn the_process_that_is_killed() {
     for placement in placements.restored() {
         assert!(!matches!(placement.state(), PlacementState::Undecided(_)), "{placement:?}");
     }
+    for change in placements.restored_changes() {
+        let state = change.outcome().await;
+        assert!(!matches!(state, ChangeState::Undecided(_)), "{change:?}");
+        if change.intent().change == OrderChange::Cancel {
+            assert_eq!(state, ChangeState::Reached, "{change:?}");
+        }
+    }
     say("ready");
-    loop {
+    for number in 0_u32.. {
         let order = limit(TICKER, BookSide::Bid, "0.0100", "1.00");
-        placements.place(order).unwrap();
+        let placement = placements.place(order).unwrap();
+        let placements = placements.clone();
+        tokio::spawn(async move {
+            let PlacementState::Accepted { order_id } = placement.outcome().await else { return };
+            let change = match number % 3 {
+                0 => OrderChange::Cancel,
+                1 => OrderChange::Amend {
+                    side: BookSide::Bid,
+                    yes_price: Dollars::from_cents(2).unwrap(),
+                    total: Count::from_contracts(1).unwrap(),
+                    expires: None,
+                },
+                _ => return,
+            };
+            let target = ChangeTarget::new(order_id, TICKER);
+            placements.change(target, change, Duration::from_secs(1)).unwrap();
+        });
         sleep(Duration::from_millis(6)).await;
     }
 }
@@ -122,8 +147,12 @@ async fn no_order_of_a_process_that_is_killed_is_lost_or_placed_twice() {
         (FaultKind::TooManyRequests, 13),
         (FaultKind::latency(Duration::from_millis(15)), 3),
     ] {
-        let fault = Fault::builder(kind).with_operation(OperationId::CreateOrderV2);
-        exchange.faults().add(fault.with_one_in(one_in).build()).unwrap();
+        for operation in
+            [OperationId::CreateOrderV2, OperationId::CancelOrderV2, OperationId::AmendOrderV2]
+        {
+            let fault = Fault::builder(kind).with_operation(operation);
+            exchange.faults().add(fault.with_one_in(one_in).build()).unwrap();
+        }
     }
     let mut ahead = Duration::ZERO;
     let start = |ahead: Duration| start(&exchange, &pair, key_id, &path, ahead);
@@ -208,6 +237,30 @@ async fn check(client: &Client, path: &Path) {
         assert!(ids.contains(id.as_str()), "{} was never an order", id.as_str());
     }
     assert!(accepted > 100 && open.len() < 50, "{accepted} orders, {} open", open.len());
+    let resting: BTreeSet<&str> = orders
+        .iter()
+        .filter(|order| order.status.as_str() == "resting")
+        .map(|order| &*order.order_id)
+        .collect();
+    // What the last process was about to cancel may rest.
+    let open: BTreeSet<&str> =
+        history.unsettled_changes().map(|one| &*one.intent.order_id).collect();
+    let canceled = canceled(path);
+    let left: Vec<&String> = canceled
+        .iter()
+        .filter(|order_id| resting.contains(&***order_id) && !open.contains(&***order_id))
+        .collect();
+    assert!(left.is_empty(), "these were to be out and rest: {left:?}");
+    assert!(canceled.len() > 20 && !resting.is_empty(), "{} cancels", canceled.len());
+}
+
+/// Returns the orders that the journal has a cancel of.
+fn canceled(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter_map(|line| line.get(9..));
+    let records = lines.map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap());
+    let cancels = records.filter(|record| record["intent"]["change"] == "cancel");
+    cancels.map(|record| record["intent"]["order_id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// A program that dies as it is told to: with an order that rests, and that it has renewed.

@@ -223,9 +223,11 @@ fn a_404_refuses_an_amend_and_leaves_a_cancel_to_the_order() {
     let mut machine = answered(OrderChange::Cancel, ChangeAnswer::NotFound);
     assert_eq!(machine.state(), &ChangeState::Settling);
     // It rests all the same: the 404 was that of another shard.
-    assert!(matches!(read(&mut machine, 250, &view()), ChangeStep::WaitUntil(_)));
+    assert_eq!(read(&mut machine, 250, &view()), ChangeStep::Send { attempt: 2 });
+    machine.apply(ChangeInput::Answered(ChangeAnswer::NotFound), at(260));
+    assert_eq!(read(&mut machine, 510, &view()), ChangeStep::WaitUntil(at(760)));
     assert_eq!(machine.state(), &ChangeState::Queued);
-    assert_eq!(machine.poll(at(1_000)), ChangeStep::Send { attempt: 2 });
+    assert_eq!(machine.poll(at(760)), ChangeStep::Send { attempt: 3 });
     machine.apply(ChangeInput::Answered(ChangeAnswer::NotFound), at(1_000));
     read(&mut machine, 2_000, &OrderView { is_over: true, ..view() });
     assert_eq!(machine.state(), &ChangeState::Reached);

@@ -116,12 +116,29 @@ struct Run {
     journal: MemoryJournal,
     next_change: u64,
     config: PlacementConfig,
-    /// The changes of which an outcome was told that is none.
+    /// What the strategy has wanted.
+    wanted: Vec<OrderChange>,
+    /// The changes whose outcome was told.
     ended: BTreeMap<u64, ChangeState>,
     is_cancel_recorded: bool,
     restored: BTreeSet<u64>,
     seen: BTreeSet<&'static str>,
     wrong: Option<String>,
+}
+
+/// Reports whether the order is as a change wants it.
+fn is_as_wanted(order: &OrderView, intent: &ChangeIntent) -> bool {
+    match &intent.change {
+        OrderChange::Cancel => order.is_over,
+        OrderChange::Amend { yes_price, total, expires, .. } => {
+            let expires = expires.map(|at| UnixMillis::from_millis(at.as_seconds() * 1_000));
+            order.yes_price == *yes_price
+                && order.filled.checked_add(order.remaining) == Some(*total)
+                && (expires.is_none() || order.expires == expires)
+        }
+        OrderChange::Decrease { remaining } => order.remaining <= *remaining,
+        change => panic!("{change:?} is new"),
+    }
 }
 
 fn contracts(count: i64) -> Count {
@@ -161,6 +178,7 @@ impl Run {
             journal: MemoryJournal::new(dice.next(), UnixMillis::EPOCH),
             next_change: 1,
             config: PlacementConfig::default(),
+            wanted: Vec::new(),
             ended: BTreeMap::new(),
             is_cancel_recorded: false,
             restored: BTreeSet::new(),
@@ -168,8 +186,8 @@ impl Run {
             wrong: None,
             dice,
         };
-        let end = if run.dice.one_in(2) { 8_000 } else { 100_000 };
-        for _ in 0..=run.dice.below(6) {
+        let end = [2_000, 8_000, 100_000][usize::try_from(run.dice.below(3)).unwrap()];
+        for _ in 0..=run.dice.below(8) {
             let at = run.dice.below(end);
             run.schedule(at, Event::Act);
         }
@@ -286,9 +304,11 @@ impl Run {
         }
         let is_free = !is_pending || self.mistake == Mistake::NoWaiting;
         let view = if self.dice.one_in(2) { self.stale() } else { self.order().clone() };
-        let change = match self.dice.below(8) {
+        let change = match self.dice.below(12) {
             _ if !is_free => OrderChange::Cancel,
             0 => OrderChange::Cancel,
+            // As it was before the last one.
+            3..=6 if self.wanted.len() > 1 => self.wanted[self.wanted.len() - 2].clone(),
             1 | 2 => OrderChange::Decrease { remaining: contracts(1 + self.dice.below(6)) },
             _ => OrderChange::Amend {
                 side: BookSide::Bid,
@@ -300,6 +320,7 @@ impl Run {
                     .then(|| UnixSeconds::from_seconds(2_000 + self.dice.below(3))),
             },
         };
+        self.wanted.push(change.clone());
         let known = KnownOrder {
             updated: view.updated.unwrap(),
             yes_price: view.yes_price,
@@ -404,7 +425,11 @@ impl Run {
         );
         let is_wrong = match state {
             ChangeState::Over => !self.order().is_over,
-            ChangeState::Reached if intent.change == OrderChange::Cancel => !self.order().is_over,
+            // It was carried out, or makes no difference.
+            ChangeState::Reached => {
+                !is_as_wanted(self.order(), &intent)
+                    && (intent.change == OrderChange::Cancel || !is_done)
+            }
             // An earlier process may have seen it done, and the order may have changed since.
             _ => claims_nothing && is_done && !self.restored.contains(&intent.number),
         };
@@ -501,7 +526,7 @@ impl Run {
     fn send(&mut self, machine: usize) {
         let intent = self.machines[machine].intent().clone();
         let soon = self.now + 1 + self.dice.below(40);
-        let fault = if self.now < FAULTS_END { self.dice.below(16) } else { 15 };
+        let fault = if self.now < FAULTS_END { self.dice.below(20) } else { 19 };
         let later = |run: &mut Self| {
             let latest = if run.dice.one_in(2) { WINDOW } else { 5_000 };
             // A signature by a clock that is behind is refused sooner.

@@ -15,10 +15,8 @@ use kalshi_auth::server::KeyPair;
 use kalshi_sdk::{Client, Credentials, Environment, OperationId, auth::Clock, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::{
-    journal::{FileJournal, Journal as _, MemoryJournal, OrderChange, Settlement},
-    orders::Life,
+    journal::{FileJournal, Journal as _, OrderChange, Settlement},
     placement::{ChangeState, ChangeTarget, PlacementState, Placements},
-    trading::Trading,
 };
 use kalshi_types::{Count, Dollars};
 use tokio::time::sleep;
@@ -31,7 +29,6 @@ const KILLS: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(62);
 const JOURNAL: &str = "KALSHI_TRADE_TEST_JOURNAL";
 const AHEAD: &str = "KALSHI_TRADE_TEST_AHEAD";
-const DEATH: &str = "KALSHI_TRADE_TEST_DEATH";
 
 /// The process that is killed. It says `open` when it has the journal, reads by how many
 /// milliseconds the clocks go ahead, says `ready` when everything of before is settled, and places
@@ -93,21 +90,21 @@ async fn the_process_that_is_killed() {
 }
 
 /// Writes a line past the test harness, which keeps what is printed.
-fn say(word: &str) {
+pub(crate) fn say(word: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{word}").unwrap();
     out.flush().unwrap();
 }
 
 /// A process, which ends when the test does.
-struct Bot {
-    child: Child,
+pub(crate) struct Bot {
+    pub(crate) child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Bot {
-    fn wait_for(&mut self, word: &str) {
+    pub(crate) fn wait_for(&mut self, word: &str) {
         let said = self.output.by_ref().map_while(Result::ok).any(|line| line == word);
         assert!(said, "the process ended before it said {word:?}");
     }
@@ -182,7 +179,7 @@ async fn no_order_of_a_process_that_is_killed_is_lost_or_placed_twice() {
     check(&client(&exchange, &pair, key_id), &path).await;
 }
 
-fn client(exchange: &Exchange, pair: &KeyPair, key_id: &str) -> Client {
+pub(crate) fn client(exchange: &Exchange, pair: &KeyPair, key_id: &str) -> Client {
     Client::builder()
         .with_environment(exchange.environment())
         .with_credentials(Credentials::from_pem(key_id, pair.private_key_pem()).unwrap())
@@ -193,11 +190,11 @@ fn client(exchange: &Exchange, pair: &KeyPair, key_id: &str) -> Client {
 fn start(exchange: &Exchange, pair: &KeyPair, key_id: &str, path: &Path, ahead: Duration) -> Bot {
     let ahead = ahead.as_millis().to_string();
     let variables = [(JOURNAL, path.as_os_str()), (AHEAD, ahead.as_ref())];
-    spawn(exchange, pair, key_id, "the_process_that_is_killed", variables)
+    spawn(exchange, pair, key_id, "kills::the_process_that_is_killed", variables)
 }
 
 /// Starts one of the ignored tests as a process.
-fn spawn<'a>(
+pub(crate) fn spawn<'a>(
     exchange: &Exchange,
     pair: &KeyPair,
     key_id: &str,
@@ -206,7 +203,7 @@ fn spawn<'a>(
 ) -> Bot {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--ignored", "--nocapture", "--exact", &format!("kills::{test}")])
+        .args(["--ignored", "--nocapture", "--exact", test])
         .envs(variables)
         .env("KALSHI_ENV", exchange.base_url())
         .env("KALSHI_API_KEY_ID", key_id)
@@ -261,94 +258,4 @@ fn canceled(path: &Path) -> BTreeSet<String> {
     let records = lines.map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap());
     let cancels = records.filter(|record| record["intent"]["change"] == "cancel");
     cancels.map(|record| record["intent"]["order_id"].as_str().unwrap().to_owned()).collect()
-}
-
-/// A program that dies as it is told to: with an order that rests, and that it has renewed.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a process of the next test"]
-async fn the_program_that_dies() {
-    let death = std::env::var(DEATH).unwrap();
-    let client = Client::builder()
-        .with_environment(Environment::from_env().unwrap())
-        .with_credentials(Credentials::from_env().unwrap())
-        .build()
-        .unwrap();
-    let journal = MemoryJournal::new(1, kalshi_types::UnixMillis::EPOCH);
-    let builder = Trading::builder(client.clone(), journal).unwrap().with_name(&*death);
-    let mut trading = builder.with_rolling_expiry(Duration::from_secs(2)).start().await.unwrap();
-    while !trading.is_current() {
-        trading.next().await.unwrap();
-    }
-    let order = limit(TICKER, BookSide::Bid, "0.0100", "1.00");
-    let placement = trading.place(order, Duration::from_secs(60)).unwrap();
-    let key = loop {
-        trading.next().await.unwrap();
-        let key = trading.orders().by_client_order_id(placement.id().as_str());
-        if let Some(key) =
-            key.filter(|key| trading.orders().get(*key).unwrap().life() == Life::Resting)
-        {
-            break key;
-        }
-    };
-    let order_id = trading.orders().get(key).unwrap().order_id().unwrap().to_owned();
-    let expires = async || {
-        let answer = client.get_order().order_id(&*order_id).send().await.unwrap();
-        answer.order.expiration_time.unwrap()
-    };
-    let first = expires().await;
-    let mut terminated =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-    let mut is_renewed = false;
-    loop {
-        tokio::select! {
-            events = trading.next() => drop(events.unwrap()),
-            () = sleep(Duration::from_millis(50)) => {}
-            _ = terminated.recv() => break,
-        }
-        if !is_renewed && expires().await > first {
-            is_renewed = true;
-            say("renewed");
-            assert_ne!(death, "panic", "it panics as soon as it has said so");
-        }
-    }
-    // The program was asked to end.
-    assert!(trading.exit(Duration::from_secs(60)).await.is_clean());
-    say("clean");
-}
-
-/// A panic, SIGTERM and SIGKILL: what the table in the guide says of each.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_order_outlives_a_program_that_panics_or_is_ended_or_killed() {
-    let pair = KeyPair::generate(kalshi_auth::KeyType::Ed25519).unwrap();
-    let key_id = "00000000-0000-4000-8000-00000000dea7";
-    let builder = Exchange::builder().with_key(Role::Trader, key_id, pair.public_key().clone());
-    let exchange = builder.start().await.unwrap();
-    exchange.markets().list(MarketPlan::new(TICKER, 86_400)).unwrap();
-    let client = client(&exchange, &pair, key_id);
-    let start = |death: &str| {
-        let variables = [(DEATH, OsStr::new(death))];
-        spawn(&exchange, &pair, key_id, "the_program_that_dies", variables)
-    };
-    let (mut panics, mut ended, mut killed) = (start("panic"), start("term"), start("kill"));
-    for bot in [&mut panics, &mut ended, &mut killed] {
-        bot.wait_for("renewed");
-    }
-    killed.child.kill().unwrap();
-    let id = ended.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    ended.wait_for("clean");
-    assert!(ended.child.wait().unwrap().success());
-    assert!(!panics.child.wait().unwrap().success());
-    let rows = loop {
-        let rows = client.get_orders().ticker(TICKER).all().await.unwrap();
-        if rows.iter().all(|row| row.status.as_str() == "canceled") {
-            break rows;
-        }
-        sleep(Duration::from_millis(50)).await;
-    };
-    let name = |row: &kalshi_sdk::types::Order| {
-        row.client_order_id.split('-').next().unwrap_or_default().to_owned()
-    };
-    let names: BTreeSet<String> = rows.iter().map(name).collect();
-    assert_eq!((names.len(), rows.len()), (3, 3), "one order of each: {names:?}");
 }

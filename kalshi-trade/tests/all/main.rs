@@ -16,5 +16,7 @@ mod placement_trading;
 mod retry;
 mod support;
 mod trading;
+#[cfg(unix)]
+mod trading_deaths;
 mod trading_exits;
 mod watchdog;

@@ -239,8 +239,9 @@ async fn an_exit_without_time_says_what_it_leaves() {
     let ticker = ticker(&client).await;
     trading.place(order(&ticker, BookSide::Bid, "0.0100", "1.00"), WITHIN).unwrap();
     wait(&mut trading, |trading| resting(trading).len() == 1).await;
-    // No cancel comes through.
+    // No cancel comes through, in a batch or by itself.
     fault(&exchange, OperationId::BatchCancelOrdersV2, FaultKind::status(503), 1);
+    fault(&exchange, OperationId::CancelOrderV2, FaultKind::status(503), 1);
     let exited = trading.exit(Duration::from_millis(300)).await;
     assert!(!exited.is_clean());
     assert_eq!(exited.resting.len(), 1);

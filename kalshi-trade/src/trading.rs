@@ -972,6 +972,8 @@ impl Trading {
             updated,
             yes_price: record.yes_price,
             total,
+            // Records do not have it.
+            expires: None,
         });
         Ok(ChangeTarget::new(order_id, &*record.market_ticker)
             .with_subaccount(record.subaccount)

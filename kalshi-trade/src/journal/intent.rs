@@ -224,6 +224,8 @@ pub struct KnownOrder {
     pub yes_price: Dollars,
     /// The contracts that were filled or left.
     pub total: Count,
+    /// The time at which it expired; `None` if it did not, or if that was not known.
+    pub expires: Option<UnixMillis>,
 }
 
 /// What is wanted of an order.

@@ -84,6 +84,7 @@ fn change(number: u64, kind: u8) -> ChangeIntent {
         updated: UnixMillis::from_millis(7),
         yes_price: Dollars::from_cents(40).unwrap(),
         total: Count::from_hundredths(1_050),
+        expires: (kind > 1).then_some(UnixMillis::from_millis(8)),
     };
     let change = match kind {
         0 => OrderChange::Cancel,

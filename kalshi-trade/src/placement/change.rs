@@ -571,8 +571,9 @@ impl ChangeMachine {
         let is_newer = order.updated.is_some_and(|updated| updated > known.updated);
         let is_changed = match &self.intent.change {
             OrderChange::Cancel => false,
-            OrderChange::Amend { expires, .. } => {
-                expires.is_some()
+            OrderChange::Amend { .. } => {
+                // Without a known expiry, that of the order may be the one of before.
+                (known.expires.is_some() && order.expires != known.expires)
                     || order.yes_price != known.yes_price
                     || order.total() != Some(known.total)
             }

@@ -73,7 +73,8 @@ fn amended() -> OrderView {
 }
 
 fn new(change: OrderChange) -> ChangeMachine {
-    let known = KnownOrder { updated: at(0), yes_price: cents(40), total: contracts(10) };
+    let known =
+        KnownOrder { updated: at(0), yes_price: cents(40), total: contracts(10), expires: None };
     let intent = ChangeIntent {
         number: 1,
         order_id: "o-1".to_owned(),
@@ -285,18 +286,37 @@ fn an_expiry_is_compared_where_it_is_changed() {
         total: contracts(10),
         expires: Some(kalshi_types::UnixSeconds::from_seconds(90)),
     };
-    let mut machine = lost(change);
     let newer = OrderView { updated: Some(at(5)), ..view() };
-    machine.apply(ChangeInput::Seen(newer.clone()), at(6));
-    assert_eq!(machine.state(), &ChangeState::Settling);
-    machine.apply(ChangeInput::Seen(OrderView { expires: Some(at(90_000)), ..newer }), at(7));
-    assert_eq!(machine.state(), &ChangeState::Reached);
+    let expires = |millis| OrderView { expires: Some(at(millis)), ..newer.clone() };
+    for known in [None, Some(at(60_000))] {
+        let mut machine = new(change.clone());
+        let mut intent = machine.intent().clone();
+        intent.known.as_mut().unwrap().expires = known;
+        machine = ChangeMachine::new(intent, PlacementConfig::default(), at(1_000));
+        machine.poll(at(0));
+        machine.apply(ChangeInput::Written, at(0));
+        machine.poll(at(0));
+        machine.apply(ChangeInput::Answered(ChangeAnswer::Unknown), at(0));
+        for other in [newer.clone(), expires(60_000)] {
+            machine.apply(ChangeInput::Seen(other), at(6));
+            assert_eq!(machine.state(), &ChangeState::Settling);
+        }
+        machine.apply(ChangeInput::Seen(expires(90_000)), at(7));
+        // A fill of an order that expired then before looks the same.
+        assert_eq!(machine.state() == &ChangeState::Reached, known.is_some());
+        read(&mut machine, AFTER_WINDOW, &expires(90_000));
+        assert_eq!(machine.state(), &ChangeState::Reached);
+    }
 }
 
 #[test]
 fn a_state_from_before_the_last_change_does_not_tell_the_next() {
-    let known =
-        |millis| KnownOrder { updated: at(millis), yes_price: cents(40), total: contracts(1) };
+    let known = |millis| KnownOrder {
+        updated: at(millis),
+        yes_price: cents(40),
+        total: contracts(1),
+        expires: None,
+    };
     let mut times = ChangeTimes::new(at(10));
     times.record("o-1", at(20));
     assert_eq!(times.known("o-1", Some(known(19))), None);
@@ -377,6 +397,7 @@ impl Setup {
             updated: UnixMillis::from(updated),
             yes_price: cents(1),
             total: contracts(10),
+            expires: None,
         };
         ChangeTarget::new(order_id, &*self.ticker).with_known(Some(known))
     }

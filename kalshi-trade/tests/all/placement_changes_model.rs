@@ -325,6 +325,7 @@ impl Run {
             updated: view.updated.unwrap(),
             yes_price: view.yes_price,
             total: view.filled.checked_add(view.remaining).unwrap(),
+            expires: view.expires.filter(|_| !self.dice.one_in(4)),
         };
         let known = Some(known).filter(|_| !self.dice.one_in(8));
         let known = match self.mistake {

@@ -9,16 +9,17 @@ use std::{env, error::Error, pin::pin, time::Duration};
 use kalshi_sdk::{
     Client, Credentials, Dollars, Environment, OperationId, PriceGrid,
     auth::{Clock as _, SystemClock},
-    types::{CreateOrderV2Request, Market, SelfTradePreventionType, TimeInForce},
+    types::{CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, Role, Tier};
 use kalshi_trade::{
     budget::{Budget, WithBudget as _},
     journal::FileJournal,
-    orders::{OrderEvent, OrderKey},
+    orders::OrderKey,
     placement::Placement,
     quoting::{Quote, QuoteAction, QuoteSide, Quoter, RestingQuote},
     retry::Retry,
+    risk::{Ceiling, Ceilings},
     trading::Trading,
 };
 use kalshi_types::Count;
@@ -55,18 +56,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ticker, grid) = (&*market.ticker, PriceGrid::new(market.price_ranges.clone())?);
     let file = env::temp_dir().join(format!("market-maker-{ticker}.journal"));
     let journal = FileJournal::builder(file).open()?;
-    let mut trading = Trading::builder(client.clone(), journal)?.with_name("maker").start().await?;
+    let risk = Ceilings::builder().with_order_cost(Ceiling::AtMost("6".parse()?));
+    let risk = risk.with_market_loss(Ceiling::AtMost("50".parse()?));
+    let risk = risk.with_day_cost(Ceiling::AtMost("5000".parse()?));
+    let risk = risk.with_orders_per_minute(Ceiling::AtMost(600)).build()?;
+    let trading = Trading::builder(client.clone(), journal)?.with_ceilings(risk).with_name("maker");
+    // Killed, it has no orders a minute later.
+    let mut trading = trading.with_rolling_expiry(Duration::from_secs(60)).start().await?;
+    trading.learn_market(&market);
     let mut books = Connection::connect(client.stream_config()?.build()?).await?;
     books.handle().subscribe(Subscription::orderbook([ticker]))?;
-    let mut sides = [QuoteSide::Bid, QuoteSide::Ask].map(|side| {
-        let quoter = Quoter::new(side, Duration::from_millis(500), Dollars::ZERO);
-        Quoted { quoter, side, placed: None }
-    });
+    let quoter = |side| Quoter::new(side, Duration::from_millis(500), Dollars::ZERO);
+    let side = |side| Quoted { quoter: quoter(side), side, placed: None };
+    let mut sides = [QuoteSide::Bid, QuoteSide::Ask].map(side);
     let (mut ticks, mut stopped) = (interval(Duration::from_millis(100)), pin!(stopped()));
-    let (mut fills, mut quotes) = (0, 0);
     loop {
         tokio::select! {
-            events = trading.next() => fills += count_fills(&events.ok_or("no streams")?),
+            events = trading.next() => drop(events.ok_or("no streams")?),
             event = books.next() => drop(event.ok_or("no books")?),
             _ = ticks.tick() => {}
             result = &mut stopped => break result?,
@@ -80,10 +86,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let (key, resting) = side.resting(&trading).unzip();
             match side.quoter.decide(SystemClock.now(), desired, resting) {
                 QuoteAction::Place(quote) => {
-                    // None is taken while orders of an earlier session are settled.
-                    let order = side.order(&market, quote)?;
+                    // None is taken in a pause, above a ceiling, and while old ones are settled.
+                    let order = side.order(ticker, quote)?;
                     side.placed = trading.place(order, Duration::from_secs(1)).ok();
-                    quotes += 1;
                 }
                 QuoteAction::Keep | QuoteAction::Wait(_) | QuoteAction::Settle => {}
                 // It moves by being canceled and placed anew.
@@ -93,14 +98,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     // Those of an earlier session too. To prove that an order does not exist takes a minute.
     let exited = trading.exit(Duration::from_secs(90)).await;
-    fills += count_fills(&exited.events);
+    let filled = trading.orders().iter().filter(|(_, order)| order.filled().is_positive()).count();
     let position = trading.portfolio().position_in(ticker, None);
-    println!("{ticker}: {quotes} quotes, {fills} fills, position {position}");
+    println!("{ticker}: {filled} orders filled, position {position}");
     if exited.is_clean() { Ok(()) } else { Err(format!("orders are left: {exited:?}").into()) }
-}
-
-fn count_fills(events: &[OrderEvent]) -> usize {
-    events.iter().filter(|event| matches!(event, OrderEvent::Filled { .. })).count()
 }
 
 impl Quoted {
@@ -123,12 +124,11 @@ impl Quoted {
         Some((key, RestingQuote::of_order(order)?))
     }
 
-    fn order(&self, at: &Market, quote: Quote) -> Result<CreateOrderV2Request, Box<dyn Error>> {
-        let order = CreateOrderV2Request::builder().ticker(&*at.ticker).side(self.side);
-        let order = order.price(quote.price).count(quote.count);
+    fn order(&self, ticker: &str, at: Quote) -> Result<CreateOrderV2Request, Box<dyn Error>> {
+        let order = CreateOrderV2Request::builder().ticker(ticker).side(self.side);
+        let order = order.price(at.price).count(at.count).post_only(true);
         let order = order.time_in_force(TimeInForce::GoodTillCanceled);
         let order = order.self_trade_prevention_type(SelfTradePreventionType::Maker);
-        let order = order.post_only(true).exchange_index(at.exchange_index.clone());
         Ok(order.cancel_order_on_pause(true).try_into()?)
     }
 }

@@ -10,7 +10,8 @@
 //!   became of it, by evidence and never by a timer; [`orders`] keeps what is known of each order,
 //!   and what is wanted of it; [`trading`] joins them with the streams of the account.
 //! - [`risk`] refuses orders above ceilings that nothing lifts by accident; [`watchdog`] cancels the
-//!   orders of a program that dies; [`pause`] knows when the exchange takes none.
+//!   orders of a program that dies; [`group`] is the brake that the exchange pulls; [`pause`] knows
+//!   when it takes no orders, and [`shard`] where they go.
 //! - [`direction`], [`tick`], [`fees`], [`close`] and [`quoting`] are the small parts: sides, prices
 //!   that a market takes, exact fees, the order that closes a position, a quote that follows a
 //!   price.
@@ -20,10 +21,14 @@
 //! [`guide`] has what can go wrong, where it shows, and what to do then.
 
 pub mod budget;
+mod cancels;
 pub mod candles;
 pub mod close;
 pub mod direction;
+mod expiry;
 pub mod fees;
+pub mod group;
+mod guard;
 pub mod history;
 pub mod journal;
 pub mod orders;
@@ -32,6 +37,7 @@ pub mod placement;
 pub mod quoting;
 pub mod retry;
 pub mod risk;
+pub mod shard;
 pub mod tick;
 pub mod trading;
 pub mod watchdog;

@@ -5,6 +5,12 @@
 //! is unknown stays reserved with its full size until it is settled: there is no other way to release
 //! it.
 //!
+//! What gets out of a position is never held back by what the market could lose: an order that does
+//! not raise the worst loss is not refused for it, however high the loss is already.
+//!
+//! [`Trading`](crate::trading::Trading) keeps a ledger by itself when it is given
+//! [ceilings](crate::trading::TradingBuilder::with_ceilings).
+//!
 //! Nothing lifts a ceiling by accident: each of the four has to be given a value or
 //! [`Ceiling::Unlimited`] in so many words, a running ledger can only be
 //! [tightened](RiskLedger::tighten), and what overflows is refused.
@@ -86,8 +92,11 @@ pub enum CeilingsError {
     #[error("the ceiling {0} is below zero")]
     Negative(&'static str),
     /// The new ceiling is above the one in force.
-    #[error("the ceiling {0} would be raised: make a new ledger to do that")]
+    #[error("the ceiling {0} would be raised: make a new ledger or handle to do that")]
     Raised(&'static str),
+    /// [`Trading`](crate::trading::Trading) was built without ceilings.
+    #[error("there are no ceilings: build the handle with some")]
+    NoCeilings,
 }
 
 /// What an order can cost and do, before it is sent.
@@ -115,7 +124,7 @@ pub struct OrderRisk<'a> {
 #[non_exhaustive]
 pub enum RiskError {
     /// The order alone costs too much.
-    #[error("the order can cost {cost}, more than the {ceiling} of one order")]
+    #[error("the order can cost {cost}, and the ceiling order_cost is {ceiling}")]
     OrderCost {
         /// What it can cost, in dollars.
         cost: Dollars,
@@ -123,7 +132,7 @@ pub enum RiskError {
         ceiling: Dollars,
     },
     /// The market could lose too much.
-    #[error("{market} could lose {loss}, more than the {ceiling} of one market")]
+    #[error("with the order {market} could lose {loss}, and the ceiling market_loss is {ceiling}")]
     MarketLoss {
         /// The ticker of the market.
         market: String,
@@ -133,7 +142,9 @@ pub enum RiskError {
         ceiling: Dollars,
     },
     /// The orders of the day would cost too much.
-    #[error("the orders of this day (UTC) could cost {cost}, more than the {ceiling} of one day")]
+    #[error(
+        "with the order this day (UTC) could cost {cost}, and the ceiling day_cost is {ceiling}"
+    )]
     DayCost {
         /// What they could cost with this order, in dollars.
         cost: Dollars,
@@ -141,8 +152,13 @@ pub enum RiskError {
         ceiling: Dollars,
     },
     /// Too many orders within a minute.
-    #[error("{ceiling} orders were made within a minute: the next may be made at {at}")]
+    #[error(
+        "{asked} orders within a minute were asked for, and the ceiling orders_per_minute is \
+         {ceiling}: the next may be made at {at}"
+    )]
     OrdersPerMinute {
+        /// The orders of the last 60 seconds, this one included.
+        asked: usize,
         /// The ceiling.
         ceiling: u32,
         /// The time at which the next may be made.
@@ -404,6 +420,32 @@ impl RiskLedger {
         Ok(())
     }
 
+    /// Reports whether an order may be sent, and reserves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve`](Self::reserve).
+    pub fn check(&mut self, now: UnixMillis, order: &OrderRisk<'_>) -> Result<(), RiskError> {
+        self.measure(now, order, None).map(|_| ())
+    }
+
+    /// Reports whether a reserved order may be changed to what `order` says, under the same id, and
+    /// reserves nothing. It is not counted as an order of the minute.
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve`](Self::reserve), and [`RiskError::UnknownOrder`].
+    pub fn check_change(
+        &mut self,
+        now: UnixMillis,
+        order: &OrderRisk<'_>,
+    ) -> Result<(), RiskError> {
+        let Some(before) = self.orders.get(order.id).cloned() else {
+            return Err(RiskError::UnknownOrder(order.id.to_owned()));
+        };
+        self.measure(now, order, Some(&before)).map(|_| ())
+    }
+
     /// Reserves what an order can cost, before it is sent.
     ///
     /// # Errors
@@ -411,11 +453,25 @@ impl RiskLedger {
     /// [`RiskError`] names the ceiling that the order would break, and nothing is reserved. The
     /// order must not be sent then.
     pub fn reserve(&mut self, now: UnixMillis, order: &OrderRisk<'_>) -> Result<(), RiskError> {
-        let is_bid = check(order)?;
-        self.advance(now.as_millis());
         if self.orders.contains_key(order.id) {
+            check(order)?;
             return Err(RiskError::Duplicate(order.id.to_owned()));
         }
+        let reserved = self.measure(now, order, None)?;
+        self.record_order(now);
+        self.insert(order.id, reserved);
+        Ok(())
+    }
+
+    /// Measures an order, with another one in its stead if there is one.
+    fn measure(
+        &mut self,
+        now: UnixMillis,
+        order: &OrderRisk<'_>,
+        before: Option<&Reserved>,
+    ) -> Result<Reserved, RiskError> {
+        let is_bid = check(order)?;
+        self.advance(now.as_millis());
         let reserved = Reserved {
             market: order.market.into(),
             is_bid,
@@ -429,28 +485,133 @@ impl RiskLedger {
             return Err(RiskError::OrderCost { cost: dollars(whole), ceiling });
         }
         let mut market = self.markets.get(order.market).copied().unwrap_or_default();
+        let loss_before = market.worst_loss();
+        let mut today = self.spent + self.open_today + whole;
+        if let Some(before) = before {
+            market.remove(before);
+            today -= before.cost() + before.fee;
+        }
         market.add(&reserved);
         let loss = market.worst_loss();
-        if let Some(ceiling) = exceeds(self.ceilings.market_loss, loss) {
+        if loss > loss_before
+            && let Some(ceiling) = exceeds(self.ceilings.market_loss, loss)
+        {
             let market = order.market.to_owned();
             return Err(RiskError::MarketLoss { market, loss: dollars(loss), ceiling });
         }
-        let today = self.spent + self.open_today + whole;
         if let Some(ceiling) = exceeds(self.ceilings.day_cost, today) {
             return Err(RiskError::DayCost { cost: dollars(today), ceiling });
         }
-        if let Ceiling::AtMost(ceiling) = self.ceilings.orders_per_minute {
-            if self.recent.len() >= usize::try_from(ceiling).unwrap_or(usize::MAX) {
-                let oldest = self.recent.front().copied().unwrap_or(self.now);
-                let at = UnixMillis::from_millis(oldest.saturating_add(MINUTE_MS));
-                return Err(RiskError::OrdersPerMinute { ceiling, at });
-            }
-            self.recent.push_back(self.now);
+        if let (None, Ceiling::AtMost(ceiling)) = (before, self.ceilings.orders_per_minute)
+            && self.recent.len() >= usize::try_from(ceiling).unwrap_or(usize::MAX)
+        {
+            // The next has room when as many are older than a minute as there are too many.
+            let place = self.recent.len() - usize::try_from(ceiling).unwrap_or(usize::MAX);
+            let oldest = self.recent.get(place).copied().unwrap_or(self.now);
+            let at = UnixMillis::from_millis(oldest.saturating_add(MINUTE_MS));
+            let asked = self.recent.len().saturating_add(1);
+            return Err(RiskError::OrdersPerMinute { asked, ceiling, at });
         }
-        self.open_today += whole;
-        self.markets.insert(order.market.into(), market);
-        self.orders.insert(order.id.into(), reserved);
+        Ok(reserved)
+    }
+
+    /// Adds an order, or takes the place of the one with the same id.
+    fn insert(&mut self, id: &str, reserved: Reserved) {
+        if self.orders.contains_key(id) {
+            let _ = self.close(id);
+        }
+        self.markets.entry(reserved.market.clone()).or_default().add(&reserved);
+        if reserved.day == self.day {
+            self.open_today += reserved.cost() + reserved.fee;
+        }
+        self.orders.insert(id.into(), reserved);
+    }
+
+    /// Records that an order **is** open with that size, whatever the ceilings say: one of an
+    /// earlier session, a foreign one, or one whose price or size has changed. It takes the place of
+    /// what was reserved under the id.
+    ///
+    /// # Errors
+    ///
+    /// [`RiskError::Invalid`]: a number is one that no order has; nothing is recorded.
+    pub fn hold(&mut self, now: UnixMillis, order: &OrderRisk<'_>) -> Result<(), RiskError> {
+        let is_bid = check(order)?;
+        self.advance(now.as_millis());
+        let reserved = Reserved {
+            market: order.market.into(),
+            is_bid,
+            price: order.price,
+            open: order.count.as_hundredths(),
+            fee: order.fee.as_micros().into(),
+            day: self.day,
+        };
+        self.insert(order.id, reserved);
         Ok(())
+    }
+
+    /// Counts an order of that time among those of the minute.
+    pub fn record_order(&mut self, at: UnixMillis) {
+        self.advance(at.as_millis());
+        if let Ceiling::AtMost(_) = self.ceilings.orders_per_minute {
+            self.recent.push_back(at.as_millis().min(self.now));
+            self.forget_old_orders();
+        }
+    }
+
+    /// Records a fill in a market, of whatever order: what it costs on the day, and what it is worth
+    /// in either outcome. Where the order is reserved, [`hold`](Self::hold) what is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`RiskError::Invalid`]: a number is one that no fill has; nothing is recorded.
+    pub fn record_fill(&mut self, now: UnixMillis, fill: &OrderRisk<'_>) -> Result<(), RiskError> {
+        self.record_spent(now, fill)?;
+        let is_bid = fill.side == BookSide::Bid;
+        let (count, fee) = (fill.count.as_hundredths(), fill.fee.as_micros().into());
+        let market = self.markets.entry(fill.market.into()).or_default();
+        market.add_fill(is_bid, fill.price, count, fee);
+        Ok(())
+    }
+
+    /// Records what a fill costs on the day, where the [position](Self::record_position) has it
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// As [`record_fill`](Self::record_fill).
+    pub fn record_spent(&mut self, now: UnixMillis, fill: &OrderRisk<'_>) -> Result<(), RiskError> {
+        let is_bid = check_numbers(fill)?;
+        self.advance(now.as_millis());
+        self.spent += cost(unit_cost(is_bid, fill.price), fill.count.as_hundredths())
+            + i128::from(fill.fee.as_micros());
+        Ok(())
+    }
+
+    /// Records a position that is there already: contracts of YES when `count` is positive, of NO
+    /// when negative, what they cost, and what the market has brought and cost besides, in dollars.
+    pub fn record_position(
+        &mut self,
+        market: &str,
+        count: Count,
+        cost: Dollars,
+        realized: Dollars,
+        fees: Dollars,
+    ) {
+        let entry = self.markets.entry(market.into()).or_default();
+        let worth = i128::from(count.as_hundredths()) * 10_000;
+        let cash = i128::from(realized.as_micros())
+            - i128::from(cost.as_micros())
+            - i128::from(fees.as_micros());
+        entry.if_yes += cash + worth.max(0);
+        entry.if_no += cash + (-worth).max(0);
+    }
+
+    /// Returns what a market could lose at worst with one fill more, in dollars.
+    pub(crate) fn market_loss_with(&self, fill: &OrderRisk<'_>) -> Dollars {
+        let mut market = self.markets.get(fill.market).copied().unwrap_or_default();
+        let (count, fee) = (fill.count.as_hundredths(), fill.fee.as_micros().into());
+        market.add_fill(fill.side == BookSide::Bid, fill.price, count, fee);
+        dollars(market.worst_loss())
     }
 
     /// Records a fill of a reserved order: `price` is that of YES, `fee` what the fill cost.
@@ -556,6 +717,10 @@ impl RiskLedger {
                 self.open_today += order.cost() + order.fee;
             }
         }
+        self.forget_old_orders();
+    }
+
+    fn forget_old_orders(&mut self) {
         let since = self.now.saturating_sub(MINUTE_MS);
         while self.recent.front().is_some_and(|at| *at <= since) {
             self.recent.pop_front();
@@ -596,14 +761,20 @@ impl Market {
 
 /// Checks the numbers of an order, and returns whether it is a bid.
 fn check(order: &OrderRisk<'_>) -> Result<bool, RiskError> {
+    if order.fee.is_negative() {
+        return Err(RiskError::Invalid(format!("the fee {}", order.fee)));
+    }
+    check_numbers(order)
+}
+
+/// Checks what an order and a fill have in common, and returns whether it is a bid. The fee of a
+/// fill may be one that was given back.
+fn check_numbers(order: &OrderRisk<'_>) -> Result<bool, RiskError> {
     if order.price.is_negative() || order.price > Dollars::ONE {
         return Err(RiskError::Invalid(format!("the price {}", order.price)));
     }
     if order.count.is_negative() {
         return Err(RiskError::Invalid(format!("the count {}", order.count)));
-    }
-    if order.fee.is_negative() {
-        return Err(RiskError::Invalid(format!("the fee {}", order.fee)));
     }
     match &order.side {
         BookSide::Bid => Ok(true),
@@ -647,13 +818,13 @@ mod tests {
         let mut one = RiskLedger::new(ceilings("4.99", "100", "100", 10));
         assert_eq!(
             one.reserve(at(0), &bid("a")).unwrap_err().to_string(),
-            "the order can cost 5.0000, more than the 4.9900 of one order"
+            "the order can cost 5.0000, and the ceiling order_cost is 4.9900"
         );
         let mut market = RiskLedger::new(ceilings("5", "9.99", "100", 10));
         market.reserve(at(0), &bid("a")).unwrap();
         assert_eq!(
             market.reserve(at(0), &bid("b")).unwrap_err().to_string(),
-            "M could lose 10.0000, more than the 9.9900 of one market"
+            "with the order M could lose 10.0000, and the ceiling market_loss is 9.9900"
         );
         let mut day = RiskLedger::new(ceilings("5", "100", "9.99", 10));
         day.reserve(at(0), &bid("a")).unwrap();
@@ -662,7 +833,7 @@ mod tests {
         minute.reserve(at(0), &bid("a")).unwrap();
         minute.reserve(at(1_000), &bid("b")).unwrap();
         let error = minute.reserve(at(2_000), &bid("c")).unwrap_err();
-        assert_eq!(error, RiskError::OrdersPerMinute { ceiling: 2, at: at(60_000) });
+        assert_eq!(error, RiskError::OrdersPerMinute { asked: 3, ceiling: 2, at: at(60_000) });
         minute.reserve(at(60_000), &bid("c")).unwrap();
     }
 
@@ -705,6 +876,82 @@ mod tests {
         ledger.reserve(at(DAY_MS), &order("c", BookSide::Bid, "0.40", "10")).unwrap();
         assert_eq!(ledger.day_cost(), usd("5"));
         assert!(ledger.reserve(at(0), &order("d", BookSide::Bid, "0.10", "10")).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_the_ceiling_its_value_and_what_was_asked_for() {
+        let mut ledger = RiskLedger::new(ceilings("5", "6", "7", 1));
+        let text = |ledger: &mut RiskLedger, order: &OrderRisk<'_>| {
+            ledger.reserve(at(0), order).unwrap_err().to_string()
+        };
+        let large = order("a", BookSide::Bid, "0.50", "11");
+        assert_eq!(
+            text(&mut ledger, &large),
+            "the order can cost 5.5000, and the ceiling order_cost is 5.0000"
+        );
+        ledger.reserve(at(0), &order("a", BookSide::Bid, "0.50", "10")).unwrap();
+        assert_eq!(
+            text(&mut ledger, &order("b", BookSide::Bid, "0.50", "3")),
+            "with the order M could lose 6.5000, and the ceiling market_loss is 6.0000"
+        );
+        let elsewhere = OrderRisk { market: "N", ..order("b", BookSide::Bid, "0.50", "5") };
+        assert_eq!(
+            text(&mut ledger, &elsewhere),
+            "with the order this day (UTC) could cost 7.5000, and the ceiling day_cost is 7.0000"
+        );
+        let small = OrderRisk { market: "N", ..order("b", BookSide::Bid, "0.10", "1") };
+        assert_eq!(
+            text(&mut ledger, &small),
+            "2 orders within a minute were asked for, and the ceiling orders_per_minute is 1: the \
+             next may be made at 60000"
+        );
+    }
+
+    #[test]
+    fn what_does_not_raise_the_worst_loss_is_not_held_back_by_it() {
+        let mut ledger = RiskLedger::new(ceilings("100", "5", "100", 100));
+        // A position that the ceiling would not have let in: 20 YES for 8 dollars.
+        ledger.record_position("M", "20".parse().unwrap(), usd("8"), Dollars::ZERO, Dollars::ZERO);
+        assert_eq!(ledger.market_loss("M"), usd("8"));
+        assert!(ledger.check(at(0), &order("a", BookSide::Bid, "0.01", "1")).is_err());
+        ledger.reserve(at(0), &order("b", BookSide::Ask, "0.30", "20")).unwrap();
+        // The rest would open a position on the other side: its loss is above the ceiling.
+        assert!(ledger.check(at(0), &order("c", BookSide::Ask, "0.30", "30")).is_err());
+        ledger.record_fill(at(1), &order("b", BookSide::Ask, "0.30", "20")).unwrap();
+        ledger.close("b").unwrap();
+        assert_eq!(ledger.market_loss("M"), usd("2"));
+    }
+
+    #[test]
+    fn what_is_held_takes_the_place_of_what_was_reserved() {
+        let mut ledger = RiskLedger::new(ceilings("5", "5", "5", 100));
+        ledger.reserve(at(0), &order("a", BookSide::Bid, "0.50", "10")).unwrap();
+        ledger.hold(at(0), &order("a", BookSide::Bid, "0.50", "4")).unwrap();
+        assert_eq!((ledger.day_cost(), ledger.open_orders()), (usd("2"), 1));
+        // It is what it is, whatever the ceilings say.
+        ledger.hold(at(0), &order("foreign", BookSide::Bid, "0.90", "10")).unwrap();
+        assert_eq!(ledger.market_loss("M"), usd("11"));
+        assert!(ledger.check(at(0), &order("b", BookSide::Bid, "0.01", "1")).is_err());
+        ledger.close("foreign").unwrap();
+        // A change is measured in the stead of what it changes, and is no order of the minute.
+        assert!(ledger.check_change(at(0), &order("a", BookSide::Bid, "0.60", "8")).is_ok());
+        assert!(ledger.check_change(at(0), &order("a", BookSide::Bid, "0.60", "9")).is_err());
+        let unknown = ledger.check_change(at(0), &order("z", BookSide::Bid, "0.60", "1"));
+        assert_eq!(unknown, Err(RiskError::UnknownOrder("z".to_owned())));
+        assert_eq!(ledger.day_cost(), usd("2"));
+    }
+
+    #[test]
+    fn what_was_spent_before_counts_on_the_day_and_not_in_the_market() {
+        let mut ledger = RiskLedger::new(ceilings("5", "5", "5", 2));
+        ledger.record_spent(at(0), &order("", BookSide::Bid, "0.40", "10")).unwrap();
+        assert_eq!((ledger.day_cost(), ledger.market_loss("M")), (usd("4"), Dollars::ZERO));
+        assert!(ledger.check(at(0), &order("a", BookSide::Bid, "0.50", "4")).is_err());
+        ledger.record_order(at(0));
+        ledger.record_order(at(30_000));
+        let error = ledger.check(at(30_000), &order("a", BookSide::Bid, "0.50", "1")).unwrap_err();
+        assert_eq!(error, RiskError::OrdersPerMinute { asked: 3, ceiling: 2, at: at(60_000) });
+        assert!(ledger.check(at(60_000), &order("a", BookSide::Bid, "0.50", "1")).is_ok());
     }
 
     #[test]

@@ -3,31 +3,55 @@
 //! [`Trading`] joins what places orders, the streams of the account, the view of the account, and
 //! the manager of orders. It has no task of its own but those of the placements: it works while
 //! [`Trading::next`] is awaited, so await it in a loop.
+//!
+//! Before an order is written or sent it is measured: against the
+//! [ceilings](TradingBuilder::with_ceilings), against pauses of its shard, and against order groups
+//! that were triggered. A refused order is a [`PlaceError`] that says why.
 
-use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use kalshi_sdk::{
-    Client, Effect, Error,
+    Client, Effect, Error, ResponseValue,
     auth::{Clock, SystemClock},
     streams::{
         AccountSnapshot, AccountSource, ConfigBuilder, ConnectError, Connection, Reconciliation,
         Subscription,
     },
-    types::{BatchCancelItem, BatchCancelOrdersV2Request, CreateOrderV2Request},
+    types::{
+        AmendOrderV2Request, CreateOrderV2Request, ExchangeIndex, ExchangeStatus, Market, Schedule,
+        TimeInForce,
+    },
 };
-use kalshi_types::UnixMillis;
-use kalshi_ws::{Event, FillRecord, OrderRecord, Portfolio, PortfolioChange};
+use kalshi_types::{Count, Dollars, UnixMillis, UnixSeconds};
+use kalshi_ws::{Event, FillRecord, OrderRecord, Payload, Portfolio, PortfolioChange};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    journal::Journal,
-    orders::{IntentError, Life, OrderEvent, OrderIntent, OrderKey, OrderManager},
+    close::{CloseEnd, ClosePlan, ClosedPosition},
+    expiry::RollingExpiry,
+    fees::FeeSchedule,
+    group::{GroupError, GroupStatus, Groups, OrderGroup},
+    guard::{self, Guard},
+    journal::{Journal, KnownOrder, OrderChange},
+    orders::{IntentError, Life, OrderEvent, OrderIntent, OrderKey, OrderManager, OverReason},
+    pause::{PauseWatch, Paused, TradingStatus},
     placement::{
-        PlaceError, Placement, PlacementConfig, PlacementState, Placements, PlacementsBuilder,
+        Change, ChangeAnswer, ChangeState, ChangeTarget, PlaceError, Placement, PlacementConfig,
+        PlacementState, Placements, PlacementsBuilder, Refusal,
     },
+    risk::{Ceilings, CeilingsError, RiskError, RiskLedger},
+    shard::ShardMap,
 };
 
 /// The time between two reconciliations that nothing calls for.
@@ -45,11 +69,14 @@ const FILLS_BEFORE_START: Duration = Duration::from_secs(60);
 /// Rows of a page of fills.
 const LIMIT: u16 = 1_000;
 
-/// The cancels of one request on the way out: 40 tokens, which the bucket of every tier holds.
-const CANCELS: usize = 20;
-
 /// The time before a cancel on the way out is repeated.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
+/// The time between two reads of the status of the exchange, unless set.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// The time within which a closing order is sent.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Places orders, follows them by streams and reads, and cancels them.
 ///
@@ -87,6 +114,8 @@ pub struct Trading {
     orders: OrderManager,
     /// The placements whose outcome may change, with the state that the manager knows.
     open: Vec<(Placement, Option<PlacementState>)>,
+    /// The changes whose outcome may change, with the state that the manager knows.
+    changing: Vec<(OrderKey, Change, Option<ChangeState>)>,
     changes: watch::Receiver<u64>,
     reconcile_at: UnixMillis,
     /// What has to be read, and when.
@@ -104,11 +133,23 @@ pub struct Trading {
     had_ended: bool,
     /// The orders that the exit has canceled, and when last.
     canceled: BTreeMap<OrderKey, Instant>,
+    /// The ceilings, if there are any.
+    guard: Option<Guard>,
+    pauses: PauseWatch,
+    expiry: Option<RollingExpiry>,
+    groups: Groups,
+    shards: ShardMap,
+    /// Requests that nothing else waits for: reads of the status, and renewals.
+    side: FuturesUnordered<Running>,
+    /// Counts the reconciliations that made the view current.
+    reconciled: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Order,
+    /// The order whose renewal failed.
+    Renewed,
     Fills,
 }
 
@@ -120,7 +161,16 @@ enum Done {
     Order(Result<OrderRecord, Error>),
     Fills(Result<Vec<FillRecord>, Error>),
     Account(Reconciliation, Result<AccountSnapshot, Error>),
-    Cancels(Result<(), Error>),
+    Status(Result<ExchangeStatus, Error>, Option<Schedule>),
+    Renewed(Renewal, Result<(), Error>),
+}
+
+/// The renewal of an order that expires.
+#[derive(Clone, Debug)]
+struct Renewal {
+    id: String,
+    key: OrderKey,
+    expires: UnixSeconds,
 }
 
 /// Builds a [`Trading`].
@@ -131,6 +181,10 @@ pub struct TradingBuilder {
     streams: ConfigBuilder,
     clock: Arc<dyn Clock>,
     config: PlacementConfig,
+    ceilings: Option<Ceilings>,
+    fees: Option<FeeSchedule>,
+    expiry: Option<Duration>,
+    status_every: Duration,
 }
 
 /// The reason for which trading did not start. Nothing was placed.
@@ -143,6 +197,9 @@ pub enum StartError {
     /// The placements could not start.
     #[error("could not start to place orders")]
     Placements(#[source] PlaceError),
+    /// The account could not be read, without which nothing is known of what the ceilings have left.
+    #[error("could not read the account, which the ceilings are measured on")]
+    Account(#[source] Error),
 }
 
 /// The outcome of a cancel, by what to do about it.
@@ -154,12 +211,31 @@ pub enum Canceled {
     /// The exchange does not find an open order with that id: most likely it is over. Its state is
     /// read; wait for [`OrderEvent::Over`].
     NotFound,
-    /// The exchange refused, or nothing was sent: the order is as it was. Fix the cause and cancel
-    /// again.
+    /// The exchange refused: the order is as it was. Fix the cause and cancel again.
     Refused(Error),
-    /// It may be canceled or not. Wait for [`OrderEvent::IntentEnded`]; canceling again is safe
-    /// after it.
+    /// It may be canceled or not, or could not be sent yet. It is sent again until the order is over,
+    /// and by the next session, too: wait for [`OrderEvent::Over`].
     Unknown(Error),
+}
+
+/// The reason for which an order was not amended: nothing was written or sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AmendError {
+    /// The order cannot be amended now.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    /// With the new price and total the order would be above a ceiling.
+    #[error(transparent)]
+    Risk(RiskError),
+    /// The exchange amends no orders now. Cancels are sent as before.
+    #[error("{pause}")]
+    Paused {
+        /// What is paused.
+        pause: Paused,
+        /// The time of the next opening, if it is known.
+        opens: Option<UnixMillis>,
+    },
 }
 
 /// What [`Trading::exit`] left behind.
@@ -207,6 +283,56 @@ impl TradingBuilder {
         self
     }
 
+    /// Sets ceilings on what is placed; none unless set. They are asked before an order is written
+    /// or sent, and each order of the account counts, foreign ones included, as do its positions.
+    ///
+    /// Nothing lifts them while the handle lives: [`Trading::tighten`] only lowers them, and higher
+    /// ones need another handle. A restart does not free what was used: the positions, the fills of
+    /// the day (UTC) and the orders of the last minute are read from the account, and the orders
+    /// whose outcome is unknown from the journal, before the first order is taken.
+    ///
+    /// An order with `reduce_only` is never held back by them, since it can do nothing but get out
+    /// of a position. Nor is one held back by `market_loss` that does not raise the worst loss. Its
+    /// fills count on the day like all others.
+    ///
+    /// A realized loss in a market without a position counts in `market_loss` until the handle is
+    /// built anew, and in `day_cost` as what its fills cost.
+    pub fn with_ceilings(mut self, ceilings: Ceilings) -> Self {
+        self.ceilings = Some(ceilings);
+        self
+    }
+
+    /// Sets the fees that the ceilings count for what is not filled yet; by default the usual ones
+    /// of takers, quadratic with a multiplier of 1. Fills count with the fee that was charged.
+    pub fn with_fees(mut self, fees: FeeSchedule) -> Self {
+        self.fees = Some(fees);
+        self
+    }
+
+    /// Lets resting orders expire `span` from now, and renews them as long as
+    /// [`next`](Trading::next) is awaited: a dead man's switch that survives everything. At least
+    /// 2 s; not used unless set.
+    ///
+    /// Each order that is good till canceled and has no `expiration_time` of its own is given one.
+    /// When half of the span is over, an amend with the same price and count sets a later one: it
+    /// keeps its place in the queue (so the exchange says of FIX, and so its simulator does), and
+    /// costs 10 tokens. 50 orders and a span of 60 s take 17 tokens a second.
+    ///
+    /// What it means: a program that died, hangs, or has no network has no resting orders when the
+    /// span is over, by the exchange's clock. Those of an earlier session are not renewed, and in a
+    /// pause of trading none can be: they expire.
+    pub fn with_rolling_expiry(mut self, span: Duration) -> Self {
+        self.expiry = Some(span);
+        self
+    }
+
+    /// Sets how often the status of the exchange is read; 30 s by default, in a pause every 5 s at
+    /// least. An answer of 503 asks for a read, too.
+    pub fn with_status_every(mut self, every: Duration) -> Self {
+        self.status_every = every;
+        self
+    }
+
     /// Connects to the streams, and begins to settle what the journal has open.
     ///
     /// # Errors
@@ -217,7 +343,9 @@ impl TradingBuilder {
     ///
     /// Dropping the future drops the attempt.
     pub async fn start(self) -> Result<Trading, StartError> {
-        let Self { client, placements, streams, clock, config } = self;
+        let Self { client, placements, streams, clock, config, .. } = self;
+        let guard = self.ceilings.zip(self.fees.or_else(guard::usual_fees));
+        let guard = guard.map(|(ceilings, fees)| Guard::new(ceilings, fees));
         let streams = streams.build().map_err(StartError::Streams)?;
         let connection = Connection::connect(streams).await.map_err(StartError::Streams)?;
         for subscription in
@@ -228,13 +356,22 @@ impl TradingBuilder {
         }
         let placements = placements.start().map_err(StartError::Placements)?;
         let now = clock.now();
+        let mut pauses = PauseWatch::new(self.status_every, now);
+        if pauses.begin(now).is_some() {
+            let (status, schedule) = read_status(&client, true).await;
+            take_status(&mut pauses, clock.now(), &status, schedule);
+        }
+        let guard = match guard {
+            Some(guard) => Some(restore(guard, &client, &placements, now).await?),
+            None => None,
+        };
         let portfolio = Portfolio::new()
             .with_clock(Arc::clone(&clock))
             .with_fills_since(now.saturating_sub(FILLS_BEFORE_START));
         let open = placements.restored().iter().map(|one| (one.clone(), None)).collect();
         // Those of earlier sessions are no foreign orders.
         let mut orders = OrderManager::new();
-        orders.expect_own(placements.accepted());
+        orders.expect_own(placements.own_ids());
         Ok(Trading {
             client,
             clock,
@@ -245,6 +382,7 @@ impl TradingBuilder {
             portfolio,
             orders,
             open,
+            changing: Vec::new(),
             reconcile_at: now,
             reads: BTreeMap::new(),
             running: None,
@@ -253,8 +391,73 @@ impl TradingBuilder {
             is_exiting: false,
             had_ended: false,
             canceled: BTreeMap::new(),
+            guard,
+            pauses,
+            // What an earlier session sent last may still be carried out.
+            expiry: self.expiry.map(|span| RollingExpiry::new(span, now, config.window())),
+            groups: Groups::default(),
+            shards: ShardMap::default(),
+            side: FuturesUnordered::new(),
+            reconciled: 0,
         })
     }
+}
+
+/// Reads what the ceilings have left: positions, fills of the day, orders of the last minute, and
+/// what the journal has open.
+async fn restore(
+    mut guard: Guard,
+    client: &Client,
+    placements: &Placements,
+    began: UnixMillis,
+) -> Result<Guard, StartError> {
+    let since = guard::day_start(began);
+    let account = client.fetch_account(Some(since)).await.map_err(StartError::Account)?;
+    guard.restore(began, &account);
+    let minute = began.saturating_sub(Duration::from_secs(60));
+    let seconds = UnixSeconds::from_seconds(minute.as_millis().div_euclid(1_000));
+    let orders = client.get_orders().min_ts(seconds).limit(LIMIT).all().await;
+    let orders = orders.map_err(StartError::Account)?;
+    let times = orders.iter().filter_map(|order| order.created_time).map(UnixMillis::from);
+    let mut times: Vec<UnixMillis> = times.filter(|time| *time > minute).collect();
+    times.sort_unstable();
+    for time in times {
+        guard.restore_order(time);
+    }
+    for placement in placements.restored() {
+        let intent = placement.intent();
+        guard.restore_unknown(began, intent.id().as_str(), intent.body());
+    }
+    Ok(guard)
+}
+
+type Status = (Result<ExchangeStatus, Error>, Option<Schedule>);
+
+async fn read_status(client: &Client, with_schedule: bool) -> Status {
+    let status = client.get_exchange_status().send().await;
+    let schedule =
+        if with_schedule { client.get_exchange_schedule().send().await.ok() } else { None };
+    (status.map(ResponseValue::into_inner), schedule.map(|answer| answer.into_inner().schedule))
+}
+
+fn take_status(
+    pauses: &mut PauseWatch,
+    now: UnixMillis,
+    status: &Result<ExchangeStatus, Error>,
+    schedule: Option<Schedule>,
+) {
+    match status {
+        Ok(status) => pauses.take(now, Ok(status), schedule),
+        Err(error) => {
+            tracing::warn!(%error, "could not read the status of the exchange");
+            pauses.take(now, Err(is_unavailable(error)), schedule);
+        }
+    }
+}
+
+/// Reports whether an answer may have been that of a paused exchange.
+fn is_unavailable(error: &Error) -> bool {
+    error.status().is_some_and(|status| status.as_u16() == 503)
 }
 
 impl Trading {
@@ -274,6 +477,10 @@ impl Trading {
             streams,
             clock: Arc::new(SystemClock),
             config: PlacementConfig::default(),
+            ceilings: None,
+            fees: None,
+            expiry: None,
+            status_every: STATUS_EVERY,
         })
     }
 
@@ -298,12 +505,50 @@ impl Trading {
         self.portfolio.is_current()
     }
 
+    /// Returns what the [ceilings](TradingBuilder::with_ceilings) have left, if there are any.
+    pub fn risk(&self) -> Option<&RiskLedger> {
+        self.guard.as_ref().map(Guard::ledger)
+    }
+
+    /// Lowers the ceilings. Orders that are there already stay.
+    ///
+    /// # Errors
+    ///
+    /// [`CeilingsError::Raised`] names one that would be raised; none is changed then. A handle
+    /// without ceilings has none to lower: [`CeilingsError::NoCeilings`].
+    pub fn tighten(&mut self, to: Ceilings) -> Result<(), CeilingsError> {
+        self.guard.as_mut().ok_or(CeilingsError::NoCeilings)?.tighten(to)
+    }
+
+    /// Returns the pauses of the exchange, as they were read last.
+    pub fn trading_status(&self) -> &TradingStatus {
+        self.pauses.status()
+    }
+
+    /// Returns the next opening, if the exchange is closed and the time is known.
+    pub fn opens(&self) -> Option<UnixMillis> {
+        self.pauses.opens(self.clock.now())
+    }
+
+    /// Returns the shards of markets, as far as they are known.
+    pub fn shards(&self) -> &ShardMap {
+        &self.shards
+    }
+
+    /// Remembers the shard of a market that was read: its orders and cancels go there directly, and
+    /// from shard 1 on are charged to a rate limit of its own. One that names its `exchange_index`
+    /// does the same for the market.
+    pub fn learn_market(&mut self, market: &Market) {
+        self.shards.learn_market(market);
+    }
+
     /// Places an order: it is sent within that time, or not at all. What becomes of it is told by
     /// the events, and by the placement.
     ///
     /// # Errors
     ///
-    /// A [`PlaceError`]: nothing was written or sent.
+    /// A [`PlaceError`]: nothing was written or sent. A ceiling, a pause or an order group that
+    /// holds the order back is one, too.
     ///
     /// # Cancellation
     ///
@@ -317,12 +562,427 @@ impl Trading {
         if self.is_exiting {
             return Err(PlaceError::Exiting);
         }
-        let placement = self.placements.place_within(order, within)?;
-        self.open.push((placement.clone(), None));
+        self.submit(order, within)
+    }
+
+    /// Places an order, unless something holds it back.
+    fn submit(
+        &mut self,
+        mut order: CreateOrderV2Request,
+        within: Duration,
+    ) -> Result<Placement, PlaceError> {
+        let now = self.clock.now();
+        let expires = self.admit(&mut order, now)?;
+        let placement = self.placements.place_within(order.clone(), within)?;
+        self.placed(&placement, &order, expires, now);
         Ok(placement)
     }
 
-    /// Cancels an order that was placed here and that the exchange is known to have.
+    /// Asks everything that may hold an order back, names its shard, and gives it an expiration if
+    /// that rolls: it is returned.
+    fn admit(
+        &mut self,
+        order: &mut CreateOrderV2Request,
+        now: UnixMillis,
+    ) -> Result<Option<UnixSeconds>, PlaceError> {
+        if let Some(group) =
+            order.order_group_id.as_deref().filter(|id| self.groups.is_triggered(id))
+        {
+            return Err(PlaceError::GroupTriggered(group.to_owned()));
+        }
+        let shard = self.shards.route(order);
+        if let Err(pause) = self.pauses.check(shard) {
+            return Err(PlaceError::Paused { pause, opens: self.pauses.opens(now) });
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.check(now, order).map_err(PlaceError::Risk)?;
+        }
+        let rests = order.time_in_force == TimeInForce::GoodTillCanceled;
+        let expiry = self.expiry.as_ref().filter(|_| rests && order.expiration_time.is_none());
+        order.expiration_time = expiry.map(|expiry| expiry.expires(now)).or(order.expiration_time);
+        Ok(expiry.and(order.expiration_time))
+    }
+
+    /// Remembers an order that was admitted and is placed now.
+    fn placed(
+        &mut self,
+        placement: &Placement,
+        order: &CreateOrderV2Request,
+        expires: Option<UnixSeconds>,
+        now: UnixMillis,
+    ) {
+        let id = placement.id().as_str();
+        if let Some(guard) = &mut self.guard {
+            guard.reserve(now, id, order);
+        }
+        if let (Some(expiry), Some(expires)) = (&mut self.expiry, expires) {
+            expiry.placed(id, expires);
+        }
+        self.open.push((placement.clone(), None));
+    }
+
+    /// Closes a position in one market: reduce-only orders, immediate or cancel, each of at most a
+    /// slice and no worse than the price of the plan, one after the other, until nothing is held,
+    /// the book has no more at that price, or the time is over. It works during and after an
+    /// [`exit`](Self::exit), too: none of its orders rests.
+    ///
+    /// Resting orders of yours on the other side that it meets are canceled. No ceiling holds it
+    /// back; a pause does.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: the next slice was not written or sent. Those before it stand: look at the
+    /// position.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the closing after the slice that is on its way, which goes on.
+    /// Events that came meanwhile are lost with it, the state of orders and positions is not.
+    pub async fn close(
+        &mut self,
+        plan: &ClosePlan<'_>,
+        within: Duration,
+    ) -> Result<ClosedPosition, PlaceError> {
+        let end = Instant::now() + within;
+        let subaccount = (plan.subaccount > 0).then_some(i64::from(plan.subaccount));
+        let mut closed = ClosedPosition::default();
+        // What is still held of the position as it was known to be before the slices so far.
+        let mut held: Option<(Count, u64)> = None;
+        loop {
+            if !self.is_current() {
+                held = None;
+                if let Some(stopped) = self.follow(end, &mut closed.events).await {
+                    return Ok(closed.ended(stopped));
+                }
+                continue;
+            }
+            let shown = self.portfolio.position_in(plan.ticker, subaccount);
+            closed.left = match held {
+                Some((left, _)) => nearer_to_zero(left, shown),
+                None => shown,
+            };
+            if shown.is_zero() {
+                return Ok(closed.ended(CloseEnd::Flat));
+            }
+            if let Some((_, reconciled)) = held.filter(|_| closed.left.is_zero()) {
+                // It should be: a read shows whether it is.
+                if self.reconciled > reconciled {
+                    held = None;
+                } else {
+                    self.reconcile_at = self.clock.now().min(self.reconcile_at);
+                    if let Some(stopped) = self.follow(end, &mut closed.events).await {
+                        return Ok(closed.ended(stopped));
+                    }
+                }
+                continue;
+            }
+            if Instant::now() >= end {
+                return Ok(closed.ended(CloseEnd::Time));
+            }
+            // A slice without contracts closes nothing.
+            let Some(order) = plan.order(closed.left) else {
+                return Ok(closed.ended(CloseEnd::Price));
+            };
+            let placement = self.submit(order, CLOSE_WITHIN)?;
+            let reconciled = self.reconciled;
+            let (filled, reason) = loop {
+                let orders = &self.orders;
+                let order = orders
+                    .by_client_order_id(placement.id().as_str())
+                    .and_then(|key| orders.get(key));
+                if let Some(order) = order.filter(|order| order.is_closed())
+                    && let Life::Over(reason) = order.life()
+                {
+                    break (order.filled(), reason);
+                }
+                if let Some(stopped) = self.follow(end, &mut closed.events).await {
+                    return Ok(closed.ended(stopped));
+                }
+            };
+            closed.filled = closed.filled.checked_add(filled).unwrap_or(closed.filled);
+            let before = closed.left;
+            closed.left = toward_zero(before, filled);
+            held = Some((closed.left, reconciled));
+            if filled.is_zero() {
+                match placement.state() {
+                    PlacementState::Refused(refusal) => {
+                        return Ok(closed.ended(CloseEnd::Refused(refusal)));
+                    }
+                    // It was not sent in time, or is proven not to exist.
+                    _ if reason == OverReason::NotPlaced => held = None,
+                    _ => return Ok(closed.ended(CloseEnd::Price)),
+                }
+            }
+        }
+    }
+
+    /// Takes the events of one [`next`](Self::next), and says why there were none.
+    async fn follow(&mut self, end: Instant, events: &mut Vec<OrderEvent>) -> Option<CloseEnd> {
+        match timeout_at(end, self.next()).await {
+            Ok(Some(more)) => {
+                events.extend(more);
+                None
+            }
+            Ok(None) => Some(CloseEnd::Disconnected),
+            Err(_) => Some(CloseEnd::Time),
+        }
+    }
+
+    /// Returns an [order group](crate::group) that was made here or is watched.
+    pub fn group(&self, id: &str) -> Option<&OrderGroup> {
+        self.groups.get(id)
+    }
+
+    /// Returns the order groups that were made here or are watched, by their ids.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&str, &OrderGroup)> {
+        self.groups.iter()
+    }
+
+    /// Makes an [order group](crate::group) on a shard and in a subaccount, 0 to 63, and watches it.
+    /// `limit` are the contracts that its orders may trade within fifteen seconds, 1 to 1,000,000.
+    /// Name the id that is returned as `order_group_id` in orders of markets of that shard.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::Request`]. If its effect is unknown, there may be a group more, without orders;
+    /// that does no harm.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future may leave a group that is not watched.
+    pub async fn create_group(
+        &mut self,
+        limit: Count,
+        exchange_index: i64,
+        subaccount: u8,
+    ) -> Result<String, GroupError> {
+        let body = kalshi_sdk::types::CreateOrderGroupRequest::builder()
+            .contracts_limit_fp(limit)
+            .exchange_index(ExchangeIndex::from(exchange_index))
+            .subaccount(i64::from(subaccount));
+        // Before it can be triggered.
+        self.subscribe_groups();
+        let answer = self.client.create_order_group().body(body).send().await;
+        let id = answer.map_err(GroupError::Request)?.order_group_id.clone();
+        let status = GroupStatus::Active;
+        let (limit, subaccount) = (Some(limit), i64::from(subaccount));
+        self.groups.insert(id.clone(), OrderGroup { limit, status, exchange_index, subaccount });
+        Ok(id)
+    }
+
+    /// Watches an order group that was made elsewhere, on a shard and in a subaccount. Whether it
+    /// was triggered is not known at first: no read says it.
+    pub fn watch_group(&mut self, id: impl Into<String>, exchange_index: i64, subaccount: u8) {
+        self.subscribe_groups();
+        let (status, subaccount) = (GroupStatus::Unknown, i64::from(subaccount));
+        self.groups
+            .insert(id.into(), OrderGroup { limit: None, status, exchange_index, subaccount });
+    }
+
+    /// Resets an order group: its count starts over, and its orders are taken again. Nothing resets
+    /// one by itself.
+    ///
+    /// # Errors
+    ///
+    /// A [`GroupError`]. Resetting again does no harm.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future does not cancel the request: the group may be reset or not, and an event
+    /// tells.
+    pub async fn reset_group(&mut self, id: &str) -> Result<(), GroupError> {
+        let group = self.groups.get(id).ok_or_else(|| GroupError::NotKnown(id.to_owned()))?;
+        let request = self
+            .client
+            .reset_order_group()
+            .order_group_id(id)
+            .exchange_index(group.exchange_index)
+            .subaccount(group.subaccount);
+        request.send().await.map_err(GroupError::Request)?;
+        let event = self.groups.reset(id);
+        self.events.extend(event);
+        Ok(())
+    }
+
+    /// Triggers an order group: what rests of it is canceled at once, by one request, and none of
+    /// its orders is taken until it is [reset](Self::reset_group).
+    ///
+    /// # Errors
+    ///
+    /// A [`GroupError`]. Triggering again does no harm.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future does not cancel the request: the group may be triggered or not, and an
+    /// event tells.
+    pub async fn trigger_group(&mut self, id: &str) -> Result<(), GroupError> {
+        let group = self.groups.get(id).ok_or_else(|| GroupError::NotKnown(id.to_owned()))?;
+        let request = self
+            .client
+            .trigger_order_group()
+            .order_group_id(id)
+            .exchange_index(group.exchange_index)
+            .subaccount(group.subaccount);
+        request.send().await.map_err(GroupError::Request)?;
+        let event = self.groups.triggered(id);
+        self.events.extend(event);
+        Ok(())
+    }
+
+    /// Subscribes to what happens to order groups, once.
+    fn subscribe_groups(&mut self) {
+        if self.groups.iter().len() == 0 {
+            // One that is closed says so by its events.
+            let _ = self.connection.handle().subscribe(Subscription::order_groups());
+        }
+    }
+
+    /// Places several orders with one request each time. See
+    /// [`Placements::place_all`](crate::placement::Placements::place_all).
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing of any order was written or sent. What holds one of them back holds
+    /// back all; the ceilings measure them as one after the other.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`place`](Self::place), for each order.
+    pub fn place_all(
+        &mut self,
+        orders: impl IntoIterator<Item = CreateOrderV2Request>,
+        within: Duration,
+    ) -> Result<Vec<Placement>, PlaceError> {
+        if self.is_exiting {
+            return Err(PlaceError::Exiting);
+        }
+        let now = self.clock.now();
+        let mut orders: Vec<CreateOrderV2Request> = orders.into_iter().collect();
+        let admitted: Result<Vec<_>, _> =
+            orders.iter_mut().map(|order| self.admit(order, now)).collect();
+        let admitted = admitted?;
+        if let Some(guard) = &self.guard {
+            guard.check_all(now, &orders).map_err(PlaceError::Risk)?;
+        }
+        let placements = self.placements.place_all(orders.iter().cloned(), within)?;
+        for ((placement, order), expires) in placements.iter().zip(&orders).zip(admitted) {
+            self.placed(placement, order, expires, now);
+        }
+        Ok(placements)
+    }
+
+    /// Gives an order that was placed here another price and total, the filled contracts included:
+    /// within that time, or not at all. It loses its place in the queue, unless the price stays and
+    /// the total is lower.
+    ///
+    /// # Errors
+    ///
+    /// An [`AmendError`]: nothing was written or sent. [`IntentError::Pending`] while another change
+    /// of the order is not settled, its [renewal](TradingBuilder::with_rolling_expiry) included.
+    ///
+    /// # Cancellation
+    ///
+    /// It goes on when the [`Change`] is dropped. If the answer is lost, the order is as before or as
+    /// wanted until [`OrderEvent::IntentEnded`]: a minute at most, as long as reads work. It is never
+    /// sent again: carried out late, it would undo the next change.
+    pub fn amend(
+        &mut self,
+        key: OrderKey,
+        yes_price: Dollars,
+        total: Count,
+        within: Duration,
+    ) -> Result<Change, AmendError> {
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let record = order.record().ok_or(IntentError::NoOrder)?;
+        let now = self.clock.now();
+        if let Err(pause) = self.pauses.check(self.shards.shard_of(&record.market_ticker)) {
+            return Err(AmendError::Paused { pause, opens: self.pauses.opens(now) });
+        }
+        if let Some(guard) = &mut self.guard {
+            let checked = guard.check_change(now, key, order, yes_price, total);
+            checked.map_err(AmendError::Risk)?;
+        }
+        let side = record.book_side.clone();
+        let change = OrderChange::Amend { side, yes_price, total, expires: None };
+        let change = self.change(key, OrderIntent::Amend { yes_price, total }, change, within)?;
+        // It counts with the worse of both from here on.
+        if let (Some(guard), Some(order)) = (&mut self.guard, self.orders.get(key)) {
+            guard.sync(now, key, order);
+        }
+        Ok(change)
+    }
+
+    /// Takes contracts off an order that was placed here until no more than that are left: within
+    /// that time, or not at all. It keeps its place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// An [`IntentError`], as with [`amend`](Self::amend). No ceiling holds it back.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`amend`](Self::amend).
+    pub fn decrease(
+        &mut self,
+        key: OrderKey,
+        remaining: Count,
+        within: Duration,
+    ) -> Result<Change, IntentError> {
+        let change = OrderChange::Decrease { remaining };
+        self.change(key, OrderIntent::Decrease { remaining }, change, within)
+    }
+
+    fn change(
+        &mut self,
+        key: OrderKey,
+        intent: OrderIntent,
+        change: OrderChange,
+        within: Duration,
+    ) -> Result<Change, IntentError> {
+        if self.is_exiting {
+            return Err(IntentError::Exiting);
+        }
+        let target = self.target(key)?;
+        let now = self.clock.now();
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let is_renewing = |expiry: &RollingExpiry| {
+            order.client_order_ids().iter().any(|id| expiry.is_renewing(id, now))
+        };
+        if order.is_own() && self.expiry.as_ref().is_some_and(is_renewing) {
+            // Carried out late, a renewal would undo the change.
+            return Err(IntentError::Pending);
+        }
+        self.orders.set_intent(key, intent, false)?;
+        let Ok(change) = self.placements.change(target, change, within) else {
+            // One of an earlier session. Nobody was told of this one.
+            let _ = self.orders.refuse_intent(key);
+            return Err(IntentError::Pending);
+        };
+        self.changing.push((key, change.clone(), None));
+        Ok(change)
+    }
+
+    /// Returns what is needed to change an order that the exchange is known to have.
+    fn target(&self, key: OrderKey) -> Result<ChangeTarget, IntentError> {
+        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
+        let order_id = order.order_id().ok_or(IntentError::NoOrder)?;
+        let record = order.record().ok_or(IntentError::NoOrder)?;
+        let total = record.filled.checked_add(record.remaining);
+        let known = record.updated.zip(total).map(|(updated, total)| KnownOrder {
+            updated,
+            yes_price: record.yes_price,
+            total,
+            // Records do not have it.
+            expires: None,
+        });
+        Ok(ChangeTarget::new(order_id, &*record.market_ticker)
+            .with_subaccount(record.subaccount)
+            .with_known(known))
+    }
+
+    /// Cancels an order that was placed here and that the exchange is known to have. It is in the
+    /// journal before it is sent, and is sent again until the order is over: if this process dies, by
+    /// the next session.
     ///
     /// # Errors
     ///
@@ -330,37 +990,38 @@ impl Trading {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future does not cancel the request: the order may be canceled or not. The
-    /// intent stays until the order is over or a read that is newer than the request's window shows
-    /// it to rest.
+    /// Dropping the future changes nothing: the cancel goes on. The intent stays until the order is
+    /// over or a read that is newer than the request's window shows it to rest.
     pub async fn cancel(&mut self, key: OrderKey) -> Result<Canceled, IntentError> {
-        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
-        let order_id = order.order_id().map(str::to_owned).ok_or(IntentError::NoOrder)?;
-        let record = order.record().ok_or(IntentError::NoOrder)?;
-        let (ticker, subaccount) = (record.market_ticker.clone(), record.subaccount);
+        let target = self.target(key)?;
         self.orders.set_intent(key, OrderIntent::Cancel, false)?;
         // It stands if the future is dropped.
         self.orders.answer_intent(key, self.clock.now().saturating_add(self.window));
-        let mut request = self.client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-        if let Some(subaccount) = subaccount {
-            request = request.subaccount(subaccount);
-        }
-        let answer = request.send().await;
+        let (change, answered) = self.placements.cancel(target);
+        self.changing.push((key, change.clone(), None));
+        let answer = answered.await;
         let now = self.clock.now();
         // Whatever it came to, a read shows.
         self.reads.insert(key, (Read::Order, now));
+        if let Ok(Err((_, error))) = &answer
+            && is_unavailable(error)
+        {
+            self.pauses.suspect(now);
+        }
         Ok(match answer {
-            Ok(_) => Canceled::Accepted,
-            Err(error) if error.is_not_found() => Canceled::NotFound,
-            Err(error) if error.effect() == Effect::Unknown => {
-                self.orders.answer_intent(key, now.saturating_add(self.window));
-                Canceled::Unknown(error)
-            }
-            Err(error) => {
+            Ok(Ok(())) => Canceled::Accepted,
+            // Also if it was over before the cancel was sent.
+            Ok(Err((ChangeAnswer::NotFound, _))) | Err(_) => Canceled::NotFound,
+            Ok(Err((
+                ChangeAnswer::Refused(_) | ChangeAnswer::NotSent { is_temporary: false },
+                error,
+            ))) => {
+                self.changing.retain(|(_, one, _)| one.intent().number != change.intent().number);
                 let events = self.orders.refuse_intent(key);
                 self.events.extend(events);
                 Canceled::Refused(error)
             }
+            Ok(Err((_, error))) => Canceled::Unknown(error),
         })
     }
 
@@ -405,34 +1066,20 @@ impl Trading {
         self.open.is_empty() && self.orders.own_open().next().is_none()
     }
 
-    /// Begins to cancel what rests, and what was canceled a while ago and still rests: a part of it,
-    /// with one request. What became of each, the streams and reads show; a cancel that is repeated
-    /// does no harm.
-    fn begin_cancels(&mut self, now: UnixMillis) -> Option<Running> {
-        let (mut items, mut keys) = (Vec::new(), Vec::new());
+    /// Begins to cancel what rests, and what was canceled a while ago and still rests. What became of
+    /// each, the streams and reads show; a cancel that is under way already is not sent twice.
+    fn begin_cancels(&mut self, now: UnixMillis) {
+        let (mut targets, mut keys) = (Vec::new(), Vec::new());
         let at = Instant::now();
         for (key, order) in self.orders.own_open() {
             let is_due = self.canceled.get(&key).is_none_or(|last| at >= *last + CANCEL_AGAIN);
-            let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
-                continue;
-            };
-            if !is_due || order.life() != Life::Resting {
-                continue;
+            if is_due
+                && order.life() == Life::Resting
+                && let Ok(target) = self.target(key)
+            {
+                targets.push(target);
+                keys.push(key);
             }
-            let mut item = BatchCancelItem::builder()
-                .order_id(order_id)
-                .market_ticker(record.market_ticker.clone());
-            if let Some(subaccount) = record.subaccount {
-                item = item.subaccount(subaccount);
-            }
-            items.push(item);
-            keys.push(key);
-            if keys.len() == CANCELS {
-                break;
-            }
-        }
-        if items.is_empty() {
-            return None;
         }
         for key in keys {
             self.canceled.insert(key, at);
@@ -442,11 +1089,7 @@ impl Trading {
             // The stream usually brings it.
             self.reads.insert(key, (Read::Order, now.saturating_add(RETRY_AFTER)));
         }
-        let client = self.client.clone();
-        Some(Box::pin(async move {
-            let body = BatchCancelOrdersV2Request::builder().orders(items);
-            Done::Cancels(client.batch_cancel_orders_v2().body(body).send().await.map(|_| ()))
-        }))
+        self.placements.cancel_all(targets);
     }
 
     /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes or an
@@ -467,13 +1110,16 @@ impl Trading {
                 self.was_current = is_current;
                 self.had_ended = has_ended;
                 self.plan_reads(&events);
+                self.take_ends(&events);
                 return Some(events);
             }
             let now = self.clock.now();
             if self.running.is_none() {
                 self.running = self.begin(now);
             }
+            self.begin_side(now);
             let sleep = self.next_at().filter(|_| self.running.is_none());
+            let sleep = sleep.into_iter().chain(self.next_side_at()).min();
             let sleep = sleep.map_or(MAX_SLEEP, |at| at.abs_diff(now.min(at))).min(MAX_SLEEP);
             tokio::select! {
                 // The placements live as long as this handle.
@@ -483,19 +1129,31 @@ impl Trading {
                     self.take_event(&event);
                 }
                 done = finished(&mut self.running) => self.take_done(done),
+                Some(done) = self.side.next(), if !self.side.is_empty() => self.take_done(done),
                 () = tokio::time::sleep(sleep) => {}
             }
         }
     }
 
-    /// Takes in the states of placements that have changed.
+    /// Takes in the states of placements and changes that are others than before.
     fn take_placements(&mut self) {
         self.changes.mark_unchanged();
+        self.take_changes();
         for (placement, known) in &mut self.open {
             let state = placement.state();
             if known.as_ref() != Some(&state) {
                 let id = placement.id().as_str();
                 self.events.extend(self.orders.apply_placement(id, &state));
+                match &state {
+                    // An answer of 503 may be that of a pause.
+                    PlacementState::Settling => self.pauses.suspect(self.clock.now()),
+                    PlacementState::Refused(refusal) if is_group_refusal(refusal) => {
+                        let group = group_of(placement);
+                        let event = group.and_then(|group| self.groups.triggered(&group));
+                        self.events.extend(event);
+                    }
+                    _ => {}
+                }
                 *known = Some(state);
             }
         }
@@ -513,14 +1171,164 @@ impl Trading {
         });
     }
 
+    fn take_changes(&mut self) {
+        let now = self.clock.now();
+        for (key, change, known) in &mut self.changing {
+            let state = change.state();
+            if known.as_ref() == Some(&state) {
+                continue;
+            }
+            // A cancel may have taken its place.
+            let is_wanted =
+                self.orders.get(*key).is_some_and(|order| is_intent_of(order.intent(), change));
+            match state {
+                _ if !is_wanted => {}
+                ChangeState::Reached | ChangeState::Over => {
+                    self.orders.answer_intent(*key, now);
+                    self.reads.insert(*key, (Read::Order, now));
+                }
+                ChangeState::Refused(_) | ChangeState::NotReached | ChangeState::Withdrawn(_) => {
+                    self.events.extend(self.orders.refuse_intent(*key));
+                    self.reads.insert(*key, (Read::Order, now));
+                }
+                ChangeState::Settling | ChangeState::Undecided(_)
+                    if change.intent().change == OrderChange::Cancel =>
+                {
+                    self.orders.answer_intent(*key, now.saturating_add(self.window));
+                }
+                _ => {}
+            }
+            *known = Some(state);
+        }
+        self.changing.retain(|(_, _, known)| !known.as_ref().is_some_and(ChangeState::is_final));
+    }
+
     fn take_event(&mut self, event: &Event) {
         self.placements.observe(event);
-        self.events.extend(self.orders.apply(event));
+        let events = self.orders.apply(event);
+        if let Event::Message(message) | Event::Unmatched(message) = event
+            && let Payload::Fill(fill) = &message.payload
+        {
+            self.count_fills(&[FillRecord::from(&**fill)], &events);
+        }
+        self.events.extend(events);
+        self.events.extend(self.groups.apply(event));
         if self.portfolio.apply(event) == PortfolioChange::Stale {
             self.reconcile_at = self.clock.now();
         }
         if matches!(event, Event::Subscribed { .. }) && self.portfolio.is_subscribed() {
             self.reconcile_at = self.clock.now();
+        }
+    }
+
+    /// Counts those of the fills that were new to the manager, as its events say, towards the
+    /// ceilings.
+    fn count_fills(&mut self, fills: &[FillRecord], events: &[OrderEvent]) {
+        let Some(guard) = &mut self.guard else { return };
+        let new = events.iter().filter_map(|event| match event {
+            OrderEvent::Filled { order, trade_id, .. } => Some((*order, trade_id.as_str())),
+            _ => None,
+        });
+        let mut new: HashSet<(OrderKey, &str)> = new.collect();
+        let now = self.clock.now();
+        for fill in fills {
+            let key = self.orders.by_order_id(&fill.order_id);
+            if key.is_some_and(|key| new.remove(&(key, fill.trade_id.as_str()))) {
+                guard.fill(now, fill);
+            }
+        }
+    }
+
+    /// Takes in what the events say of what is open and over.
+    fn take_ends(&mut self, events: &[OrderEvent]) {
+        let now = self.clock.now();
+        for event in events {
+            if let (OrderEvent::Identified { was, .. }, Some(guard)) = (event, &mut self.guard) {
+                guard.identified(*was);
+            }
+            let Some(key) = event.order() else { continue };
+            let Some(order) = self.orders.get(key) else { continue };
+            if let Some(guard) = &mut self.guard {
+                guard.sync(now, key, order);
+            }
+            if let (OrderEvent::Over { .. }, Some(expiry)) = (event, &mut self.expiry) {
+                for id in order.client_order_ids() {
+                    expiry.forget(id);
+                }
+            }
+        }
+    }
+
+    /// Begins what nothing else waits for: a read of the status, and renewals.
+    fn begin_side(&mut self, now: UnixMillis) {
+        if let Some(with_schedule) = self.pauses.begin(now) {
+            let client = self.client.clone();
+            self.side.push(Box::pin(async move {
+                let (status, schedule) = read_status(&client, with_schedule).await;
+                Done::Status(status, schedule)
+            }));
+        }
+        // What is on its way out may expire.
+        let Some(expiry) = self.expiry.as_mut().filter(|_| !self.is_exiting) else { return };
+        for id in expiry.begin(now) {
+            let expires = expiry.expires(now);
+            let key = self.orders.by_client_order_id(&id);
+            let order = key.and_then(|key| Some((key, self.orders.get(key)?)));
+            let Some((key, order)) = order.filter(|(_, order)| {
+                order.life() == Life::Resting && order.intent() == OrderIntent::None
+            }) else {
+                // Not known to rest yet, or a change is on its way.
+                expiry.not_renewed(&id, now, None);
+                continue;
+            };
+            let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
+                expiry.not_renewed(&id, now, None);
+                continue;
+            };
+            let Some(total) = record.filled.checked_add(record.remaining) else { continue };
+            let mut body = AmendOrderV2Request::builder()
+                .ticker(record.market_ticker.clone())
+                .side(record.book_side.clone())
+                .price(record.yes_price)
+                .count(total)
+                .expiration_time(expires);
+            if let Some(shard) = self.shards.shard_of(&record.market_ticker) {
+                body = body.exchange_index(ExchangeIndex::from(shard));
+            }
+            let (client, order_id) = (self.client.clone(), order_id.to_owned());
+            let (subaccount, renewal) = (record.subaccount, Renewal { id, key, expires });
+            self.side.push(Box::pin(async move {
+                let mut request = client.amend_order_v2().order_id(order_id).body(body);
+                if let Some(subaccount) = subaccount {
+                    request = request.subaccount(subaccount);
+                }
+                Done::Renewed(renewal, request.send().await.map(|_| ()))
+            }));
+        }
+    }
+
+    /// Returns the time at which [`begin_side`](Self::begin_side) has something to begin.
+    fn next_side_at(&self) -> Option<UnixMillis> {
+        let expiry = self.expiry.as_ref().filter(|_| !self.is_exiting);
+        let renew_at = expiry.and_then(RollingExpiry::next_at);
+        renew_at.into_iter().chain(self.pauses.next_at()).min()
+    }
+
+    fn take_renewal(&mut self, renewal: &Renewal, result: Result<(), Error>) {
+        let now = self.clock.now();
+        let Some(expiry) = &mut self.expiry else { return };
+        match result {
+            Ok(()) => expiry.renewed(&renewal.id, renewal.expires),
+            Err(error) => {
+                tracing::warn!(%error, id = renewal.id, "an order was not renewed; repeating");
+                let may_be_late = error.effect() == Effect::Unknown;
+                expiry.not_renewed(&renewal.id, now, may_be_late.then_some(self.window));
+                if is_unavailable(&error) {
+                    self.pauses.suspect(now);
+                }
+                // It may be over, or another one than it was.
+                self.reads.entry(renewal.key).or_insert((Read::Renewed, now));
+            }
         }
     }
 
@@ -550,16 +1358,20 @@ impl Trading {
     /// Begins the request that is due, if one is: cancels on the way out, then what is known to be
     /// missing, then the account.
     fn begin(&mut self, now: UnixMillis) -> Option<Running> {
-        if self.is_exiting
-            && let Some(cancels) = self.begin_cancels(now)
-        {
-            return Some(cancels);
+        if self.is_exiting {
+            self.begin_cancels(now);
         }
         while let Some((key, read)) = self.due_read(now) {
             // First, so that one that fails does not try again at once.
             self.reads.insert(key, (read, now.saturating_add(RETRY_AFTER)));
             match self.needed(key, read) {
-                Some(order_id) => return Some(begin_read(self.client.clone(), read, order_id)),
+                Some(order_id) => {
+                    if read == Read::Renewed {
+                        // Once: the next renewal that fails asks for it again.
+                        self.reads.remove(&key);
+                    }
+                    return Some(begin_read(self.client.clone(), read, order_id));
+                }
                 None => self.reads.remove(&key),
             };
         }
@@ -583,6 +1395,7 @@ impl Trading {
         let is_pending = order.intent() != OrderIntent::None;
         let is_needed = match read {
             Read::Order => order.needs_order() || is_pending,
+            Read::Renewed => order.life() == Life::Resting,
             Read::Fills => order.needs_fills(),
         };
         order.order_id().filter(|_| is_needed).map(str::to_owned)
@@ -596,23 +1409,39 @@ impl Trading {
                 None
             }
             Done::Fills(Ok(fills)) => {
-                for fill in &fills {
-                    self.events.extend(self.orders.apply_fill(fill));
-                }
+                self.take_fills(&fills);
+                None
+            }
+            Done::Status(status, schedule) => {
+                take_status(&mut self.pauses, self.clock.now(), &status, schedule);
+                None
+            }
+            Done::Renewed(renewal, result) => {
+                self.take_renewal(&renewal, result);
                 None
             }
             Done::Account(begun, Ok(snapshot)) => {
                 self.take_account(begun, snapshot);
                 None
             }
-            Done::Cancels(Ok(())) => None,
             Done::Order(Err(error)) | Done::Fills(Err(error)) => Some(("read an order", error)),
             Done::Account(_, Err(error)) => Some(("read the account", error)),
-            Done::Cancels(Err(error)) => Some(("cancel", error)),
         };
         if let Some((what, error)) = failed {
+            if is_unavailable(&error) {
+                self.pauses.suspect(self.clock.now());
+            }
             tracing::warn!(%error, "could not {what}; repeating");
         }
+    }
+
+    fn take_fills(&mut self, fills: &[FillRecord]) {
+        let mut events = Vec::new();
+        for fill in fills {
+            events.extend(self.orders.apply_fill(fill));
+        }
+        self.count_fills(fills, &events);
+        self.events.extend(events);
     }
 
     fn take_account(&mut self, begun: Reconciliation, snapshot: AccountSnapshot) {
@@ -621,16 +1450,70 @@ impl Trading {
         let now = self.clock.now();
         if found.is_current() {
             let resting = self.portfolio.orders();
-            self.events.extend(self.orders.reconcile(&found, resting, as_of));
+            let events = self.orders.reconcile(&found, resting, as_of);
+            self.count_fills(&found.missed, &events);
+            // The orders that rest have their keys now.
+            self.take_ends(&events);
+            self.events.extend(events);
+            if let Some(guard) = &mut self.guard {
+                guard.is_complete();
+            }
+            self.reconciled = self.reconciled.wrapping_add(1);
             self.reconcile_at = now.saturating_add(RECONCILE_EVERY);
             return;
         }
-        for fill in &found.missed {
-            self.events.extend(self.orders.apply_fill(fill));
-        }
+        self.take_fills(&found.missed);
         if let Some(wait) = found.retry_after() {
             self.reconcile_at = now.saturating_add(wait.max(MAX_SLEEP));
         }
+    }
+}
+
+/// Reports whether an order was refused because its group was triggered.
+fn is_group_refusal(refusal: &Refusal) -> bool {
+    let code = refusal.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+    code.contains("order_group") && code.contains("trigger")
+}
+
+/// Returns the order group of an order.
+fn group_of(placement: &Placement) -> Option<String> {
+    let order: CreateOrderV2Request = serde_json::from_str(placement.intent().body()).ok()?;
+    order.order_group_id
+}
+
+/// Returns what is left of a position after so many contracts of it were closed.
+fn toward_zero(position: Count, closed: Count) -> Count {
+    let left = if position.is_negative() {
+        position.checked_add(closed).filter(|left| left.is_negative())
+    } else {
+        position.checked_sub(closed).filter(|left| left.is_positive())
+    };
+    left.unwrap_or(Count::ZERO)
+}
+
+/// Returns the smaller of two positions on the same side; none if they are on different ones.
+fn nearer_to_zero(a: Count, b: Count) -> Count {
+    if a.is_negative() && b.is_negative() {
+        a.max(b)
+    } else if a.is_positive() && b.is_positive() {
+        a.min(b)
+    } else {
+        Count::ZERO
+    }
+}
+
+/// Reports whether an intent is what a change is sent for.
+fn is_intent_of(intent: OrderIntent, change: &Change) -> bool {
+    match (&change.intent().change, intent) {
+        (OrderChange::Cancel, OrderIntent::Cancel) => true,
+        (
+            OrderChange::Amend { yes_price, total, .. },
+            OrderIntent::Amend { yes_price: price, total: count },
+        ) => *yes_price == price && *total == count,
+        (OrderChange::Decrease { remaining }, OrderIntent::Decrease { remaining: left }) => {
+            *remaining == left
+        }
+        _ => false,
     }
 }
 
@@ -644,7 +1527,7 @@ async fn finished(running: &mut Option<Running>) -> Done {
 
 fn begin_read(client: Client, read: Read, order_id: String) -> Running {
     match read {
-        Read::Order => Box::pin(async move {
+        Read::Order | Read::Renewed => Box::pin(async move {
             let answer = client.get_order().order_id(order_id).send().await;
             Done::Order(answer.map(|answer| OrderRecord::from(&answer.order)))
         }),

@@ -15,7 +15,7 @@ use super::{
     record::{HEADER, MAX_LINE, frame, unframe},
 };
 
-/// The number of settled intents from which on opening a journal compacts it.
+/// The number of settled intents and changes from which on opening a journal compacts it.
 const COMPACT_FROM: usize = 1_000;
 
 /// What a record of a journal survives, once it is committed.
@@ -112,7 +112,7 @@ impl FileJournalBuilder {
 
     /// Opens the journal, or creates it. It blocks while the file is read.
     ///
-    /// Where a thousand intents or more are settled, it is compacted.
+    /// Where a thousand intents and changes or more are settled, it is compacted.
     ///
     /// # Errors
     ///
@@ -155,7 +155,11 @@ impl FileJournalBuilder {
             synced.map_err(|error| JournalError::io("write", &journal.path, error))?;
         }
         journal.commit(opened)?;
-        if journal.state().history.settled_count() >= COMPACT_FROM {
+        let settled = {
+            let history = &journal.state().history;
+            history.settled_count().saturating_add(history.settled_change_count())
+        };
+        if settled >= COMPACT_FROM {
             journal.compact()?;
         }
         Ok(journal)
@@ -173,6 +177,9 @@ impl FileJournal {
     }
 
     /// Rewrites the file without what is settled. It blocks while the file is written.
+    ///
+    /// The sessions that have placed orders stay in it, the last 10,000 of them: by their marks an
+    /// order that still rests is known to be yours, see [`History::own_ids`].
     ///
     /// The new file takes the place of the old one when the disk has it, so a crash leaves one of
     /// the two.

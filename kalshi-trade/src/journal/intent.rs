@@ -1,8 +1,8 @@
 //! An order that is to be placed, and the id that it goes by.
 
-use std::{borrow::Borrow, fmt, str::FromStr};
+use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr};
 
-use kalshi_types::UnixMillis;
+use kalshi_types::{BookSide, Count, Dollars, UnixMillis, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::{JournalError, JournalErrorKind};
@@ -100,7 +100,7 @@ impl ClientOrderIds {
             let text = "a name for client order ids has 1 to 12 ASCII letters and digits";
             return Err(JournalError::new(JournalErrorKind::Invalid, text));
         }
-        let prefix = format!("{name}-{:016x}-{}", session.nonce, session.number);
+        let prefix = format!("{name}-{}", session.mark());
         Ok(Self { prefix, next: 1 })
     }
 
@@ -123,6 +123,134 @@ pub struct Session {
     pub nonce: u64,
     /// The time of the opening. Whatever an earlier session has sent, it had signed before.
     pub opened: UnixMillis,
+}
+
+impl Session {
+    /// Returns the part that all client order ids of the session have, and no others.
+    pub(super) fn mark(&self) -> String {
+        format!("{:016x}-{}", self.nonce, self.number)
+    }
+}
+
+/// The client order ids of the orders of a journal, those included that were compacted away: an id
+/// names the session that made it.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_trade::journal::{ClientOrderIds, Journal, MemoryJournal};
+/// use kalshi_types::UnixMillis;
+///
+/// let journal = MemoryJournal::new(7, UnixMillis::EPOCH);
+/// let id = ClientOrderIds::new("maker", journal.session())?.next_id();
+/// let own = journal.history().own_ids();
+/// assert!(own.contains(id.as_str()));
+/// assert!(!own.contains("maker-7"));
+/// # Ok::<(), kalshi_trade::journal::JournalError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnIds {
+    /// Those of the sessions.
+    marks: HashSet<String>,
+    /// Those that do not have the form of generated ids.
+    ids: HashSet<String>,
+}
+
+impl OwnIds {
+    /// Reports whether an order with this client order id is one of the journal.
+    pub fn contains(&self, client_order_id: &str) -> bool {
+        mark_of(client_order_id).is_some_and(|mark| self.marks.contains(mark))
+            || self.ids.contains(client_order_id)
+    }
+
+    /// Adds the ids of a session.
+    pub(super) fn add_session(&mut self, session: &Session) {
+        self.marks.insert(session.mark());
+    }
+}
+
+impl Extend<String> for OwnIds {
+    fn extend<T: IntoIterator<Item = String>>(&mut self, client_order_ids: T) {
+        for id in client_order_ids {
+            if !self.contains(&id) {
+                self.ids.insert(id);
+            }
+        }
+    }
+}
+
+impl FromIterator<String> for OwnIds {
+    fn from_iter<T: IntoIterator<Item = String>>(client_order_ids: T) -> Self {
+        let mut own = Self::default();
+        own.extend(client_order_ids);
+        own
+    }
+}
+
+/// Returns the part of a generated id that is the mark of its session.
+fn mark_of(client_order_id: &str) -> Option<&str> {
+    let (name, rest) = client_order_id.split_once('-')?;
+    let (mark, counter) = rest.rsplit_once('-')?;
+    let is_generated = name.len() <= MAX_NAME && counter.bytes().all(|byte| byte.is_ascii_digit());
+    is_generated.then_some(mark)
+}
+
+/// A change of an order that is about to be sent: what is wanted of the order, whatever became of it
+/// meanwhile, so that it is the same however often it is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeIntent {
+    /// Counts the changes of the journal that are open, without order.
+    pub number: u64,
+    /// The exchange's id of the order.
+    pub order_id: String,
+    /// Its market.
+    pub ticker: String,
+    /// Its subaccount; `None` for the primary one.
+    pub subaccount: Option<i64>,
+    /// The state of the order that was known before, if one was.
+    pub known: Option<KnownOrder>,
+    /// The change.
+    pub change: OrderChange,
+}
+
+/// The state of an order before a change, by which it is told from the state after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownOrder {
+    /// The time of its last change.
+    pub updated: UnixMillis,
+    /// The price of YES, in dollars per contract.
+    pub yes_price: Dollars,
+    /// The contracts that were filled or left.
+    pub total: Count,
+    /// The time at which it expired; `None` if it did not, or if that was not known.
+    pub expires: Option<UnixMillis>,
+}
+
+/// What is wanted of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum OrderChange {
+    /// It is to be over.
+    Cancel,
+    /// It is to have this price, total and time of expiry.
+    Amend {
+        /// Its side of the book, which does not change.
+        side: BookSide,
+        /// The price of YES, in dollars per contract.
+        yes_price: Dollars,
+        /// The contracts, those that are filled included.
+        total: Count,
+        /// The time at which it expires: `None` leaves it as it is, 0 takes it away.
+        expires: Option<UnixSeconds>,
+    },
+    /// It is to have no more contracts left than that.
+    Decrease {
+        /// The contracts that are left.
+        remaining: Count,
+    },
 }
 
 /// An order that is to be placed: its id and the body of its request, as it is sent.

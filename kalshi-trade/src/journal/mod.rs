@@ -3,6 +3,10 @@
 //! A process may die at any moment between sending an order and hearing of it. The next one finds
 //! the order's id and body in the journal, and looks for it before it places anything else. The
 //! journal knows nothing of the exchange; it has no secrets; and what it cannot write is not sent.
+//! Amends, decreases and cancels are written down in the same way.
+//!
+//! Compacting forgets what is settled, but not which client order ids were given out: an order that
+//! was accepted long ago and still rests is known to be yours by its id.
 //!
 //! | what dies | [`Durability::Process`] | [`Durability::Disk`] |
 //! |---|---|---|
@@ -23,10 +27,13 @@ mod record;
 pub use self::{
     error::{JournalError, JournalErrorKind},
     file::{Durability, FileJournal, FileJournalBuilder},
-    history::{History, Unsettled},
-    intent::{ClientOrderId, ClientOrderIds, Intent, Session},
+    history::{History, Unsettled, UnsettledChange},
+    intent::{
+        ChangeIntent, ClientOrderId, ClientOrderIds, Intent, KnownOrder, OrderChange, OwnIds,
+        Session,
+    },
     memory::MemoryJournal,
-    record::{Record, Settlement},
+    record::{ChangeSettlement, Record, Settlement},
 };
 
 /// An append-only journal of orders.

@@ -6,11 +6,12 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use kalshi_types::UnixMillis;
+use kalshi_types::{BookSide, Count, Dollars, UnixMillis, UnixSeconds};
 use proptest::prelude::*;
 
 use super::{
-    ClientOrderId, FileJournal, History, Intent, Journal, JournalErrorKind, Record, Settlement,
+    ChangeIntent, ChangeSettlement, ClientOrderId, ClientOrderIds, FileJournal, History, Intent,
+    Journal, JournalErrorKind, KnownOrder, OrderChange, Record, Settlement,
 };
 
 /// A path of its own, removed in the end.
@@ -67,7 +68,42 @@ fn records(plans: &[Plan]) -> Vec<Record> {
         };
         records.push(Record::Settled { id: id(number), settlement, at });
     }
+    // Of one, as the time that these tests take is the square of the length.
+    for (number, (sendings, settled)) in (1_u64..).zip(plans).take(1) {
+        records.push(Record::Change { intent: change(number, *sendings), at });
+        if settled.is_some() {
+            let settlement = ChangeSettlement::Refused { status: 404 };
+            records.push(Record::ChangeSettled { number, settlement, at });
+        }
+    }
     records
+}
+
+fn change(number: u64, kind: u8) -> ChangeIntent {
+    let known = KnownOrder {
+        updated: UnixMillis::from_millis(7),
+        yes_price: Dollars::from_cents(40).unwrap(),
+        total: Count::from_hundredths(1_050),
+        expires: (kind > 1).then_some(UnixMillis::from_millis(8)),
+    };
+    let change = match kind {
+        0 => OrderChange::Cancel,
+        1 => OrderChange::Decrease { remaining: Count::from_hundredths(50) },
+        _ => OrderChange::Amend {
+            side: BookSide::Ask,
+            yes_price: Dollars::from_cents(41).unwrap(),
+            total: Count::from_hundredths(1_100),
+            expires: Some(UnixSeconds::from_seconds(9)),
+        },
+    };
+    ChangeIntent {
+        number,
+        order_id: format!("o-{number}"),
+        ticker: "T\u{e9}".to_owned(),
+        subaccount: (kind > 0).then_some(3),
+        known: (kind > 0).then_some(known),
+        change,
+    }
 }
 
 /// Writes the records to a new file, and returns its bytes and every state of its history.
@@ -169,7 +205,83 @@ proptest! {
         expected.sort_by(|a, b| a.intent.id().cmp(b.intent.id()));
         prop_assert_eq!(found, expected);
         prop_assert!(journal.history().unsettled().any(|one| one.intent.id().as_str() == "later"));
+        let history = journal.history();
+        let changes: Vec<_> = history.unsettled_changes().cloned().collect();
+        let expected: Vec<_> = before.unsettled_changes().cloned().collect();
+        prop_assert_eq!(changes, expected);
     }
+}
+
+#[test]
+fn an_order_is_known_to_be_own_by_its_id_however_often_the_journal_is_compacted() {
+    let path = Temporary::new();
+    let at = UnixMillis::EPOCH;
+    let mut own = Vec::new();
+    let mut foreign = Vec::new();
+    for session in 0..4 {
+        let journal = FileJournal::builder(&path.0).open().unwrap();
+        let mut ids = ClientOrderIds::new("maker", journal.session()).unwrap();
+        let id = ids.next_id();
+        if session == 1 {
+            // It has placed nothing.
+            foreign.push(id);
+        } else {
+            let body = format!(r#"{{"client_order_id":"{id}","ticker":"T","side":"bid"}}"#);
+            let intent = Intent::new(body).unwrap();
+            journal.commit(journal.append(&Record::Intent { intent, at }).unwrap()).unwrap();
+            let settlement = Settlement::Accepted { order_id: "o-1".to_owned() };
+            let settled = Record::Settled { id: id.clone(), settlement, at };
+            journal.commit(journal.append(&settled).unwrap()).unwrap();
+            own.push(id);
+        }
+        journal.compact().unwrap();
+    }
+    let history = FileJournal::builder(&path.0).open().unwrap().history();
+    assert_eq!(history.settled_count(), 0);
+    let ids = history.own_ids();
+    assert!(own.iter().all(|id| ids.contains(id.as_str())));
+    assert!(!foreign.iter().any(|id| ids.contains(id.as_str())));
+    // Neither the name nor a part of the mark is enough.
+    let mark = own[0].as_str().split('-').collect::<Vec<_>>();
+    let (nonce, number) = (mark[1], mark[2]);
+    for other in [
+        format!("maker-{nonce}-9-1"),
+        format!("maker-0000000000000000-{number}-1"),
+        format!("maker-{nonce}-{number}"),
+        format!("maker-{nonce}-{number}-x"),
+        String::new(),
+    ] {
+        assert!(!ids.contains(&other), "{other}");
+    }
+}
+
+#[test]
+fn the_sessions_that_are_remembered_are_bounded_and_the_oldest_go_first() {
+    let mut history = History::default();
+    for number in 1..=10_001 {
+        history.apply(&Record::Past { number, nonce: u64::from(number) }).unwrap();
+    }
+    let ids = history.own_ids();
+    let id = |number: u64| format!("kt-{number:016x}-{number}-1");
+    assert!(!ids.contains(&id(1)));
+    assert!(ids.contains(&id(2)) && ids.contains(&id(10_001)));
+    let other = Record::Past { number: 2, nonce: 7 };
+    assert!(history.apply(&other).is_err());
+}
+
+#[test]
+fn a_change_is_settled_once_and_its_number_is_not_used_twice() {
+    let mut history = History::default();
+    let at = UnixMillis::EPOCH;
+    let settled =
+        |number| Record::ChangeSettled { number, settlement: ChangeSettlement::Reached, at };
+    assert!(history.apply(&settled(1)).is_err());
+    history.apply(&Record::Change { intent: change(1, 0), at }).unwrap();
+    assert!(history.apply(&Record::Change { intent: change(1, 1), at }).is_err());
+    assert_eq!(history.next_change(), 2);
+    history.apply(&settled(1)).unwrap();
+    assert!(history.apply(&settled(1)).is_err());
+    assert_eq!((history.unsettled_changes().len(), history.next_change()), (0, 2));
 }
 
 #[test]
@@ -227,4 +339,21 @@ fn a_thousand_settled_intents_are_compacted_when_the_journal_is_opened() {
     assert_eq!((history.settled_count(), history.unsettled().len()), (0, 1));
     assert_eq!(history.unsettled().next().unwrap().attempts, 2);
     assert_eq!(journal.session().number, 2);
+}
+
+#[test]
+fn a_thousand_settled_changes_are_compacted_when_the_journal_is_opened() {
+    let path = Temporary::new();
+    let at = UnixMillis::EPOCH;
+    let settlement = ChangeSettlement::Reached;
+    let changes = (1..=1_000).flat_map(|number| {
+        let intent = change(number, 2);
+        [Record::Change { intent, at }, Record::ChangeSettled { number, settlement, at }]
+    });
+    let open = Record::Change { intent: change(1_001, 0), at };
+    let (bytes, _) = write(&path, &changes.chain([open]).collect::<Vec<_>>());
+    let history = FileJournal::builder(&path.0).open().unwrap().history();
+    assert!(fs::read(&path.0).unwrap().len() < bytes.len() / 100);
+    assert_eq!((history.settled_change_count(), history.unsettled_changes().len()), (0, 1));
+    assert_eq!(history.next_change(), 1_002);
 }

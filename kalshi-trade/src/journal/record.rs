@@ -6,7 +6,7 @@
 use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{ClientOrderId, Intent, Session, intent::MAX_BODY};
+use super::{ChangeIntent, ClientOrderId, Intent, Session, intent::MAX_BODY};
 
 /// The first line of a file.
 pub(super) const HEADER: &str = r#"{"kind":"kalshi-trade journal","version":1}"#;
@@ -49,6 +49,49 @@ pub enum Record {
         /// The time at which it became known.
         at: UnixMillis,
     },
+    /// A session has placed orders, whose records were compacted away. They may rest all the same.
+    Past {
+        /// The number of the session.
+        number: u32,
+        /// Its 64 random bits.
+        nonce: u64,
+    },
+    /// A change of an order is about to be sent, for the first time or again.
+    Change {
+        /// The change.
+        intent: ChangeIntent,
+        /// The time before it is sent for the first time.
+        at: UnixMillis,
+    },
+    /// The outcome of a change is known.
+    ChangeSettled {
+        /// The number of the change.
+        number: u64,
+        /// The outcome.
+        settlement: ChangeSettlement,
+        /// The time at which it became known.
+        at: UnixMillis,
+    },
+}
+
+/// The known outcome of a change of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum ChangeSettlement {
+    /// The order was as wanted.
+    Reached,
+    /// The order is over, by a cancel, its fills or the exchange: nothing changes it any more.
+    Over,
+    /// The exchange refused the change, and the order was as before.
+    Refused {
+        /// The status of the answer.
+        status: u16,
+    },
+    /// The change cannot be carried out any more, and the order rested otherwise than wanted.
+    NotReached,
+    /// Nothing was sent that could have been carried out.
+    Withdrawn,
 }
 
 /// The known outcome of an intent.
@@ -81,6 +124,9 @@ enum Line {
     Intent { body: String, hash: u64, at: UnixMillis },
     Sending { id: ClientOrderId, attempt: u32, at: UnixMillis },
     Settled { id: ClientOrderId, settlement: Settlement, at: UnixMillis },
+    Past { number: u32, nonce: u64 },
+    Change { intent: ChangeIntent, at: UnixMillis },
+    ChangeSettled { number: u64, settlement: ChangeSettlement, at: UnixMillis },
 }
 
 impl Record {
@@ -95,6 +141,11 @@ impl Record {
             }
             Self::Sending { id, attempt, at } => Line::Sending { id, attempt, at },
             Self::Settled { id, settlement, at } => Line::Settled { id, settlement, at },
+            Self::Past { number, nonce } => Line::Past { number, nonce },
+            Self::Change { intent, at } => Line::Change { intent, at },
+            Self::ChangeSettled { number, settlement, at } => {
+                Line::ChangeSettled { number, settlement, at }
+            }
         };
         frame(&serde_json::to_string(&line).ok()?)
     }
@@ -114,6 +165,11 @@ impl Record {
             }
             Line::Sending { id, attempt, at } => Self::Sending { id, attempt, at },
             Line::Settled { id, settlement, at } => Self::Settled { id, settlement, at },
+            Line::Past { number, nonce } => Self::Past { number, nonce },
+            Line::Change { intent, at } => Self::Change { intent, at },
+            Line::ChangeSettled { number, settlement, at } => {
+                Self::ChangeSettled { number, settlement, at }
+            }
         })
     }
 }

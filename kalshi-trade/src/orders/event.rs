@@ -83,4 +83,35 @@ pub enum OrderEvent {
         /// True if the order is as wanted.
         is_reached: bool,
     },
+    /// An order group that is watched was [triggered](crate::group::GroupStatus::Triggered): its
+    /// resting orders are canceled, and none is placed in it. Find out why; reset it if it may go
+    /// on.
+    GroupTriggered {
+        /// The id of the group.
+        group: String,
+    },
+    /// An order group that was triggered, or of which that was not known, takes orders again.
+    GroupReset {
+        /// The id of the group.
+        group: String,
+    },
+}
+
+impl OrderEvent {
+    /// Returns the order that it is about; `None` for events of groups.
+    pub fn order(&self) -> Option<OrderKey> {
+        match self {
+            Self::Foreign { order }
+            | Self::Identified { order, .. }
+            | Self::Unsettled { order }
+            | Self::Resting { order }
+            | Self::Filled { order, .. }
+            | Self::NeedsFills { order, .. }
+            | Self::NeedsOrder { order }
+            | Self::Over { order, .. }
+            | Self::Reopened { order }
+            | Self::IntentEnded { order, .. } => Some(*order),
+            Self::GroupTriggered { .. } | Self::GroupReset { .. } => None,
+        }
+    }
 }

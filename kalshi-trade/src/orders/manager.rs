@@ -6,7 +6,7 @@ use kalshi_types::UnixMillis;
 use kalshi_ws::{Event, FillRecord, OrderRecord, Payload, Reconciled, RestingOrder};
 
 use super::{IntentError, Life, ManagedOrder, OrderEvent, OrderIntent, OrderKey, order::Placed};
-use crate::placement::PlacementState;
+use crate::{journal::OwnIds, placement::PlacementState};
 
 /// The default number of orders that are over and still known, for what comes late.
 const OVER_HISTORY: usize = 100_000;
@@ -39,7 +39,7 @@ pub struct OrderManager {
     is_in_closed: HashSet<OrderKey>,
     capacity: usize,
     /// The client order ids of orders that were placed here before.
-    expected: HashSet<String>,
+    expected: OwnIds,
 }
 
 /// What was last said about an order.
@@ -88,13 +88,13 @@ impl OrderManager {
             closed: VecDeque::new(),
             is_in_closed: HashSet::new(),
             capacity: orders.max(1),
-            expected: HashSet::new(),
+            expected: OwnIds::default(),
         }
     }
 
     /// Says which orders were placed here before: they are no foreign orders when they are seen.
-    pub fn expect_own(&mut self, client_order_ids: impl IntoIterator<Item = String>) {
-        self.expected.extend(client_order_ids);
+    pub fn expect_own(&mut self, client_order_ids: OwnIds) {
+        self.expected = client_order_ids;
     }
 
     /// Takes in an event of a connection: messages about orders and fills. Losses are found by

@@ -79,6 +79,9 @@ pub enum IntentError {
     /// A cancel is pending, or a change; a cancel replaces a change, nothing else does.
     #[error("another change of the order is pending")]
     Pending,
+    /// [`Trading::exit`](crate::trading::Trading::exit) was called: orders are only canceled.
+    #[error("the orders are being ended: none is changed any more")]
+    Exiting,
 }
 
 /// What is known of a placement.

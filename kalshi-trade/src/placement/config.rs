@@ -6,6 +6,10 @@ use std::time::Duration;
 /// signature of 10 s ago was seen to pass, one of 60 s ago to fail.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// The orders of a batch: 70 tokens, which the smallest bucket for writes (100) holds beside the
+/// reserve for cancels.
+const BATCH_ITEMS: usize = 7;
+
 /// How orders are placed, and how an unknown outcome is settled.
 ///
 /// # Examples
@@ -28,6 +32,7 @@ pub struct PlacementConfig {
     pub(super) undecided_after: Duration,
     pub(super) undecided_interval: Duration,
     pub(super) resends: u32,
+    pub(super) batch_items: usize,
 }
 
 impl Default for PlacementConfig {
@@ -38,6 +43,7 @@ impl Default for PlacementConfig {
             undecided_after: Duration::from_secs(300),
             undecided_interval: Duration::from_secs(30),
             resends: 0,
+            batch_items: BATCH_ITEMS,
         }
     }
 }
@@ -69,5 +75,14 @@ impl PlacementConfig {
     /// its deadline; never by default: a minute later it is another order.
     pub fn with_resends(self, resends: u32) -> Self {
         Self { resends, ..self }
+    }
+
+    /// Sets how many orders are placed, or canceled, with one request; 7 by default, and at least 1.
+    /// A request for more than the account's bucket holds is refused whole: an order takes 10 tokens,
+    /// a cancel 2. Take the capacity from [`Client::get_account_api_limits`], less what cancels need.
+    ///
+    /// [`Client::get_account_api_limits`]: kalshi_sdk::Client::get_account_api_limits
+    pub fn with_batch_items(self, items: usize) -> Self {
+        Self { batch_items: items.max(1), ..self }
     }
 }

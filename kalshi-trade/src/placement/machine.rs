@@ -73,7 +73,7 @@ pub enum PlacementState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// The status of the answer.
+    /// The status of the answer: for an order of a batch that of the whole, 201.
     pub status: u16,
     /// The exchange's code, if there is one.
     pub code: Option<String>,
@@ -99,6 +99,9 @@ pub enum UndecidedCause {
     /// The exchange says that the id is in use, and shows no order of this market and side with it.
     /// It may be another one of yours: look for the id by hand.
     IdInUse,
+    /// The exchange shows no order with the id of the one that is to be changed, live or archived.
+    /// Look for it by hand; it may be that of another shard or subaccount.
+    NoOrder,
 }
 
 /// The cause for which an order was not sent.
@@ -642,21 +645,19 @@ impl PlacementMachine {
     /// Puts the next read off, for a reason.
     fn pause(&mut self, obstacle: UndecidedCause, now: UnixMillis) {
         self.obstacle = obstacle;
-        let pause = PAUSES.get(self.pauses).or(PAUSES.last()).copied().unwrap_or(0);
-        self.pauses = self.pauses.saturating_add(1);
         let pause = match self.state {
             PlacementState::Undecided(_) => self.config.undecided_interval,
-            _ => Duration::from_millis(pause),
+            _ => pause_of(self.pauses),
         };
+        self.pauses = self.pauses.saturating_add(1);
         self.next_at = now.saturating_add(pause);
     }
 
     /// Waits to send again what had no effect.
     fn requeue(&mut self, retry_after: Option<Duration>, now: UnixMillis) {
-        let factor = 1_u32.checked_shl(self.fruitless).unwrap_or(u32::MAX);
-        let pause = RETRY_PAUSE.saturating_mul(factor).min(MAX_RETRY_PAUSE);
+        let pause = retry_after.unwrap_or(Duration::ZERO).max(retry_pause(self.fruitless));
         self.fruitless = self.fruitless.saturating_add(1);
-        self.next_at = now.saturating_add(retry_after.unwrap_or(Duration::ZERO).max(pause));
+        self.next_at = now.saturating_add(pause);
         self.state = PlacementState::Queued;
     }
 
@@ -706,4 +707,15 @@ impl PlacementMachine {
             | PlacementState::Undecided(_) => None,
         }
     }
+}
+
+/// Returns the pause after a number of reads that did not settle the outcome.
+pub(super) fn pause_of(reads: usize) -> Duration {
+    Duration::from_millis(PAUSES.get(reads).or(PAUSES.last()).copied().unwrap_or(0))
+}
+
+/// Returns the pause before a sending, after a number of sendings that had no effect.
+pub(super) fn retry_pause(fruitless: u32) -> Duration {
+    let factor = 1_u32.checked_shl(fruitless).unwrap_or(u32::MAX);
+    RETRY_PAUSE.saturating_mul(factor).min(MAX_RETRY_PAUSE)
 }

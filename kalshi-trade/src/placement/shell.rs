@@ -12,7 +12,7 @@ use std::{
 use kalshi_sdk::{
     Client, ResponseValue,
     auth::{Clock, SystemClock},
-    types::CreateOrderV2Request,
+    types::{BatchCreateOrdersV2Request, CreateOrderV2Request},
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::Event;
@@ -21,8 +21,18 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step, read};
-use crate::journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, Record};
+use super::{
+    Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step,
+    batch::{self, Seat},
+    changes::OpenChanges,
+    read::{self, Question},
+    reads::{self, Reads},
+};
+use crate::{
+    journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, OwnIds, Record},
+    pause::Paused,
+    risk::RiskError,
+};
 
 /// The time within which an order is sent, unless the caller says otherwise: a late order is a
 /// wrong order.
@@ -70,21 +80,23 @@ const LINGER: Duration = Duration::from_secs(300);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Placements(Arc<Shared>);
+pub struct Placements(pub(super) Arc<Shared>);
 
-struct Shared {
-    client: Client,
-    journal: Arc<dyn Journal>,
-    clock: Arc<dyn Clock>,
-    config: PlacementConfig,
-    runtime: Handle,
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: PlacementConfig,
+    pub(super) runtime: Handle,
+    pub(super) reads: Reads,
+    pub(super) changes_of_orders: OpenChanges,
     ids: Mutex<ClientOrderIds>,
     /// Those whose task goes on.
     open: Mutex<HashMap<ClientOrderId, Placement>>,
     /// What the last session left open.
     restored: Vec<Placement>,
     /// Counts the changes of state.
-    changes: watch::Sender<u64>,
+    pub(super) changes: watch::Sender<u64>,
 }
 
 /// Builds [`Placements`].
@@ -117,6 +129,26 @@ pub enum PlaceError {
     /// orders again.
     #[error("the orders are being ended: none is placed any more")]
     Exiting,
+    /// A ceiling of [`Trading`](crate::trading::Trading) holds the order back. Make it smaller, or
+    /// wait; see [`risk`](crate::risk).
+    #[error(transparent)]
+    Risk(RiskError),
+    /// The exchange takes no orders now. Cancels are sent as before.
+    #[error("{pause}{}", opening(*opens))]
+    Paused {
+        /// What is paused.
+        pause: Paused,
+        /// The time of the next opening, if it is known.
+        opens: Option<UnixMillis>,
+    },
+    /// The order group was triggered: the exchange would refuse the order. See
+    /// [`group`](crate::group).
+    #[error("the order group {0:?} was triggered: reset it before placing in it")]
+    GroupTriggered(String),
+}
+
+fn opening(opens: Option<UnixMillis>) -> String {
+    opens.map_or_else(String::new, |opens| format!("; the next opening is at {opens} (Unix ms)"))
 }
 
 impl PlacementsBuilder {
@@ -160,12 +192,20 @@ impl PlacementsBuilder {
             restored.push(placement.clone());
             tasks.push((machine, inputs, state, placement, unsettled.first_sent));
         }
+        // What an earlier session has changed last, this one does not know.
+        let times = ChangeTimes::new(if session.number > 1 {
+            session.opened.saturating_add(config.window())
+        } else {
+            UnixMillis::EPOCH
+        });
         let shared = Shared {
             client,
             journal,
             clock,
             config,
             runtime,
+            reads: Reads::default(),
+            changes_of_orders: OpenChanges::new(history.next_change(), times),
             ids: Mutex::new(ids),
             open: Mutex::new(HashMap::new()),
             restored,
@@ -173,9 +213,11 @@ impl PlacementsBuilder {
         };
         let placements = Placements(Arc::new(shared));
         for (machine, inputs, state, placement, first_sent) in tasks {
-            let task = Task { machine, inputs, state, request: None, first_sent };
+            let seat = Seat::none();
+            let task = Task { machine, inputs, state, request: None, first_sent, seat };
             placements.spawn(task, placement);
         }
+        placements.restore_changes(&history, now);
         Ok(placements)
     }
 }
@@ -199,6 +241,10 @@ impl Placements {
 
     /// Waits until each order of an earlier session is settled or undecided: from then on orders
     /// are taken. Where one is undecided, see [`restored`](Self::restored): it may exist.
+    ///
+    /// Changes of orders are not waited for: cancels of an earlier session are sent again from the
+    /// start, and an amend that is not settled holds back the changes of its order alone. See
+    /// [`restored_changes`](Self::restored_changes).
     ///
     /// An order that does not exist takes a minute to prove.
     ///
@@ -236,13 +282,72 @@ impl Placements {
     /// As with [`place`](Self::place).
     pub fn place_within(
         &self,
-        mut order: CreateOrderV2Request,
+        order: CreateOrderV2Request,
         within: Duration,
     ) -> Result<Placement, PlaceError> {
-        let restoring = self.restored().iter().filter(|one| !is_outcome(&one.state())).count();
-        if restoring > 0 {
-            return Err(PlaceError::Restoring(restoring));
+        self.check_restored()?;
+        let (task, placement) = self.prepare(order, within, Seat::none())?;
+        self.spawn(task, placement.clone());
+        Ok(placement)
+    }
+
+    /// Places several orders with one request, or with one for each
+    /// [`batch_items`](PlacementConfig::with_batch_items) of them: they are sent within that time, or
+    /// not at all. Returns them in the same order.
+    ///
+    /// All orders of a request are in the journal before it is sent, with one commit. Each is placed
+    /// or not by itself: what the exchange says of one is that one's outcome. If the answer is lost,
+    /// each is settled by itself, though one list of a market serves all that are looked for in it.
+    /// What is known to have had no effect is sent again by itself, until its time is over.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing of any order was written or sent.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`place`](Self::place), for each order: one that is withdrawn before the request is
+    /// sent is left out of it.
+    pub fn place_all(
+        &self,
+        orders: impl IntoIterator<Item = CreateOrderV2Request>,
+        within: Duration,
+    ) -> Result<Vec<Placement>, PlaceError> {
+        self.check_restored()?;
+        let (mut tasks, mut places) = (Vec::new(), Vec::new());
+        for order in orders {
+            let (seat, place) = Seat::new();
+            tasks.push(self.prepare(order, within, seat)?);
+            places.push(place);
         }
+        let placements = tasks.iter().map(|(_, placement)| placement.clone()).collect();
+        for (task, placement) in tasks {
+            self.spawn(task, placement);
+        }
+        let items = self.0.config.batch_items;
+        while !places.is_empty() {
+            let rest = places.split_off(places.len().min(items));
+            let chunk = std::mem::replace(&mut places, rest);
+            let shared = Arc::clone(&self.0);
+            self.0.runtime.spawn(async move {
+                batch::run(&shared, chunk, |orders| send_all(&shared, orders)).await;
+            });
+        }
+        Ok(placements)
+    }
+
+    /// Checks that every order of an earlier session is settled or undecided.
+    fn check_restored(&self) -> Result<(), PlaceError> {
+        let restoring = self.restored().iter().filter(|one| !is_outcome(&one.state())).count();
+        if restoring > 0 { Err(PlaceError::Restoring(restoring)) } else { Ok(()) }
+    }
+
+    fn prepare(
+        &self,
+        mut order: CreateOrderV2Request,
+        within: Duration,
+        seat: Seat<CreateOrderV2Request, Input>,
+    ) -> Result<(Task, Placement), PlaceError> {
         if order.client_order_id.is_some() {
             return Err(PlaceError::HasClientOrderId);
         }
@@ -253,14 +358,15 @@ impl Placements {
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);
         let (placement, inputs, state) = Placement::new(&machine);
-        let task = Task { machine, inputs, state, request: Some(order), first_sent: now };
-        self.spawn(task, placement.clone());
-        Ok(placement)
+        let task = Task { machine, inputs, state, request: Some(order), first_sent: now, seat };
+        Ok((task, placement))
     }
 
     /// Takes in an event of a connection: a message about an order or a fill may be the evidence
-    /// that an order is waiting for. Give it every event of the channels `user_orders` and `fill`.
+    /// that an order or a change is waiting for. Give it every event of the channels `user_orders` and
+    /// `fill`.
     pub fn observe(&self, event: &Event) {
+        self.observe_changes(event);
         let Some(sighting) = read::sighting(event) else { return };
         let open = lock(&self.0.open);
         if let Some(placement) = open.get(sighting.client_order_id.as_str()) {
@@ -274,10 +380,10 @@ impl Placements {
         lock(&self.0.open).values().cloned().collect()
     }
 
-    /// Returns the client order ids of the accepted orders that the journal has.
-    pub(crate) fn accepted(&self) -> Vec<String> {
-        let history = self.0.journal.history();
-        history.accepted().map(|id| id.as_str().to_owned()).collect()
+    /// Returns the client order ids of the orders that were placed under the journal, by this session
+    /// and earlier ones.
+    pub fn own_ids(&self) -> OwnIds {
+        self.0.journal.history().own_ids()
     }
 
     /// Returns a receiver that changes with the state of any order.
@@ -377,14 +483,16 @@ struct Task {
     /// What is sent; none of an earlier session.
     request: Option<CreateOrderV2Request>,
     first_sent: UnixMillis,
+    /// The batch that it is sent with.
+    seat: Seat<CreateOrderV2Request, Input>,
 }
 
 /// A request on its way.
-type Pending<'a> = Pin<Box<dyn Future<Output = Input> + Send + 'a>>;
+pub(super) type Pending<'a, I> = Pin<Box<dyn Future<Output = I> + Send + 'a>>;
 
 impl Task {
-    async fn run(mut self, shared: &Shared) {
-        let mut pending: Option<Pending<'_>> = None;
+    async fn run(mut self, shared: &Arc<Shared>) {
+        let mut pending: Option<Pending<'_, Input>> = None;
         let mut ends_at: Option<UnixMillis> = None;
         loop {
             let now = shared.clock.now();
@@ -392,24 +500,53 @@ impl Task {
             self.publish(shared);
             let mut sleep = None;
             match step {
-                Step::Write(record) => pending = Some(Box::pin(write(shared, record))),
+                Step::Write(record) => {
+                    pending = Some(match self.seat.write(record) {
+                        Ok(answer) => {
+                            Box::pin(async move { written(answer.await.unwrap_or(false)) })
+                        }
+                        Err(record) => {
+                            Box::pin(async move { written(write(shared, *record).await) })
+                        }
+                    });
+                }
                 Step::Send { .. } => match self.request.clone() {
-                    Some(request) => pending = Some(Box::pin(send(shared, request))),
+                    Some(request) => {
+                        pending = Some(match self.seat.send(request) {
+                            // The runtime ends.
+                            Ok(answer) => Box::pin(async move {
+                                answer.await.unwrap_or(Input::Answered(Answer::Unknown))
+                            }),
+                            Err(request) => Box::pin(send(shared, request)),
+                        });
+                    }
                     // Not reached: what is restored is never sent.
                     None => return,
                 },
-                Step::ReadWatermark => pending = Some(Box::pin(read::watermark(&shared.client))),
-                Step::List { number } => {
-                    let is_decisive = self.machine.is_list_decisive();
-                    let intent = self.machine.intent().clone();
-                    let first_sent = self.first_sent;
+                Step::ReadWatermark => {
+                    let read = reads::watermark(Arc::clone(shared));
                     pending = Some(Box::pin(async move {
-                        read::list(&shared.client, &intent, number, first_sent, is_decisive).await
+                        read.await.map_or(Input::ReadFailed, Input::Watermark)
                     }));
                 }
-                Step::WaitUntil(at) => sleep = Some(at),
+                Step::List { number } => {
+                    let intent = self.machine.intent();
+                    let question = Question {
+                        id: intent.id().clone(),
+                        number,
+                        first_sent: self.first_sent,
+                        is_decisive: self.machine.is_list_decisive(),
+                    };
+                    let ticker = intent.ticker().to_owned();
+                    pending = Some(Box::pin(reads::list(Arc::clone(shared), ticker, question)));
+                }
+                Step::WaitUntil(at) => {
+                    self.seat.leave();
+                    sleep = Some(at);
+                }
                 Step::Wait => {}
                 Step::Done => {
+                    self.seat.leave();
                     if matches!(self.machine.state(), PlacementState::Accepted { .. }) {
                         return;
                     }
@@ -448,14 +585,14 @@ impl Task {
 }
 
 /// Returns what the request on its way comes to, once; never if there is none.
-async fn next(pending: &mut Option<Pending<'_>>) -> Input {
+pub(super) async fn next<I>(pending: &mut Option<Pending<'_, I>>) -> I {
     let Some(request) = pending else { return std::future::pending().await };
     let input = request.await;
     *pending = None;
     input
 }
 
-async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
+pub(super) async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
     let Some(at) = at else { return std::future::pending().await };
     let now = clock.now();
     let left = if at > now { at.abs_diff(now) } else { Duration::ZERO };
@@ -467,27 +604,53 @@ async fn send(shared: &Shared, request: CreateOrderV2Request) -> Input {
     Input::Answered(read::answer(result.map(ResponseValue::into_inner)))
 }
 
-/// Writes a record and commits it, where that may block on a thread of its own.
-async fn write(shared: &Shared, record: Record) -> Input {
+/// Sends orders as one batch, and returns what became of each.
+async fn send_all(shared: &Shared, orders: Vec<CreateOrderV2Request>) -> Vec<Input> {
+    let ids: Vec<String> =
+        orders.iter().filter_map(|order| order.client_order_id.clone()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let body = BatchCreateOrdersV2Request::builder().orders(orders);
+    let result = shared.client.batch_create_orders_v2().body(body).send().await;
+    let answers = read::batch_answers(&ids, result.map(ResponseValue::into_inner));
+    answers.into_iter().map(Input::Answered).collect()
+}
+
+/// Writes a record and commits it. Returns whether it is committed.
+pub(super) async fn write(shared: &Shared, record: Record) -> bool {
+    write_all(shared, vec![record]).await == [true]
+}
+
+/// Writes records and commits them together, where that may block on a thread of its own. Returns
+/// for each whether it is committed.
+pub(super) async fn write_all(shared: &Shared, records: Vec<Record>) -> Vec<bool> {
+    let count = records.len();
     let journal = Arc::clone(&shared.journal);
-    let write = move || journal.append(&record).and_then(|appended| journal.commit(appended));
-    let result = if shared.journal.commit_blocks() {
+    let write = move || {
+        let appended: Vec<_> = records.iter().map(|record| journal.append(record)).collect();
+        let committed = appended.into_iter().map(|one| one.and_then(|one| journal.commit(one)));
+        committed.collect::<Vec<Result<(), JournalError>>>()
+    };
+    let results = if shared.journal.commit_blocks() {
+        // No answer: the runtime ends.
         shared.runtime.spawn_blocking(write).await.ok()
     } else {
         Some(write())
     };
-    match result {
-        Some(Ok(())) => Input::Written,
-        Some(Err(error)) => {
+    let Some(results) = results else { return vec![false; count] };
+    let is_written = results.iter().map(|result| {
+        if let Err(error) = result {
             tracing::error!(%error, "could not write to the journal of orders");
-            Input::WriteFailed
         }
-        // The runtime ends.
-        None => Input::WriteFailed,
-    }
+        result.is_ok()
+    });
+    is_written.collect()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn written(is_written: bool) -> Input {
+    if is_written { Input::Written } else { Input::WriteFailed }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

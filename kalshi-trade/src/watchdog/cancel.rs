@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use kalshi_sdk::{
-    Client, Error,
-    types::{BatchCancelItem, BatchCancelOrdersV2Request, Order},
-};
+use kalshi_sdk::{Client, Error, types::Order};
 use tokio::time::{Instant, sleep};
 
-/// The cancels of one request: 40 tokens, which the bucket of every tier holds.
-const BATCH: usize = 20;
+use crate::cancels::{self, BATCH, Cancel};
+
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -174,18 +171,13 @@ async fn resting(client: &Client, scope: &Scope) -> Result<Vec<Order>, Error> {
 /// Cancels orders one by one, in batches. What became of each, the next list shows.
 async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<(), Error> {
     for batch in orders.chunks(BATCH) {
-        let items = batch.iter().map(|order| {
-            let item = BatchCancelItem::builder()
-                .order_id(&*order.order_id)
-                .market_ticker(&*order.ticker)
-                .subaccount(order.subaccount_number.unwrap_or_default());
-            match &order.exchange_index {
-                Some(shard) => item.exchange_index(shard.clone()),
-                None => item,
-            }
+        let cancels = batch.iter().map(|order| Cancel {
+            order_id: &order.order_id,
+            market_ticker: &order.ticker,
+            subaccount: order.subaccount_number,
+            exchange_index: order.exchange_index.clone(),
         });
-        let body = BatchCancelOrdersV2Request::builder().orders(items);
-        client.batch_cancel_orders_v2().body(body).send().await?;
+        cancels::send(client, cancels).await?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! Processes that place orders and are killed at any moment: the journal finds every one of them.
+//! Processes that place, amend and cancel orders and are killed at any moment: the journal finds every
+//! one of them, and what was to be out is out.
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     io::{BufRead as _, BufReader, Lines, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -10,19 +12,16 @@ use std::{
 };
 
 use kalshi_auth::server::KeyPair;
-use kalshi_sdk::{
-    Client, Credentials, Environment, OperationId,
-    auth::Clock,
-    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
-};
+use kalshi_sdk::{Client, Credentials, Environment, OperationId, auth::Clock, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::{
-    journal::{FileJournal, Journal as _, Settlement},
-    placement::{PlacementState, Placements},
+    journal::{FileJournal, Journal as _, OrderChange, Settlement},
+    placement::{ChangeState, ChangeTarget, PlacementState, Placements},
 };
+use kalshi_types::{Count, Dollars};
 use tokio::time::sleep;
 
-use crate::support::Ahead;
+use crate::support::{Ahead, limit};
 
 const TICKER: &str = "KXKILL-1-A";
 const KILLS: u32 = 50;
@@ -59,36 +58,53 @@ async fn the_process_that_is_killed() {
     for placement in placements.restored() {
         assert!(!matches!(placement.state(), PlacementState::Undecided(_)), "{placement:?}");
     }
+    for change in placements.restored_changes() {
+        let state = change.outcome().await;
+        assert!(!matches!(state, ChangeState::Undecided(_)), "{change:?}");
+        if change.intent().change == OrderChange::Cancel {
+            assert_eq!(state, ChangeState::Reached, "{change:?}");
+        }
+    }
     say("ready");
-    loop {
-        let order = CreateOrderV2Request::builder()
-            .ticker(TICKER)
-            .side(BookSide::Bid)
-            .count("1.00")
-            .price("0.0100")
-            .time_in_force(TimeInForce::GoodTillCanceled)
-            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross);
-        placements.place(order.try_into().unwrap()).unwrap();
+    for number in 0_u32.. {
+        let order = limit(TICKER, BookSide::Bid, "0.0100", "1.00");
+        let placement = placements.place(order).unwrap();
+        let placements = placements.clone();
+        tokio::spawn(async move {
+            let PlacementState::Accepted { order_id } = placement.outcome().await else { return };
+            let change = match number % 3 {
+                0 => OrderChange::Cancel,
+                1 => OrderChange::Amend {
+                    side: BookSide::Bid,
+                    yes_price: Dollars::from_cents(2).unwrap(),
+                    total: Count::from_contracts(1).unwrap(),
+                    expires: None,
+                },
+                _ => return,
+            };
+            let target = ChangeTarget::new(order_id, TICKER);
+            placements.change(target, change, Duration::from_secs(1)).unwrap();
+        });
         sleep(Duration::from_millis(6)).await;
     }
 }
 
 /// Writes a line past the test harness, which keeps what is printed.
-fn say(word: &str) {
+pub(crate) fn say(word: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{word}").unwrap();
     out.flush().unwrap();
 }
 
 /// A process, which ends when the test does.
-struct Bot {
-    child: Child,
+pub(crate) struct Bot {
+    pub(crate) child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Bot {
-    fn wait_for(&mut self, word: &str) {
+    pub(crate) fn wait_for(&mut self, word: &str) {
         let said = self.output.by_ref().map_while(Result::ok).any(|line| line == word);
         assert!(said, "the process ended before it said {word:?}");
     }
@@ -128,8 +144,12 @@ async fn no_order_of_a_process_that_is_killed_is_lost_or_placed_twice() {
         (FaultKind::TooManyRequests, 13),
         (FaultKind::latency(Duration::from_millis(15)), 3),
     ] {
-        let fault = Fault::builder(kind).with_operation(OperationId::CreateOrderV2);
-        exchange.faults().add(fault.with_one_in(one_in).build()).unwrap();
+        for operation in
+            [OperationId::CreateOrderV2, OperationId::CancelOrderV2, OperationId::AmendOrderV2]
+        {
+            let fault = Fault::builder(kind).with_operation(operation);
+            exchange.faults().add(fault.with_one_in(one_in).build()).unwrap();
+        }
     }
     let mut ahead = Duration::ZERO;
     let start = |ahead: Duration| start(&exchange, &pair, key_id, &path, ahead);
@@ -156,25 +176,41 @@ async fn no_order_of_a_process_that_is_killed_is_lost_or_placed_twice() {
     last.child.kill().unwrap();
     last.child.wait().unwrap();
     drop(last);
-    let client = Client::builder()
+    check(&client(&exchange, &pair, key_id), &path).await;
+}
+
+pub(crate) fn client(exchange: &Exchange, pair: &KeyPair, key_id: &str) -> Client {
+    Client::builder()
         .with_environment(exchange.environment())
         .with_credentials(Credentials::from_pem(key_id, pair.private_key_pem()).unwrap())
         .build()
-        .unwrap();
-    check(&client, &path).await;
+        .unwrap()
 }
 
 fn start(exchange: &Exchange, pair: &KeyPair, key_id: &str, path: &Path, ahead: Duration) -> Bot {
+    let ahead = ahead.as_millis().to_string();
+    let variables = [(JOURNAL, path.as_os_str()), (AHEAD, ahead.as_ref())];
+    spawn(exchange, pair, key_id, "kills::the_process_that_is_killed", variables)
+}
+
+/// Starts one of the ignored tests as a process.
+pub(crate) fn spawn<'a>(
+    exchange: &Exchange,
+    pair: &KeyPair,
+    key_id: &str,
+    test: &str,
+    variables: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
+) -> Bot {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--ignored", "--nocapture", "--exact", "kills::the_process_that_is_killed"])
-        .env(JOURNAL, path)
-        .env(AHEAD, ahead.as_millis().to_string())
+        .args(["--ignored", "--nocapture", "--exact", test])
+        .envs(variables)
         .env("KALSHI_ENV", exchange.base_url())
         .env("KALSHI_API_KEY_ID", key_id)
         .env("KALSHI_PRIVATE_KEY", pair.private_key_pem())
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     Bot { child, input, output: BufReader::new(output).lines() }
@@ -198,4 +234,28 @@ async fn check(client: &Client, path: &Path) {
         assert!(ids.contains(id.as_str()), "{} was never an order", id.as_str());
     }
     assert!(accepted > 100 && open.len() < 50, "{accepted} orders, {} open", open.len());
+    let resting: BTreeSet<&str> = orders
+        .iter()
+        .filter(|order| order.status.as_str() == "resting")
+        .map(|order| &*order.order_id)
+        .collect();
+    // What the last process was about to cancel may rest.
+    let open: BTreeSet<&str> =
+        history.unsettled_changes().map(|one| &*one.intent.order_id).collect();
+    let canceled = canceled(path);
+    let left: Vec<&String> = canceled
+        .iter()
+        .filter(|order_id| resting.contains(&***order_id) && !open.contains(&***order_id))
+        .collect();
+    assert!(left.is_empty(), "these were to be out and rest: {left:?}");
+    assert!(canceled.len() > 20 && !resting.is_empty(), "{} cancels", canceled.len());
+}
+
+/// Returns the orders that the journal has a cancel of.
+fn canceled(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter_map(|line| line.get(9..));
+    let records = lines.map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap());
+    let cancels = records.filter(|record| record["intent"]["change"] == "cancel");
+    cancels.map(|record| record["intent"]["order_id"].as_str().unwrap().to_owned()).collect()
 }

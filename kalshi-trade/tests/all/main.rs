@@ -8,9 +8,15 @@ mod fees;
 mod history;
 mod kills;
 mod placement;
+mod placement_changes;
+mod placement_changes_model;
 mod placement_model;
 mod placement_shell;
+mod placement_trading;
 mod retry;
 mod support;
 mod trading;
+#[cfg(unix)]
+mod trading_deaths;
+mod trading_exits;
 mod watchdog;

@@ -31,6 +31,8 @@ enum Mistake {
     ListIsProof,
     /// The journal is written when the answer is there.
     JournalAfterSend,
+    /// An order of a batch that the answer does not speak of is taken for refused.
+    SilenceIsRefusal,
 }
 
 /// The generator `SplitMix64`.
@@ -66,10 +68,10 @@ struct Order {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// The request is signed and leaves the client.
+    /// The request is signed, with all of its orders, and leaves the client.
     Leave {
         process: u32,
-        machine: usize,
+        machines: Vec<usize>,
     },
     /// The exchange carries a request out.
     Execute {
@@ -87,6 +89,8 @@ enum Event {
         machine: usize,
     },
     Place,
+    /// Several orders are placed with one request.
+    PlaceAll,
     Withdraw,
     Fill(bool),
     Die,
@@ -109,6 +113,8 @@ struct Run {
     process: u32,
     is_alive: bool,
     machines: Vec<PlacementMachine>,
+    /// Those that are sent with one request, while it is made ready.
+    batch: Option<Vec<usize>>,
     /// Records that the mistake puts off.
     late_records: Vec<Record>,
     journal: MemoryJournal,
@@ -139,6 +145,7 @@ impl Run {
             process: 1,
             is_alive: true,
             machines: Vec::new(),
+            batch: None,
             late_records: Vec::new(),
             journal,
             ids,
@@ -150,7 +157,8 @@ impl Run {
         };
         for _ in 0..=run.dice.below(2) {
             let at = run.dice.below(5_000);
-            run.schedule(at, Event::Place);
+            let place = if run.dice.one_in(8) { Event::PlaceAll } else { Event::Place };
+            run.schedule(at, place);
         }
         if run.dice.one_in(8) {
             let at = run.dice.below(10_000);
@@ -212,9 +220,12 @@ impl Run {
 
     fn step(&mut self, event: Event) {
         match event {
-            Event::Leave { process, machine } => {
+            Event::Leave { process, machines } => {
                 if self.is_alive && process == self.process {
-                    self.send(machine);
+                    match machines[..] {
+                        [machine] => self.send(machine),
+                        _ => self.send_all(&machines),
+                    }
                 }
             }
             Event::Execute { client_order_id, sending } => {
@@ -234,6 +245,21 @@ impl Run {
             Event::Place => {
                 if self.is_alive {
                     self.place();
+                }
+            }
+            Event::PlaceAll => {
+                if self.is_alive {
+                    self.batch = Some(Vec::new());
+                    for _ in 0..=self.dice.below(3) {
+                        self.place();
+                    }
+                    // Those that could be written.
+                    let machines = self.batch.take().unwrap_or_default();
+                    if !machines.is_empty() {
+                        let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
+                        let leave = Event::Leave { process: self.process, machines };
+                        self.schedule(self.now + wait, leave);
+                    }
                 }
             }
             Event::Withdraw => {
@@ -348,9 +374,13 @@ impl Run {
                 Step::Write(record) => self.write(machine, record),
                 Step::Send { attempt } => {
                     self.seen.insert(if attempt > 1 { "sent again" } else { "sent" });
+                    if let Some(batch) = &mut self.batch {
+                        batch.push(machine);
+                        continue;
+                    }
                     // It may wait for its turn before it is signed.
                     let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
-                    let leave = Event::Leave { process, machine };
+                    let leave = Event::Leave { process, machines: vec![machine] };
                     self.schedule(self.now + wait, leave);
                 }
                 Step::ReadWatermark => {
@@ -449,6 +479,56 @@ impl Run {
         let is_slow = self.is_faulty(8);
         let answered = if is_slow { soon + self.dice.below(30_000) } else { soon + 1 };
         self.schedule(answered, Event::Input { process, machine, input: Input::Answered(answer) });
+    }
+
+    /// Sends orders with one request: what happens to it happens to all of them, but the exchange
+    /// has a verdict for each.
+    fn send_all(&mut self, machines: &[usize]) {
+        self.seen.insert("batch");
+        let soon = self.now + 1 + self.dice.below(40);
+        let fault = if self.now < FAULTS_END { self.dice.below(12) } else { 11 };
+        let late = if self.dice.one_in(2) { WINDOW } else { 5_000 };
+        let late = (soon + self.dice.below(late)).min((self.now + self.skew + WINDOW).max(soon));
+        let process = self.process;
+        let answered = soon + if self.is_faulty(8) { self.dice.below(30_000) } else { 1 };
+        for machine in machines.iter().copied() {
+            let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
+            self.serial += 1;
+            let sending = self.serial;
+            let created = Answer::Created {
+                order_id: format!("o-{sending}"),
+                client_order_id: Some(client_order_id.clone()),
+            };
+            let is_taken = self.is_taken(&client_order_id);
+            let verdict = if is_taken { Answer::Conflict } else { created };
+            let (at, answer) = match fault {
+                0 => (None, Answer::Unknown),
+                1 | 2 => (Some(soon), Answer::Unknown),
+                3 => (Some(late), Answer::Unknown),
+                4 => (None, Answer::RateLimited { retry_after: None }),
+                5 => (None, Answer::NotSent { is_temporary: true }),
+                // Some are refused, some are not, and of some nothing is said.
+                _ => match self.dice.below(6) {
+                    0 => (None, Answer::Refused(Refusal::new(201, None))),
+                    1 if fault < 9 => (Some(soon), self.silence()),
+                    2 if fault < 9 => (None, self.silence()),
+                    _ => (Some(soon), verdict),
+                },
+            };
+            if let Some(at) = at {
+                self.schedule(at, Event::Execute { client_order_id, sending });
+            }
+            let input = Input::Answered(answer);
+            self.schedule(answered, Event::Input { process, machine, input });
+        }
+    }
+
+    /// Returns what an answer comes to that does not speak of an order.
+    fn silence(&self) -> Answer {
+        if self.mistake == Mistake::SilenceIsRefusal {
+            return Answer::Refused(Refusal::new(201, None));
+        }
+        Answer::Unknown
     }
 
     fn is_taken(&self, client_order_id: &str) -> bool {
@@ -589,6 +669,7 @@ fn there_is_one_order_for_an_intent_whatever_happens() {
     let all = [
         "absent",
         "answered",
+        "batch",
         "found",
         "id in use",
         "not written",
@@ -609,6 +690,11 @@ fn an_unknown_outcome_that_is_taken_for_none_is_found() {
 #[test]
 fn a_list_that_is_taken_for_proof_is_found() {
     assert!(violation(10_000, Mistake::ListIsProof).is_some());
+}
+
+#[test]
+fn an_order_of_a_batch_that_is_taken_for_refused_without_a_verdict_is_found() {
+    assert!(violation(10_000, Mistake::SilenceIsRefusal).is_some());
 }
 
 #[test]

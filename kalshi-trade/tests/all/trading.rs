@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kalshi_sdk::{
-    Client, Environment, ErrorKind, OperationId,
-    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
-};
+use kalshi_sdk::{Client, Environment, ErrorKind, OperationId, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
 use kalshi_trade::{
     journal::{Journal, MemoryJournal},
@@ -15,26 +12,16 @@ use kalshi_trade::{
 };
 use kalshi_types::{Count, Dollars, UnixMillis};
 
-const WITHIN: Duration = Duration::from_secs(120);
+use crate::support::limit as order;
 
-fn order(ticker: &str, side: BookSide, price: &str, count: &str) -> CreateOrderV2Request {
-    CreateOrderV2Request::builder()
-        .ticker(ticker)
-        .side(side)
-        .count(count)
-        .price(price)
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-        .try_into()
-        .unwrap()
-}
+const WITHIN: Duration = Duration::from_secs(120);
 
 async fn ticker(client: &Client) -> String {
     let markets = client.get_markets().status("open").limit(1).send().await.unwrap();
     markets.markets[0].ticker.clone()
 }
 
-fn fault(exchange: &Exchange, operation: OperationId, kind: FaultKind, one_in: u64) {
+pub(crate) fn fault(exchange: &Exchange, operation: OperationId, kind: FaultKind, one_in: u64) {
     let fault = Fault::builder(kind).with_operation(operation).with_one_in(one_in).build();
     exchange.faults().add(fault).unwrap();
 }
@@ -48,12 +35,15 @@ async fn start(exchange: &Exchange, journal: MemoryJournal) -> Trading {
     trading
 }
 
-fn journal() -> MemoryJournal {
+pub(crate) fn journal() -> MemoryJournal {
     MemoryJournal::new(1, UnixMillis::EPOCH)
 }
 
 /// Waits until the orders are as wanted.
-async fn wait(trading: &mut Trading, is_there: impl Fn(&Trading) -> bool) -> Vec<OrderEvent> {
+pub(crate) async fn wait(
+    trading: &mut Trading,
+    is_there: impl Fn(&Trading) -> bool,
+) -> Vec<OrderEvent> {
     let mut events = Vec::new();
     while !is_there(trading) {
         events.extend(trading.next().await.unwrap());
@@ -69,7 +59,7 @@ fn resting(trading: &Trading) -> BTreeSet<String> {
 }
 
 /// Returns the ids of what rests at the exchange.
-async fn resting_there(exchange: &Exchange) -> BTreeSet<String> {
+pub(crate) async fn resting_there(exchange: &Exchange) -> BTreeSet<String> {
     exchange.faults().clear();
     exchange.set_lag(Lag::none());
     let client = exchange.client(Role::Trader).unwrap();
@@ -249,8 +239,9 @@ async fn an_exit_without_time_says_what_it_leaves() {
     let ticker = ticker(&client).await;
     trading.place(order(&ticker, BookSide::Bid, "0.0100", "1.00"), WITHIN).unwrap();
     wait(&mut trading, |trading| resting(trading).len() == 1).await;
-    // No cancel comes through.
+    // No cancel comes through, in a batch or by itself.
     fault(&exchange, OperationId::BatchCancelOrdersV2, FaultKind::status(503), 1);
+    fault(&exchange, OperationId::CancelOrderV2, FaultKind::status(503), 1);
     let exited = trading.exit(Duration::from_millis(300)).await;
     assert!(!exited.is_clean());
     assert_eq!(exited.resting.len(), 1);

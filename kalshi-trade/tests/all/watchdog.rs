@@ -8,29 +8,22 @@ use std::{
 };
 
 use kalshi_auth::server::KeyPair;
-use kalshi_sdk::{
-    Client, Credentials, Environment, OperationId,
-    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
-};
+use kalshi_sdk::{Client, Credentials, Environment, OperationId, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::watchdog::{
     Heartbeat, Patience, Scope, Watchdog, WatchdogBuilder, WatchdogEvent,
 };
 use tokio::time::sleep;
 
+use crate::support::limit;
+
 const TICKER: &str = "KXDOG-1-A";
 const TOKEN: &str = "a-token-of-this-test";
 const CHILD: &str = "KALSHI_TRADE_TEST_BOT";
 
 async fn place(client: &Client, id: &str) {
-    let order = CreateOrderV2Request::builder()
-        .ticker(TICKER)
-        .side(BookSide::Bid)
-        .price("0.10")
-        .count("1.00")
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-        .client_order_id(id);
+    let mut order = limit(TICKER, BookSide::Bid, "0.10", "1.00");
+    order.client_order_id = Some(id.to_owned());
     client.create_order_v2().body(order).send().await.unwrap();
 }
 

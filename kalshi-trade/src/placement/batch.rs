@@ -1,0 +1,104 @@
+//! Several requests that are written with one commit and sent as one request.
+//!
+//! Each has a task and a machine of its own. The first record and the first sending of each go
+//! through its [`Seat`]; whoever does not get that far gives the seat up by dropping it, and the rest
+//! goes without it.
+
+use tokio::sync::oneshot;
+
+use super::shell::{Shared, write_all};
+use crate::journal::Record;
+
+/// What a task hands over, and where the answer to it goes.
+type Handover<T, A> = (T, oneshot::Sender<A>);
+
+/// A place in a batch, for a request `R` and its answer `A`.
+#[derive(Debug)]
+pub(super) struct Seat<R, A> {
+    write: Option<oneshot::Sender<Handover<Record, bool>>>,
+    send: Option<oneshot::Sender<Handover<R, A>>>,
+}
+
+/// The other end of a [`Seat`].
+#[derive(Debug)]
+pub(super) struct Place<R, A> {
+    write: oneshot::Receiver<Handover<Record, bool>>,
+    send: oneshot::Receiver<Handover<R, A>>,
+}
+
+impl<R, A> Seat<R, A> {
+    /// Returns a seat, and its other end.
+    pub(super) fn new() -> (Self, Place<R, A>) {
+        let (record, recorded) = oneshot::channel();
+        let (request, requested) = oneshot::channel();
+        let seat = Self { write: Some(record), send: Some(request) };
+        (seat, Place { write: recorded, send: requested })
+    }
+
+    /// Returns no seat: what is handed over comes back.
+    pub(super) fn none() -> Self {
+        Self { write: None, send: None }
+    }
+
+    /// Gives the seat up.
+    pub(super) fn leave(&mut self) {
+        *self = Self::none();
+    }
+
+    /// Hands a record over, once; the answer says whether it is committed. A second one comes back,
+    /// and the seat is given up.
+    pub(super) fn write(&mut self, record: Record) -> Result<oneshot::Receiver<bool>, Box<Record>> {
+        hand_over(self.write.take(), record).map_err(Box::new).inspect_err(|_| self.leave())
+    }
+
+    /// Hands a request over, once.
+    pub(super) fn send(&mut self, request: R) -> Result<oneshot::Receiver<A>, R> {
+        hand_over(self.send.take(), request)
+    }
+}
+
+fn hand_over<T, A>(
+    sender: Option<oneshot::Sender<Handover<T, A>>>,
+    item: T,
+) -> Result<oneshot::Receiver<A>, T> {
+    let Some(sender) = sender else { return Err(item) };
+    let (reply, answer) = oneshot::channel();
+    sender.send((item, reply)).map(|()| answer).map_err(|(item, _)| item)
+}
+
+/// Writes what is handed over in all places, then sends what is, and distributes the answers.
+///
+/// `send` returns as many answers as it is given requests, in order.
+pub(super) async fn run<R, A, F>(
+    shared: &Shared,
+    places: Vec<Place<R, A>>,
+    send: impl FnOnce(Vec<R>) -> F,
+) where
+    F: Future<Output = Vec<A>>,
+{
+    let (mut records, mut replies, mut sends) = (Vec::new(), Vec::new(), Vec::new());
+    for place in places {
+        if let Ok((record, reply)) = place.write.await {
+            records.push(record);
+            replies.push(reply);
+        }
+        sends.push(place.send);
+    }
+    for (reply, is_written) in replies.into_iter().zip(write_all(shared, records).await) {
+        // Its task has ended, with the runtime.
+        let _ = reply.send(is_written);
+    }
+    let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    for place in sends {
+        if let Ok((request, reply)) = place.await {
+            requests.push(request);
+            replies.push(reply);
+        }
+    }
+    if requests.is_empty() {
+        return;
+    }
+    for (reply, answer) in replies.into_iter().zip(send(requests).await) {
+        let _ = reply.send(answer);
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads that several unknown orders share: one list of a market serves all of them that asked for
+//! it before it was begun.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kalshi_types::UnixMillis;
+use tokio::sync::oneshot;
+
+use super::{
+    Input,
+    read::{self, Question},
+    shell::{Shared, lock},
+};
+
+/// How long a read waits for others that want the same: those whose answers were lost together ask
+/// within the same moment.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The reads that are asked for. A key is there as long as a task reads for it.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    lists: Mutex<HashMap<String, Vec<ListWaiter>>>,
+    watermark: Mutex<Option<Vec<oneshot::Sender<Option<UnixMillis>>>>>,
+}
+
+#[derive(Debug)]
+struct ListWaiter {
+    question: Question,
+    reply: oneshot::Sender<Input>,
+}
+
+/// Lists the orders of a market, with all others that ask for it.
+pub(super) async fn list(shared: Arc<Shared>, ticker: String, question: Question) -> Input {
+    let (reply, answer) = oneshot::channel();
+    let waiter = ListWaiter { question, reply };
+    let is_first = {
+        let mut lists = lock(&shared.reads.lists);
+        let is_first = !lists.contains_key(&ticker);
+        lists.entry(ticker.clone()).or_default().push(waiter);
+        is_first
+    };
+    if is_first {
+        let reader = Arc::clone(&shared);
+        shared.runtime.spawn(async move { serve_lists(&reader, ticker).await });
+    }
+    // The runtime ends.
+    answer.await.unwrap_or(Input::ReadFailed)
+}
+
+/// Lists the orders of a market as long as somebody asks for it.
+async fn serve_lists(shared: &Shared, ticker: String) {
+    loop {
+        tokio::time::sleep(GATHER).await;
+        let waiters = {
+            let mut lists = lock(&shared.reads.lists);
+            let waiters = lists.get_mut(&ticker).map(std::mem::take).unwrap_or_default();
+            if waiters.is_empty() {
+                lists.remove(&ticker);
+                return;
+            }
+            waiters
+        };
+        let (questions, replies): (Vec<Question>, Vec<_>) =
+            waiters.into_iter().map(|waiter| (waiter.question, waiter.reply)).unzip();
+        let answers = read::list(&shared.client, &ticker, &questions).await;
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// Asks up to which time reads are complete, with all others that ask for it; `None` if the read
+/// failed. What was true when another asked is true now.
+pub(super) async fn watermark(shared: Arc<Shared>) -> Option<UnixMillis> {
+    let (reply, answer) = oneshot::channel();
+    let is_first = {
+        let mut waiters = lock(&shared.reads.watermark);
+        let is_first = waiters.is_none();
+        waiters.get_or_insert_default().push(reply);
+        is_first
+    };
+    if is_first {
+        let reader = Arc::clone(&shared);
+        shared.runtime.spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            let complete_until = read::watermark(&reader.client).await;
+            for reply in lock(&reader.reads.watermark).take().unwrap_or_default() {
+                let _ = reply.send(complete_until);
+            }
+        });
+    }
+    answer.await.ok().flatten()
+}

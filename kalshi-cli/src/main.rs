@@ -4,10 +4,12 @@ mod api;
 mod args;
 mod command;
 mod context;
+mod docs;
 mod failure;
 mod json;
 mod output;
 mod profile;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => return args::refuse(&error),
     };
     let format = arguments.global.output.unwrap_or(arguments.command.default_format());
-    let result = Context::new(arguments.global, arguments.command.default_format())
+    let result = Context::new(arguments.global, &arguments.command)
         .map_err(|failure| (failure, format))
         .and_then(|context| {
             let format = context.output.format;

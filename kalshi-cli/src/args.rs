@@ -10,7 +10,7 @@ use crate::{
     context::{Context, Target},
     docs,
     failure::{Category, Failure, Outcome},
-    setup,
+    setup, sim,
 };
 
 /// The Kalshi exchange on the command line.
@@ -31,6 +31,7 @@ pub(crate) struct Arguments {
 
 /// The options of every command.
 #[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The environment: demo, production, sim, or the URL of an exchange [default: demo].
@@ -42,7 +43,7 @@ pub(crate) struct Global {
     /// The form of the output [default: table, and json for `api`].
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
-    /// The fields to print, such as ticker,yes_bid_dollars; a.b is a field inside another.
+    /// The fields to print, such as `ticker,yes_bid_dollars`; a.b is a field inside another.
     #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
     /// Do what would be asked about in a real environment without asking.
@@ -124,6 +125,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(command::key::Command),
     Api(Box<api::Command>),
+    Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
     #[command(subcommand)]
@@ -146,6 +148,11 @@ impl Command {
         matches!(self, Self::Setup(_) | Self::Config(_))
     }
 
+    /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
+    pub(crate) fn ends_by_interrupt(&self) -> bool {
+        matches!(self, Self::Sim(_))
+    }
+
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
@@ -160,6 +167,7 @@ impl Command {
             Self::Transfer(command) => command.run(context).await,
             Self::Key(command) => command.run(context).await,
             Self::Api(command) => command.run(context).await,
+            Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),
             Self::Completions(command) => command.run(),

@@ -10,6 +10,7 @@ mod json;
 mod output;
 mod profile;
 mod setup;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -52,9 +53,10 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         .build()
         .map_err(|error| Failure::local(format!("could not start the runtime: {error}")))?;
     runtime.block_on(async {
+        let ends_by_interrupt = command.ends_by_interrupt();
         let result = tokio::select! {
             result = command.run(context) => result,
-            _ = tokio::signal::ctrl_c() => Err(api::interrupted()),
+            _ = tokio::signal::ctrl_c(), if !ends_by_interrupt => Err(api::interrupted()),
         };
         // Also after a failure: what was done before it is done.
         let saved = context.save_exchange();

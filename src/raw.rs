@@ -97,6 +97,27 @@ impl RawRequest {
         self
     }
 
+    /// Makes it a request of an operation of the table, with its access: layers, logs and errors then
+    /// name the operation, and an error may show the body unless the operation is
+    /// [`secret`](Operation::secret). Method and path stay those of the request.
+    ///
+    /// For programs that choose an operation at run time:
+    ///
+    /// ```no_run
+    /// # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
+    /// use kalshi_sdk::OperationId;
+    ///
+    /// let operation = OperationId::GetExchangeStatus.operation();
+    /// let request = client.raw(operation.method.clone(), operation.path).operation(operation);
+    /// println!("{}", request.send_text().await?.into_inner());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn operation(mut self, operation: &'static Operation) -> Self {
+        self.operation = operation;
+        self
+    }
+
     /// Adds query parameters.
     pub fn query<T: Serialize + ?Sized>(mut self, query: &T) -> Self {
         self.request = self.request.map(|request| request.query(query));
@@ -137,6 +158,20 @@ impl RawRequest {
     pub async fn send_empty(self) -> Result<ResponseValue<()>, Error> {
         let (client, operation, request) = self.into_request()?;
         client.call_raw_empty(operation, request).await
+    }
+
+    /// Sends it and returns the body of a success as it came: JSON that is not an error, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_empty`](Self::send_empty).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_text(self) -> Result<ResponseValue<String>, Error> {
+        let (client, operation, request) = self.into_request()?;
+        client.call_raw_text(operation, request).await
     }
 
     fn into_request(self) -> Result<(Client, &'static Operation, reqwest::Request), Error> {

@@ -170,6 +170,22 @@ impl Client {
         .await
     }
 
+    /// Sends a request of which nothing is known, and returns the body of a success that is no error.
+    pub(crate) async fn call_raw_text(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+    ) -> Result<ResponseValue<String>, Error> {
+        self.run(operation, request, |response, _| {
+            let text = std::str::from_utf8(&response.body).ok();
+            match text.filter(|_| error_body::is_harmless(&response.body)) {
+                Some(text) => Ok(text.to_owned()),
+                None => Err(unexpected_body(response)),
+            }
+        })
+        .await
+    }
+
     /// Fetches a page of a list. The error of one that does not decode knows the next cursor, if
     /// that can be read.
     pub(crate) async fn call_page<T>(

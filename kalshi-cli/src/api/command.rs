@@ -1,0 +1,573 @@
+//! `kalshi api`: every operation of the table, and any other path.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use kalshi_sdk::{
+    OPERATIONS, Operation, OperationId,
+    operation::{Access, Bucket, Lane, Parameter, ParameterKind, Place, RetrySafety},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    Body, Call,
+    call::{Next, send},
+};
+use crate::{
+    context::Context,
+    failure::{Category, Failure, Outcome},
+    json::Json,
+};
+
+/// Calls an operation by its name, or by method and path.
+///
+/// Parameters and bodies are checked by the exchange's document before anything is sent.
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        kalshi api get_markets -p status=open -p limit=2\n  \
+        kalshi api GET /markets/KXHIGHNY-26NOV23-T60\n  \
+        kalshi api get_trades --all -o ndjson\n  \
+        kalshi api create_order_group --body '{\"contracts_limit\": 10}' --dry-run"
+)]
+pub(crate) struct Command {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The name of an operation (get_markets, GetMarkets), or METHOD and PATH.
+    #[arg(value_name = "OPERATION", num_args = 1..=2)]
+    operation: Vec<String>,
+    /// A parameter of the path or the query; repeat it for lists.
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = pair)]
+    params: Vec<(String, String)>,
+    /// The body: JSON, @FILE, or - for the standard input.
+    #[arg(long, short, value_name = "JSON")]
+    body: Option<String>,
+    /// Send the body although it does not fit the schema.
+    #[arg(long, requires = "body")]
+    unchecked: bool,
+    /// Fetch all pages of a list.
+    #[arg(long, short, conflicts_with = "raw")]
+    all: bool,
+    /// Print the answer byte for byte as it came.
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Lists the operations.
+    List {
+        /// Only those of a family, such as market or portfolio.
+        #[arg(long, short)]
+        tag: Option<String>,
+    },
+    /// Shows an operation: parameters, body, cost, access.
+    Show {
+        /// The name of the operation, or METHOD PATH in one word.
+        operation: String,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Command {
+    /// Reports whether the command prints a table unless told otherwise.
+    pub(crate) fn is_table(&self) -> bool {
+        self.action.is_some()
+    }
+
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        match &self.action {
+            Some(Action::List { tag }) => list(context, tag.as_deref()),
+            Some(Action::Show { operation }) => show(context, find(operation)?),
+            None => self.call(context).await,
+        }
+    }
+
+    async fn call(&self, context: &Context) -> Outcome {
+        let (operation, from_path) = match self.operation.as_slice() {
+            [name] => (find(name)?, Vec::new()),
+            [method, path] => {
+                let method = read_method(method)?;
+                let (path, query) = split_query(path)?;
+                match by_path(&method, path) {
+                    Some((operation, mut given)) => {
+                        given.extend(query);
+                        (operation, given)
+                    }
+                    None => return self.undocumented(context, method, path, query).await,
+                }
+            }
+            _ => return Err(Failure::usage("name an operation, or METHOD and PATH")),
+        };
+        let mut call = Call::of(operation);
+        for (name, value) in from_path.iter().chain(&self.params) {
+            call = call.with(name, value);
+        }
+        if let Some(argument) = &self.body {
+            let body = Body::read(argument)?;
+            call = call.with_body(if self.unchecked { body.unchecked() } else { body });
+        }
+        if self.all && operation.pagination.is_none() {
+            return Err(Failure::usage(format!("{} has no pages: leave --all out", operation.id)));
+        }
+        if call.is_write() {
+            ceiling(context, operation)?;
+            if !call.may_send(context, &format!("{operation}")).await? {
+                return Ok(());
+            }
+        } else if context.global.dry_run {
+            return context.output.line(&call.describe(context).await?.pretty());
+        }
+        if self.raw {
+            let text = call.send_text(context).await?;
+            return crate::output::print(&text);
+        }
+        let Some(pagination) = operation.pagination else {
+            return context.output.document(&call.send(context).await?, &[]);
+        };
+        let mut list = context.output.list(pagination.items, &[]);
+        call.pages(context, |page| {
+            list.page(page)?;
+            Ok(if self.all { Next::Page { limit: None } } else { Next::Stop })
+        })
+        .await?;
+        list.finish()
+    }
+
+    /// Calls a path that the exchange's document does not have.
+    async fn undocumented(
+        &self,
+        context: &Context,
+        method: Method,
+        path: &str,
+        query: Vec<(String, String)>,
+    ) -> Outcome {
+        context.output.note(&format!("{method} {path} is not in the exchange's document"));
+        let body = self.body.as_deref().map(Body::read).transpose()?;
+        let query: Vec<_> = query.iter().chain(&self.params).collect();
+        // It stands in for the operation of the failure: only the method matters.
+        let operation = undocumented(&method);
+        if context.global.dry_run {
+            let request = Json::object([
+                ("operation", Json::Null),
+                ("environment", Json::text(context.target.name())),
+                ("method", Json::text(method.as_str())),
+                ("url", Json::text(format!("{}{path}", context.environment().await?.rest_url()))),
+                (
+                    "query",
+                    Json::Object(
+                        query
+                            .iter()
+                            .map(|(name, value)| (name.clone(), Json::text(value)))
+                            .collect(),
+                    ),
+                ),
+                ("body", body.as_ref().map_or(Json::Null, |body| body.json().clone())),
+            ]);
+            return context.output.line(&request.pretty());
+        }
+        let is_write = method != Method::GET;
+        if is_write {
+            ceiling(context, operation)?;
+            context.confirm(&format!("{method} {path}"), method.as_str())?;
+        }
+        // Public reads are not signed, and nothing says which these are: sign if there is a key.
+        let client = match context.client().await {
+            Ok(client) => client,
+            Err(failure) if is_write || failure.category != Category::Credentials => {
+                return Err(failure);
+            }
+            Err(_) => context.public_client().await?,
+        };
+        let mut request = client.raw(method, path).query(&query);
+        if client.credentials().is_none() {
+            request = request.public();
+        }
+        if let Some(body) = body {
+            let body = RawValue::from_string(body.text().to_owned())
+                .map_err(|error| Failure::usage(format!("the body is not JSON: {error}")))?;
+            request = request.json(&body);
+        }
+        let text = send(request, operation).await?;
+        if self.raw || text.trim().is_empty() {
+            return crate::output::print(&text);
+        }
+        let json = Json::parse(&text).map_err(|error| {
+            Failure::new(Category::Response, format!("the answer cannot be read: {error}"))
+        })?;
+        context.output.document(&json, &[])
+    }
+}
+
+/// Returns an operation of the table with the same kind of effect, for the failure of a path that is
+/// not in it.
+fn undocumented(method: &Method) -> &'static Operation {
+    let stand_in = if *method == Method::GET {
+        OperationId::GetExchangeStatus
+    } else {
+        OperationId::CreateOrderV2
+    };
+    stand_in.operation()
+}
+
+/// Refuses what could cost more than the ceiling of the profile: this command cannot tell what a body
+/// costs, and `kalshi order` can.
+fn ceiling(context: &Context, operation: &Operation) -> Outcome {
+    let Some(ceiling) = context.profile.max_order_cost else { return Ok(()) };
+    if !may_cost(operation) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{}: the profile {:?} limits an order to ${ceiling}, and `kalshi api` cannot tell what this \
+         would cost",
+        operation.id, context.profile.name
+    ))
+    .with_next("kalshi order"))
+}
+
+/// Reports whether an operation can take on new risk: all writes about orders and quotes but those
+/// that only take back.
+fn may_cost(operation: &Operation) -> bool {
+    let is_trading = matches!(operation.tag, "orders" | "communications" | "fcm");
+    let takes_back = operation.method == Method::DELETE || operation.id.starts_with("decrease_");
+    operation.method != Method::GET && is_trading && !takes_back
+}
+
+fn read_method(text: &str) -> Outcome<Method> {
+    let upper = text.to_ascii_uppercase();
+    match upper.as_str() {
+        "GET" | "POST" | "PUT" | "PATCH" | "DELETE" => {
+            upper.parse().map_err(|_| Failure::usage(format!("{text:?} is no method")))
+        }
+        _ => Err(Failure::usage(format!("{text:?} is neither GET, POST, PUT, PATCH nor DELETE"))),
+    }
+}
+
+/// Splits `/path?a=b`, with its parameters decoded.
+fn split_query(path: &str) -> Outcome<(&str, Vec<(String, String)>)> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut pairs = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let decoded = |text: &str| {
+            decode(&text.replace('+', " "))
+                .ok_or_else(|| Failure::usage(format!("{part:?} is not percent-encoded text")))
+        };
+        pairs.push((decoded(name)?, decoded(value)?));
+    }
+    Ok((path, pairs))
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        if first == b'%' {
+            let two = std::str::from_utf8(after.get(..2)?).ok()?;
+            if !two.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(two, 16).ok()?);
+            rest = after.get(2..)?;
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Returns the operation with a method and a path, and the parameters that stand in the path. Literal
+/// parts win over parameters: `/events/multivariate` is no event.
+fn by_path(method: &Method, path: &str) -> Option<(&'static Operation, Vec<(String, String)>)> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let fits = |operation: &'static Operation| {
+        let template: Vec<&str> = operation.path.split('/').collect();
+        if operation.method != *method || template.len() != parts.len() {
+            return None;
+        }
+        let mut given = Vec::new();
+        for (expected, part) in template.iter().zip(&parts) {
+            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                // A template that is named as it stands takes its parameters from -p.
+                Some(name) if *part == format!("{{{name}}}") => {}
+                Some(name) => given.push((name.to_owned(), decode(part)?)),
+                None if expected == part => {}
+                None => return None,
+            }
+        }
+        Some((operation, given))
+    };
+    OPERATIONS.iter().filter_map(fits).min_by_key(|(_, given)| given.len())
+}
+
+/// Returns the operation with a name: that of the client's method, that of the document, or method
+/// and path.
+fn find(name: &str) -> Outcome<&'static Operation> {
+    if let Some((method, path)) = name.split_once(' ') {
+        let method = read_method(method)?;
+        let found = by_path(&method, path).map(|(operation, _)| operation);
+        return found.ok_or_else(|| Failure::usage(format!("no operation is at {name:?}")));
+    }
+    let by_document = || OPERATIONS.iter().find(|operation| operation.operation_id == name);
+    match name.parse::<OperationId>() {
+        Ok(id) => Ok(id.operation()),
+        Err(error) => by_document()
+            .ok_or_else(|| Failure::usage(error.to_string()).with_next("kalshi api list")),
+    }
+}
+
+fn list(context: &Context, tag: Option<&str>) -> Outcome {
+    let rows: Vec<Json> = OPERATIONS
+        .iter()
+        .filter(|operation| tag.is_none_or(|tag| operation.tag == tag))
+        .map(|operation| {
+            Json::object([
+                ("id", Json::text(operation.id)),
+                ("method", Json::text(operation.method.as_str())),
+                ("path", Json::text(operation.path)),
+                ("tag", Json::text(operation.tag)),
+                ("access", Json::text(access(operation.access))),
+                ("tokens", Json::number(operation.cost.tokens)),
+                ("deprecated", Json::Bool(operation.deprecated)),
+                ("summary", Json::text(operation.summary)),
+            ])
+        })
+        .collect();
+    if rows.is_empty() {
+        let mut tags: Vec<_> = OPERATIONS.iter().map(|operation| operation.tag).collect();
+        tags.dedup();
+        tags.sort_unstable();
+        tags.dedup();
+        let tag = tag.unwrap_or_default();
+        let known = tags.join(", ");
+        return Err(Failure::usage(format!("there is no family {tag:?}; there are {known}")));
+    }
+    context.output.rows(
+        "operations",
+        rows,
+        &["id", "method", "path", "access", "tokens", "summary"],
+    )
+}
+
+fn show(context: &Context, operation: &Operation) -> Outcome {
+    if !context.output.is_table() {
+        return context.output.document(&description(operation)?, &[]);
+    }
+    let mut text = format!("{}  {} {}\n", operation.id, operation.method, operation.path);
+    text.push_str(&format!("{}\n", operation.summary));
+    if operation.deprecated {
+        text.push_str("Deprecated: the exchange means to remove it.\n");
+    }
+    if !operation.description.is_empty() && operation.description != operation.summary {
+        text.push_str(&format!("\n{}\n", operation.description.trim()));
+    }
+    text.push_str(&format!(
+        "\naccess  {}\ncost    {} {} tokens{}\nretry   {}\n",
+        access(operation.access),
+        operation.cost.tokens,
+        bucket(operation.cost.bucket),
+        match operation.cost.per_item {
+            Some(items) => format!(" for each of {items}"),
+            None => String::new(),
+        },
+        match operation.retry {
+            RetrySafety::Safe => "safe".to_owned(),
+            RetrySafety::WithKey(field) => format!("safe with {field} in the body"),
+            _ => "read the state back first".to_owned(),
+        }
+    ));
+    if let Some(pagination) = operation.pagination {
+        text.push_str(&format!("pages   {} (--all fetches every page)\n", pagination.items));
+    }
+    if !operation.parameters.is_empty() {
+        text.push_str("\nparameters (-p NAME=VALUE)\n");
+    }
+    for parameter in operation.parameters {
+        let must = if parameter.required { ", required" } else { "" };
+        text.push_str(&format!("  {} ({}{must})\n", parameter.name, kind(parameter)));
+        for line in parameter.description.trim().lines() {
+            text.push_str(&format!("      {line}\n"));
+        }
+    }
+    if let Some(schema) = operation.body_schema() {
+        text.push_str("\nbody (--body), as JSON Schema\n");
+        let schema = Json::parse(schema).map_err(|error| Failure::local(error.to_string()))?;
+        text.push_str(&schema.pretty());
+        text.push('\n');
+    }
+    crate::output::print(&text)
+}
+
+/// Returns everything that the table says about an operation.
+fn description(operation: &Operation) -> Outcome<Json> {
+    let schema = match operation.body_schema() {
+        Some(schema) => Json::parse(schema).map_err(|error| Failure::local(error.to_string()))?,
+        None => Json::Null,
+    };
+    let parameters = operation.parameters.iter().map(|parameter| {
+        Json::object([
+            ("name", Json::text(parameter.name)),
+            ("in", Json::text(if parameter.place == Place::Path { "path" } else { "query" })),
+            ("required", Json::Bool(parameter.required)),
+            ("kind", Json::text(kind(parameter))),
+            ("description", Json::text(parameter.description)),
+        ])
+    });
+    let cost = operation.cost;
+    Ok(Json::object([
+        ("id", Json::text(operation.id)),
+        ("operation_id", Json::text(operation.operation_id)),
+        ("method", Json::text(operation.method.as_str())),
+        ("path", Json::text(operation.path)),
+        ("tag", Json::text(operation.tag)),
+        ("access", Json::text(access(operation.access))),
+        ("deprecated", Json::Bool(operation.deprecated)),
+        ("summary", Json::text(operation.summary)),
+        ("description", Json::text(operation.description)),
+        ("parameters", Json::List(parameters.collect())),
+        ("body", schema),
+        ("items", Json::optional(operation.pagination.map(|pagination| pagination.items))),
+        (
+            "cost",
+            Json::object([
+                ("bucket", Json::text(bucket(cost.bucket))),
+                ("lane", Json::text(lane(cost.lane))),
+                ("tokens", Json::number(cost.tokens)),
+                ("per_item", Json::optional(cost.per_item)),
+            ]),
+        ),
+        (
+            "retry",
+            Json::text(match operation.retry {
+                RetrySafety::Safe => "safe".to_owned(),
+                RetrySafety::WithKey(field) => format!("with_key:{field}"),
+                _ => "reconcile".to_owned(),
+            }),
+        ),
+    ]))
+}
+
+fn access(access: Access) -> &'static str {
+    match access {
+        Access::Public => "public",
+        Access::Signed => "signed",
+        _ => "bearer",
+    }
+}
+
+fn bucket(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Read => "read",
+        Bucket::Write => "write",
+        _ => "own",
+    }
+}
+
+fn lane(lane: Lane) -> &'static str {
+    match lane {
+        Lane::EventContracts => "event_contracts",
+        _ => "perpetuals",
+    }
+}
+
+fn kind(parameter: &Parameter) -> &'static str {
+    match parameter.kind {
+        ParameterKind::Text => "text",
+        ParameterKind::Integer => "integer",
+        ParameterKind::Number => "number",
+        ParameterKind::Boolean => "boolean",
+        ParameterKind::CommaSeparated => "texts joined by commas",
+        ParameterKind::List => "list: repeat it",
+        ParameterKind::DateTime => "time, RFC 3339",
+        ParameterKind::UnixSeconds => "seconds since 1970",
+        ParameterKind::UnixMillis => "milliseconds since 1970",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_found_by_each_of_its_names() {
+        for operation in OPERATIONS {
+            let names = [
+                operation.id.to_owned(),
+                operation.operation_id.to_owned(),
+                format!("{} {}", operation.method, operation.path),
+            ];
+            for name in names {
+                assert_eq!(find(&name).unwrap().id, operation.id, "{name}");
+            }
+            let filled = operation.path.replace('{', "x").replace('}', "y");
+            let (found, given) = by_path(&operation.method, &filled).unwrap();
+            assert_eq!(found.id, operation.id, "{filled}");
+            let in_path = operation.parameters.iter().filter(|p| p.place == Place::Path);
+            assert_eq!(given.len(), in_path.count());
+        }
+    }
+
+    #[test]
+    fn a_literal_path_wins_over_a_parameter() {
+        let (found, given) = by_path(&Method::GET, "/events/multivariate").unwrap();
+        assert_eq!((found.id, given.len()), ("get_multivariate_events", 0));
+        let (found, given) = by_path(&Method::GET, "/markets/A%2FB").unwrap();
+        assert_eq!((found.id, given[0].1.as_str()), ("get_market", "A/B"));
+        assert!(by_path(&Method::GET, "/nowhere").is_none());
+    }
+
+    #[test]
+    fn a_misspelt_name_names_the_nearest() {
+        let failure = find("get_balanse").unwrap_err();
+        assert!(failure.message.contains("\"get_balance\""), "{}", failure.message);
+        assert!(find("FETCH /markets").is_err() && find("GET /nowhere").is_err());
+    }
+
+    #[test]
+    fn whatever_takes_on_risk_is_under_the_ceiling() {
+        let costly: Vec<_> =
+            OPERATIONS.iter().filter(|operation| may_cost(operation)).map(|o| o.id).collect();
+        for id in [
+            "create_order_v2",
+            "batch_create_orders_v2",
+            "amend_order_v2",
+            "create_quote",
+            "accept_quote",
+            "accept_rfq_quote",
+            "confirm_rfq_quote",
+            "accept_rfq_batch",
+            "create_rfq_batch_quote",
+            "accept_block_trade_proposal",
+            "create_fcm_position_transfer",
+        ] {
+            assert!(costly.contains(&id), "{id}");
+        }
+        for id in [
+            "cancel_order_v2",
+            "batch_cancel_orders_v2",
+            "cancel_all_orders",
+            "get_orders",
+            "decrease_order_v2",
+            "delete_rfq_quote",
+            "create_order_group",
+        ] {
+            assert!(!costly.contains(&id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_query_in_the_path_is_decoded() {
+        let (path, query) = split_query("/markets?limit=2&status=a%20b+c").unwrap();
+        assert_eq!((path, query.len()), ("/markets", 2));
+        assert_eq!(query[1].1, "a b c");
+        assert!(split_query("/markets?a=%ZZ").is_err() && split_query("/markets?a=%FF").is_err());
+    }
+}

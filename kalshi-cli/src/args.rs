@@ -1,0 +1,189 @@
+//! The command line: global options and the tree of commands.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    api, command,
+    context::{Context, Target},
+    failure::{Category, Failure, Outcome},
+};
+
+/// The Kalshi exchange on the command line.
+///
+/// Commands act on the demo environment unless --env says otherwise. `--env sim` needs no account:
+/// it starts an exchange inside this process.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 declined, 4 credentials, 5 rate limit, 6 a write whose
+/// outcome is unknown, 7 exchange paused, 130 interrupted.
+#[derive(Parser)]
+#[command(name = "kalshi", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The options of every command.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The environment: demo, production, sim, or the URL of an exchange [default: demo].
+    #[arg(long, short = 'e', global = true, value_name = "ENV")]
+    pub(crate) env: Option<Target>,
+    /// The profile of the configuration file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The form of the output [default: table, and json for `api`].
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// The fields to print, such as ticker,yes_bid_dollars; a.b is a field inside another.
+    #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) fields: Vec<String>,
+    /// Do what would be asked about in a real environment without asking.
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+    /// Print the request of a write and send nothing.
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// The time limit of a request, such as 500ms, 10s or 2m [default: 30s].
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// The id of the API key.
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) key_id: Option<String>,
+    /// The PEM file of the private key.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// A shell command that prints the PEM text of the private key, such as that of a vault.
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "key_file")]
+    pub(crate) key_command: Option<String>,
+    /// The file in which the exchange of `--env sim` keeps its state between commands.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) sim_state: Option<PathBuf>,
+    /// Print no hints on the standard error output.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Print each request with its status and time on the standard error output.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON document a line.
+    Ndjson,
+    /// Comma-separated values with a header.
+    Csv,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The status and schedule of the exchange, your rate limits, and what requests cost.
+    #[command(subcommand)]
+    Exchange(command::exchange::Command),
+    Api(Box<api::Command>),
+}
+
+impl Command {
+    /// Returns the form of the output unless another is asked for.
+    pub(crate) fn default_format(&self) -> Format {
+        match self {
+            Self::Api(command) if !command.is_table() => Format::Json,
+            _ => Format::Table,
+        }
+    }
+
+    /// Runs the command.
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        match self {
+            Self::Exchange(command) => command.run(context).await,
+            Self::Api(command) => command.run(context).await,
+        }
+    }
+}
+
+/// Prints what clap says of a command line: help and version on the standard output, the rest as a
+/// failure. The form of the output is taken from the arguments as they stand, since they could not
+/// be read as a whole.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Help for a reader that went away is no failure.
+        return match error.print() {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    let _ = error.print();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let wants = |name: &str| {
+        let pairs = words.iter().zip(words.iter().skip(1));
+        pairs.into_iter().any(|(a, b)| (a == "-o" || a == "--output") && b == name)
+            || words.iter().any(|word| {
+                [format!("-o{name}"), format!("-o={name}"), format!("--output={name}")]
+                    .contains(word)
+            })
+    };
+    let format = [(Format::Json, "json"), (Format::Ndjson, "ndjson")]
+        .into_iter()
+        .find(|(_, name)| wants(name))
+        .map(|(format, _)| format);
+    if let Some(format) = format {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let failure = Failure::usage(first.strip_prefix("error: ").unwrap_or(first))
+            .with_next("kalshi --help");
+        let _ = crate::output::print_failure(&failure, format);
+    }
+    ExitCode::from(Category::Usage.exit_code())
+}
+
+/// Reads a length of time: `500ms`, `10s`, `2m`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is no time; write 500ms, 10s, 2m or 1h"))?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("{text:?} has no unit; write 500ms, 10s, 2m, 1h or 1d")),
+    };
+    let total = number.checked_mul(millis).filter(|millis| *millis > 0);
+    total.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in
+            ["", "5", "s", "-1s", "1.5s", "0s", "99999999999999999999s", "9999999999999999h"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The command line of the Kalshi exchange. The only entry; each module is one part.
+
+mod api;
+mod args;
+mod command;
+mod context;
+mod failure;
+mod json;
+mod output;
+mod profile;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    args::Arguments,
+    context::Context,
+    failure::{Category, Failure, Outcome},
+};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return args::refuse(&error),
+    };
+    let format = arguments.global.output.unwrap_or(arguments.command.default_format());
+    let result = Context::new(arguments.global, arguments.command.default_format())
+        .map_err(|failure| (failure, format))
+        .and_then(|context| {
+            let format = context.output.format;
+            run(&context, arguments.command).map_err(|failure| (failure, format))
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((failure, format)) => {
+            if failure.category != Category::ClosedPipe {
+                // Where the output is gone as well, the exit code is all that is left.
+                let _ = output::report(&failure, format);
+            }
+            ExitCode::from(failure.category.exit_code())
+        }
+    }
+}
+
+/// Runs a command until it ends or Ctrl-C comes.
+fn run(context: &Context, command: args::Command) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local(format!("could not start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let result = tokio::select! {
+            result = command.run(context) => result,
+            _ = tokio::signal::ctrl_c() => Err(api::interrupted()),
+        };
+        // Also after a failure: what was done before it is done.
+        let saved = context.save_exchange();
+        result.and(saved)
+    })
+}

@@ -5,9 +5,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    api, command,
+    api, chart, command,
     context::{Context, Target},
+    doctor,
     failure::{Category, Failure, Outcome},
+    order, stream,
 };
 
 /// The Kalshi exchange on the command line.
@@ -91,6 +93,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Exchange(command::exchange::Command),
     Api(Box<api::Command>),
+    /// Places, changes, cancels and reads orders.
+    #[command(subcommand)]
+    Order(Box<order::Command>),
+    Doctor(Box<doctor::Doctor>),
+    Stream(Box<stream::Stream>),
+    Record(Box<stream::Record>),
+    Replay(Box<stream::ReplayFiles>),
+    Chart(Box<chart::Chart>),
 }
 
 impl Command {
@@ -102,11 +112,22 @@ impl Command {
         }
     }
 
+    /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
+    pub(crate) fn ends_by_interrupt(&self) -> bool {
+        matches!(self, Self::Record(_))
+    }
+
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Exchange(command) => command.run(context).await,
             Self::Api(command) => command.run(context).await,
+            Self::Order(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
+            Self::Stream(command) => command.run(context).await,
+            Self::Record(command) => command.run(context).await,
+            Self::Replay(command) => command.run(context).await,
+            Self::Chart(command) => command.run(context).await,
         }
     }
 }

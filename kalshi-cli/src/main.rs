@@ -2,12 +2,16 @@
 
 mod api;
 mod args;
+mod chart;
 mod command;
 mod context;
+mod doctor;
 mod failure;
 mod json;
+mod order;
 mod output;
 mod profile;
+mod stream;
 
 use std::process::ExitCode;
 
@@ -50,9 +54,10 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         .build()
         .map_err(|error| Failure::local(format!("could not start the runtime: {error}")))?;
     runtime.block_on(async {
+        let ends_by_interrupt = command.ends_by_interrupt();
         let result = tokio::select! {
             result = command.run(context) => result,
-            _ = tokio::signal::ctrl_c() => Err(api::interrupted()),
+            _ = tokio::signal::ctrl_c(), if !ends_by_interrupt => Err(api::interrupted()),
         };
         // Also after a failure: what was done before it is done.
         let saved = context.save_exchange();

@@ -15,8 +15,12 @@ use crate::{
 };
 
 /// The operations that each curated command uses.
-pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] =
-    &[("exchange status", &[OperationId::GetExchangeStatus])];
+pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
+    ("exchange status", &[OperationId::GetExchangeStatus]),
+    ("order", &crate::order::OPERATIONS),
+    ("doctor", &crate::doctor::OPERATIONS),
+    ("chart", &crate::chart::OPERATIONS),
+];
 
 /// The part of a list that is fetched.
 #[derive(Args, Clone, Debug)]

@@ -1,4 +1,7 @@
 //! Whole commands, run as the real program against an exchange in this process.
 
+mod doctor;
 mod exchange;
+mod order;
+mod own_exchange;
 mod support;

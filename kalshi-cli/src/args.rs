@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "tui")]
+use crate::tui;
 use crate::{
     api, chart, command,
     context::{Context, Target},
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Record(Box<stream::Record>),
     Replay(Box<stream::ReplayFiles>),
     Chart(Box<chart::Chart>),
+    #[cfg(feature = "tui")]
+    Tui(Box<tui::Tui>),
 }
 
 impl Command {
@@ -128,6 +132,8 @@ impl Command {
             Self::Record(command) => command.run(context).await,
             Self::Replay(command) => command.run(context).await,
             Self::Chart(command) => command.run(context).await,
+            #[cfg(feature = "tui")]
+            Self::Tui(command) => command.run(context).await,
         }
     }
 }

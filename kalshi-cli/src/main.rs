@@ -12,6 +12,8 @@ mod order;
 mod output;
 mod profile;
 mod stream;
+#[cfg(feature = "tui")]
+mod tui;
 
 use std::process::ExitCode;
 

@@ -18,11 +18,11 @@ pub(super) fn issuer(certificate: &[u8]) -> Option<String> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut body, _) = element(certificate, SEQUENCE)?;
     if body.first() == Some(&VERSION) {
-        body = any(body)?.2;
+        body = first(body)?.2;
     }
     // The serial number and the algorithm.
     for _ in 0..2 {
-        body = any(body)?.2;
+        body = first(body)?.2;
     }
     let (mut name, _) = element(body, SEQUENCE)?;
     let (mut organization, mut common) = (None, None);
@@ -31,7 +31,7 @@ pub(super) fn issuer(certificate: &[u8]) -> Option<String> {
         name = rest;
         let (pair, _) = element(set, SEQUENCE)?;
         let (kind, value) = element(pair, OBJECT)?;
-        let (_, text, _) = any(value)?;
+        let (_, text, _) = first(value)?;
         if kind == ORGANIZATION {
             organization = printable(text);
         } else if kind == COMMON_NAME {
@@ -52,18 +52,18 @@ fn printable(bytes: &[u8]) -> Option<String> {
 
 /// Returns the contents of the first element, which must be of a kind, and what follows it.
 fn element(bytes: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
-    let (found, contents, rest) = any(bytes)?;
+    let (found, contents, rest) = first(bytes)?;
     (found == kind).then_some((contents, rest))
 }
 
 /// Returns the kind and the contents of the first element, and what follows it.
-fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+fn first(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&kind, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
+    let (&length, rest) = rest.split_first()?;
+    let (length, rest) = if length < 0x80 {
+        (usize::from(length), rest)
     } else {
-        let digits = usize::from(first & 0x7f);
+        let digits = usize::from(length & 0x7f);
         if !(1..=4).contains(&digits) {
             return None;
         }

@@ -163,16 +163,8 @@ fn limit(limits: &GetAccountApiLimitsResponse) -> Check {
         "limits",
         format!(
             "tier {tier}: {}; {}",
-            bucket(
-                "read",
-                i64::from(limits.read.refill_rate),
-                i64::from(limits.read.bucket_capacity)
-            ),
-            bucket(
-                "write",
-                i64::from(limits.write.refill_rate),
-                i64::from(limits.write.bucket_capacity)
-            )
+            bucket("read", limits.read.refill_rate, limits.read.bucket_capacity),
+            bucket("write", limits.write.refill_rate, limits.write.bucket_capacity)
         ),
     )
 }

@@ -66,7 +66,8 @@ pub(super) fn file(context: &Context) -> Option<Check> {
 fn mode(metadata: &fs::Metadata, source: &str) -> Check {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
+    // None of the six bits of the group and of others.
+    if mode.trailing_zeros() >= 6 {
         return Check::ok("key file", format!("only its owner can read it ({mode:o})"));
     }
     Check::warn(

@@ -85,7 +85,7 @@ impl Check {
         let took = self.took.map(|took| format!("  ({} ms)", took.as_millis())).unwrap_or_default();
         let mut text = format!("{level} {:<14} {}{took}", self.name, self.text);
         if let Some(remedy) = &self.remedy {
-            text.push_str(&format!("\n{:21}→ {remedy}", ""));
+            text = format!("{text}\n{:21}→ {remedy}", "");
         }
         text
     }
@@ -107,9 +107,12 @@ impl Check {
 pub(super) fn clock(ahead_millis: i64) -> Check {
     const NAME: &str = "clock";
     let size = ahead_millis.unsigned_abs();
-    let side = if ahead_millis > 0 { "behind" } else { "ahead of" };
-    let text =
-        format!("this machine is {}.{} s {side} the exchange", size / 1_000, size % 1_000 / 100);
+    let direction = if ahead_millis > 0 { "behind" } else { "ahead of" };
+    let text = format!(
+        "this machine is {}.{} s {direction} the exchange",
+        size / 1_000,
+        size % 1_000 / 100
+    );
     let remedy = "let the system set its clock: timedatectl set-ntp true, or chronyc makestep";
     // `Date` has whole seconds, so that up to one of them is not known.
     match size {

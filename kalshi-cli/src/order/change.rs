@@ -8,7 +8,9 @@ use kalshi_sdk::streams::Outcome as Side;
 use kalshi_sdk::{
     Client, Count, Dollars, Effect, Error, OperationId, PriceGrid, UnixSeconds,
     auth::{Clock as _, SystemClock},
-    types::{AmendOrderV2Request, DecreaseOrderV2Request, Order},
+    types::{
+        AmendOrderV2Request, DecreaseOrderV2Request, Order, SelfTradePreventionType, TimeInForce,
+    },
 };
 use kalshi_trade::{
     direction::{Action, BookTerms, Terms},
@@ -20,7 +22,7 @@ use super::{
     confirm::Consent,
     look::{self, failed, is_over},
     place::check_ceiling,
-    preview::{self, Asked, confirmation, is_confirmed},
+    preview::{self, Asked, Seen, confirmation, is_confirmed},
     terms,
 };
 use crate::{
@@ -67,17 +69,7 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
     let order = open_order(&client, &args.order_id).await?;
     let subaccount = order.subaccount_number.and_then(|number| u8::try_from(number).ok());
     let seen = look::look(&client, &order.ticker, &order.book_side, subaccount, now).await?;
-    let yes_price = match price {
-        None => order.yes_price_dollars,
-        Some((outcome, price)) => {
-            let terms = Terms { outcome, action: Action::Buy, price };
-            let yes = terms.to_book().ok_or_else(|| Failure::usage("the price is out of range"))?;
-            let grid = PriceGrid::new(seen.market.price_ranges.clone())
-                .map_err(|error| Failure::local(format!("the market's price grid: {error}")))?;
-            snap(&grid, order.book_side.clone(), yes.price, Dollars::CENT)
-                .map_err(|error| Failure::usage(format!("{error} (prices of YES)")))?
-        }
-    };
+    let yes_price = new_price(&order, &seen, price)?;
     let total = count.unwrap_or(order.initial_count_fp);
     let remaining = total.checked_sub(order.fill_count_fp).filter(|rest| rest.is_positive());
     let Some(remaining) = remaining else {
@@ -87,27 +79,7 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
             order.fill_count_fp
         )));
     };
-    let book = BookTerms { side: order.book_side.clone(), price: yes_price };
-    let terms = book
-        .to_terms(Action::Buy)
-        .ok_or_else(|| Failure::usage("the side of the order is not known"))?;
-    // The order itself does not close what it is going to close anew.
-    let mut seen = seen;
-    seen.resting =
-        seen.resting.checked_sub(order.remaining_count_fp).unwrap_or_default().max(Count::ZERO);
-    let asked = Asked {
-        terms,
-        count: remaining,
-        time_in_force: kalshi_sdk::types::TimeInForce::GoodTillCanceled,
-        self_trade: kalshi_sdk::types::SelfTradePreventionType::TakerAtCross,
-        post_only: false,
-        reduce_only: false,
-        cancel_on_pause: false,
-        expires: expires.filter(|at| at.as_seconds() > 0),
-        group: None,
-        subaccount,
-        client_id: order.client_order_id.clone(),
-    };
+    let (asked, seen) = anew(&order, seen, remaining, yes_price, expires)?;
     let preview = preview::preview(&asked, &seen, &context.target.in_words());
     let preview = preview.map_err(Failure::usage)?;
     check_ceiling(&preview, args.max_cost, "--max-cost")?;
@@ -152,6 +124,48 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
     };
     let sent = sent.map(|_| ());
     finish(context, &client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+}
+
+/// Returns the YES price that is asked for, on the grid of the market.
+fn new_price(order: &Order, seen: &Seen, price: Option<(Side, Dollars)>) -> Outcome<Dollars> {
+    let Some((outcome, price)) = price else { return Ok(order.yes_price_dollars) };
+    let terms = Terms { outcome, action: Action::Buy, price };
+    let yes = terms.to_book().ok_or_else(|| Failure::usage("the price is out of range"))?;
+    let grid = PriceGrid::new(seen.market.price_ranges.clone())
+        .map_err(|error| Failure::local(format!("the market's price grid: {error}")))?;
+    snap(&grid, order.book_side.clone(), yes.price, Dollars::CENT)
+        .map_err(|error| Failure::usage(format!("{error} (prices of YES)")))
+}
+
+/// Returns what rests of an order after a change as an order of its own, for its preview.
+fn anew(
+    order: &Order,
+    mut seen: Seen,
+    remaining: Count,
+    yes_price: Dollars,
+    expires: Option<UnixSeconds>,
+) -> Outcome<(Asked, Seen)> {
+    let book = BookTerms { side: order.book_side.clone(), price: yes_price };
+    let terms = book
+        .to_terms(Action::Buy)
+        .ok_or_else(|| Failure::usage("the side of the order is not known"))?;
+    // The order itself does not close what it is going to close anew.
+    let others = seen.resting.checked_sub(order.remaining_count_fp).unwrap_or_default();
+    seen.resting = others.max(Count::ZERO);
+    let asked = Asked {
+        terms,
+        count: remaining,
+        time_in_force: TimeInForce::GoodTillCanceled,
+        self_trade: SelfTradePreventionType::TakerAtCross,
+        post_only: false,
+        reduce_only: false,
+        cancel_on_pause: false,
+        expires: expires.filter(|at| at.as_seconds() > 0),
+        group: None,
+        subaccount: order.subaccount_number.and_then(|number| u8::try_from(number).ok()),
+        client_id: order.client_order_id.clone(),
+    };
+    Ok((asked, seen))
 }
 
 /// Returns the expiry of an order in seconds, 0 for none.
@@ -268,7 +282,7 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
             ("order_id", Json::text(&*order.order_id)),
             ("ticker", Json::text(&*order.ticker)),
             ("result", Json::text(state)),
-            ("error", failure.as_ref().map_or(Json::Null, |failure| failure.to_json())),
+            ("error", failure.as_ref().map_or(Json::Null, Failure::to_json)),
         ]));
         worst = match (worst, failure) {
             (Some(worst), Some(next)) if worst.category == Category::UnknownOutcome => {
@@ -290,22 +304,18 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     let request = client.cancel_order_v2().order_id(&*order.order_id);
     let request = request.market_ticker(&*order.ticker).subaccount(order.subaccount_number);
     let request = request.exchange_index(order.exchange_index.as_deref().copied());
-    let error = match request.send().await {
-        Ok(_) => return Ok("canceled"),
-        Err(error) => error,
-    };
+    let Err(error) = request.send().await else { return Ok("canceled") };
     let may_be_done = error.effect() == Effect::Unknown || error.is_not_found();
     if !may_be_done {
         return Err(failed(OperationId::CancelOrderV2)(error));
     }
-    match look::order_when(client, &order.order_id, READ_BACK, is_over).await {
-        Ok((_, true)) => Ok("canceled"),
-        _ => {
-            let mut failure = failed(OperationId::CancelOrderV2)(error);
-            failure.next = Some(format!("kalshi order cancel {}", order.order_id));
-            Err(failure)
-        }
+    let read = look::order_when(client, &order.order_id, READ_BACK, is_over).await;
+    if matches!(read, Ok((_, true))) {
+        return Ok("canceled");
     }
+    let mut failure = failed(OperationId::CancelOrderV2)(error);
+    failure.next = Some(format!("kalshi order cancel {}", order.order_id));
+    Err(failure)
 }
 
 /// Cancels every order, of a market or of these commands, or all of the account.

@@ -51,7 +51,7 @@ impl Journals {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
                 name.push(char::from(byte));
             } else {
-                name.push_str(&format!("%{byte:02X}"));
+                name = format!("{name}%{byte:02X}");
             }
         }
         self.folder.join(name + SUFFIX)
@@ -135,10 +135,11 @@ impl Journals {
                 client_order_id: unsettled.intent.id().as_str().to_owned(),
                 ticker: unsettled.intent.ticker().to_owned(),
             }));
-            drop(journal);
             if open.len() == before {
+                // Under its lock: a command that wants this place waits, and makes a new file.
                 Self::remove_path(&path);
             }
+            drop(journal);
         }
         open.sort_by(|a, b| a.client_order_id.cmp(&b.client_order_id));
         Ok(open)

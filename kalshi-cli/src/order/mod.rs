@@ -97,6 +97,7 @@ pub(crate) enum Command {
 
 /// An order to place.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct NewOrder {
     /// The ticker of the market.
     pub(crate) ticker: String,

@@ -50,7 +50,7 @@ pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) ->
         return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
     }
     // Before the question: who says yes should not have to say it twice.
-    let journals = journals(context, &client).await?;
+    let journals = journals(context, &client)?;
     if let Some(journals) = &journals {
         check_unsettled(journals, &preview.ticker)?;
     }
@@ -134,7 +134,7 @@ pub(super) fn check_ceiling(preview: &Preview, ceiling: Option<Dollars>, name: &
 }
 
 /// Returns the journals of the account; `None` for an exchange that ends with this process.
-pub(super) async fn journals(context: &Context, client: &Client) -> Outcome<Option<Journals>> {
+pub(super) fn journals(context: &Context, client: &Client) -> Outcome<Option<Journals>> {
     if context.target == Target::Sim {
         return Ok(None);
     }
@@ -312,7 +312,7 @@ pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
         .parse()
         .map_err(|error| Failure::usage(format!("the client id: {error}")))?;
     let client = context.client().await?;
-    let journals = journals(context, &client).await?;
+    let journals = journals(context, &client)?;
     if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
         let journal = journals.open(&client_id)?;
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
@@ -335,19 +335,17 @@ pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
 
 /// Without a journal a list can show that an order exists, and nothing shows that it does not.
 async fn found_by_list(context: &Context, client: &Client, id: &ClientOrderId) -> Outcome {
-    match look::by_client_id(client, None, id.as_str()).await? {
-        Some(order) => super::print(context, &super::json(&order)?),
-        None => {
-            let mut failure = Failure::new(
-                Category::UnknownOutcome,
-                format!(
-                    "no order with the client id {id} is listed, and this machine has no journal \
-                     of it. Reads trail the exchange, and a request can arrive late: that proves \
-                     nothing within two minutes of its sending"
-                ),
-            );
-            failure.effect = Effect::Unknown;
-            Err(failure.with_next(settle_command(id.as_str())))
-        }
+    if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
+        return super::print(context, &super::json(&order)?);
     }
+    let mut failure = Failure::new(
+        Category::UnknownOutcome,
+        format!(
+            "no order with the client id {id} is listed, and this machine has no journal of it. \
+             Reads trail the exchange, and a request can arrive late: that proves nothing within \
+             two minutes of its sending"
+        ),
+    );
+    failure.effect = Effect::Unknown;
+    Err(failure.with_next(settle_command(id.as_str())))
 }

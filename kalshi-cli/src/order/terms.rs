@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn times_are_durations_or_rfc_3339_and_in_the_future() {
         let now = UnixMillis::from_millis(1_790_000_000_500);
-        let at = |text| expiration(text, now).map(|at| at.as_seconds());
+        let at = |text| expiration(text, now).map(UnixSeconds::as_seconds);
         assert_eq!(at("90s"), Ok(1_790_000_090));
         assert_eq!(at("10m"), Ok(1_790_000_600));
         assert_eq!(at("2h"), Ok(1_790_007_200));

@@ -30,6 +30,12 @@ use crate::{
     output,
 };
 
+/// The channels, for the help.
+const CHANNELS: &str = "The channel: ticker, trade, orderbook_delta, fill, user_orders, \
+                        market_positions, market_lifecycle_v2, multivariate_market_lifecycle, \
+                        order_group_updates, communications, cfbenchmarks_value, \
+                        cfbenchmarks_value_5hz or pyth_value";
+
 /// The bytes of frames that wait to be printed: there is room for the largest frame.
 const QUEUE_BYTES: usize = 128 << 20;
 
@@ -80,10 +86,8 @@ pub(crate) struct ReplayFiles {
 /// What is subscribed to.
 #[derive(Args)]
 pub(crate) struct Subject {
-    /// The channel: ticker, trade, orderbook_delta, fill, user_orders, market_positions,
-    /// market_lifecycle_v2, multivariate_market_lifecycle, order_group_updates, communications,
-    /// cfbenchmarks_value, cfbenchmarks_value_5hz, pyth_value.
-    #[arg(value_parser = channel)]
+    /// The channel.
+    #[arg(value_parser = channel, help = CHANNELS)]
     channel: streams::Channel,
     /// Tickers of markets, or names of indices; all unless given, where the channel has all.
     tickers: Vec<String>,
@@ -92,10 +96,7 @@ pub(crate) struct Subject {
 fn channel(text: &str) -> Result<streams::Channel, String> {
     let channel = streams::Channel::from(text);
     if let streams::Channel::Unknown(_) = channel {
-        let known = "ticker, trade, orderbook_delta, fill, user_orders, market_positions, \
-                     market_lifecycle_v2, multivariate_market_lifecycle, order_group_updates, \
-                     communications, cfbenchmarks_value, cfbenchmarks_value_5hz or pyth_value";
-        return Err(format!("there is no such channel; write {known}"));
+        return Err(format!("there is no such channel. {CHANNELS}"));
     }
     Ok(channel)
 }
@@ -132,7 +133,7 @@ enum Frame {
 
 /// Hands frames on, and never waits.
 struct Frames {
-    frames: UnboundedSender<Frame>,
+    queue: UnboundedSender<Frame>,
     waiting: Arc<AtomicUsize>,
     dropped: u64,
 }
@@ -145,19 +146,19 @@ impl Tap for Frames {
             return;
         }
         if self.dropped > 0 {
-            let _ = self.frames.send(Frame::Dropped(std::mem::take(&mut self.dropped)));
+            let _ = self.queue.send(Frame::Dropped(std::mem::take(&mut self.dropped)));
         }
         self.waiting.fetch_add(text.len(), Ordering::AcqRel);
         // Where nobody reads on, the command is ending.
-        let _ = self.frames.send(Frame::Received(at, text.to_owned()));
+        let _ = self.queue.send(Frame::Received(at, text.to_owned()));
     }
 
     fn connected(&mut self, _: UnixMillis) {
-        let _ = self.frames.send(Frame::Connected);
+        let _ = self.queue.send(Frame::Connected);
     }
 
     fn disconnected(&mut self, _: UnixMillis, reason: &str) {
-        let _ = self.frames.send(Frame::Disconnected(reason.to_owned()));
+        let _ = self.queue.send(Frame::Disconnected(reason.to_owned()));
     }
 }
 
@@ -167,7 +168,7 @@ impl Stream {
         let subscription = self.subject.subscription()?;
         let (sender, mut frames) = unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let tap = Frames { frames: sender, waiting: Arc::clone(&waiting), dropped: 0 };
+        let tap = Frames { queue: sender, waiting: Arc::clone(&waiting), dropped: 0 };
         let config = context.stream_config().await?.without_books().with_tap(tap);
         let mut connection = connect(config).await?;
         subscribe(&connection, subscription)?;
@@ -235,7 +236,7 @@ fn failed(error: &streams::ConnectError) -> Failure {
     let mut text = format!("could not connect to the streams: {error}");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        text = format!("{text}: {error}");
         cause = error.source();
     }
     Failure::new(category, text).with_next("kalshi doctor tells the causes apart")
@@ -339,10 +340,10 @@ impl ReplayFiles {
                     continue;
                 }
             };
+            count += 1;
             if self.until.is_some_and(|until| line.at > until) {
                 break;
             }
-            count += 1;
             if let Some(speed) = self.speed {
                 let (start, began) = *first.get_or_insert((line.at, Instant::now()));
                 if line.at > start {

@@ -1,7 +1,8 @@
 //! The command line: global options and the tree of commands.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "tui")]
@@ -9,9 +10,9 @@ use crate::tui;
 use crate::{
     api, chart, command,
     context::{Context, Target},
-    doctor,
+    docs, doctor,
     failure::{Category, Failure, Outcome},
-    order, stream,
+    order, setup, stream,
 };
 
 /// The Kalshi exchange on the command line.
@@ -49,6 +50,9 @@ pub(crate) struct Global {
     /// Do what would be asked about in a real environment without asking.
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,
+    /// Ask before every write, also where no real money is at stake.
+    #[arg(long, global = true, conflicts_with = "yes")]
+    pub(crate) ask: bool,
     /// Print the request of a write and send nothing.
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
@@ -91,9 +95,36 @@ pub(crate) enum Format {
 /// The commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Markets: lists, books, trades, candles.
+    #[command(subcommand)]
+    Market(command::market::Command),
+    /// Events, each with its markets.
+    #[command(subcommand)]
+    Event(command::event::Command),
+    /// Series of events.
+    #[command(subcommand)]
+    Series(command::event::SeriesCommand),
     /// The status and schedule of the exchange, your rate limits, and what requests cost.
     #[command(subcommand)]
     Exchange(command::exchange::Command),
+    /// Your money, positions, fills and settlements.
+    #[command(subcommand)]
+    Portfolio(command::portfolio::Command),
+    /// Order groups.
+    #[command(subcommand)]
+    Group(command::group::Command),
+    /// Requests for quotes.
+    #[command(subcommand)]
+    Rfq(command::rfq::Command),
+    /// Quotes for requests.
+    #[command(subcommand)]
+    Quote(command::rfq::QuoteCommand),
+    /// Money between subaccounts, shards and exchanges.
+    #[command(subcommand)]
+    Transfer(command::transfer::Command),
+    /// Your API keys.
+    #[command(subcommand)]
+    Key(command::key::Command),
     Api(Box<api::Command>),
     /// Places, changes, cancels and reads orders.
     #[command(subcommand)]
@@ -105,6 +136,12 @@ pub(crate) enum Command {
     Chart(Box<chart::Chart>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
+    Setup(setup::Command),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(setup::ConfigCommand),
+    Completions(docs::CompletionsCommand),
+    Docs(docs::Command),
 }
 
 impl Command {
@@ -121,10 +158,24 @@ impl Command {
         matches!(self, Self::Record(_))
     }
 
+    /// Reports whether the command may name a profile that does not exist yet.
+    pub(crate) fn makes_profile(&self) -> bool {
+        matches!(self, Self::Setup(_) | Self::Config(_))
+    }
+
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
+            Self::Market(command) => command.run(context).await,
+            Self::Event(command) => command.run(context).await,
+            Self::Series(command) => command.run(context).await,
             Self::Exchange(command) => command.run(context).await,
+            Self::Portfolio(command) => command.run(context).await,
+            Self::Group(command) => command.run(context).await,
+            Self::Rfq(command) => command.run(context).await,
+            Self::Quote(command) => command.run(context).await,
+            Self::Transfer(command) => command.run(context).await,
+            Self::Key(command) => command.run(context).await,
             Self::Api(command) => command.run(context).await,
             Self::Order(command) => command.run(context).await,
             Self::Doctor(command) => command.run(context).await,
@@ -134,6 +185,10 @@ impl Command {
             Self::Chart(command) => command.run(context).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
+            Self::Setup(command) => command.run(context).await,
+            Self::Config(command) => command.run(context),
+            Self::Completions(command) => command.run(),
+            Self::Docs(command) => command.run(),
         }
     }
 }
@@ -149,7 +204,14 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
             _ => ExitCode::SUCCESS,
         };
     }
-    let _ = error.print();
+    let rendered = error.render();
+    let plain = rendered.to_string();
+    if crate::output::redacted(&plain) == plain {
+        let _ = error.print();
+    } else {
+        // What was given in place of something else may be a key.
+        crate::output::error_line(&crate::output::redacted(&plain));
+    }
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let wants = |name: &str| {
@@ -165,13 +227,56 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         .find(|(_, name)| wants(name))
         .map(|(format, _)| format);
     if let Some(format) = format {
-        let text = error.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
+        let first = plain.lines().next().unwrap_or_default();
         let failure = Failure::usage(first.strip_prefix("error: ").unwrap_or(first))
             .with_next("kalshi --help");
         let _ = crate::output::print_failure(&failure, format);
     }
     ExitCode::from(Category::Usage.exit_code())
+}
+
+/// A point in time, as it is written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Seconds since 1970.
+    At(i64),
+    /// Seconds from now; negative for the past.
+    FromNow(i64),
+}
+
+impl Moment {
+    /// Returns the seconds since 1970.
+    pub(crate) fn seconds(self, now: DateTime<Utc>) -> i64 {
+        match self {
+            Self::At(seconds) => seconds,
+            Self::FromNow(seconds) => now.timestamp().saturating_add(seconds),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(seconds) = text.parse::<u32>() {
+            return Ok(Self::At(seconds.into()));
+        }
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(time.timestamp()));
+        }
+        let (length, is_ahead) = match text.strip_prefix('+') {
+            Some(length) => (length, true),
+            None => (text, false),
+        };
+        let length = duration(length).map_err(|_| {
+            format!(
+                "{text:?} is no time: write seconds since 1970, 2026-11-23T14:00:00Z, 2h for two \
+                 hours ago, or +2h for two hours from now"
+            )
+        })?;
+        let seconds = i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+        Ok(Self::FromNow(if is_ahead { seconds } else { -seconds }))
+    }
 }
 
 /// Reads a length of time: `500ms`, `10s`, `2m`, `1h`.
@@ -201,6 +306,23 @@ mod tests {
     #[test]
     fn the_tree_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_absolute_or_counted_from_now() {
+        let now = DateTime::from_timestamp(1_000_000, 0).unwrap();
+        for (text, seconds) in [
+            ("1790000000", 1_790_000_000),
+            ("1970-01-01T00:01:00Z", 60),
+            ("2h", 992_800),
+            ("+1m", 1_000_060),
+        ] {
+            let moment: Moment = text.parse().unwrap();
+            assert_eq!(moment.seconds(now), seconds, "{text}");
+        }
+        for text in ["", "yesterday", "-5", "2026-01-01", "+"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
     }
 
     #[test]

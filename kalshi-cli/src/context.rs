@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::{
-    args::{Format, Global},
+    args::{self, Global},
     failure::{Failure, Outcome},
     output::Output,
     profile::Profile,
@@ -111,7 +111,7 @@ pub(crate) struct Context {
 
 impl Context {
     /// Reads the configuration.
-    pub(crate) fn new(mut global: Global, default_format: Format) -> Outcome<Self> {
+    pub(crate) fn new(mut global: Global, command: &args::Command) -> Outcome<Self> {
         // An empty variable counts as one that is not set.
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &str| match variable(name).map(std::ffi::OsString::into_string) {
@@ -129,14 +129,29 @@ impl Context {
         if global.sim_state.is_none() {
             global.sim_state = variable("KALSHI_SIM_STATE").map(Into::into);
         }
-        let profile = Profile::load(global.profile.as_deref())?;
+        let profile = Profile::load(global.profile.as_deref(), command.makes_profile())?;
         let target = match (&global.env, &profile.env) {
             (Some(target), _) | (None, Some(target)) => target.clone(),
             (None, None) => Target::Demo,
         };
-        let format = global.output.or(profile.output).unwrap_or(default_format);
+        let format = global.output.or(profile.output).unwrap_or(command.default_format());
         let output = Output::new(format, global.fields.clone(), global.quiet);
         Ok(Self { global, profile, target, output, exchange: OnceCell::new() })
+    }
+
+    /// Returns the same surroundings with another key.
+    pub(crate) fn with_key(&self, id: &str, setting: &str, place: &str) -> Self {
+        let mut global = self.global.clone();
+        global.key_id = Some(id.to_owned());
+        global.key_file = (setting == "key_file").then(|| place.into());
+        global.key_command = (setting == "key_command").then(|| place.to_owned());
+        Self {
+            global,
+            profile: self.profile.clone(),
+            target: self.target.clone(),
+            output: self.output.clone(),
+            exchange: OnceCell::new(),
+        }
     }
 
     /// Returns the exchange of `--env sim`, started if it is not running.
@@ -219,6 +234,7 @@ impl Context {
     }
 
     /// Returns the builder of a stream connection's settings, with environment and credentials.
+    #[allow(dead_code, reason = "for the commands of streams")]
     pub(crate) async fn stream_config(&self) -> Outcome<streams::ConfigBuilder> {
         Ok(streams::Config::builder()
             .with_environment(self.environment().await?)
@@ -293,13 +309,13 @@ impl Context {
     }
 
     /// Asks a person to type `expected` before something is done that cannot be undone. Without
-    /// `--yes` it is asked in every environment that may move real money, and nowhere else.
+    /// `--yes` it is asked in every environment that may move real money, and elsewhere with `--ask`.
     ///
     /// # Errors
     ///
     /// Declined if something else is typed; usage if there is no terminal to ask on.
     pub(crate) fn confirm(&self, about: &str, expected: &str) -> Outcome {
-        if self.global.yes || !self.target.is_real_money() {
+        if self.global.yes || !(self.global.ask || self.target.is_real_money()) {
             return Ok(());
         }
         if !stdin().is_terminal() {

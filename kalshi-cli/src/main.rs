@@ -5,12 +5,14 @@ mod args;
 mod chart;
 mod command;
 mod context;
+mod docs;
 mod doctor;
 mod failure;
 mod json;
 mod order;
 mod output;
 mod profile;
+mod setup;
 mod stream;
 #[cfg(feature = "tui")]
 mod tui;
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) => return args::refuse(&error),
     };
     let format = arguments.global.output.unwrap_or(arguments.command.default_format());
-    let result = Context::new(arguments.global, arguments.command.default_format())
+    let result = Context::new(arguments.global, &arguments.command)
         .map_err(|failure| (failure, format))
         .and_then(|context| {
             let format = context.output.format;

@@ -44,14 +44,14 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Reads a profile; that of another name must exist.
-    pub(crate) fn load(name: Option<&str>) -> Outcome<Self> {
+    /// Reads a profile. One that is named must exist unless the command makes it.
+    pub(crate) fn load(name: Option<&str>, may_be_new: bool) -> Outcome<Self> {
         let file = ConfigFile::load()?;
         let name = file.selected(name);
         match file.table(&name) {
             Some(table) => Self::read(&name, table)
                 .map_err(|text| Failure::usage(format!("{}: {text}", file.path.display()))),
-            None if name == DEFAULT => Ok(Self { name, ..Self::default() }),
+            None if name == DEFAULT || may_be_new => Ok(Self { name, ..Self::default() }),
             None => Err(Failure::usage(format!("{} has no profile {name:?}", file.path.display()))
                 .with_next(format!("kalshi setup --profile {name}"))),
         }

@@ -54,11 +54,6 @@ impl Call {
         }
     }
 
-    /// Adds a flag if it is set.
-    pub(crate) fn with_flag(self, name: &str, value: bool) -> Self {
-        if value { self.with(name, true) } else { self }
-    }
-
     pub(crate) fn with_body(mut self, body: Body) -> Self {
         self.body = Some(body);
         self
@@ -188,6 +183,7 @@ impl Call {
             context.output.note("dry run: nothing was sent");
             return Ok(false);
         }
+        super::ceiling::check(context, self.operation)?;
         context.confirm(about, self.operation.id)?;
         Ok(true)
     }

@@ -117,7 +117,6 @@ impl Command {
             return Err(Failure::usage(format!("{} has no pages: leave --all out", operation.id)));
         }
         if call.is_write() {
-            ceiling(context, operation)?;
             if !call.may_send(context, &format!("{operation}")).await? {
                 return Ok(());
             }
@@ -174,7 +173,7 @@ impl Command {
         }
         let is_write = method != Method::GET;
         if is_write {
-            ceiling(context, operation)?;
+            super::ceiling::check(context, operation)?;
             context.confirm(&format!("{method} {path}"), method.as_str())?;
         }
         // Public reads are not signed, and nothing says which these are: sign if there is a key.
@@ -214,29 +213,6 @@ fn undocumented(method: &Method) -> &'static Operation {
         OperationId::CreateOrderV2
     };
     stand_in.operation()
-}
-
-/// Refuses what could cost more than the ceiling of the profile: this command cannot tell what a body
-/// costs, and `kalshi order` can.
-fn ceiling(context: &Context, operation: &Operation) -> Outcome {
-    let Some(ceiling) = context.profile.max_order_cost else { return Ok(()) };
-    if !may_cost(operation) {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "{}: the profile {:?} limits an order to ${ceiling}, and `kalshi api` cannot tell what this \
-         would cost",
-        operation.id, context.profile.name
-    ))
-    .with_next("kalshi order"))
-}
-
-/// Reports whether an operation can take on new risk: all writes about orders and quotes but those
-/// that only take back.
-fn may_cost(operation: &Operation) -> bool {
-    let is_trading = matches!(operation.tag, "orders" | "communications" | "fcm");
-    let takes_back = operation.method == Method::DELETE || operation.id.starts_with("decrease_");
-    operation.method != Method::GET && is_trading && !takes_back
 }
 
 fn read_method(text: &str) -> Outcome<Method> {
@@ -529,38 +505,6 @@ mod tests {
         let failure = find("get_balanse").unwrap_err();
         assert!(failure.message.contains("\"get_balance\""), "{}", failure.message);
         assert!(find("FETCH /markets").is_err() && find("GET /nowhere").is_err());
-    }
-
-    #[test]
-    fn whatever_takes_on_risk_is_under_the_ceiling() {
-        let costly: Vec<_> =
-            OPERATIONS.iter().filter(|operation| may_cost(operation)).map(|o| o.id).collect();
-        for id in [
-            "create_order_v2",
-            "batch_create_orders_v2",
-            "amend_order_v2",
-            "create_quote",
-            "accept_quote",
-            "accept_rfq_quote",
-            "confirm_rfq_quote",
-            "accept_rfq_batch",
-            "create_rfq_batch_quote",
-            "accept_block_trade_proposal",
-            "create_fcm_position_transfer",
-        ] {
-            assert!(costly.contains(&id), "{id}");
-        }
-        for id in [
-            "cancel_order_v2",
-            "batch_cancel_orders_v2",
-            "cancel_all_orders",
-            "get_orders",
-            "decrease_order_v2",
-            "delete_rfq_quote",
-            "create_order_group",
-        ] {
-            assert!(!costly.contains(&id), "{id}");
-        }
     }
 
     #[test]

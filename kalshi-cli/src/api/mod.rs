@@ -2,6 +2,7 @@
 
 mod body;
 mod call;
+mod ceiling;
 mod command;
 mod parameters;
 mod schema;

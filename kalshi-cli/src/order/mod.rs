@@ -29,23 +29,58 @@ use crate::{
     json::Json,
 };
 
-/// The operations that these commands use.
-pub(crate) const OPERATIONS: [OperationId; 15] = [
+/// The operations of `buy` and `sell`: what is read for the preview, the order, and what is read if
+/// its answer is lost.
+pub(crate) const PLACES: [OperationId; 12] = [
     OperationId::CreateOrderV2,
-    OperationId::AmendOrderV2,
-    OperationId::DecreaseOrderV2,
-    OperationId::CancelOrderV2,
-    OperationId::CancelAllOrders,
-    OperationId::GetOrders,
-    OperationId::GetOrder,
-    OperationId::GetOrderQueuePosition,
-    OperationId::GetOrderQueuePositions,
-    OperationId::GetPositions,
     OperationId::GetMarket,
-    OperationId::GetMarketOrderbook,
     OperationId::GetEvent,
     OperationId::GetSeries,
     OperationId::GetExchangeStatus,
+    OperationId::GetMarketOrderbook,
+    OperationId::GetPositions,
+    OperationId::GetOrders,
+    OperationId::GetOrder,
+    OperationId::GetUserDataTimestamp,
+    OperationId::GetHistoricalCutoff,
+    OperationId::GetHistoricalOrders,
+];
+
+/// The operations of `amend`.
+pub(crate) const AMENDS: [OperationId; 9] = [
+    OperationId::AmendOrderV2,
+    OperationId::GetMarket,
+    OperationId::GetEvent,
+    OperationId::GetSeries,
+    OperationId::GetExchangeStatus,
+    OperationId::GetMarketOrderbook,
+    OperationId::GetPositions,
+    OperationId::GetOrders,
+    OperationId::GetOrder,
+];
+
+/// The operations of `cancel-all`.
+pub(crate) const CANCELS_ALL: [OperationId; 4] = [
+    OperationId::CancelAllOrders,
+    OperationId::CancelOrderV2,
+    OperationId::GetOrders,
+    OperationId::GetOrder,
+];
+
+/// The operations of `queue`.
+pub(crate) const QUEUES: [OperationId; 3] = [
+    OperationId::GetOrderQueuePosition,
+    OperationId::GetOrderQueuePositions,
+    OperationId::GetOrders,
+];
+
+/// The operations of `settle`.
+pub(crate) const SETTLES: [OperationId; 5] = [
+    OperationId::GetOrders,
+    OperationId::GetOrder,
+    OperationId::GetUserDataTimestamp,
+    OperationId::GetHistoricalCutoff,
+    OperationId::GetHistoricalOrders,
 ];
 
 /// The columns of an order in a table.

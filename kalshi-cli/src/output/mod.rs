@@ -36,6 +36,7 @@ impl Output {
     }
 
     /// Reports whether escape sequences for colors may be printed on the standard output.
+    #[allow(dead_code, reason = "for the commands that draw")]
     pub(crate) fn has_color(&self) -> bool {
         self.color
     }
@@ -94,11 +95,6 @@ impl Output {
         }
     }
 
-    /// Prints a failure: its text for people, and its JSON form where the output is JSON.
-    pub(crate) fn failure(&self, failure: &Failure) -> Outcome {
-        report(failure, self.format)
-    }
-
     /// Returns a value with the fields of `--fields` only.
     fn picked(&self, value: &Json) -> Json {
         if self.fields.is_empty() {
@@ -136,18 +132,24 @@ impl Output {
 
 /// Prints a failure.
 pub(crate) fn report(failure: &Failure, format: Format) -> Outcome {
-    error_line(&failure.to_string());
+    error_line(&redacted(&failure.to_string()));
     print_failure(failure, format)
 }
 
 /// Prints the JSON form of a failure where the output is JSON.
 pub(crate) fn print_failure(failure: &Failure, format: Format) -> Outcome {
-    match format {
-        Format::Json => {
-            print(&format!("{}\n", Json::object([("error", failure.to_json())]).pretty()))
+    let mut json = failure.to_json();
+    if let Json::Object(members) = &mut json {
+        for (_, value) in members {
+            if let Json::Text(text) = value {
+                *text = redacted(text);
+            }
         }
+    }
+    match format {
+        Format::Json => print(&format!("{}\n", Json::object([("error", json)]).pretty())),
         Format::Ndjson => {
-            let line = Json::object([("type", Json::text("error")), ("error", failure.to_json())]);
+            let line = Json::object([("type", Json::text("error")), ("error", json)]);
             print(&format!("{line}\n"))
         }
         // A table or CSV would not be one any more.
@@ -279,8 +281,55 @@ pub(crate) fn error_text(text: &str) {
     let _: io::Result<()> = stderr().lock().write_all(shown.as_bytes());
 }
 
+/// The shortest run of Base64 that could be a line of a private key. Ids and tickers are shorter, or
+/// have other characters in them.
+const KEY_RUN: usize = 40;
+
+/// Returns a text without what could be a part of a private key: a failure may repeat what was given
+/// by mistake, such as the key in place of its path.
+pub(crate) fn redacted(text: &str) -> String {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c| !is_base64(c)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        // A path is a run as well, of small letters mostly.
+        let has = |test: fn(&char) -> bool| run.chars().any(|c| test(&c));
+        let is_mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
+        out.push_str(if run.len() >= KEY_RUN && is_mixed { "(not shown)" } else { run });
+        let next = after.find(is_base64).unwrap_or(after.len());
+        let (between, after) = after.split_at(next);
+        out.push_str(between);
+        rest = after;
+    }
+    out
+}
+
 /// Reports whether the user's environment wants colors.
 pub(crate) fn wants_color() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_key_is_not_repeated() {
+        let line = "MC4CAQAwBQYDK2VwBCIEIL4IOGWBBMFotOhpp1/YzgALGwRPs56KYEVVXJOoE2ER";
+        for text in [line.to_owned(), format!("a {line}\nb"), format!("\"{line}\"")] {
+            let shown = redacted(&text);
+            assert!(shown.contains("(not shown)") && !shown.contains(&line[8..40]), "{shown}");
+        }
+        for text in [
+            "KXHIGHNY-26NOV23-T60 is not open: /home/somebody/keys/kalshi/demo.pem",
+            "a952bcbe-ec3b-4b5b-b8f9-11dae589608c",
+            "http://127.0.0.1:8080/trade-api/v2",
+            "",
+        ] {
+            assert_eq!(redacted(text), text);
+        }
+    }
 }

@@ -51,7 +51,8 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) async fn new() -> Self {
-        Self::with(Exchange::builder(), Role::Trader).await
+        // Few markets: it starts in less time.
+        Self::with(Exchange::builder().with_markets(12), Role::Trader).await
     }
 
     pub(crate) async fn with(builder: ExchangeBuilder, role: Role) -> Self {
@@ -149,4 +150,35 @@ pub(crate) async fn run(mut command: Command) -> Ran {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Returns the standard input of a command at a terminal at which this text was typed.
+#[cfg(unix)]
+pub(crate) fn typing(text: &str) -> Stdio {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&main).unwrap();
+    unlockpt(&main).unwrap();
+    let name = ptsname(&main, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    let mut main = std::fs::File::from(main);
+    std::io::Write::write_all(&mut main, text.as_bytes()).unwrap();
+    // The terminal lasts as long as its other end, which the test leaves open.
+    std::mem::forget(main);
+    Stdio::from(terminal)
+}
+
+/// Compares a text with a file of `tests/golden`. `UPDATE_GOLDEN=1` writes it anew.
+#[track_caller]
+pub(crate) fn pinned(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        golden == text,
+        "{name} changed: UPDATE_GOLDEN=1 cargo test -p kalshi-cli, then review"
+    );
 }

@@ -12,7 +12,7 @@ use crate::{
     context::{Context, Target},
     docs, doctor,
     failure::{Category, Failure, Outcome},
-    order, setup, stream,
+    order, setup, sim, stream,
 };
 
 /// The Kalshi exchange on the command line.
@@ -33,6 +33,7 @@ pub(crate) struct Arguments {
 
 /// The options of every command.
 #[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The environment: demo, production, sim, or the URL of an exchange [default: demo].
@@ -44,7 +45,7 @@ pub(crate) struct Global {
     /// The form of the output [default: table, and json for `api`].
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
-    /// The fields to print, such as ticker,yes_bid_dollars; a.b is a field inside another.
+    /// The fields to print, such as `ticker,yes_bid_dollars`; a.b is a field inside another.
     #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
     /// Do what would be asked about in a real environment without asking.
@@ -136,6 +137,7 @@ pub(crate) enum Command {
     Chart(Box<chart::Chart>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
+    Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
     #[command(subcommand)]
@@ -153,14 +155,14 @@ impl Command {
         }
     }
 
-    /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
-    pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(self, Self::Record(_))
-    }
-
     /// Reports whether the command may name a profile that does not exist yet.
     pub(crate) fn makes_profile(&self) -> bool {
         matches!(self, Self::Setup(_) | Self::Config(_))
+    }
+
+    /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
+    pub(crate) fn ends_by_interrupt(&self) -> bool {
+        matches!(self, Self::Record(_) | Self::Sim(_))
     }
 
     /// Runs the command.
@@ -185,6 +187,7 @@ impl Command {
             Self::Chart(command) => command.run(context).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
+            Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),
             Self::Completions(command) => command.run(),

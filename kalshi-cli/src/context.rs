@@ -162,12 +162,7 @@ impl Context {
                 if let Some(file) = &self.global.sim_state {
                     builder = builder.with_state_file(file);
                 }
-                builder.start().await.map_err(|error| {
-                    let cause = std::error::Error::source(&error)
-                        .map(|cause| format!(": {cause}"))
-                        .unwrap_or_default();
-                    Failure::local(format!("could not start the exchange: {error}{cause}"))
-                })
+                builder.start().await.map_err(|error| crate::sim::not_started(&error))
             })
             .await
     }
@@ -261,7 +256,7 @@ impl Context {
                     name => std::env::var_os(name),
                 }) {
                     Ok(credentials) => Ok(credentials),
-                    Err(error) => self.from_profile(id, &error.to_string()),
+                    Err(error) => self.profile_credentials(id, &error.to_string()),
                 },
             };
         }
@@ -269,13 +264,13 @@ impl Context {
             Ok(credentials) => Ok(credentials),
             Err(error) if error.is_missing_credentials() => {
                 let id = self.profile.key_id.as_deref().unwrap_or_default();
-                self.from_profile(id, &error.to_string())
+                self.profile_credentials(id, &error.to_string())
             }
             Err(error) => Err(Failure::credentials(error.to_string())),
         }
     }
 
-    fn from_profile(&self, id: &str, missing: &str) -> Outcome<Credentials> {
+    fn profile_credentials(&self, id: &str, missing: &str) -> Outcome<Credentials> {
         let profile = &self.profile;
         let own = profile.env.clone().unwrap_or(Target::Demo);
         let has_key = profile.key_file.is_some() || profile.key_command.is_some();
@@ -304,6 +299,7 @@ impl Context {
     }
 
     /// Returns the time.
+    #[expect(clippy::unused_self, reason = "the time is one of a command's surroundings")]
     pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {
         SystemClock.now().to_datetime().unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! `kalshi docs` and `kalshi completions`: what the tree of commands says of itself.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
@@ -100,8 +100,14 @@ fn leaves() -> Vec<Leaf> {
 }
 
 fn operations(path: &str) -> Vec<&'static str> {
-    let used = OPERATIONS_USED.iter().find(|(known, _)| *known == path);
+    let used = OPERATIONS_USED.iter().filter(|(known, _)| covers(known, path));
+    let used = used.max_by_key(|(known, _)| known.len());
     used.map(|(_, ids)| ids.iter().map(|id| id.as_str()).collect()).unwrap_or_default()
+}
+
+/// Reports whether an entry is about a command: that command, or a group that it is in.
+fn covers(named: &str, path: &str) -> bool {
+    path.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// Returns the arguments of a command that are its own.
@@ -117,7 +123,7 @@ fn argument(argument: &clap::Arg) -> Json {
     let takes_value = argument.get_action().takes_values();
     let value = || {
         let names = argument.get_value_names()?;
-        Some(names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" "))
+        Some(names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>().join(" "))
     };
     let values: Vec<Json> = if takes_value {
         let possible = argument.get_possible_values();
@@ -222,7 +228,7 @@ fn markdown() -> String {
             && let Some(values) = argument.get_value_names()
         {
             for value in values {
-                name.push_str(&format!(" {value}"));
+                let _ = write!(name, " {value}");
             }
         }
         format!("- `{name}`: {}\n", help(argument))
@@ -232,14 +238,14 @@ fn markdown() -> String {
     }
     out.push_str("\n## Commands\n");
     for leaf in leaves() {
-        out.push_str(&format!("\n### kalshi {}\n\n{}\n", leaf.path, about(&leaf.command)));
+        let _ = write!(out, "\n### kalshi {}\n\n{}\n", leaf.path, about(&leaf.command));
         let arguments: Vec<String> = own_arguments(&leaf.command).map(line).collect();
         if !arguments.is_empty() {
-            out.push_str(&format!("\n{}", arguments.concat()));
+            let _ = write!(out, "\n{}", arguments.concat());
         }
         let used = operations(&leaf.path);
         if !used.is_empty() {
-            out.push_str(&format!("\nOperations: `{}`\n", used.join("`, `")));
+            let _ = write!(out, "\nOperations: `{}`\n", used.join("`, `"));
         }
     }
     out.push_str(
@@ -247,12 +253,12 @@ fn markdown() -> String {
     );
     for (code, categories) in exit_codes() {
         for category in categories {
-            out.push_str(&format!("| {code} | `{}` | {} |\n", category.name(), category.meaning()));
+            let _ = writeln!(out, "| {code} | `{}` | {} |", category.name(), category.meaning());
         }
     }
     out.push_str("\n## Settings of a profile\n\n| setting | meaning |\n|---|---|\n");
     for (name, meaning) in SETTINGS {
-        out.push_str(&format!("| `{name}` | {meaning} |\n"));
+        let _ = writeln!(out, "| `{name}` | {meaning} |");
     }
     out
 }
@@ -263,8 +269,8 @@ mod tests {
 
     use super::*;
 
-    /// Commands that use no operation, or any.
-    const WITHOUT: [&str; 11] = [
+    /// Commands that use no operation, or any; those of streams use the channels.
+    const WITHOUT: [&str; 13] = [
         "api",
         "api list",
         "api show",
@@ -275,18 +281,21 @@ mod tests {
         "docs",
         "record",
         "replay",
+        "sim",
         "stream",
+        "tui",
     ];
 
     #[test]
     fn every_command_names_the_operations_that_it_uses() {
-        let in_tree: BTreeSet<String> = leaves().into_iter().map(|leaf| leaf.path).collect();
-        let mut named: BTreeSet<String> =
-            OPERATIONS_USED.iter().map(|(path, _)| (*path).to_owned()).collect();
-        named.extend(WITHOUT.map(str::to_owned));
-        assert_eq!(in_tree, named);
-        for (path, ids) in OPERATIONS_USED {
-            assert!(!ids.is_empty(), "{path}");
+        let tree: BTreeSet<String> = leaves().into_iter().map(|leaf| leaf.path).collect();
+        for path in &tree {
+            let is_named = !operations(path).is_empty() || WITHOUT.contains(&path.as_str());
+            assert!(is_named, "{path} is not in OPERATIONS_USED");
+        }
+        for (named, ids) in OPERATIONS_USED {
+            assert!(tree.iter().any(|path| covers(named, path)), "there is no {named}");
+            assert!(!ids.is_empty(), "{named}");
         }
     }
 

@@ -269,10 +269,10 @@ impl Reader<'_> {
         }
         self.at += end + 1;
         let quoted = rest.get(..=end)?;
-        match quoted.contains('\\') {
-            true => serde_json::from_str(quoted).ok(),
-            false => Some(quoted.get(1..end)?.to_owned()),
+        if quoted.contains('\\') {
+            return serde_json::from_str(quoted).ok();
         }
+        Some(quoted.get(1..end)?.to_owned())
     }
 }
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_not_json_is_refused() {
-        for text in ["", "{", "[1,]", "{\"a\" 1}", "tru", "1 2", "\"\u{1}\""] {
+        for text in ["", "{", "[1,]", "{\"a\" 1}", "truest", "1 2", "\"\u{1}\""] {
             assert!(Json::parse(text).is_err(), "{text}");
         }
     }

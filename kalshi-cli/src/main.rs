@@ -13,6 +13,7 @@ mod order;
 mod output;
 mod profile;
 mod setup;
+mod sim;
 mod stream;
 #[cfg(feature = "tui")]
 mod tui;

@@ -68,13 +68,15 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_depend_on_each_other_as_drawn() {
-    let drawn: [(&str, &[&str]); 6] = [
+    let drawn: [(&str, &[&str]); 8] = [
         ("kalshi-types", &[]),
         ("kalshi-gen", &[]),
         ("kalshi-auth", &["kalshi-types"]),
         ("kalshi-ws", &["kalshi-auth", "kalshi-types"]),
         (".", &["kalshi-auth", "kalshi-types", "kalshi-ws"]),
         ("kalshi-sim", &["kalshi-auth", "kalshi-sdk", "kalshi-types"]),
+        ("kalshi-trade", &["kalshi-sdk", "kalshi-types", "kalshi-ws"]),
+        ("kalshi-cli", &["kalshi-auth", "kalshi-sdk", "kalshi-sim", "kalshi-trade"]),
     ];
     for (folder, expected) in drawn {
         let found = dependencies(folder);

@@ -740,6 +740,45 @@ async fn a_raw_request_fails_with_the_same_error() {
     assert_eq!(server.requests().len(), 1);
 }
 
+#[tokio::test]
+async fn a_raw_request_of_an_operation_has_its_name_and_its_access() {
+    let server = always(Answer::new(200, r#"{"price":0.070,"b":"1.00"}"#)).await;
+    let client = client(&server.url());
+    let of = |operation: &'static Operation, path: &str| {
+        client.raw(operation.method.clone(), path).operation(operation)
+    };
+    let status = of(operation("get_exchange_status"), "/exchange/status");
+    // Not signed, and not a byte of it is changed.
+    assert_eq!(status.send_text().await.unwrap().into_inner(), r#"{"price":0.070,"b":"1.00"}"#);
+    assert!(server.request().header("kalshi-access-key").is_none());
+    let balance = of(operation("get_balance"), "/portfolio/balance");
+    balance.send_text().await.unwrap();
+    let request = server.last();
+    assert_signed(&request, keys(), "GET", request.path());
+
+    let server = always(Answer::new(503, r#"{"code":"down"}"#)).await;
+    let client = self::client(&server.url());
+    let create = operation("create_order_v2");
+    let error = client.raw(create.method.clone(), create.path).operation(create).json(&json!({}));
+    let error = error.send_text().await.unwrap_err();
+    assert_eq!((error.operation_id(), error.effect()), (Some("create_order_v2"), Effect::Unknown));
+}
+
+#[tokio::test]
+async fn a_raw_text_is_json_that_is_no_error_or_nothing() {
+    for body in ["", "{}", "[1]", " {\"orders\":[]} "] {
+        let server = always(Answer::new(200, body)).await;
+        let text = client(&server.url()).raw(http::Method::GET, "/x").send_text().await.unwrap();
+        assert_eq!(text.into_inner(), body);
+    }
+    for body in ["<html>", "{", "{\"error\":\"no\"}", "{\"code\":\"no\"}"] {
+        let server = always(Answer::new(200, body)).await;
+        let raw = client(&server.url()).raw(http::Method::POST, "/x");
+        let error = raw.send_text().await.unwrap_err();
+        assert_eq!(error.effect(), Effect::Unknown, "{body}");
+    }
+}
+
 // Nothing secret is printed.
 
 #[tokio::test]

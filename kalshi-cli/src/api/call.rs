@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
+    fmt::Write as _,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -41,6 +42,7 @@ impl Call {
     }
 
     /// Adds a parameter.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have")]
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.parameters.push((name.to_owned(), value.to_string()));
         self
@@ -60,6 +62,7 @@ impl Call {
     }
 
     /// Sets a parameter, in place of what was given.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have")]
     pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
         self.parameters.retain(|(known, _)| known != name);
         self.parameters.push((name.to_owned(), value.to_string()));
@@ -110,7 +113,7 @@ impl Call {
         let mut url = format!("{}{}", context.environment().await?.rest_url(), self.path());
         for (index, (name, value)) in self.query().into_iter().enumerate() {
             url.push(if index == 0 { '?' } else { '&' });
-            url.push_str(&format!("{}={}", parameters::encode(name), parameters::encode(&value)));
+            let _ = write!(url, "{}={}", parameters::encode(name), parameters::encode(&value));
         }
         Ok(Json::object([
             ("operation", Json::text(self.operation.id)),

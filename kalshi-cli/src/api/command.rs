@@ -1,5 +1,7 @@
 //! `kalshi api`: every operation of the table, and any other path.
 
+use std::fmt::Write as _;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use kalshi_sdk::{
@@ -34,7 +36,7 @@ use crate::{
 pub(crate) struct Command {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The name of an operation (get_markets, GetMarkets), or METHOD and PATH.
+    /// The name of an operation (`get_markets`, `GetMarkets`), or METHOD and PATH.
     #[arg(value_name = "OPERATION", num_args = 1..=2)]
     operation: Vec<String>,
     /// A parameter of the path or the query; repeat it for lists.
@@ -337,14 +339,15 @@ fn show(context: &Context, operation: &Operation) -> Outcome {
         return context.output.document(&description(operation)?, &[]);
     }
     let mut text = format!("{}  {} {}\n", operation.id, operation.method, operation.path);
-    text.push_str(&format!("{}\n", operation.summary));
+    let _ = writeln!(text, "{}", operation.summary);
     if operation.deprecated {
         text.push_str("Deprecated: the exchange means to remove it.\n");
     }
     if !operation.description.is_empty() && operation.description != operation.summary {
-        text.push_str(&format!("\n{}\n", operation.description.trim()));
+        let _ = write!(text, "\n{}\n", operation.description.trim());
     }
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "\naccess  {}\ncost    {} {} tokens{}\nretry   {}\n",
         access(operation.access),
         operation.cost.tokens,
@@ -358,18 +361,18 @@ fn show(context: &Context, operation: &Operation) -> Outcome {
             RetrySafety::WithKey(field) => format!("safe with {field} in the body"),
             _ => "read the state back first".to_owned(),
         }
-    ));
+    );
     if let Some(pagination) = operation.pagination {
-        text.push_str(&format!("pages   {} (--all fetches every page)\n", pagination.items));
+        let _ = writeln!(text, "pages   {} (--all fetches every page)", pagination.items);
     }
     if !operation.parameters.is_empty() {
         text.push_str("\nparameters (-p NAME=VALUE)\n");
     }
     for parameter in operation.parameters {
         let must = if parameter.required { ", required" } else { "" };
-        text.push_str(&format!("  {} ({}{must})\n", parameter.name, kind(parameter)));
+        let _ = writeln!(text, "  {} ({}{must})", parameter.name, kind(parameter));
         for line in parameter.description.trim().lines() {
-            text.push_str(&format!("      {line}\n"));
+            let _ = writeln!(text, "      {line}");
         }
     }
     if let Some(schema) = operation.body_schema() {
@@ -502,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_names_the_nearest() {
-        let failure = find("get_balanse").unwrap_err();
+        let failure = find("get_balances").unwrap_err();
         assert!(failure.message.contains("\"get_balance\""), "{}", failure.message);
         assert!(find("FETCH /markets").is_err() && find("GET /nowhere").is_err());
     }

@@ -1,6 +1,6 @@
 //! Path and query parameters: checked by the table, encoded for the URL.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use chrono::DateTime;
 use kalshi_sdk::{
@@ -40,7 +40,7 @@ pub(super) fn check(operation: &Operation, given: &[(String, String)]) -> Outcom
     Ok(())
 }
 
-fn usage(operation: &Operation, text: String) -> Failure {
+fn usage(operation: &Operation, text: impl std::fmt::Display) -> Failure {
     let mut failure = Failure::usage(format!("{}: {text}", operation.id))
         .with_next(format!("kalshi api show {}", operation.id));
     failure.operation = Some(operation.id.to_owned());
@@ -113,7 +113,7 @@ pub(super) fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
@@ -136,7 +136,7 @@ mod tests {
         let markets = OperationId::GetMarkets;
         assert_eq!(checked(markets, &[("limit", "5"), ("tickers", "A"), ("tickers", "B")]), Ok(()));
         for (given, part) in [
-            (&[("limti", "5")][..], "there is no parameter \"limti\"; it takes limit, cursor"),
+            (&[("limits", "5")][..], "there is no parameter \"limits\"; it takes limit, cursor"),
             (&[("limit", "five")], "is not a whole number"),
             (&[("limit", "1"), ("limit", "2")], "more than once"),
             (&[("min_close_ts", "2026-01-01")], "seconds since 1970"),

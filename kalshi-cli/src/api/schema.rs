@@ -156,19 +156,13 @@ impl<'a> Checker<'a> {
                     return;
                 }
                 for (name, member) in members {
-                    match known.iter().find(|(known, _)| known == name) {
-                        Some((_, schema)) => {
-                            let place = format!("{place}.{name}");
-                            self.unknown_members(schema, member, &place, depth + 1);
-                        }
-                        None => {
-                            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-                            let names = names.join(", ");
-                            self.fault(
-                                place,
-                                &format!("has no member {name:?}; known are {names}"),
-                            );
-                        }
+                    if let Some((_, schema)) = known.iter().find(|(known, _)| known == name) {
+                        let place = format!("{place}.{name}");
+                        self.unknown_members(schema, member, &place, depth + 1);
+                    } else {
+                        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+                        let names = names.join(", ");
+                        self.fault(place, &format!("has no member {name:?}; known are {names}"));
                     }
                 }
             }
@@ -296,10 +290,14 @@ mod tests {
             }
             match (key.as_str(), value) {
                 ("properties" | "$defs", Json::Object(schemas)) => {
-                    schemas.iter().for_each(|(_, schema)| walk(schema, unknown));
+                    for (_, schema) in schemas {
+                        walk(schema, unknown);
+                    }
                 }
                 ("allOf" | "anyOf", Json::List(schemas)) => {
-                    schemas.iter().for_each(|schema| walk(schema, unknown));
+                    for schema in schemas {
+                        walk(schema, unknown);
+                    }
                 }
                 ("items", schema) => walk(schema, unknown),
                 ("minimum" | "maximum" | "minItems" | "maxItems" | "maxLength", _) => {
@@ -378,9 +376,15 @@ mod tests {
 
     fn values_in<'a>(value: &'a mut Json, into: &mut Vec<&'a mut Json>) {
         match value {
-            Json::List(values) => values.iter_mut().for_each(|value| values_in(value, into)),
+            Json::List(values) => {
+                for value in values {
+                    values_in(value, into);
+                }
+            }
             Json::Object(members) => {
-                members.iter_mut().for_each(|(_, value)| values_in(value, into));
+                for (_, value) in members {
+                    values_in(value, into);
+                }
             }
             leaf => into.push(leaf),
         }

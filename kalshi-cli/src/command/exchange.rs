@@ -60,7 +60,7 @@ async fn schedule(context: &Context) -> Outcome {
         let found = answer.at(name).and_then(Json::as_list);
         found.unwrap_or_default().to_vec()
     };
-    let cell = |value: &Json, name: &str| value.get(name).cloned().unwrap_or(Json::Null);
+    let member = |value: &Json, name: &str| value.get(name).cloned().unwrap_or(Json::Null);
     let days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
     let mut lines = Vec::new();
     for week in list("schedule.standard_hours") {
@@ -69,8 +69,8 @@ async fn schedule(context: &Context) -> Outcome {
                 lines.push(Json::object([
                     ("what", Json::text("trading")),
                     ("when", Json::text(day)),
-                    ("from", cell(session, "open_time")),
-                    ("to", cell(session, "close_time")),
+                    ("from", member(session, "open_time")),
+                    ("to", member(session, "close_time")),
                 ]));
             }
         }
@@ -79,8 +79,8 @@ async fn schedule(context: &Context) -> Outcome {
         lines.push(Json::object([
             ("what", Json::text("maintenance")),
             ("when", Json::Null),
-            ("from", cell(&window, "start_datetime")),
-            ("to", cell(&window, "end_datetime")),
+            ("from", member(&window, "start_datetime")),
+            ("to", member(&window, "end_datetime")),
         ]));
     }
     context.output.rows("schedule", lines, &["what", "when", "from", "to"])

@@ -212,17 +212,19 @@ async fn print_history<T: serde::Serialize + Send + 'static>(
     list.finish()
 }
 
+/// The amounts that are summed over all markets.
+const SUMS: [&str; 4] = [
+    "realized_pnl_dollars",
+    "fees_paid_dollars",
+    "market_exposure_dollars",
+    "total_traded_dollars",
+];
+
 async fn pnl(context: &Context, subaccount: Option<u32>) -> Outcome {
     let call = Call::new(OperationId::GetPositions)
         .with("settlement_status", "all")
         .with("limit", 1_000)
         .with_optional("subaccount", subaccount);
-    const SUMS: [&str; 4] = [
-        "realized_pnl_dollars",
-        "fees_paid_dollars",
-        "market_exposure_dollars",
-        "total_traded_dollars",
-    ];
     let mut sums = [Dollars::default(); SUMS.len()];
     let mut markets = Vec::new();
     call.pages(context, |mut page| {

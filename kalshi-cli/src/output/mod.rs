@@ -42,6 +42,7 @@ impl Output {
     }
 
     /// Prints a text and a line end.
+    #[expect(clippy::unused_self, reason = "whatever is printed goes through the output")]
     pub(crate) fn line(&self, text: &str) -> Outcome {
         print(&format!("{text}\n"))
     }

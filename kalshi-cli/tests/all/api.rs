@@ -160,7 +160,7 @@ async fn what_does_not_fit_is_refused_and_not_sent() {
         (&["api", "create_order_v2"], "needs a body"),
         (&["api", "create_order_v2", "--body", "{"], "not JSON"),
         (&["api", "create_order_v2", "--body", "{}"], "lacks ticker"),
-        (&["api", "create_order_group", "--body", "{\"contracts_limt\":1}"], "contracts_limt"),
+        (&["api", "create_order_group", "--body", "{\"contracts_limits\":1}"], "contracts_limits"),
         (
             &["api", "create_order_group", "--body", "{\"contracts_limit\":\"1\"}"],
             "must be integer",
@@ -177,7 +177,7 @@ async fn what_does_not_fit_is_refused_and_not_sent() {
     }
     assert!(setup.exchange.requests().is_empty());
     // The exchange refuses it as well, if it is asked.
-    let body = ["api", "create_order_group", "--body", "{\"contracts_limt\":1}", "--unchecked"];
+    let body = ["api", "create_order_group", "--body", "{\"contracts_limits\":1}", "--unchecked"];
     assert_eq!(setup.run(&body).await.failure(1)["status"], 400);
     assert_eq!(setup.asked(0), ["create_order_group"]);
 }

@@ -123,3 +123,31 @@ async fn the_embedded_exchange_keeps_its_state_in_a_file() {
     let group = sim(&["group", "get", made["order_group_id"].as_str().unwrap()]).await.json();
     assert_eq!(group["contracts_limit_fp"], "7.00");
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_is_served_until_ctrl_c() {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Stdio,
+    };
+
+    let folder = Folder::new();
+    let key = folder.path().join("sim.pem");
+    let words = ["sim", "--admin", "0", "--save-key", key.to_str().unwrap(), "-o", "ndjson", "-q"];
+    let mut child =
+        bare(&folder, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(listening["admin"].is_string(), "{listening}");
+    let mut command = bare(&folder, &["portfolio", "balance"]);
+    for name in ["KALSHI_ENV", "KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY_PATH"] {
+        command.env(name, listening[name].as_str().unwrap());
+    }
+    run(command).await.ok();
+    let kill = format!("kill -INT {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}

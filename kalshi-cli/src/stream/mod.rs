@@ -291,6 +291,8 @@ impl Record {
         config: streams::ConfigBuilder,
         subscription: Subscription,
     ) -> Outcome {
+        // From here on Ctrl-C ends the recording, also while it connects.
+        let mut interrupt = tokio::spawn(tokio::signal::ctrl_c());
         let mut connection = connect(config).await?;
         subscribe(&connection, subscription)?;
         context.output.note(&format!(
@@ -309,7 +311,7 @@ impl Record {
                     }
                 }
                 () = at(until) => break Ok(()),
-                _ = tokio::signal::ctrl_c() => break Ok(()),
+                _ = &mut interrupt => break Ok(()),
             }
         };
         connection.close().await;

@@ -5,12 +5,14 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "tui")]
+use crate::tui;
 use crate::{
-    api, command,
+    api, chart, command,
     context::{Context, Target},
-    docs,
+    docs, doctor,
     failure::{Category, Failure, Outcome},
-    setup, sim,
+    order, setup, sim, stream,
 };
 
 /// The Kalshi exchange on the command line.
@@ -125,6 +127,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(command::key::Command),
     Api(Box<api::Command>),
+    /// Places, changes, cancels and reads orders.
+    #[command(subcommand)]
+    Order(Box<order::Command>),
+    Doctor(Box<doctor::Doctor>),
+    Stream(Box<stream::Stream>),
+    Record(Box<stream::Record>),
+    Replay(Box<stream::ReplayFiles>),
+    Chart(Box<chart::Chart>),
+    #[cfg(feature = "tui")]
+    Tui(Box<tui::Tui>),
     Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
@@ -150,7 +162,7 @@ impl Command {
 
     /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
     pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(self, Self::Sim(_))
+        matches!(self, Self::Record(_) | Self::Sim(_))
     }
 
     /// Runs the command.
@@ -167,6 +179,14 @@ impl Command {
             Self::Transfer(command) => command.run(context).await,
             Self::Key(command) => command.run(context).await,
             Self::Api(command) => command.run(context).await,
+            Self::Order(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
+            Self::Stream(command) => command.run(context).await,
+            Self::Record(command) => command.run(context).await,
+            Self::Replay(command) => command.run(context).await,
+            Self::Chart(command) => command.run(context).await,
+            #[cfg(feature = "tui")]
+            Self::Tui(command) => command.run(context).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

@@ -2,15 +2,21 @@
 
 mod api;
 mod args;
+mod chart;
 mod command;
 mod context;
 mod docs;
+mod doctor;
 mod failure;
 mod json;
+mod order;
 mod output;
 mod profile;
 mod setup;
 mod sim;
+mod stream;
+#[cfg(feature = "tui")]
+mod tui;
 
 use std::process::ExitCode;
 

@@ -146,17 +146,14 @@ mod tests {
         let (mut inside, mut outside) = (0, 0);
         for units in edges() {
             let amount = CentiCents::from_units(units);
-            match amount.to_dollars() {
-                Some(dollars) => {
-                    assert_eq!(i128::from(dollars.as_micros()), i128::from(units) * 100);
-                    assert_eq!(CentiCents::try_from(dollars), Ok(amount));
-                    inside += 1;
-                }
-                None => {
-                    assert!(i64::try_from(i128::from(units) * 100).is_err(), "{units}");
-                    assert_eq!(Dollars::try_from(amount), Err(ArithmeticError::OutOfRange));
-                    outside += 1;
-                }
+            if let Some(dollars) = amount.to_dollars() {
+                assert_eq!(i128::from(dollars.as_micros()), i128::from(units) * 100);
+                assert_eq!(CentiCents::try_from(dollars), Ok(amount));
+                inside += 1;
+            } else {
+                assert!(i64::try_from(i128::from(units) * 100).is_err(), "{units}");
+                assert_eq!(Dollars::try_from(amount), Err(ArithmeticError::OutOfRange));
+                outside += 1;
             }
         }
         assert!(inside > 600 && outside > 600, "{inside} {outside}");

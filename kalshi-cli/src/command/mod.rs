@@ -20,10 +20,13 @@ use crate::{
     context::Context,
     failure::{Failure, Outcome},
     json::Json,
+    order,
 };
 
 /// The operations that each curated command may use. `api` uses any.
 pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
+    ("chart", &crate::chart::OPERATIONS),
+    ("doctor", &crate::doctor::OPERATIONS),
     ("event candles", &[OperationId::GetEvent, OperationId::GetMarketCandlesticksByEvent]),
     ("event get", &[OperationId::GetEvent]),
     ("event list", &[OperationId::GetEvents]),
@@ -51,6 +54,16 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("market get", &[OperationId::GetMarket, OperationId::GetHistoricalMarket]),
     ("market list", &[OperationId::GetMarkets]),
     ("market trades", &[OperationId::GetTrades]),
+    ("order amend", &order::AMENDS),
+    ("order buy", &order::PLACES),
+    ("order cancel", &[OperationId::CancelOrderV2, OperationId::GetOrder]),
+    ("order cancel-all", &order::CANCELS_ALL),
+    ("order decrease", &[OperationId::DecreaseOrderV2, OperationId::GetOrder]),
+    ("order get", &[OperationId::GetOrder]),
+    ("order list", &[OperationId::GetOrders]),
+    ("order queue", &order::QUEUES),
+    ("order sell", &order::PLACES),
+    ("order settle", &order::SETTLES),
     ("portfolio balance", &[OperationId::GetBalance]),
     ("portfolio fills", &[OperationId::GetFills]),
     (
@@ -87,6 +100,8 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("transfer list", &[OperationId::GetIntraExchangeInstanceTransfers]),
     ("transfer subaccount", &[OperationId::ApplySubaccountTransfer]),
     ("transfer subaccount-list", &[OperationId::GetSubaccountTransfers]),
+    #[cfg(feature = "tui")]
+    ("tui", &crate::tui::OPERATIONS),
 ];
 
 /// The columns of candles.

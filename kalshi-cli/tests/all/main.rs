@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod api;
+mod chart;
+mod doctor;
 mod documents;
 mod exchange;
 mod exits;
 mod market;
+mod order;
+mod own_exchange;
 mod portfolio;
 mod secrets;
 mod settings;
+mod stream;
 mod support;
 mod writes;

@@ -35,7 +35,7 @@ pub enum JournalErrorKind {
 }
 
 impl JournalError {
-    pub(super) fn new(kind: JournalErrorKind, text: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: JournalErrorKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), offset: None, source: None }
     }
 

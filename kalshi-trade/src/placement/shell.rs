@@ -29,7 +29,10 @@ use super::{
     reads::{self, Reads},
 };
 use crate::{
-    journal::{ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, OwnIds, Record},
+    journal::{
+        ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, JournalErrorKind, OwnIds,
+        Record,
+    },
     pause::Paused,
     risk::RiskError,
 };
@@ -352,8 +355,47 @@ impl Placements {
             return Err(PlaceError::HasClientOrderId);
         }
         order.client_order_id = Some(lock(&self.0.ids).next_id().into());
+        self.prepare_identified(order, within, seat)
+    }
+
+    /// Places an order under the `client_order_id` that it has: it is sent within that time, or not
+    /// at all. For orders whose id a person has seen or chosen before they are sent.
+    ///
+    /// The id must be one that no other order of the account has. If an order of the same market and
+    /// side has it already, nothing is placed, and that order counts as this one: compare what it
+    /// says with what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlaceError`]: nothing was written or sent. [`PlaceError::Invalid`] without a
+    /// `client_order_id`, with one that is none, and with one that is open here.
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`place`](Self::place).
+    pub fn place_identified(
+        &self,
+        order: CreateOrderV2Request,
+        within: Duration,
+    ) -> Result<Placement, PlaceError> {
+        self.check_restored()?;
+        let (task, placement) = self.prepare_identified(order, within, Seat::none())?;
+        self.spawn(task, placement.clone());
+        Ok(placement)
+    }
+
+    fn prepare_identified(
+        &self,
+        order: CreateOrderV2Request,
+        within: Duration,
+        seat: Seat<CreateOrderV2Request, Input>,
+    ) -> Result<(Task, Placement), PlaceError> {
         let body = serde_json::to_string(&order).unwrap_or_default();
         let intent = Intent::new(body).map_err(PlaceError::Invalid)?;
+        if lock(&self.0.open).contains_key(intent.id()) {
+            let text = "an order with this client order id is open";
+            return Err(PlaceError::Invalid(JournalError::new(JournalErrorKind::Invalid, text)));
+        }
         let now = self.0.clock.now();
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);

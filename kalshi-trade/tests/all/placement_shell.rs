@@ -311,3 +311,26 @@ fn a_restart_settles_first_and_takes_orders_then() {
         assert_ne!(next.id(), restored.id());
     });
 }
+
+#[tokio::test]
+async fn an_identified_order_keeps_its_id_and_is_placed_once_for_it() {
+    let setup = Setup::new().await;
+    let placements = setup.placements();
+    let mut order = setup.order();
+    let within = Duration::from_secs(1);
+    let error = placements.place_identified(order.clone(), within).unwrap_err();
+    assert!(matches!(error, PlaceError::Invalid(_)), "{error}");
+    order.client_order_id = Some("chosen-1".to_owned());
+    let placement = placements.place_identified(order.clone(), within).unwrap();
+    assert_eq!(placement.id().as_str(), "chosen-1");
+    placement.outcome().await;
+    setup.assert_accepted(&placement).await;
+
+    // Another journal, as after a restart elsewhere: the same id is the same order.
+    let again = MemoryJournal::new(2, setup.clock.now());
+    let elsewhere = Placements::builder(setup.client.clone(), again).start().unwrap();
+    let second = elsewhere.place_identified(order, within).unwrap();
+    second.outcome().await;
+    setup.assert_accepted(&second).await;
+    assert_eq!(setup.creates(), 2);
+}

@@ -1,0 +1,367 @@
+//! Changes of orders that exist: `amend`, `decrease`, `cancel` and `cancel-all`.
+//!
+//! What an answer leaves unknown is read back from the order itself.
+
+use std::time::Duration;
+
+use kalshi_sdk::streams::Outcome as Side;
+use kalshi_sdk::{
+    Client, Count, Dollars, Effect, Error, OperationId, PriceGrid, UnixSeconds,
+    auth::{Clock as _, SystemClock},
+    types::{
+        AmendOrderV2Request, DecreaseOrderV2Request, Order, SelfTradePreventionType, TimeInForce,
+    },
+};
+use kalshi_trade::{
+    direction::{Action, BookTerms, Terms},
+    tick::snap,
+};
+
+use super::{
+    Amend, Cancel, CancelAll, Decrease, OwnPrefix,
+    confirm::Consent,
+    look::{self, failed, is_over},
+    place::check_ceiling,
+    preview::{self, Asked, Seen, confirmation, is_confirmed},
+    terms,
+};
+use crate::{
+    context::Context,
+    failure::{Category, Failure, Outcome},
+    json::Json,
+};
+
+/// How long an order is read back after an answer was lost: reads trail the exchange.
+const READ_BACK: Duration = Duration::from_secs(10);
+
+/// The order of a command, and the failure if there is none that can be changed.
+async fn open_order(client: &Client, order_id: &str) -> Outcome<Order> {
+    let order = look::order(client, order_id).await?;
+    if is_over(&order) {
+        return Err(Failure::new(
+            Category::Rejected,
+            format!("the order {order_id} is over ({}); nothing was sent", order.status),
+        ));
+    }
+    Ok(order)
+}
+
+/// Changes price, count or expiry of an order.
+pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
+    let now = SystemClock.now();
+    let price = match (&args.yes_price, &args.no_price) {
+        (Some(price), None) => Some((Side::Yes, terms::price(price).map_err(Failure::usage)?)),
+        (None, Some(price)) => Some((Side::No, terms::price(price).map_err(Failure::usage)?)),
+        _ => None,
+    };
+    let count = args.count.as_deref().map(terms::count).transpose().map_err(Failure::usage)?;
+    let expires = match args.expires.as_deref() {
+        None => None,
+        Some("never") => Some(UnixSeconds::from_seconds(0)),
+        Some(text) => Some(terms::expiration(text, now).map_err(Failure::usage)?),
+    };
+    if price.is_none() && count.is_none() && expires.is_none() {
+        return Err(Failure::usage(
+            "nothing to change: give --yes-price or --no-price, --count, or --expires",
+        ));
+    }
+    let client = context.client().await?;
+    let order = open_order(&client, &args.order_id).await?;
+    let subaccount = order.subaccount_number.and_then(|number| u8::try_from(number).ok());
+    let seen = look::look(&client, &order.ticker, &order.book_side, subaccount, now).await?;
+    let yes_price = new_price(&order, &seen, price)?;
+    let total = count.unwrap_or(order.initial_count_fp);
+    let remaining = total.checked_sub(order.fill_count_fp).filter(|rest| rest.is_positive());
+    let Some(remaining) = remaining else {
+        return Err(Failure::usage(format!(
+            "{total} is the total, and {} are filled: nothing would be left; use `kalshi order \
+             cancel`",
+            order.fill_count_fp
+        )));
+    };
+    let (asked, seen) = anew(&order, seen, remaining, yes_price, expires)?;
+    let preview = preview::preview(&asked, &seen, &context.target.in_words());
+    let preview = preview.map_err(Failure::usage)?;
+    check_ceiling(&preview, args.max_cost, "--max-cost")?;
+    check_ceiling(&preview, context.profile.max_order_cost, "max_order_cost of the profile")?;
+    let mut body: AmendOrderV2Request = AmendOrderV2Request::builder()
+        .ticker(&*order.ticker)
+        .side(order.book_side.clone())
+        .count(total)
+        .price(yes_price)
+        .exchange_index(order.exchange_index.clone())
+        .build()
+        .map_err(|error| Failure::usage(format!("the change cannot be sent: {error}")))?;
+    body.expiration_time = expires;
+    super::tell(context, &preview.text());
+    super::tell(
+        context,
+        &format!(
+            "  changes      {} filled; {} × YES {} → {} × YES {}\n",
+            order.fill_count_fp,
+            order.remaining_count_fp,
+            order.yes_price_dollars,
+            remaining,
+            yes_price
+        ),
+    );
+    let path = format!("{}/portfolio/events/orders/{}/amend", client.base_url(), order.order_id);
+    if context.global.dry_run {
+        let body = super::json(&body)?;
+        return super::print_request(context, "POST", &path, body, Some(preview.to_json()));
+    }
+    let consent = Consent::new(context.target.is_real_money() || args.confirm, context.global.yes);
+    let (count, price) = (preview.count, preview.price);
+    consent
+        .ask(&confirmation(count, price), move |typed| is_confirmed(typed, count, price))
+        .await?;
+    let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
+    let sent = request.subaccount(order.subaccount_number).send().await;
+    let is_done = |order: &Order| {
+        order.yes_price_dollars == yes_price
+            && (order.initial_count_fp == total || is_over(order))
+            && expires.is_none_or(|at| expires_at(order) == at)
+    };
+    let sent = sent.map(|_| ());
+    finish(context, &client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+}
+
+/// Returns the YES price that is asked for, on the grid of the market.
+fn new_price(order: &Order, seen: &Seen, price: Option<(Side, Dollars)>) -> Outcome<Dollars> {
+    let Some((outcome, price)) = price else { return Ok(order.yes_price_dollars) };
+    let terms = Terms { outcome, action: Action::Buy, price };
+    let yes = terms.to_book().ok_or_else(|| Failure::usage("the price is out of range"))?;
+    let grid = PriceGrid::new(seen.market.price_ranges.clone())
+        .map_err(|error| Failure::local(format!("the market's price grid: {error}")))?;
+    snap(&grid, order.book_side.clone(), yes.price, Dollars::CENT)
+        .map_err(|error| Failure::usage(format!("{error} (prices of YES)")))
+}
+
+/// Returns what rests of an order after a change as an order of its own, for its preview.
+fn anew(
+    order: &Order,
+    mut seen: Seen,
+    remaining: Count,
+    yes_price: Dollars,
+    expires: Option<UnixSeconds>,
+) -> Outcome<(Asked, Seen)> {
+    let book = BookTerms { side: order.book_side.clone(), price: yes_price };
+    let terms = book
+        .to_terms(Action::Buy)
+        .ok_or_else(|| Failure::usage("the side of the order is not known"))?;
+    // The order itself does not close what it is going to close anew.
+    let others = seen.resting.checked_sub(order.remaining_count_fp).unwrap_or_default();
+    seen.resting = others.max(Count::ZERO);
+    let asked = Asked {
+        terms,
+        count: remaining,
+        time_in_force: TimeInForce::GoodTillCanceled,
+        self_trade: SelfTradePreventionType::TakerAtCross,
+        post_only: false,
+        reduce_only: false,
+        cancel_on_pause: false,
+        expires: expires.filter(|at| at.as_seconds() > 0),
+        group: None,
+        subaccount: order.subaccount_number.and_then(|number| u8::try_from(number).ok()),
+        client_id: order.client_order_id.clone(),
+    };
+    Ok((asked, seen))
+}
+
+/// Returns the expiry of an order in seconds, 0 for none.
+fn expires_at(order: &Order) -> UnixSeconds {
+    UnixSeconds::from_seconds(order.expiration_time.map_or(0, |at| at.timestamp()))
+}
+
+/// Takes contracts off what rests of an order.
+pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
+    let client = context.client().await?;
+    let order = open_order(&client, &args.order_id).await?;
+    let rest = order.remaining_count_fp;
+    let to = match (&args.by, &args.to) {
+        (Some(by), None) => {
+            let by = terms::count(by).map_err(Failure::usage)?;
+            rest.checked_sub(by).filter(|left| !left.is_negative())
+        }
+        (None, Some(to)) => {
+            let to: Count =
+                to.parse().map_err(|error| Failure::usage(format!("count \"{to}\": {error}")))?;
+            Some(to).filter(|to| !to.is_negative() && *to < rest)
+        }
+        _ => None,
+    };
+    let Some(to) = to else {
+        return Err(Failure::usage(format!("{rest} rest: that is not less of it")));
+    };
+    // What rests is named, not what is taken: sent twice, it takes nothing twice.
+    let mut body = DecreaseOrderV2Request::builder()
+        .build()
+        .map_err(|error| Failure::usage(format!("the change cannot be sent: {error}")))?;
+    body.reduce_to = Some(to);
+    body.exchange_index.clone_from(&order.exchange_index);
+    body.market_ticker = Some(order.ticker.clone());
+    if context.global.dry_run {
+        let path =
+            format!("{}/portfolio/events/orders/{}/decrease", client.base_url(), order.order_id);
+        return super::print_request(context, "POST", &path, super::json(&body)?, None);
+    }
+    let request = client.decrease_order_v2().order_id(&*order.order_id).body(body);
+    let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
+    let is_done = |order: &Order| is_over(order) || order.remaining_count_fp <= to;
+    finish(context, &client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await
+}
+
+/// Reads the order back after a change, and prints it; if the answer was lost, until it shows what
+/// was asked for.
+async fn finish(
+    context: &Context,
+    client: &Client,
+    order_id: &str,
+    operation: OperationId,
+    sent: Result<(), Error>,
+    is_done: impl Fn(&Order) -> bool,
+) -> Outcome {
+    let error = match sent {
+        Ok(()) => None,
+        Err(error) if error.effect() == Effect::Unknown => Some(error),
+        Err(error) => return Err(failed(operation)(error)),
+    };
+    let read = look::order_when(client, order_id, READ_BACK, is_done).await;
+    match (read, error) {
+        (Ok((order, true)), _) | (Ok((order, false)), None) => {
+            super::print(context, &super::json(&order)?)
+        }
+        // It was carried out: that it cannot be read does not change that.
+        (Err(_), None) => super::print(
+            context,
+            &Json::object([("order_id", Json::text(order_id)), ("status", Json::text("accepted"))]),
+        ),
+        (_, Some(error)) => {
+            let mut failure = failed(operation)(error);
+            failure.next = Some(format!("kalshi order get {order_id}"));
+            Err(failure)
+        }
+    }
+}
+
+/// Cancels orders by their ids.
+pub(crate) async fn cancel(context: &Context, args: &Cancel) -> Outcome {
+    let client = context.client().await?;
+    let mut orders = Vec::new();
+    for id in &args.order_ids {
+        orders.push(look::order(&client, id).await?);
+    }
+    cancel_orders(context, &client, orders).await
+}
+
+/// Cancels orders one by one, and goes on after one that failed. Reports the worst failure.
+async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -> Outcome {
+    if context.global.dry_run {
+        let requests = orders.iter().map(|order| {
+            Json::object([
+                ("method", Json::text("DELETE")),
+                ("order_id", Json::text(&*order.order_id)),
+                ("market_ticker", Json::text(&*order.ticker)),
+            ])
+        });
+        return context.output.rows("requests", requests.collect(), &[]);
+    }
+    let mut rows = Vec::new();
+    let mut worst: Option<Failure> = None;
+    let total = orders.len();
+    for (index, order) in orders.into_iter().enumerate() {
+        if total > 10 && index % 10 == 0 {
+            super::tell(context, &format!("{index} of {total} canceled\n"));
+        }
+        let result = cancel_one(client, &order).await;
+        let (state, failure) = match result {
+            Ok(state) => (state, None),
+            Err(failure) => ("failed", Some(failure)),
+        };
+        rows.push(Json::object([
+            ("order_id", Json::text(&*order.order_id)),
+            ("ticker", Json::text(&*order.ticker)),
+            ("result", Json::text(state)),
+            ("error", failure.as_ref().map_or(Json::Null, Failure::to_json)),
+        ]));
+        worst = match (worst, failure) {
+            (Some(worst), Some(next)) if worst.category == Category::UnknownOutcome => {
+                let _ = next;
+                Some(worst)
+            }
+            (worst, next) => next.or(worst),
+        };
+    }
+    context.output.rows("orders", rows, &["order_id", "ticker", "result"])?;
+    worst.map_or(Ok(()), Err)
+}
+
+/// Cancels an order: what is over already is as wanted.
+async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
+    if is_over(order) {
+        return Ok("was over");
+    }
+    let request = client.cancel_order_v2().order_id(&*order.order_id);
+    let request = request.market_ticker(&*order.ticker).subaccount(order.subaccount_number);
+    let request = request.exchange_index(order.exchange_index.as_deref().copied());
+    let Err(error) = request.send().await else { return Ok("canceled") };
+    let may_be_done = error.effect() == Effect::Unknown || error.is_not_found();
+    if !may_be_done {
+        return Err(failed(OperationId::CancelOrderV2)(error));
+    }
+    let read = look::order_when(client, &order.order_id, READ_BACK, is_over).await;
+    if matches!(read, Ok((_, true))) {
+        return Ok("canceled");
+    }
+    let mut failure = failed(OperationId::CancelOrderV2)(error);
+    failure.next = Some(format!("kalshi order cancel {}", order.order_id));
+    Err(failure)
+}
+
+/// Cancels every order, of a market or of these commands, or all of the account.
+pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
+    let client = context.client().await?;
+    let is_everything = args.market.is_none() && !args.mine;
+    let orders = resting(&client, args).await?;
+    super::tell(
+        context,
+        &format!(
+            "  environment  {}\n  cancels      {} resting orders{}\n",
+            context.target.in_words(),
+            orders.len(),
+            if is_everything { " of every subaccount, and those placed meanwhile" } else { "" }
+        ),
+    );
+    if !context.global.dry_run {
+        let is_needed = context.target.is_real_money() || args.confirm;
+        let consent = Consent::new(is_needed, context.global.yes);
+        consent.ask("cancel all", |typed| typed == "cancel all").await?;
+    }
+    if !is_everything {
+        return cancel_orders(context, &client, orders).await;
+    }
+    if context.global.dry_run {
+        let url = format!("{}/portfolio/events/orders", client.base_url());
+        return super::print_request(context, "DELETE", &url, Json::Null, None);
+    }
+    let count = orders.len();
+    if let Err(error) = client.cancel_all_orders().send().await {
+        let mut failure = failed(OperationId::CancelAllOrders)(error);
+        failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
+        return Err(failure);
+    }
+    let done =
+        Json::object([("result", Json::text("canceled")), ("resting_before", Json::number(count))]);
+    super::tell(context, "orders placed within the next minute may be canceled, too\n");
+    context.output.document(&done, &[])
+}
+
+async fn resting(client: &Client, args: &CancelAll) -> Outcome<Vec<Order>> {
+    let mut request = client.get_orders().status("resting").limit(1_000_u16);
+    if let Some(ticker) = &args.market {
+        request = request.ticker(&**ticker);
+    }
+    let orders = request.all().await.map_err(failed(OperationId::GetOrders))?;
+    let is_ours = |order: &Order| !args.mine || order.client_order_id.starts_with(OwnPrefix::TEXT);
+    Ok(orders.into_iter().filter(is_ours).collect())
+}

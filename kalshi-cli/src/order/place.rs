@@ -1,0 +1,351 @@
+//! `order buy` and `order sell`: one order, once, and its outcome.
+
+use std::{path::PathBuf, time::Duration};
+
+use kalshi_sdk::{
+    Client, Dollars, Effect, OperationId, UnixMillis,
+    auth::{Clock as _, SystemClock},
+    types::{CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
+};
+use kalshi_trade::{
+    direction::{Action, Terms},
+    journal::{ClientOrderId, Journal, MemoryJournal},
+    placement::{Placement, PlacementState, Placements, WithdrawnCause},
+};
+
+use super::{
+    NewOrder,
+    confirm::Consent,
+    journals::{Journals, state_folder},
+    look,
+    preview::{Asked, Preview, is_confirmed, preview},
+    terms,
+};
+use crate::{
+    context::{Context, Target},
+    failure::{Category, Failure, Outcome},
+    json::Json,
+};
+
+/// An order is sent within this time, or not at all.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+
+/// Places an order, or shows what it would be.
+pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
+    let now = SystemClock.now();
+    let asked = asked(action, args, now).map_err(Failure::usage)?;
+    let client_id: ClientOrderId =
+        asked.client_id.parse().map_err(|error| Failure::usage(format!("--client-id: {error}")))?;
+    let client = context.client().await?;
+    let side = asked.terms.to_book().map(|book| book.side);
+    let side = side.ok_or_else(|| Failure::usage("the price is out of range"))?;
+    let seen = look::look(&client, &args.ticker, &side, args.subaccount, now).await?;
+    let preview = preview(&asked, &seen, &context.target.in_words()).map_err(Failure::usage)?;
+    check_ceiling(&preview, args.max_cost, "--max-cost")?;
+    check_ceiling(&preview, context.profile.max_order_cost, "max_order_cost of the profile")?;
+    super::tell(context, &preview.text());
+    if context.global.dry_run {
+        let url = format!("{}/portfolio/events/orders", client.base_url());
+        let body = super::json(&preview.request)?;
+        return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
+    }
+    // Before the question: who says yes should not have to say it twice.
+    let journals = journals(context, &client)?;
+    if let Some(journals) = &journals {
+        check_unsettled(journals, &preview.ticker)?;
+    }
+    let is_needed = context.target.is_real_money() || args.confirm;
+    let (count, price) = (preview.count, preview.price);
+    let consent = Consent::new(is_needed, context.global.yes);
+    consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
+    let request = preview.request.clone();
+    let placements = match &journals {
+        Some(journals) => start(&client, journals.open(&client_id)?)?,
+        None => start(&client, MemoryJournal::new(super::random()?, SystemClock.now()))?,
+    };
+    let placement = placements
+        .place_identified(request.clone(), SEND_WITHIN)
+        .map_err(|error| Failure::local(format!("the order was not taken: {error}")))?;
+    let state = outcome(context, &placement, args.settle_within).await;
+    if let Some(journals) = journals.filter(|_| !may_exist(&state)) {
+        journals.remove(&client_id);
+    }
+    super::print(context, &conclude(&client, &client_id, state, Some(&request)).await?)
+}
+
+fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
+    Placements::builder(client.clone(), journal)
+        .start()
+        .map_err(|error| Failure::local(format!("could not start placing: {error}")))
+}
+
+fn asked(action: Action, args: &NewOrder, now: UnixMillis) -> Result<Asked, String> {
+    let (count, price) = terms::count_and_price(&args.terms)?;
+    let time_in_force = args.tif.to_wire();
+    let is_immediate = time_in_force != TimeInForce::GoodTillCanceled;
+    if args.expires.is_some() && is_immediate {
+        return Err("--expires goes with --tif gtc only: the others do not rest".to_owned());
+    }
+    if args.post_only && is_immediate {
+        return Err("--post-only goes with --tif gtc only: the others do not rest".to_owned());
+    }
+    if args.reduce_only && time_in_force != TimeInForce::ImmediateOrCancel {
+        return Err(
+            "--reduce-only goes with --tif ioc only; the exchange refuses it else".to_owned()
+        );
+    }
+    let expires = args.expires.as_deref().map(|text| terms::expiration(text, now)).transpose()?;
+    let client_id = match &args.client_id {
+        Some(id) => id.clone(),
+        None => format!("cli-{:016x}", super::random().map_err(|failure| failure.message)?),
+    };
+    Ok(Asked {
+        terms: Terms { outcome: args.outcome.into(), action, price },
+        count,
+        time_in_force,
+        self_trade: if args.maker_first {
+            SelfTradePreventionType::Maker
+        } else {
+            SelfTradePreventionType::TakerAtCross
+        },
+        post_only: args.post_only,
+        reduce_only: args.reduce_only,
+        cancel_on_pause: args.cancel_on_pause,
+        expires,
+        group: args.group.clone(),
+        subaccount: args.subaccount,
+        client_id,
+    })
+}
+
+/// Refuses an order that can cost more than a ceiling, or whose cost is not known.
+pub(super) fn check_ceiling(preview: &Preview, ceiling: Option<Dollars>, name: &str) -> Outcome {
+    let Some(ceiling) = ceiling else { return Ok(()) };
+    match (preview.worst_cost, &preview.fee_unknown) {
+        (Some(cost), _) if cost <= ceiling => Ok(()),
+        (Some(cost), _) => Err(Failure::usage(format!(
+            "the order can cost {cost}, more than the {ceiling} of {name}; nothing was sent"
+        ))),
+        (None, reason) => Err(Failure::usage(format!(
+            "what the order can cost is not known ({}), and {name} is {ceiling}; nothing was sent",
+            reason.as_deref().unwrap_or("no fee")
+        ))),
+    }
+}
+
+/// Returns the journals of the account; `None` for an exchange that ends with this process.
+pub(super) fn journals(context: &Context, client: &Client) -> Outcome<Option<Journals>> {
+    if context.target == Target::Sim {
+        return Ok(None);
+    }
+    let folder: PathBuf = state_folder()?;
+    let key_id = client.credentials().map(|key| key.key_id().to_owned()).unwrap_or_default();
+    Ok(Some(Journals::new(&folder, context.target.name(), &key_id)))
+}
+
+/// Refuses to place an order in the stead of one that may exist.
+fn check_unsettled(journals: &Journals, ticker: &str) -> Outcome {
+    let unsettled = journals.unsettled()?;
+    let Some(open) = unsettled.iter().find(|open| open.ticker == ticker) else { return Ok(()) };
+    let id = &open.client_order_id;
+    let failure = Failure::new(
+        Category::UnknownOutcome,
+        format!(
+            "the outcome of the order {id} in this market is not known: settle it first; nothing \
+             new was sent"
+        ),
+    );
+    Err(failure.with_next(settle_command(id)))
+}
+
+/// Returns the command that goes on where another one stopped.
+pub(super) fn settle_command(client_id: &str) -> String {
+    let is_plain = client_id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
+    if is_plain {
+        format!("kalshi order settle {client_id}")
+    } else {
+        format!("kalshi order settle '{}'", client_id.replace('\'', r"'\''"))
+    }
+}
+
+/// Waits for the outcome, and says so once if the answer was lost.
+pub(super) async fn outcome(
+    context: &Context,
+    placement: &Placement,
+    within: Duration,
+) -> PlacementState {
+    let mut settling_since = None;
+    loop {
+        tokio::select! {
+            state = placement.outcome() => return state,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+        let state = placement.state();
+        // Before that it ends by itself: it is sent in time or not at all, and a request has a limit.
+        if state != PlacementState::Settling {
+            continue;
+        }
+        let now = tokio::time::Instant::now();
+        if settling_since.is_none() {
+            settling_since = Some(now);
+            super::tell(
+                context,
+                &format!(
+                    "the answer was lost: finding out whether {} exists, for up to {} s; an order \
+                     that does not takes a minute to prove. After Ctrl-C go on with: {}\n",
+                    placement.id(),
+                    within.as_secs(),
+                    settle_command(placement.id().as_str())
+                ),
+            );
+        }
+        if settling_since.is_some_and(|since| now.duration_since(since) >= within) {
+            return state;
+        }
+    }
+}
+
+/// Reports whether the order may exist, or come to exist, without an answer that says so.
+fn may_exist(state: &PlacementState) -> bool {
+    !matches!(
+        state,
+        PlacementState::Accepted { .. }
+            | PlacementState::Refused(_)
+            | PlacementState::GivenUp
+            | PlacementState::Withdrawn(_)
+    )
+}
+
+/// Returns what to print of an order that was accepted, and the failure of any other outcome.
+pub(super) async fn conclude(
+    client: &Client,
+    client_id: &ClientOrderId,
+    state: PlacementState,
+    request: Option<&CreateOrderV2Request>,
+) -> Outcome<Json> {
+    let operation = OperationId::CreateOrderV2.as_str().to_owned();
+    let fail = |category, message: String, effect| {
+        let mut failure = Failure::new(category, message);
+        failure.operation = Some(operation.clone());
+        failure.effect = effect;
+        failure
+    };
+    match state {
+        PlacementState::Accepted { order_id } => {
+            // That the exchange has it is known; a read that fails does not change that.
+            let Ok(order) = look::order(client, &order_id).await else {
+                return Ok(Json::object([
+                    ("order_id", Json::text(order_id)),
+                    ("client_order_id", Json::text(client_id.as_str())),
+                    ("status", Json::text("accepted")),
+                ]));
+            };
+            if let Some(request) = request
+                && (order.ticker != request.ticker
+                    || order.book_side != request.side
+                    || order.yes_price_dollars != request.price
+                    || order.initial_count_fp != request.count)
+            {
+                let mut failure = fail(
+                    Category::Rejected,
+                    format!(
+                        "the client id {client_id} is that of an order of {} at {} for YES, which \
+                         this is not; nothing was placed",
+                        order.initial_count_fp, order.yes_price_dollars
+                    ),
+                    Effect::Rejected,
+                );
+                failure.next = Some(format!("kalshi order get {order_id}"));
+                return Err(failure);
+            }
+            super::json(&order)
+        }
+        PlacementState::Refused(refusal) => {
+            let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
+            let category = match refusal.status {
+                401 | 403 => Category::Credentials,
+                429 => Category::RateLimit,
+                _ => Category::Rejected,
+            };
+            let text = format!("the exchange refused the order ({}{code})", refusal.status);
+            let mut failure = fail(category, text, Effect::Rejected);
+            failure.status = Some(refusal.status);
+            failure.code = refusal.code;
+            Err(failure)
+        }
+        PlacementState::GivenUp => {
+            let text = "the order was sent and is proven not to exist: it is safe to place another";
+            Err(fail(Category::Network, text.to_owned(), Effect::Rejected))
+        }
+        PlacementState::Withdrawn(cause) => {
+            let (category, text) = match cause {
+                WithdrawnCause::Deadline => (
+                    Category::Network,
+                    "the exchange could not be reached in time, or its rate limit is used up",
+                ),
+                WithdrawnCause::Journal => (Category::Local, "the journal cannot be written"),
+                WithdrawnCause::IdInUse => {
+                    (Category::Rejected, "another order has this client id already")
+                }
+                WithdrawnCause::Invalid => (Category::Usage, "the request cannot be sent as it is"),
+                _ => (Category::Declined, "the order was withdrawn"),
+            };
+            Err(fail(category, format!("{text}: nothing was placed"), Effect::NotSent))
+        }
+        _ => {
+            let text = format!(
+                "whether the order {client_id} exists is not known: count it, and place nothing in \
+                 its stead"
+            );
+            let failure = fail(Category::UnknownOutcome, text, Effect::Unknown);
+            Err(failure.with_next(settle_command(client_id.as_str())))
+        }
+    }
+}
+
+/// `order settle CLIENT-ID`: goes on finding out what became of an order.
+pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
+    let client_id: ClientOrderId = args
+        .client_id
+        .parse()
+        .map_err(|error| Failure::usage(format!("the client id: {error}")))?;
+    let client = context.client().await?;
+    let journals = journals(context, &client)?;
+    if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
+        let journal = journals.open(&client_id)?;
+        let settlement = journal.history().settlement(client_id.as_str()).cloned();
+        let placements = start(&client, journal)?;
+        if let Some(placement) = placements.restored().first() {
+            let state = outcome(context, placement, args.settle_within).await;
+            if !may_exist(&state) {
+                journals.remove(&client_id);
+            }
+            let settled = conclude(&client, &client_id, state, None).await?;
+            return super::print(context, &settled);
+        }
+        journals.remove(&client_id);
+        if settlement.is_none() {
+            super::tell(context, "the order was never sent\n");
+        }
+    }
+    found_by_list(context, &client, &client_id).await
+}
+
+/// Without a journal a list can show that an order exists, and nothing shows that it does not.
+async fn found_by_list(context: &Context, client: &Client, id: &ClientOrderId) -> Outcome {
+    if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
+        return super::print(context, &super::json(&order)?);
+    }
+    let mut failure = Failure::new(
+        Category::UnknownOutcome,
+        format!(
+            "no order with the client id {id} is listed, and this machine has no journal of it. \
+             Reads trail the exchange, and a request can arrive late: that proves nothing within \
+             two minutes of its sending"
+        ),
+    );
+    failure.effect = Effect::Unknown;
+    Err(failure.with_next(settle_command(id.as_str())))
+}

@@ -675,6 +675,62 @@ fn a_back_end_that_fails_refuses_all_but_urgent_requests() {
 }
 
 #[test]
+fn without_a_place_only_urgent_requests_go() {
+    let mut scheduler = Scheduler::new().with_max_in_flight(2);
+    let submit =
+        |scheduler: &mut Scheduler, key, class| scheduler.submit(0, one(key, 2, class)).unwrap();
+    let first = submit(&mut scheduler, WRITES, Class::Normal);
+    let second = submit(&mut scheduler, READS, Class::Bulk);
+    // The places are those of all buckets together.
+    let third = submit(&mut scheduler, shard(1), Class::Normal);
+    let cancel = submit(&mut scheduler, WRITES, Class::Urgent);
+    let all = submit(&mut scheduler, shard(1), Class::Emergency);
+    let granted = scheduler.run(0);
+    assert_eq!(granted, [(all, Ok(())), (cancel, Ok(())), (first, Ok(())), (third, Ok(()))]);
+    assert_eq!((scheduler.waiting(), scheduler.next_wake()), (1, None));
+    // An urgent one had none, and gives none back.
+    scheduler.complete(0, cancel, Completion::Sent);
+    scheduler.complete(0, all, Completion::NotSent);
+    scheduler.claim(first);
+    assert_eq!(scheduler.run(0), []);
+    scheduler.complete(0, first, Completion::Sent);
+    // A second end of it frees no second place.
+    scheduler.complete(0, first, Completion::Sent);
+    let fourth = submit(&mut scheduler, READS, Class::Bulk);
+    assert_eq!(scheduler.run(0), [(second, Ok(()))]);
+    // After a 429 it waits for a place again, in the first position.
+    assert!(scheduler.requeue(0, third));
+    assert_eq!(scheduler.run(0), [(fourth, Ok(()))]);
+    scheduler.complete(0, fourth, Completion::NotSent);
+    let wake = scheduler.run(0).is_empty().then(|| scheduler.next_wake()).flatten().unwrap();
+    assert_eq!(scheduler.run(wake), [(third, Ok(()))]);
+}
+
+#[test]
+fn what_is_granted_and_not_claimed_is_bounded_so_that_a_cancel_passes() {
+    let mut scheduler = Scheduler::new().with_max_unclaimed(2);
+    let creates: Vec<Ticket> =
+        (0..5).map(|_| scheduler.submit(0, one(WRITES, 2, Class::Normal)).unwrap()).collect();
+    assert_eq!(scheduler.run(0), [(creates[0], Ok(())), (creates[1], Ok(()))]);
+    let cancel = scheduler.submit(0, one(WRITES, 2, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(0), [(cancel, Ok(()))]);
+    scheduler.claim(cancel);
+    assert_eq!(scheduler.run(0), [], "an urgent one took no place");
+    scheduler.claim(creates[0]);
+    scheduler.claim(creates[0]);
+    assert_eq!(scheduler.run(0), [(creates[2], Ok(()))], "one that is claimed twice gives one");
+    // One that ends unclaimed gives its place back, and one that was claimed not again.
+    scheduler.complete(0, creates[1], Completion::NotSent);
+    scheduler.complete(0, creates[0], Completion::Sent);
+    assert_eq!(scheduler.run(0), [(creates[3], Ok(()))]);
+    // What waits cannot be claimed.
+    scheduler.claim(creates[4]);
+    assert_eq!(scheduler.run(0), []);
+    scheduler.claim(creates[2]);
+    assert_eq!(scheduler.run(0), [(creates[4], Ok(()))]);
+}
+
+#[test]
 fn every_signed_operation_has_a_class_that_fits_it() {
     use kalshi_sdk::OperationId as Id;
     for (id, class) in [

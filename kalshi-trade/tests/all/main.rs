@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod budget;
+mod budget_load;
 mod candles;
 mod fees;
 mod history;
@@ -11,6 +12,7 @@ mod placement;
 mod placement_model;
 mod placement_shell;
 mod retry;
+mod sockets;
 mod support;
 mod trading;
 mod watchdog;

@@ -563,6 +563,15 @@ fn after_a_429_the_bucket_is_empty_and_half_the_burst_is_used() {
     let wake = scheduler.next_wake().unwrap();
     assert_eq!(scheduler.run(wake + 200 * MILLI), [(second, Ok(()))]);
     scheduler.complete(wake + 200 * MILLI, second, Completion::Sent);
+    // The bucket is full again, and until the minute is over half of it is used.
+    let now = 30 * SECOND;
+    let half = scheduler.submit(now, one(WRITES, 50, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(now), [(half, Ok(()))]);
+    let more = scheduler.submit(now, one(WRITES, 2, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(now), []);
+    scheduler.complete(now, half, Completion::NotSent);
+    assert_eq!(scheduler.run(now), [(more, Ok(()))]);
+    scheduler.complete(now, more, Completion::NotSent);
     // A minute later the whole burst is used again.
     let now = 61 * SECOND;
     for tokens in [50, 40] {
@@ -659,6 +668,86 @@ fn shared_buckets_are_drawn_from_in_slices() {
     let urgent = scheduler.wanted().unwrap();
     assert_eq!((urgent.is_urgent, urgent.reserve), (true, 0));
     assert!(slice.reserve >= 2);
+}
+
+/// Returns a scheduler with a slice of 39 tokens.
+fn with_slice() -> Scheduler {
+    let mut scheduler = Scheduler::new().with_shared_buckets();
+    scheduler.set_limits(0, Lane::EventContracts, tiers()[6]);
+    let first = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), []);
+    let slice = scheduler.wanted().unwrap();
+    scheduler.slice_granted(&slice, 39);
+    assert_eq!(scheduler.run(0), [(first, Ok(()))]);
+    scheduler.complete(0, first, Completion::NotSent);
+    scheduler
+}
+
+#[test]
+fn what_was_not_sent_goes_back_to_its_slice_once() {
+    let mut scheduler = with_slice();
+    for _ in 0..3 {
+        let ticket = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+        assert_eq!(scheduler.run(0), [(ticket, Ok(()))]);
+        // What was sent is spent.
+        scheduler.complete(0, ticket, Completion::Sent);
+    }
+    // Nine are left: the fourth lacks one.
+    scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), []);
+    assert_eq!(scheduler.wanted().map(|slice| slice.least), Some(1));
+}
+
+#[test]
+fn after_a_429_a_slice_is_not_spent_on() {
+    let mut scheduler = with_slice();
+    let ticket = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), [(ticket, Ok(()))]);
+    scheduler.complete(0, ticket, Completion::RateLimited);
+    // By then the bucket is full again.
+    let now = 100 * SECOND;
+    scheduler.submit(now, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(now), []);
+    assert_eq!(scheduler.wanted().map(|slice| slice.least), Some(10));
+}
+
+#[test]
+fn a_question_that_has_ended_is_asked_again_and_one_that_has_not_is_not() {
+    for end in 0..4 {
+        let mut scheduler = Scheduler::new().with_shared_buckets();
+        let ask = |scheduler: &mut Scheduler, now| {
+            assert_eq!(scheduler.run(now), []);
+            scheduler.wanted()
+        };
+        scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+        let slice = ask(&mut scheduler, 0).unwrap();
+        assert_eq!(ask(&mut scheduler, 0), None);
+        match end {
+            // Less than it needs.
+            0 => scheduler.slice_granted(&slice, 5),
+            1 => scheduler.slice_denied(&slice, MILLI),
+            2 => scheduler.slice_abandoned(&slice),
+            _ => {
+                assert_eq!(scheduler.slice_failed(0, &slice, "no disk").len(), 1);
+                scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+            }
+        }
+        let again = ask(&mut scheduler, MILLI).unwrap();
+        assert_eq!(again.least, if end == 0 { 5 } else { 10 });
+    }
+}
+
+#[test]
+fn the_milliseconds_of_the_exchange_are_not_counted_on() {
+    // At 300 tokens a second, ten take a third of a millisecond more than 33: the exchange, which
+    // counts whole ones, has 9.9 of them in the 33rd.
+    let mut world = World::new(tiers()[1], vec![(0, 0)]);
+    for _ in 0..30 {
+        world.submit_at(0, one(WRITES, 30, Class::Urgent));
+        world.submit_at(SECOND / 2, one(WRITES, 10, Class::Urgent));
+    }
+    world.run_until(60 * SECOND);
+    assert_eq!((world.granted.len(), world.limited), (60, 0));
 }
 
 #[test]

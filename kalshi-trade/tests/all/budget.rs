@@ -205,6 +205,7 @@ async fn a_cancel_passes_a_burst_for_which_there_are_tokens() {
         let (budget, begun) = (budget.clone(), Arc::clone(&begun));
         tokio::spawn(async move {
             let options = RequestOptions::new().with_class(class);
+            let options = options.with_deadline(Duration::from_secs(600));
             let permit = budget.acquire(Charge::single(WRITES, cost), options).await.unwrap();
             begun.lock().unwrap().push(name);
             // The answer comes when all others had their turn.

@@ -552,8 +552,8 @@ fn what_cannot_be_sent_in_time_is_refused_at_once_with_its_wait() {
 #[test]
 fn after_a_429_the_bucket_is_empty_and_half_the_burst_is_used() {
     let (mut scheduler, first) = used(10);
-    assert!(scheduler.requeue(0, first));
     let second = scheduler.submit(0, one(WRITES, 10, Class::Emergency)).unwrap();
+    assert!(scheduler.requeue(0, first));
     assert_eq!(scheduler.run(0), []);
     // Ten tokens are refilled in 100 ms; of half the burst none are left before.
     let wake = scheduler.next_wake().unwrap();
@@ -668,6 +668,21 @@ fn shared_buckets_are_drawn_from_in_slices() {
     let urgent = scheduler.wanted().unwrap();
     assert_eq!((urgent.is_urgent, urgent.reserve), (true, 0));
     assert!(slice.reserve >= 2);
+}
+
+#[test]
+fn bulk_gets_no_more_than_its_share_before_normal_requests() {
+    let mut world = World::new(tiers()[1], vec![(MILLI, MILLI)]);
+    for _ in 0..400 {
+        world.submit_at(0, one(WRITES, 10, Class::Normal));
+        world.submit_at(0, one(WRITES, 10, Class::Bulk));
+    }
+    world.run_until(9 * SECOND);
+    let class = |ticket: &Ticket| world.demands[ticket].0.class;
+    let bulk = world.granted.iter().filter(|(ticket, _)| class(ticket) == Class::Bulk).count();
+    let normal = world.granted.len() - bulk;
+    assert!(normal > 300, "{normal}");
+    assert!((normal / 21..=normal / 19 + 1).contains(&bulk), "{bulk} beside {normal}");
 }
 
 /// Returns a scheduler with a slice of 39 tokens.

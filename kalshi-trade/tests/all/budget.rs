@@ -234,13 +234,13 @@ async fn a_cancel_passes_a_burst_for_which_there_are_tokens() {
 #[tokio::test]
 async fn no_more_requests_than_there_are_places_are_on_their_way() {
     let exchange = exchange(Tier::Unlimited).await;
-    let budget = Budget::builder().with_max_in_flight(3).build();
+    let budget = Budget::builder().with_max_in_flight(6).build();
     let client = client(&exchange, &budget);
     // No read is ever answered.
     let slow = Fault::builder(FaultKind::latency(Duration::from_secs(600)));
     let slow = slow.with_operation(OperationId::GetPositions).build();
     exchange.faults().add(slow).unwrap();
-    let reads = (0..9).map(|_| client.get_positions().send());
+    let reads = (0..12).map(|_| client.get_positions().send());
     let cancel = async {
         let waiting = budget.waiting();
         // A cancel needs no place.
@@ -254,6 +254,30 @@ async fn no_more_requests_than_there_are_places_are_on_their_way() {
     };
     assert_eq!(waiting, (6, 6));
     assert_eq!(budget.waiting(), 0, "those that were dropped have left");
+}
+
+#[tokio::test]
+async fn what_was_granted_and_is_dropped_is_given_back_and_a_dropped_permit_is_not() {
+    let budget = Budget::new();
+    let options = || RequestOptions::new().with_class(Class::Urgent);
+    let all = budget.acquire(Charge::single(WRITES, 100), options()).await.unwrap();
+    let other = budget.clone();
+    let waiting = tokio::spawn(async move {
+        let permit = other.acquire(Charge::single(WRITES, 50), options()).await;
+        std::future::pending::<()>().await;
+        drop(permit);
+    });
+    while budget.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It is granted by this, and never learns of it.
+    all.complete(Completion::NotSent).await;
+    assert_eq!((budget.waiting(), budget.available(WRITES)), (0, 50));
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    assert_eq!(budget.available(WRITES), 100);
+    drop(budget.acquire(Charge::single(WRITES, 100), options()).await.unwrap());
+    assert!(budget.available(WRITES) < 100);
 }
 
 #[tokio::test]

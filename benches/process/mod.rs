@@ -31,30 +31,52 @@ pub(crate) fn beside_server(
 }
 
 /// Answers every request with the same bytes, one thread for each connection.
+#[allow(dead_code, reason = "not every bench gives the same answer to all")]
 pub(crate) fn serve(response: impl Into<Arc<[u8]>>) -> Result<(), Failure> {
     let response = response.into();
+    serve_by(move |_| Arc::clone(&response))
+}
+
+/// Answers every request with what `respond` makes of its body, one thread for each connection.
+pub(crate) fn serve_by(
+    respond: impl Fn(&[u8]) -> Arc<[u8]> + Clone + Send + 'static,
+) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     for stream in listener.incoming() {
-        let (stream, response) = (stream?, Arc::clone(&response));
-        std::thread::spawn(move || answer(stream, &response));
+        let (stream, respond) = (stream?, respond.clone());
+        std::thread::spawn(move || answer(stream, &respond));
     }
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, response: &[u8]) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, respond: &impl Fn(&[u8]) -> Arc<[u8]>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = [0; 8_192];
     loop {
         let mut read = 0;
-        while !buffer[..read].ends_with(b"\r\n\r\n") {
+        let body = loop {
+            if let Some(body) = body(&buffer[..read]) {
+                break body;
+            }
             match stream.read(&mut buffer[read..])? {
                 0 => return Ok(()),
                 more => read += more,
             }
-        }
-        stream.write_all(response)?;
+        };
+        stream.write_all(&respond(body))?;
     }
+}
+
+/// Returns the body of a request that has come to its end.
+fn body(request: &[u8]) -> Option<&[u8]> {
+    const END: &[u8] = b"\r\n\r\n";
+    let head = request.windows(END.len()).position(|bytes| bytes == END)?;
+    let (head, body) = request.split_at(head + END.len());
+    let head = std::str::from_utf8(head).unwrap_or_default();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+    (body.len() >= length).then_some(body)
 }
 
 /// The resources that this process has used so far.

@@ -54,7 +54,7 @@ pub enum FaultKind {
     /// given.
     Duplicate,
     /// The answer is 504 at once, and the request is carried out all the same, later; not if the
-    /// exchange stops before. With [`ResetAfter`](Self::ResetAfter) beside it the connection is cut
+    /// exchange stops before. Its signature was checked when it arrived, however old it is by then. With [`ResetAfter`](Self::ResetAfter) beside it the connection is cut
     /// instead.
     Late {
         /// By how much, in milliseconds of the exchange's clock.

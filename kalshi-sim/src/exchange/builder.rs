@@ -136,7 +136,10 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Sets the clock of the exchange; the system's unless set.
+    /// Sets the clock of the exchange; the system's unless set. Signatures are checked against it,
+    /// so give clients the same: then a request that is held up on its way grows too old.
+    /// [`ClockControl::advance`](crate::ClockControl::advance) moves the exchange's own time only,
+    /// which no signature is checked against.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self

@@ -3,9 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use kalshi_auth::UnixMillis;
+use kalshi_auth::{ManualClock, UnixMillis};
 use kalshi_sdk::{
     Client, Effect, Error, OperationId,
     types::{BookSide, CreateOrderV2Request},
@@ -279,4 +279,29 @@ fn client_at(exchange: &Exchange, millis: i64) -> Client {
         .with_clock(std::sync::Arc::new(clock))
         .build()
         .unwrap()
+}
+
+#[tokio::test]
+async fn a_signature_ages_by_the_clock_that_the_exchange_was_given() {
+    let clocks =
+        [(); 2].map(|()| Arc::new(ManualClock::at(UnixMillis::from_millis(1_795_000_000_000))));
+    let [theirs, ours] = clocks.clone();
+    let exchange = Exchange::builder().with_clock(theirs.clone()).start().await.unwrap();
+    let client = Client::builder()
+        .with_environment(exchange.environment())
+        .with_credentials(exchange.credentials(Role::Trader).unwrap().clone())
+        .with_clock(ours.clone())
+        .build()
+        .unwrap();
+    client.get_balance().send().await.unwrap();
+    // Moved by hand, only the exchange's own time goes on: a client need not know.
+    exchange.clock().advance(Duration::from_secs(3_600)).unwrap();
+    client.get_balance().send().await.unwrap();
+    theirs.advance(Duration::from_secs(30));
+    client.get_balance().send().await.unwrap();
+    theirs.advance(Duration::from_millis(1));
+    let error = client.get_balance().send().await.unwrap_err();
+    assert_eq!((status(&error), error.code()), (401, Some("header_timestamp_expired")));
+    ours.advance(Duration::from_millis(1));
+    client.get_balance().send().await.unwrap();
 }

@@ -179,3 +179,41 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kalshi_sdk::{UnixMillis, auth::ManualClock, operation::Lane};
+
+    use super::*;
+    use crate::budget::Pool;
+
+    fn slice() -> Slice {
+        Slice {
+            key: BucketKey::new(Lane::EventContracts, Pool::Write),
+            least: 10,
+            most: 30,
+            reserve: 20,
+            limit: Limit::known(100, 100),
+            is_urgent: false,
+        }
+    }
+
+    #[test]
+    fn a_slice_is_what_there_is_above_the_reserve_and_the_wait_is_for_the_least() {
+        let mut bucket = Gcra::full();
+        let taken = [(); 5].map(|()| take_slice(&mut bucket, 0, &slice()));
+        let tokens = [30, 30, 10, 10].map(Grant::Tokens);
+        assert_eq!(taken[..4], tokens);
+        assert_eq!(taken[4], Grant::Wait(100_000_000));
+        assert_eq!(bucket.available(0, slice().limit), 20);
+    }
+
+    #[tokio::test]
+    async fn buckets_in_memory_are_emptied_for_all() {
+        let clock = ManualClock::at(UnixMillis::from_millis(1_795_000_000_000));
+        let buckets = MemoryBackend::new().with_clock(Arc::new(clock));
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Tokens(30));
+        buckets.drain(slice().key, slice().limit).await.unwrap();
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Wait(300_000_000));
+    }
+}

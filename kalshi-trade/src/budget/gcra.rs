@@ -319,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn fractions_are_never_counted_on() {
+        let limit = Limit::new(3, 3).unwrap();
+        // A third of a second is more than 333,333,333 ns.
+        assert_eq!([limit.time_of(1), limit.time_of(3)], [333_333_334, 1_000_000_000]);
+        assert_eq!([333_333_333, 333_333_334].map(|time| limit.tokens_in(time)), [0, 1]);
+    }
+
+    #[test]
     fn an_empty_bucket_refills_at_its_rate() {
         let limit = Limit::new(200, 600).unwrap();
         let bucket = Gcra::empty(7, limit);

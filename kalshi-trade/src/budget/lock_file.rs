@@ -399,6 +399,28 @@ mod tests {
         assert_eq!(std::fs::metadata(third.path()).unwrap().len(), SIZE as u64);
     }
 
+    #[tokio::test]
+    async fn a_bucket_is_emptied_for_all_handles() {
+        let (scratch, clock) = (Scratch::new("drain"), clock());
+        let (first, second) = (scratch.open(&clock), scratch.open(&clock));
+        assert_eq!(take(&first, Pool::Write, 10), Grant::Tokens(10));
+        let Slice { key, limit, .. } = slice(Pool::Write, 10);
+        first.drain(key, limit).await.unwrap();
+        assert_eq!(take(&second, Pool::Write, 10), Grant::Wait(100_000_000));
+    }
+
+    #[test]
+    fn a_damaged_time_of_rebuilding_fills_no_bucket() {
+        let (scratch, clock) = (Scratch::new("rebuilt"), clock());
+        std::fs::write(&scratch.0, "no budget").unwrap();
+        let file = scratch.open(&clock);
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        let mut bytes = std::fs::read(&scratch.0).unwrap();
+        bytes[8..16].fill(0);
+        std::fs::write(&scratch.0, bytes).unwrap();
+        assert_eq!(take(&file, Pool::Read, 10), Grant::Wait(100_000_000));
+    }
+
     #[test]
     fn a_lock_that_another_handle_has_is_not_waited_for() {
         let (scratch, clock) = (Scratch::new("lock"), clock());

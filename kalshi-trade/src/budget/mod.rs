@@ -6,7 +6,9 @@
 //! knows what each request costs and which buckets pay, and sends it when they can:
 //!
 //! - **In order of urgency.** A cancel goes before a create, whatever waits ([`Class`]); creates
-//!   leave a reserve for cancels ([`Budget::set_open_orders`]). Strategies share evenly ([`Owner`]).
+//!   leave a reserve for cancels ([`Budget::set_open_orders`]), and no more of them are on their way
+//!   at once than there are places, of which a cancel needs none
+//!   ([`BudgetBuilder::with_max_in_flight`]). Strategies share evenly ([`Owner`]).
 //! - **In time or not at all.** A create whose tokens come in more than a second fails at once, with
 //!   the wait in [`Error::retry_after`](kalshi_sdk::Error::retry_after): a late order is a wrong
 //!   order. See [`RequestOptions::with_deadline`].
@@ -66,8 +68,8 @@ pub use layer::{BudgetLayer, WithBudget};
 pub use learn::{LEARN_INTERVAL, Learning};
 pub use lock_file::LockFile;
 pub use scheduler::{
-    Class, Completion, DEFAULT_MAX_WAITING, Demand, LaneLimits, Owner, Refusal, Scheduler, Slice,
-    Ticket, Verdicts,
+    Class, Completion, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MAX_WAITING, Demand, LaneLimits, Owner,
+    Refusal, Scheduler, Slice, Ticket, Verdicts,
 };
 pub use shell::{
     Budget, BudgetBuilder, DEFAULT_DEADLINE, DEFAULT_REQUEUES, DEFAULT_WRITE_DEADLINE, Permit,

@@ -552,8 +552,8 @@ fn what_cannot_be_sent_in_time_is_refused_at_once_with_its_wait() {
 #[test]
 fn after_a_429_the_bucket_is_empty_and_half_the_burst_is_used() {
     let (mut scheduler, first) = used(10);
-    assert!(scheduler.requeue(0, first));
     let second = scheduler.submit(0, one(WRITES, 10, Class::Emergency)).unwrap();
+    assert!(scheduler.requeue(0, first));
     assert_eq!(scheduler.run(0), []);
     // Ten tokens are refilled in 100 ms; of half the burst none are left before.
     let wake = scheduler.next_wake().unwrap();
@@ -563,6 +563,15 @@ fn after_a_429_the_bucket_is_empty_and_half_the_burst_is_used() {
     let wake = scheduler.next_wake().unwrap();
     assert_eq!(scheduler.run(wake + 200 * MILLI), [(second, Ok(()))]);
     scheduler.complete(wake + 200 * MILLI, second, Completion::Sent);
+    // The bucket is full again, and until the minute is over half of it is used.
+    let now = 30 * SECOND;
+    let half = scheduler.submit(now, one(WRITES, 50, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(now), [(half, Ok(()))]);
+    let more = scheduler.submit(now, one(WRITES, 2, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(now), []);
+    scheduler.complete(now, half, Completion::NotSent);
+    assert_eq!(scheduler.run(now), [(more, Ok(()))]);
+    scheduler.complete(now, more, Completion::NotSent);
     // A minute later the whole burst is used again.
     let now = 61 * SECOND;
     for tokens in [50, 40] {
@@ -662,6 +671,101 @@ fn shared_buckets_are_drawn_from_in_slices() {
 }
 
 #[test]
+fn bulk_gets_no_more_than_its_share_before_normal_requests() {
+    let mut world = World::new(tiers()[1], vec![(MILLI, MILLI)]);
+    for _ in 0..400 {
+        world.submit_at(0, one(WRITES, 10, Class::Normal));
+        world.submit_at(0, one(WRITES, 10, Class::Bulk));
+    }
+    world.run_until(9 * SECOND);
+    let class = |ticket: &Ticket| world.demands[ticket].0.class;
+    let bulk = world.granted.iter().filter(|(ticket, _)| class(ticket) == Class::Bulk).count();
+    let normal = world.granted.len() - bulk;
+    assert!(normal > 300, "{normal}");
+    assert!((normal / 21..=normal / 19 + 1).contains(&bulk), "{bulk} beside {normal}");
+}
+
+/// Returns a scheduler with a slice of 39 tokens.
+fn with_slice() -> Scheduler {
+    let mut scheduler = Scheduler::new().with_shared_buckets();
+    scheduler.set_limits(0, Lane::EventContracts, tiers()[6]);
+    let first = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), []);
+    let slice = scheduler.wanted().unwrap();
+    scheduler.slice_granted(&slice, 39);
+    assert_eq!(scheduler.run(0), [(first, Ok(()))]);
+    scheduler.complete(0, first, Completion::NotSent);
+    scheduler
+}
+
+#[test]
+fn what_was_not_sent_goes_back_to_its_slice_once() {
+    let mut scheduler = with_slice();
+    for _ in 0..3 {
+        let ticket = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+        assert_eq!(scheduler.run(0), [(ticket, Ok(()))]);
+        // What was sent is spent.
+        scheduler.complete(0, ticket, Completion::Sent);
+    }
+    // Nine are left: the fourth lacks one.
+    scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), []);
+    assert_eq!(scheduler.wanted().map(|slice| slice.least), Some(1));
+}
+
+#[test]
+fn after_a_429_a_slice_is_not_spent_on() {
+    let mut scheduler = with_slice();
+    let ticket = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(0), [(ticket, Ok(()))]);
+    scheduler.complete(0, ticket, Completion::RateLimited);
+    // By then the bucket is full again.
+    let now = 100 * SECOND;
+    scheduler.submit(now, one(WRITES, 10, Class::Normal)).unwrap();
+    assert_eq!(scheduler.run(now), []);
+    assert_eq!(scheduler.wanted().map(|slice| slice.least), Some(10));
+}
+
+#[test]
+fn a_question_that_has_ended_is_asked_again_and_one_that_has_not_is_not() {
+    for end in 0..4 {
+        let mut scheduler = Scheduler::new().with_shared_buckets();
+        let ask = |scheduler: &mut Scheduler, now| {
+            assert_eq!(scheduler.run(now), []);
+            scheduler.wanted()
+        };
+        scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+        let slice = ask(&mut scheduler, 0).unwrap();
+        assert_eq!(ask(&mut scheduler, 0), None);
+        match end {
+            // Less than it needs.
+            0 => scheduler.slice_granted(&slice, 5),
+            1 => scheduler.slice_denied(&slice, MILLI),
+            2 => scheduler.slice_abandoned(&slice),
+            _ => {
+                assert_eq!(scheduler.slice_failed(0, &slice, "no disk").len(), 1);
+                scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
+            }
+        }
+        let again = ask(&mut scheduler, MILLI).unwrap();
+        assert_eq!(again.least, if end == 0 { 5 } else { 10 });
+    }
+}
+
+#[test]
+fn the_milliseconds_of_the_exchange_are_not_counted_on() {
+    // At 300 tokens a second, ten take a third of a millisecond more than 33: the exchange, which
+    // counts whole ones, has 9.9 of them in the 33rd.
+    let mut world = World::new(tiers()[1], vec![(0, 0)]);
+    for _ in 0..30 {
+        world.submit_at(0, one(WRITES, 30, Class::Urgent));
+        world.submit_at(SECOND / 2, one(WRITES, 10, Class::Urgent));
+    }
+    world.run_until(60 * SECOND);
+    assert_eq!((world.granted.len(), world.limited), (60, 0));
+}
+
+#[test]
 fn a_back_end_that_fails_refuses_all_but_urgent_requests() {
     let mut scheduler = Scheduler::new().with_shared_buckets();
     let create = scheduler.submit(0, one(WRITES, 10, Class::Normal)).unwrap();
@@ -672,6 +776,62 @@ fn a_back_end_that_fails_refuses_all_but_urgent_requests() {
     assert_eq!(refused, [(create, Err(Refusal::Backend { reason }))]);
     let cancel = scheduler.submit(0, one(WRITES, 2, Class::Urgent)).unwrap();
     assert_eq!(scheduler.run(0), [(cancel, Ok(()))]);
+}
+
+#[test]
+fn without_a_place_only_urgent_requests_go() {
+    let mut scheduler = Scheduler::new().with_max_in_flight(2);
+    let submit =
+        |scheduler: &mut Scheduler, key, class| scheduler.submit(0, one(key, 2, class)).unwrap();
+    let first = submit(&mut scheduler, WRITES, Class::Normal);
+    let second = submit(&mut scheduler, READS, Class::Bulk);
+    // The places are those of all buckets together.
+    let third = submit(&mut scheduler, shard(1), Class::Normal);
+    let cancel = submit(&mut scheduler, WRITES, Class::Urgent);
+    let all = submit(&mut scheduler, shard(1), Class::Emergency);
+    let granted = scheduler.run(0);
+    assert_eq!(granted, [(all, Ok(())), (cancel, Ok(())), (first, Ok(())), (third, Ok(()))]);
+    assert_eq!((scheduler.waiting(), scheduler.next_wake()), (1, None));
+    // An urgent one had none, and gives none back.
+    scheduler.complete(0, cancel, Completion::Sent);
+    scheduler.complete(0, all, Completion::NotSent);
+    scheduler.claim(first);
+    assert_eq!(scheduler.run(0), []);
+    scheduler.complete(0, first, Completion::Sent);
+    // A second end of it frees no second place.
+    scheduler.complete(0, first, Completion::Sent);
+    let fourth = submit(&mut scheduler, READS, Class::Bulk);
+    assert_eq!(scheduler.run(0), [(second, Ok(()))]);
+    // After a 429 it waits for a place again, in the first position.
+    assert!(scheduler.requeue(0, third));
+    assert_eq!(scheduler.run(0), [(fourth, Ok(()))]);
+    scheduler.complete(0, fourth, Completion::NotSent);
+    let wake = scheduler.run(0).is_empty().then(|| scheduler.next_wake()).flatten().unwrap();
+    assert_eq!(scheduler.run(wake), [(third, Ok(()))]);
+}
+
+#[test]
+fn what_is_granted_and_not_claimed_is_bounded_so_that_a_cancel_passes() {
+    let mut scheduler = Scheduler::new().with_max_unclaimed(2);
+    let creates: Vec<Ticket> =
+        (0..5).map(|_| scheduler.submit(0, one(WRITES, 2, Class::Normal)).unwrap()).collect();
+    assert_eq!(scheduler.run(0), [(creates[0], Ok(())), (creates[1], Ok(()))]);
+    let cancel = scheduler.submit(0, one(WRITES, 2, Class::Urgent)).unwrap();
+    assert_eq!(scheduler.run(0), [(cancel, Ok(()))]);
+    scheduler.claim(cancel);
+    assert_eq!(scheduler.run(0), [], "an urgent one took no place");
+    scheduler.claim(creates[0]);
+    scheduler.claim(creates[0]);
+    assert_eq!(scheduler.run(0), [(creates[2], Ok(()))], "one that is claimed twice gives one");
+    // One that ends unclaimed gives its place back, and one that was claimed not again.
+    scheduler.complete(0, creates[1], Completion::NotSent);
+    scheduler.complete(0, creates[0], Completion::Sent);
+    assert_eq!(scheduler.run(0), [(creates[3], Ok(()))]);
+    // What waits cannot be claimed.
+    scheduler.claim(creates[4]);
+    assert_eq!(scheduler.run(0), []);
+    scheduler.claim(creates[2]);
+    assert_eq!(scheduler.run(0), [(creates[4], Ok(()))]);
 }
 
 #[test]

@@ -47,6 +47,14 @@ const BYPASS_FOR: Nanos = 1_000_000_000;
 /// The requests that may wait unless set.
 pub const DEFAULT_MAX_WAITING: usize = 10_000;
 
+/// The requests less urgent than a cancel that a [`Budget`](crate::budget::Budget) lets be on their
+/// way at once, unless set.
+pub const DEFAULT_MAX_IN_FLIGHT: usize = 128;
+
+/// The requests less urgent than a cancel that a budget has granted and that have not begun: a
+/// cancel waits for the processor behind no more than these.
+pub(super) const MAX_UNCLAIMED: usize = 4;
+
 /// The urgency of a request. A class is served before all below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -343,6 +351,25 @@ struct Job {
 enum JobState {
     Waiting,
     Granted,
+    /// Granted, and begun.
+    Claimed,
+}
+
+/// The places for requests less urgent than a cancel. Urgent requests take none and need none.
+#[derive(Clone, Copy, Debug)]
+struct Slots {
+    /// Requests that were granted and not ended.
+    in_flight: usize,
+    max_in_flight: usize,
+    /// Those of them that have not begun.
+    unclaimed: usize,
+    max_unclaimed: usize,
+}
+
+impl Slots {
+    fn has_room(self) -> bool {
+        self.in_flight < self.max_in_flight && self.unclaimed < self.max_unclaimed
+    }
 }
 
 /// The requests of one class for the same buckets: first in, first out for each owner, the owners by
@@ -498,6 +525,7 @@ pub struct Scheduler {
     /// The tokens that an urgent request never finds taken by the margin.
     margin: u64,
     is_shared: bool,
+    slots: Slots,
     wake: Option<Nanos>,
     wanted: Vec<Slice>,
 }
@@ -523,6 +551,12 @@ impl Scheduler {
             open_orders: 0,
             margin: 10,
             is_shared: false,
+            slots: Slots {
+                in_flight: 0,
+                max_in_flight: usize::MAX,
+                unclaimed: 0,
+                max_unclaimed: usize::MAX,
+            },
             wake: None,
             wanted: Vec::new(),
         }
@@ -538,6 +572,23 @@ impl Scheduler {
     /// Sets how many requests may wait: [`DEFAULT_MAX_WAITING`] unless set.
     pub fn with_max_waiting(mut self, requests: usize) -> Self {
         self.max_waiting = requests;
+        self
+    }
+
+    /// Sets how many requests less urgent than a cancel may be on their way at once, whatever their
+    /// buckets are; no limit unless set, and at least 1. Urgent ones never wait for a place.
+    pub fn with_max_in_flight(mut self, requests: usize) -> Self {
+        self.slots.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// Sets how many requests less urgent than a cancel may be granted and not yet
+    /// [claimed](Self::claim); no limit unless set, and at least 1.
+    ///
+    /// What has been granted cannot be passed any more. With a limit, a cancel goes before all others
+    /// also where there are tokens for everything and the processor is what is scarce.
+    pub fn with_max_unclaimed(mut self, requests: usize) -> Self {
+        self.slots.max_unclaimed = requests.max(1);
         self
     }
 
@@ -728,7 +779,9 @@ impl Scheduler {
     }
 
     fn judge(&self, now: Nanos, class: Class, buckets: &[BucketKey], cost: u64) -> Verdict {
-        let mut until = Some(now);
+        let has_place = class.is_urgent() || self.slots.has_room();
+        // Without a place, another request has to begin or to end first.
+        let mut until = has_place.then_some(now);
         let mut wanted = None;
         for key in buckets {
             let Some(account) = self.accounts.get(key) else { return Verdict::Impossible(0) };
@@ -809,6 +862,10 @@ impl Scheduler {
                 0
             };
         }
+        if !class.is_urgent() {
+            self.slots.in_flight += 1;
+            self.slots.unclaimed += 1;
+        }
         if let Some(job) = self.jobs.get_mut(&ticket) {
             job.state = JobState::Granted;
             self.waiting = self.waiting.saturating_sub(1);
@@ -880,6 +937,18 @@ impl Scheduler {
         tagged.into_iter().filter(|ticket| self.withdraw(*ticket)).collect()
     }
 
+    /// Notes that a request that was granted begins: the next one may be granted in its place. See
+    /// [`with_max_unclaimed`](Self::with_max_unclaimed). One that ends without it is claimed by that.
+    pub fn claim(&mut self, ticket: Ticket) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        if job.state == JobState::Granted {
+            job.state = JobState::Claimed;
+            if !job.demand.class.is_urgent() {
+                self.slots.unclaimed = self.slots.unclaimed.saturating_sub(1);
+            }
+        }
+    }
+
     /// Ends a request that was granted.
     ///
     /// After a 429 its buckets count as empty, and for a minute half of their burst is used.
@@ -903,11 +972,16 @@ impl Scheduler {
     }
 
     fn finish(&mut self, ticket: Ticket) -> Option<Demand> {
-        let is_granted = |job: &Job| job.state == JobState::Granted;
-        if !self.jobs.get(&ticket).is_some_and(is_granted) {
+        self.claim(ticket);
+        let is_claimed = |job: &Job| job.state == JobState::Claimed;
+        if !self.jobs.get(&ticket).is_some_and(is_claimed) {
             return None;
         }
-        self.jobs.remove(&ticket).map(|job| job.demand)
+        let demand = self.jobs.remove(&ticket)?.demand;
+        if !demand.class.is_urgent() {
+            self.slots.in_flight = self.slots.in_flight.saturating_sub(1);
+        }
+        Some(demand)
     }
 
     fn settle(&mut self, now: Nanos, charge: &Charge, completion: Completion) {

@@ -18,7 +18,10 @@ use crate::budget::{
     cost::{BucketKey, Charge, CostTable, RequestParts},
     gcra::Nanos,
     layer::BudgetLayer,
-    scheduler::{Class, Completion, Demand, LaneLimits, Owner, Refusal, Scheduler, Slice, Ticket},
+    scheduler::{
+        Class, Completion, DEFAULT_MAX_IN_FLIGHT, Demand, LaneLimits, MAX_UNCLAIMED, Owner,
+        Refusal, Scheduler, Slice, Ticket,
+    },
 };
 
 /// The time for which a create, an amend or a confirm waits for its tokens, unless set: a late
@@ -127,7 +130,9 @@ pub struct BudgetBuilder {
 impl Default for BudgetBuilder {
     fn default() -> Self {
         Self {
-            scheduler: Scheduler::new(),
+            scheduler: Scheduler::new()
+                .with_max_in_flight(DEFAULT_MAX_IN_FLIGHT)
+                .with_max_unclaimed(MAX_UNCLAIMED),
             costs: CostTable::new(),
             limits: Vec::new(),
             backend: None,
@@ -183,6 +188,17 @@ impl BudgetBuilder {
     /// [`DEFAULT_MAX_WAITING`](crate::budget::DEFAULT_MAX_WAITING) unless set.
     pub fn with_max_waiting(mut self, requests: usize) -> Self {
         self.scheduler = self.scheduler.with_max_waiting(requests);
+        self
+    }
+
+    /// Sets how many requests less urgent than a cancel may be on their way at once, whatever they
+    /// cost: [`DEFAULT_MAX_IN_FLIGHT`] unless set, and at least 1. Cancels and other urgent requests
+    /// need no place among them.
+    ///
+    /// Requests that are on their way share connections and the processor with a cancel. It takes
+    /// so many places to use up the rate at all: requests a second times the seconds of an answer.
+    pub fn with_max_in_flight(mut self, requests: usize) -> Self {
+        self.scheduler = self.scheduler.with_max_in_flight(requests);
         self
     }
 
@@ -521,9 +537,16 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Returns the ticket, which the caller has to end from now on.
+    /// Claims what was granted, and returns the ticket, which the caller has to end from now on.
     fn done(mut self) -> Ticket {
         self.is_done = true;
+        let mut state = self.inner.state();
+        state.scheduler.claim(self.ticket);
+        // It was in the way of others.
+        if state.scheduler.waiting() > 0 {
+            self.inner.run(&mut state);
+        }
+        drop(state);
         self.ticket
     }
 

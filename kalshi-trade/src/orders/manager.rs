@@ -166,7 +166,9 @@ impl OrderManager {
         for fill in missed {
             events.extend(self.apply_fill(fill));
         }
+        let mut present = HashSet::new();
         for record in resting {
+            present.insert(record.order_id.as_str());
             let id = Some(record.client_order_id.as_str()).filter(|id| !id.is_empty());
             let order_id = Some(record.order_id.as_str());
             events.extend(self.change(order_id, id, Placed::Elsewhere, |order, key, events| {
@@ -186,6 +188,27 @@ impl OrderManager {
                 order.take_record(record.clone());
                 order.take_absence(record);
             }));
+        }
+        // A state that was read by itself, in a gap of the streams, is one that the portfolio never
+        // had: it cannot name it among those that are over.
+        let is_left_out = |order: &&ManagedOrder| {
+            let record = order.record().filter(|_| order.life() == Life::Resting);
+            record.is_some_and(|record| {
+                record.updated.is_some_and(|updated| updated < as_of)
+                    && !present.contains(record.order_id.as_str())
+            })
+        };
+        let left_out = self.orders.values().filter(is_left_out).filter_map(ManagedOrder::record);
+        let left_out: Vec<OrderRecord> = left_out.cloned().collect();
+        for record in left_out {
+            events.extend(self.change(
+                Some(&record.order_id),
+                None,
+                Placed::Elsewhere,
+                |order, _, _| {
+                    order.take_absence(&record);
+                },
+            ));
         }
         events
     }

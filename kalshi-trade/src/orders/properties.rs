@@ -387,6 +387,18 @@ fn an_order_that_a_read_left_out_comes_back_when_a_read_has_it() {
     assert_eq!(events, [OrderEvent::Reopened { order: key }]);
 }
 
+/// A read of the order by itself came in a gap of the streams, and the end of the order in the next.
+#[test]
+fn an_order_that_only_the_manager_knows_is_over_when_a_later_read_leaves_it_out() {
+    let (mut manager, key, order) = resting();
+    // Not by one that may be older than its last state.
+    assert_eq!(manager.reconcile_parts(&[], &[], [], order.updated.unwrap()), []);
+    assert_eq!(manager.get(key).unwrap().life(), Life::Resting);
+    let events = manager.reconcile_parts(&[], &[], [], at(2));
+    assert_eq!(events, [OrderEvent::Over { order: key, reason: OverReason::Gone }]);
+    assert_eq!(manager.reconcile_parts(&[], &[], [], at(3)), []);
+}
+
 #[test]
 fn a_foreign_order_is_seen_and_not_canceled_unless_it_is_meant() {
     let mut manager = OrderManager::new();

@@ -193,6 +193,93 @@ async fn a_call_that_is_dropped_leaves_the_queue() {
     assert_eq!(budget.waiting(), 0);
 }
 
+/// All requests are woken in the order in which they were granted: what a cancel waits for is what
+/// was granted before it came and has not begun.
+#[tokio::test]
+async fn a_cancel_passes_a_burst_for_which_there_are_tokens() {
+    let limit = Limit::new(1_000_000, 1_000_000).unwrap();
+    let limits = LaneLimits::new(limit, limit, limit);
+    let budget = Budget::builder().with_limits(Lane::EventContracts, limits).build();
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let begin = |name: u64, class, cost| {
+        let (budget, begun) = (budget.clone(), Arc::clone(&begun));
+        tokio::spawn(async move {
+            let options = RequestOptions::new().with_class(class);
+            let options = options.with_deadline(Duration::from_secs(600));
+            let permit = budget.acquire(Charge::single(WRITES, cost), options).await.unwrap();
+            begun.lock().unwrap().push(name);
+            // The answer comes when all others had their turn.
+            tokio::task::yield_now().await;
+            permit.complete(Completion::Sent).await;
+        })
+    };
+    // Nothing goes until the bucket is given back.
+    let options = RequestOptions::new().with_class(Class::Emergency);
+    let all = budget.acquire(Charge::single(WRITES, 1_000_000), options).await.unwrap();
+    let mut requests: Vec<_> = (0..1_000).map(|name| begin(name, Class::Normal, 10)).collect();
+    while budget.waiting() < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    all.complete(Completion::NotSent).await;
+    requests.push(begin(5_000, Class::Urgent, 2));
+    for request in requests {
+        request.await.unwrap();
+    }
+    let begun = begun.lock().unwrap();
+    assert_eq!(begun.len(), 1_001);
+    let before = begun.iter().position(|name| *name == 5_000).unwrap();
+    assert!(before <= 8, "{before} requests went before the cancel");
+}
+
+#[tokio::test]
+async fn no_more_requests_than_there_are_places_are_on_their_way() {
+    let exchange = exchange(Tier::Unlimited).await;
+    let budget = Budget::builder().with_max_in_flight(6).build();
+    let client = client(&exchange, &budget);
+    // No read is ever answered.
+    let slow = Fault::builder(FaultKind::latency(Duration::from_secs(600)));
+    let slow = slow.with_operation(OperationId::GetPositions).build();
+    exchange.faults().add(slow).unwrap();
+    let reads = (0..12).map(|_| client.get_positions().send());
+    let cancel = async {
+        let waiting = budget.waiting();
+        // A cancel needs no place.
+        client.cancel_all_orders().send().await.unwrap();
+        (waiting, budget.waiting())
+    };
+    let waiting = tokio::select! {
+        biased;
+        _ = join_all(reads) => panic!("a read was answered"),
+        waiting = cancel => waiting,
+    };
+    assert_eq!(waiting, (6, 6));
+    assert_eq!(budget.waiting(), 0, "those that were dropped have left");
+}
+
+#[tokio::test]
+async fn what_was_granted_and_is_dropped_is_given_back_and_a_dropped_permit_is_not() {
+    let budget = Budget::new();
+    let options = || RequestOptions::new().with_class(Class::Urgent);
+    let all = budget.acquire(Charge::single(WRITES, 100), options()).await.unwrap();
+    let other = budget.clone();
+    let waiting = tokio::spawn(async move {
+        let permit = other.acquire(Charge::single(WRITES, 50), options()).await;
+        std::future::pending::<()>().await;
+        drop(permit);
+    });
+    while budget.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // It is granted by this, and never learns of it.
+    all.complete(Completion::NotSent).await;
+    assert_eq!((budget.waiting(), budget.available(WRITES)), (0, 50));
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    assert_eq!(budget.available(WRITES), 100);
+    drop(budget.acquire(Charge::single(WRITES, 100), options()).await.unwrap());
+    assert!(budget.available(WRITES) < 100);
+}
+
 #[tokio::test]
 async fn a_429_goes_back_to_the_queue_and_is_sent_again() {
     let exchange = exchange(Tier::Unlimited).await;

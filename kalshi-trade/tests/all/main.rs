@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod budget;
+mod budget_load;
 mod candles;
 mod fees;
 mod history;
@@ -14,6 +15,7 @@ mod placement_model;
 mod placement_shell;
 mod placement_trading;
 mod retry;
+mod sockets;
 mod support;
 mod trading;
 #[cfg(unix)]

@@ -46,7 +46,7 @@ impl RequestDraft {
     }
 
     /// Adds a query parameter if there is one.
-    pub(crate) fn query_optional<T: Serialize>(self, name: &str, value: &Option<T>) -> Self {
+    pub(crate) fn query_optional<T: Serialize>(self, name: &str, value: Option<&T>) -> Self {
         match value {
             Some(value) => self.query(name, value),
             None => self,

@@ -119,8 +119,8 @@ async fn measure(
     }
     println!("{} orders each; µs of processor time an order", ROUNDS * orders);
     for way in &ways {
-        let bare = ways.iter().find(|bare| bare.name.starts_with("bare") && bare.is_like(way));
-        way.print(bare);
+        let plain = ways.iter().find(|other| other.name.starts_with("bare") && other.is_like(way));
+        way.print(plain);
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ fn every_fault_of_a_key_file_is_told_apart() {
 
     with(path(&desk.home)).has("key file", "fail", "not that of a file");
 
-    let public = desk.key.public_key().to_pem().unwrap();
+    let public = desk.key.public_key().to_pem();
     with(&file("public.pem", &public)).has("key", "fail", "public key");
     let encrypted = desk.key.private_key_pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     with(&file("encrypted.pem", &encrypted)).has("key", "fail", "encrypted");
@@ -171,7 +171,7 @@ fn every_refusal_of_a_key_is_told_apart() {
 
     // It is known elsewhere.
     let elsewhere = OwnExchange::new();
-    let public = desk.key.public_key().to_pem().unwrap();
+    let public = desk.key.public_key().to_pem();
     elsewhere.exchange.members().add_key(Role::Trader, id, &public).unwrap();
     let other = elsewhere.exchange.base_url().to_owned();
     let foreign = doctor_with(&desk, &[("KALSHI_API_KEY_ID", id)], &format!("--other {other}"));
@@ -182,7 +182,7 @@ fn every_refusal_of_a_key_is_told_apart() {
 fn a_key_that_may_only_read_is_a_warning() {
     let desk = OwnExchange::new();
     let id = "30000000-0000-4000-8000-000000000003";
-    let public = desk.key.public_key().to_pem().unwrap();
+    let public = desk.key.public_key().to_pem();
     desk.exchange.members().add_key(Role::Reader, id, &public).unwrap();
     let report = doctor_with(&desk, &[("KALSHI_API_KEY_ID", id)], "");
     report.has("scopes", "warn", "may not place or cancel");

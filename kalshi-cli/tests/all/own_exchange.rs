@@ -49,7 +49,7 @@ impl OwnExchange {
             .unwrap();
         let exchange = runtime.block_on(set(Exchange::builder()).start()).unwrap();
         let key = KeyPair::generate(KeyType::Ed25519).unwrap();
-        let public = key.public_key().to_pem().unwrap();
+        let public = key.public_key().to_pem();
         exchange.members().add_key(Role::Trader, KEY_ID, &public).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let home = std::env::temp_dir().join(format!("kalshi-cli-{}-{number}", std::process::id()));

@@ -308,12 +308,16 @@ fn query(tokens: &[TokenTree], required: &[String]) -> Option<TokenStream> {
         TokenTree::Group(group) => Some(group.stream()),
         _ => None,
     })?;
-    let Some(TokenTree::Literal(name)) = arguments.clone().into_iter().next() else { return None };
-    let name = name.to_string();
-    Some(if required.iter().any(|required| required == name.trim_matches('"')) {
-        quote!(.query(#arguments))
+    let arguments: Vec<TokenTree> = arguments.into_iter().collect();
+    let [TokenTree::Literal(name), _, TokenTree::Punct(_), value @ TokenTree::Ident(_)] =
+        arguments.as_slice()
+    else {
+        return None;
+    };
+    Some(if required.iter().any(|required| required == name.to_string().trim_matches('"')) {
+        quote!(.query(#name, &#value))
     } else {
-        quote!(.query_optional(#arguments))
+        quote!(.query_optional(#name, #value.as_ref()))
     })
 }
 
@@ -394,7 +398,7 @@ mod tests {
         let expected = quote! {
             crate::request_draft::RequestDraft::new(client.http(), client.base(), operation, &url)
                 .accept_json()
-                .query_optional("limit", &limit)
+                .query_optional("limit", limit.as_ref())
                 .query("ticker", &ticker)
                 .build()?
         };

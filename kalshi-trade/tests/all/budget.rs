@@ -201,7 +201,7 @@ async fn a_cancel_passes_a_burst_for_which_there_are_tokens() {
     let limits = LaneLimits::new(limit, limit, limit);
     let budget = Budget::builder().with_limits(Lane::EventContracts, limits).build();
     let begun = Arc::new(Mutex::new(Vec::new()));
-    let begin = |name: u64, class, cost| {
+    let request = |name: u64, class, cost| {
         let (budget, begun) = (budget.clone(), Arc::clone(&begun));
         tokio::spawn(async move {
             let options = RequestOptions::new().with_class(class);
@@ -216,12 +216,12 @@ async fn a_cancel_passes_a_burst_for_which_there_are_tokens() {
     // Nothing goes until the bucket is given back.
     let options = RequestOptions::new().with_class(Class::Emergency);
     let all = budget.acquire(Charge::single(WRITES, 1_000_000), options).await.unwrap();
-    let mut requests: Vec<_> = (0..1_000).map(|name| begin(name, Class::Normal, 10)).collect();
+    let mut requests: Vec<_> = (0..1_000).map(|name| request(name, Class::Normal, 10)).collect();
     while budget.waiting() < 1_000 {
         tokio::task::yield_now().await;
     }
     all.complete(Completion::NotSent).await;
-    requests.push(begin(5_000, Class::Urgent, 2));
+    requests.push(request(5_000, Class::Urgent, 2));
     for request in requests {
         request.await.unwrap();
     }

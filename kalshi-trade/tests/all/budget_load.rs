@@ -247,6 +247,7 @@ struct Times {
 }
 
 impl Times {
+    #[expect(clippy::print_stdout, reason = "it prints its measurements")]
     fn print(&self, what: &str) {
         for (kind, times) in [("turn", &self.waits), ("answer", &self.answers)] {
             let at = |share: usize| times[(times.len() - 1) * share / 100];

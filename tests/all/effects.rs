@@ -138,7 +138,7 @@ async fn every_operation_with_every_status_and_body_says_what_may_have_happened(
                 assert_eq!(error.effect(), effect_of(status), "{what}: {error:?}");
                 assert_eq!(error.attempts(), 1, "{what}");
                 assert_eq!(error.status().unwrap().as_u16(), status, "{what}");
-                assert!(whole_text(&*error).len() < 20_000, "{what}");
+                assert!(whole_text(&error).len() < 20_000, "{what}");
             }
         }
     }

@@ -87,7 +87,7 @@ impl Clients {
         operation: &'static Operation,
         parameters: &BTreeMap<String, String>,
         body: Option<Value>,
-    ) -> Result<Value, Box<Error>> {
+    ) -> Result<Value, Error> {
         let (id, perps) = (operation.id, self.client.perps());
         let result = match operation.cost.lane {
             Lane::EventContracts => return call(&self.client, operation, parameters, body).await,
@@ -101,9 +101,9 @@ impl Clients {
 }
 
 /// Returns the client's error; any other is the test's own.
-fn own_error(operation: &Operation, error: Box<dyn std::error::Error + Send + Sync>) -> Box<Error> {
+fn own_error(operation: &Operation, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     match error.downcast::<Error>() {
-        Ok(error) => error,
+        Ok(error) => *error,
         Err(other) => panic!("{operation}: the test could not call it: {other}"),
     }
 }
@@ -123,7 +123,7 @@ pub(crate) async fn call(
     operation: &'static Operation,
     parameters: &BTreeMap<String, String>,
     body: Option<Value>,
-) -> Result<Value, Box<Error>> {
+) -> Result<Value, Error> {
     // The future holds one of 128 others, too many for the stack of a test.
     let result = Box::pin(dispatch(client, operation.id, parameters, body)).await;
     result.map_err(|error| own_error(operation, error))

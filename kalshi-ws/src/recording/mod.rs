@@ -11,7 +11,7 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | `header` | the first line of each file: `version` of the format (1), `prices` of the order books (`yes` or `side`, see [`PriceConvention`]), `host` if it is known, and `started`, when the recording began |
+//! | `header` | the first line of each file: `version` of the format (1), `prices` of the order books (`yes` or `side`, see [`PriceConvention`](crate::PriceConvention)), `host` if it is known, and `started`, when the recording began |
 //! | `in`, `out` | a frame that was received or sent, as text |
 //! | `up`, `down` | a connection was made; it was lost, and why |
 //! | `lost` | the number of lines that are missing here |

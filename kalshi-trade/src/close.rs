@@ -7,7 +7,7 @@ use kalshi_types::{BookSide, Count, Dollars};
 
 use crate::{orders::OrderEvent, placement::Refusal};
 
-/// What [`Trading::close`](crate::trading::Trading::close) came to.
+/// The result of [`Trading::close`](crate::trading::Trading::close).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClosedPosition {
@@ -17,7 +17,7 @@ pub struct ClosedPosition {
     pub left: Count,
     /// The reason for which it ended.
     pub end: CloseEnd,
-    /// What happened meanwhile: take it in as that of [`next`](crate::trading::Trading::next).
+    /// The events of the meantime: take them in as those of [`next`](crate::trading::Trading::next).
     pub events: Vec<OrderEvent>,
 }
 
@@ -72,7 +72,7 @@ pub struct Closing<'a> {
     pub client_order_id: &'a str,
 }
 
-/// How a position is closed by [`Trading::close`](crate::trading::Trading::close).
+/// The plan by which [`Trading::close`](crate::trading::Trading::close) closes a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "what a caller decides; built by literals")]
 pub struct ClosePlan<'a> {

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::orders::OrderEvent;
 
-/// What is known of a group, by what to do about it.
+/// The state of a group, by what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GroupStatus {
@@ -36,7 +36,7 @@ pub enum GroupStatus {
 pub struct OrderGroup {
     /// The contracts that may trade within fifteen seconds, if they are known.
     pub limit: Option<Count>,
-    /// What is known of it.
+    /// The state, as far as it is known.
     pub status: GroupStatus,
     /// The shard that it is bound to.
     pub exchange_index: i64,

@@ -5,8 +5,8 @@
 //! is unknown stays reserved with its full size until it is settled: there is no other way to release
 //! it.
 //!
-//! What gets out of a position is never held back by what the market could lose: an order that does
-//! not raise the worst loss is not refused for it, however high the loss is already.
+//! An order that gets out of a position is never held back by what the market could lose: one that
+//! does not raise the worst loss is not refused for it, however high the loss is already.
 //!
 //! [`Trading`](crate::trading::Trading) keeps a ledger by itself when it is given
 //! [ceilings](crate::trading::TradingBuilder::with_ceilings).
@@ -463,23 +463,28 @@ impl RiskLedger {
         Ok(())
     }
 
-    /// Measures an order, with another one in its stead if there is one.
-    fn measure(
-        &mut self,
-        now: UnixMillis,
-        order: &OrderRisk<'_>,
-        before: Option<&Reserved>,
-    ) -> Result<Reserved, RiskError> {
+    /// Returns what is reserved for an order that is sent now.
+    fn reserved(&mut self, now: UnixMillis, order: &OrderRisk<'_>) -> Result<Reserved, RiskError> {
         let is_bid = check(order)?;
         self.advance(now.as_millis());
-        let reserved = Reserved {
+        Ok(Reserved {
             market: order.market.into(),
             is_bid,
             price: order.price,
             open: order.count.as_hundredths(),
             fee: order.fee.as_micros().into(),
             day: self.day,
-        };
+        })
+    }
+
+    /// Measures an order, and without the one that it replaces if that is given.
+    fn measure(
+        &mut self,
+        now: UnixMillis,
+        order: &OrderRisk<'_>,
+        before: Option<&Reserved>,
+    ) -> Result<Reserved, RiskError> {
+        let reserved = self.reserved(now, order)?;
         let whole = reserved.cost() + reserved.fee;
         if let Some(ceiling) = exceeds(self.ceilings.order_cost, whole) {
             return Err(RiskError::OrderCost { cost: dollars(whole), ceiling });
@@ -535,16 +540,7 @@ impl RiskLedger {
     ///
     /// [`RiskError::Invalid`]: a number is one that no order has; nothing is recorded.
     pub fn hold(&mut self, now: UnixMillis, order: &OrderRisk<'_>) -> Result<(), RiskError> {
-        let is_bid = check(order)?;
-        self.advance(now.as_millis());
-        let reserved = Reserved {
-            market: order.market.into(),
-            is_bid,
-            price: order.price,
-            open: order.count.as_hundredths(),
-            fee: order.fee.as_micros().into(),
-            day: self.day,
-        };
+        let reserved = self.reserved(now, order)?;
         self.insert(order.id, reserved);
         Ok(())
     }

@@ -231,7 +231,7 @@ pub enum AmendError {
     /// The exchange amends no orders now. Cancels are sent as before.
     #[error("{pause}")]
     Paused {
-        /// What is paused.
+        /// The pause.
         pause: Paused,
         /// The time of the next opening, if it is known.
         opens: Option<UnixMillis>,
@@ -318,7 +318,7 @@ impl TradingBuilder {
     /// keeps its place in the queue (so the exchange says of FIX, and so its simulator does), and
     /// costs 10 tokens. 50 orders and a span of 60 s take 17 tokens a second.
     ///
-    /// What it means: a program that died, hangs, or has no network has no resting orders when the
+    /// It means that a program that died, hangs, or has no network has no resting orders when the
     /// span is over, by the exchange's clock. Those of an earlier session are not renewed, and in a
     /// pause of trading none can be: they expire.
     pub fn with_rolling_expiry(mut self, span: Duration) -> Self {
@@ -954,7 +954,7 @@ impl Trading {
         }
         self.orders.set_intent(key, intent, false)?;
         let Ok(change) = self.placements.change(target, change, within) else {
-            // One of an earlier session. Nobody was told of this one.
+            // One of an earlier session. The caller was not told of this one.
             let _ = self.orders.refuse_intent(key);
             return Err(IntentError::Pending);
         };
@@ -1286,23 +1286,20 @@ impl Trading {
                 continue;
             };
             let Some(total) = record.filled.checked_add(record.remaining) else { continue };
-            let mut body = AmendOrderV2Request::builder()
+            let shard = self.shards.shard_of(&record.market_ticker);
+            let body = AmendOrderV2Request::builder()
                 .ticker(record.market_ticker.clone())
                 .side(record.book_side.clone())
                 .price(record.yes_price)
                 .count(total)
-                .expiration_time(expires);
-            if let Some(shard) = self.shards.shard_of(&record.market_ticker) {
-                body = body.exchange_index(ExchangeIndex::from(shard));
-            }
+                .expiration_time(expires)
+                .exchange_index(shard.map(ExchangeIndex::from));
             let (client, order_id) = (self.client.clone(), order_id.to_owned());
             let (subaccount, renewal) = (record.subaccount, Renewal { id, key, expires });
             self.side.push(Box::pin(async move {
-                let mut request = client.amend_order_v2().order_id(order_id).body(body);
-                if let Some(subaccount) = subaccount {
-                    request = request.subaccount(subaccount);
-                }
-                Done::Renewed(renewal, request.send().await.map(|_| ()))
+                let request = client.amend_order_v2().order_id(order_id).body(body);
+                let result = request.subaccount(subaccount).send().await;
+                Done::Renewed(renewal, result.map(|_| ()))
             }));
         }
     }

@@ -585,7 +585,7 @@ impl Scheduler {
     /// Sets how many requests less urgent than a cancel may be granted and not yet
     /// [claimed](Self::claim); no limit unless set, and at least 1.
     ///
-    /// What has been granted cannot be passed any more. With a limit, a cancel goes before all others
+    /// A granted request cannot be passed any more. With a limit, a cancel goes before all others
     /// also where there are tokens for everything and the processor is what is scarce.
     pub fn with_max_unclaimed(mut self, requests: usize) -> Self {
         self.slots.max_unclaimed = requests.max(1);

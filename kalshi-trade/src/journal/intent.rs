@@ -228,7 +228,7 @@ pub struct KnownOrder {
     pub expires: Option<UnixMillis>,
 }
 
-/// What is wanted of an order.
+/// A wanted change of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,15 +1,17 @@
 //! Several requests that are written with one commit and sent as one request.
 //!
 //! Each has a task and a machine of its own. The first record and the first sending of each go
-//! through its [`Seat`]; whoever does not get that far gives the seat up by dropping it, and the rest
-//! goes without it.
+//! through its [`Seat`]; a task that does not get that far gives the seat up by dropping it, and
+//! the rest goes without it.
+
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::shell::{Shared, write_all};
 use crate::journal::Record;
 
-/// What a task hands over, and where the answer to it goes.
+/// A value that a task hands over, and the place of its answer.
 type Handover<T, A> = (T, oneshot::Sender<A>);
 
 /// A place in a batch, for a request `R` and its answer `A`.
@@ -66,14 +68,31 @@ fn hand_over<T, A>(
     sender.send((item, reply)).map(|()| answer).map_err(|(item, _)| item)
 }
 
+/// Runs the batches of the places, each of as many as the configuration says, on tasks of their own.
+pub(super) fn spawn<R, A, F>(
+    shared: &Arc<Shared>,
+    mut places: Vec<Place<R, A>>,
+    send: fn(Arc<Shared>, Vec<R>) -> F,
+) where
+    R: Send + 'static,
+    A: Send + 'static,
+    F: Future<Output = Vec<A>> + Send + 'static,
+{
+    while !places.is_empty() {
+        let rest = places.split_off(places.len().min(shared.config.batch_items));
+        let chunk = std::mem::replace(&mut places, rest);
+        let of_task = Arc::clone(shared);
+        shared.runtime.spawn(async move {
+            run(&of_task, chunk, |requests| send(Arc::clone(&of_task), requests)).await;
+        });
+    }
+}
+
 /// Writes what is handed over in all places, then sends what is, and distributes the answers.
 ///
 /// `send` returns as many answers as it is given requests, in order.
-pub(super) async fn run<R, A, F>(
-    shared: &Shared,
-    places: Vec<Place<R, A>>,
-    send: impl FnOnce(Vec<R>) -> F,
-) where
+async fn run<R, A, F>(shared: &Shared, places: Vec<Place<R, A>>, send: impl FnOnce(Vec<R>) -> F)
+where
     F: Future<Output = Vec<A>>,
 {
     let (mut records, mut replies, mut sends) = (Vec::new(), Vec::new(), Vec::new());

@@ -19,10 +19,7 @@ use std::{collections::HashMap, time::Duration};
 
 use kalshi_types::{Count, Dollars, UnixMillis};
 
-use super::{
-    PlacementConfig, Refusal, UndecidedCause, WithdrawnCause,
-    machine::{pause_of, retry_pause},
-};
+use super::{PlacementConfig, Refusal, UndecidedCause, WithdrawnCause, pauses::Pauses};
 use crate::journal::{
     ChangeIntent, ChangeSettlement, KnownOrder, OrderChange, Record, Session, UnsettledChange,
 };
@@ -70,7 +67,7 @@ impl ChangeState {
     }
 }
 
-/// What is to be done next for a change.
+/// The next step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeStep {
@@ -99,7 +96,7 @@ pub enum ChangeStep {
     Done,
 }
 
-/// What happened, for a change.
+/// An input of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeInput {
@@ -117,7 +114,7 @@ pub enum ChangeInput {
     Read {
         /// The number of its [`ChangeStep::ReadOrder`].
         number: u32,
-        /// The order; `None` if there is none with its id, live or archived.
+        /// The order; `None` if no order has its id, live or archived.
         order: Option<OrderView>,
     },
     /// The last read failed.
@@ -165,7 +162,7 @@ pub enum ChangeRuling {
     Over,
 }
 
-/// What the sending of a change came to.
+/// The answer to the sending of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeAnswer {
@@ -184,7 +181,7 @@ pub enum ChangeAnswer {
     },
     /// The rate limit refused it (429), and nothing was done.
     RateLimited {
-        /// How long to wait, if that is known.
+        /// The time to wait, if that is known.
         retry_after: Option<Duration>,
     },
     /// The exchange refused it, and nothing was done.
@@ -203,8 +200,6 @@ pub struct ChangeMachine {
     /// The sending begins before this time, or not at all. A cancel has none.
     send_by: UnixMillis,
     attempts: u32,
-    /// Attempts that are known to have had no effect, one after the other.
-    fruitless: u32,
     /// True when the change may be sent: it is in the journal, or is a cancel.
     is_recorded: bool,
     is_in_journal: bool,
@@ -215,9 +210,8 @@ pub struct ChangeMachine {
     /// The time at which the last such request was signed at the latest.
     signed_by: UnixMillis,
     settling_since: Option<UnixMillis>,
-    next_at: UnixMillis,
     reads: u32,
-    pauses: usize,
+    pauses: Pauses,
     /// True once reads are known to be complete up to a time after the window.
     is_past_window: bool,
     obstacle: UndecidedCause,
@@ -289,7 +283,6 @@ impl ChangeMachine {
             state: ChangeState::Prepared,
             send_by,
             attempts: 0,
-            fruitless: 0,
             is_recorded: false,
             is_in_journal: false,
             write: None,
@@ -297,9 +290,8 @@ impl ChangeMachine {
             may_be_done: false,
             signed_by: UnixMillis::EPOCH,
             settling_since: None,
-            next_at: UnixMillis::EPOCH,
             reads: 0,
-            pauses: 0,
+            pauses: Pauses::new(),
             is_past_window: false,
             obstacle: UndecidedCause::ReadsBehind,
             is_unwanted: false,
@@ -326,7 +318,7 @@ impl ChangeMachine {
         machine.signed_by = session.opened.max(unsettled.first_sent);
         machine.settle(now);
         // There is no stream that could have brought it.
-        machine.next_at = now;
+        machine.pauses.next_at = now;
         machine
     }
 
@@ -421,8 +413,12 @@ impl ChangeMachine {
             self.leave_unsent(cause, now);
             return self.poll(now);
         }
-        if now < self.next_at {
-            let at = if self.is_cancel() { self.next_at } else { self.next_at.min(self.send_by) };
+        if now < self.pauses.next_at {
+            let at = if self.is_cancel() {
+                self.pauses.next_at
+            } else {
+                self.pauses.next_at.min(self.send_by)
+            };
             return ChangeStep::WaitUntil(at);
         }
         if self.is_recorded {
@@ -443,8 +439,8 @@ impl ChangeMachine {
         if self.read.is_some() {
             return ChangeStep::Wait;
         }
-        if now < self.next_at {
-            return ChangeStep::WaitUntil(self.next_at);
+        if now < self.pauses.next_at {
+            return ChangeStep::WaitUntil(self.pauses.next_at);
         }
         if !self.is_past_window && now > self.window_end() {
             self.read = Some(PendingRead::Watermark);
@@ -552,9 +548,7 @@ impl ChangeMachine {
         };
         if self.is_cancel() && !self.is_unwanted {
             // It rests, as far as is known: one cancel more does no harm. The first of them at once.
-            let pause = self.pauses.checked_sub(1).map_or(Duration::ZERO, pause_of);
-            self.pauses = self.pauses.saturating_add(1);
-            self.next_at = now.saturating_add(pause);
+            self.pauses.after_read_but_the_first(now);
             self.state = ChangeState::Queued;
         } else if !is_past_window {
             self.pause(UndecidedCause::ReadsBehind, now);
@@ -603,7 +597,7 @@ impl ChangeMachine {
     fn settle(&mut self, now: UnixMillis) {
         self.state = ChangeState::Settling;
         self.settling_since.get_or_insert(now);
-        self.next_at = now.saturating_add(self.config.stream_wait);
+        self.pauses.next_at = now.saturating_add(self.config.stream_wait);
         self.is_past_window = false;
         self.read = None;
     }
@@ -611,19 +605,13 @@ impl ChangeMachine {
     /// Puts the next read off, for a reason.
     fn pause(&mut self, obstacle: UndecidedCause, now: UnixMillis) {
         self.obstacle = obstacle;
-        let pause = match self.state {
-            ChangeState::Undecided(_) => self.config.undecided_interval,
-            _ => pause_of(self.pauses),
-        };
-        self.pauses = self.pauses.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        let is_undecided = matches!(self.state, ChangeState::Undecided(_));
+        self.pauses.after_read(is_undecided.then_some(self.config.undecided_interval), now);
     }
 
     /// Waits to send again what had no effect.
     fn requeue(&mut self, retry_after: Option<Duration>, now: UnixMillis) {
-        let pause = retry_after.unwrap_or(Duration::ZERO).max(retry_pause(self.fruitless));
-        self.fruitless = self.fruitless.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        self.pauses.after_sending(retry_after, now);
         self.state = ChangeState::Queued;
     }
 

@@ -98,7 +98,7 @@ pub struct Change {
     state: watch::Receiver<ChangeState>,
 }
 
-/// What the first attempt came to, with the error that says more.
+/// The answer to the first attempt, with the error that says more.
 pub(crate) type FirstAnswer = Result<(), (ChangeAnswer, Error)>;
 
 type Channels = (Change, mpsc::UnboundedReceiver<ChangeInput>, watch::Sender<ChangeState>);
@@ -219,15 +219,7 @@ impl Placements {
             places.push(place);
         }
         drop(open);
-        let items = self.0.config.batch_items;
-        while !places.is_empty() {
-            let rest = places.split_off(places.len().min(items));
-            let chunk = std::mem::replace(&mut places, rest);
-            let shared = Arc::clone(&self.0);
-            self.0.runtime.spawn(async move {
-                batch::run(&shared, chunk, |changes| cancel_batch(&shared, changes)).await;
-            });
-        }
+        batch::spawn(&self.0, places, cancel_batch);
         changes
     }
 
@@ -419,44 +411,33 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
     let (client, order_id, ticker) = (&shared.client, &*intent.order_id, &*intent.ticker);
     match &intent.change {
         OrderChange::Cancel => {
-            let mut request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-            if let Some(subaccount) = intent.subaccount {
-                request = request.subaccount(subaccount);
-            }
-            let answer = request.send().await?.into_inner();
+            let request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
+            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
         }
         OrderChange::Amend { side, yes_price, total, expires } => {
-            let mut body = AmendOrderV2Request::builder()
+            let body = AmendOrderV2Request::builder()
                 .ticker(ticker)
                 .side(side.clone())
                 .price(*yes_price)
-                .count(*total);
-            if let Some(expires) = expires {
-                body = body.expiration_time(*expires);
-            }
-            let mut request = client.amend_order_v2().order_id(order_id).body(body);
-            if let Some(subaccount) = intent.subaccount {
-                request = request.subaccount(subaccount);
-            }
-            let answer = request.send().await?.into_inner();
+                .count(*total)
+                .expiration_time(*expires);
+            let request = client.amend_order_v2().order_id(order_id).body(body);
+            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
         }
         OrderChange::Decrease { remaining } => {
             let body =
                 DecreaseOrderV2Request::builder().reduce_to(*remaining).market_ticker(ticker);
-            let mut request = client.decrease_order_v2().order_id(order_id).body(body);
-            if let Some(subaccount) = intent.subaccount {
-                request = request.subaccount(subaccount);
-            }
-            let answer = request.send().await?.into_inner();
+            let request = client.decrease_order_v2().order_id(order_id).body(body);
+            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
         }
     }
 }
 
 /// Sends cancels as one batch, and returns what became of each.
-async fn cancel_batch(shared: &Shared, intents: Vec<ChangeIntent>) -> Vec<ChangeInput> {
+async fn cancel_batch(shared: Arc<Shared>, intents: Vec<ChangeIntent>) -> Vec<ChangeInput> {
     let cancels = intents.iter().map(|intent| Cancel {
         order_id: &intent.order_id,
         market_ticker: &intent.ticker,

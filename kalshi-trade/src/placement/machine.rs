@@ -21,15 +21,8 @@ use std::time::Duration;
 
 use kalshi_types::UnixMillis;
 
-use super::PlacementConfig;
+use super::{PlacementConfig, pauses::Pauses};
 use crate::journal::{Intent, Record, Session, Settlement, Unsettled};
-
-/// The pauses between two lists while the outcome is unknown, in milliseconds; the last goes on.
-const PAUSES: [u64; 5] = [250, 500, 1_000, 2_000, 2_000];
-
-/// The pause after the first attempt that had no effect, and the longest.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-const MAX_RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// The most orders remembered that have the id besides the accepted one.
 const MAX_OTHERS: usize = 16;
@@ -250,8 +243,6 @@ pub struct PlacementMachine {
     attempts: u32,
     /// Sendings after a proof of absence.
     resent: u32,
-    /// Attempts that are known to have had no effect, one after the other.
-    fruitless: u32,
     /// True when the next sending is in the journal.
     is_recorded: bool,
     /// True once the journal may have the intent.
@@ -261,9 +252,8 @@ pub struct PlacementMachine {
     /// The time at which the last request that may have been carried out was signed at the latest.
     signed_by: UnixMillis,
     settling_since: UnixMillis,
-    next_at: UnixMillis,
     lists: u32,
-    pauses: usize,
+    pauses: Pauses,
     /// True once reads are known to be complete up to a time after the window.
     is_past_window: bool,
     obstacle: UndecidedCause,
@@ -300,16 +290,14 @@ impl PlacementMachine {
             send_by,
             attempts: 0,
             resent: 0,
-            fruitless: 0,
             is_recorded: false,
             is_in_journal: false,
             write: None,
             read: None,
             signed_by: UnixMillis::EPOCH,
             settling_since: UnixMillis::EPOCH,
-            next_at: UnixMillis::EPOCH,
             lists: 0,
-            pauses: 0,
+            pauses: Pauses::new(),
             is_past_window: false,
             obstacle: UndecidedCause::ReadsBehind,
             is_id_in_use: false,
@@ -338,7 +326,7 @@ impl PlacementMachine {
         machine.signed_by = session.opened.max(unsettled.last_sent);
         machine.settle(now);
         // There is no stream that could have brought it.
-        machine.next_at = now;
+        machine.pauses.next_at = now;
         machine
     }
 
@@ -465,8 +453,8 @@ impl PlacementMachine {
             self.leave_unsent(cause);
             return self.poll_over(now);
         }
-        if now < self.next_at {
-            return Step::WaitUntil(self.next_at.min(self.send_by));
+        if now < self.pauses.next_at {
+            return Step::WaitUntil(self.pauses.next_at.min(self.send_by));
         }
         if self.is_recorded {
             self.is_recorded = false;
@@ -491,8 +479,8 @@ impl PlacementMachine {
         if self.read.is_some() {
             return Step::Wait;
         }
-        if now < self.next_at {
-            return Step::WaitUntil(self.next_at);
+        if now < self.pauses.next_at {
+            return Step::WaitUntil(self.pauses.next_at);
         }
         if !self.is_past_window && now > self.window_end() {
             self.read = Some(PendingRead::Watermark);
@@ -635,8 +623,8 @@ impl PlacementMachine {
     fn settle(&mut self, now: UnixMillis) {
         self.state = PlacementState::Settling;
         self.settling_since = now;
-        self.next_at = now.saturating_add(self.config.stream_wait);
-        self.pauses = 0;
+        self.pauses.next_at = now.saturating_add(self.config.stream_wait);
+        self.pauses.forget_reads();
         self.is_past_window = false;
         self.obstacle = UndecidedCause::ReadsBehind;
         self.read = None;
@@ -645,19 +633,13 @@ impl PlacementMachine {
     /// Puts the next read off, for a reason.
     fn pause(&mut self, obstacle: UndecidedCause, now: UnixMillis) {
         self.obstacle = obstacle;
-        let pause = match self.state {
-            PlacementState::Undecided(_) => self.config.undecided_interval,
-            _ => pause_of(self.pauses),
-        };
-        self.pauses = self.pauses.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        let is_undecided = matches!(self.state, PlacementState::Undecided(_));
+        self.pauses.after_read(is_undecided.then_some(self.config.undecided_interval), now);
     }
 
     /// Waits to send again what had no effect.
     fn requeue(&mut self, retry_after: Option<Duration>, now: UnixMillis) {
-        let pause = retry_after.unwrap_or(Duration::ZERO).max(retry_pause(self.fruitless));
-        self.fruitless = self.fruitless.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        self.pauses.after_sending(retry_after, now);
         self.state = PlacementState::Queued;
     }
 
@@ -667,7 +649,7 @@ impl PlacementMachine {
             return;
         }
         self.resent = self.resent.saturating_add(1);
-        self.next_at = now;
+        self.pauses.next_at = now;
         self.state = PlacementState::Queued;
     }
 
@@ -707,15 +689,4 @@ impl PlacementMachine {
             | PlacementState::Undecided(_) => None,
         }
     }
-}
-
-/// Returns the pause after a number of reads that did not settle the outcome.
-pub(super) fn pause_of(reads: usize) -> Duration {
-    Duration::from_millis(PAUSES.get(reads).or(PAUSES.last()).copied().unwrap_or(0))
-}
-
-/// Returns the pause before a sending, after a number of sendings that had no effect.
-pub(super) fn retry_pause(fruitless: u32) -> Duration {
-    let factor = 1_u32.checked_shl(fruitless).unwrap_or(u32::MAX);
-    RETRY_PAUSE.saturating_mul(factor).min(MAX_RETRY_PAUSE)
 }

@@ -13,6 +13,7 @@ mod change;
 mod changes;
 mod config;
 mod machine;
+mod pauses;
 mod read;
 mod reads;
 mod shell;

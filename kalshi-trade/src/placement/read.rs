@@ -138,7 +138,7 @@ pub(super) async fn watermark(client: &Client) -> Option<UnixMillis> {
     answer.map(|answer| UnixMillis::from(answer.as_of_time)).inspect_err(warn).ok()
 }
 
-/// What one order asks of a list.
+/// The question of one order to a list.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     /// The id that is looked for.

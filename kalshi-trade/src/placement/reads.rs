@@ -16,8 +16,8 @@ use super::{
     shell::{Shared, lock},
 };
 
-/// How long a read waits for others that want the same: those whose answers were lost together ask
-/// within the same moment.
+/// The time that a read waits for others that want the same: those whose answers were lost
+/// together ask within the same moment.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The reads that are asked for. A key is there as long as a task reads for it.
@@ -51,7 +51,7 @@ pub(super) async fn list(shared: Arc<Shared>, ticker: String, question: Question
     answer.await.unwrap_or(Input::ReadFailed)
 }
 
-/// Lists the orders of a market as long as somebody asks for it.
+/// Lists the orders of a market as long as a task asks for it.
 async fn serve_lists(shared: &Shared, ticker: String) {
     loop {
         tokio::time::sleep(GATHER).await;

@@ -139,7 +139,7 @@ pub enum PlaceError {
     /// The exchange takes no orders now. Cancels are sent as before.
     #[error("{pause}{}", opening(*opens))]
     Paused {
-        /// What is paused.
+        /// The pause.
         pause: Paused,
         /// The time of the next opening, if it is known.
         opens: Option<UnixMillis>,
@@ -301,7 +301,8 @@ impl Placements {
     /// All orders of a request are in the journal before it is sent, with one commit. Each is placed
     /// or not by itself: what the exchange says of one is that one's outcome. If the answer is lost,
     /// each is settled by itself, though one list of a market serves all that are looked for in it.
-    /// What is known to have had no effect is sent again by itself, until its time is over.
+    /// An order whose sending is known to have had no effect is sent again by itself, until its
+    /// time is over.
     ///
     /// # Errors
     ///
@@ -327,15 +328,7 @@ impl Placements {
         for (task, placement) in tasks {
             self.spawn(task, placement);
         }
-        let items = self.0.config.batch_items;
-        while !places.is_empty() {
-            let rest = places.split_off(places.len().min(items));
-            let chunk = std::mem::replace(&mut places, rest);
-            let shared = Arc::clone(&self.0);
-            self.0.runtime.spawn(async move {
-                batch::run(&shared, chunk, |orders| send_all(&shared, orders)).await;
-            });
-        }
+        batch::spawn(&self.0, places, send_all);
         Ok(placements)
     }
 
@@ -368,7 +361,7 @@ impl Placements {
     /// # Errors
     ///
     /// A [`PlaceError`]: nothing was written or sent. [`PlaceError::Invalid`] without a
-    /// `client_order_id`, with one that is none, and with one that is open here.
+    /// `client_order_id`, with an invalid one, and with one that is open here.
     ///
     /// # Cancellation
     ///
@@ -647,7 +640,7 @@ async fn send(shared: &Shared, request: CreateOrderV2Request) -> Input {
 }
 
 /// Sends orders as one batch, and returns what became of each.
-async fn send_all(shared: &Shared, orders: Vec<CreateOrderV2Request>) -> Vec<Input> {
+async fn send_all(shared: Arc<Shared>, orders: Vec<CreateOrderV2Request>) -> Vec<Input> {
     let ids: Vec<String> =
         orders.iter().filter_map(|order| order.client_order_id.clone()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -146,7 +146,7 @@ impl Drop for Process {
     }
 }
 
-/// What processes with a common bucket have used of it.
+/// The share of a common bucket that processes have used.
 struct Used {
     /// Of the tokens that the bucket got in the time that was measured.
     share: f64,

@@ -8,6 +8,7 @@ mod candles;
 mod fees;
 mod history;
 mod kills;
+mod model;
 mod placement;
 mod placement_changes;
 mod placement_changes_model;

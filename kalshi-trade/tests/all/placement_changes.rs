@@ -1,21 +1,16 @@
 //! Amends, decreases, cancels and batches: the rules of a change one by one, and all of it over
 //! sockets, against the simulator and its faults.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use kalshi_sdk::{
-    Client, OperationId,
+    OperationId,
     auth::Clock,
-    types::{BookSide, CreateOrderV2Request, Order, SelfTradePreventionType, TimeInForce},
+    types::{BookSide, Order},
 };
-use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
+use kalshi_sim::{Fault, FaultKind, Lag};
 use kalshi_trade::{
-    journal::{
-        ChangeIntent, ChangeSettlement, Journal, KnownOrder, MemoryJournal, OrderChange, Record,
-    },
+    journal::{ChangeIntent, ChangeSettlement, Journal, KnownOrder, OrderChange, Record},
     placement::{
         Change, ChangeAnswer, ChangeError, ChangeInput, ChangeMachine, ChangeState, ChangeStep,
         ChangeTarget, ChangeTimes, OrderView, PlacementConfig, PlacementState, Placements, Refusal,
@@ -25,7 +20,7 @@ use kalshi_trade::{
 use kalshi_types::{Count, Dollars, UnixMillis};
 use tokio::runtime::Runtime;
 
-use crate::support::Ahead;
+use crate::support::Setup;
 
 /// Somewhat more than the window of a signature.
 const WINDOW: Duration = Duration::from_secs(62);
@@ -332,62 +327,10 @@ fn a_state_from_before_the_last_change_does_not_tell_the_next() {
     assert_eq!(times.known("o-1", Some(known(30))), Some(known(30)));
 }
 
-struct Setup {
-    exchange: Exchange,
-    client: Client,
-    ticker: String,
-    journal: MemoryJournal,
-    clock: Arc<Ahead>,
-}
-
 impl Setup {
-    async fn new() -> Self {
-        let exchange = Exchange::start().await.unwrap();
-        let client = exchange.client(Role::Trader).unwrap();
-        let markets = client.get_markets().status("open").limit(1).send().await.unwrap();
-        let ticker = markets.markets[0].ticker.clone();
-        let clock = Arc::new(Ahead::default());
-        let journal = MemoryJournal::new(1, clock.now());
-        Self { exchange, client, ticker, journal, clock }
-    }
-
-    fn placements(&self) -> Placements {
-        Placements::builder(self.client.clone(), self.journal.clone())
-            .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
-            .start()
-            .unwrap()
-    }
-
-    fn order(&self) -> CreateOrderV2Request {
-        CreateOrderV2Request::builder()
-            .ticker(&*self.ticker)
-            .side(BookSide::Bid)
-            .count("10.00")
-            .price("0.0100")
-            .time_in_force(TimeInForce::GoodTillCanceled)
-            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-            .try_into()
-            .unwrap()
-    }
-
-    fn fault(&self, operation: OperationId, kind: FaultKind) {
-        let fault = Fault::builder(kind).with_operation(operation).with_times(1).build();
-        self.exchange.faults().add(fault).unwrap();
-    }
-
-    fn advance(&self, by: Duration) {
-        self.exchange.clock().advance(by).unwrap();
-        self.clock.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-
-    fn requests(&self, operation: &str) -> usize {
-        let requests = self.exchange.requests();
-        requests.iter().filter(|request| request.operation == operation).count()
-    }
-
     /// Places an order, and returns it.
     async fn placed(&self, placements: &Placements) -> ChangeTarget {
-        let placement = placements.place(self.order()).unwrap();
+        let placement = placements.place(self.bid("10.00")).unwrap();
         let PlacementState::Accepted { order_id } = placement.outcome().await else {
             panic!("{:?}", placement.state())
         };
@@ -567,7 +510,7 @@ fn a_cancel_of_a_process_that_died_is_sent_by_the_next() {
 #[tokio::test]
 async fn a_batch_is_one_request_and_each_order_is_its_own() {
     let setup = Setup::new().await;
-    let mut orders = vec![setup.order(), setup.order(), setup.order()];
+    let mut orders = vec![setup.bid("10.00"), setup.bid("10.00"), setup.bid("10.00")];
     orders[1].count = "0.00".parse().unwrap();
     let placements = setup.placements();
     let placed = placements.place_all(orders, WITHIN).unwrap();
@@ -587,7 +530,7 @@ async fn a_batch_is_one_request_and_each_order_is_its_own() {
 async fn a_batch_is_no_larger_than_set() {
     let setup = Setup::new().await;
     let placements = setup.placements();
-    let orders = std::iter::repeat_with(|| setup.order()).take(15);
+    let orders = std::iter::repeat_with(|| setup.bid("10.00")).take(15);
     for placement in placements.place_all(orders, WITHIN).unwrap() {
         assert!(matches!(placement.outcome().await, PlacementState::Accepted { .. }));
     }
@@ -599,7 +542,7 @@ async fn a_batch_is_no_larger_than_set() {
 async fn an_order_that_is_withdrawn_is_left_out_of_its_batch() {
     let setup = Setup::new().await;
     let placements = setup.placements();
-    let placed = placements.place_all([setup.order(), setup.order()], WITHIN).unwrap();
+    let placed = placements.place_all([setup.bid("10.00"), setup.bid("10.00")], WITHIN).unwrap();
     placed[0].withdraw();
     assert!(matches!(placed[1].outcome().await, PlacementState::Accepted { .. }));
     // Its task may have begun to send already.
@@ -618,7 +561,7 @@ async fn a_batch_whose_answer_is_lost_is_found_with_shared_lists() {
     setup.exchange.set_lag(Lag::none().with_reads(Duration::from_millis(400)));
     setup.fault(OperationId::BatchCreateOrdersV2, FaultKind::ResetAfter);
     let placements = setup.placements();
-    let orders = std::iter::repeat_with(|| setup.order()).take(7);
+    let orders = std::iter::repeat_with(|| setup.bid("10.00")).take(7);
     let placed = placements.place_all(orders, WITHIN).unwrap();
     for placement in &placed {
         assert!(matches!(placement.outcome().await, PlacementState::Accepted { .. }));
@@ -641,7 +584,7 @@ async fn a_batch_that_never_arrived_is_given_up_and_not_sent_again() {
     let setup = Setup::new().await;
     setup.fault(OperationId::BatchCreateOrdersV2, FaultKind::ResetBefore);
     let placements = setup.placements();
-    let placed = placements.place_all([setup.order(), setup.order()], WITHIN).unwrap();
+    let placed = placements.place_all([setup.bid("10.00"), setup.bid("10.00")], WITHIN).unwrap();
     for placement in &placed {
         while placement.state() != PlacementState::Settling {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -660,7 +603,8 @@ async fn a_batch_that_the_rate_limit_refuses_is_sent_one_by_one() {
     let setup = Setup::new().await;
     setup.fault(OperationId::BatchCreateOrdersV2, FaultKind::TooManyRequests);
     let placements = setup.placements();
-    for placement in placements.place_all([setup.order(), setup.order()], WITHIN).unwrap() {
+    for placement in placements.place_all([setup.bid("10.00"), setup.bid("10.00")], WITHIN).unwrap()
+    {
         assert!(matches!(placement.outcome().await, PlacementState::Accepted { .. }));
     }
     assert_eq!(setup.requests("create_order_v2"), 2);

@@ -14,14 +14,10 @@ use kalshi_trade::{
 };
 use kalshi_types::{BookSide, Count, Dollars, UnixMillis, UnixSeconds};
 
+use crate::model::{Agenda, Dice, FAULTS_END, WINDOW, accidents};
+
 /// The runs of the model, unless `KALSHI_TRADE_RUNS` says otherwise.
 const RUNS: u64 = 20_000;
-
-/// How long after its signature the exchange still carries a request out, in milliseconds.
-const WINDOW: i64 = 60_000;
-
-/// The end of the faults, in milliseconds.
-const FAULTS_END: i64 = 150_000;
 
 /// A mistake in the code around the machine, which the model must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +35,6 @@ enum Mistake {
     OldStateTells,
     /// The next change does not wait for the one before.
     NoWaiting,
-}
-
-/// The generator `SplitMix64`.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: i64) -> i64 {
-        i64::try_from(self.next() % end.unsigned_abs()).unwrap()
-    }
-
-    fn one_in(&mut self, many: i64) -> bool {
-        self.below(many) == 0
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +63,7 @@ enum Event {
     /// The strategy changes the order, if nothing is pending.
     Act,
     Withdraw,
-    /// Somebody trades with the order.
+    /// Another member trades with the order.
     Trade,
     Full(bool),
     Die,
@@ -97,11 +73,9 @@ enum Event {
 struct Run {
     dice: Dice,
     mistake: Mistake,
-    now: i64,
     /// The client's clock less the exchange's.
     skew: i64,
-    events: BTreeMap<(i64, u64), Event>,
-    serial: u64,
+    agenda: Agenda<Event>,
     // The exchange: every state of the order, and when it came to be.
     states: Vec<(i64, OrderView)>,
     readable_until: i64,
@@ -116,7 +90,7 @@ struct Run {
     journal: MemoryJournal,
     next_change: u64,
     config: PlacementConfig,
-    /// What the strategy has wanted.
+    /// The changes that the strategy has wanted.
     wanted: Vec<OrderChange>,
     /// The changes whose outcome was told.
     ended: BTreeMap<u64, ChangeState>,
@@ -163,10 +137,8 @@ impl Run {
         };
         let mut run = Self {
             mistake,
-            now: 0,
             skew: dice.below(4_001) - 2_000,
-            events: BTreeMap::new(),
-            serial: 0,
+            agenda: Agenda::new(),
             states: vec![(0, order)],
             readable_until: 0,
             done: BTreeSet::new(),
@@ -195,34 +167,18 @@ impl Run {
             let at = run.dice.below(end);
             run.schedule(at, Event::Trade);
         }
-        if run.dice.one_in(8) {
-            let at = run.dice.below(10_000);
-            run.schedule(at, Event::Withdraw);
+        for (at, event) in accidents(&mut run.dice, Event::Withdraw, &Event::Die, Event::Full) {
+            run.schedule(at, event);
         }
-        for _ in 0..run.dice.below(3) {
-            let end = if run.dice.one_in(2) { 10_000 } else { FAULTS_END };
-            let at = run.dice.below(end);
-            run.schedule(at, Event::Die);
-        }
-        if run.dice.one_in(10) {
-            let at = run.dice.below(10_000);
-            let until = at + run.dice.below(20_000);
-            run.schedule(at, Event::Full(true));
-            run.schedule(until, Event::Full(false));
-        }
-        // In the end everything is found out by a process that nothing happens to.
-        run.schedule(FAULTS_END, Event::Full(false));
-        run.schedule(FAULTS_END, Event::Die);
         run
     }
 
     fn schedule(&mut self, at: i64, event: Event) {
-        self.serial += 1;
-        self.events.insert((at.max(self.now), self.serial), event);
+        self.agenda.schedule(at, event);
     }
 
     fn clock(&self) -> UnixMillis {
-        UnixMillis::from_millis(self.now + self.skew)
+        UnixMillis::from_millis(self.agenda.now + self.skew)
     }
 
     fn order(&self) -> &OrderView {
@@ -230,8 +186,8 @@ impl Run {
     }
 
     fn run(mut self) -> Result<BTreeSet<&'static str>, String> {
-        while let Some(((at, _), event)) = self.events.pop_first() {
-            self.now = at;
+        while let Some(event) = self.agenda.next() {
+            let at = self.agenda.now;
             self.step(event);
             if let Some(wrong) = self.wrong.take() {
                 return Err(wrong);
@@ -248,7 +204,7 @@ impl Run {
     }
 
     fn is_at_rest(&self) -> bool {
-        let is_executing = self.events.values().any(|event| matches!(event, Event::Execute(_)));
+        let is_executing = self.agenda.events().any(|event| matches!(event, Event::Execute(_)));
         !is_executing && self.journal.history().unsettled_changes().len() == 0
     }
 
@@ -282,7 +238,7 @@ impl Run {
                 self.machines.clear();
                 self.late_records.clear();
                 let pause = if self.dice.one_in(3) { 90_000 } else { 3_000 };
-                let at = self.now + self.dice.below(pause);
+                let at = self.agenda.now + self.dice.below(pause);
                 self.schedule(at, Event::Start);
             }
             Event::Start if !self.is_alive => self.start(),
@@ -342,7 +298,7 @@ impl Run {
         };
         self.next_change += 1;
         let within = if self.dice.one_in(2) { 1_000 } else { 600_000 };
-        let send_by = UnixMillis::from_millis(self.now + self.skew + within);
+        let send_by = UnixMillis::from_millis(self.agenda.now + self.skew + within);
         self.machines.push(ChangeMachine::new(intent, self.config, send_by));
         self.poll(self.machines.len() - 1);
     }
@@ -435,7 +391,7 @@ impl Run {
             _ => claims_nothing && is_done && !self.restored.contains(&intent.number),
         };
         if is_wrong {
-            self.wrong = Some(format!("{intent:?} is called {state:?} at {}", self.now));
+            self.wrong = Some(format!("{intent:?} is called {state:?} at {}", self.agenda.now));
         }
         self.ended.insert(intent.number, state.clone());
     }
@@ -456,7 +412,7 @@ impl Run {
                 ChangeStep::Write(record) => self.write(machine, record),
                 ChangeStep::Send { .. } => {
                     let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
-                    self.schedule(self.now + wait, Event::Leave { process, machine });
+                    self.schedule(self.agenda.now + wait, Event::Leave { process, machine });
                 }
                 ChangeStep::ReadWatermark => {
                     let complete_until = UnixMillis::from_millis(self.readable());
@@ -479,7 +435,7 @@ impl Run {
                     self.answer_later(machine, input, 2_000);
                 }
                 ChangeStep::WaitUntil(at) => {
-                    let at = (at.as_millis() - self.skew).max(self.now + 1);
+                    let at = (at.as_millis() - self.skew).max(self.agenda.now + 1);
                     self.schedule(at, Event::Poll { process, machine });
                     return;
                 }
@@ -503,7 +459,7 @@ impl Run {
                     if let Record::ChangeSettled { settlement, .. } = record
                         && is_cancel
                     {
-                        // It was refused or not sent: whoever wanted it is told.
+                        // It was refused or not sent: its caller is told.
                         self.is_cancel_recorded &= settlement == ChangeSettlement::Reached;
                     }
                     ChangeInput::Written
@@ -515,23 +471,23 @@ impl Run {
     }
 
     fn is_faulty(&mut self, one_in: i64) -> bool {
-        self.now < FAULTS_END && self.dice.one_in(one_in)
+        self.agenda.now < FAULTS_END && self.dice.one_in(one_in)
     }
 
     fn answer_later(&mut self, machine: usize, input: ChangeInput, within: i64) {
-        let at = self.now + 1 + self.dice.below(within);
+        let at = self.agenda.now + 1 + self.dice.below(within);
         self.schedule(at, Event::Input { process: self.process, machine, input });
     }
 
     /// Signs the change and sends it, into whatever happens to it.
     fn send(&mut self, machine: usize) {
         let intent = self.machines[machine].intent().clone();
-        let soon = self.now + 1 + self.dice.below(40);
-        let fault = if self.now < FAULTS_END { self.dice.below(20) } else { 19 };
+        let soon = self.agenda.now + 1 + self.dice.below(40);
+        let fault = if self.agenda.now < FAULTS_END { self.dice.below(20) } else { 19 };
         let later = |run: &mut Self| {
             let latest = if run.dice.one_in(2) { WINDOW } else { 5_000 };
             // A signature by a clock that is behind is refused sooner.
-            (soon + run.dice.below(latest)).min((run.now + run.skew + WINDOW).max(soon))
+            (soon + run.dice.below(latest)).min((run.agenda.now + run.skew + WINDOW).max(soon))
         };
         let (execution, answer) = match fault {
             0..=2 => (None, Some(ChangeAnswer::Unknown)),
@@ -568,7 +524,7 @@ impl Run {
         let refused = ChangeAnswer::Refused(Refusal::new(400, None));
         match self.after(intent) {
             _ if self.order().is_over => ChangeAnswer::NotFound,
-            Some(_) => ChangeAnswer::Done { at: UnixMillis::from_millis(self.now) },
+            Some(_) => ChangeAnswer::Done { at: UnixMillis::from_millis(self.agenda.now) },
             None => refused,
         }
     }
@@ -614,9 +570,10 @@ impl Run {
         let is_cancel = intent.change == OrderChange::Cancel;
         if is_effect && !is_cancel {
             if let Some(state) = self.ended.get(&intent.number) {
-                self.wrong = Some(format!("{intent:?} acts at {}, but is {state:?}", self.now));
+                self.wrong =
+                    Some(format!("{intent:?} acts at {}, but is {state:?}", self.agenda.now));
             } else if !is_known {
-                self.wrong = Some(format!("{intent:?} is forgotten at {}", self.now));
+                self.wrong = Some(format!("{intent:?} is forgotten at {}", self.agenda.now));
             }
         }
         self.done.insert(intent.number);
@@ -637,10 +594,10 @@ impl Run {
 
     /// Makes the order be so from now on.
     fn set(&mut self, mut order: OrderView) {
-        order.updated = Some(UnixMillis::from_millis(self.now));
-        self.states.push((self.now, order.clone()));
+        order.updated = Some(UnixMillis::from_millis(self.agenda.now));
+        self.states.push((self.agenda.now, order.clone()));
         if self.is_alive && !self.is_faulty(2) {
-            let at = self.now + 1 + self.dice.below(3_000);
+            let at = self.agenda.now + 1 + self.dice.below(3_000);
             self.schedule(at, Event::Message { process: self.process, order });
         }
     }
@@ -648,7 +605,7 @@ impl Run {
     /// Returns the time up to which reads are complete: 0 to 5 s ago, and never earlier than before.
     fn readable(&mut self) -> i64 {
         let lag = self.dice.below(5_001);
-        self.readable_until = self.readable_until.max(self.now - lag);
+        self.readable_until = self.readable_until.max(self.agenda.now - lag);
         self.readable_until
     }
 

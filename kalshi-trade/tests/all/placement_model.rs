@@ -12,14 +12,10 @@ use kalshi_trade::{
 };
 use kalshi_types::UnixMillis;
 
+use crate::model::{Agenda, Dice, FAULTS_END, WINDOW, accidents};
+
 /// The runs of the model, unless `KALSHI_TRADE_RUNS` says otherwise.
 const RUNS: u64 = 100_000;
-
-/// How long after its signature the exchange still carries a request out, in milliseconds.
-const WINDOW: i64 = 60_000;
-
-/// The end of the faults, in milliseconds.
-const FAULTS_END: i64 = 150_000;
 
 /// A mistake in the code around the machine, which the model must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,26 +29,6 @@ enum Mistake {
     JournalAfterSend,
     /// An order of a batch that the answer does not speak of is taken for refused.
     SilenceIsRefusal,
-}
-
-/// The generator `SplitMix64`.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: i64) -> i64 {
-        i64::try_from(self.next() % end.unsigned_abs()).unwrap()
-    }
-
-    fn one_in(&mut self, many: i64) -> bool {
-        self.below(many) == 0
-    }
 }
 
 /// An order at the exchange.
@@ -100,11 +76,9 @@ enum Event {
 struct Run {
     dice: Dice,
     mistake: Mistake,
-    now: i64,
     /// The client's clock less the exchange's.
     skew: i64,
-    events: BTreeMap<(i64, u64), Event>,
-    serial: u64,
+    agenda: Agenda<Event>,
     // The exchange.
     orders: Vec<Order>,
     readable_until: i64,
@@ -135,10 +109,8 @@ impl Run {
         let resends = u32::try_from(dice.below(3)).unwrap();
         let mut run = Self {
             mistake,
-            now: 0,
             skew: dice.below(4_001) - 2_000,
-            events: BTreeMap::new(),
-            serial: 0,
+            agenda: Agenda::new(),
             orders: Vec::new(),
             readable_until: 0,
             are_ids_free_again: dice.one_in(2),
@@ -160,40 +132,24 @@ impl Run {
             let place = if run.dice.one_in(8) { Event::PlaceAll } else { Event::Place };
             run.schedule(at, place);
         }
-        if run.dice.one_in(8) {
-            let at = run.dice.below(10_000);
-            run.schedule(at, Event::Withdraw);
+        for (at, event) in accidents(&mut run.dice, Event::Withdraw, &Event::Die, Event::Fill) {
+            run.schedule(at, event);
         }
-        for _ in 0..run.dice.below(3) {
-            let end = if run.dice.one_in(2) { 10_000 } else { FAULTS_END };
-            let at = run.dice.below(end);
-            run.schedule(at, Event::Die);
-        }
-        if run.dice.one_in(10) {
-            let at = run.dice.below(10_000);
-            let until = at + run.dice.below(20_000);
-            run.schedule(at, Event::Fill(true));
-            run.schedule(until, Event::Fill(false));
-        }
-        // In the end everything is found out by a process that nothing happens to.
-        run.schedule(FAULTS_END, Event::Fill(false));
-        run.schedule(FAULTS_END, Event::Die);
         run
     }
 
     fn schedule(&mut self, at: i64, event: Event) {
-        self.serial += 1;
-        self.events.insert((at.max(self.now), self.serial), event);
+        self.agenda.schedule(at, event);
     }
 
     fn clock(&self) -> UnixMillis {
-        UnixMillis::from_millis(self.now + self.skew)
+        UnixMillis::from_millis(self.agenda.now + self.skew)
     }
 
     /// Runs until nothing happens any more, and returns what was seen, or what is wrong.
     fn run(mut self) -> Result<BTreeSet<&'static str>, String> {
-        while let Some(((at, _), event)) = self.events.pop_first() {
-            self.now = at;
+        while let Some(event) = self.agenda.next() {
+            let at = self.agenda.now;
             self.step(event);
             if at > FAULTS_END + 3_600_000 {
                 break;
@@ -207,7 +163,7 @@ impl Run {
     }
 
     fn is_at_rest(&self) -> bool {
-        let is_executing = self.events.values().any(|event| matches!(event, Event::Execute { .. }));
+        let is_executing = self.agenda.events().any(|event| matches!(event, Event::Execute { .. }));
         !is_executing
             && self.machines.iter().all(|machine| {
                 let id = machine.intent().id().as_str();
@@ -258,7 +214,7 @@ impl Run {
                     if !machines.is_empty() {
                         let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
                         let leave = Event::Leave { process: self.process, machines };
-                        self.schedule(self.now + wait, leave);
+                        self.schedule(self.agenda.now + wait, leave);
                     }
                 }
             }
@@ -274,7 +230,7 @@ impl Run {
                 self.machines.clear();
                 self.late_records.clear();
                 let pause = if self.dice.one_in(3) { 90_000 } else { 3_000 };
-                let at = self.now + self.dice.below(pause);
+                let at = self.agenda.now + self.dice.below(pause);
                 self.schedule(at, Event::Start);
             }
             Event::Start => {
@@ -293,11 +249,11 @@ impl Run {
                 client_order_id: id.as_str().to_owned(),
                 sending: None,
                 ticker: "OTHER",
-                created: self.now,
+                created: self.agenda.now,
                 over: i64::MAX,
             });
         }
-        let send_by = UnixMillis::from_millis(self.now + self.skew + self.send_within);
+        let send_by = UnixMillis::from_millis(self.agenda.now + self.skew + self.send_within);
         let intent = Intent::new(body).unwrap();
         self.machines.push(PlacementMachine::new(intent, self.config, send_by));
         self.poll(self.machines.len() - 1);
@@ -351,11 +307,11 @@ impl Run {
             let id = self.machines[machine].intent().id().as_str();
             let exists =
                 self.orders.iter().any(|order| order.client_order_id == id && order.ticker == "T");
-            let comes = self.events.values().any(
+            let comes = self.agenda.events().any(
                 |event| matches!(event, Event::Execute { client_order_id, .. } if client_order_id == id),
             );
             if exists || comes {
-                self.wrong = Some(format!("{id} is called absent at {}", self.now));
+                self.wrong = Some(format!("{id} is called absent at {}", self.agenda.now));
             }
         }
         if is_answer {
@@ -381,7 +337,7 @@ impl Run {
                     // It may wait for its turn before it is signed.
                     let wait = if self.is_faulty(4) { self.dice.below(8_000) } else { 0 };
                     let leave = Event::Leave { process, machines: vec![machine] };
-                    self.schedule(self.now + wait, leave);
+                    self.schedule(self.agenda.now + wait, leave);
                 }
                 Step::ReadWatermark => {
                     let complete_until = UnixMillis::from_millis(self.readable());
@@ -394,7 +350,7 @@ impl Run {
                 }
                 Step::List { number } => self.list(machine, number),
                 Step::WaitUntil(at) => {
-                    let at = (at.as_millis() - self.skew).max(self.now + 1);
+                    let at = (at.as_millis() - self.skew).max(self.agenda.now + 1);
                     self.schedule(at, Event::Poll { process, machine });
                     return;
                 }
@@ -422,28 +378,27 @@ impl Run {
     }
 
     fn is_faulty(&mut self, one_in: i64) -> bool {
-        self.now < FAULTS_END && self.dice.one_in(one_in)
+        self.agenda.now < FAULTS_END && self.dice.one_in(one_in)
     }
 
     fn answer_later(&mut self, machine: usize, input: Input, within: i64) {
-        let at = self.now + 1 + self.dice.below(within);
+        let at = self.agenda.now + 1 + self.dice.below(within);
         self.schedule(at, Event::Input { process: self.process, machine, input });
     }
 
     /// Signs the order and sends it, into whatever happens to it.
     fn send(&mut self, machine: usize) {
         let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
-        self.serial += 1;
-        let sending = self.serial;
+        let sending = self.agenda.next_serial();
         let execute = Event::Execute { client_order_id: client_order_id.clone(), sending };
-        let soon = self.now + 1 + self.dice.below(40);
+        let soon = self.agenda.now + 1 + self.dice.below(40);
         let created = Answer::Created {
             order_id: format!("o-{sending}"),
             client_order_id: Some(client_order_id.clone()),
         };
         let is_taken = self.is_taken(&client_order_id);
         let verdict = if is_taken { Answer::Conflict } else { created };
-        let fault = if self.now < FAULTS_END { self.dice.below(16) } else { 15 };
+        let fault = if self.agenda.now < FAULTS_END { self.dice.below(16) } else { 15 };
         let (executions, answer): (Vec<i64>, Answer) = match fault {
             // Lost on the way there, or on the way back; a 5xx or 408 before or after.
             0 | 1 => (vec![], Answer::Unknown),
@@ -453,7 +408,7 @@ impl Run {
                 let latest = if self.dice.one_in(2) { WINDOW } else { 5_000 };
                 // A signature by a clock that is behind is refused sooner.
                 let at = soon + self.dice.below(latest);
-                let at = at.min((self.now + self.skew + WINDOW).max(soon));
+                let at = at.min((self.agenda.now + self.skew + WINDOW).max(soon));
                 (vec![at], Answer::Unknown)
             }
             7 => (vec![], Answer::RateLimited { retry_after: None }),
@@ -485,16 +440,16 @@ impl Run {
     /// has a verdict for each.
     fn send_all(&mut self, machines: &[usize]) {
         self.seen.insert("batch");
-        let soon = self.now + 1 + self.dice.below(40);
-        let fault = if self.now < FAULTS_END { self.dice.below(12) } else { 11 };
+        let soon = self.agenda.now + 1 + self.dice.below(40);
+        let fault = if self.agenda.now < FAULTS_END { self.dice.below(12) } else { 11 };
         let late = if self.dice.one_in(2) { WINDOW } else { 5_000 };
-        let late = (soon + self.dice.below(late)).min((self.now + self.skew + WINDOW).max(soon));
+        let late =
+            (soon + self.dice.below(late)).min((self.agenda.now + self.skew + WINDOW).max(soon));
         let process = self.process;
         let answered = soon + if self.is_faulty(8) { self.dice.below(30_000) } else { 1 };
         for machine in machines.iter().copied() {
             let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
-            self.serial += 1;
-            let sending = self.serial;
+            let sending = self.agenda.next_serial();
             let created = Answer::Created {
                 order_id: format!("o-{sending}"),
                 client_order_id: Some(client_order_id.clone()),
@@ -534,7 +489,7 @@ impl Run {
     fn is_taken(&self, client_order_id: &str) -> bool {
         self.orders.iter().any(|order| {
             order.client_order_id == client_order_id
-                && (!self.are_ids_free_again || order.over > self.now)
+                && (!self.are_ids_free_again || order.over > self.agenda.now)
         })
     }
 
@@ -542,7 +497,11 @@ impl Run {
         if self.is_taken(client_order_id) {
             return;
         }
-        let over = if self.dice.one_in(2) { self.now } else { self.now + self.dice.below(100_000) };
+        let over = if self.dice.one_in(2) {
+            self.agenda.now
+        } else {
+            self.agenda.now + self.dice.below(100_000)
+        };
         let is_repeated = self.orders.iter().any(|order| order.sending == Some(sending));
         if is_repeated {
             // No client can help it.
@@ -552,7 +511,7 @@ impl Run {
             client_order_id: client_order_id.to_owned(),
             sending: Some(sending),
             ticker: "T",
-            created: self.now,
+            created: self.agenda.now,
             over,
         });
         let sighting = Sighting {
@@ -571,7 +530,7 @@ impl Run {
     /// Returns the time up to which reads are complete: 0 to 5 s ago, and never earlier than before.
     fn readable(&mut self) -> i64 {
         let lag = self.dice.below(5_001);
-        self.readable_until = self.readable_until.max(self.now - lag);
+        self.readable_until = self.readable_until.max(self.agenda.now - lag);
         self.readable_until
     }
 

@@ -1,16 +1,9 @@
 //! Placements over sockets, against the simulator and its faults.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use kalshi_sdk::{
-    Client, OperationId,
-    auth::Clock,
-    types::{BookSide, CreateOrderV2Request, Order, SelfTradePreventionType, TimeInForce},
-};
-use kalshi_sim::{Exchange, Fault, FaultKind, Lag, Role};
+use kalshi_sdk::{OperationId, auth::Clock, types::Order};
+use kalshi_sim::{Fault, FaultKind, Lag, Role};
 use kalshi_trade::{
     journal::{Journal, MemoryJournal, Settlement},
     placement::{PlaceError, Placement, PlacementState, Placements, WithdrawnCause},
@@ -18,66 +11,18 @@ use kalshi_trade::{
 use kalshi_ws::{Config, Connection, Environment, Event, Subscription};
 use tokio::runtime::Runtime;
 
-use crate::support::Ahead;
+use crate::support::Setup;
 
 /// Somewhat more than the window of a signature.
 const WINDOW: Duration = Duration::from_secs(62);
 
-struct Setup {
-    exchange: Exchange,
-    client: Client,
-    ticker: String,
-    journal: MemoryJournal,
-    clock: Arc<Ahead>,
-}
-
 impl Setup {
-    async fn new() -> Self {
-        let exchange = Exchange::start().await.unwrap();
-        let client = exchange.client(Role::Trader).unwrap();
-        let markets = client.get_markets().status("open").limit(1).send().await.unwrap();
-        let ticker = markets.markets[0].ticker.clone();
-        let clock = Arc::new(Ahead::default());
-        let journal = MemoryJournal::new(1, clock.now());
-        Self { exchange, client, ticker, journal, clock }
-    }
-
-    fn placements(&self) -> Placements {
-        Placements::builder(self.client.clone(), self.journal.clone())
-            .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
-            .start()
-            .unwrap()
-    }
-
-    fn order(&self) -> CreateOrderV2Request {
-        CreateOrderV2Request::builder()
-            .ticker(&*self.ticker)
-            .side(BookSide::Bid)
-            .count("1.00")
-            .price("0.0100")
-            .time_in_force(TimeInForce::GoodTillCanceled)
-            .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-            .try_into()
-            .unwrap()
-    }
-
-    fn fault(&self, operation: OperationId, kind: FaultKind) {
-        let fault = Fault::builder(kind).with_operation(operation).with_times(1).build();
-        self.exchange.faults().add(fault).unwrap();
-    }
-
     fn fault_create(&self, kind: FaultKind) {
         self.fault(OperationId::CreateOrderV2, kind);
     }
 
-    fn advance(&self, by: Duration) {
-        self.exchange.clock().advance(by).unwrap();
-        self.clock.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-
     fn creates(&self) -> usize {
-        let requests = self.exchange.requests();
-        requests.iter().filter(|request| request.operation == "create_order_v2").count()
+        self.requests("create_order_v2")
     }
 
     /// Returns the orders with the id, as the exchange has them.
@@ -116,7 +61,7 @@ async fn wait_for(placement: &Placement, is_there: impl Fn(&PlacementState) -> b
 #[tokio::test]
 async fn an_order_is_placed_once_and_is_in_the_journal() {
     let setup = Setup::new().await;
-    let placement = setup.placements().place(setup.order()).unwrap();
+    let placement = setup.placements().place(setup.bid("1.00")).unwrap();
     let PlacementState::Accepted { order_id } = placement.outcome().await else {
         panic!("{:?}", placement.state())
     };
@@ -131,7 +76,7 @@ async fn an_order_whose_answer_is_lost_is_found_and_not_sent_again() {
         let setup = Setup::new().await;
         setup.exchange.set_lag(Lag::none().with_reads(Duration::from_millis(400)));
         setup.fault_create(kind);
-        let placement = setup.placements().place(setup.order()).unwrap();
+        let placement = setup.placements().place(setup.bid("1.00")).unwrap();
         placement.outcome().await;
         setup.assert_accepted(&placement).await;
         assert_eq!(setup.creates(), 1, "{kind:?}");
@@ -145,7 +90,7 @@ async fn an_order_that_never_arrived_is_given_up_after_the_window_and_not_before
         let setup = Setup::new().await;
         setup.fault_create(kind);
         let placements = setup.placements();
-        let placement = placements.place(setup.order()).unwrap();
+        let placement = placements.place(setup.bid("1.00")).unwrap();
         wait_for(&placement, |state| *state == PlacementState::Settling).await;
         setup.advance(Duration::from_secs(30));
         // Lists without it have been read since.
@@ -169,7 +114,7 @@ async fn an_order_that_never_arrived_is_given_up_after_the_window_and_not_before
 async fn an_order_that_is_carried_out_late_is_found() {
     let setup = Setup::new().await;
     setup.fault_create(FaultKind::late(Duration::from_secs(30)));
-    let placement = setup.placements().place(setup.order()).unwrap();
+    let placement = setup.placements().place(setup.bid("1.00")).unwrap();
     wait_for(&placement, |state| *state == PlacementState::Settling).await;
     setup.advance(Duration::from_secs(31));
     placement.outcome().await;
@@ -182,7 +127,7 @@ async fn a_rate_limit_is_waited_for() {
     let setup = Setup::new().await;
     setup.fault_create(FaultKind::TooManyRequests);
     let placements = setup.placements();
-    let placement = placements.place_within(setup.order(), Duration::from_secs(60)).unwrap();
+    let placement = placements.place_within(setup.bid("1.00"), Duration::from_secs(60)).unwrap();
     placement.outcome().await;
     setup.assert_accepted(&placement).await;
     assert_eq!(setup.creates(), 2);
@@ -191,7 +136,7 @@ async fn a_rate_limit_is_waited_for() {
 #[tokio::test]
 async fn an_order_that_the_exchange_refuses_is_refused() {
     let setup = Setup::new().await;
-    let mut order = setup.order();
+    let mut order = setup.bid("1.00");
     order.count = "0.00".parse().unwrap();
     let placement = setup.placements().place(order).unwrap();
     let PlacementState::Refused(refusal) = placement.outcome().await else {
@@ -207,7 +152,7 @@ async fn a_full_disk_sends_nothing() {
     setup.journal.set_full(true);
     let placements = setup.placements();
     for _ in 0..2 {
-        let placement = placements.place(setup.order()).unwrap();
+        let placement = placements.place(setup.bid("1.00")).unwrap();
         let withdrawn = PlacementState::Withdrawn(WithdrawnCause::Journal);
         assert_eq!(placement.outcome().await, withdrawn);
         // There is room again, but the journal has to be opened anew.
@@ -221,7 +166,7 @@ async fn an_order_goes_on_when_its_handle_is_dropped() {
     let setup = Setup::new().await;
     setup.fault_create(FaultKind::ResetAfter);
     let placements = setup.placements();
-    drop(placements.place(setup.order()).unwrap());
+    drop(placements.place(setup.bid("1.00")).unwrap());
     drop(placements);
     while setup.journal.history().settled_count() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -236,7 +181,7 @@ async fn an_order_goes_on_when_its_handle_is_dropped() {
 #[tokio::test]
 async fn an_id_of_the_callers_is_refused() {
     let setup = Setup::new().await;
-    let mut order = setup.order();
+    let mut order = setup.bid("1.00");
     order.client_order_id = Some("mine".to_owned());
     let error = setup.placements().place(order).unwrap_err();
     assert!(matches!(error, PlaceError::HasClientOrderId));
@@ -258,7 +203,7 @@ async fn a_message_of_the_stream_settles_without_any_read() {
     setup.exchange.faults().add(failing).unwrap();
     setup.fault_create(FaultKind::ResetAfter);
     let placements = setup.placements();
-    let placement = placements.place(setup.order()).unwrap();
+    let placement = placements.place(setup.bid("1.00")).unwrap();
     let outcome = placement.outcome();
     tokio::pin!(outcome);
     let state = loop {
@@ -280,7 +225,7 @@ fn a_restart_settles_first_and_takes_orders_then() {
     setup.fault_create(FaultKind::latency(Duration::from_secs(30)));
     let dying = Runtime::new().unwrap();
     let placement = dying.block_on(async {
-        let placement = setup.placements().place(setup.order()).unwrap();
+        let placement = setup.placements().place(setup.bid("1.00")).unwrap();
         wait_for(&placement, |state| *state == PlacementState::Sent { attempt: 1 }).await;
         while setup.creates() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -300,12 +245,12 @@ fn a_restart_settles_first_and_takes_orders_then() {
         assert_eq!(placements.restored().len(), 1);
         let restored = placements.restored()[0].clone();
         assert_eq!(restored.id(), placement.id());
-        let error = placements.place(setup.order()).unwrap_err();
+        let error = placements.place(setup.bid("1.00")).unwrap_err();
         assert!(matches!(error, PlaceError::Restoring(1)));
         setup.exchange.faults().clear();
         placements.ready().await;
         setup.assert_accepted(&restored).await;
-        let next = placements.place(setup.order()).unwrap();
+        let next = placements.place(setup.bid("1.00")).unwrap();
         next.outcome().await;
         setup.assert_accepted(&next).await;
         assert_ne!(next.id(), restored.id());
@@ -316,7 +261,7 @@ fn a_restart_settles_first_and_takes_orders_then() {
 async fn an_identified_order_keeps_its_id_and_is_placed_once_for_it() {
     let setup = Setup::new().await;
     let placements = setup.placements();
-    let mut order = setup.order();
+    let mut order = setup.bid("1.00");
     let within = Duration::from_secs(1);
     let error = placements.place_identified(order.clone(), within).unwrap_err();
     assert!(matches!(error, PlaceError::Invalid(_)), "{error}");

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kalshi_sdk::{
     OperationId,
-    types::{BookSide, CreateOrderV2Request, SelfTradePreventionType, TimeInForce},
+    types::{BookSide, CreateOrderV2Request},
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, Role};
 use kalshi_trade::{
@@ -16,20 +16,13 @@ use kalshi_trade::{
 use kalshi_types::{Count, Dollars, UnixMillis};
 use tokio::runtime::Runtime;
 
+use crate::support::{limit, open_market};
+
 const WITHIN: Duration = Duration::from_secs(120);
 
 async fn order(exchange: &Exchange) -> CreateOrderV2Request {
     let client = exchange.client(Role::Trader).unwrap();
-    let markets = client.get_markets().status("open").limit(1).send().await.unwrap();
-    CreateOrderV2Request::builder()
-        .ticker(markets.markets[0].ticker.clone())
-        .side(BookSide::Bid)
-        .count("10.00")
-        .price("0.0100")
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-        .try_into()
-        .unwrap()
+    limit(&open_market(&client).await, BookSide::Bid, "0.0100", "10.00")
 }
 
 async fn start(exchange: &Exchange, journal: impl Journal + 'static) -> (Trading, Vec<OrderEvent>) {

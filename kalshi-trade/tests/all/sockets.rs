@@ -41,7 +41,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Ahead, TICKER, order};
+use crate::{
+    model::Dice,
+    support::{Ahead, TICKER, order},
+};
 
 const RUNS: u64 = 10;
 /// Runs at the same time: most of each is waiting.
@@ -58,16 +61,12 @@ fn variable(name: &str, default: u64) -> u64 {
     value.map_or(default, |value| value.parse().expect("the variable is a number"))
 }
 
-/// The choices of a run: `SplitMix64`.
-struct Random(u64);
+/// The choices of a run.
+struct Random(Dice);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % bound
+        self.0.next() % bound
     }
 
     fn millis(&mut self, bound: u64) -> Duration {
@@ -171,7 +170,7 @@ enum End {
 
 impl Run {
     fn new(runtime: &Runtime, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random(Dice(seed));
         let clock = Arc::new(Ahead::default());
         let mut streams = StreamFaults::default();
         streams.seed = seed;

@@ -1,4 +1,4 @@
-//! What holds orders back, what ends them, and what closes a position: over the simulator.
+//! Ceilings, pauses, groups, expiry, exits and the closing of positions, over the simulator.
 
 use std::time::Duration;
 

@@ -309,7 +309,7 @@ impl Context {
     /// # Errors
     ///
     /// Declined if something else is typed; usage if there is no terminal to ask on.
-    pub(crate) fn confirm(&self, about: &str, expected: &str) -> Outcome {
+    pub(crate) async fn confirm(&self, about: &str, expected: &str) -> Outcome {
         if self.global.yes || !(self.global.ask || self.target.is_real_money()) {
             return Ok(());
         }
@@ -321,12 +321,12 @@ impl Context {
         }
         crate::output::error_line(about);
         crate::output::error_line(&format!("On {}.", self.target.in_words()));
-        crate::output::error_text(&format!("Type {expected:?} to go on: "));
-        let mut line = String::new();
-        stdin()
-            .read_line(&mut line)
-            .map_err(|error| Failure::local(format!("could not read the answer: {error}")))?;
-        if line.trim() == expected { Ok(()) } else { Err(Failure::declined()) }
+        let question = format!("Type {expected:?} to go on: ");
+        if crate::prompt::line(question).await? == expected {
+            Ok(())
+        } else {
+            Err(Failure::declined())
+        }
     }
 }
 

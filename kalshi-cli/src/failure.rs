@@ -113,7 +113,7 @@ impl Category {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) category: Category,
-    /// What failed, with which value.
+    /// The text: what failed, with which value.
     pub(crate) message: String,
     /// The operation that failed.
     pub(crate) operation: Option<String>,
@@ -121,7 +121,7 @@ pub(crate) struct Failure {
     pub(crate) code: Option<String>,
     pub(crate) effect: Effect,
     pub(crate) retryable: bool,
-    /// What to do next, a command if possible.
+    /// The next step, a command if possible.
     pub(crate) next: Option<String>,
 }
 

@@ -51,7 +51,7 @@ impl Json {
         Self::Number(number.to_string())
     }
 
-    /// Returns a text, or null if there is none.
+    /// Returns a text, or null for `None`.
     pub(crate) fn optional<T: Into<String>>(text: Option<T>) -> Self {
         text.map_or(Self::Null, Self::text)
     }

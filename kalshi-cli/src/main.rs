@@ -12,6 +12,7 @@ mod json;
 mod order;
 mod output;
 mod profile;
+mod prompt;
 mod setup;
 mod sim;
 mod stream;

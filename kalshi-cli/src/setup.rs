@@ -14,8 +14,8 @@ use crate::{
     context::{Context, Target},
     failure::{Failure, Outcome},
     json::Json,
-    output::error_text,
     profile::{self, ConfigFile, SETTINGS},
+    prompt,
 };
 
 /// Makes a profile: checks the key of an environment and writes down where it is.
@@ -40,16 +40,19 @@ impl Command {
         };
         let id = match &global.key_id {
             Some(id) => id.clone(),
-            None => ask(
-                &format!("The id of the API key (made at {site}, under Account, API keys): "),
-                "--key-id",
-            )?,
+            None => {
+                ask(
+                    &format!("The id of the API key (made at {site}, under Account, API keys): "),
+                    "--key-id",
+                )
+                .await?
+            }
         };
         let (key, place) = match (&global.key_file, &global.key_command) {
             (Some(file), _) => ("key_file", absolute(file)),
             (None, Some(command)) => ("key_command", command.clone()),
             (None, None) => {
-                let file = ask("The PEM file of its private key: ", "--key-file")?;
+                let file = ask("The PEM file of its private key: ", "--key-file").await?;
                 ("key_file", absolute(Path::new(&file)))
             }
         };
@@ -87,21 +90,14 @@ impl Command {
 }
 
 /// Asks for a text on the terminal.
-fn ask(question: &str, option: &str) -> Outcome<String> {
+async fn ask(question: &str, option: &str) -> Outcome<String> {
     if !stdin().is_terminal() {
         return Err(Failure::usage(format!(
             "{option} is missing, and there is no terminal to ask on"
         )));
     }
-    error_text(question);
-    let mut line = String::new();
-    stdin()
-        .read_line(&mut line)
-        .map_err(|error| Failure::local(format!("could not read the answer: {error}")))?;
-    match line.trim() {
-        "" => Err(Failure::declined()),
-        text => Ok(text.to_owned()),
-    }
+    let line = prompt::line(question.to_owned()).await?;
+    if line.is_empty() { Err(Failure::declined()) } else { Ok(line) }
 }
 
 /// Returns a path that does not depend on the folder in which the command runs.

@@ -17,7 +17,7 @@ const MAX_BODY: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     json: Json,
-    /// What is sent, with the numbers as they were given.
+    /// The text that is sent, with the numbers as they were given.
     text: String,
     is_checked: bool,
 }

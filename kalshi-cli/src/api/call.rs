@@ -148,7 +148,7 @@ impl Call {
         Ok(request.json(&body))
     }
 
-    /// Sends the call and reads the answer: an empty object if there is none.
+    /// Sends the call and reads the answer: an empty object if it has no body.
     pub(crate) async fn send(&self, context: &Context) -> Outcome<Json> {
         let text = self.send_text(context).await?;
         self.read(&text)
@@ -187,7 +187,7 @@ impl Call {
             return Ok(false);
         }
         super::ceiling::check(context, self.operation)?;
-        context.confirm(about, self.operation.id)?;
+        context.confirm(about, self.operation.id).await?;
         Ok(true)
     }
 
@@ -224,7 +224,7 @@ impl Call {
     }
 }
 
-/// What to do after a page.
+/// The step after a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Fetch the next one, with this many rows at most.

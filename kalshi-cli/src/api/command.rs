@@ -176,7 +176,7 @@ impl Command {
         let is_write = method != Method::GET;
         if is_write {
             super::ceiling::check(context, operation)?;
-            context.confirm(&format!("{method} {path}"), method.as_str())?;
+            context.confirm(&format!("{method} {path}"), method.as_str()).await?;
         }
         // Public reads are not signed, and nothing says which these are: sign if there is a key.
         let client = match context.client().await {

@@ -20,7 +20,7 @@ impl Bar {
     }
 }
 
-/// What a cell is a part of, for its color.
+/// The part of the chart that a cell belongs to, for its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,

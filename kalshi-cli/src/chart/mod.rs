@@ -37,7 +37,7 @@ pub(crate) struct Chart {
     /// The time that a candle covers; chosen by the span unless given.
     #[arg(long, value_enum)]
     period: Option<PeriodName>,
-    /// How far back it goes.
+    /// The time to go back.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "7d")]
     last: Duration,
     /// Write SVG to a file.

@@ -41,7 +41,7 @@ pub(crate) struct CreateArgs {
     /// The new file for the private key.
     #[arg(long, value_name = "FILE")]
     save: PathBuf,
-    /// What the key may do, such as read or write; read alone unless set.
+    /// A scope of the key, such as read or write; read alone unless set.
     #[arg(long, value_name = "SCOPE", default_value = "read")]
     scope: Vec<String>,
     /// The type of the key.

@@ -133,10 +133,10 @@ pub(crate) enum QuoteCommand {
     /// Makes a quote: what you pay for YES and for NO; 0 leaves a side out.
     Create {
         rfq: String,
-        /// What you pay for YES, in dollars such as 0.55.
+        /// The price that you pay for YES, in dollars such as 0.55.
         #[arg(long, value_name = "PRICE")]
         yes_bid: Dollars,
-        /// What you pay for NO, in dollars such as 0.40.
+        /// The price that you pay for NO, in dollars such as 0.40.
         #[arg(long, value_name = "PRICE")]
         no_bid: Dollars,
         /// Leave what is not filled resting in the book.

@@ -1,4 +1,4 @@
-//! What the exchange says: in public, and to the key.
+//! The checks that ask the exchange: in public, and with the key.
 
 use std::{
     collections::BTreeSet,

@@ -11,7 +11,7 @@ use crate::{
     failure::{Category, Failure},
 };
 
-/// Returns the key file of the configuration, if there is one that counts.
+/// Returns the key file of the configuration, if one counts.
 fn key_file(context: &Context) -> Option<(&'static str, PathBuf)> {
     if context.target == Target::Sim {
         return None;

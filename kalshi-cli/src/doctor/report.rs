@@ -1,4 +1,4 @@
-//! What was checked, and what came of it. Pure.
+//! The checks and their results. Pure.
 
 use std::time::Duration;
 

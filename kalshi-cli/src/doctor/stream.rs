@@ -30,7 +30,7 @@ const UPGRADE: &str = "ws upgrade";
 const SUBSCRIPTION: &str = "ws channel";
 const PING: &str = "ws ping";
 
-/// How much of the text of a refusal is shown.
+/// The most of the text of a refusal that is shown.
 const MAX_TEXT: usize = 160;
 
 /// Connects to the streams by a socket of its own, without a proxy.

@@ -1,6 +1,6 @@
 //! Changes of orders that exist: `amend`, `decrease`, `cancel` and `cancel-all`.
 //!
-//! What an answer leaves unknown is read back from the order itself.
+//! An outcome that an answer leaves unknown is read back from the order itself.
 
 use std::time::Duration;
 
@@ -31,10 +31,10 @@ use crate::{
     json::Json,
 };
 
-/// How long an order is read back after an answer was lost: reads trail the exchange.
+/// The time for which an order is read back after an answer was lost: reads trail the exchange.
 const READ_BACK: Duration = Duration::from_secs(10);
 
-/// The order of a command, and the failure if there is none that can be changed.
+/// Reads the order of a command, and fails if it cannot be changed.
 async fn open_order(client: &Client, order_id: &str) -> Outcome<Order> {
     let order = look::order(client, order_id).await?;
     if is_over(&order) {
@@ -357,11 +357,9 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
 }
 
 async fn resting(client: &Client, args: &CancelAll) -> Outcome<Vec<Order>> {
-    let mut request = client.get_orders().status("resting").limit(1_000_u16);
-    if let Some(ticker) = &args.market {
-        request = request.ticker(&**ticker);
-    }
-    let orders = request.all().await.map_err(failed(OperationId::GetOrders))?;
+    let request = client.get_orders().status("resting").limit(1_000_u16);
+    let orders = request.ticker(args.market.as_deref()).all().await;
+    let orders = orders.map_err(failed(OperationId::GetOrders))?;
     let is_ours = |order: &Order| !args.mine || order.client_order_id.starts_with(OwnPrefix::TEXT);
     Ok(orders.into_iter().filter(is_ours).collect())
 }

@@ -1,15 +1,13 @@
 //! The question before real money moves.
 
-use std::{
-    io::{BufRead, IsTerminal as _, Read as _, Write, stderr, stdin},
-    thread,
+use std::io::{IsTerminal as _, stderr, stdin};
+
+use crate::{
+    failure::{Failure, Outcome},
+    prompt,
 };
 
-use tokio::sync::oneshot;
-
-use crate::failure::{Failure, Outcome};
-
-/// Whether a person has to say yes, and can.
+/// The need of a person's consent, and the means to ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Consent {
     /// There is real money in the environment, or the caller wants to be asked.
@@ -31,51 +29,33 @@ impl Consent {
     ///
     /// # Errors
     ///
-    /// Usage if nobody can be asked, declined if the line is another one.
+    /// Usage without a terminal, declined if another line is typed.
     ///
     /// # Cancellation
     ///
-    /// Nothing was confirmed. What is typed later is read and dropped.
-    pub(crate) async fn ask(
-        self,
-        line: &str,
-        is_yes: impl Fn(&str) -> bool + Send + 'static,
-    ) -> Outcome {
-        let line = line.to_owned();
-        let (answer, answered) = oneshot::channel();
-        // Not on a thread of the runtime, which would wait for it at the end: after Ctrl-C, too.
-        thread::spawn(move || {
-            let (mut input, mut output) = (stdin().lock(), stderr().lock());
-            let _ = answer.send(self.ask_with(&line, is_yes, &mut input, &mut output));
-        });
-        answered.await.unwrap_or_else(|_| Err(Failure::declined()))
+    /// Nothing was confirmed. A line that is typed later is read and dropped.
+    pub(crate) async fn ask(self, line: &str, is_yes: impl Fn(&str) -> bool) -> Outcome {
+        if !self.has_to_ask()? || is_yes(&prompt::line(question(line)).await?) {
+            return Ok(());
+        }
+        Err(Failure::declined())
     }
 
-    fn ask_with(
-        self,
-        line: &str,
-        is_yes: impl Fn(&str) -> bool,
-        input: &mut impl BufRead,
-        output: &mut impl Write,
-    ) -> Outcome {
+    /// Reports whether a person has to be asked.
+    fn has_to_ask(self) -> Outcome<bool> {
         if !self.is_needed || self.is_given {
-            return Ok(());
+            return Ok(false);
         }
         if !self.is_terminal {
             return Err(Failure::usage("there is no terminal to confirm at; nothing was sent")
                 .with_next("--yes, where no person is to be asked"));
         }
-        write!(output, "type  {line}  to confirm: ")?;
-        output.flush()?;
-        let mut typed = String::new();
-        // What no person types: the rest of a longer line is not read.
-        let read = input.take(256).read_line(&mut typed);
-        match read {
-            Ok(_) if is_yes(typed.trim()) => Ok(()),
-            Ok(_) => Err(Failure::declined()),
-            Err(error) => Err(Failure::local(format!("could not read the confirmation: {error}"))),
-        }
+        Ok(true)
     }
+}
+
+fn question(line: &str) -> String {
+    format!("type  {line}  to confirm: ")
 }
 
 #[cfg(test)]
@@ -85,9 +65,13 @@ mod tests {
 
     fn ask(consent: Consent, typed: &str) -> Result<String, Category> {
         let mut output = Vec::new();
-        consent
-            .ask_with("10 @ 0.44", |line| line == "10 @ 0.44", &mut typed.as_bytes(), &mut output)
-            .map_err(|failure| failure.category)?;
+        if consent.has_to_ask().map_err(|failure| failure.category)? {
+            let question = question("10 @ 0.44");
+            let line = prompt::line_with(&question, &mut typed.as_bytes(), &mut output);
+            if line.map_err(|failure| failure.category)? != "10 @ 0.44" {
+                return Err(Category::Declined);
+            }
+        }
         Ok(String::from_utf8(output).unwrap())
     }
 

@@ -1,4 +1,4 @@
-//! What is read before an order is sent, and after.
+//! The reads before an order is sent, and after.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::failure::{Category, Failure, Outcome};
 /// Rows of a page of orders: the most that a list gives.
 const LIMIT: u16 = 1_000;
 
-/// How often an order that was just accepted is looked for, and the pause after each look: reads
+/// The number of looks for an order that was just accepted, and the pause after each: reads
 /// trail the exchange.
 const LOOKS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(150);
@@ -156,11 +156,7 @@ pub(crate) async fn by_client_id(
     ticker: Option<&str>,
     client_id: &str,
 ) -> Outcome<Option<Order>> {
-    let mut request = client.get_orders().limit(LIMIT);
-    if let Some(ticker) = ticker {
-        request = request.ticker(ticker);
-    }
-    let mut rows = request.stream();
+    let mut rows = client.get_orders().limit(LIMIT).ticker(ticker).stream();
     while let Some(row) = rows.next().await {
         let order = row.map_err(failed(OperationId::GetOrders))?;
         if order.client_order_id == client_id {

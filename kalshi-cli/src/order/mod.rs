@@ -142,7 +142,7 @@ pub(crate) struct NewOrder {
     /// The number of contracts and the limit price of the outcome in dollars: `10 @ 0.55`.
     #[arg(value_name = "COUNT @ PRICE", num_args = 1..=3, required = true)]
     pub(crate) terms: Vec<String>,
-    /// How long it may wait: until canceled, not at all, or not at all and only as a whole.
+    /// The time that it may wait: until canceled, none, or none and only as a whole.
     #[arg(long, value_enum, default_value = "gtc")]
     pub(crate) tif: Tif,
     /// Only as a maker: an order that would trade at once is canceled by the exchange.
@@ -175,7 +175,7 @@ pub(crate) struct NewOrder {
     /// Ask for confirmation where there is no real money, too.
     #[arg(long)]
     pub(crate) confirm: bool,
-    /// How long to find out what became of it if the answer is lost.
+    /// The time to find out what became of it if the answer is lost.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "90s")]
     pub(crate) settle_within: Duration,
 }
@@ -196,7 +196,7 @@ impl From<OutcomeName> for streams::Outcome {
     }
 }
 
-/// How long an order may wait, as it is typed.
+/// The time in force, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tif {
     /// Good till canceled.
@@ -317,7 +317,7 @@ pub(crate) struct Queue {
 pub(crate) struct Settle {
     /// The client order id.
     pub(crate) client_id: String,
-    /// How long to go on.
+    /// The time to go on.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "90s")]
     pub(crate) settle_within: Duration,
 }
@@ -348,17 +348,9 @@ impl Command {
 async fn list(context: &Context, args: &List) -> Outcome {
     let client = context.client().await?;
     let page = u16::try_from(args.limit.clamp(1, 1_000)).unwrap_or(1_000);
-    let mut request = client.get_orders().limit(page);
-    if let Some(ticker) = &args.market {
-        request = request.ticker(&**ticker);
-    }
-    if let Some(status) = &args.status {
-        request = request.status(&**status);
-    }
-    if let Some(number) = args.subaccount {
-        request = request.subaccount(i64::from(number));
-    }
-    let mut rows = request.stream();
+    let request = client.get_orders().limit(page).ticker(args.market.as_deref());
+    let request = request.status(args.status.as_deref());
+    let mut rows = request.subaccount(args.subaccount.map(i64::from)).stream();
     let mut printer = context.output.list("orders", &COLUMNS);
     while printer.count() < args.limit {
         let Some(row) = rows.next().await else { break };

@@ -1,4 +1,5 @@
-//! What an order says and can cost, before it is sent. Pure: everything that was read is an argument.
+//! The words of an order and its worst cost, before it is sent. Pure: everything
+//! that was read is an argument.
 
 use std::fmt::Write as _;
 
@@ -30,7 +31,7 @@ pub(crate) struct Asked {
     pub(crate) client_id: String,
 }
 
-/// What the exchange says of the market and the account.
+/// The market and the account, as the exchange shows them.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) market: Market,
@@ -40,7 +41,7 @@ pub(crate) struct Seen {
     pub(crate) best: (Option<PriceLevel>, Option<PriceLevel>),
     /// Above zero: YES; below: NO.
     pub(crate) position: Count,
-    /// What rests on the side of the order already.
+    /// The contracts that rest on the side of the order already.
     pub(crate) resting: Count,
 }
 
@@ -62,9 +63,9 @@ pub(crate) struct Preview {
     /// Contracts that close a position, and those that open one.
     pub(crate) closes: Count,
     pub(crate) opens: Count,
-    /// What the contracts that open a position cost at this price.
+    /// The cost of the contracts that open a position at this price.
     pub(crate) cost: Dollars,
-    /// What all contracts cost in fees if they trade at once, at this price.
+    /// The fees of all contracts if they trade at once, at this price.
     pub(crate) fee: Option<Dollars>,
     /// The most that the order can cost, fees and their rounding included.
     pub(crate) worst_cost: Option<Dollars>,

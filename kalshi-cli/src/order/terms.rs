@@ -9,7 +9,7 @@ use crate::args::duration;
 ///
 /// # Errors
 ///
-/// What is wrong with it, and how it is written.
+/// The fault of the text, and how it is written.
 pub(crate) fn count_and_price(words: &[String]) -> Result<(Count, Dollars), String> {
     let text = words.join(" ");
     let (count_text, price_text) = text
@@ -22,7 +22,7 @@ pub(crate) fn count_and_price(words: &[String]) -> Result<(Count, Dollars), Stri
 ///
 /// # Errors
 ///
-/// What is wrong with it. A price in cents is refused, and never taken for dollars.
+/// The fault of the text. A price in cents is refused, and never taken for dollars.
 pub(crate) fn price(text: &str) -> Result<Dollars, String> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     let is_marked = text.ends_with(['c', 'C', '¢', '%']) || text.contains('$');
@@ -60,7 +60,7 @@ fn cents(text: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The fault of the text.
 pub(crate) fn count(text: &str) -> Result<Count, String> {
     let count: Count = text.parse().map_err(|error| format!("count \"{text}\": {error}"))?;
     if count.is_positive() {
@@ -73,7 +73,7 @@ pub(crate) fn count(text: &str) -> Result<Count, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The fault of the text.
 pub(crate) fn amount(text: &str) -> Result<Dollars, String> {
     let amount: Dollars = text
         .parse()
@@ -88,7 +88,7 @@ pub(crate) fn amount(text: &str) -> Result<Dollars, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, also if the time has passed: the exchange refuses such an order.
+/// The fault of the text, also if the time has passed: the exchange refuses such an order.
 pub(crate) fn expiration(text: &str, now: UnixMillis) -> Result<UnixSeconds, String> {
     let at = match duration(text) {
         Ok(duration) => now.saturating_add(duration),

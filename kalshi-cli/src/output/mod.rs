@@ -1,4 +1,4 @@
-//! What a command prints: data on the standard output, everything else on the standard error
+//! The output of a command: data on the standard output, everything else on the standard error
 //! output.
 
 mod csv;
@@ -275,7 +275,7 @@ pub(crate) fn error_line(text: &str) {
     error_text(&format!("{text}\n"));
 }
 
-/// Prints a text on the standard error output. Where nobody reads it, it is dropped.
+/// Prints a text on the standard error output. It is dropped if its reader is gone.
 pub(crate) fn error_text(text: &str) {
     let shown: String = text.split('\n').map(safe).collect::<Vec<_>>().join("\n");
     let _: io::Result<()> = stderr().lock().write_all(shown.as_bytes());

@@ -89,7 +89,7 @@ fn one_line(text: &str) -> String {
     if !text.contains(['\n', '\r']) {
         return text.to_owned();
     }
-    // Line ends of JSON are blanks, unless it is none.
+    // Line ends within JSON become blanks; what is no JSON is quoted.
     match Json::parse(text) {
         Ok(json) => json.to_string(),
         Err(_) => object("gap", [("malformed", Json::text(text))]),

@@ -75,7 +75,7 @@ pub(crate) struct ReplayFiles {
     /// The beginning of the names of the files.
     #[arg(long, default_value = "stream")]
     name: String,
-    /// How many times as fast as it was; as fast as it is read unless given.
+    /// The factor by which it is faster than it was; as fast as it is read unless given.
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     speed: Option<u32>,
     /// End before the first line after this time, such as 2026-12-31T23:59:00Z.
@@ -83,7 +83,7 @@ pub(crate) struct ReplayFiles {
     until: Option<UnixMillis>,
 }
 
-/// What is subscribed to.
+/// The subscription.
 #[derive(Args)]
 pub(crate) struct Subject {
     /// The channel.
@@ -122,7 +122,7 @@ impl Subject {
     }
 }
 
-/// What goes over a connection, in order.
+/// The traffic of a connection, in order.
 enum Frame {
     Connected,
     Received(UnixMillis, String),
@@ -149,7 +149,7 @@ impl Tap for Frames {
             let _ = self.queue.send(Frame::Dropped(std::mem::take(&mut self.dropped)));
         }
         self.waiting.fetch_add(text.len(), Ordering::AcqRel);
-        // Where nobody reads on, the command is ending.
+        // A queue without a reader: the command is ending.
         let _ = self.queue.send(Frame::Received(at, text.to_owned()));
     }
 
@@ -218,7 +218,7 @@ fn print_lines(lines: &mut Lines, frame: Frame) -> Vec<String> {
     }
 }
 
-/// Waits for a time; forever if there is none.
+/// Waits for a time; forever without one.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

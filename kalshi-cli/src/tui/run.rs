@@ -51,7 +51,7 @@ const MARKETS: usize = 6;
 /// The time between two frames.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// What tasks beside the loop found out.
+/// The results of tasks beside the loop.
 enum Found {
     Bars(String, Vec<Bar>),
     Queue(Vec<(String, Count)>),
@@ -186,7 +186,7 @@ impl Drop for Screen {
     }
 }
 
-/// What is shown, and where it comes from.
+/// The screen, and the sources of what it shows.
 struct Shown {
     client: Client,
     budget: Budget,

@@ -99,7 +99,7 @@ fn terminal(state: &State, width: u16, height: u16) -> Terminal<TestBackend> {
     terminal
 }
 
-/// Returns the text of a screen, and below it what each color marks, if there is any.
+/// Returns the text of a screen, and below it what each color marks, if anything is colored.
 fn shot(state: &State, width: u16, height: u16) -> String {
     let terminal = terminal(state, width, height);
     let buffer = terminal.backend().buffer();

@@ -1,5 +1,5 @@
-//! What the terminal shows, and what keys and clicks change about it. Pure: the time and every event
-//! are arguments.
+//! The state of the terminal, and what keys and clicks change about it. Pure: the time and every
+//! event are arguments.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,7 +15,7 @@ use crate::chart::draw::Bar;
 /// Trades that are kept of a market.
 const MAX_TRADES: usize = 200;
 
-/// Whether orders in the environment move real money.
+/// The kind of money that orders in the environment move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Money {
     Real,
@@ -131,7 +131,7 @@ pub(crate) struct State {
     pub(crate) notice: Option<String>,
 }
 
-/// What a key or a click asks the program for.
+/// A request to the program, by a key or a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     None,

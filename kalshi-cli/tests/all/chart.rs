@@ -24,7 +24,7 @@ fn candles_are_drawn_as_text_as_rows_and_as_a_picture() {
     let rows: serde_json::Value = serde_json::from_str(&rows.stdout).unwrap();
     assert!(rows["candles"][0]["close"].is_string(), "{rows}");
 
-    let file = desk.home.join("chart.svg");
+    let file = desk.home.path().join("chart.svg");
     let ran = desk.run(&format!("chart {ticker} --svg {}", file.display()));
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
     assert!(fs::read_to_string(&file).unwrap().starts_with("<svg "));

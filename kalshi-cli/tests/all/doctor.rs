@@ -11,7 +11,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::own_exchange::{OwnExchange, Ran, write_private};
+use crate::{
+    own_exchange::{OwnExchange, write_private},
+    support::Ran,
+};
 
 /// The report of a run.
 struct Report {
@@ -110,7 +113,7 @@ fn every_fault_of_a_key_file_is_told_apart() {
     let desk = OwnExchange::new();
     let with = |file: &str| doctor_with(&desk, &[("KALSHI_PRIVATE_KEY_PATH", file)], "");
     let file = |name: &str, text: &str| {
-        let file = desk.home.join(name);
+        let file = desk.home.path().join(name);
         write_private(&file, text);
         path(&file).to_owned()
     };
@@ -122,7 +125,7 @@ fn every_fault_of_a_key_file_is_told_apart() {
     missing.has("public call", "ok", "");
     assert_eq!(missing.ran.code, 4, "{:?}", missing.ran);
 
-    with(path(&desk.home)).has("key file", "fail", "not that of a file");
+    with(path(desk.home.path())).has("key file", "fail", "not that of a file");
 
     let public = desk.key.public_key().to_pem();
     with(&file("public.pem", &public)).has("key", "fail", "public key");
@@ -156,7 +159,7 @@ fn every_refusal_of_a_key_is_told_apart() {
     let desk = OwnExchange::new();
     // The id is known, and the key is another one.
     let other = KeyPair::generate(KeyType::Ed25519).unwrap();
-    let file = desk.home.join("other.pem");
+    let file = desk.home.path().join("other.pem");
     write_private(&file, other.private_key_pem());
     let wrong = doctor_with(&desk, &[("KALSHI_PRIVATE_KEY_PATH", path(&file))], "");
     wrong.has("signed call", "fail", "the private key is not that of it");

@@ -1,12 +1,14 @@
 //! `kalshi order` as a whole: the real program against an exchange and its faults.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Read as _, time::Duration};
 
 use kalshi_sdk::{OperationId, types::OrderStatus};
 use kalshi_sim::{FaultKind, Lag};
 use serde_json::Value;
 
-use crate::own_exchange::{OwnExchange, Ran};
+#[cfg(unix)]
+use crate::support::terminal;
+use crate::{own_exchange::OwnExchange, support::Ran};
 
 fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
@@ -127,33 +129,22 @@ fn without_a_terminal_and_without_yes_nothing_is_sent() {
     assert_eq!(desk.writes(), ["create_order_v2"]);
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[test]
 fn a_person_confirms_with_the_count_and_the_price_and_declines_with_anything_else() {
-    use std::{io::Write as _, process::Stdio};
-
     let desk = OwnExchange::new();
     let ticker = desk.market().ticker;
-    // `script` gives the program a terminal.
     let at_terminal = |typed: &str| {
+        let (mut main, terminal) = terminal(typed);
         let mut command = desk.command();
-        let program = command.get_program().to_string_lossy().into_owned();
-        let variables: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .collect();
-        command = std::process::Command::new("script");
-        command.env_clear().envs(variables).env("TERM", "dumb");
-        command.args(["-qec", &format!("{program} {} --confirm", buy(&ticker)), "/dev/null"]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+        command.args(format!("{} --confirm", buy(&ticker)).split_whitespace());
+        command.stdin(terminal.try_clone().unwrap()).stderr(terminal);
+        let code = desk.finish(&mut command).code;
+        drop(command);
+        // Once the other end is closed and all is read, there is an error.
+        let mut shown = Vec::new();
+        let _ = main.read_to_end(&mut shown);
+        (code, String::from_utf8_lossy(&shown).into_owned())
     };
     for typed in ["\n", "y\n", "yes\n", "2 @ 0.02\n"] {
         let (code, text) = at_terminal(typed);
@@ -174,7 +165,7 @@ fn ceilings_hold_whatever_is_said() {
     assert_eq!(ran.code, 2, "the fee comes on top: {ran:?}");
     assert!(ran.stderr.contains("more than the 0.0200 of --max-cost"), "{}", ran.stderr);
 
-    let config = desk.home.join("config.toml");
+    let config = desk.home.path().join("low.toml");
     fs::write(&config, "[profiles.default]\nmax_order_cost = '0.01'\n").unwrap();
     let mut command = desk.command();
     command.env("KALSHI_CONFIG", &config);

@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 use kalshi_auth::{KeyType, server::KeyPair};
@@ -15,24 +14,15 @@ use kalshi_sdk::{
 use kalshi_sim::{Exchange, ExchangeBuilder, Fault, FaultKind, Role};
 use tokio::runtime::Runtime;
 
-/// The id of the key that the program signs with.
-pub(crate) const KEY_ID: &str = "10000000-0000-4000-8000-000000000001";
+use crate::support::{Folder, KEY_ID, Ran, bare, finish};
 
 /// An exchange, a key of its first member, and a home of its own.
 pub(crate) struct OwnExchange {
     pub(crate) exchange: Exchange,
     pub(crate) runtime: Runtime,
-    pub(crate) home: PathBuf,
+    pub(crate) home: Folder,
     pub(crate) key: KeyPair,
     pub(crate) key_file: PathBuf,
-}
-
-/// What a command came to.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl OwnExchange {
@@ -41,7 +31,6 @@ impl OwnExchange {
     }
 
     pub(crate) fn with(set: impl FnOnce(ExchangeBuilder) -> ExchangeBuilder) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -51,26 +40,19 @@ impl OwnExchange {
         let key = KeyPair::generate(KeyType::Ed25519).unwrap();
         let public = key.public_key().to_pem();
         exchange.members().add_key(Role::Trader, KEY_ID, &public).unwrap();
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let home = std::env::temp_dir().join(format!("kalshi-cli-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&home);
-        fs::create_dir_all(&home).unwrap();
-        let key_file = home.join("key.pem");
+        let home = Folder::new();
+        let key_file = home.path().join("key.pem");
         write_private(&key_file, key.private_key_pem());
         Self { exchange, runtime, home, key, key_file }
     }
 
     /// Returns the program, with the environment and the key in variables.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kalshi"));
+        let mut command = bare(&self.home, &[]);
         command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &self.home)
             .env("KALSHI_ENV", self.exchange.base_url())
             .env("KALSHI_API_KEY_ID", KEY_ID)
-            .env("KALSHI_PRIVATE_KEY_PATH", &self.key_file)
-            .stdin(Stdio::null());
+            .env("KALSHI_PRIVATE_KEY_PATH", &self.key_file);
         command
     }
 
@@ -81,12 +63,7 @@ impl OwnExchange {
 
     /// Runs a command to its end. Nothing that it prints has a part of the private key.
     pub(crate) fn finish(&self, command: &mut Command) -> Ran {
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let ran = Ran {
-            code: status.code().unwrap(),
-            stdout: String::from_utf8(stdout).unwrap(),
-            stderr: String::from_utf8(stderr).unwrap(),
-        };
+        let ran = finish(command);
         let body: Vec<_> = self.key.private_key_pem().lines().collect();
         for line in body.iter().filter(|line| !line.starts_with('-')) {
             let part = &line[..line.len().min(24)];
@@ -133,7 +110,7 @@ impl OwnExchange {
 
     /// Returns the journals that are left.
     pub(crate) fn journals(&self) -> usize {
-        fn count(folder: &std::path::Path) -> usize {
+        fn count(folder: &Path) -> usize {
             let Ok(rows) = fs::read_dir(folder) else { return 0 };
             rows.map(|row| row.unwrap().path())
                 .map(|path| {
@@ -145,18 +122,12 @@ impl OwnExchange {
                 })
                 .sum()
         }
-        count(&self.home.join(".local"))
-    }
-}
-
-impl Drop for OwnExchange {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.home);
+        count(&self.home.path().join(".local"))
     }
 }
 
 /// Writes a file that only its owner can read.
-pub(crate) fn write_private(path: &std::path::Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     #[cfg(unix)]
     {

@@ -66,7 +66,7 @@ fn what_cannot_be_streamed_is_refused() {
 fn a_recording_is_played_back_as_it_was_streamed() {
     let desk = busy();
     let ticker = desk.market().ticker;
-    let folder = desk.home.join("recording");
+    let folder = desk.home.path().join("recording");
     let folder = folder.to_str().unwrap();
     let ran = desk.run(&format!("record {folder} orderbook_delta {ticker} --for 2s"));
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -87,7 +87,7 @@ fn a_recording_is_played_back_as_it_was_streamed() {
 #[test]
 fn an_interrupt_ends_a_recording_and_loses_nothing_of_it() {
     let desk = busy();
-    let folder = desk.home.join("recording");
+    let folder = desk.home.path().join("recording");
     let mut command = desk.command();
     command.args(["record", folder.to_str().unwrap(), "trade"]);
     let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();

@@ -1,8 +1,10 @@
 //! The exchange that commands are run against, and the commands.
 
 use std::{
+    fs::File,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -143,8 +145,12 @@ impl Ran {
 
 /// Runs a command to its end, while the exchange of the test goes on.
 pub(crate) async fn run(mut command: Command) -> Ran {
-    let output: Output =
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || finish(&mut command)).await.unwrap()
+}
+
+/// Runs a command to its end.
+pub(crate) fn finish(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -152,18 +158,25 @@ pub(crate) async fn run(mut command: Command) -> Ran {
     }
 }
 
-/// Returns the standard input of a command at a terminal at which this text was typed.
+/// Returns a terminal at which this text was typed: its other end, and the one for a command.
 #[cfg(unix)]
-pub(crate) fn typing(text: &str) -> Stdio {
+pub(crate) fn terminal(text: &str) -> (File, File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&main).unwrap();
     unlockpt(&main).unwrap();
     let name = ptsname(&main, Vec::new()).unwrap().into_string().unwrap();
-    let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
-    let mut main = std::fs::File::from(main);
-    std::io::Write::write_all(&mut main, text.as_bytes()).unwrap();
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    let mut main = File::from(main);
+    main.write_all(text.as_bytes()).unwrap();
+    (main, terminal)
+}
+
+/// Returns the standard input of a command at a terminal at which this text was typed.
+#[cfg(unix)]
+pub(crate) fn typing(text: &str) -> Stdio {
+    let (main, terminal) = terminal(text);
     // The terminal lasts as long as its other end, which the test leaves open.
     std::mem::forget(main);
     Stdio::from(terminal)

@@ -14,7 +14,7 @@ use std::{env, error::Error, fs, path::Path};
 struct Document {
     file: &'static str,
     overlays: &'static str,
-    /// What the names of its files begin with.
+    /// The prefix of the names of its files.
     prefix: &'static str,
 }
 

@@ -257,7 +257,7 @@ impl Client {
         &self.inner.base
     }
 
-    /// Returns the length that [`note_length`](Self::note_length) was last told, if there is one.
+    /// Returns the length that [`note_length`](Self::note_length) was last told; `None` before.
     pub(crate) fn length_of_last(&self) -> Option<usize> {
         match self.inner.length_of_last.load(Ordering::Relaxed) {
             0 => None,

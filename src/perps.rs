@@ -197,12 +197,12 @@ impl types::MarginOrderbookCount {
         levels
     }
 
-    /// Returns the best bid. `None` if there is none.
+    /// Returns the best bid; `None` without bids.
     pub fn best_bid(&self) -> Option<PriceLevel> {
         self.bids.iter().copied().max_by_key(|level| level.price)
     }
 
-    /// Returns the best ask. `None` if there is none.
+    /// Returns the best ask; `None` without asks.
     pub fn best_ask(&self) -> Option<PriceLevel> {
         self.asks.iter().copied().min_by_key(|level| level.price)
     }

@@ -45,7 +45,7 @@ impl RequestDraft {
         self.map(|request| request.query(&QueryParam::new(name, value)))
     }
 
-    /// Adds a query parameter if there is one.
+    /// Adds a query parameter, unless it is `None`.
     pub(crate) fn query_optional<T: Serialize>(self, name: &str, value: Option<&T>) -> Self {
         match value {
             Some(value) => self.query(name, value),

@@ -1,5 +1,5 @@
-//! What the benches that call a server share: the server in a process of its own, and what this one
-//! has used. (Processor time of a process says nothing if its server is a thread of it.)
+//! The parts that the benches of a server share: the server in a process of its own, and what this
+//! one has used. (Processor time of a process says nothing if its server is a thread of it.)
 
 use std::{
     env, fs,

@@ -50,7 +50,7 @@ pub struct Surface {
     pub lane: &'static str,
     /// The parameter of an example, and the expression in it that has the methods.
     pub example: (&'static str, &'static str),
-    /// What the names of its files begin with.
+    /// The prefix of the names of its files.
     pub prefix: &'static str,
 }
 

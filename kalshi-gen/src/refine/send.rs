@@ -151,7 +151,7 @@ fn batch<'a>(
     })
 }
 
-/// What `send` is about. The variables beside the parameters are as progenitor spells them: with an
+/// The names in `send`. The variables beside the parameters are as progenitor spells them: with an
 /// underscore when a parameter has the name already.
 struct Locals {
     client: Ident,

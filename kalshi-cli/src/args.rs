@@ -5,6 +5,8 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "mcp")]
+use crate::mcp;
 #[cfg(feature = "tui")]
 use crate::tui;
 use crate::{
@@ -137,6 +139,8 @@ pub(crate) enum Command {
     Chart(Box<chart::Chart>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
+    #[cfg(feature = "mcp")]
+    Mcp(Box<mcp::Command>),
     Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
@@ -162,7 +166,16 @@ impl Command {
 
     /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
     pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::Sim(_))
+        matches!(self, Self::Record(_) | Self::Sim(_)) || self.is_server()
+    }
+
+    /// Reports whether another program speaks to the command over its standard input and output.
+    pub(crate) fn is_server(&self) -> bool {
+        match self {
+            #[cfg(feature = "mcp")]
+            Self::Mcp(_) => true,
+            _ => false,
+        }
     }
 
     /// Runs the command.
@@ -187,6 +200,8 @@ impl Command {
             Self::Chart(command) => command.run(context).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
+            #[cfg(feature = "mcp")]
+            Self::Mcp(command) => command.run(context).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

@@ -156,6 +156,12 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
+    /// Returns the interval of candles of 1m, 1h or 1d.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn new(period: &str, since: Moment, until: Option<Moment>) -> Self {
+        Self { period: period.to_owned(), since, until }
+    }
+
     /// Adds the interval to a call.
     pub(crate) fn add_to(&self, call: Call, context: &Context) -> Outcome<Call> {
         let now = context.now();

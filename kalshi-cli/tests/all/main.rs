@@ -9,6 +9,8 @@ mod documents;
 mod exchange;
 mod exits;
 mod market;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod order;
 mod own_exchange;
 mod portfolio;

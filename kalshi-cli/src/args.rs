@@ -12,7 +12,7 @@ use crate::tui;
 use crate::{
     api, chart, command,
     context::{Context, Target},
-    docs, doctor,
+    docs, doctor, export,
     failure::{Category, Failure, Outcome},
     order, setup, sim, stream,
 };
@@ -136,6 +136,8 @@ pub(crate) enum Command {
     Stream(Box<stream::Stream>),
     Record(Box<stream::Record>),
     Replay(Box<stream::ReplayFiles>),
+    #[command(subcommand)]
+    Export(Box<export::Export>),
     Chart(Box<chart::Chart>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
@@ -197,6 +199,7 @@ impl Command {
             Self::Stream(command) => command.run(context).await,
             Self::Record(command) => command.run(context).await,
             Self::Replay(command) => command.run(context).await,
+            Self::Export(command) => command.run(context).await,
             Self::Chart(command) => command.run(context).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,

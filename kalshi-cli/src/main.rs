@@ -7,6 +7,7 @@ mod command;
 mod context;
 mod docs;
 mod doctor;
+mod export;
 mod failure;
 mod json;
 #[cfg(feature = "mcp")]

@@ -8,6 +8,7 @@ mod doctor;
 mod documents;
 mod exchange;
 mod exits;
+mod export;
 mod market;
 #[cfg(feature = "mcp")]
 mod mcp;

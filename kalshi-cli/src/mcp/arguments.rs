@@ -136,7 +136,7 @@ mod tests {
 
     fn read(tool: &str, given: Value) -> Result<Arguments, String> {
         let Value::Object(given) = given else { panic!("{given}") };
-        let tool = Tool::find(tool, true).unwrap();
+        let tool = Tool::find(tool).unwrap();
         Arguments::read(tool, Some(given)).map_err(|failure| failure.message)
     }
 

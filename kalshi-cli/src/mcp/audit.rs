@@ -27,7 +27,6 @@ pub(super) struct Entry<'a> {
     /// The operation that was asked for.
     pub(super) operation: Option<&'a str>,
     pub(super) arguments: &'a [String],
-    pub(super) ticket: Option<&'a str>,
     /// `ok`, or the category of the failure.
     pub(super) outcome: &'a str,
 }
@@ -78,7 +77,6 @@ impl Audit {
             ("tool", short(entry.tool)),
             ("operation", entry.operation.map_or(Json::Null, short)),
             ("arguments", Json::List(names)),
-            ("ticket", entry.ticket.map_or(Json::Null, short)),
             ("outcome", Json::text(entry.outcome)),
         ]);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,10 +15,7 @@ use crate::{
 const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 
 /// Returns an order as it was asked for.
-pub(super) fn order(
-    arguments: &Arguments,
-    client_id: Option<String>,
-) -> Outcome<(Action, NewOrder)> {
+pub(super) fn order(arguments: &Arguments) -> Outcome<(Action, NewOrder)> {
     let unknown = |name: &str| Failure::usage(format!("{name} is none of its values"));
     let action = match arguments.required("action") {
         "buy" => Action::Buy,
@@ -41,7 +38,7 @@ pub(super) fn order(
         expires: text("expires"),
         group: text("group"),
         subaccount: arguments.text("subaccount").and_then(|number| number.parse().ok()),
-        client_id,
+        client_id: None,
         max_cost: None,
         confirm: true,
         settle_within: SETTLE_WITHIN,

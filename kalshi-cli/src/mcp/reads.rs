@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, tool: &Tool, arguments: &Arguments) -
             first_page(context, spanned(call, context, arguments)?).await
         }
         "explain_order" => {
-            let (action, order) = super::orders::order(arguments, None)?;
+            let (action, order) = super::orders::order(arguments)?;
             crate::order::explain(context, action, &order).await.map(Answer::Document)
         }
         "exchange_status" => first_page(context, Call::new(OperationId::GetExchangeStatus)).await,

@@ -21,7 +21,7 @@ use super::{
     arguments::Arguments,
     audit::{Audit, Entry},
     reads,
-    tools::{CURSOR, Reach, Tool},
+    tools::{CURSOR, Reach, TOOLS, Tool},
 };
 use crate::{
     context::Context,
@@ -54,10 +54,6 @@ impl Server {
         Self { context, audit, kept, calls: Semaphore::new(MAX_CALLS) }
     }
 
-    fn may_trade(&self) -> bool {
-        false
-    }
-
     /// Runs a tool, and writes down that it ran.
     async fn call(
         &self,
@@ -79,7 +75,6 @@ impl Server {
             tool: tool.name,
             operation: operation.as_deref().or(own),
             arguments: &names,
-            ticket: None,
             outcome: result.as_ref().map_or_else(|failure| failure.category.name(), |_| "ok"),
         })?;
         result
@@ -119,10 +114,9 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = Tool::served(self.may_trade()).map(|tool| {
+        let tools = TOOLS.iter().map(|tool| {
             let annotations = ToolAnnotations::new()
-                .read_only(tool.reach != Reach::Trade)
-                .destructive(tool.reach == Reach::Trade)
+                .read_only(true)
                 .idempotent(true)
                 .open_world(tool.reach != Reach::Local);
             Listed::new(tool.name, tool.about, tool.schema()).with_annotations(annotations)
@@ -135,12 +129,11 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(tool) = Tool::find(&request.name, self.may_trade()) else {
+        let Some(tool) = Tool::find(&request.name) else {
             let entry = Entry {
                 tool: &request.name,
                 operation: None,
                 arguments: &[],
-                ticket: None,
                 outcome: "no_such_tool",
             };
             let _ = self.audit.write(&entry);

@@ -10,8 +10,6 @@ pub(super) enum Reach {
     Local,
     /// Reads from the exchange.
     Read,
-    /// Writes down a ticket for a change, which a person confirms in a terminal.
-    Trade,
 }
 
 /// A tool.
@@ -89,14 +87,9 @@ impl Tool {
         schema
     }
 
-    /// Returns the tool with a name, if it is served.
-    pub(super) fn find(name: &str, may_trade: bool) -> Option<&'static Self> {
-        Self::served(may_trade).find(|tool| tool.name == name)
-    }
-
-    /// Returns the tools that are served: those that prepare changes only if that is allowed.
-    pub(super) fn served(may_trade: bool) -> impl Iterator<Item = &'static Self> {
-        TOOLS.iter().filter(move |tool| may_trade || tool.reach != Reach::Trade)
+    /// Returns the tool with a name.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        TOOLS.iter().find(|tool| tool.name == name)
     }
 }
 
@@ -333,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_reads_names_operations_that_read() {
-        for tool in TOOLS.iter().filter(|tool| tool.reach == Reach::Read) {
+        for tool in TOOLS {
             for id in tool.operations {
                 assert_eq!(id.operation().method, http::Method::GET, "{}: {id}", tool.name);
             }

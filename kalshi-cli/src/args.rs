@@ -5,12 +5,14 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "mcp")]
+use crate::mcp;
 #[cfg(feature = "tui")]
 use crate::tui;
 use crate::{
     api, chart, command,
     context::{Context, Target},
-    docs, doctor,
+    docs, doctor, export,
     failure::{Category, Failure, Outcome},
     order, setup, sim, stream,
 };
@@ -134,9 +136,13 @@ pub(crate) enum Command {
     Stream(Box<stream::Stream>),
     Record(Box<stream::Record>),
     Replay(Box<stream::ReplayFiles>),
+    #[command(subcommand)]
+    Export(Box<export::Export>),
     Chart(Box<chart::Chart>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
+    #[cfg(feature = "mcp")]
+    Mcp(Box<mcp::Command>),
     Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
@@ -162,7 +168,16 @@ impl Command {
 
     /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
     pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::Sim(_))
+        matches!(self, Self::Record(_) | Self::Sim(_)) || self.is_server()
+    }
+
+    /// Reports whether another program speaks to the command over its standard input and output.
+    pub(crate) fn is_server(&self) -> bool {
+        match self {
+            #[cfg(feature = "mcp")]
+            Self::Mcp(_) => true,
+            _ => false,
+        }
     }
 
     /// Runs the command.
@@ -184,9 +199,12 @@ impl Command {
             Self::Stream(command) => command.run(context).await,
             Self::Record(command) => command.run(context).await,
             Self::Replay(command) => command.run(context).await,
+            Self::Export(command) => command.run(context).await,
             Self::Chart(command) => command.run(context).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
+            #[cfg(feature = "mcp")]
+            Self::Mcp(command) => command.run(context).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

@@ -107,6 +107,12 @@ pub(crate) struct Context {
     pub(crate) target: Target,
     pub(crate) output: Output,
     exchange: OnceCell<Exchange>,
+    /// The clients, each made once: its connections are used again.
+    public: OnceCell<Client>,
+    signing: OnceCell<Client>,
+    /// True if another program speaks to this one over the standard input and output: no other may
+    /// read or write them.
+    is_server: bool,
 }
 
 impl Context {
@@ -136,7 +142,28 @@ impl Context {
         };
         let format = global.output.or(profile.output).unwrap_or(command.default_format());
         let output = Output::new(format, global.fields.clone(), global.quiet);
-        Ok(Self { global, profile, target, output, exchange: OnceCell::new() })
+        Ok(Self::of(global, profile, target, output))
+    }
+
+    fn of(global: Global, profile: Profile, target: Target, output: Output) -> Self {
+        Self {
+            global,
+            profile,
+            target,
+            output,
+            exchange: OnceCell::new(),
+            public: OnceCell::new(),
+            signing: OnceCell::new(),
+            is_server: false,
+        }
+    }
+
+    /// Returns the same surroundings for a server on the standard input and output.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn for_server(&self) -> Self {
+        let (profile, target) = (self.profile.clone(), self.target.clone());
+        let context = Self::of(self.global.clone(), profile, target, self.output.clone());
+        Self { is_server: true, ..context }
     }
 
     /// Returns the same surroundings with another key.
@@ -145,13 +172,7 @@ impl Context {
         global.key_id = Some(id.to_owned());
         global.key_file = (setting == "key_file").then(|| place.into());
         global.key_command = (setting == "key_command").then(|| place.to_owned());
-        Self {
-            global,
-            profile: self.profile.clone(),
-            target: self.target.clone(),
-            output: self.output.clone(),
-            exchange: OnceCell::new(),
-        }
+        Self::of(global, self.profile.clone(), self.target.clone(), self.output.clone())
     }
 
     /// Returns the exchange of `--env sim`, started if it is not running.
@@ -211,13 +232,17 @@ impl Context {
 
     /// Returns a client for public operations.
     pub(crate) async fn public_client(&self) -> Outcome<Client> {
-        build(self.client_builder().await?)
+        let client = self.public.get_or_try_init(|| async { build(self.client_builder().await?) });
+        client.await.cloned()
     }
 
     /// Returns a client that signs.
     pub(crate) async fn client(&self) -> Outcome<Client> {
-        let credentials = self.credentials().await?;
-        build(self.client_builder().await?.with_credentials(credentials))
+        let client = self.signing.get_or_try_init(|| async {
+            let credentials = self.credentials().await?;
+            build(self.client_builder().await?.with_credentials(credentials))
+        });
+        client.await.cloned()
     }
 
     /// Returns the client that an operation needs: public ones work without credentials.
@@ -249,7 +274,7 @@ impl Context {
             };
             return match (&global.key_file, &global.key_command) {
                 (Some(file), _) => read(Credentials::from_file(id, file)),
-                (None, Some(command)) => from_command(id, command),
+                (None, Some(command)) => self.from_command(id, command),
                 (None, None) => match Credentials::from_vars(|name| match name {
                     kalshi_sdk::auth::KEY_ID_VAR => Some(id.into()),
                     name => std::env::var_os(name),
@@ -291,10 +316,31 @@ impl Context {
         }
         match (&profile.key_file, &profile.key_command) {
             (Some(file), _) => read(Credentials::from_file(id, file)),
-            (None, Some(command)) => from_command(id, command),
+            (None, Some(command)) => self.from_command(id, command),
             (None, None) => Err(Failure::credentials(missing.to_owned())
                 .with_next("kalshi setup, or --env sim to try it without an account")),
         }
+    }
+
+    /// Runs a shell command that prints a private key. What it prints is kept off every output.
+    fn from_command(&self, id: &str, command: &str) -> Outcome<Credentials> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::credentials(format!("could not run the key command: {error}"))
+        };
+        let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+        let output = Command::new(shell)
+            .args([flag, command])
+            .stdin(if self.is_server { Stdio::null() } else { Stdio::inherit() })
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| failed(&error))?;
+        let pem = Zeroizing::new(output.stdout);
+        if !output.status.success() {
+            let status = output.status;
+            return Err(Failure::credentials(format!("the key command ended with {status}")));
+        }
+        Credentials::from_pem(id, pem.as_slice())
+            .map_err(|error| Failure::credentials(format!("the key command's output: {error}")))
     }
 
     /// Returns the time.
@@ -336,24 +382,6 @@ fn build(builder: ClientBuilder) -> Outcome<Client> {
 
 fn read(credentials: Result<Credentials, kalshi_sdk::auth::AuthError>) -> Outcome<Credentials> {
     credentials.map_err(|error| Failure::credentials(error.to_string()))
-}
-
-/// Runs a shell command that prints a private key. What it prints is kept off every output.
-fn from_command(id: &str, command: &str) -> Outcome<Credentials> {
-    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-    let output = Command::new(shell)
-        .args([flag, command])
-        .stdin(Stdio::inherit())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::credentials(format!("could not run the key command: {error}")))?;
-    let pem = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        let status = output.status;
-        return Err(Failure::credentials(format!("the key command ended with {status}")));
-    }
-    Credentials::from_pem(id, pem.as_slice())
-        .map_err(|error| Failure::credentials(format!("the key command's output: {error}")))
 }
 
 #[cfg(test)]

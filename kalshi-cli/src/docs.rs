@@ -84,7 +84,7 @@ fn leaves() -> Vec<Leaf> {
             .filter(|inner| !inner.is_hide_set() && inner.get_name() != "help")
             .collect();
         // `api` does something by itself, and has commands below it.
-        let acts = inner.is_empty() || command.get_positionals().next().is_some();
+        let acts = inner.is_empty() || !command.is_subcommand_required_set();
         if acts && !path.is_empty() {
             into.push(Leaf { path: path.to_owned(), command: command.clone() });
         }
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 13] = [
+    const WITHOUT: [&str; 14] = [
         "api",
         "api list",
         "api show",
@@ -279,6 +279,7 @@ mod tests {
         "config path",
         "config set",
         "docs",
+        "mcp",
         "record",
         "replay",
         "sim",

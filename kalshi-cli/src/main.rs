@@ -7,8 +7,11 @@ mod command;
 mod context;
 mod docs;
 mod doctor;
+mod export;
 mod failure;
 mod json;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod order;
 mod output;
 mod profile;
@@ -30,10 +33,14 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return args::refuse(&error),
     };
+    if arguments.command.is_server() {
+        // The standard output is for the protocol: a failure is told on the other one only.
+        arguments.global.output = Some(args::Format::Table);
+    }
     let format = arguments.global.output.unwrap_or(arguments.command.default_format());
     let result = Context::new(arguments.global, &arguments.command)
         .map_err(|failure| (failure, format))
@@ -59,7 +66,7 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("could not start the runtime: {error}")))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let ends_by_interrupt = command.ends_by_interrupt();
         let result = tokio::select! {
             result = command.run(context) => result,
@@ -68,5 +75,8 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         // Also after a failure: what was done before it is done.
         let saved = context.save_exchange();
         result.and(saved)
-    })
+    });
+    // A read of the standard input that nothing ends is not waited for.
+    runtime.shutdown_background();
+    result
 }

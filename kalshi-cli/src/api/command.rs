@@ -287,7 +287,7 @@ fn by_path(method: &Method, path: &str) -> Option<(&'static Operation, Vec<(Stri
 
 /// Returns the operation with a name: that of the client's method, that of the document, or method
 /// and path.
-fn find(name: &str) -> Outcome<&'static Operation> {
+pub(crate) fn find(name: &str) -> Outcome<&'static Operation> {
     if let Some((method, path)) = name.split_once(' ') {
         let method = read_method(method)?;
         let found = by_path(&method, path).map(|(operation, _)| operation);
@@ -385,7 +385,7 @@ fn show(context: &Context, operation: &Operation) -> Outcome {
 }
 
 /// Returns everything that the table says about an operation.
-fn description(operation: &Operation) -> Outcome<Json> {
+pub(crate) fn description(operation: &Operation) -> Outcome<Json> {
     let schema = match operation.body_schema() {
         Some(schema) => Json::parse(schema).map_err(|error| Failure::local(error.to_string()))?,
         None => Json::Null,

@@ -7,6 +7,8 @@ mod command;
 mod parameters;
 mod schema;
 
+#[cfg(feature = "mcp")]
+pub(crate) use self::command::{description, find};
 pub(crate) use self::{
     body::Body,
     call::{Call, Next, interrupted},

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use kalshi_sdk::{Dollars, OperationId};
 
-use super::{Interval, PageArgs, SpanArgs, list, show};
+use super::{Interval, PageArgs, SpanArgs, list};
 use crate::{
     api::{Call, Next},
     args::Moment,
@@ -100,7 +100,7 @@ impl Command {
                     .with_optional("max_close_ts", args.closes_before.map(|at| at.seconds(now)));
                 list(context, call, &args.page, 1_000, &COLUMNS).await
             }
-            Self::Get { ticker } => get(context, &ticker).await,
+            Self::Get { ticker } => context.output.document(&fetch(context, &ticker).await?, &[]),
             Self::Book { ticker, depth } => book(context, &ticker, depth).await,
             Self::Trades { ticker, span, page } => {
                 let call = Call::new(OperationId::GetTrades).with_optional("ticker", ticker);
@@ -120,32 +120,44 @@ impl Command {
     }
 }
 
-async fn get(context: &Context, ticker: &str) -> Outcome {
-    let live = Call::new(OperationId::GetMarket).with("ticker", ticker);
-    match live.send(context).await {
-        Ok(mut answer) => {
-            let market = answer.take("market").unwrap_or(answer);
-            context.output.document(&market, &[])
-        }
+/// Fetches a market, from the archive if it has moved there.
+pub(crate) async fn fetch(context: &Context, ticker: &str) -> Outcome<Json> {
+    let live = Call::new(OperationId::GetMarket).with("ticker", ticker).send(context).await;
+    let mut answer = match live {
         Err(failure) if failure.status == Some(404) => {
             let archive = Call::new(OperationId::GetHistoricalMarket).with("ticker", ticker);
-            show(context, archive, Some("market"), &[]).await
+            archive.send(context).await?
         }
-        Err(failure) => Err(failure),
-    }
+        live => live?,
+    };
+    Ok(answer.take("market").unwrap_or(answer))
 }
 
-/// Prints a book. The exchange lists bids of YES and bids of NO; for people the latter are shown as
-/// what they are to a buyer of YES, asks at one dollar less their price.
-async fn book(context: &Context, ticker: &str, depth: Option<u32>) -> Outcome {
+/// Fetches a book as the exchange lists it: bids of YES and bids of NO.
+pub(crate) async fn fetch_book(
+    context: &Context,
+    ticker: &str,
+    depth: Option<u32>,
+) -> Outcome<Json> {
     let call = Call::new(OperationId::GetMarketOrderbook)
         .with("ticker", ticker)
         .with_optional("depth", depth);
     let mut answer = call.send(context).await?;
-    let book = answer.take("orderbook_fp").unwrap_or(answer);
+    Ok(answer.take("orderbook_fp").unwrap_or(answer))
+}
+
+async fn book(context: &Context, ticker: &str, depth: Option<u32>) -> Outcome {
+    let book = fetch_book(context, ticker, depth).await?;
     if !context.output.is_table() {
         return context.output.document(&book, &[]);
     }
+    let columns = ["bid_count", "yes_bid", "yes_ask", "ask_count"];
+    context.output.rows("levels", levels(ticker, &book)?, &columns)
+}
+
+/// Returns the levels of a book, the best first. Bids of NO are shown as what they are to a buyer of
+/// YES: asks at one dollar less their price.
+pub(crate) fn levels(ticker: &str, book: &Json) -> Outcome<Vec<Json>> {
     let unreadable =
         |what: &str| Failure::new(crate::failure::Category::Response, format!("{ticker}: {what}"));
     let side = |name: &str| -> Outcome<Vec<(Dollars, Json)>> {
@@ -185,53 +197,73 @@ async fn book(context: &Context, ticker: &str, depth: Option<u32>) -> Outcome {
             ("ask_count", count(ask)),
         ]));
     }
-    context.output.rows("levels", lines, &["bid_count", "yes_bid", "yes_ask", "ask_count"])
+    Ok(lines)
 }
 
 async fn candles(context: &Context, ticker: &str, interval: &Interval) -> Outcome {
+    let candles = fetch_candles(context, ticker, interval).await?;
+    context.output.rows("candlesticks", candles, &super::CANDLE_COLUMNS)
+}
+
+/// Fetches the candles of a market.
+pub(crate) async fn fetch_candles(
+    context: &Context,
+    ticker: &str,
+    interval: &Interval,
+) -> Outcome<Vec<Json>> {
     let call = Call::new(OperationId::BatchGetMarketCandlesticks).with("market_tickers", ticker);
     let answer = interval.add_to(call, context)?.send(context).await?;
     let markets = answer.get("markets").and_then(Json::as_list).unwrap_or_default();
     let is_it = |market: &&Json| market.get("market_ticker").and_then(Json::as_str) == Some(ticker);
     let candles = markets.iter().find(is_it).and_then(|market| market.get("candlesticks"));
-    let candles = candles.and_then(Json::as_list).unwrap_or_default().to_vec();
-    context.output.rows("candlesticks", candles, &super::CANDLE_COLUMNS)
+    Ok(candles.and_then(Json::as_list).unwrap_or_default().to_vec())
 }
 
-/// Walks the open events with their markets: the exchange has no search for texts.
-async fn find(context: &Context, words: &[String], limit: usize) -> Outcome {
-    let words: Vec<String> =
-        words.iter().flat_map(|words| words.split_whitespace()).map(str::to_lowercase).collect();
-    let call = Call::new(OperationId::GetEvents)
+/// The call that walks the open events with their markets: the exchange has no search for texts.
+pub(crate) fn search() -> Call {
+    Call::new(OperationId::GetEvents)
         .with("status", "open")
         .with("with_nested_markets", true)
-        .with("limit", 200);
-    let mut list = context.output.list("markets", &COLUMNS);
-    call.pages(context, |mut page| {
-        let events = match page.take("events") {
-            Some(Json::List(events)) => events,
-            _ => Vec::new(),
-        };
-        let mut found = Vec::new();
-        for mut event in events {
-            let markets = match event.take("markets") {
-                Some(Json::List(markets)) => markets,
-                _ => Vec::new(),
-            };
-            let about = texts(&event, &["event_ticker", "title", "sub_title", "category"]);
-            for market in markets {
-                let own = texts(&market, &["ticker", "title", "yes_sub_title", "no_sub_title"]);
-                let all = format!("{about} {own}");
-                if words.iter().all(|word| all.contains(word.as_str())) {
-                    found.push(market);
-                }
+        .with("limit", 200)
+}
+
+/// Returns the words to look for.
+pub(crate) fn search_words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_lowercase).collect()
+}
+
+/// Returns the markets of a page of [`search`] that have all of these words.
+pub(crate) fn matches(page: &mut Json, words: &[String]) -> Vec<Json> {
+    let list = |value: Option<Json>| match value {
+        Some(Json::List(values)) => values,
+        _ => Vec::new(),
+    };
+    let mut found = Vec::new();
+    for mut event in list(page.take("events")) {
+        let markets = list(event.take("markets"));
+        let about = texts(&event, &["event_ticker", "title", "sub_title", "category"]);
+        for market in markets {
+            let own = texts(&market, &["ticker", "title", "yes_sub_title", "no_sub_title"]);
+            let all = format!("{about} {own}");
+            if words.iter().all(|word| all.contains(word.as_str())) {
+                found.push(market);
             }
         }
-        found.truncate(limit.saturating_sub(list.count()));
-        list.page(Json::object([("markets", Json::List(found))]))?;
-        Ok(if list.count() >= limit { Next::Stop } else { Next::Page { limit: None } })
-    })
-    .await?;
+    }
+    found
+}
+
+async fn find(context: &Context, words: &[String], limit: usize) -> Outcome {
+    let words = search_words(&words.join(" "));
+    let mut list = context.output.list("markets", &COLUMNS);
+    search()
+        .pages(context, |mut page| {
+            let mut found = matches(&mut page, &words);
+            found.truncate(limit.saturating_sub(list.count()));
+            list.page(Json::object([("markets", Json::List(found))]))?;
+            Ok(if list.count() >= limit { Next::Stop } else { Next::Page { limit: None } })
+        })
+        .await?;
     list.finish()
 }
 

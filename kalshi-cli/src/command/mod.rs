@@ -34,6 +34,10 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("exchange limits", &[OperationId::GetAccountApiLimits]),
     ("exchange schedule", &[OperationId::GetExchangeSchedule]),
     ("exchange status", &[OperationId::GetExchangeStatus]),
+    ("export book", &[OperationId::GetMarketOrderbook]),
+    ("export candles", &crate::export::CANDLES),
+    ("export fills", &crate::export::FILLS),
+    ("export trades", &crate::export::TRADES),
     ("group create", &[OperationId::CreateOrderGroup]),
     ("group delete", &[OperationId::DeleteOrderGroup]),
     ("group get", &[OperationId::GetOrderGroup]),
@@ -156,6 +160,12 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
+    /// Returns the interval of candles of 1m, 1h or 1d.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn new(period: &str, since: Moment, until: Option<Moment>) -> Self {
+        Self { period: period.to_owned(), since, until }
+    }
+
     /// Adds the interval to a call.
     pub(crate) fn add_to(&self, call: Call, context: &Context) -> Outcome<Call> {
         let now = context.now();

@@ -171,7 +171,7 @@ pub(crate) fn state_folder() -> Outcome<PathBuf> {
 }
 
 /// Creates a folder that only its owner can read, with those above it.
-fn create_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -22,6 +22,11 @@ use kalshi_trade::direction::Action;
 use serde::Serialize;
 
 use self::look::failed;
+#[cfg(feature = "mcp")]
+pub(crate) use self::{
+    journals::{create_private, state_folder},
+    place::explain,
+};
 use crate::{
     args::{Format, duration},
     context::Context,
@@ -44,6 +49,18 @@ pub(crate) const PLACES: [OperationId; 12] = [
     OperationId::GetUserDataTimestamp,
     OperationId::GetHistoricalCutoff,
     OperationId::GetHistoricalOrders,
+];
+
+/// The operations of the preview of an order.
+#[cfg(feature = "mcp")]
+pub(crate) const LOOKS: [OperationId; 7] = [
+    OperationId::GetMarket,
+    OperationId::GetEvent,
+    OperationId::GetSeries,
+    OperationId::GetExchangeStatus,
+    OperationId::GetMarketOrderbook,
+    OperationId::GetPositions,
+    OperationId::GetOrders,
 ];
 
 /// The operations of `amend`.
@@ -438,7 +455,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Outcome<Json> {
 }
 
 /// Returns 64 random bits.
-fn random() -> Outcome<u64> {
+pub(crate) fn random() -> Outcome<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes)
         .map_err(|error| Failure::local(format!("no random number: {error}")))?;

@@ -30,8 +30,19 @@ use crate::{
 /// An order is sent within this time, or not at all.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 
-/// Places an order, or shows what it would be.
-pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
+/// An order that was looked at, and can be sent.
+pub(crate) struct Prepared {
+    client: Client,
+    client_id: ClientOrderId,
+    pub(crate) preview: Preview,
+}
+
+/// Checks an order and reads what it would be. Sends nothing.
+pub(crate) async fn prepare(
+    context: &Context,
+    action: Action,
+    args: &NewOrder,
+) -> Outcome<Prepared> {
     let now = SystemClock.now();
     let asked = asked(action, args, now).map_err(Failure::usage)?;
     let client_id: ClientOrderId =
@@ -41,8 +52,34 @@ pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) ->
     let side = side.ok_or_else(|| Failure::usage("the price is out of range"))?;
     let seen = look::look(&client, &args.ticker, &side, args.subaccount, now).await?;
     let preview = preview(&asked, &seen, &context.target.in_words()).map_err(Failure::usage)?;
-    check_ceiling(&preview, args.max_cost, "--max-cost")?;
-    check_ceiling(&preview, context.profile.max_order_cost, "max_order_cost of the profile")?;
+    Ok(Prepared { client, client_id, preview })
+}
+
+/// Refuses an order that can cost more than the command line or the profile allows.
+pub(crate) fn check_ceilings(context: &Context, args: &NewOrder, preview: &Preview) -> Outcome {
+    check_ceiling(preview, args.max_cost, "--max-cost")?;
+    check_ceiling(preview, context.profile.max_order_cost, "max_order_cost of the profile")
+}
+
+/// Returns what an order would be, for a program. Sends nothing.
+#[cfg(feature = "mcp")]
+pub(crate) async fn explain(context: &Context, action: Action, args: &NewOrder) -> Outcome<Json> {
+    let Prepared { preview, .. } = prepare(context, action, args).await?;
+    let refused = check_ceilings(context, args, &preview).err();
+    let mut json = preview.to_json();
+    if let Json::Object(members) = &mut json {
+        // The id would be another one each time.
+        members.retain(|(name, _)| name != "client_order_id");
+        let refused = refused.map(|failure| failure.message);
+        members.push(("refused_by_ceiling".to_owned(), Json::optional(refused)));
+    }
+    Ok(json)
+}
+
+/// Places an order, or shows what it would be.
+pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
+    let Prepared { client, client_id, preview } = prepare(context, action, args).await?;
+    check_ceilings(context, args, &preview)?;
     super::tell(context, &preview.text());
     if context.global.dry_run {
         let url = format!("{}/portfolio/events/orders", client.base_url());

@@ -40,6 +40,11 @@ impl Output {
         self.color
     }
 
+    /// Reports whether no hints are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Prints a text and a line end.
     #[expect(clippy::unused_self, reason = "whatever is printed goes through the output")]
     pub(crate) fn line(&self, text: &str) -> Outcome {
@@ -255,6 +260,18 @@ impl ListPrinter<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the header of CSV with these columns.
+pub(crate) fn csv_header(columns: &[&str]) -> String {
+    csv::line(columns.iter().copied())
+}
+
+/// Returns a row of CSV; a field that is not there is empty.
+pub(crate) fn csv_row(row: &Json, columns: &[&str]) -> String {
+    let cells: Vec<String> =
+        columns.iter().map(|name| row.at(name).map(Json::cell).unwrap_or_default()).collect();
+    csv::line(cells.iter().map(String::as_str))
 }
 
 fn cells(row: &Json, columns: &[String]) -> Vec<String> {

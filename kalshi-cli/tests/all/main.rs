@@ -8,7 +8,10 @@ mod doctor;
 mod documents;
 mod exchange;
 mod exits;
+mod export;
 mod market;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod order;
 mod own_exchange;
 mod portfolio;

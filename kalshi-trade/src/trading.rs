@@ -48,7 +48,7 @@ use crate::{
     pause::{PauseWatch, Paused, TradingStatus},
     placement::{
         Change, ChangeAnswer, ChangeState, ChangeTarget, PlaceError, Placement, PlacementConfig,
-        PlacementState, Placements, PlacementsBuilder, Refusal,
+        PlacementState, Placements, PlacementsBuilder, Refusal, settling,
     },
     risk::{Ceilings, CeilingsError, RiskError, RiskLedger},
     shard::ShardMap,
@@ -977,6 +977,7 @@ impl Trading {
         });
         Ok(ChangeTarget::new(order_id, &*record.market_ticker)
             .with_subaccount(record.subaccount)
+            .with_exchange_index(self.shards.shard_of(&record.market_ticker))
             .with_known(known))
     }
 
@@ -1367,7 +1368,7 @@ impl Trading {
                         // Once: the next renewal that fails asks for it again.
                         self.reads.remove(&key);
                     }
-                    return Some(begin_read(self.client.clone(), read, order_id));
+                    return Some(begin_read(&self.client, read, order_id));
                 }
                 None => self.reads.remove(&key),
             };
@@ -1522,16 +1523,23 @@ async fn finished(running: &mut Option<Running>) -> Done {
     done
 }
 
-fn begin_read(client: Client, read: Read, order_id: String) -> Running {
+fn begin_read(client: &Client, read: Read, order_id: String) -> Running {
     match read {
-        Read::Order | Read::Renewed => Box::pin(async move {
-            let answer = client.get_order().order_id(order_id).send().await;
-            Done::Order(answer.map(|answer| OrderRecord::from(&answer.order)))
-        }),
-        Read::Fills => Box::pin(async move {
-            let fills = client.get_fills().order_id(order_id).limit(LIMIT).all().await;
-            Done::Fills(fills.map(|fills| fills.iter().map(FillRecord::from).collect()))
-        }),
+        // It settles what became of a cancel or a change.
+        Read::Order | Read::Renewed => {
+            let client = settling(client);
+            Box::pin(async move {
+                let answer = client.get_order().order_id(order_id).send().await;
+                Done::Order(answer.map(|answer| OrderRecord::from(&answer.order)))
+            })
+        }
+        Read::Fills => {
+            let client = client.clone();
+            Box::pin(async move {
+                let fills = client.get_fills().order_id(order_id).limit(LIMIT).all().await;
+                Done::Fills(fills.map(|fills| fills.iter().map(FillRecord::from).collect()))
+            })
+        }
     }
 }
 

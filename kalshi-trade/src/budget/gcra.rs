@@ -324,6 +324,11 @@ mod tests {
         // A third of a second is more than 333,333,333 ns.
         assert_eq!([limit.time_of(1), limit.time_of(3)], [333_333_334, 1_000_000_000]);
         assert_eq!([333_333_333, 333_333_334].map(|time| limit.tokens_in(time)), [0, 1]);
+        // What is owed at one rate is owed at another.
+        let faster = Limit::new(7, 7).unwrap();
+        let mut bucket = Gcra::from_state(1);
+        bucket.rescale(0, limit, faster);
+        assert_eq!(bucket.debt(0, faster), 1, "3/7 ns are not forgotten");
     }
 
     #[test]

@@ -686,7 +686,9 @@ impl Scheduler {
         self.wanted.clear();
         // The buckets that a request waits for: no later one may pass it there.
         let mut blocked: BTreeSet<BucketKey> = BTreeSet::new();
-        for class in Class::ALL {
+        // Nothing is served where nothing waits: most answers find it so.
+        let classes: &[Class] = if self.waiting > 0 { &Class::ALL } else { &[] };
+        for class in classes.iter().copied() {
             if class == Class::Normal {
                 self.serve(now, Class::Bulk, true, &mut blocked, &mut verdicts);
             }
@@ -729,10 +731,10 @@ impl Scheduler {
                 }
             }
             let Some((ticket, cost, index)) = oldest else { break };
-            let Some(key) = open.get(index).cloned() else { break };
+            // Their order is of no account: it goes back unless nothing more of it can go.
+            let key = open.swap_remove(index);
             let buckets = &key.1;
             if by_credit && !self.is_owed(buckets, cost) {
-                open.swap_remove(index);
                 continue;
             }
             let is_behind = buckets.iter().any(|bucket| blocked.contains(bucket));
@@ -746,24 +748,24 @@ impl Scheduler {
                     self.pop(&key);
                     self.grant(class, buckets, ticket, cost);
                     verdicts.push((ticket, Ok(())));
+                    open.push(key);
                 }
                 Verdict::Impossible(room) => {
                     self.pop(&key);
                     if let Some(job) = self.leave(ticket) {
                         verdicts.push((ticket, Err(too_large(&job.demand.charge, room))));
                     }
+                    open.push(key);
                 }
                 Verdict::Blocked(until) => {
                     if let Some(until) = until {
                         self.wake_at(until);
                     }
                     blocked.extend(buckets.iter().copied());
-                    open.swap_remove(index);
                 }
                 Verdict::Wants(slice) => {
                     self.wanted.push(slice);
                     blocked.extend(buckets.iter().copied());
-                    open.swap_remove(index);
                 }
             }
         }

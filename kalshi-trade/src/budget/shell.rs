@@ -95,6 +95,19 @@ impl State {
         }
     }
 
+    /// Does the same, and returns the verdict on a request that nobody waits for yet.
+    fn run_for(&mut self, now: Nanos, own: Ticket) -> Option<Result<(), Refusal>> {
+        let mut found = None;
+        for (ticket, verdict) in self.scheduler.run(now) {
+            if ticket == own {
+                found = Some(verdict);
+            } else {
+                self.notify(ticket, verdict);
+            }
+        }
+        found
+    }
+
     fn notify(&mut self, ticket: Ticket, verdict: Result<(), Refusal>) {
         if let Some(waiter) = self.waiters.remove(&ticket) {
             // One that has gone gives back what it got: see `Waiting`.
@@ -306,7 +319,7 @@ impl RequestOptions {
     }
 
     /// Returns the class that was set.
-    pub(super) fn class(&self) -> Option<Class> {
+    pub fn class(&self) -> Option<Class> {
         self.class
     }
 }
@@ -371,13 +384,27 @@ impl Budget {
             deadline: Some(deadline),
             tag: options.tag,
         };
-        let mut waiting = {
+        let ticket = {
             let mut state = self.0.state();
             let ticket = state.scheduler.submit(now, demand)?;
-            self.0.wait(&mut state, ticket)
+            match self.0.run_for(&mut state, ticket) {
+                // The usual case: there are tokens, and nobody is before it.
+                Some(Ok(())) => {
+                    self.0.claim(&mut state, ticket);
+                    Ok(ticket)
+                }
+                Some(Err(refusal)) => return Err(refusal),
+                None => Err(self.0.wait(&mut state, ticket)),
+            }
         };
-        waiting.verdict().await?;
-        Ok(Permit { budget: self.clone(), ticket: Some(waiting.done()), charge })
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(mut waiting) => {
+                waiting.verdict().await?;
+                waiting.done()
+            }
+        };
+        Ok(Permit { budget: self.clone(), ticket: Some(ticket), charge })
     }
 
     /// Withdraws the requests with a tag that wait for their tokens, and returns how many there
@@ -469,11 +496,27 @@ impl Inner {
         self.changed.notify_one();
     }
 
+    /// Runs the scheduler, notifies the holder of the timer, and returns the verdict on a request that
+    /// nobody waits for yet.
+    fn run_for(&self, state: &mut State, ticket: Ticket) -> Option<Result<(), Refusal>> {
+        let verdict = state.run_for(self.now(), ticket);
+        self.changed.notify_one();
+        verdict
+    }
+
+    /// Begins a request that was granted.
+    fn claim(&self, state: &mut State, ticket: Ticket) {
+        state.scheduler.claim(ticket);
+        // It was in the way of others.
+        if state.scheduler.waiting() > 0 {
+            self.run(state);
+        }
+    }
+
     /// Begins to wait for the verdict on a request that was submitted.
     fn wait(self: &Arc<Self>, state: &mut State, ticket: Ticket) -> Waiting {
         let (sender, receiver) = oneshot::channel();
         state.waiters.insert(ticket, sender);
-        self.run(state);
         Waiting { inner: Arc::clone(self), ticket, receiver, is_done: false }
     }
 
@@ -540,13 +583,7 @@ impl Waiting {
     /// Claims what was granted, and returns the ticket, which the caller has to end from now on.
     fn done(mut self) -> Ticket {
         self.is_done = true;
-        let mut state = self.inner.state();
-        state.scheduler.claim(self.ticket);
-        // It was in the way of others.
-        if state.scheduler.waiting() > 0 {
-            self.inner.run(&mut state);
-        }
-        drop(state);
+        self.inner.claim(&mut self.inner.state(), self.ticket);
         self.ticket
     }
 
@@ -664,7 +701,9 @@ impl Permit {
             if !state.scheduler.requeue(inner.now(), ticket) {
                 return Err(Refusal::Withdrawn);
             }
-            inner.wait(&mut state, ticket)
+            let waiting = inner.wait(&mut state, ticket);
+            inner.run(&mut state);
+            waiting
         };
         self.drain().await;
         waiting.verdict().await?;

@@ -11,12 +11,16 @@ use std::{
 use kalshi_sdk::auth::{Clock, SystemClock};
 
 use super::{
-    Appended, History, Journal, JournalError, JournalErrorKind, Record, Session,
+    Appended, History, Journal, JournalError, JournalErrorKind, OwnIds, Record, Session,
     record::{HEADER, MAX_LINE, frame, unframe},
 };
 
 /// The number of settled intents and changes from which on opening a journal compacts it.
 const COMPACT_FROM: usize = 1_000;
+
+/// The number of settled intents and changes that are not remembered from which on a journal that is
+/// open is to be compacted: some ten megabytes.
+const COMPACT_OPEN_FROM: usize = 20_000;
 
 /// What a record of a journal survives, once it is committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,6 +73,26 @@ struct State {
     history: History,
     written: u64,
     is_poisoned: bool,
+    /// The line that is written: kept for its memory.
+    line: Vec<u8>,
+    /// While the file is rewritten, the lines that were written since that began.
+    since: Option<Vec<u8>>,
+    /// The number of records that nothing needs any more from which on the file is to be rewritten.
+    compact_from: usize,
+}
+
+impl State {
+    fn new(storage: Arc<dyn Storage>, history: History) -> Self {
+        Self {
+            storage,
+            history,
+            written: 0,
+            is_poisoned: false,
+            line: Vec::new(),
+            since: None,
+            compact_from: COMPACT_OPEN_FROM,
+        }
+    }
 }
 
 /// A file that lines are appended to.
@@ -140,12 +164,11 @@ impl FileJournalBuilder {
         })?;
         let session = Session { number, nonce: u64::from_ne_bytes(nonce), opened: clock.now() };
         let storage: Arc<dyn Storage> = Arc::new(file);
-        let state = State { storage, history, written: 0, is_poisoned: false };
         let journal = FileJournal {
             path,
             durability,
             session,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(storage, history)),
             synced: Mutex::new(0),
             _lock: lock,
         };
@@ -196,7 +219,7 @@ impl FileJournal {
         }
         let failed = |error| JournalError::io("compact", &self.path, error);
         let new_path = beside(&self.path, ".new");
-        let written = write_compacted(&new_path, &state.history);
+        let written = write_new(&new_path, &state.history.compacted());
         let file = match written {
             Ok(file) => file,
             Err(error) => {
@@ -216,6 +239,69 @@ impl FileJournal {
         })
     }
 
+    /// Rewrites the file without what nothing needs any more, while appending goes on.
+    fn rewrite(&self) -> Result<(), JournalError> {
+        // Who waits for the disk waits for the new file, too; nobody else rewrites it meanwhile.
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let (records, before) = {
+            let mut state = self.state();
+            if state.is_poisoned {
+                return Err(JournalError::poisoned());
+            }
+            state.since = Some(Vec::new());
+            let mut records = state.history.compacted();
+            records.extend(state.history.remembered());
+            (records, state.history.settled_counts())
+        };
+        let new_path = beside(&self.path, ".new");
+        let file = write_new(&new_path, &records);
+        let written = {
+            let mut state = self.state();
+            let since = state.since.take().unwrap_or_default();
+            let replaced = file
+                .map_err(|error| JournalError::io("compact", &self.path, error))
+                .and_then(|file| self.replace(&new_path, file, &since, &mut state));
+            if let Err(error) = replaced {
+                // It may stay: the next attempt begins with an empty one.
+                let _ = fs::remove_file(&new_path);
+                state.compact_from = state.compact_from.saturating_add(COMPACT_OPEN_FROM);
+                return Err(error);
+            }
+            state.history.forget_records(&before);
+            state.compact_from = COMPACT_OPEN_FROM;
+            state.written
+        };
+        sync_directory(&self.path).map_err(|error| {
+            self.state().is_poisoned = true;
+            JournalError::io("compact", &self.path, error)
+        })?;
+        *synced = written;
+        Ok(())
+    }
+
+    /// Puts a new file in the place of the old one, with the lines that were written since it was
+    /// begun. After an error the old one goes on.
+    fn replace(
+        &self,
+        new_path: &Path,
+        file: File,
+        since: &[u8],
+        state: &mut State,
+    ) -> Result<(), JournalError> {
+        if state.is_poisoned {
+            return Err(JournalError::poisoned());
+        }
+        let failed = |error| JournalError::io("compact", &self.path, error);
+        Storage::write_all(&file, since).map_err(failed)?;
+        if self.durability == Durability::Disk && !since.is_empty() {
+            file.sync().map_err(failed)?;
+        }
+        try_lock(&file, &self.path)?;
+        fs::rename(new_path, &self.path).map_err(failed)?;
+        state.storage = Arc::new(file);
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,19 +309,26 @@ impl FileJournal {
 
 impl Journal for FileJournal {
     fn append(&self, record: &Record) -> Result<Appended, JournalError> {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         if state.is_poisoned {
             return Err(JournalError::poisoned());
         }
         let invalid = |why: &str| JournalError::new(JournalErrorKind::Invalid, why);
         state.history.check(record).map_err(invalid)?;
-        let line = record.to_line().ok_or_else(|| invalid("the record is too long for a line"))?;
-        if let Err(error) = state.storage.write_all(line.as_bytes()) {
+        state.line.clear();
+        let line = record.append_line(&mut state.line);
+        line.ok_or_else(|| invalid("the record is too long for a line"))?;
+        if let Err(error) = state.storage.write_all(&state.line) {
             // A part of the line may be there. It is the last one, so that opening cuts it off.
             state.is_poisoned = true;
             return Err(JournalError::io("write", &self.path, error));
         }
-        state.history.apply(record).map_err(invalid)?;
+        if let Some(since) = &mut state.since {
+            since.extend_from_slice(&state.line);
+        }
+        state.history.add(record);
+        state.history.forget_oldest();
         state.written = state.written.saturating_add(1);
         Ok(Appended::new(state.written))
     }
@@ -275,6 +368,20 @@ impl Journal for FileJournal {
 
     fn history(&self) -> History {
         self.state().history.clone()
+    }
+
+    fn own_ids(&self) -> OwnIds {
+        self.state().history.own_ids()
+    }
+
+    fn is_rewrite_due(&self) -> bool {
+        let state = self.state();
+        let is_due = state.history.settled_counts().stale() >= state.compact_from;
+        is_due && state.since.is_none() && !state.is_poisoned
+    }
+
+    fn rewrite(&self) -> Result<(), JournalError> {
+        Self::rewrite(self)
     }
 }
 
@@ -320,6 +427,7 @@ fn read(file: &File, path: &Path) -> Result<Contents, JournalError> {
         let read = (&mut reader).take(limit).read_until(b'\n', &mut line);
         let read = read.map_err(|error| JournalError::io("read", path, error))?;
         if read == 0 {
+            contents.history.forget_oldest();
             return Ok(contents);
         }
         let corrupt = |why: &str| JournalError::corrupt(path, offset, why);
@@ -345,10 +453,14 @@ fn read(file: &File, path: &Path) -> Result<Contents, JournalError> {
             match json {
                 Some(json) => {
                     let record = Record::from_json(json).map_err(|why| corrupt(&why))?;
-                    contents.history.apply(&record).map_err(corrupt)?;
+                    // Nothing is forgotten before the end: what was written in full may have been
+                    // settled anew much later.
+                    contents.history.check(&record).map_err(corrupt)?;
+                    contents.history.add(&record);
                 }
                 // It was the last write, which never returned.
                 None if !is_ended => {
+                    contents.history.forget_oldest();
                     contents.tail = Tail::Torn(offset);
                     return Ok(contents);
                 }
@@ -381,18 +493,18 @@ fn prepare_tail(mut file: &File, tail: Tail) -> io::Result<()> {
 }
 
 fn header() -> String {
-    frame(HEADER).unwrap_or_default()
+    frame(HEADER)
 }
 
-/// Writes a new file without what is settled, and returns it when the disk has it.
-fn write_compacted(path: &Path, history: &History) -> io::Result<File> {
+/// Writes a new file of these records, and returns it when the disk has it.
+fn write_new(path: &Path, records: &[Record]) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    let mut text = header();
-    for record in history.compacted() {
-        let line = record.to_line();
-        text.push_str(&line.ok_or_else(|| io::Error::other("a record is too long for a line"))?);
+    let mut text = header().into_bytes();
+    for record in records {
+        let line = record.append_line(&mut text);
+        line.ok_or_else(|| io::Error::other("a record is too long for a line"))?;
     }
-    file.write_all(text.as_bytes())?;
+    Storage::write_all(&file, &text)?;
     file.sync_all()?;
     Ok(file)
 }
@@ -438,7 +550,7 @@ mod tests {
     use kalshi_types::UnixMillis;
 
     use super::*;
-    use crate::journal::Intent;
+    use crate::journal::{ChangeIntent, ChangeSettlement, Intent, OrderChange};
 
     /// A disk that writes a part of what it is given, or does not sync.
     #[derive(Default)]
@@ -481,7 +593,7 @@ mod tests {
             path,
             durability,
             session,
-            state: Mutex::new(State { storage, history, written: 0, is_poisoned: false }),
+            state: Mutex::new(State::new(storage, history)),
             synced: Mutex::new(0),
             _lock: lock,
         }
@@ -548,5 +660,48 @@ mod tests {
         assert!(error.to_string().contains("another order"));
         assert_eq!(disk.bytes.lock().unwrap().len(), whole);
         journal.commit(journal.append(&intent(2)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_rewrite_is_due_when_much_is_settled_and_after_a_failure_when_twice_that_is() {
+        let path = temporary("due");
+        let journal = FileJournal::builder(&path).open().unwrap();
+        let change = |number| {
+            let (order_id, ticker) = ("o-1".to_owned(), "T".to_owned());
+            let change = OrderChange::Cancel;
+            let (subaccount, exchange_index, known) = (None, None, None);
+            let intent = ChangeIntent {
+                number,
+                order_id,
+                ticker,
+                subaccount,
+                exchange_index,
+                known,
+                change,
+            };
+            let at = UnixMillis::EPOCH;
+            let settlement = ChangeSettlement::Reached;
+            let _ = journal.append(&Record::Change { intent, at }).unwrap();
+            let _ = journal.append(&Record::ChangeSettled { number, settlement, at }).unwrap();
+        };
+        (1..COMPACT_OPEN_FROM as u64).for_each(change);
+        assert!(!journal.is_rewrite_due());
+        change(COMPACT_OPEN_FROM as u64);
+        assert!(journal.is_rewrite_due());
+        let before = fs::metadata(&path).unwrap().len();
+        // The new file cannot be written.
+        fs::create_dir(beside(&path, ".new")).unwrap();
+        assert_eq!(journal.rewrite().unwrap_err().kind(), JournalErrorKind::Io);
+        assert!(!journal.is_rewrite_due());
+        change(1);
+        fs::remove_dir(beside(&path, ".new")).unwrap();
+        journal.rewrite().unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < before / 1_000);
+        assert_eq!(journal.history().settled_change_count(), 0);
+        drop(journal);
+        assert!(FileJournal::builder(&path).open().is_ok());
+        for path in [beside(&path, ".lock"), path] {
+            fs::remove_file(path).unwrap();
+        }
     }
 }

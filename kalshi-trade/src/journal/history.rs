@@ -1,6 +1,6 @@
 //! The state that the records of a journal add up to. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use kalshi_types::UnixMillis;
 
@@ -9,17 +9,27 @@ use super::{ChangeIntent, ClientOrderId, Intent, OwnIds, Record, Session, Settle
 /// The most sessions that are remembered to have placed orders. The oldest are forgotten first.
 const MAX_PAST: usize = 10_000;
 
+/// The most outcomes of intents that are remembered. The oldest are forgotten first.
+const MAX_SETTLED: usize = 2_000;
+
 /// The state that the records of a journal add up to.
+///
+/// It is bounded however many orders a session places: of those that are settled it has the last
+/// 2,000.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     session: Option<Session>,
     unsettled: BTreeMap<ClientOrderId, Unsettled>,
-    settled: BTreeMap<ClientOrderId, Settled>,
+    settled: HashMap<ClientOrderId, Settled>,
+    /// The keys of `settled`, from the oldest.
+    by_age: VecDeque<ClientOrderId>,
+    /// The number of intents that are settled and still in the journal.
+    settled_intents: usize,
     /// The sessions that have placed orders, and their random bits.
     past: BTreeMap<u32, u64>,
     changes: BTreeMap<u64, UnsettledChange>,
     /// The highest number of a change.
-    last_change: u64,
+    pub(super) last_change: u64,
     /// The number of changes that are settled and still in the journal.
     settled_changes: usize,
 }
@@ -48,11 +58,32 @@ pub struct Unsettled {
     pub last_sent: UnixMillis,
 }
 
-/// The outcome of an intent, and the hash of its body.
+/// An intent and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Settled {
-    hash: u64,
+    intent: Intent,
+    first_sent: UnixMillis,
     settlement: Settlement,
+    /// The time at which the outcome became known.
+    at: UnixMillis,
+}
+
+/// The numbers of what is settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SettledCounts {
+    /// Intents that are in the journal.
+    pub(super) intents: usize,
+    /// Those that are remembered.
+    remembered: usize,
+    /// Changes that are in the journal.
+    pub(super) changes: usize,
+}
+
+impl SettledCounts {
+    /// Returns the number of those in the journal that nothing needs any more.
+    pub(super) fn stale(&self) -> usize {
+        self.intents.saturating_sub(self.remembered).saturating_add(self.changes)
+    }
 }
 
 impl History {
@@ -63,6 +94,13 @@ impl History {
     /// The reason why the record does not follow from those before it. Nothing was added.
     pub fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
         self.check(record)?;
+        self.add(record);
+        self.forget_oldest();
+        Ok(())
+    }
+
+    /// Adds a record that was [checked](Self::check), and forgets nothing.
+    pub(super) fn add(&mut self, record: &Record) {
         match record {
             Record::Opened(session) => self.session = Some(*session),
             Record::Intent { intent, at } => {
@@ -83,14 +121,7 @@ impl History {
                     unsettled.last_sent = *at;
                 }
             }
-            Record::Settled { id, settlement, .. } => {
-                let unsettled = self.unsettled.remove(id).map(|unsettled| unsettled.intent.hash());
-                let settled = self.settled.get(id).map(|settled| settled.hash);
-                if let Some(hash) = unsettled.or(settled) {
-                    let settled = Settled { hash, settlement: settlement.clone() };
-                    self.settled.insert(id.clone(), settled);
-                }
-            }
+            Record::Settled { id, settlement, at } => self.settle(id, settlement, *at),
             Record::Past { number, nonce } => self.remember(*number, *nonce),
             Record::Change { intent, at } => {
                 let change = UnsettledChange { intent: intent.clone(), first_sent: *at };
@@ -102,7 +133,30 @@ impl History {
                 self.settled_changes = self.settled_changes.saturating_add(1);
             }
         }
-        Ok(())
+    }
+
+    fn settle(&mut self, id: &ClientOrderId, settlement: &Settlement, at: UnixMillis) {
+        let Some(Unsettled { intent, first_sent, .. }) = self.unsettled.remove(id) else {
+            if let Some(settled) = self.settled.get_mut(id) {
+                settled.settlement.clone_from(settlement);
+                settled.at = at;
+            }
+            return;
+        };
+        let id = intent.id().clone();
+        let settled = Settled { intent, first_sent, settlement: settlement.clone(), at };
+        self.settled.insert(id.clone(), settled);
+        self.by_age.push_back(id);
+        self.settled_intents = self.settled_intents.saturating_add(1);
+    }
+
+    /// Forgets the outcomes beyond the last 2,000.
+    pub(super) fn forget_oldest(&mut self) {
+        while self.by_age.len() > MAX_SETTLED
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.settled.remove(&oldest);
+        }
     }
 
     /// Checks that a record follows from those before it.
@@ -164,13 +218,14 @@ impl History {
         self.unsettled.values()
     }
 
-    /// Returns the outcome of an intent, if it is known and has not been compacted away.
+    /// Returns the outcome of an intent, if it is known, has not been compacted away, and is among the
+    /// last 2,000.
     pub fn settlement(&self, id: &str) -> Option<&Settlement> {
         self.settled.get(id).map(|settled| &settled.settlement)
     }
 
-    /// Returns the ids of the orders that the exchange accepted, as far as they have not been
-    /// compacted away.
+    /// Returns the ids of the orders that the exchange accepted, in no order, as far as
+    /// [`settlement`](Self::settlement) knows them.
     pub fn accepted(&self) -> impl Iterator<Item = &ClientOrderId> {
         let is_accepted =
             |settled: &Settled| matches!(settled.settlement, Settlement::Accepted { .. });
@@ -207,7 +262,7 @@ impl History {
 
     /// Returns the number of intents that are settled and still in the journal.
     pub fn settled_count(&self) -> usize {
-        self.settled.len()
+        self.settled_intents
     }
 
     /// Returns the number of changes of orders that are settled and still in the journal.
@@ -217,13 +272,46 @@ impl History {
 
     fn hash_of(&self, id: &ClientOrderId) -> Option<u64> {
         let unsettled = self.unsettled.get(id).map(|unsettled| unsettled.intent.hash());
-        unsettled.or_else(|| self.settled.get(id).map(|settled| settled.hash))
+        unsettled.or_else(|| self.settled.get(id).map(|settled| settled.intent.hash()))
     }
 
     /// Forgets what is settled.
     pub(super) fn forget_settled(&mut self) {
         self.settled.clear();
+        self.by_age.clear();
+        self.settled_intents = 0;
         self.settled_changes = 0;
+    }
+
+    /// Takes in that the journal has lost the records of what was settled and is not remembered, as of
+    /// a state before.
+    pub(super) fn forget_records(&mut self, before: &SettledCounts) {
+        let intents = before.intents.saturating_sub(before.remembered);
+        self.settled_intents = self.settled_intents.saturating_sub(intents);
+        self.settled_changes = self.settled_changes.saturating_sub(before.changes);
+    }
+
+    /// Returns the numbers of what is settled.
+    pub(super) fn settled_counts(&self) -> SettledCounts {
+        SettledCounts {
+            intents: self.settled_intents,
+            remembered: self.settled.len(),
+            changes: self.settled_changes,
+        }
+    }
+
+    /// Returns the records of the outcomes that are remembered, to be written behind the others.
+    pub(super) fn remembered(&self) -> Vec<Record> {
+        let settled = self.by_age.iter().filter_map(|id| self.settled.get(id));
+        let records = settled.flat_map(|Settled { intent, first_sent, settlement, at }| {
+            let id = intent.id().clone();
+            let settlement = settlement.clone();
+            [
+                Record::Intent { intent: intent.clone(), at: *first_sent },
+                Record::Settled { id, settlement, at: *at },
+            ]
+        });
+        records.collect()
     }
 
     /// Returns the records that add up to this state without what is settled.

@@ -1,9 +1,9 @@
 //! An order that is to be placed, and the id that it goes by.
 
-use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr};
+use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use kalshi_types::{BookSide, Count, Dollars, UnixMillis, UnixSeconds};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{JournalError, JournalErrorKind};
 
@@ -16,7 +16,7 @@ const MAX_NAME: usize = 12;
 /// The longest body, in bytes: a line of the journal, escaped, has room for it.
 pub(super) const MAX_BODY: usize = 8 * 1024;
 
-/// The `client_order_id` of an order: 1 to 64 visible ASCII characters.
+/// The `client_order_id` of an order: 1 to 64 visible ASCII characters. Cheap to clone.
 ///
 /// # Examples
 ///
@@ -28,9 +28,9 @@ pub(super) const MAX_BODY: usize = 8 * 1024;
 /// assert!("two words".parse::<ClientOrderId>().is_err());
 /// # Ok::<(), kalshi_trade::journal::JournalError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ClientOrderId(String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ClientOrderId(Arc<str>);
 
 impl ClientOrderId {
     /// Returns the text.
@@ -44,7 +44,7 @@ impl FromStr for ClientOrderId {
 
     fn from_str(text: &str) -> Result<Self, JournalError> {
         if (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         }
         let text = "a client order id has 1 to 64 visible ASCII characters";
         Err(JournalError::new(JournalErrorKind::Invalid, text))
@@ -61,7 +61,13 @@ impl TryFrom<String> for ClientOrderId {
 
 impl From<ClientOrderId> for String {
     fn from(id: ClientOrderId) -> Self {
-        id.0
+        id.as_str().to_owned()
+    }
+}
+
+impl Serialize for ClientOrderId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -106,7 +112,7 @@ impl ClientOrderIds {
 
     /// Returns the next id.
     pub fn next_id(&mut self) -> ClientOrderId {
-        let id = ClientOrderId(format!("{}-{}", self.prefix, self.next));
+        let id = ClientOrderId(format!("{}-{}", self.prefix, self.next).into());
         // Not reached: at one per nanosecond it takes centuries.
         self.next = self.next.saturating_add(1);
         id
@@ -208,6 +214,9 @@ pub struct ChangeIntent {
     pub ticker: String,
     /// Its subaccount; `None` for the primary one.
     pub subaccount: Option<i64>,
+    /// Its shard, which the request names; `None` leaves it to the exchange to find it by the market.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_index: Option<i64>,
     /// The state of the order that was known before, if one was.
     pub known: Option<KnownOrder>,
     /// The change.
@@ -253,7 +262,7 @@ pub enum OrderChange {
     },
 }
 
-/// An order that is to be placed: its id and the body of its request, as it is sent.
+/// An order that is to be placed: its id and the body of its request, as it is sent. Cheap to clone.
 ///
 /// # Examples
 ///
@@ -266,11 +275,15 @@ pub enum OrderChange {
 /// # Ok::<(), kalshi_trade::journal::JournalError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
+pub struct Intent(Arc<Fields>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Fields {
     id: ClientOrderId,
     ticker: String,
     side: String,
     body: String,
+    hash: u64,
 }
 
 /// What an intent is recognized by.
@@ -290,42 +303,67 @@ impl Intent {
     /// `ticker` and `side`, or has more than 8 KiB.
     pub fn new(body: impl Into<String>) -> Result<Self, JournalError> {
         let body = body.into();
-        let invalid = |text: String| JournalError::new(JournalErrorKind::Invalid, text);
-        if body.len() > MAX_BODY {
-            return Err(invalid(format!("the body of an order has more than {MAX_BODY} bytes")));
-        }
+        check_length(&body)?;
         let Facts { client_order_id, ticker, side } =
             serde_json::from_str(&body).map_err(|error| {
-                invalid(format!("the body of an order is not as expected: {error}"))
+                let text = format!("the body of an order is not as expected: {error}");
+                JournalError::new(JournalErrorKind::Invalid, text)
             })?;
-        Ok(Self { id: client_order_id, ticker, side, body })
+        Self::from_parts(client_order_id, ticker, side, body)
+    }
+
+    /// Returns the intent of a request body that has this id, market and side, without reading it.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalErrorKind::Invalid`] if the body has more than 8 KiB.
+    pub(crate) fn from_parts(
+        id: ClientOrderId,
+        ticker: String,
+        side: String,
+        body: String,
+    ) -> Result<Self, JournalError> {
+        check_length(&body)?;
+        let hash = hash(&body);
+        Ok(Self(Arc::new(Fields { id, ticker, side, body, hash })))
     }
 
     /// Returns the `client_order_id`.
     pub fn id(&self) -> &ClientOrderId {
-        &self.id
+        &self.0.id
     }
 
     /// Returns the market.
     pub fn ticker(&self) -> &str {
-        &self.ticker
+        &self.0.ticker
     }
 
     /// Returns the side of the book, as it is sent: `bid` or `ask`.
     pub fn side(&self) -> &str {
-        &self.side
+        &self.0.side
     }
 
     /// Returns the body of the request, byte for byte as it is sent.
     pub fn body(&self) -> &str {
-        &self.body
+        &self.0.body
     }
 
     /// Returns the hash of the body: FNV-1a with 64 bits.
     pub fn hash(&self) -> u64 {
-        let basis = 0xcbf2_9ce4_8422_2325_u64;
-        self.body
-            .bytes()
-            .fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        self.0.hash
     }
+}
+
+fn check_length(body: &str) -> Result<(), JournalError> {
+    if body.len() <= MAX_BODY {
+        return Ok(());
+    }
+    let text = format!("the body of an order has more than {MAX_BODY} bytes");
+    Err(JournalError::new(JournalErrorKind::Invalid, text))
+}
+
+fn hash(body: &str) -> u64 {
+    let basis = 0xcbf2_9ce4_8422_2325_u64;
+    body.bytes()
+        .fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

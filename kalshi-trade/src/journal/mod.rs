@@ -6,7 +6,9 @@
 //! Amends, decreases and cancels are written down in the same way.
 //!
 //! Compacting forgets what is settled, but not which client order ids were given out: an order that
-//! was accepted long ago and still rests is known to be yours by its id.
+//! was accepted long ago and still rests is known to be yours by its id. It happens when a journal is
+//! opened, and while it is open whenever some ten megabytes are settled, so that neither the file nor
+//! the memory grows with the orders of a session.
 //!
 //! | what dies | [`Durability::Process`] | [`Durability::Disk`] |
 //! |---|---|---|
@@ -67,6 +69,30 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
     /// Returns a copy of what the records add up to.
     fn history(&self) -> History;
+
+    /// Returns the client order ids of the orders of the journal: see [`History::own_ids`].
+    fn own_ids(&self) -> OwnIds {
+        self.history().own_ids()
+    }
+
+    /// Reports whether so much is settled that [`rewrite`](Self::rewrite) should be called. Never,
+    /// unless it is implemented.
+    fn is_rewrite_due(&self) -> bool {
+        false
+    }
+
+    /// Frees the room of what was settled long ago. What is open, and the outcomes that
+    /// [`History`] remembers, stay. It may block for the time of several disk writes, while
+    /// [`append`](Self::append) goes on.
+    ///
+    /// The placements call it, on a thread of its own, when [it is due](Self::is_rewrite_due).
+    ///
+    /// # Errors
+    ///
+    /// The journal goes on as it was, unless its next [`append`](Self::append) says otherwise.
+    fn rewrite(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 /// The place of a record in its journal, from [`Journal::append`].

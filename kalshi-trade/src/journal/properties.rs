@@ -3,15 +3,16 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use kalshi_types::{BookSide, Count, Dollars, UnixMillis, UnixSeconds};
 use proptest::prelude::*;
 
 use super::{
-    ChangeIntent, ChangeSettlement, ClientOrderId, ClientOrderIds, FileJournal, History, Intent,
-    Journal, JournalErrorKind, KnownOrder, OrderChange, Record, Settlement,
+    ChangeIntent, ChangeSettlement, ClientOrderId, ClientOrderIds, Durability, FileJournal,
+    History, Intent, Journal, JournalErrorKind, KnownOrder, MemoryJournal, OrderChange, Record,
+    Settlement, record::unframe,
 };
 
 /// A path of its own, removed in the end.
@@ -101,6 +102,7 @@ fn change(number: u64, kind: u8) -> ChangeIntent {
         order_id: format!("o-{number}"),
         ticker: "T\u{e9}".to_owned(),
         subaccount: (kind > 0).then_some(3),
+        exchange_index: (kind > 0).then_some(2),
         known: (kind > 0).then_some(known),
         change,
     }
@@ -356,4 +358,131 @@ fn a_thousand_settled_changes_are_compacted_when_the_journal_is_opened() {
     assert!(fs::read(&path.0).unwrap().len() < bytes.len() / 100);
     assert_eq!((history.settled_change_count(), history.unsettled_changes().len()), (0, 1));
     assert_eq!(history.next_change(), 1_002);
+}
+
+/// Returns the records of a settled order.
+fn settled(number: usize) -> [Record; 2] {
+    let at = UnixMillis::from_millis(1_000);
+    let body = format!(r#"{{"client_order_id":"{}","ticker":"T","side":"bid"}}"#, id(number));
+    let settlement = Settlement::Accepted { order_id: format!("o-{number}") };
+    [
+        Record::Intent { intent: Intent::new(body).unwrap(), at },
+        Record::Settled { id: id(number), settlement, at },
+    ]
+}
+
+#[test]
+fn the_outcomes_that_are_remembered_are_bounded_and_the_oldest_go_first() {
+    let journal = MemoryJournal::new(1, UnixMillis::EPOCH);
+    for record in (0..2_500).flat_map(settled) {
+        let _ = journal.append(&record).unwrap();
+    }
+    let history = journal.history();
+    assert_eq!((history.accepted().count(), history.settled_count()), (2_000, 2_500));
+    assert_eq!(history.settlement("a-499"), None);
+    assert!((500..2_500).all(|number| history.settlement(id(number).as_str()).is_some()));
+    // Those that are remembered are settled anew, and keep their place.
+    let at = UnixMillis::EPOCH;
+    let anew = |number| Record::Settled { id: id(number), settlement: Settlement::GivenUp, at };
+    let _ = journal.append(&anew(500)).unwrap();
+    let refused = journal.append(&anew(499)).unwrap_err();
+    assert_eq!(refused.kind(), JournalErrorKind::Invalid);
+    let history = journal.history();
+    assert_eq!(
+        (history.settlement("a-500"), history.settled_count()),
+        (Some(&Settlement::GivenUp), 2_500)
+    );
+    let [intent, ..] = settled(2_500);
+    let _ = journal.append(&intent).unwrap();
+    assert!(journal.history().settlement("a-500").is_some());
+    let _ = journal.append(&anew(2_500)).unwrap();
+    assert_eq!(journal.history().settlement("a-500"), None);
+    // A forgotten id is one of the journal all the same.
+    let own = MemoryJournal::new(7, UnixMillis::EPOCH);
+    let generated = ClientOrderIds::new("kt", own.session()).unwrap().next_id();
+    let _ = own.append(&intent).unwrap();
+    assert!(own.own_ids().contains(generated.as_str()));
+}
+
+#[test]
+fn what_was_settled_anew_much_later_is_read_in_full() {
+    let path = Temporary::new();
+    let at = UnixMillis::EPOCH;
+    let mut records: Vec<Record> = (0..2_100).flat_map(settled).collect();
+    // As a session wrote it that forgot nothing.
+    records.push(Record::Settled { id: id(0), settlement: Settlement::GivenUp, at });
+    let (bytes, _) = write(&path, &[]);
+    let mut bytes = bytes;
+    for record in &records {
+        record.append_line(&mut bytes).unwrap();
+    }
+    fs::write(&path.0, &bytes).unwrap();
+    assert_eq!(FileJournal::builder(&path.0).open().unwrap().session().number, 2);
+}
+
+/// Returns the number of lines in the file of a journal that is open, and what they add up to.
+/// (Opening it would compact what is settled.)
+fn read_lines(path: &Temporary, journal: &FileJournal) -> (usize, History) {
+    let text = fs::read_to_string(&path.0).unwrap();
+    let mut found = History::default();
+    for line in text.lines().skip(1) {
+        found.apply(&Record::from_json(unframe(line.as_bytes()).unwrap()).unwrap()).unwrap();
+    }
+    // A number is above those that are open, and may be lower than that of a change that is not.
+    let next = journal.history().next_change();
+    assert!(found.next_change() <= next);
+    found.last_change = next - 1;
+    (text.lines().count(), found)
+}
+
+#[test]
+fn a_file_is_rewritten_while_records_come_and_loses_none() {
+    for durability in [Durability::Process, Durability::Disk] {
+        let path = Temporary::new();
+        let journal = FileJournal::builder(&path.0).with_durability(durability).open().unwrap();
+        let at = UnixMillis::from_millis(1_000);
+        let is_done = AtomicBool::new(false);
+        let rewritten = std::thread::scope(|scope| {
+            let rewriter = scope.spawn(|| {
+                let mut rewritten = 0;
+                while !is_done.load(Ordering::Acquire) {
+                    journal.rewrite().unwrap();
+                    rewritten += 1;
+                }
+                rewritten
+            });
+            for number in 0..3_000 {
+                let [intent, outcome] = settled(number);
+                let change = change(u64::try_from(number).unwrap() + 1, 0);
+                let (number, settlement) = (change.number, ChangeSettlement::Reached);
+                let _ = journal.append(&intent).unwrap();
+                let _ = journal.append(&Record::Change { intent: change, at }).unwrap();
+                // Every tenth stays open.
+                if !number.is_multiple_of(10) {
+                    let _ = journal.append(&outcome).unwrap();
+                    let settled = Record::ChangeSettled { number, settlement, at };
+                    let _ = journal.append(&settled).unwrap();
+                }
+            }
+            is_done.store(true, Ordering::Release);
+            rewriter.join().unwrap()
+        });
+        assert!(rewritten > 0);
+        // What came during the last rewriting is in the file that it left.
+        assert_eq!(read_lines(&path, &journal).1, journal.history());
+        journal.rewrite().unwrap();
+        let (lines, found) = read_lines(&path, &journal);
+        // Instead of 12,000: the head, the opening and the session, 300 orders and 300 changes that
+        // are open, and two for each outcome.
+        assert_eq!(lines, 4_603);
+        assert_eq!(found, journal.history());
+        assert_eq!((found.unsettled().len(), found.unsettled_changes().len()), (300, 300));
+        assert_eq!((found.settled_count(), found.settled_change_count()), (2_000, 0));
+        assert!(!path.beside(".new").exists());
+        let locked = FileJournal::builder(&path.0).open().unwrap_err();
+        assert_eq!(locked.kind(), JournalErrorKind::Locked);
+        drop(journal);
+        let opened = FileJournal::builder(&path.0).open().unwrap();
+        assert_eq!(opened.history().unsettled().len(), 300);
+    }
 }

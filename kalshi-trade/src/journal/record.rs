@@ -3,6 +3,8 @@
 //! A line is the CRC-32 of its JSON in eight hexadecimal digits, a blank, the JSON, and a line feed,
 //! which JSON does not contain. So a change of any one byte shows.
 
+use std::io::Write as _;
+
 use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -116,8 +118,8 @@ pub enum Settlement {
     Withdrawn,
 }
 
-/// A record as it is written.
-#[derive(Serialize, Deserialize)]
+/// A record as it is read.
+#[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
     Opened { number: u32, nonce: u64, opened: UnixMillis },
@@ -129,25 +131,57 @@ enum Line {
     ChangeSettled { number: u64, settlement: ChangeSettlement, at: UnixMillis },
 }
 
+/// A record as it is written: the same members.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum LineRef<'a> {
+    Opened { number: u32, nonce: u64, opened: UnixMillis },
+    Intent { body: &'a str, hash: u64, at: UnixMillis },
+    Sending { id: &'a ClientOrderId, attempt: u32, at: UnixMillis },
+    Settled { id: &'a ClientOrderId, settlement: &'a Settlement, at: UnixMillis },
+    Past { number: u32, nonce: u64 },
+    Change { intent: &'a ChangeIntent, at: UnixMillis },
+    ChangeSettled { number: u64, settlement: ChangeSettlement, at: UnixMillis },
+}
+
+impl<'a> From<&'a Record> for LineRef<'a> {
+    fn from(record: &'a Record) -> Self {
+        match record {
+            Record::Opened(Session { number, nonce, opened }) => {
+                Self::Opened { number: *number, nonce: *nonce, opened: *opened }
+            }
+            Record::Intent { intent, at } => {
+                Self::Intent { body: intent.body(), hash: intent.hash(), at: *at }
+            }
+            Record::Sending { id, attempt, at } => Self::Sending { id, attempt: *attempt, at: *at },
+            Record::Settled { id, settlement, at } => Self::Settled { id, settlement, at: *at },
+            Record::Past { number, nonce } => Self::Past { number: *number, nonce: *nonce },
+            Record::Change { intent, at } => Self::Change { intent, at: *at },
+            Record::ChangeSettled { number, settlement, at } => {
+                Self::ChangeSettled { number: *number, settlement: *settlement, at: *at }
+            }
+        }
+    }
+}
+
 impl Record {
-    /// Returns the line, or `None` if it would be longer than a line may be.
-    pub(super) fn to_line(&self) -> Option<String> {
-        let line = match self.clone() {
-            Self::Opened(Session { number, nonce, opened }) => {
-                Line::Opened { number, nonce, opened }
-            }
-            Self::Intent { intent, at } => {
-                Line::Intent { hash: intent.hash(), body: intent.body().to_owned(), at }
-            }
-            Self::Sending { id, attempt, at } => Line::Sending { id, attempt, at },
-            Self::Settled { id, settlement, at } => Line::Settled { id, settlement, at },
-            Self::Past { number, nonce } => Line::Past { number, nonce },
-            Self::Change { intent, at } => Line::Change { intent, at },
-            Self::ChangeSettled { number, settlement, at } => {
-                Line::ChangeSettled { number, settlement, at }
-            }
+    /// Appends the line to a text; `None` if it would be longer than a line may be, and what the
+    /// text has then behind its old end is of no use.
+    pub(super) fn append_line(&self, text: &mut Vec<u8>) -> Option<()> {
+        let begin = text.len();
+        text.extend_from_slice(&[b' '; CRC_LENGTH]);
+        let is_written = match self {
+            Self::Intent { intent, at } => append_intent(text, intent, *at),
+            _ => false,
         };
-        frame(&serde_json::to_string(&line).ok()?)
+        if !is_written {
+            serde_json::to_writer(&mut *text, &LineRef::from(self)).ok()?;
+        }
+        let (crc, json) = text.get_mut(begin..)?.split_at_mut_checked(CRC_LENGTH)?;
+        let digits = crc_digits(json);
+        crc.get_mut(..digits.len())?.copy_from_slice(&digits);
+        text.push(b'\n');
+        (text.len().saturating_sub(begin) <= MAX_LINE).then_some(())
     }
 
     /// Reads what is framed in a line.
@@ -174,16 +208,90 @@ impl Record {
     }
 }
 
-/// Returns the line of a JSON text, with its line feed; `None` if it is too long.
-pub(super) fn frame(json: &str) -> Option<String> {
-    let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-    (line.len() <= MAX_LINE).then_some(line)
+/// Appends the JSON of an intent, as serde does. It is the longest of all records and in the way of
+/// every order, and its body is text that has little to escape. Returns whether it did: not with
+/// control characters, which the body of a request does not have.
+fn append_intent(text: &mut Vec<u8>, intent: &Intent, at: UnixMillis) -> bool {
+    let body = intent.body().as_bytes();
+    if body.iter().any(|byte| *byte < b' ') {
+        return false;
+    }
+    text.reserve(body.len().saturating_mul(2).saturating_add(128));
+    text.extend_from_slice(br#"{"kind":"intent","body":""#);
+    for byte in body {
+        if matches!(byte, b'"' | b'\\') {
+            text.push(b'\\');
+        }
+        text.push(*byte);
+    }
+    write!(text, r#"","hash":{},"at":{}}}"#, intent.hash(), at.as_millis()).is_ok()
+}
+
+/// Returns the CRC-32 of a JSON text in hexadecimal digits.
+fn crc_digits(json: &[u8]) -> [u8; 8] {
+    let crc = crc32fast::hash(json);
+    let mut shift = u32::BITS;
+    [(); 8].map(|()| {
+        shift -= 4;
+        match (crc >> shift) & 0xf {
+            digit @ 0..=9 => b'0' + digit as u8,
+            digit => b'a' + (digit as u8 - 10),
+        }
+    })
+}
+
+/// Returns the line of a JSON text, with its line feed.
+pub(super) fn frame(json: &str) -> String {
+    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
 }
 
 /// Returns the JSON text of a line without its line feed; `None` if the line is damaged.
 pub(super) fn unframe(line: &[u8]) -> Option<&str> {
     let (crc, json) = line.split_at_checked(CRC_LENGTH)?;
-    let json = std::str::from_utf8(json).ok()?;
-    let expected = format!("{:08x} ", crc32fast::hash(json.as_bytes()));
-    (crc == expected.as_bytes()).then_some(json)
+    let (digits, blank) = crc.split_last_chunk::<1>()?;
+    let is_whole = *digits == crc_digits(json) && blank == b" ";
+    if !is_whole {
+        return None;
+    }
+    std::str::from_utf8(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_written_as_serde_writes_it() {
+        let at = UnixMillis::from_millis(-7);
+        for body in [
+            r#"{"client_order_id":"a-1","ticker":"T","side":"bid"}"#,
+            r#"{"client_order_id":"a\\\"1","ticker":"T\u00e9\\ \n é 🦀","side":"ask"}"#,
+            "{\"client_order_id\":\"a\",\n\t\"ticker\":\"T\u{7f}\",\"side\":\"bid\"}\r\n",
+        ] {
+            let record = Record::Intent { intent: Intent::new(body).unwrap(), at };
+            let mut line = b"before".to_vec();
+            record.append_line(&mut line).unwrap();
+            let expected = frame(&serde_json::to_string(&LineRef::from(&record)).unwrap());
+            assert_eq!(String::from_utf8(line).unwrap(), format!("before{expected}"));
+            let json = unframe(expected.trim_end_matches('\n').as_bytes()).unwrap();
+            assert_eq!(Record::from_json(json).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn the_digits_of_a_checksum_are_those_of_format() {
+        for text in ["", "a", HEADER, "0123456789"] {
+            let expected = format!("{:08x}", crc32fast::hash(text.as_bytes()));
+            assert_eq!(crc_digits(text.as_bytes()), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused() {
+        let order_id = "o".repeat(MAX_LINE);
+        let settlement = Settlement::Accepted { order_id };
+        let at = UnixMillis::EPOCH;
+        let record = Record::Settled { id: "a-1".parse().unwrap(), settlement, at };
+        assert_eq!(record.append_line(&mut Vec::new()), None);
+    }
 }

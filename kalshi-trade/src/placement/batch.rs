@@ -47,6 +47,11 @@ impl<R, A> Seat<R, A> {
         *self = Self::none();
     }
 
+    /// Reports whether a record can be handed over.
+    pub(super) fn takes_record(&self) -> bool {
+        self.write.is_some()
+    }
+
     /// Hands a record over, once; the answer says whether it is committed. A second one comes back,
     /// and the seat is given up.
     pub(super) fn write(&mut self, record: Record) -> Result<oneshot::Receiver<bool>, Box<Record>> {

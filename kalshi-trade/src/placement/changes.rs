@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -11,22 +12,23 @@ use std::{
 
 use kalshi_sdk::{
     Error,
-    types::{AmendOrderV2Request, DecreaseOrderV2Request},
+    types::{AmendOrderV2Request, DecreaseOrderV2Request, ExchangeIndex},
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::Event;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{
     ChangeAnswer, ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeStep, ChangeTimes,
     Placements,
     batch::{self, Seat},
+    link::{Link, TaskEnd},
     read, reads,
-    shell::{Pending, Shared, lock, next, sleep_until, write},
+    shell::{Shared, lock, next, sleep_until, write},
 };
 use crate::{
     cancels::{self, Cancel},
-    journal::{ChangeIntent, History, KnownOrder, OrderChange},
+    journal::{ChangeIntent, History, KnownOrder, OrderChange, Record},
 };
 
 /// An order that is to be changed.
@@ -39,6 +41,10 @@ pub struct ChangeTarget {
     pub ticker: String,
     /// Its subaccount; `None` for the primary one.
     pub subaccount: Option<i64>,
+    /// The shard of its market, 0 or more, which the requests name: they go there directly, and are
+    /// charged to its rate limit alone. `None` leaves it to the exchange to find it, unless an order
+    /// of this session in the same market named it.
+    pub exchange_index: Option<i64>,
     /// Its last known state. Without, a change whose answer is lost takes a minute to settle.
     pub known: Option<KnownOrder>,
 }
@@ -46,12 +52,18 @@ pub struct ChangeTarget {
 impl ChangeTarget {
     /// Returns an order of the primary subaccount of which no state is known.
     pub fn new(order_id: impl Into<String>, ticker: impl Into<String>) -> Self {
-        Self { order_id: order_id.into(), ticker: ticker.into(), subaccount: None, known: None }
+        let (order_id, ticker) = (order_id.into(), ticker.into());
+        Self { order_id, ticker, subaccount: None, exchange_index: None, known: None }
     }
 
     /// Sets the subaccount; the primary one by default.
     pub fn with_subaccount(self, subaccount: Option<i64>) -> Self {
         Self { subaccount, ..self }
+    }
+
+    /// Sets the shard, as [`ShardMap::shard_of`](crate::shard::ShardMap::shard_of) knows it.
+    pub fn with_exchange_index(self, exchange_index: Option<i64>) -> Self {
+        Self { exchange_index, ..self }
     }
 
     /// Sets the last known state.
@@ -94,20 +106,18 @@ impl OpenChanges {
 #[derive(Clone, Debug)]
 pub struct Change {
     intent: Arc<ChangeIntent>,
-    inputs: mpsc::UnboundedSender<ChangeInput>,
-    state: watch::Receiver<ChangeState>,
+    link: Arc<Link<ChangeState, ChangeInput>>,
 }
 
 /// The answer to the first attempt, with the error that says more.
 pub(crate) type FirstAnswer = Result<(), (ChangeAnswer, Error)>;
 
-type Channels = (Change, mpsc::UnboundedReceiver<ChangeInput>, watch::Sender<ChangeState>);
-
 impl Change {
-    fn new(machine: &ChangeMachine) -> Channels {
-        let (inputs, receiver) = mpsc::unbounded_channel();
-        let (sender, state) = watch::channel(machine.state().clone());
-        (Self { intent: Arc::new(machine.intent().clone()), inputs, state }, receiver, sender)
+    /// Returns the handle of a machine, and the task's end of it.
+    fn new(machine: &ChangeMachine) -> (Self, TaskEnd<ChangeState, ChangeInput>) {
+        let link = Link::new(machine.state().clone(), is_outcome);
+        let end = TaskEnd(Arc::clone(&link));
+        (Self { intent: Arc::new(machine.intent().clone()), link }, end)
     }
 
     /// Returns the change as it is in the journal.
@@ -117,7 +127,7 @@ impl Change {
 
     /// Returns the present state.
     pub fn state(&self) -> ChangeState {
-        self.state.borrow().clone()
+        self.link.state()
     }
 
     /// Waits for the outcome: a state that is final, or [`ChangeState::Undecided`]. If the runtime
@@ -127,9 +137,7 @@ impl Change {
     ///
     /// Dropping the future changes nothing: the change goes on.
     pub async fn outcome(&self) -> ChangeState {
-        let mut state = self.state.clone();
-        let outcome = state.wait_for(is_outcome).await.map(|state| state.clone());
-        outcome.unwrap_or_else(|_| self.state())
+        self.link.outcome().await
     }
 
     /// Withdraws the change: it is not sent, or not again. Whatever was sent is settled.
@@ -144,7 +152,7 @@ impl Change {
 
     fn tell(&self, input: ChangeInput) {
         // The task of a change that is over has ended.
-        let _ = self.inputs.send(input);
+        self.link.tell(input);
     }
 }
 
@@ -247,10 +255,9 @@ impl Placements {
         let session = self.0.journal.session();
         for unsettled in history.unsettled_changes() {
             let machine = ChangeMachine::restore(unsettled, session, self.0.config, now);
-            let (change, inputs, state) = Change::new(&machine);
+            let (change, end) = Change::new(&machine);
             lock(&self.0.changes_of_orders.restored).push(change.clone());
-            let seat = Seat::none();
-            let task = ChangeTask { machine, inputs, state, seat, answer: None };
+            let task = ChangeTask::new(machine, end, Seat::none(), None);
             let mut open = lock(&self.0.changes_of_orders.by_order);
             open.entry(change.intent.order_id.clone()).or_default().push(change);
             self.spawn_change(task);
@@ -267,14 +274,17 @@ impl Placements {
         answer: Option<oneshot::Sender<FirstAnswer>>,
     ) -> Change {
         let number = self.0.changes_of_orders.next.fetch_add(1, Ordering::Relaxed);
-        let ChangeTarget { order_id, ticker, subaccount, known } = target;
+        let ChangeTarget { order_id, ticker, subaccount, exchange_index, known } = target;
         let known = lock(&self.0.changes_of_orders.times).known(&order_id, known);
-        let intent = ChangeIntent { number, order_id, ticker, subaccount, known, change };
+        let exchange_index = exchange_index.filter(|shard| *shard >= 0);
+        let exchange_index = exchange_index.or_else(|| lock(&self.0.shards).shard_of(&ticker));
+        let intent =
+            ChangeIntent { number, order_id, ticker, subaccount, exchange_index, known, change };
         let send_by = self.0.clock.now().saturating_add(within);
         let machine = ChangeMachine::new(intent, self.0.config, send_by);
-        let (change, inputs, state) = Change::new(&machine);
+        let (change, end) = Change::new(&machine);
         open.entry(change.intent.order_id.clone()).or_default().push(change.clone());
-        self.spawn_change(ChangeTask { machine, inputs, state, seat, answer });
+        self.spawn_change(ChangeTask::new(machine, end, seat, answer));
         change
     }
 
@@ -291,6 +301,8 @@ impl Placements {
                     open.remove(&order_id);
                 }
             }
+            drop(open);
+            shared.rewrite_if_due();
         });
     }
 }
@@ -298,71 +310,107 @@ impl Placements {
 /// One machine and what it needs.
 struct ChangeTask {
     machine: ChangeMachine,
-    inputs: mpsc::UnboundedReceiver<ChangeInput>,
-    state: watch::Sender<ChangeState>,
+    end: TaskEnd<ChangeState, ChangeInput>,
     /// The batch that it is sent with.
     seat: Seat<ChangeIntent, ChangeInput>,
     /// Where the first answer goes.
     answer: Option<oneshot::Sender<FirstAnswer>>,
+    /// True once the exchange did not find the order on the shard that the request named: from then on
+    /// it is left to the exchange to find the shard.
+    is_shard_doubted: bool,
+}
+
+/// What a task waits for.
+enum Action {
+    Write(Record),
+    Written(oneshot::Receiver<bool>),
+    Send(ChangeIntent, Option<oneshot::Sender<FirstAnswer>>),
+    Sent(oneshot::Receiver<ChangeInput>),
+    ReadWatermark,
+    ReadOrder(ChangeIntent, u32),
+}
+
+async fn perform(shared: &Arc<Shared>, action: Action) -> ChangeInput {
+    match action {
+        Action::Write(record) => written(write(shared, record).await),
+        Action::Written(answer) => written(answer.await.unwrap_or(false)),
+        Action::Send(intent, answer) => send(shared, intent, answer).await,
+        // No answer: the runtime ends.
+        Action::Sent(answer) => {
+            answer.await.unwrap_or(ChangeInput::Answered(ChangeAnswer::Unknown))
+        }
+        Action::ReadWatermark => {
+            let complete_until = reads::watermark(Arc::clone(shared)).await;
+            complete_until.map_or(ChangeInput::ReadFailed, ChangeInput::Watermark)
+        }
+        Action::ReadOrder(intent, number) => read::order(&shared.settling, &intent, number).await,
+    }
 }
 
 impl ChangeTask {
+    fn new(
+        machine: ChangeMachine,
+        end: TaskEnd<ChangeState, ChangeInput>,
+        seat: Seat<ChangeIntent, ChangeInput>,
+        answer: Option<oneshot::Sender<FirstAnswer>>,
+    ) -> Self {
+        Self { machine, end, seat, answer, is_shard_doubted: false }
+    }
+
     async fn run(mut self, shared: &Arc<Shared>) {
-        let mut pending: Option<Pending<'_, ChangeInput>> = None;
+        let mut pending = pin!(None);
+        let mut now = shared.clock.now();
         loop {
-            let now = shared.clock.now();
+            // What is withdrawn before it is sent is not sent.
+            while let Some(input) = self.end.0.try_recv() {
+                self.machine.apply(input, now);
+            }
             let step = self.machine.poll(now);
             self.publish(shared);
             let mut sleep = None;
-            match step {
-                ChangeStep::Write(record) => {
-                    pending = Some(match self.seat.write(record) {
-                        Ok(answer) => {
-                            Box::pin(async move { written(answer.await.unwrap_or(false)) })
-                        }
-                        Err(record) => {
-                            Box::pin(async move { written(write(shared, *record).await) })
-                        }
-                    });
-                }
-                ChangeStep::Send { .. } => {
-                    pending = Some(match self.seat.send(self.machine.intent().clone()) {
-                        // The runtime ends.
-                        Ok(answer) => Box::pin(async move {
-                            answer.await.unwrap_or(ChangeInput::Answered(ChangeAnswer::Unknown))
-                        }),
-                        Err(intent) => Box::pin(send(shared, intent, self.answer.take())),
-                    });
-                }
-                ChangeStep::ReadWatermark => {
-                    let read = reads::watermark(Arc::clone(shared));
-                    pending = Some(Box::pin(async move {
-                        read.await.map_or(ChangeInput::ReadFailed, ChangeInput::Watermark)
-                    }));
-                }
+            let action = match step {
+                ChangeStep::Write(record) => Some(match self.seat.write(record) {
+                    Ok(answer) => Action::Written(answer),
+                    Err(record) => Action::Write(*record),
+                }),
+                ChangeStep::Send { .. } => Some(match self.seat.send(self.intent()) {
+                    Ok(answer) => Action::Sent(answer),
+                    Err(intent) => Action::Send(intent, self.answer.take()),
+                }),
+                ChangeStep::ReadWatermark => Some(Action::ReadWatermark),
                 ChangeStep::ReadOrder { number } => {
-                    let intent = self.machine.intent().clone();
-                    pending = Some(Box::pin(async move {
-                        read::order(&shared.client, &intent, number).await
-                    }));
+                    Some(Action::ReadOrder(self.machine.intent().clone(), number))
                 }
                 ChangeStep::WaitUntil(at) => {
                     self.seat.leave();
                     sleep = Some(at);
+                    None
                 }
-                ChangeStep::Wait => {}
+                ChangeStep::Wait => None,
                 ChangeStep::Done => return,
+            };
+            if let Some(action) = action {
+                pending.set(Some(perform(shared, action)));
             }
             let input = tokio::select! {
-                input = next(&mut pending) => Some(input),
-                // The sender is in the map of those whose task goes on.
-                input = self.inputs.recv() => input,
+                biased;
+                input = next(pending.as_mut()) => Some(input),
+                input = self.end.0.recv() => Some(input),
                 () = sleep_until(&*shared.clock, sleep) => None,
             };
+            now = shared.clock.now();
             if let Some(input) = input {
-                self.machine.apply(input, shared.clock.now());
+                self.is_shard_doubted |= input == ChangeInput::Answered(ChangeAnswer::NotFound);
+                self.machine.apply(input, now);
             }
         }
+    }
+
+    /// Returns what is sent.
+    fn intent(&self) -> ChangeIntent {
+        let intent = self.machine.intent().clone();
+        let exchange_index = intent.exchange_index.filter(|_| !self.is_shard_doubted);
+        ChangeIntent { exchange_index, ..intent }
     }
 
     fn publish(&self, shared: &Shared) {
@@ -371,17 +419,11 @@ impl ChangeTask {
             let order_id = &self.machine.intent().order_id;
             lock(&shared.changes_of_orders.times).record(order_id, at);
         }
-        let is_new = self.state.send_if_modified(|state| {
-            let is_new = state != self.machine.state();
-            if is_new {
-                let order_id = &self.machine.intent().order_id;
-                tracing::debug!(%order_id, state = ?self.machine.state(), "change of an order");
-                state.clone_from(self.machine.state());
-            }
-            is_new
-        });
-        if is_new {
-            shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        let state = self.machine.state();
+        if self.end.0.publish(state) {
+            let order_id = &self.machine.intent().order_id;
+            tracing::debug!(%order_id, ?state, "state of a change of an order");
+            shared.note_change();
         }
     }
 }
@@ -409,10 +451,12 @@ async fn send(
 /// Sends one change, and returns the id of the order that the answer names, and its time.
 async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, UnixMillis), Error> {
     let (client, order_id, ticker) = (&shared.client, &*intent.order_id, &*intent.ticker);
+    let shard = intent.exchange_index;
     match &intent.change {
         OrderChange::Cancel => {
             let request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
+            let request = request.exchange_index(shard).subaccount(intent.subaccount);
+            let answer = request.send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
         }
         OrderChange::Amend { side, yes_price, total, expires } => {
@@ -421,7 +465,8 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
                 .side(side.clone())
                 .price(*yes_price)
                 .count(*total)
-                .expiration_time(*expires);
+                .expiration_time(*expires)
+                .exchange_index(shard.map(ExchangeIndex::from));
             let request = client.amend_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
@@ -429,6 +474,7 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
         OrderChange::Decrease { remaining } => {
             let body =
                 DecreaseOrderV2Request::builder().reduce_to(*remaining).market_ticker(ticker);
+            let body = body.exchange_index(shard.map(ExchangeIndex::from));
             let request = client.decrease_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
@@ -442,7 +488,7 @@ async fn cancel_batch(shared: Arc<Shared>, intents: Vec<ChangeIntent>) -> Vec<Ch
         order_id: &intent.order_id,
         market_ticker: &intent.ticker,
         subaccount: intent.subaccount,
-        exchange_index: None,
+        exchange_index: intent.exchange_index.map(ExchangeIndex::from),
     });
     let result = cancels::send(&shared.client, cancels).await;
     let order_ids: Vec<&str> = intents.iter().map(|intent| &*intent.order_id).collect();

@@ -12,12 +12,14 @@ mod batch;
 mod change;
 mod changes;
 mod config;
+mod link;
 mod machine;
 mod pauses;
 mod read;
 mod reads;
 mod shell;
 
+pub(crate) use self::shell::settling;
 pub use self::{
     change::{
         ChangeAnswer, ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeStep,

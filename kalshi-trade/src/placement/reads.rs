@@ -66,7 +66,7 @@ async fn serve_lists(shared: &Shared, ticker: String) {
         };
         let (questions, replies): (Vec<Question>, Vec<_>) =
             waiters.into_iter().map(|waiter| (waiter.question, waiter.reply)).unzip();
-        let answers = read::list(&shared.client, &ticker, &questions).await;
+        let answers = read::list(&shared.settling, &ticker, &questions).await;
         for (reply, answer) in replies.into_iter().zip(answers) {
             let _ = reply.send(answer);
         }
@@ -87,7 +87,7 @@ pub(super) async fn watermark(shared: Arc<Shared>) -> Option<UnixMillis> {
         let reader = Arc::clone(&shared);
         shared.runtime.spawn(async move {
             tokio::time::sleep(GATHER).await;
-            let complete_until = read::watermark(&reader.client).await;
+            let complete_until = read::watermark(&reader.settling).await;
             for reply in lock(&reader.reads.watermark).take().unwrap_or_default() {
                 let _ = reply.send(complete_until);
             }

@@ -4,8 +4,11 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,23 +21,26 @@ use kalshi_types::UnixMillis;
 use kalshi_ws::Event;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{oneshot, watch},
 };
 
 use super::{
     Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step,
     batch::{self, Seat},
     changes::OpenChanges,
+    link::{Link, TaskEnd},
     read::{self, Question},
     reads::{self, Reads},
 };
 use crate::{
+    budget::{Class, RequestOptions},
     journal::{
         ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, JournalErrorKind, OwnIds,
         Record,
     },
     pause::Paused,
     risk::RiskError,
+    shard::ShardMap,
 };
 
 /// The time within which an order is sent, unless the caller says otherwise: a late order is a
@@ -43,6 +49,9 @@ const SEND_WITHIN: Duration = Duration::from_secs(1);
 
 /// The longest sleep. A clock may step, and the machine may be suspended.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
+
+/// The room for the body of an order: most have less.
+const BODY_ROOM: usize = 384;
 
 /// How long evidence is still taken in for an order that came to nothing.
 const LINGER: Duration = Duration::from_secs(300);
@@ -87,12 +96,17 @@ pub struct Placements(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) client: Client,
+    /// The same client, for reads that settle an outcome: they go before others.
+    pub(super) settling: Client,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: PlacementConfig,
     pub(super) runtime: Handle,
     pub(super) reads: Reads,
     pub(super) changes_of_orders: OpenChanges,
+    /// The shards of the markets that orders of this session named theirs of.
+    pub(super) shards: Mutex<ShardMap>,
+    is_rewriting: AtomicBool,
     ids: Mutex<ClientOrderIds>,
     /// Those whose task goes on.
     open: Mutex<HashMap<ClientOrderId, Placement>>,
@@ -191,9 +205,10 @@ impl PlacementsBuilder {
         let (mut restored, mut tasks) = (Vec::new(), Vec::new());
         for unsettled in history.unsettled() {
             let machine = PlacementMachine::restore(unsettled, session, config, now);
-            let (placement, inputs, state) = Placement::new(&machine);
+            let (placement, end) = Placement::new(&machine);
             restored.push(placement.clone());
-            tasks.push((machine, inputs, state, placement, unsettled.first_sent));
+            let (seat, first_sent) = (Seat::none(), unsettled.first_sent);
+            tasks.push((Task { machine, end, request: None, first_sent, seat }, placement));
         }
         // What an earlier session has changed last, this one does not know.
         let times = ChangeTimes::new(if session.number > 1 {
@@ -202,6 +217,7 @@ impl PlacementsBuilder {
             UnixMillis::EPOCH
         });
         let shared = Shared {
+            settling: settling(&client),
             client,
             journal,
             clock,
@@ -209,15 +225,15 @@ impl PlacementsBuilder {
             runtime,
             reads: Reads::default(),
             changes_of_orders: OpenChanges::new(history.next_change(), times),
+            shards: Mutex::default(),
+            is_rewriting: AtomicBool::new(false),
             ids: Mutex::new(ids),
             open: Mutex::new(HashMap::new()),
             restored,
             changes: watch::channel(0).0,
         };
         let placements = Placements(Arc::new(shared));
-        for (machine, inputs, state, placement, first_sent) in tasks {
-            let seat = Seat::none();
-            let task = Task { machine, inputs, state, request: None, first_sent, seat };
+        for (task, placement) in tasks {
             placements.spawn(task, placement);
         }
         placements.restore_changes(&history, now);
@@ -334,7 +350,7 @@ impl Placements {
 
     /// Checks that every order of an earlier session is settled or undecided.
     fn check_restored(&self) -> Result<(), PlaceError> {
-        let restoring = self.restored().iter().filter(|one| !is_outcome(&one.state())).count();
+        let restoring = self.restored().iter().filter(|one| !one.link.is(is_outcome)).count();
         if restoring > 0 { Err(PlaceError::Restoring(restoring)) } else { Ok(()) }
     }
 
@@ -347,8 +363,9 @@ impl Placements {
         if order.client_order_id.is_some() {
             return Err(PlaceError::HasClientOrderId);
         }
-        order.client_order_id = Some(lock(&self.0.ids).next_id().into());
-        self.prepare_identified(order, within, seat)
+        let id = lock(&self.0.ids).next_id();
+        order.client_order_id = Some(id.as_str().to_owned());
+        self.prepare_as(id, order, within, seat)
     }
 
     /// Places an order under the `client_order_id` that it has: it is sent within that time, or not
@@ -372,28 +389,37 @@ impl Placements {
         within: Duration,
     ) -> Result<Placement, PlaceError> {
         self.check_restored()?;
-        let (task, placement) = self.prepare_identified(order, within, Seat::none())?;
+        let id = order.client_order_id.as_deref().unwrap_or_default();
+        let id: ClientOrderId = id.parse().map_err(PlaceError::Invalid)?;
+        if lock(&self.0.open).contains_key(&id) {
+            let text = "an order with this client order id is open";
+            return Err(PlaceError::Invalid(JournalError::new(JournalErrorKind::Invalid, text)));
+        }
+        let (task, placement) = self.prepare_as(id, order, within, Seat::none())?;
         self.spawn(task, placement.clone());
         Ok(placement)
     }
 
-    fn prepare_identified(
+    /// Prepares an order that has this id.
+    fn prepare_as(
         &self,
+        id: ClientOrderId,
         order: CreateOrderV2Request,
         within: Duration,
         seat: Seat<CreateOrderV2Request, Input>,
     ) -> Result<(Task, Placement), PlaceError> {
-        let body = serde_json::to_string(&order).unwrap_or_default();
-        let intent = Intent::new(body).map_err(PlaceError::Invalid)?;
-        if lock(&self.0.open).contains_key(intent.id()) {
-            let text = "an order with this client order id is open";
-            return Err(PlaceError::Invalid(JournalError::new(JournalErrorKind::Invalid, text)));
+        let intent = intent_of(id, &order).map_err(PlaceError::Invalid)?;
+        if let Some(shard) = order.exchange_index.as_deref() {
+            let mut shards = lock(&self.0.shards);
+            if shards.shard_of(&order.ticker) != Some(*shard) {
+                shards.learn(&order.ticker, *shard);
+            }
         }
         let now = self.0.clock.now();
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);
-        let (placement, inputs, state) = Placement::new(&machine);
-        let task = Task { machine, inputs, state, request: Some(order), first_sent: now, seat };
+        let (placement, end) = Placement::new(&machine);
+        let task = Task { machine, end, request: Some(order), first_sent: now, seat };
         Ok((task, placement))
     }
 
@@ -418,7 +444,7 @@ impl Placements {
     /// Returns the client order ids of the orders that were placed under the journal, by this session
     /// and earlier ones.
     pub fn own_ids(&self) -> OwnIds {
-        self.0.journal.history().own_ids()
+        self.0.journal.own_ids()
     }
 
     /// Returns a receiver that changes with the state of any order.
@@ -433,6 +459,7 @@ impl Placements {
             let id = task.machine.intent().id().clone();
             task.run(&shared).await;
             lock(&shared.open).remove(&id);
+            shared.rewrite_if_due();
         });
     }
 }
@@ -440,18 +467,16 @@ impl Placements {
 /// An order that was given to [`Placements`]. Clones speak of the same.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    intent: Arc<Intent>,
-    inputs: mpsc::UnboundedSender<Input>,
-    state: watch::Receiver<PlacementState>,
+    intent: Intent,
+    link: Arc<Link<PlacementState, Input>>,
 }
 
-type Channels = (Placement, mpsc::UnboundedReceiver<Input>, watch::Sender<PlacementState>);
-
 impl Placement {
-    fn new(machine: &PlacementMachine) -> Channels {
-        let (inputs, receiver) = mpsc::unbounded_channel();
-        let (sender, state) = watch::channel(machine.state().clone());
-        (Self { intent: Arc::new(machine.intent().clone()), inputs, state }, receiver, sender)
+    /// Returns the handle of a machine, and the task's end of it.
+    fn new(machine: &PlacementMachine) -> (Self, TaskEnd<PlacementState, Input>) {
+        let link = Link::new(machine.state().clone(), is_outcome);
+        let end = TaskEnd(Arc::clone(&link));
+        (Self { intent: machine.intent().clone(), link }, end)
     }
 
     /// Returns the client order id.
@@ -466,7 +491,7 @@ impl Placement {
 
     /// Returns the present state.
     pub fn state(&self) -> PlacementState {
-        self.state.borrow().clone()
+        self.link.state()
     }
 
     /// Waits for the outcome: a state that is final, or [`PlacementState::Undecided`]. If the
@@ -476,9 +501,7 @@ impl Placement {
     ///
     /// Dropping the future changes nothing: the order goes on.
     pub async fn outcome(&self) -> PlacementState {
-        let mut state = self.state.clone();
-        let outcome = state.wait_for(is_outcome).await.map(|state| state.clone());
-        outcome.unwrap_or_else(|_| self.state())
+        self.link.outcome().await
     }
 
     /// Withdraws the order: it is not sent, or not again. Whatever was sent is settled; an order
@@ -494,7 +517,7 @@ impl Placement {
 
     fn tell(&self, input: Input) {
         // The task of an order that exists has ended: there is nothing left to take in.
-        let _ = self.inputs.send(input);
+        self.link.tell(input);
     }
 }
 
@@ -513,57 +536,74 @@ fn is_outcome(state: &PlacementState) -> bool {
 /// One machine and what it needs.
 struct Task {
     machine: PlacementMachine,
-    inputs: mpsc::UnboundedReceiver<Input>,
-    state: watch::Sender<PlacementState>,
-    /// What is sent; none of an earlier session.
+    end: TaskEnd<PlacementState, Input>,
+    /// What is sent first; none of an earlier session.
     request: Option<CreateOrderV2Request>,
     first_sent: UnixMillis,
     /// The batch that it is sent with.
     seat: Seat<CreateOrderV2Request, Input>,
 }
 
-/// A request on its way.
-pub(super) type Pending<'a, I> = Pin<Box<dyn Future<Output = I> + Send + 'a>>;
+/// What a task waits for.
+enum Action {
+    Write(Record),
+    Written(oneshot::Receiver<bool>),
+    Send(CreateOrderV2Request),
+    Sent(oneshot::Receiver<Input>),
+    ReadWatermark,
+    List(String, Question),
+}
+
+async fn perform(shared: &Arc<Shared>, action: Action) -> Input {
+    match action {
+        Action::Write(record) => written(write(shared, record).await),
+        Action::Written(answer) => written(answer.await.unwrap_or(false)),
+        Action::Send(request) => send(shared, request).await,
+        // No answer: the runtime ends.
+        Action::Sent(answer) => answer.await.unwrap_or(Input::Answered(Answer::Unknown)),
+        Action::ReadWatermark => {
+            let complete_until = reads::watermark(Arc::clone(shared)).await;
+            complete_until.map_or(Input::ReadFailed, Input::Watermark)
+        }
+        Action::List(ticker, question) => reads::list(Arc::clone(shared), ticker, question).await,
+    }
+}
 
 impl Task {
     async fn run(mut self, shared: &Arc<Shared>) {
-        let mut pending: Option<Pending<'_, Input>> = None;
+        let mut pending = pin!(None);
         let mut ends_at: Option<UnixMillis> = None;
+        let mut now = shared.clock.now();
         loop {
-            let now = shared.clock.now();
+            // What is withdrawn before it is sent is not sent.
+            while let Some(input) = self.end.0.try_recv() {
+                self.machine.apply(input, now);
+            }
             let step = self.machine.poll(now);
             self.publish(shared);
             let mut sleep = None;
-            match step {
-                Step::Write(record) => {
-                    pending = Some(match self.seat.write(record) {
-                        Ok(answer) => {
-                            Box::pin(async move { written(answer.await.unwrap_or(false)) })
-                        }
-                        Err(record) => {
-                            Box::pin(async move { written(write(shared, *record).await) })
-                        }
-                    });
-                }
-                Step::Send { .. } => match self.request.clone() {
-                    Some(request) => {
-                        pending = Some(match self.seat.send(request) {
-                            // The runtime ends.
-                            Ok(answer) => Box::pin(async move {
-                                answer.await.unwrap_or(Input::Answered(Answer::Unknown))
-                            }),
-                            Err(request) => Box::pin(send(shared, request)),
-                        });
+            let action = match step {
+                Step::Write(record) => match self.write(shared, record) {
+                    Ok(is_written) => {
+                        now = shared.clock.now();
+                        self.machine.apply(written(is_written), now);
+                        continue;
                     }
-                    // Not reached: what is restored is never sent.
-                    None => return,
+                    Err(action) => Some(*action),
                 },
-                Step::ReadWatermark => {
-                    let read = reads::watermark(Arc::clone(shared));
-                    pending = Some(Box::pin(async move {
-                        read.await.map_or(Input::ReadFailed, Input::Watermark)
-                    }));
-                }
+                Step::Send { .. } => match self.request() {
+                    Some(request) => Some(match self.seat.send(request) {
+                        Ok(answer) => Action::Sent(answer),
+                        Err(request) => Action::Send(request),
+                    }),
+                    // Not reached: what was written is what is read.
+                    None => {
+                        let unsent = Answer::NotSent { is_temporary: false };
+                        self.machine.apply(Input::Answered(unsent), now);
+                        continue;
+                    }
+                },
+                Step::ReadWatermark => Some(Action::ReadWatermark),
                 Step::List { number } => {
                     let intent = self.machine.intent();
                     let question = Question {
@@ -572,14 +612,14 @@ impl Task {
                         first_sent: self.first_sent,
                         is_decisive: self.machine.is_list_decisive(),
                     };
-                    let ticker = intent.ticker().to_owned();
-                    pending = Some(Box::pin(reads::list(Arc::clone(shared), ticker, question)));
+                    Some(Action::List(intent.ticker().to_owned(), question))
                 }
                 Step::WaitUntil(at) => {
                     self.seat.leave();
                     sleep = Some(at);
+                    None
                 }
-                Step::Wait => {}
+                Step::Wait => None,
                 Step::Done => {
                     self.seat.leave();
                     if matches!(self.machine.state(), PlacementState::Accepted { .. }) {
@@ -590,40 +630,105 @@ impl Task {
                         return;
                     }
                     sleep = Some(end);
+                    None
                 }
+            };
+            if let Some(action) = action {
+                pending.set(Some(perform(shared, action)));
             }
             let input = tokio::select! {
-                input = next(&mut pending) => Some(input),
-                // The sender is in the map of those whose task goes on.
-                input = self.inputs.recv() => input,
+                biased;
+                input = next(pending.as_mut()) => Some(input),
+                input = self.end.0.recv() => Some(input),
                 () = sleep_until(&*shared.clock, sleep) => None,
             };
+            now = shared.clock.now();
             if let Some(input) = input {
-                self.machine.apply(input, shared.clock.now());
+                self.machine.apply(input, now);
             }
         }
     }
 
+    /// Writes a record, and returns whether it is committed, or what that waits for.
+    fn write(&mut self, shared: &Shared, record: Record) -> Result<bool, Box<Action>> {
+        if self.seat.takes_record() {
+            return Err(Box::new(match self.seat.write(record) {
+                Ok(answer) => Action::Written(answer),
+                Err(record) => Action::Write(*record),
+            }));
+        }
+        self.seat.leave();
+        if shared.journal.commit_blocks() {
+            return Err(Box::new(Action::Write(record)));
+        }
+        Ok(write_now(shared, &record))
+    }
+
+    /// Returns what is sent: from the second time on, as it was written.
+    fn request(&mut self) -> Option<CreateOrderV2Request> {
+        let body = self.machine.intent().body();
+        self.request.take().or_else(|| serde_json::from_str(body).ok())
+    }
+
     fn publish(&self, shared: &Shared) {
-        let is_new = self.state.send_if_modified(|state| {
-            let is_new = state != self.machine.state();
-            if is_new {
-                tracing::debug!(id = %self.machine.intent().id(), state = ?self.machine.state());
-                state.clone_from(self.machine.state());
-            }
-            is_new
-        });
-        if is_new {
-            shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        let state = self.machine.state();
+        if self.end.0.publish(state) {
+            tracing::debug!(id = %self.machine.intent().id(), ?state, "state of an order");
+            shared.note_change();
         }
     }
 }
 
+impl Shared {
+    /// Counts a change of state, for those who follow all of them.
+    pub(super) fn note_change(&self) {
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
+    }
+
+    /// Lets the journal free the room of what is settled, when that is due.
+    pub(super) fn rewrite_if_due(self: &Arc<Self>) {
+        if !self.journal.is_rewrite_due() || self.is_rewriting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.runtime.spawn_blocking(move || {
+            if let Err(error) = shared.journal.rewrite() {
+                tracing::error!(%error, "could not compact the journal of orders");
+            }
+            shared.is_rewriting.store(false, Ordering::Release);
+        });
+    }
+}
+
+/// Returns a client whose requests go before others of the account's rate limits: for reads that
+/// settle an outcome.
+pub(crate) fn settling(client: &Client) -> Client {
+    client.with_extension(RequestOptions::new().with_class(Class::Urgent))
+}
+
+/// Returns the intent of an order that has this id.
+fn intent_of(id: ClientOrderId, order: &CreateOrderV2Request) -> Result<Intent, JournalError> {
+    let mut body = Vec::with_capacity(BODY_ROOM);
+    let body = serde_json::to_writer(&mut body, order).ok().and_then(|()| {
+        // What serde writes is text.
+        String::from_utf8(body).ok()
+    });
+    let body = body.ok_or_else(|| {
+        let text = "the order cannot be written as JSON";
+        JournalError::new(JournalErrorKind::Invalid, text)
+    })?;
+    Intent::from_parts(id, order.ticker.clone(), order.side.as_str().to_owned(), body)
+}
+
 /// Returns what the request on its way comes to, once; never if there is none.
-pub(super) async fn next<I>(pending: &mut Option<Pending<'_, I>>) -> I {
-    let Some(request) = pending else { return std::future::pending().await };
+pub(super) async fn next<F: Future>(mut pending: Pin<&mut Option<F>>) -> F::Output {
+    let Some(request) = pending.as_mut().as_pin_mut() else {
+        return std::future::pending().await;
+    };
     let input = request.await;
-    *pending = None;
+    pending.set(None);
     input
 }
 
@@ -650,6 +755,12 @@ async fn send_all(shared: Arc<Shared>, orders: Vec<CreateOrderV2Request>) -> Vec
     answers.into_iter().map(Input::Answered).collect()
 }
 
+/// Writes a record and commits it, where that does not block. Returns whether it is committed.
+pub(super) fn write_now(shared: &Shared, record: &Record) -> bool {
+    let journal = &*shared.journal;
+    is_committed(&journal.append(record).and_then(|appended| journal.commit(appended)))
+}
+
 /// Writes a record and commits it. Returns whether it is committed.
 pub(super) async fn write(shared: &Shared, record: Record) -> bool {
     write_all(shared, vec![record]).await == [true]
@@ -672,13 +783,14 @@ pub(super) async fn write_all(shared: &Shared, records: Vec<Record>) -> Vec<bool
         Some(write())
     };
     let Some(results) = results else { return vec![false; count] };
-    let is_written = results.iter().map(|result| {
-        if let Err(error) = result {
-            tracing::error!(%error, "could not write to the journal of orders");
-        }
-        result.is_ok()
-    });
-    is_written.collect()
+    results.iter().map(is_committed).collect()
+}
+
+fn is_committed(result: &Result<(), JournalError>) -> bool {
+    if let Err(error) = result {
+        tracing::error!(%error, "could not write to the journal of orders");
+    }
+    result.is_ok()
 }
 
 fn written(is_written: bool) -> Input {
@@ -706,5 +818,39 @@ impl fmt::Debug for PlacementsBuilder {
             .field("config", &self.config)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kalshi_sdk::types::{BookSide, SelfTradePreventionType, TimeInForce};
+
+    use super::*;
+
+    #[test]
+    fn an_intent_is_that_of_the_body_that_is_sent_and_the_body_is_the_order() {
+        let order = CreateOrderV2Request::builder()
+            .ticker("K\u{e9}\\\"X")
+            .side(BookSide::Ask)
+            .count("1.50")
+            .price("0.5625")
+            .client_order_id("kt-1")
+            .expiration_time(kalshi_types::UnixSeconds::from_seconds(7))
+            .order_group_id("g-1")
+            .post_only(true)
+            .exchange_index(3)
+            .subaccount(4)
+            .time_in_force(TimeInForce::GoodTillCanceled)
+            .self_trade_prevention_type(SelfTradePreventionType::Maker);
+        let order: CreateOrderV2Request = order.try_into().unwrap();
+        let intent = intent_of("kt-1".parse().unwrap(), &order).unwrap();
+        assert_eq!(intent, Intent::new(intent.body()).unwrap());
+        assert_eq!(intent.body(), serde_json::to_string(&order).unwrap());
+        // What is sent again is read from it.
+        assert_eq!(serde_json::from_str::<CreateOrderV2Request>(intent.body()).unwrap(), order);
+        let mut long = order;
+        long.ticker = "T".repeat(9_000);
+        let error = intent_of("kt-1".parse().unwrap(), &long).unwrap_err();
+        assert_eq!(error.kind(), JournalErrorKind::Invalid);
     }
 }

@@ -5,19 +5,23 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::join_all};
 use kalshi_sdk::{
-    Client, Effect, ErrorKind, OperationId, UnixMillis, auth::ManualClock, operation::Lane,
-    types::BatchCancelOrdersV2Request,
+    Client, Effect, ErrorKind, OperationId, UnixMillis, auth::ManualClock, middleware::async_trait,
+    operation::Lane, types::BatchCancelOrdersV2Request,
 };
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role, Tier};
 use kalshi_trade::budget::{
-    BucketKey, Budget, Charge, Class, Completion, Demand, Grant, LaneLimits, Limit, LockFile,
-    MemoryBackend, Pool, Refusal, RequestOptions, Scheduler, WithBudget as _,
+    Backend, BackendError, BucketKey, Budget, Charge, Class, Completion, Demand, Grant, LaneLimits,
+    Limit, LockFile, MemoryBackend, Pool, Refusal, RequestOptions, Scheduler, Slice,
+    WithBudget as _,
 };
 use serde_json::json;
 
@@ -191,6 +195,75 @@ async fn a_call_that_is_dropped_leaves_the_queue() {
         drop(call.await.unwrap().unwrap());
     }
     assert_eq!(budget.waiting(), 0);
+}
+
+/// A request that has to wait long has the only timer, so that none of the others looks what can be
+/// granted when it begins.
+#[tokio::test]
+async fn a_request_that_begins_makes_way_for_the_next() {
+    let limit = Limit::new(1_000_000, 1_000_000).unwrap();
+    let limits = LaneLimits::new(limit, limit, Limit::new(1, 1).unwrap());
+    let budget = Budget::builder().with_limits(Lane::EventContracts, limits).build();
+    let own = Charge::single(BucketKey::new(Lane::EventContracts, Pool::Own("get_balance")), 1);
+    let patient = || RequestOptions::new().with_deadline(Duration::from_secs(600));
+    let first = budget.acquire(own.clone(), patient()).await.unwrap();
+    let urgent = RequestOptions::new().with_class(Class::Emergency);
+    let all = budget.acquire(Charge::single(WRITES, 1_000_000), urgent).await.unwrap();
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let request = |charge: Charge| {
+        let (budget, begun) = (budget.clone(), Arc::clone(&begun));
+        tokio::spawn(async move {
+            let permit = budget.acquire(charge, patient()).await.unwrap();
+            // It is not answered.
+            begun.lock().unwrap().push(permit);
+        })
+    };
+    let mut requests = vec![request(own)];
+    while budget.waiting() < 1 {
+        tokio::task::yield_now().await;
+    }
+    requests.extend((0..30).map(|_| request(Charge::single(WRITES, 10))));
+    while budget.waiting() < 31 {
+        tokio::task::yield_now().await;
+    }
+    all.complete(Completion::NotSent).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(begun.lock().unwrap().len(), 30);
+    drop(first);
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A back end of which the first answer never comes.
+#[derive(Debug)]
+struct FirstNever(AtomicUsize);
+
+#[async_trait]
+impl Backend for FirstNever {
+    async fn take(&self, slice: &Slice) -> Result<Grant, BackendError> {
+        if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        Ok(Grant::Tokens(slice.least))
+    }
+
+    async fn drain(&self, _: BucketKey, _: Limit) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_question_to_the_back_end_that_is_given_up_is_asked_by_the_next() {
+    let backend = Arc::new(FirstNever(AtomicUsize::new(0)));
+    let budget = Budget::builder().with_backend(backend.clone()).build();
+    let acquire = || budget.acquire(Charge::single(WRITES, 10), RequestOptions::new());
+    // Dropped while it asks.
+    assert!(acquire().now_or_never().is_none());
+    assert_eq!(backend.0.load(Ordering::SeqCst), 1);
+    let permit = acquire().now_or_never().expect("the back end answers at once");
+    permit.unwrap().complete(Completion::Sent).await;
+    assert_eq!(backend.0.load(Ordering::SeqCst), 2);
 }
 
 /// All requests are woken in the order in which they were granted: what a cancel waits for is what
@@ -424,7 +497,6 @@ impl Drop for Scratch {
 
 /// Returns a number that differs between tests of one process.
 fn getrandom() -> usize {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -13,6 +13,7 @@ mod placement;
 mod placement_changes;
 mod placement_changes_model;
 mod placement_model;
+mod placement_requests;
 mod placement_shell;
 mod placement_trading;
 mod retry;

@@ -75,6 +75,7 @@ fn new(change: OrderChange) -> ChangeMachine {
         order_id: "o-1".to_owned(),
         ticker: "T".to_owned(),
         subaccount: None,
+        exchange_index: None,
         known: Some(known),
         change,
     };

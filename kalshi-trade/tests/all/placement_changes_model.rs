@@ -293,6 +293,7 @@ impl Run {
             order_id: "o-1".to_owned(),
             ticker: "T".to_owned(),
             subaccount: None,
+            exchange_index: None,
             known,
             change,
         };

@@ -229,7 +229,6 @@ impl Context {
     }
 
     /// Returns the builder of a stream connection's settings, with environment and credentials.
-    #[allow(dead_code, reason = "for the commands of streams")]
     pub(crate) async fn stream_config(&self) -> Outcome<streams::ConfigBuilder> {
         Ok(streams::Config::builder()
             .with_environment(self.environment().await?)

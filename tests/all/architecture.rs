@@ -76,7 +76,7 @@ fn crates_depend_on_each_other_as_drawn() {
         (".", &["kalshi-auth", "kalshi-types", "kalshi-ws"]),
         ("kalshi-sim", &["kalshi-auth", "kalshi-sdk", "kalshi-types"]),
         ("kalshi-trade", &["kalshi-sdk", "kalshi-types", "kalshi-ws"]),
-        ("kalshi-cli", &["kalshi-auth", "kalshi-sdk", "kalshi-sim", "kalshi-trade"]),
+        ("kalshi-cli", &["kalshi-auth", "kalshi-sdk", "kalshi-sim", "kalshi-trade", "kalshi-ws"]),
     ];
     for (folder, expected) in drawn {
         let found = dependencies(folder);

@@ -36,7 +36,6 @@ impl Output {
     }
 
     /// Reports whether escape sequences for colors may be printed on the standard output.
-    #[allow(dead_code, reason = "for the commands that draw")]
     pub(crate) fn has_color(&self) -> bool {
         self.color
     }

@@ -269,9 +269,11 @@ fn what_cannot_be_sent_names_its_operation() {
         &code,
         "map_err (| message | crate :: Error :: invalid_request (operation , message))",
     );
+    // The draft has the operation for what cannot be built.
     assert_has(
         &code,
-        ". build () . map_err (| error | crate :: Error :: not_built (operation , error)) ?",
+        "RequestDraft :: new (client . http () , client . base () , operation , & url) . accept_json () \
+         . query_optional (\"n\" , n . as_ref ()) . build () ?",
     );
     assert_lacks(&code, "Error :: InvalidRequest");
 }
@@ -287,8 +289,12 @@ fn every_request_goes_through_our_client() {
         &code,
         "client . call_open (operation , request , & [\"error\" , \"code\" , \"message\" , \"msg\"]) . await",
     );
-    assert_has(&code, "client . http () . get (url)");
-    assert_has(&code, "client . base_url ()");
+    assert_has(
+        &code,
+        "let url = \"/a\" ; # [allow (unused_mut)] let mut request = crate :: request_draft :: \
+         RequestDraft :: new (client . http () , client . base () , operation , & url)",
+    );
+    assert_lacks(&code, "baseurl");
     // Neither progenitor's client nor a way to make one.
     assert_lacks(&code, "pub struct Client");
     assert_lacks(&code, "new_with_client");

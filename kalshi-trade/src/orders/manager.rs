@@ -327,7 +327,12 @@ impl OrderManager {
         if !order.is_own() && client_id.is_some_and(|id| self.expected.contains(id)) {
             order.placed = Placed::Exists;
         }
-        let before = View::of(order);
+        let mut before = View::of(order);
+        if !events.is_empty() {
+            // Two became one: what either had asked for was asked for by a key that is gone.
+            before.needs_order = false;
+            before.needs_fills = false;
+        }
         if is_new && !order.is_own() {
             events.push(OrderEvent::Foreign { order: key });
         }

@@ -483,8 +483,10 @@ fn a_fill_before_the_placement_is_known_belongs_to_it_afterwards() {
         manager.apply_placement("a-1", &PlacementState::Accepted { order_id: "o-1".to_owned() });
     let key = manager.by_client_order_id("a-1").unwrap();
     assert_eq!(events[0], OrderEvent::Identified { order: key, was });
+    // It is to be read under the key that is left: no message may bring its state any more.
+    assert!(events.contains(&OrderEvent::NeedsOrder { order: key }), "{events:?}");
     let order = manager.get(key).unwrap();
-    assert!(order.is_own() && manager.get(was).is_none());
+    assert!(order.is_own() && order.needs_order() && manager.get(was).is_none());
     assert_eq!((order.filled(), manager.iter().len()), (contracts(2), 1));
 }
 

@@ -22,6 +22,7 @@ for feature in gzip http2 klear native-tls perps rustls server socks streams; do
     check -p kalshi-sdk --no-default-features --features "generate,pure-rust,$feature"
 done
 check -p kalshi-ws --no-default-features --features generate
+check -p kalshi-ws --no-default-features --features generate,perps
 # A checkout has no shipped code: a build without `generate` stops there and names the feature.
 for crate in kalshi-sdk kalshi-ws; do
     [ "$crate" = kalshi-ws ] && features=() folder=kalshi-ws/shipped || features=(--features aws-lc-rs) folder=shipped

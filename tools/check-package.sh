@@ -26,6 +26,7 @@ fn main() -> Result<(), kalshi_sdk::Error> {
     println!("{} kinds of messages", kalshi_sdk::streams::MESSAGE_KINDS.len());
     let more = (kalshi_sdk::perps::OPERATIONS.len(), kalshi_sdk::klear::OPERATIONS.len());
     println!("{} operations of perps, {} of Klear", more.0, more.1);
+    println!("{} kinds of messages of perps", kalshi_sdk::streams::perps::MESSAGE_KINDS.len());
     Ok(())
 }
 RUST

@@ -19,7 +19,7 @@ version() { sed -n 's/^version = "\(.*\)"/\1/p' | head -n 1; }
 old_version=$(git show "$base:Cargo.toml" | version)
 new_version=$(version < Cargo.toml)
 status=0
-for file in openapi.yaml asyncapi.yaml perps_openapi.yaml klear_openapi.yaml; do
+for file in openapi.yaml asyncapi.yaml perps_openapi.yaml klear_openapi.yaml perps_asyncapi.yaml; do
     [ -f "$file" ] || continue
     if ! git cat-file -e "$base:$file" 2> /dev/null; then
         echo "$file is new"

@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 report=${1:?where the report goes}
 shift
 [ $# -gt 0 ] || set -- https://docs.kalshi.com/openapi.yaml https://docs.kalshi.com/asyncapi.yaml \
-    https://docs.kalshi.com/perps_openapi.yaml https://docs.kalshi.com/perps_scm_openapi.yaml
+    https://docs.kalshi.com/perps_openapi.yaml https://docs.kalshi.com/perps_scm_openapi.yaml \
+    https://docs.kalshi.com/perps_asyncapi.yaml
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -22,6 +23,7 @@ for url in "$@"; do
         --output "$file" "$url"
     case $(basename "$url") in
         asyncapi*) mine=asyncapi.yaml ;;
+        perps_asyncapi*) mine=perps_asyncapi.yaml ;;
         perps_openapi*) mine=perps_openapi.yaml ;;
         perps_scm_openapi*) mine=klear_openapi.yaml ;;
         *) mine=openapi.yaml ;;

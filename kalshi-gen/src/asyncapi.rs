@@ -13,7 +13,7 @@ use quote::{format_ident, quote};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Generated,
+    Generated, Surface,
     document::{join, object, parse, resolve, resolve_place, schema_name, walk},
     emit,
     error::{Result, refuse},
@@ -40,10 +40,11 @@ const SECONDS: [&str; 7] = [
 ];
 
 /// Integer fields that hold unix milliseconds.
-const MILLIS: [&str; 8] = [
+const MILLIS: [&str; 9] = [
     "created_ts_ms",
     "expiration_ts_ms",
     "last_updated_ts_ms",
+    "next_funding_time_ms",
     "received_at",
     "source_ts_ms",
     "ts_ms",
@@ -51,14 +52,22 @@ const MILLIS: [&str; 8] = [
     "window_start_ts_ms",
 ];
 
+/// The place that generated messages have in their crate.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Types that the crate writes itself, as (schema, type).
+    pub(crate) by_hand: &'static [(&'static str, &'static str)],
+    /// The module, which has a `Channel` and a `MessageKind`.
+    pub(crate) surface: Surface,
+}
+
 /// Generates the messages and commands of a document of streams and the overlays that belong to
-/// it. There are no operations in what comes out, and no dispatcher. `by_hand` are types that the
-/// crate of the document writes itself, as (schema, type).
+/// it. There are no operations in what comes out, and no dispatcher.
 pub(crate) fn generate_messages(
     document: &str,
     overlays: &[Overlay],
     unmatched: Unmatched,
-    by_hand: &[(&str, &str)],
+    place: Place,
 ) -> Result<Generated> {
     let mut document = parse(document)?;
     let mut applied = Applied::default();
@@ -67,22 +76,20 @@ pub(crate) fn generate_messages(
     }
     let published = document.clone();
     normalize::fold_json_schema(&mut document)
-        .and_then(|_| from_document(&document, applied, by_hand))
+        .and_then(|_| from_document(&document, applied, place))
         .map_err(|error| error.at_a_place_of(&published))
 }
 
-fn from_document(
-    document: &Value,
-    applied: Applied,
-    by_hand: &[(&str, &str)],
-) -> Result<Generated> {
+fn from_document(document: &Value, applied: Applied, place: Place) -> Result<Generated> {
+    let Place { by_hand, surface } = place;
     let mut moves = Moves::default();
     let model = Model::read(document, &mut moves)?;
     let (model, unreached) = (&model, model.unreached.clone());
     let normalized =
         normalize::normalize_after(model.document(document)?, unreached, Vec::new(), moves)?;
+    let normalized = normalize::Normalized { surface, ..normalized };
     let types = emit::emit_types(&normalized, by_hand)?;
-    let messages = messages(model, document, by_hand);
+    let messages = messages(model, document, place);
     let code = quote! {
         /// The contents of messages and commands.
         pub mod types {
@@ -418,7 +425,9 @@ fn channels(root: &Map<String, Value>) -> Result<(Channels, BTreeMap<String, Vec
 }
 
 /// Channels, messages, and how a message is read.
-fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenStream {
+fn messages(model: &Model, document: &Value, place: Place) -> TokenStream {
+    let Place { by_hand, surface } = place;
+    let (channel_type, kind_type) = (surface.path("Channel"), surface.path("MessageKind"));
     let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or_default();
     let mut channel_variants = TokenStream::new();
     for (address, description) in &model.channels {
@@ -464,10 +473,10 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
         channels.dedup();
         let channels = channels.into_iter().map(|address| {
             let channel = format_ident!("{}", type_name(address).unwrap_or_default());
-            quote!(crate::Channel::#channel)
+            quote!(#channel_type::#channel)
         });
         kinds.extend(quote! {
-            crate::MessageKind { name: #wire, channels: &[#(#channels),*], sequenced: #sequenced },
+            #kind_type { name: #wire, channels: &[#(#channels),*], sequenced: #sequenced },
         });
     }
     quote! {
@@ -499,7 +508,7 @@ fn messages(model: &Model, document: &Value, by_hand: &[(&str, &str)]) -> TokenS
         }
 
         /// Every type of message that a channel carries.
-        pub static MESSAGE_KINDS: [crate::MessageKind; #count] = [#kinds];
+        pub static MESSAGE_KINDS: [#kind_type; #count] = [#kinds];
 
         /// The version of the document that these types were generated from.
         pub const SPEC_VERSION: &str = #version;
@@ -605,11 +614,18 @@ mod tests {
 
     use super::*;
 
-    /// Returns the names of all integers in the published document.
+    /// Returns the names of all integers in the published documents of streams.
     fn integers() -> BTreeSet<String> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../asyncapi.yaml");
-        let mut document = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
         let mut found = BTreeSet::new();
+        for family in crate::FAMILIES.iter().filter(|family| family.kind == crate::Kind::AsyncApi) {
+            let path = format!("{}/../{}", env!("CARGO_MANIFEST_DIR"), family.file);
+            collect_integers(&std::fs::read_to_string(path).unwrap(), &mut found);
+        }
+        found
+    }
+
+    fn collect_integers(document: &str, found: &mut BTreeSet<String>) {
+        let mut document = parse(document).unwrap();
         walk(&mut document, "", &mut |_, map| {
             if let Some(Value::Object(properties)) = map.get("properties") {
                 // One that may be null has a list of types.
@@ -623,7 +639,6 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        found
     }
 
     #[test]

@@ -187,6 +187,28 @@ pub static FAMILIES: &[Family] = &[
             prefix: "klear_",
         },
     },
+    Family {
+        name: "perps WebSocket API",
+        kind: Kind::AsyncApi,
+        file: "perps_asyncapi.yaml",
+        overlays: "kalshi-ws/perps_overlay",
+        package: "kalshi-ws",
+        operations: None,
+        types: "kalshi-ws/tests/golden/perps_types.txt",
+        metadata: "perps_asyncapi",
+        server_path: "/trade-api/ws/v2/margin",
+        access: &[Access::Public, Access::Signed],
+        by_hand: &[("MarginOrderbookDelta", "crate::perps::Delta")],
+        surface: Surface {
+            title: "perps WebSocket API",
+            module: "perps::",
+            client: "Connection",
+            borrows: false,
+            lane: "Perpetuals",
+            example: ("connection: kalshi_ws::perps::Connection", "connection"),
+            prefix: "perps_",
+        },
+    },
 ];
 
 impl Family {
@@ -212,7 +234,8 @@ impl Family {
         let generated = match self.kind {
             Kind::OpenApi => generate_for(document, overlays, unmatched, self.surface)?,
             Kind::AsyncApi => {
-                asyncapi::generate_messages(document, overlays, unmatched, self.by_hand)?
+                let place = asyncapi::Place { by_hand: self.by_hand, surface: self.surface };
+                asyncapi::generate_messages(document, overlays, unmatched, place)?
             }
         };
         for operation in &generated.operations {
@@ -274,7 +297,10 @@ pub fn generate_any(
     unmatched: Unmatched,
 ) -> Result<Generated> {
     match kind(&crate::parse(document)?) {
-        Ok(Kind::AsyncApi) => asyncapi::generate_messages(document, overlays, unmatched, &[]),
+        Ok(Kind::AsyncApi) => {
+            let place = asyncapi::Place { by_hand: &[], surface: Surface::ROOT };
+            asyncapi::generate_messages(document, overlays, unmatched, place)
+        }
         _ => generate(document, overlays, unmatched),
     }
 }

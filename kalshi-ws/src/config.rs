@@ -3,13 +3,14 @@
 use std::{env, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
-use kalshi_auth::{Clock, Credentials, Environment, Service, SystemClock, is_loopback};
+use kalshi_auth::{Clock, Credentials, Environment, SystemClock, is_loopback};
 use kalshi_types::UnixMillis;
 
 use crate::{
     connection::{backoff::Backoff, proxy::Proxy},
     error::{ConnectError, ConnectErrorKind},
     metrics::Metrics,
+    product::{EventContracts, Product},
     session::Limits,
 };
 
@@ -64,10 +65,10 @@ pub(crate) enum ProxyChoice {
 /// # let _ = config;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Config {
+pub struct Config<P: Product = EventContracts> {
     pub(crate) environment: Environment,
     pub(crate) credentials: Credentials,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Settings<P>,
 }
 
 /// Builds the settings of a connection.
@@ -90,15 +91,20 @@ pub struct Config {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Default)]
-pub struct ConfigBuilder {
+pub struct ConfigBuilder<P: Product = EventContracts> {
     environment: Option<Environment>,
     credentials: Option<Credentials>,
-    settings: Settings,
+    settings: Settings<P>,
+}
+
+impl<P: Product> Default for ConfigBuilder<P> {
+    fn default() -> Self {
+        Self { environment: None, credentials: None, settings: Settings::default() }
+    }
 }
 
 /// The settings that have a default.
-pub(crate) struct Settings {
+pub(crate) struct Settings<P: Product = EventContracts> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
@@ -112,10 +118,10 @@ pub(crate) struct Settings {
     pub(crate) proxy: ProxyChoice,
     pub(crate) keeps_books: bool,
     pub(crate) tap: Option<Box<dyn Tap>>,
-    pub(crate) metrics: Option<Box<dyn Metrics>>,
+    pub(crate) metrics: Option<Box<dyn Metrics<P>>>,
 }
 
-impl Default for Settings {
+impl<P: Product> Default for Settings<P> {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
@@ -136,7 +142,7 @@ impl Default for Settings {
     }
 }
 
-impl ConfigBuilder {
+impl<P: Product> ConfigBuilder<P> {
     /// Sets the environment. There is no default: production moves real money.
     pub fn with_environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
@@ -250,7 +256,7 @@ impl ConfigBuilder {
     }
 
     /// Shows what the connection does to `metrics`.
-    pub fn with_metrics(mut self, metrics: impl Metrics + 'static) -> Self {
+    pub fn with_metrics(mut self, metrics: impl Metrics<P> + 'static) -> Self {
         self.settings.metrics = Some(Box::new(metrics));
         self
     }
@@ -261,7 +267,7 @@ impl ConfigBuilder {
     ///
     /// [`ConnectErrorKind::Config`]: no environment or no credentials, a URL that credentials must not
     /// be sent to, or a proxy that cannot be used.
-    pub fn build(self) -> Result<Config, ConnectError> {
+    pub fn build(self) -> Result<Config<P>, ConnectError> {
         let missing = |what| ConnectError::new(ConnectErrorKind::Config, what);
         let environment = self.environment.ok_or_else(|| {
             missing("no environment: call with_environment(Environment::Demo) or another")
@@ -276,9 +282,9 @@ impl ConfigBuilder {
     }
 }
 
-impl Config {
+impl<P: Product> Config<P> {
     /// Returns a builder.
-    pub fn builder() -> ConfigBuilder {
+    pub fn builder() -> ConfigBuilder<P> {
         ConfigBuilder::default()
     }
 
@@ -298,10 +304,8 @@ impl Config {
     /// Returns the URL, if credentials may be sent to it.
     pub(crate) fn checked_url(&self) -> Result<Uri, ConnectError> {
         let refused = |text: String| ConnectError::new(ConnectErrorKind::Config, text);
-        let uri = self
-            .environment
-            .checked_url(Service::Streams)
-            .map_err(|error| refused(error.to_string()))?;
+        let uri =
+            self.environment.checked_url(P::SERVICE).map_err(|error| refused(error.to_string()))?;
         let open = uri.scheme_str() == Some("ws");
         if open && !uri.host().is_some_and(is_loopback) {
             return Err(refused(
@@ -312,7 +316,7 @@ impl Config {
     }
 }
 
-impl Settings {
+impl<P: Product> Settings<P> {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             command_timeout: self.command_timeout,
@@ -324,7 +328,7 @@ impl Settings {
     }
 }
 
-impl fmt::Debug for Config {
+impl<P: Product> fmt::Debug for Config<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("environment", &self.environment)
@@ -334,7 +338,7 @@ impl fmt::Debug for Config {
     }
 }
 
-impl fmt::Debug for ConfigBuilder {
+impl<P: Product> fmt::Debug for ConfigBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConfigBuilder")
             .field("environment", &self.environment)
@@ -344,7 +348,7 @@ impl fmt::Debug for ConfigBuilder {
     }
 }
 
-impl fmt::Debug for Settings {
+impl<P: Product> fmt::Debug for Settings<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("connect_timeout", &self.connect_timeout)
@@ -369,8 +373,8 @@ mod tests {
     fn what_has_no_default_must_be_given() {
         let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
         let credentials = Credentials::from_pem("key-id", pair.private_key_pem()).unwrap();
-        let with_key = || Config::builder().with_credentials(credentials.clone());
-        let demo = || Config::builder().with_environment(Environment::Demo);
+        let with_key = || Config::<EventContracts>::builder().with_credentials(credentials.clone());
+        let demo = || Config::<EventContracts>::builder().with_environment(Environment::Demo);
         for (builder, what) in [
             (with_key(), "with_environment"),
             (demo(), "with_credentials"),

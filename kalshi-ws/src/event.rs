@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::ConnectError,
-    generated::Channel,
+    product::{EventContracts, Product},
     protocol::{
         frame::{Malformed, Unknown},
         message::{Message, ServerError, Sid},
@@ -14,13 +14,13 @@ use crate::{
 /// An event of a connection, in order.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum Event<P: Product = EventContracts> {
     /// A message of a subscription.
-    Message(Message),
+    Message(Message<P>),
     /// The exchange confirmed a subscription, for the first time or anew.
     Subscribed {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// Its number on this connection.
         sid: Sid,
     },
@@ -29,20 +29,20 @@ pub enum Event {
     /// by [`Subscribed`](Self::Subscribed).
     Added {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The items; none for a channel that has all of them.
         items: Vec<String>,
     },
     /// A subscription ended because that was requested. Its channel sends no more.
     Unsubscribed {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
     },
     /// Markets (or indices, or underlyings) were taken out of a subscription. What is known of them
     /// is no longer kept up to date from here on, although a last message may still come.
     Removed {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The items taken out.
         items: Vec<String>,
     },
@@ -51,7 +51,7 @@ pub enum Event {
     /// over REST; the subscription goes on.
     Gap {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The subscription.
         sid: Sid,
         /// The number that was due, if one is known.
@@ -63,7 +63,7 @@ pub enum Event {
     /// requested. Other order books are not in doubt.
     Overdue {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The subscription.
         sid: Sid,
         /// The markets.
@@ -72,7 +72,7 @@ pub enum Event {
     /// After a gap, every market of the subscription has a new snapshot.
     Resynced {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The subscription.
         sid: Sid,
     },
@@ -104,14 +104,14 @@ pub enum Event {
     /// Here is where they would have been.
     Lagged {
         /// The channel; `None` for messages of no subscription.
-        channel: Option<Channel>,
+        channel: Option<P::Channel>,
         /// The number of messages.
         dropped: u64,
     },
     /// A subscription, or a part of one, was refused and is given up.
     Refused {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The markets that are given up; empty for the whole subscription.
         items: Vec<String>,
         /// The reason.
@@ -121,7 +121,7 @@ pub enum Event {
     /// case it is requested anew.
     Terminated {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The reason.
         reason: TerminationReason,
     },
@@ -129,10 +129,10 @@ pub enum Event {
     /// time. Nothing else is affected.
     Unanswered {
         /// The channel of the query.
-        channel: Option<Channel>,
+        channel: Option<P::Channel>,
     },
     /// A message of an unknown subscription, or of a market that was taken out.
-    Unmatched(Message),
+    Unmatched(Message<P>),
     /// A message of a type that this version does not know.
     Unknown(Unknown),
     /// A frame that does not decode.
@@ -142,7 +142,7 @@ pub enum Event {
     /// Of [redundant feeds](crate::RedundantFeed) only: messages were lost that no feed covers.
     Uncovered {
         /// The channel.
-        channel: Channel,
+        channel: P::Channel,
         /// The markets whose order books are void until their next snapshots, which are requested.
         /// Empty for a channel without order books: read its state back over REST.
         items: Vec<String>,
@@ -164,7 +164,7 @@ pub enum Event {
         /// The feed, by its place.
         feed: usize,
         /// The event.
-        event: Box<Event>,
+        event: Box<Self>,
     },
     /// The connection is closed for good. Nothing follows.
     Closed {
@@ -239,9 +239,9 @@ pub enum TerminationReason {
     Unsubscribed,
 }
 
-impl Event {
+impl<P: Product> Event<P> {
     /// Returns the message, if this is one.
-    pub fn message(&self) -> Option<&Message> {
+    pub fn message(&self) -> Option<&Message<P>> {
         match self {
             Self::Message(message) => Some(message),
             _ => None,

@@ -14,3 +14,9 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+
+/// The same of the streams of perpetual futures.
+#[cfg(feature = "perps")]
+pub mod perps {
+    include!(concat!(env!("OUT_DIR"), "/perps_generated.rs"));
+}

@@ -67,6 +67,7 @@
 //!
 //! # Features
 //!
+//! - `perps`: the streams of perpetual futures, in the module `perps`. Off by default.
 //! - `recorder`: recordings of a stream, compressed with gzip. Off by default.
 
 mod book;
@@ -79,7 +80,10 @@ mod generated;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
 mod metrics;
+#[cfg(feature = "perps")]
+pub mod perps;
 mod portfolio;
+pub mod product;
 mod protocol;
 #[cfg(test)]
 mod random;
@@ -93,13 +97,11 @@ mod subscription;
 pub use kalshi_auth::Environment;
 
 pub use crate::{
-    book::{
-        BookChange, BookError, BookState, Books, FillEstimate, OrderBook, Outcome, RestingOrder,
-    },
-    config::{Config, ConfigBuilder, Tap},
-    connection::{Connection, ConnectionHandle, backoff::Backoff},
+    book::{BookChange, BookError, BookState, FillEstimate, OrderBook, Outcome, RestingOrder},
+    config::Tap,
+    connection::backoff::Backoff,
     error::{CommandError, ConnectError, ConnectErrorKind},
-    event::{DisconnectReason, Event, Refusal, TerminationReason, UncoveredCause},
+    event::{DisconnectReason, Refusal, TerminationReason, UncoveredCause},
     feeds::{MergeMetrics, Merger, RedundantFeed, SnapshotRequest},
     generated::{Channel, MESSAGE_KINDS, Payload, SPEC_VERSION, types},
     metrics::{Batch, Metrics},
@@ -107,13 +109,35 @@ pub use crate::{
         AccountSnapshot, AccountSource, FillRecord, OrderRecord, Portfolio, PortfolioChange,
         PositionRecord, ReconcileStatus, Reconciled, Reconciliation,
     },
+    product::EventContracts,
     protocol::{
-        frame::{Decoder, Frame, Malformed, SubscribedItems, Unknown},
-        message::{Delta, Market, Message, MessageKind, OwnChange, ServerError, Sid},
+        frame::{Malformed, SubscribedItems, Unknown},
+        message::{Delta, Market, MessageKind, OwnChange, ServerError, Sid},
     },
     replay::{PriceConvention, Replay},
-    subscription::{DEFAULT_CAPACITY, Overflow, Subscription},
+    subscription::{DEFAULT_CAPACITY, Overflow},
 };
+
+/// A connection to the streams of event contracts.
+pub type Connection = product::Connection<EventContracts>;
+/// Sends requests to a running connection.
+pub type ConnectionHandle = product::ConnectionHandle<EventContracts>;
+/// The settings of a connection, from [`Config::builder`].
+pub type Config = product::Config<EventContracts>;
+/// Builds the settings of a connection.
+pub type ConfigBuilder = product::ConfigBuilder<EventContracts>;
+/// An event of a connection, in order.
+pub type Event = product::Event<EventContracts>;
+/// A message of a channel.
+pub type Message = product::Message<EventContracts>;
+/// The content of one frame.
+pub type Frame = product::Frame<EventContracts>;
+/// Decodes frames. It remembers the names of markets, so that the deltas of a market share them.
+pub type Decoder = product::Decoder<EventContracts>;
+/// The order books of one connection.
+pub type Books = product::Books<EventContracts>;
+/// A subscription to one channel, as the consumer desires it.
+pub type Subscription = product::Subscription<EventContracts>;
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -1,6 +1,10 @@
 //! Measurements of a running connection.
 
-use crate::{event::Event, protocol::message::Message};
+use crate::{
+    event::Event,
+    product::{EventContracts, Product},
+    protocol::message::Message,
+};
 
 /// Receives the measurements of a connection, to hand them to a library for metrics.
 ///
@@ -39,14 +43,14 @@ use crate::{event::Event, protocol::message::Message};
 ///     }
 /// }
 /// ```
-pub trait Metrics: Send {
+pub trait Metrics<P: Product = EventContracts>: Send {
     /// Counts a message of a subscription that is on its way to the consumer.
-    fn message(&mut self, message: &Message) {
+    fn message(&mut self, message: &Message<P>) {
         let _ = message;
     }
 
     /// Counts another event on its way to the consumer: a gap, a resync, a loss, an answer.
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event<P>) {
         let _ = event;
     }
 

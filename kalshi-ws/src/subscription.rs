@@ -6,7 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::{error::CommandError, generated::Channel};
+use crate::{
+    error::CommandError,
+    generated::Channel,
+    product::{EventContracts, Product},
+};
 
 /// The default number of messages of one channel that may wait for the consumer.
 pub const DEFAULT_CAPACITY: usize = 16_384;
@@ -40,8 +44,8 @@ pub enum Overflow {
 /// let fills = Subscription::fills().with_overflow(Overflow::Block);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    pub(crate) channel: Channel,
+pub struct Subscription<P: Product = EventContracts> {
+    pub(crate) channel: P::Channel,
     pub(crate) items: BTreeSet<String>,
     pub(crate) options: Options,
     pub(crate) overflow: Overflow,
@@ -50,7 +54,7 @@ pub struct Subscription {
 
 /// Further parameters of `subscribe`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     pub(crate) initial_snapshot: bool,
     pub(crate) own_only: bool,
     pub(crate) shard: Option<(u32, u32)>,
@@ -64,10 +68,10 @@ pub(crate) enum ItemKind {
     Underlyings,
 }
 
-impl Subscription {
+impl<P: Product> Subscription<P> {
     /// Returns a subscription to a channel as a whole; for the channels that have markets, see the
     /// other constructors.
-    pub fn channel(channel: impl Into<Channel>) -> Self {
+    pub fn channel(channel: impl Into<P::Channel>) -> Self {
         Self {
             channel: channel.into(),
             items: BTreeSet::new(),
@@ -76,7 +80,9 @@ impl Subscription {
             capacity: DEFAULT_CAPACITY,
         }
     }
+}
 
+impl Subscription {
     /// Returns a subscription to the order books of these markets, at least one. Prices are those of
     /// YES on both sides. Numbered: a loss is an [`Event::Gap`](crate::Event::Gap).
     pub fn orderbook<T: Into<String>>(tickers: impl IntoIterator<Item = T>) -> Self {
@@ -151,6 +157,22 @@ impl Subscription {
         Self::channel(Channel::PythValue).with_items(underlyings)
     }
 
+    /// Makes the communications channel send your own requests for quotes only. Quotes are not
+    /// affected.
+    pub fn with_own_only(mut self) -> Self {
+        self.options.own_only = true;
+        self
+    }
+
+    /// Makes the communications channel send the part `key` of `factor` parts, so that several
+    /// connections can share the load. It has nothing to do with the shards of the exchange.
+    pub fn with_shard(mut self, key: u32, factor: u32) -> Self {
+        self.options.shard = Some((key, factor));
+        self
+    }
+}
+
+impl<P: Product> Subscription<P> {
     /// Adds markets (or indices, or underlyings).
     pub fn with_items<T: Into<String>>(mut self, items: impl IntoIterator<Item = T>) -> Self {
         self.items.extend(items.into_iter().map(Into::into));
@@ -174,27 +196,13 @@ impl Subscription {
         self
     }
 
-    /// Makes the communications channel send your own requests for quotes only. Quotes are not
-    /// affected.
-    pub fn with_own_only(mut self) -> Self {
-        self.options.own_only = true;
-        self
-    }
-
-    /// Makes the communications channel send the part `key` of `factor` parts, so that several
-    /// connections can share the load. It has nothing to do with the shards of the exchange.
-    pub fn with_shard(mut self, key: u32, factor: u32) -> Self {
-        self.options.shard = Some((key, factor));
-        self
-    }
-
     /// Returns the channel.
-    pub fn for_channel(&self) -> &Channel {
+    pub fn for_channel(&self) -> &P::Channel {
         &self.channel
     }
 
     pub(crate) fn check(&self) -> Result<(), CommandError> {
-        if self.items.is_empty() && needs_items(&self.channel) {
+        if self.items.is_empty() && needs_items::<P>(&self.channel) {
             return Err(CommandError::Invalid(
                 "order books need markets: name at least one ticker",
             ));
@@ -214,8 +222,8 @@ impl Subscription {
 }
 
 /// Reports whether the channel must not be subscribed to without items.
-pub(crate) fn needs_items(channel: &Channel) -> bool {
-    *channel == Channel::OrderbookDelta
+pub(crate) fn needs_items<P: Product>(channel: &P::Channel) -> bool {
+    P::is_book(channel)
 }
 
 /// Returns the kind of the items of the channel.

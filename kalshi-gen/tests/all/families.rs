@@ -70,6 +70,25 @@ fn the_code_of_a_document_stands_in_its_module_and_names_no_other() {
 }
 
 #[test]
+fn the_messages_of_a_product_name_the_types_of_its_own_module() {
+    let streams: Vec<_> = FAMILIES.iter().filter(|f| f.kind == Kind::AsyncApi).collect();
+    assert_eq!(streams.len(), 2);
+    for family in streams {
+        let generated = generate(family);
+        let code: String = generated.code.split_whitespace().collect();
+        for name in ["Channel::Fill", "MessageKind{name:", "Delta)"] {
+            let own = format!("crate::{}{name}", family.surface.module);
+            assert!(code.contains(&own), "{own}");
+        }
+        // Nothing of the other product's.
+        let foreign = if family.surface.module.is_empty() { "perps" } else { "Channel" };
+        assert!(!code.contains(&format!("crate::{foreign}")), "{}", family.name);
+        let files = generated.files();
+        assert_eq!(files[0].0, format!("{}generated.rs", family.surface.prefix));
+    }
+}
+
+#[test]
 fn a_document_without_tags_has_the_families_of_its_paths() {
     let klear = Family::of_file("klear_openapi.yaml").unwrap();
     let operations = generate(klear).operations;

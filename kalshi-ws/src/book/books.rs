@@ -11,14 +11,11 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 
-use super::order_book::{BookError, OrderBook};
+use super::order_book::BookError;
 use crate::{
     event::{Event, Refusal},
-    generated::{Channel, Payload, types::OrderbookSnapshot},
-    protocol::{
-        frame::MAX_MARKETS,
-        message::{Delta, Market},
-    },
+    product::{BookPart, BookShape as _, EventContracts, LevelChange, Product, WholeBook},
+    protocol::{frame::MAX_MARKETS, message::Market},
 };
 
 /// Requests a new snapshot of a market, and returns whether the request was taken.
@@ -45,8 +42,8 @@ type Resync = Box<dyn FnMut(&str) -> bool + Send + Sync>;
 /// assert_eq!(books.state("A"), BookState::Valid);
 /// assert_eq!(books.state("B"), BookState::Absent);
 /// ```
-pub struct Books {
-    entries: Vec<Entry>,
+pub struct Books<P: Product = EventContracts> {
+    entries: Vec<Entry<P>>,
     by_ticker: HashMap<Arc<str>, usize, RandomState>,
     /// The entries of the decoder's markets: faster than by ticker, and to be checked.
     by_slot: Vec<u32>,
@@ -61,10 +58,10 @@ pub struct Books {
 
 /// Two cache lines, and with the levels that change all that a delta needs of its market.
 #[repr(align(64))]
-struct Entry {
+struct Entry<P: Product> {
     /// The market as the last delta named it, or the ticker alone.
     market: Market,
-    book: OrderBook,
+    book: P::OrderBook,
     epoch: u64,
     updated: Option<UnixMillis>,
     clock: Option<i64>,
@@ -103,13 +100,13 @@ pub enum BookState {
     Valid,
 }
 
-impl Default for Books {
+impl<P: Product> Default for Books<P> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Books {
+impl<P: Product> Books<P> {
     /// Creates an empty collection. A book that turns out to be corrupt stays void until a snapshot
     /// comes by itself; [`Connection::books`](crate::Connection::books) makes books that ask for
     /// one.
@@ -133,15 +130,15 @@ impl Books {
 
     /// Applies the next event of the connection.
     #[inline]
-    pub fn apply(&mut self, event: &Event) -> BookChange {
+    pub fn apply(&mut self, event: &Event<P>) -> BookChange {
         if !self.unasked.is_empty() {
             self.ask();
         }
         match event {
-            Event::Message(message) => match &message.payload {
-                Payload::OrderbookDelta(delta) => self.delta(delta),
-                Payload::OrderbookSnapshot(snapshot) => self.snapshot(snapshot, message.sent),
-                _ => BookChange::None,
+            Event::Message(message) => match P::book_part(&message.payload) {
+                BookPart::Delta(delta) => self.delta(&delta),
+                BookPart::Snapshot(snapshot) => self.snapshot(&snapshot, message.sent),
+                BookPart::Other => BookChange::None,
             },
             other => self.other(other),
         }
@@ -149,7 +146,7 @@ impl Books {
 
     /// Returns the book of a market; `None` unless it is exactly what the exchange has.
     #[inline]
-    pub fn get(&self, ticker: &str) -> Option<&OrderBook> {
+    pub fn get(&self, ticker: &str) -> Option<&P::OrderBook> {
         let entry = self.entry(ticker)?;
         self.is_valid(entry).then_some(&entry.book)
     }
@@ -177,13 +174,13 @@ impl Books {
     }
 
     /// Returns the books that can be read, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &OrderBook)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &P::OrderBook)> {
         let valid = self.entries.iter().filter(|entry| self.is_valid(entry));
         valid.map(|entry| (entry.market.ticker(), &entry.book))
     }
 
     #[inline]
-    fn is_valid(&self, entry: &Entry) -> bool {
+    fn is_valid(&self, entry: &Entry<P>) -> bool {
         entry.epoch == self.epoch && !entry.book.is_crossed()
     }
 
@@ -193,10 +190,10 @@ impl Books {
     }
 
     #[inline]
-    fn delta(&mut self, delta: &Delta) -> BookChange {
+    fn delta(&mut self, delta: &LevelChange<'_>) -> BookChange {
         let at = match self.by_slot.get(delta.market.slot()) {
-            Some(at) if self.is_of(*at as usize, &delta.market) => *at as usize,
-            _ => match self.find(&delta.market) {
+            Some(at) if self.is_of(*at as usize, delta.market) => *at as usize,
+            _ => match self.find(delta.market) {
                 Some(at) => at,
                 None => return BookChange::None,
             },
@@ -210,7 +207,7 @@ impl Books {
             Some(_) => delta.clock != entry.clock,
             None => delta.ts_ms.is_none() || delta.ts_ms != entry.updated,
         };
-        let applied = match entry.book.apply(delta) {
+        let applied = match delta.apply_to(&mut entry.book) {
             Ok(()) if was_crossed && is_later => entry.book.check_uncrossed(),
             applied => applied,
         };
@@ -245,12 +242,12 @@ impl Books {
     }
 
     #[inline(never)]
-    fn snapshot(&mut self, snapshot: &OrderbookSnapshot, sent: Option<UnixMillis>) -> BookChange {
-        let at = self.entry_for(&snapshot.market_ticker);
+    fn snapshot(&mut self, snapshot: &WholeBook<'_>, sent: Option<UnixMillis>) -> BookChange {
+        let at = self.entry_for(snapshot.ticker);
         let Some(entry) = self.entries.get_mut(at) else { return BookChange::None };
         // Void while it is written: a snapshot that is refused leaves nothing to read.
         entry.epoch = 0;
-        let replaced = entry.book.replace(&snapshot.yes_dollars_fp, &snapshot.no_dollars_fp);
+        let replaced = entry.book.replace(snapshot.bids, snapshot.asks);
         match replaced.and_then(|()| entry.book.check_uncrossed()) {
             Ok(()) => {
                 entry.epoch = self.epoch;
@@ -269,7 +266,7 @@ impl Books {
         }
         let entry = Entry {
             market: Market::new(ticker, "", u32::MAX),
-            book: OrderBook::new(),
+            book: P::OrderBook::default(),
             epoch: 0,
             updated: None,
             clock: None,
@@ -283,7 +280,7 @@ impl Books {
         at
     }
 
-    fn entry(&self, ticker: &str) -> Option<&Entry> {
+    fn entry(&self, ticker: &str) -> Option<&Entry<P>> {
         self.entries.get(*self.by_ticker.get(ticker)?)
     }
 
@@ -294,7 +291,7 @@ impl Books {
             entry.epoch = 0;
             // The market may come back in another place: it must not be found here.
             entry.market = Market::new("", "", u32::MAX);
-            entry.book = OrderBook::new();
+            entry.book = P::OrderBook::default();
             self.free.push(at);
         }
     }
@@ -340,8 +337,8 @@ impl Books {
         BookChange::Corrupt(error)
     }
 
-    fn other(&mut self, event: &Event) -> BookChange {
-        let ours = |channel: &Channel| *channel == Channel::OrderbookDelta;
+    fn other(&mut self, event: &Event<P>) -> BookChange {
+        let ours = |channel: &P::Channel| P::is_book(channel);
         match event {
             Event::Disconnected { .. } | Event::Closed { .. } => {}
             Event::Gap { channel, .. }
@@ -377,7 +374,7 @@ impl Books {
     }
 }
 
-impl std::fmt::Debug for Books {
+impl<P: Product> std::fmt::Debug for Books<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Books")
             .field("books", &self.by_ticker.len())

@@ -154,14 +154,29 @@ impl OrderBook {
         bids: &[PriceLevel],
         asks: &[PriceLevel],
     ) -> Result<(), BookError> {
-        let filled = self.fill(bids, asks);
+        self.replace_where(bids, asks, is_price)
+    }
+
+    /// Does the same as [`replace`](Self::replace), with another rule of what a price is.
+    pub(crate) fn replace_where(
+        &mut self,
+        bids: &[PriceLevel],
+        asks: &[PriceLevel],
+        is_price: impl Fn(Dollars) -> bool,
+    ) -> Result<(), BookError> {
+        let filled = self.fill(bids, asks, is_price);
         self.is_crossed = self.finds_crossed();
         filled
     }
 
-    fn fill(&mut self, bids: &[PriceLevel], asks: &[PriceLevel]) -> Result<(), BookError> {
-        fill(&mut self.bids, bids)?;
-        fill(&mut self.asks, asks)?;
+    fn fill(
+        &mut self,
+        bids: &[PriceLevel],
+        asks: &[PriceLevel],
+        is_price: impl Fn(Dollars) -> bool,
+    ) -> Result<(), BookError> {
+        fill(&mut self.bids, bids, &is_price)?;
+        fill(&mut self.asks, asks, &is_price)?;
         self.bids.sort_unstable_by_key(|level| level.price);
         self.asks.sort_unstable_by_key(|level| Reverse(level.price));
         for levels in [&self.bids, &self.asks] {
@@ -203,6 +218,18 @@ impl OrderBook {
         bid: bool,
         price: Dollars,
         delta: Count,
+    ) -> Result<(), BookError> {
+        self.change_where(bid, price, delta, is_price)
+    }
+
+    /// Does the same as [`change`](Self::change), with another rule of what a price is.
+    #[inline]
+    pub(crate) fn change_where(
+        &mut self,
+        bid: bool,
+        price: Dollars,
+        delta: Count,
+        is_price: impl Fn(Dollars) -> bool,
     ) -> Result<(), BookError> {
         let (levels, found) = if bid {
             let found = search(&self.bids, |level| level.price.cmp(&price));
@@ -415,7 +442,11 @@ fn search(levels: &[PriceLevel], order: impl Fn(&PriceLevel) -> Ordering) -> Res
     levels.get(..rest).unwrap_or_default().binary_search_by(order)
 }
 
-fn fill(levels: &mut Vec<PriceLevel>, from: &[PriceLevel]) -> Result<(), BookError> {
+fn fill(
+    levels: &mut Vec<PriceLevel>,
+    from: &[PriceLevel],
+    is_price: impl Fn(Dollars) -> bool,
+) -> Result<(), BookError> {
     levels.clear();
     for level in from {
         if level.count.is_negative() {

@@ -30,10 +30,8 @@ use crate::{
     error::{ConnectError, ConnectErrorKind},
     event::{DisconnectReason, Event},
     metrics::Batch,
-    protocol::{
-        frame::{Decoder, Frame},
-        scan::scan,
-    },
+    product::{EventContracts, Product},
+    protocol::frame::{Decoder, Frame},
     session::{Lane, Output, Request, SessionState},
 };
 
@@ -50,18 +48,18 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_KEY_REFUSALS: u32 = 3;
 
 /// The task of a connection.
-pub(super) struct Driver {
-    config: Settings,
+pub(super) struct Driver<P: Product = EventContracts> {
+    config: Settings<P>,
     connector: Connector,
-    session: SessionState,
-    decoder: Decoder,
-    queue: Closer,
-    requests: mpsc::Receiver<Request>,
+    session: SessionState<P>,
+    decoder: Decoder<P>,
+    queue: Closer<P>,
+    requests: mpsc::Receiver<Request<P>>,
     closing: watch::Receiver<bool>,
     /// Commands that are not on the wire yet.
     outgoing: VecDeque<String>,
     /// Events that are not in the queue yet.
-    staged: VecDeque<Entry>,
+    staged: VecDeque<Entry<P>>,
     /// The session gives up the connection.
     ending: Option<DisconnectReason>,
     /// Subscriptions that ended because the consumer was too slow: it gets no more of them.
@@ -81,12 +79,12 @@ enum End {
     Lost(DisconnectReason),
 }
 
-impl Driver {
+impl<P: Product> Driver<P> {
     pub(super) fn new(
-        config: Settings,
+        config: Settings<P>,
         connector: Connector,
-        queue: Arc<Queue>,
-        requests: mpsc::Receiver<Request>,
+        queue: Arc<Queue<P>>,
+        requests: mpsc::Receiver<Request<P>>,
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -264,7 +262,7 @@ impl Driver {
         }
         self.batch.frames += 1;
         self.batch.bytes += text.len();
-        let Some(scanned) = scan(text) else {
+        let Some(scanned) = P::scan(text) else {
             let frame = self.decoder.decode_any(text, at);
             return self.take_frame(frame, text.len(), now);
         };
@@ -283,14 +281,14 @@ impl Driver {
 
     /// Hands a frame to the session, and takes what follows from it.
     #[inline(never)]
-    fn take_frame(&mut self, frame: Frame, bytes: usize, now: Instant) {
+    fn take_frame(&mut self, frame: Frame<P>, bytes: usize, now: Instant) {
         match self.session.frame(frame, bytes, now) {
             Some((lane, event)) => self.stage_event(lane, event, bytes),
             None => self.stage(),
         }
     }
 
-    fn stage_event(&mut self, lane: Lane, event: Event, bytes: usize) {
+    fn stage_event(&mut self, lane: Lane, event: Event<P>, bytes: usize) {
         if let Lane::Channel(lane) = lane
             && self.failed.contains(&lane)
         {

@@ -35,6 +35,7 @@ use crate::{
     error::{CommandError, ConnectError},
     event::Event,
     generated::{Channel, types::ListSubscriptionsResponseItem},
+    product::{EventContracts, Product},
     session::Request,
     subscription::{Subscription, check_items},
 };
@@ -70,14 +71,14 @@ const MAX_REQUESTS: usize = 1_024;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Connection {
-    queue: Arc<Queue>,
+pub struct Connection<P: Product = EventContracts> {
+    queue: Arc<Queue<P>>,
     /// Events that were taken from the queue.
-    taken: Taken,
+    taken: Taken<P>,
     /// The books, if they are kept.
-    books: Books,
+    books: Books<P>,
     keeps_books: bool,
-    handle: ConnectionHandle,
+    handle: ConnectionHandle<P>,
     closing: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
 }
@@ -86,10 +87,15 @@ pub struct Connection {
 ///
 /// Subscriptions outlive the connection. The methods return at once: every request is answered by an
 /// event of the connection.
-#[derive(Clone)]
-pub struct ConnectionHandle(mpsc::Sender<Request>);
+pub struct ConnectionHandle<P: Product = EventContracts>(mpsc::Sender<Request<P>>);
 
-impl Connection {
+impl<P: Product> Clone for ConnectionHandle<P> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P: Product> Connection<P> {
     /// Connects, and starts the task that reads the connection.
     ///
     /// # Errors
@@ -100,7 +106,13 @@ impl Connection {
     /// # Cancellation
     ///
     /// Dropping the future drops the attempt.
-    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+    pub async fn connect(config: Config<P>) -> Result<Self, ConnectError> {
+        P::connect(config).await
+    }
+
+    /// Does what [`connect`](Self::connect) does. Each product calls it from a function that is not
+    /// generic, so that the task is compiled in this crate, and not in every one that connects.
+    pub(crate) async fn open(config: Config<P>) -> Result<Self, ConnectError> {
         let connector = Connector::new(&config)?;
         let host = connector.host().to_owned();
         let socket = connector.connect().await?;
@@ -122,12 +134,12 @@ impl Connection {
     /// # Cancellation
     ///
     /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event<P>> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
     #[inline]
-    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<P>>> {
         let event = loop {
             if let Some(event) = self.taken.pop() {
                 break event;
@@ -149,7 +161,7 @@ impl Connection {
     }
 
     /// Returns the handle that sends requests to this connection.
-    pub fn handle(&self) -> &ConnectionHandle {
+    pub fn handle(&self) -> &ConnectionHandle<P> {
         &self.handle
     }
 
@@ -157,7 +169,7 @@ impl Connection {
     /// requests a new snapshot by itself.
     ///
     /// With [`ConfigBuilder::without_books`](crate::ConfigBuilder::without_books) there are none.
-    pub const fn books(&self) -> &Books {
+    pub const fn books(&self) -> &Books<P> {
         &self.books
     }
 
@@ -177,15 +189,15 @@ impl Connection {
     }
 }
 
-impl futures_core::Stream for Connection {
-    type Item = Event;
+impl<P: Product> futures_core::Stream for Connection<P> {
+    type Item = Event<P>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<P>>> {
         self.poll_event(cx)
     }
 }
 
-impl Drop for Connection {
+impl<P: Product> Drop for Connection<P> {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -193,20 +205,20 @@ impl Drop for Connection {
     }
 }
 
-impl fmt::Debug for Connection {
+impl<P: Product> fmt::Debug for Connection<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let running = self.task.as_ref().is_some_and(|task| !task.is_finished());
         f.debug_struct("Connection").field("running", &running).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for ConnectionHandle {
+impl<P: Product> fmt::Debug for ConnectionHandle<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionHandle").field("closed", &self.0.is_closed()).finish()
     }
 }
 
-impl ConnectionHandle {
+impl<P: Product> ConnectionHandle<P> {
     /// Subscribes to a channel. A second subscription to the same channel adds its markets to the
     /// first.
     ///
@@ -216,7 +228,7 @@ impl ConnectionHandle {
     /// # Errors
     ///
     /// The subscription is invalid, too many requests are waiting, or the connection is closed.
-    pub fn subscribe(&self, subscription: Subscription) -> Result<(), CommandError> {
+    pub fn subscribe(&self, subscription: Subscription<P>) -> Result<(), CommandError> {
         subscription.check()?;
         self.send(Request::Subscribe(Box::new(subscription)))
     }
@@ -227,7 +239,7 @@ impl ConnectionHandle {
     /// # Errors
     ///
     /// Too many requests are waiting, or the connection is closed.
-    pub fn unsubscribe(&self, channel: impl Into<Channel>) -> Result<(), CommandError> {
+    pub fn unsubscribe(&self, channel: impl Into<P::Channel>) -> Result<(), CommandError> {
         self.send(Request::Unsubscribe(channel.into()))
     }
 
@@ -240,7 +252,7 @@ impl ConnectionHandle {
     /// A ticker is empty, too many requests are waiting, or the connection is closed.
     pub fn add_markets<T: Into<String>>(
         &self,
-        channel: impl Into<Channel>,
+        channel: impl Into<P::Channel>,
         tickers: impl IntoIterator<Item = T>,
     ) -> Result<(), CommandError> {
         let items = items(tickers)?;
@@ -258,7 +270,7 @@ impl ConnectionHandle {
     /// As with [`add_markets`](Self::add_markets).
     pub fn delete_markets<T: Into<String>>(
         &self,
-        channel: impl Into<Channel>,
+        channel: impl Into<P::Channel>,
         tickers: impl IntoIterator<Item = T>,
     ) -> Result<(), CommandError> {
         let items = items(tickers)?;
@@ -279,6 +291,46 @@ impl ConnectionHandle {
         self.send(Request::Snapshot(items))
     }
 
+    /// Requests the subscriptions that the exchange has for this connection.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection, the exchange refused or did not answer in time, too many requests are
+    /// waiting, or the connection is closed.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future drops the answer.
+    pub async fn list_subscriptions(
+        &self,
+    ) -> Result<Vec<ListSubscriptionsResponseItem>, CommandError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Request::ListSubscriptions(sender))?;
+        answer.await.map_err(|_| CommandError::Closed)?
+    }
+
+    /// Returns order books that are to be fed with the events of this connection by
+    /// [`Books::apply`], wherever those are consumed. One that turns out to be corrupt requests a new
+    /// snapshot by itself.
+    ///
+    /// [`Connection::books`] needs no feeding.
+    pub fn books(&self) -> Books<P> {
+        let handle = self.clone();
+        Books::with_resync(move |ticker| {
+            // A connection that is closed gives no snapshots.
+            !matches!(handle.get_snapshot([ticker]), Err(CommandError::Busy))
+        })
+    }
+
+    fn send(&self, request: Request<P>) -> Result<(), CommandError> {
+        self.0.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Closed,
+        })
+    }
+}
+
+impl ConnectionHandle {
     /// Adds indices to a CF Benchmarks channel, or underlyings to the Pyth channel. The same as
     /// [`add_markets`](Self::add_markets), under the name of those channels.
     ///
@@ -307,44 +359,6 @@ impl ConnectionHandle {
             }
             _ => Err(CommandError::Invalid("the channel has no list of indices")),
         }
-    }
-
-    /// Requests the subscriptions that the exchange has for this connection.
-    ///
-    /// # Errors
-    ///
-    /// There is no connection, the exchange refused or did not answer in time, too many requests are
-    /// waiting, or the connection is closed.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropping the future drops the answer.
-    pub async fn list_subscriptions(
-        &self,
-    ) -> Result<Vec<ListSubscriptionsResponseItem>, CommandError> {
-        let (sender, answer) = oneshot::channel();
-        self.send(Request::ListSubscriptions(sender))?;
-        answer.await.map_err(|_| CommandError::Closed)?
-    }
-
-    /// Returns order books that are to be fed with the events of this connection by
-    /// [`Books::apply`], wherever those are consumed. One that turns out to be corrupt requests a new
-    /// snapshot by itself.
-    ///
-    /// [`Connection::books`] needs no feeding.
-    pub fn books(&self) -> Books {
-        let handle = self.clone();
-        Books::with_resync(move |ticker| {
-            // A connection that is closed gives no snapshots.
-            !matches!(handle.get_snapshot([ticker]), Err(CommandError::Busy))
-        })
-    }
-
-    fn send(&self, request: Request) -> Result<(), CommandError> {
-        self.0.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommandError::Busy,
-            mpsc::error::TrySendError::Closed(_) => CommandError::Closed,
-        })
     }
 }
 

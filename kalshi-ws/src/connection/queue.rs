@@ -14,7 +14,7 @@ use super::sync::{Guard, Lock};
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     event::Event,
-    generated::Channel,
+    product::{EventContracts, Product},
     session::Lane,
     subscription::Overflow,
 };
@@ -28,21 +28,21 @@ const MAX_UNMATCHED: usize = 4_096;
 /// The number of events that the consumer takes at a time: as many as the reader reads.
 const BATCH: usize = 64;
 
-pub(crate) struct Queue {
-    inner: Lock<Inner>,
+pub(crate) struct Queue<P: Product = EventContracts> {
+    inner: Lock<Inner<P>>,
     /// There may be room, or the consumer has seen that messages were dropped.
     pub(crate) changed: Notify,
     /// The bytes that each lane may hold.
     max_bytes: usize,
 }
 
-struct Inner {
-    entries: VecDeque<Entry>,
+struct Inner<P: Product> {
+    entries: VecDeque<Entry<P>>,
     /// The position of the first entry; positions only grow.
     first: u64,
     control: usize,
     /// The unmatched messages, and then the channels.
-    lanes: Vec<LaneState>,
+    lanes: Vec<LaneState<P>>,
     holes: usize,
     dropped: u64,
     waker: Option<Waker>,
@@ -61,8 +61,8 @@ enum Blocked {
 /// A place of the queue. What is on its way into the queue and what the consumer has taken out of it
 /// are lists of the same type, so that they can change places with it as a whole.
 #[derive(Debug)]
-pub(crate) enum Entry {
-    Waiting(Staged),
+pub(crate) enum Entry<P: Product = EventContracts> {
+    Waiting(Staged<P>),
     /// Here messages of a lane were dropped.
     Dropped(usize, u64),
     Hole,
@@ -70,12 +70,12 @@ pub(crate) enum Entry {
 
 /// The events that the consumer has taken out of the queue.
 #[derive(Debug, Default)]
-pub(crate) struct Taken(VecDeque<Entry>);
+pub(crate) struct Taken<P: Product = EventContracts>(VecDeque<Entry<P>>);
 
-impl Taken {
+impl<P: Product> Taken<P> {
     /// Takes the next event.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Event> {
+    pub(crate) fn pop(&mut self) -> Option<Event<P>> {
         loop {
             if let Entry::Waiting(staged) = self.0.pop_front()? {
                 return Some(staged.event);
@@ -84,8 +84,8 @@ impl Taken {
     }
 }
 
-struct LaneState {
-    channel: Option<Channel>,
+struct LaneState<P: Product> {
+    channel: Option<P::Channel>,
     overflow: Overflow,
     capacity: usize,
     /// Its messages that wait.
@@ -101,21 +101,21 @@ struct LaneState {
 
 /// An event on its way into the queue.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub(crate) struct Staged<P: Product = EventContracts> {
     pub(crate) lane: Lane,
-    pub(crate) event: Event,
+    pub(crate) event: Event<P>,
     /// The bytes of the frame that it came from.
     pub(crate) bytes: usize,
 }
 
-impl From<Staged> for Entry {
+impl<P: Product> From<Staged<P>> for Entry<P> {
     #[inline]
-    fn from(staged: Staged) -> Self {
+    fn from(staged: Staged<P>) -> Self {
         Self::Waiting(staged)
     }
 }
 
-impl Entry {
+impl<P: Product> Entry<P> {
     /// Reports whether it is an event of the lane.
     pub(crate) fn is_of(&self, lane: Lane) -> bool {
         matches!(self, Self::Waiting(staged) if staged.lane == lane)
@@ -146,17 +146,17 @@ enum Refused {
 }
 
 /// The queue, which is closed also when the task panics or is dropped before it ran.
-pub(crate) struct Closer(pub(crate) Arc<Queue>);
+pub(crate) struct Closer<P: Product = EventContracts>(pub(crate) Arc<Queue<P>>);
 
-impl Deref for Closer {
-    type Target = Queue;
+impl<P: Product> Deref for Closer<P> {
+    type Target = Queue<P>;
 
-    fn deref(&self) -> &Queue {
+    fn deref(&self) -> &Queue<P> {
         &self.0
     }
 }
 
-impl Drop for Closer {
+impl<P: Product> Drop for Closer<P> {
     fn drop(&mut self) {
         let error = ConnectError::new(
             ConnectErrorKind::TaskEnded,
@@ -166,7 +166,7 @@ impl Drop for Closer {
     }
 }
 
-impl Queue {
+impl<P: Product> Queue<P> {
     pub(crate) fn new(max_bytes: usize) -> Self {
         let unmatched = LaneState::new(None, Overflow::DropOldest, MAX_UNMATCHED);
         let inner = Inner {
@@ -185,7 +185,13 @@ impl Queue {
     }
 
     /// Prepares the lane of a subscription.
-    pub(crate) fn lane(&self, lane: usize, channel: Channel, overflow: Overflow, capacity: usize) {
+    pub(crate) fn lane(
+        &self,
+        lane: usize,
+        channel: P::Channel,
+        overflow: Overflow,
+        capacity: usize,
+    ) {
         let mut inner = self.lock();
         match inner.lanes.get_mut(lane + 1) {
             // Messages of the subscription before it may still wait.
@@ -199,7 +205,7 @@ impl Queue {
     }
 
     /// Puts events behind the others, in order, as far as there is room.
-    pub(crate) fn push_all(&self, staged: &mut VecDeque<Entry>) -> Pushed {
+    pub(crate) fn push_all(&self, staged: &mut VecDeque<Entry<P>>) -> Pushed {
         let mut inner = self.lock();
         let before = staged.len();
         let refused = loop {
@@ -229,7 +235,7 @@ impl Queue {
     }
 
     /// Appends the last event. The first one that does so says it.
-    pub(crate) fn close(&self, last: Event) {
+    pub(crate) fn close(&self, last: Event<P>) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.is_closed, true) {
             return;
@@ -245,7 +251,7 @@ impl Queue {
     }
 
     /// Takes the next events, at least one; `None` if there will be none.
-    pub(crate) fn poll(&self, taken: &mut Taken, cx: &mut Context<'_>) -> Poll<Option<()>> {
+    pub(crate) fn poll(&self, taken: &mut Taken<P>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let mut inner = self.lock();
         if !inner.take(&mut taken.0) {
             if inner.is_closed {
@@ -282,14 +288,14 @@ impl Queue {
     }
 
     #[inline]
-    fn lock(&self) -> Guard<'_, Inner> {
+    fn lock(&self) -> Guard<'_, Inner<P>> {
         self.inner.lock()
     }
 }
 
-impl Inner {
+impl<P: Product> Inner<P> {
     /// Takes events as far as there is room.
-    fn push_some(&mut self, staged: &mut VecDeque<Entry>, max_bytes: usize) -> Option<Refused> {
+    fn push_some(&mut self, staged: &mut VecDeque<Entry<P>>, max_bytes: usize) -> Option<Refused> {
         let mut admitted = 0;
         let mut refused = None;
         for next in staged.iter() {
@@ -321,7 +327,12 @@ impl Inner {
     /// Makes room for an event that follows `admitted` others, and counts it; or says why there is
     /// none.
     #[inline]
-    fn admit(&mut self, staged: &Staged, admitted: usize, max_bytes: usize) -> Result<(), Refused> {
+    fn admit(
+        &mut self,
+        staged: &Staged<P>,
+        admitted: usize,
+        max_bytes: usize,
+    ) -> Result<(), Refused> {
         let Some(index) = index(staged.lane) else {
             if self.control >= MAX_CONTROL {
                 self.blocked = Some(Blocked::Control);
@@ -383,7 +394,7 @@ impl Inner {
         let Some(lane) = self.lanes.get_mut(index) else { return false };
         let from = lane.oldest.max(self.first);
         let skip = usize::try_from(from - self.first).unwrap_or(usize::MAX);
-        let is_ours = |entry: &Entry| match entry {
+        let is_ours = |entry: &Entry<P>| match entry {
             Entry::Waiting(staged) => self::index(staged.lane) == Some(index),
             Entry::Dropped(..) | Entry::Hole => false,
         };
@@ -409,7 +420,7 @@ impl Inner {
 
     /// Moves entries behind those in `taken`, and reports whether there is an event among them.
     #[inline]
-    fn take(&mut self, taken: &mut VecDeque<Entry>) -> bool {
+    fn take(&mut self, taken: &mut VecDeque<Entry<P>>) -> bool {
         let mut has_event = false;
         while !has_event && !self.entries.is_empty() {
             let count = self.entries.len().min(BATCH);
@@ -506,8 +517,8 @@ const fn index(lane: Lane) -> Option<usize> {
     }
 }
 
-impl LaneState {
-    fn new(channel: Option<Channel>, overflow: Overflow, capacity: usize) -> Self {
+impl<P: Product> LaneState<P> {
+    fn new(channel: Option<P::Channel>, overflow: Overflow, capacity: usize) -> Self {
         Self {
             channel,
             overflow,
@@ -531,6 +542,7 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Channel;
 
     const BYTES: usize = 100;
 
@@ -686,7 +698,8 @@ mod tests {
             let entry = Entry::from(Staged { lane: of, event: event(0), bytes: BYTES });
             for lane in lanes {
                 assert_eq!(entry.is_of(lane), lane == of, "{lane:?}");
-                assert!(!Entry::Dropped(2, 1).is_of(lane) && !Entry::Hole.is_of(lane));
+                let [dropped, hole]: [Entry; 2] = [Entry::Dropped(2, 1), Entry::Hole];
+                assert!(!dropped.is_of(lane) && !hole.is_of(lane));
             }
         }
     }

@@ -35,6 +35,7 @@ use super::{
 use crate::{
     config::Config,
     error::{ConnectError, ConnectErrorKind},
+    product::Product,
 };
 
 /// Bytes in both directions, encrypted or (on this machine) not.
@@ -96,7 +97,7 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// Checks the configuration; does nothing else.
-    pub(crate) fn new(config: &Config) -> Result<Self, ConnectError> {
+    pub(crate) fn new(config: &Config<impl Product>) -> Result<Self, ConnectError> {
         let uri = config.checked_url()?;
         let proxy = config.proxy_for(&uri)?;
         let signer = Signer::new(config.credentials.clone(), Arc::clone(&config.settings.clock));

@@ -13,28 +13,29 @@ use crate::{
             UpdateUnderlyingsParamsAction,
         },
     },
+    product::{EventContracts, Product},
     subscription::{ItemKind, Options, item_kind},
 };
 
 /// A command of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Command {
+pub(crate) struct Command<P: Product = EventContracts> {
     pub(crate) id: i64,
-    pub(crate) action: Action,
+    pub(crate) action: Action<P>,
 }
 
 /// The action of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Subscribe { channel: Channel, items: Vec<String>, options: Options },
+pub(crate) enum Action<P: Product = EventContracts> {
+    Subscribe { channel: P::Channel, items: Vec<String>, options: Options },
     Unsubscribe { sid: Sid },
-    Update { channel: Channel, sid: Sid, update: Update, items: Vec<String> },
+    Update { channel: P::Channel, sid: Sid, update: Update, items: Vec<String> },
     ListSubscriptions,
 }
 
 /// The action of an `update_subscription`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Update {
+pub enum Update {
     Add {
         /// True if the ticker channel sends one message for each market at once.
         initial_snapshot: bool,
@@ -46,38 +47,42 @@ pub(crate) enum Update {
     List,
 }
 
+/// The name of the command that changes a subscription.
+pub(crate) const UPDATE: &str = "update_subscription";
+
 #[derive(Serialize)]
-struct Wire<'a, P> {
+struct Wire<'a, T> {
     id: i64,
     cmd: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    params: Option<P>,
+    params: Option<T>,
 }
 
-impl Command {
+impl<P: Product> Command<P> {
     /// Returns the text of the frame.
     pub(crate) fn to_text(&self) -> String {
         let id = self.id;
         match &self.action {
             Action::Subscribe { channel, items, options } => {
-                written(id, "subscribe", Some(subscribe(channel, items, options)))
+                P::subscribe(id, channel, items, options)
             }
             Action::Unsubscribe { sid } => {
                 written(id, "unsubscribe", Some(UnsubscribeParams { sids: vec![*sid] }))
             }
             Action::Update { channel, sid, update, items } => {
-                update_text(id, channel, *sid, *update, items.clone())
+                P::update(id, channel, *sid, *update, items.clone())
             }
             Action::ListSubscriptions => written(id, "list_subscriptions", None::<()>),
         }
     }
 }
 
-fn subscribe(channel: &Channel, items: &[String], options: &Options) -> SubscribeParams {
+/// Returns the text of a `subscribe` on the streams of event contracts.
+pub(crate) fn subscribe(id: i64, channel: &Channel, items: &[String], options: &Options) -> String {
     let kind = item_kind(channel);
     let with_markets = kind == ItemKind::Markets && !items.is_empty();
     let of_kind = |wanted| if kind == wanted { items.to_vec() } else { Vec::new() };
-    SubscribeParams {
+    let params = SubscribeParams {
         channels: vec![SubscribeParamsChannelsItem::from(channel.as_str())],
         index_ids: of_kind(ItemKind::Indices),
         market_id: None,
@@ -93,14 +98,21 @@ fn subscribe(channel: &Channel, items: &[String], options: &Options) -> Subscrib
         // The default will change one day, so it is always sent.
         use_yes_price: (*channel == Channel::OrderbookDelta).then_some(true),
         user_filter: options.own_only.then_some(SubscribeParamsUserFilter::Own),
-    }
+    };
+    written(id, "subscribe", Some(params))
 }
 
-fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<String>) -> String {
+/// Returns the text of an `update_subscription` on the streams of event contracts.
+pub(crate) fn update(
+    id: i64,
+    channel: &Channel,
+    sid: Sid,
+    update: Update,
+    items: Vec<String>,
+) -> String {
     type Indices = UpdateIndicesParamsAction;
     type Underlyings = UpdateUnderlyingsParamsAction;
     type Markets = UpdateSubscriptionParamsAction;
-    const UPDATE: &str = "update_subscription";
     let sids = vec![sid];
     match item_kind(channel) {
         ItemKind::Indices => {
@@ -144,7 +156,8 @@ fn update_text(id: i64, channel: &Channel, sid: Sid, update: Update, items: Vec<
     }
 }
 
-fn written<P: Serialize>(id: i64, cmd: &str, params: Option<P>) -> String {
+/// Returns the text of a command.
+pub(crate) fn written<T: Serialize>(id: i64, cmd: &str, params: Option<T>) -> String {
     // Texts, numbers and lists of them: writing these into memory cannot fail.
     serde_json::to_string(&Wire { id, cmd, params }).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use std::{
     collections::HashSet,
     fmt,
     hash::{Hash, Hasher},
+    marker::PhantomData,
 };
 
 use foldhash::fast::RandomState;
@@ -21,12 +22,12 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    message::{Delta, Market, Message, ServerError, Sid},
-    scan::{Enveloped, Scanned, envelope, scan},
+    message::{Market, Message, ServerError, Sid},
+    scan::{Enveloped, Scanned, envelope},
 };
-use crate::generated::{
-    Payload,
-    types::{ListSubscriptionsResponseItem, MarketSide, SubscribedResponse},
+use crate::{
+    generated::types::{ListSubscriptionsResponseItem, SubscribedResponse},
+    product::{EventContracts, Product},
 };
 
 /// The number of markets whose names deltas share. The exchange allows 500,000 in a session; beyond
@@ -36,9 +37,9 @@ pub(crate) const MAX_MARKETS: usize = 1_000_000;
 /// The content of one frame.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Frame {
+pub enum Frame<P: Product = EventContracts> {
     /// A message of a channel.
-    Message(Message),
+    Message(Message<P>),
     /// A subscription exists from here on.
     Subscribed {
         /// The command that requested it.
@@ -158,10 +159,11 @@ pub struct Malformed {
 
 /// Decodes frames. It remembers the names of markets, so that the deltas of a market share them.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct Decoder<P: Product = EventContracts> {
     markets: HashSet<ByTicker, RandomState>,
     /// Places of markets that were forgotten.
     free: Vec<u32>,
+    product: PhantomData<P>,
 }
 
 /// A market that is found by its ticker.
@@ -191,7 +193,7 @@ impl PartialEq for ByTicker {
 
 impl Eq for ByTicker {}
 
-impl Decoder {
+impl<P: Product> Decoder<P> {
     /// Returns a decoder that has seen nothing yet.
     pub fn new() -> Self {
         Self::default()
@@ -199,33 +201,28 @@ impl Decoder {
 
     /// Decodes one frame, which arrived at `received`.
     #[inline]
-    pub fn decode(&mut self, text: &str, received: UnixMillis) -> Frame {
-        match scan(text) {
+    pub fn decode(&mut self, text: &str, received: UnixMillis) -> Frame<P> {
+        match P::scan(text) {
             Some(scanned) => Frame::Message(self.message(&scanned, received)),
             None => self.decode_any(text, received),
         }
     }
 
     /// Decodes one frame without the fast path for deltas. The result is the same, later.
-    pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame {
+    pub fn decode_any(&mut self, text: &str, received: UnixMillis) -> Frame<P> {
         let frame = match read_once(text, received) {
             Some(message) => Ok(Frame::Message(message)),
             None => read(text, received),
         };
         match frame {
-            Ok(Frame::Message(Message {
-                payload: Payload::OrderbookDelta(mut delta),
-                sid,
-                seq,
-                id,
-                sent,
-                received,
-            })) => {
-                delta.market = self.market(delta.market.ticker(), delta.market.id());
-                let payload = Payload::OrderbookDelta(delta);
-                Frame::Message(Message { sid, seq, id, sent, received, payload })
+            Ok(mut frame) => {
+                if let Frame::Message(message) = &mut frame
+                    && let Some(market) = P::delta_market(&mut message.payload)
+                {
+                    *market = self.market(market.ticker(), market.id());
+                }
+                frame
             }
-            Ok(frame) => frame,
             Err(malformed) => Frame::Malformed(*malformed),
         }
     }
@@ -233,17 +230,9 @@ impl Decoder {
     /// Returns the message of a delta that was scanned.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "a message is large: it is made where it will be")]
-    pub(crate) fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message {
+    pub(crate) fn message(&mut self, scanned: &Scanned<'_>, received: UnixMillis) -> Message<P> {
         let market = self.market(scanned.market_ticker, scanned.market_id);
-        let payload = Payload::OrderbookDelta(Delta {
-            market,
-            price_dollars: scanned.price,
-            delta_fp: scanned.delta,
-            side: if scanned.yes { MarketSide::Yes } else { MarketSide::No },
-            clock: scanned.clock,
-            ts_ms: Some(UnixMillis::from(scanned.ts_ms)),
-            own: None,
-        });
+        let payload = P::scanned(market, scanned);
         Message {
             sid: Some(scanned.sid),
             seq: Some(scanned.seq),
@@ -412,17 +401,17 @@ struct ErrorBody {
 
 /// Decodes a message in the documented layout without looking at its body twice; `None` for what is
 /// unusual, and for what does not decode.
-fn read_once(text: &str, received: UnixMillis) -> Option<Message> {
+fn read_once<P: Product>(text: &str, received: UnixMillis) -> Option<Message<P>> {
     let Enveloped { kind, id, sid, seq, sent, msg } = envelope(text)?;
     // If there were more behind the message, this would not be one value.
-    let payload = Payload::read(kind, msg)?.ok()?;
+    let payload = P::read(kind, msg)?.ok()?;
     // 0 counts as no id.
     let id = id.filter(|id| *id != 0);
     Some(Message { sid, seq, id, sent: sent.map(UnixMillis::from), received, payload })
 }
 
 /// Decodes any frame, by the general decoder.
-fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
+fn read<P: Product>(text: &str, received: UnixMillis) -> Result<Frame<P>, Box<Malformed>> {
     let mut envelope = Envelope::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let filled = Fill(&mut envelope).deserialize(&mut json).and_then(|()| json.end());
@@ -469,7 +458,7 @@ fn read(text: &str, received: UnixMillis) -> Result<Frame, Box<Malformed>> {
             let error = ServerError { code, message, market_ticker, market_tickers };
             Frame::Error { id, sid, seq, error, sent }
         }
-        name => match Payload::read(name, body) {
+        name => match P::read(name, body) {
             Some(Ok(payload)) => Frame::Message(Message { sid, seq, id, sent, received, payload }),
             Some(Err(error)) => return Err(malformed(&error)),
             // Its place cannot be told, and it may be of any subscription.
@@ -543,7 +532,7 @@ mod tests {
             let mut frame =
                 format!(r#"{{"type":"{kind}"{id}{sid}{seq}{sent},"msg":{body}{after}}}{end}"#);
             frame.truncate(frame.len() - if cut < 4 { cut } else { 0 });
-            let general = read(&frame, NOW);
+            let general = read::<EventContracts>(&frame, NOW);
             match (read_once(&frame, NOW), general) {
                 (Some(once), Ok(Frame::Message(message))) => prop_assert_eq!(once, message),
                 (Some(once), other) => panic!("{once:?}, and {other:?}"),

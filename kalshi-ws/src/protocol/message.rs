@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use kalshi_types::{Count, Dollars, UnixMillis};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::generated::{Channel, Payload, types::MarketSide};
+use crate::{
+    generated::{Channel, Payload, types::MarketSide},
+    product::{EventContracts, Product},
+};
 
 /// The number that the exchange gives a subscription; it holds for one connection.
 pub type Sid = i64;
@@ -13,7 +16,7 @@ pub type Sid = i64;
 /// A message of a channel.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Message {
+pub struct Message<P: Product = EventContracts> {
     /// The subscription that it belongs to.
     pub sid: Option<Sid>,
     /// Its sequence number within the subscription, on the channels that have them.
@@ -25,10 +28,10 @@ pub struct Message {
     /// The time at which this machine read it, by the clock of the configuration.
     pub received: UnixMillis,
     /// The content.
-    pub payload: Payload,
+    pub payload: P::Payload,
 }
 
-impl Message {
+impl<P: Product> Message<P> {
     /// Returns the milliseconds from the time of sending to the time of reading. Negative where the
     /// clocks of the exchange and of this machine differ.
     ///
@@ -46,23 +49,32 @@ impl Message {
     }
 
     /// Returns the clock of the market's book, for snapshots and deltas: see [`Payload::clock`].
+    /// Always `None` on the streams of perpetual futures, whose books have none.
     #[inline]
     pub fn clock(&self) -> Option<i64> {
-        self.payload.clock()
+        P::clock(&self.payload)
     }
 }
 
 /// One type of message, as the document describes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct MessageKind {
+pub struct MessageKind<C: 'static = Channel> {
     /// The value of `type` on the wire.
     pub name: &'static str,
     /// The channels that send it.
-    pub channels: &'static [Channel],
+    pub channels: &'static [C],
     /// True if it carries a sequence number, so that a loss is noticed.
     pub sequenced: bool,
 }
+
+impl<C> Clone for MessageKind<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for MessageKind<C> {}
 
 /// A change of one level of an order book, the `orderbook_delta` message.
 ///

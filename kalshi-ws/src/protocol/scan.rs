@@ -9,7 +9,7 @@ use kalshi_types::{Count, Dollars};
 
 /// A delta, borrowed from its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scanned<'a> {
+pub struct Scanned<'a> {
     pub(crate) sid: i64,
     pub(crate) seq: i64,
     pub(crate) sent: Option<i64>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use tokio::time::Instant;
 
 use super::{
-    after, is_list,
+    after,
     outbox::{Lane, Outbox, Output, PendingKind},
     resync::Resync,
     sequence::{Continuity, SequenceTracker},
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     connection::backoff::Backoff,
     event::{DisconnectReason, Event, Refusal, TerminationReason},
-    generated::{Channel, MESSAGE_KINDS, Payload},
+    product::{BookPart, EventContracts, Product},
     protocol::{
         command::{Action, Update},
         message::{Message, ServerError, Sid},
@@ -31,10 +31,10 @@ const MAX_SPLITS: u32 = 64;
 /// subscription ends (`is_closing`), requests change `desired` as ever: what it holds at the end is
 /// subscribed to anew.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they combine")]
-pub(crate) struct ChannelState {
+pub(crate) struct ChannelState<P: Product = EventContracts> {
     pub(crate) lane: usize,
-    pub(crate) channel: Channel,
-    desired: Option<Subscription>,
+    pub(crate) channel: P::Channel,
+    desired: Option<Subscription<P>>,
     /// The last item of `desired` was taken out: an empty list would mean all of them.
     is_dormant: bool,
     phase: Phase,
@@ -102,10 +102,11 @@ impl Failures {
     }
 }
 
-impl ChannelState {
-    pub(crate) fn new(lane: usize, channel: Channel) -> Self {
-        let is_sequenced =
-            MESSAGE_KINDS.iter().any(|kind| kind.sequenced && kind.channels.contains(&channel));
+impl<P: Product> ChannelState<P> {
+    pub(crate) fn new(lane: usize, channel: P::Channel) -> Self {
+        let is_sequenced = P::message_kinds()
+            .iter()
+            .any(|kind| kind.sequenced && kind.channels.contains(&channel));
         Self {
             lane,
             channel,
@@ -166,7 +167,7 @@ impl ChannelState {
     }
 
     fn is_book(&self) -> bool {
-        self.channel == Channel::OrderbookDelta
+        P::is_book(&self.channel)
     }
 
     fn desires(&self, item: &str) -> bool {
@@ -174,7 +175,12 @@ impl ChannelState {
     }
 
     /// Adds a subscription to what is desired.
-    pub(crate) fn want(&mut self, subscription: Subscription, out: &mut Outbox, now: Instant) {
+    pub(crate) fn want(
+        &mut self,
+        subscription: Subscription<P>,
+        out: &mut Outbox<P>,
+        now: Instant,
+    ) {
         match &self.desired {
             Some(desired) if !self.is_dormant => {
                 // All markets and some markets are not the sum of each other.
@@ -197,7 +203,7 @@ impl ChannelState {
     }
 
     /// Makes a new subscription of what is desired.
-    fn begin(&mut self, out: &mut Outbox, now: Instant) {
+    fn begin(&mut self, out: &mut Outbox<P>, now: Instant) {
         self.phase = Phase::Idle;
         self.is_muted = false;
         self.trial_items = usize::MAX;
@@ -207,7 +213,7 @@ impl ChannelState {
     }
 
     /// Makes the queue hold two messages for each order book, so that their snapshots always fit.
-    fn prepare_lane(&mut self, is_new: bool, out: &mut Outbox) {
+    fn prepare_lane(&mut self, is_new: bool, out: &mut Outbox<P>) {
         let Some(desired) = &self.desired else { return };
         let books = if self.is_book() { desired.items.len().saturating_mul(2) } else { 0 };
         let capacity = desired.capacity.max(books);
@@ -224,10 +230,10 @@ impl ChannelState {
     }
 
     /// Adds items to what is desired.
-    pub(crate) fn add(&mut self, items: Vec<String>, out: &mut Outbox, now: Instant) {
+    pub(crate) fn add(&mut self, items: Vec<String>, out: &mut Outbox<P>, now: Instant) {
         let Some(desired) = &mut self.desired else { return };
         let has_all = desired.items.is_empty() && !self.is_dormant;
-        if has_all && !needs_items(&self.channel) {
+        if has_all && !needs_items::<P>(&self.channel) {
             if !items.is_empty() {
                 out.refuse(self.channel.clone(), items, Refusal::Conflict);
             } else if matches!(self.phase, Phase::Active { .. }) && !self.is_closing {
@@ -271,7 +277,7 @@ impl ChannelState {
     }
 
     /// Takes items out of what is desired.
-    pub(crate) fn delete(&mut self, items: Vec<String>, out: &mut Outbox, now: Instant) {
+    pub(crate) fn delete(&mut self, items: Vec<String>, out: &mut Outbox<P>, now: Instant) {
         let Some(desired) = &mut self.desired else { return };
         let (mut taken, mut unknown) = (Vec::new(), Vec::new());
         for item in items {
@@ -308,7 +314,7 @@ impl ChannelState {
     }
 
     /// Gives up the channel.
-    pub(crate) fn unsubscribe(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn unsubscribe(&mut self, out: &mut Outbox<P>, now: Instant) {
         let Some(desired) = self.desired.take() else { return };
         self.is_dormant = false;
         let items: Vec<String> = desired.items.into_iter().collect();
@@ -319,7 +325,7 @@ impl ChannelState {
     }
 
     /// Ends the subscription that is on the wire.
-    fn close(&mut self, out: &mut Outbox, now: Instant) {
+    fn close(&mut self, out: &mut Outbox<P>, now: Instant) {
         if self.is_closing {
             return;
         }
@@ -342,7 +348,7 @@ impl ChannelState {
     }
 
     /// Records that the subscription ended, as was requested. What is desired now is begun.
-    fn closed(&mut self, out: &mut Outbox, now: Instant) {
+    fn closed(&mut self, out: &mut Outbox<P>, now: Instant) {
         self.leave_wire(out, now);
         self.is_closing = false;
         self.phase = Phase::Unsubscribed;
@@ -353,7 +359,7 @@ impl ChannelState {
     }
 
     /// Forgets what was on the wire.
-    fn leave_wire(&mut self, out: &mut Outbox, now: Instant) {
+    fn leave_wire(&mut self, out: &mut Outbox<P>, now: Instant) {
         out.abandon(self.lane);
         if self.is_book() {
             out.outputs.push_back(Output::ForgetAllNames);
@@ -370,7 +376,7 @@ impl ChannelState {
     }
 
     /// Records that the connection is lost.
-    pub(crate) fn disconnected(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn disconnected(&mut self, out: &mut Outbox<P>, now: Instant) {
         if self.is_closing {
             self.closed(out, now);
             return;
@@ -384,14 +390,14 @@ impl ChannelState {
     }
 
     /// Requests what is desired, as far as one command reaches.
-    pub(crate) fn subscribe(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn subscribe(&mut self, out: &mut Outbox<P>, now: Instant) {
         let waits = matches!(self.phase, Phase::Idle | Phase::BackingOff { .. });
         if !waits || !out.is_connected || out.is_passive || self.is_closing || self.is_dormant {
             return;
         }
         self.prepare_lane(false, out);
         let Some(desired) = &self.desired else { return };
-        if desired.items.is_empty() && needs_items(&self.channel) {
+        if desired.items.is_empty() && needs_items::<P>(&self.channel) {
             return;
         }
         let limit = out.limits.items_per_command.min(self.trial_items).max(1);
@@ -422,7 +428,13 @@ impl ChannelState {
     }
 
     /// Records that the subscription is confirmed, by a reply with the number `seq`.
-    pub(crate) fn confirmed(&mut self, sid: Sid, seq: Option<i64>, out: &mut Outbox, now: Instant) {
+    pub(crate) fn confirmed(
+        &mut self,
+        sid: Sid,
+        seq: Option<i64>,
+        out: &mut Outbox<P>,
+        now: Instant,
+    ) {
         self.phase = Phase::Active { sid };
         self.may_exist = false;
         self.tracker = seq.map_or_else(SequenceTracker::fresh, SequenceTracker::starting_at);
@@ -442,7 +454,7 @@ impl ChannelState {
     }
 
     /// Sends the difference between what is desired and what the exchange was told.
-    fn reconcile(&mut self, out: &mut Outbox, now: Instant) {
+    fn reconcile(&mut self, out: &mut Outbox<P>, now: Instant) {
         let Phase::Active { sid } = self.phase else { return };
         let waits = self.retry_at.is_some_and(|at| at > now);
         if self.is_closing || out.is_passive || waits {
@@ -482,7 +494,7 @@ impl ChannelState {
         sid: Sid,
         items: &[String],
         initial_snapshot: bool,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         let (channel, items) = (self.channel.clone(), items.to_vec());
@@ -492,7 +504,7 @@ impl ChannelState {
     }
 
     /// Records that the exchange has added items.
-    pub(crate) fn added(&mut self, mut items: Vec<String>, out: &mut Outbox, now: Instant) {
+    pub(crate) fn added(&mut self, mut items: Vec<String>, out: &mut Outbox<P>, now: Instant) {
         for item in &items {
             self.in_flight.remove(item);
             self.doubtful.remove(item);
@@ -510,7 +522,7 @@ impl ChannelState {
     }
 
     /// Records that the exchange has removed items. Those that are desired again are added.
-    pub(crate) fn deleted(&mut self, items: &[String], out: &mut Outbox, now: Instant) {
+    pub(crate) fn deleted(&mut self, items: &[String], out: &mut Outbox<P>, now: Instant) {
         let mut is_desired = false;
         let mut gone = Vec::new();
         for item in items {
@@ -544,7 +556,7 @@ impl ChannelState {
         &mut self,
         kind: PendingKind,
         error: ServerError,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         match kind {
@@ -566,7 +578,7 @@ impl ChannelState {
         }
     }
 
-    fn subscribe_refused(&mut self, error: ServerError, out: &mut Outbox, now: Instant) {
+    fn subscribe_refused(&mut self, error: ServerError, out: &mut Outbox<P>, now: Instant) {
         self.may_exist |= error.code == ServerError::COMMAND_TIMEOUT;
         if self.may_exist && (self.is_closing || !error.is_transient()) {
             // Only a new connection is known to have none.
@@ -614,7 +626,7 @@ impl ChannelState {
         &mut self,
         items: Vec<String>,
         error: ServerError,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         if error.code == ServerError::COMMAND_TIMEOUT {
@@ -670,7 +682,7 @@ impl ChannelState {
     }
 
     /// Sends the halves of a refused list.
-    fn split_add(&mut self, items: &[String], out: &mut Outbox, now: Instant) {
+    fn split_add(&mut self, items: &[String], out: &mut Outbox<P>, now: Instant) {
         let Phase::Active { sid } = self.phase else { return };
         if self.is_closing {
             return;
@@ -691,7 +703,7 @@ impl ChannelState {
         &mut self,
         items: &[String],
         error: ServerError,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         if error.code == ServerError::COMMAND_TIMEOUT {
@@ -732,7 +744,7 @@ impl ChannelState {
     }
 
     /// Handles the reply to `unsubscribe`, or that the exchange ended the subscription by itself.
-    pub(crate) fn unsubscribed(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn unsubscribed(&mut self, out: &mut Outbox<P>, now: Instant) {
         if self.is_closing {
             self.closed(out, now);
         } else if matches!(self.phase, Phase::Active { .. }) {
@@ -746,12 +758,17 @@ impl ChannelState {
     }
 
     /// Records that the exchange ended the subscription. It is made anew after a pause.
-    pub(crate) fn failed(&mut self, error: ServerError, out: &mut Outbox, now: Instant) {
+    pub(crate) fn failed(&mut self, error: ServerError, out: &mut Outbox<P>, now: Instant) {
         self.terminated(TerminationReason::Server(error), out, now);
     }
 
     /// Records that the subscription ended. It is made anew after a pause.
-    pub(crate) fn terminated(&mut self, reason: TerminationReason, out: &mut Outbox, now: Instant) {
+    pub(crate) fn terminated(
+        &mut self,
+        reason: TerminationReason,
+        out: &mut Outbox<P>,
+        now: Instant,
+    ) {
         let until = self.failures.record(now, &out.limits.backoff);
         out.control(Event::Terminated { channel: self.channel.clone(), reason });
         if self.is_closing {
@@ -763,7 +780,7 @@ impl ChannelState {
     }
 
     /// Records that the consumer is too slow, and that the subscription is to end for that.
-    pub(crate) fn overflowed(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn overflowed(&mut self, out: &mut Outbox<P>, now: Instant) {
         self.is_muted = true;
         if self.desired.is_none() || self.is_closing {
             return;
@@ -774,12 +791,12 @@ impl ChannelState {
     }
 
     /// Records that the consumer has seen a mark where messages were dropped.
-    pub(crate) fn lagged(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn lagged(&mut self, out: &mut Outbox<P>, now: Instant) {
         self.lose_all(out, now);
     }
 
     /// Requests new snapshots, as the consumer wishes.
-    pub(crate) fn refresh(&mut self, items: Vec<String>, out: &mut Outbox, now: Instant) {
+    pub(crate) fn refresh(&mut self, items: Vec<String>, out: &mut Outbox<P>, now: Instant) {
         let (known, unknown): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| self.desires(item));
         if !unknown.is_empty() {
@@ -795,7 +812,7 @@ impl ChannelState {
         &mut self,
         items: Vec<String>,
         error: ServerError,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         if error.ends_subscription() {
@@ -833,21 +850,21 @@ impl ChannelState {
     /// Handles a message of the subscription.
     pub(crate) fn message(
         &mut self,
-        message: Message,
+        message: Message<P>,
         bytes: usize,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         if self.is_muted {
             return;
         }
-        let snapshot = match &message.payload {
-            Payload::OrderbookSnapshot(snapshot) => Some(snapshot.market_ticker.as_str()),
+        let snapshot = match P::book_part(&message.payload) {
+            BookPart::Snapshot(snapshot) => Some(snapshot.ticker),
             _ => None,
         };
         // Older documents have no numbers for some messages, and none came with them.
         let counts =
-            message.payload.is_sequenced() && (self.is_book() || self.tracker.has_counted());
+            P::is_sequenced(&message.payload) && (self.is_book() || self.tracker.has_counted());
         let mut has_number = true;
         if message.seq.is_some() || counts {
             match self.tracker.check(message.seq) {
@@ -866,11 +883,11 @@ impl ChannelState {
                 }
             }
         }
-        if message.id.is_none() && is_list(&message.payload) {
+        if message.id.is_none() && P::is_list(&message.payload) {
             out.take_query(self.lane);
         }
         let is_removed = !self.removed.is_empty()
-            && message.payload.market_ticker().is_some_and(|item| self.removed.contains(item));
+            && P::market_ticker(&message.payload).is_some_and(|item| self.removed.contains(item));
         if is_removed {
             out.unmatched(Event::Unmatched(message), bytes);
             return;
@@ -903,7 +920,7 @@ impl ChannelState {
         &mut self,
         seq: Option<i64>,
         is_lost: bool,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         if !self.counts() || seq.is_none() && !is_lost {
@@ -917,7 +934,7 @@ impl ChannelState {
     }
 
     /// Handles a frame that may be of this subscription and cannot be read.
-    pub(crate) fn unreadable(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn unreadable(&mut self, out: &mut Outbox<P>, now: Instant) {
         if self.counts() && self.sid().is_some() {
             let expected = self.tracker.due();
             self.tracker.skip_unreadable();
@@ -934,7 +951,7 @@ impl ChannelState {
         &mut self,
         expected: Option<i64>,
         received: Option<i64>,
-        out: &mut Outbox,
+        out: &mut Outbox<P>,
         now: Instant,
     ) {
         let Phase::Active { sid } = self.phase else { return };
@@ -947,12 +964,12 @@ impl ChannelState {
     }
 
     /// Records that no book of the subscription can be relied on.
-    fn lose_all(&mut self, out: &mut Outbox, now: Instant) {
+    fn lose_all(&mut self, out: &mut Outbox<P>, now: Instant) {
         let known = self.on_wire.iter().filter(|item| self.desires(item)).cloned().collect();
         self.lose(known, out, now);
     }
 
-    fn lose(&mut self, items: Vec<String>, out: &mut Outbox, now: Instant) {
+    fn lose(&mut self, items: Vec<String>, out: &mut Outbox<P>, now: Instant) {
         if self.is_book() && !self.is_closing && self.sid().is_some() && !items.is_empty() {
             self.resync.lose(items, now);
             self.request_snapshots(out, now);
@@ -960,7 +977,7 @@ impl ChannelState {
     }
 
     /// Requests the snapshots that are due.
-    fn request_snapshots(&mut self, out: &mut Outbox, now: Instant) {
+    fn request_snapshots(&mut self, out: &mut Outbox<P>, now: Instant) {
         let Phase::Active { sid } = self.phase else { return };
         if self.is_closing || out.is_passive {
             return;
@@ -973,7 +990,7 @@ impl ChannelState {
     }
 
     /// Reports that every book has its snapshot, when that is so after a loss.
-    fn settle(&mut self, out: &mut Outbox, now: Instant) {
+    fn settle(&mut self, out: &mut Outbox<P>, now: Instant) {
         if !self.resync.is_settled() {
             return;
         }
@@ -986,7 +1003,7 @@ impl ChannelState {
     }
 
     /// Records that time has passed.
-    pub(crate) fn tick(&mut self, out: &mut Outbox, now: Instant) {
+    pub(crate) fn tick(&mut self, out: &mut Outbox<P>, now: Instant) {
         match self.phase {
             Phase::BackingOff { until } if until <= now => self.subscribe(out, now),
             Phase::Active { sid } => {

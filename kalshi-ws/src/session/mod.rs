@@ -32,11 +32,12 @@ use crate::{
     connection::backoff::Backoff,
     error::CommandError,
     event::{DisconnectReason, Event, Refusal, TerminationReason},
-    generated::{Channel, Payload, types::ListSubscriptionsResponseItem},
+    generated::types::ListSubscriptionsResponseItem,
+    product::{BookPart, EventContracts, Product},
     protocol::{
         command::{Action, Update},
         frame::Frame,
-        message::{Message, ServerError, Sid, message_kind},
+        message::{Message, ServerError, Sid},
     },
     subscription::Subscription,
 };
@@ -55,15 +56,15 @@ const UNMATCHED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request of the consumer.
 #[derive(Debug)]
-pub(crate) enum Request {
-    Subscribe(Box<Subscription>),
-    Unsubscribe(Channel),
-    Add(Channel, Vec<String>),
-    Delete(Channel, Vec<String>),
+pub(crate) enum Request<P: Product = EventContracts> {
+    Subscribe(Box<Subscription<P>>),
+    Unsubscribe(P::Channel),
+    Add(P::Channel, Vec<String>),
+    Delete(P::Channel, Vec<String>),
     /// New snapshots of order books.
     Snapshot(Vec<String>),
     /// The indices or underlyings of a channel; the reply is a message.
-    ListItems(Channel),
+    ListItems(P::Channel),
     ListSubscriptions(oneshot::Sender<Result<Vec<ListSubscriptionsResponseItem>, CommandError>>),
 }
 
@@ -78,11 +79,11 @@ pub(crate) struct Limits {
 }
 
 /// The state of one connection and of what is to survive it.
-pub(crate) struct SessionState {
-    channels: Vec<ChannelState>,
-    out: Outbox,
+pub(crate) struct SessionState<P: Product = EventContracts> {
+    channels: Vec<ChannelState<P>>,
+    out: Outbox<P>,
     /// Messages of subscriptions that are not confirmed yet.
-    unmatched: VecDeque<Unmatched>,
+    unmatched: VecDeque<Unmatched<P>>,
     unmatched_bytes: usize,
     /// Subscriptions that ended before their confirmation.
     ended: VecDeque<(Sid, TerminationReason)>,
@@ -91,13 +92,13 @@ pub(crate) struct SessionState {
     clocks: Option<(Instant, UnixMillis)>,
 }
 
-struct Unmatched {
+struct Unmatched<P: Product> {
     until: Instant,
-    message: Message,
+    message: Message<P>,
     bytes: usize,
 }
 
-impl SessionState {
+impl<P: Product> SessionState<P> {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             channels: Vec::new(),
@@ -119,7 +120,7 @@ impl SessionState {
     }
 
     /// Returns what is to be done next.
-    pub(crate) fn output(&mut self) -> Option<Output> {
+    pub(crate) fn output(&mut self) -> Option<Output<P>> {
         self.out.outputs.pop_front()
     }
 
@@ -180,7 +181,7 @@ impl SessionState {
         self.channels.iter().all(ChannelState::is_settled)
     }
 
-    pub(crate) fn request(&mut self, request: Request, now: Instant) {
+    pub(crate) fn request(&mut self, request: Request<P>, now: Instant) {
         match request {
             Request::Subscribe(subscription) => {
                 let channel = &subscription.channel;
@@ -205,9 +206,9 @@ impl SessionState {
                 Some((state, out)) => state.delete(items, out, now),
                 None => self.out.refuse(channel, items, Refusal::NotSubscribed),
             },
-            Request::Snapshot(items) => match self.desired(&Channel::OrderbookDelta) {
+            Request::Snapshot(items) => match self.desired(&P::book_channel()) {
                 Some((state, out)) => state.refresh(items, out, now),
-                None => self.out.refuse(Channel::OrderbookDelta, items, Refusal::NotSubscribed),
+                None => self.out.refuse(P::book_channel(), items, Refusal::NotSubscribed),
             },
             Request::ListItems(channel) => {
                 let active = self
@@ -251,10 +252,10 @@ impl SessionState {
     #[inline]
     pub(crate) fn frame(
         &mut self,
-        frame: Frame,
+        frame: Frame<P>,
         bytes: usize,
         now: Instant,
-    ) -> Option<(Lane, Event)> {
+    ) -> Option<(Lane, Event<P>)> {
         self.last_frame = now;
         let message = match frame {
             Frame::Message(message) => message,
@@ -264,7 +265,7 @@ impl SessionState {
             }
         };
         if let Some(lane) = message.sid.and_then(|sid| {
-            let Payload::OrderbookDelta(delta) = &message.payload else { return None };
+            let BookPart::Delta(delta) = P::book_part(&message.payload) else { return None };
             let ticker = delta.market.ticker();
             if message.id.is_some() { None } else { self.next_delta(sid, message.seq, ticker, now) }
         }) {
@@ -325,11 +326,11 @@ impl SessionState {
     }
 
     #[inline(never)]
-    fn message(&mut self, message: Message, bytes: usize, now: Instant) {
+    fn message(&mut self, message: Message<P>, bytes: usize, now: Instant) {
         self.out.take_query_by_id(message.id);
         let Some(sid) = message.sid else {
             // It may be of any subscription that sends such messages, and have had a number there.
-            self.misplaced(Some(message.payload.kind()), now);
+            self.misplaced(Some(P::kind(&message.payload)), now);
             self.out.unmatched(Event::Unmatched(message), bytes);
             return;
         };
@@ -340,7 +341,7 @@ impl SessionState {
     }
 
     /// Keeps a message of a subscription that is not known (yet).
-    fn hold(&mut self, message: Message, bytes: usize, now: Instant) {
+    fn hold(&mut self, message: Message<P>, bytes: usize, now: Instant) {
         if !self.out.is_passive && !self.channels.iter().any(ChannelState::is_pending) {
             self.out.unmatched(Event::Unmatched(message), bytes);
             return;
@@ -362,7 +363,9 @@ impl SessionState {
 
     /// Voids what may have been changed by a frame whose subscription cannot be told.
     fn misplaced(&mut self, kind: Option<&str>, now: Instant) {
-        let channels = kind.and_then(message_kind).map(|kind| kind.channels);
+        let channels = kind
+            .and_then(|name| P::message_kinds().iter().find(|kind| kind.name == name))
+            .map(|kind| kind.channels);
         for state in &mut self.channels {
             if channels.is_none_or(|channels| channels.contains(&state.channel)) {
                 state.unreadable(&mut self.out, now);
@@ -370,11 +373,11 @@ impl SessionState {
         }
     }
 
-    fn reply(&mut self, frame: Frame, bytes: usize, now: Instant) {
+    fn reply(&mut self, frame: Frame<P>, bytes: usize, now: Instant) {
         match frame {
             Frame::Message(message) => self.message(message, bytes, now),
             Frame::Subscribed { id, channel, sid, .. } => {
-                self.subscribed(id, &Channel::from(channel), sid, now);
+                self.subscribed(id, &P::Channel::from(channel), sid, now);
             }
             Frame::Unsubscribed { id, sid, .. } => {
                 let pending = self.out.take(id);
@@ -458,7 +461,7 @@ impl SessionState {
         }
     }
 
-    fn subscribed(&mut self, id: Option<i64>, channel: &Channel, sid: Sid, now: Instant) {
+    fn subscribed(&mut self, id: Option<i64>, channel: &P::Channel, sid: Sid, now: Instant) {
         if self.out.is_guessed(id) && self.by_sid(sid).is_none() {
             self.contradicted();
             return;
@@ -537,7 +540,7 @@ impl SessionState {
     }
 
     /// Makes room for a subscription of a recording.
-    fn adopt(&mut self, channel: &Channel) -> usize {
+    fn adopt(&mut self, channel: &P::Channel) -> usize {
         if let Some(state) = self.channels.iter_mut().find(|state| state.channel == *channel) {
             state.adopt();
             return state.lane;
@@ -608,7 +611,7 @@ impl SessionState {
             self.end(lane, error, now);
             return;
         }
-        let may_be = |state: &&ChannelState| state.sid().is_some() || state.is_pending();
+        let may_be = |state: &&ChannelState<P>| state.sid().is_some() || state.is_pending();
         let mut candidates = self.channels.iter().filter(may_be).map(|state| state.lane);
         match (sid, candidates.next(), candidates.next()) {
             // One that is over already, or none, or one that is not confirmed yet.
@@ -643,13 +646,13 @@ impl SessionState {
     }
 
     /// Returns the state of a channel that the consumer desires, and where its consequences go.
-    fn desired(&mut self, channel: &Channel) -> Option<(&mut ChannelState, &mut Outbox)> {
+    fn desired(&mut self, channel: &P::Channel) -> Option<(&mut ChannelState<P>, &mut Outbox<P>)> {
         let state = self.channels.iter_mut().find(|state| state.channel == *channel)?;
         state.is_desired().then_some((state, &mut self.out))
     }
 
     #[inline]
-    fn by_sid(&mut self, sid: Sid) -> Option<&mut ChannelState> {
+    fn by_sid(&mut self, sid: Sid) -> Option<&mut ChannelState<P>> {
         self.channels.iter_mut().find(|state| state.sid() == Some(sid))
     }
 
@@ -662,14 +665,4 @@ impl SessionState {
 pub(crate) fn after(now: Instant, duration: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now.checked_add(duration.min(DECADES)).unwrap_or(now)
-}
-
-/// Reports whether the payload is the answer to a query.
-fn is_list(payload: &Payload) -> bool {
-    matches!(
-        payload,
-        Payload::CfbenchmarksIndexList(_)
-            | Payload::Cfbenchmarks5HzIndexList(_)
-            | Payload::PythUnderlyingList(_)
-    )
 }

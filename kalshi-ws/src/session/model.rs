@@ -9,7 +9,8 @@
 //! - there were few commands;
 //! - every book that could ever be read was what the exchange had, and now all can be.
 //!
-//! `MODEL_RUNS` says how many runs there are, and `MODEL_SEED` where they begin.
+//! `MODEL_RUNS` says how many runs there are, and `MODEL_SEED` where they begin. One source for every
+//! product: [`Modeled`] says what differs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,15 +25,106 @@ use tokio::time::Instant;
 
 use super::{Limits, Output, Request, SessionState};
 use crate::{
-    Backoff, BookState, Books, Channel, Delta, DisconnectReason, Event, Frame, Malformed, Market,
-    Message, Outcome, Payload, Refusal, ServerError, Sid, SubscribedItems, Subscription, Unknown,
+    Backoff, BookState, Channel, Delta, DisconnectReason, EventContracts, Malformed, Market,
+    OrderBook, Outcome, Payload, Refusal, ServerError, Sid, SubscribedItems, Unknown,
+    product::{BookPart, Books, Event, Frame, Message, Product, Subscription},
     protocol::command::{Action, Command, Update},
     types::{ListSubscriptionsResponseItem, MarketSide, OrderbookSnapshot},
 };
 
 const TICKERS: [&str; 5] = ["A", "B", "C", "D", "E"];
-const CHANNELS: [Channel; 3] =
-    [Channel::OrderbookDelta, Channel::Trade, Channel::CfbenchmarksValue];
+
+/// What the model needs of a product.
+trait Modeled: Product {
+    /// Returns order books, and two other channels.
+    fn channels() -> [Self::Channel; 3];
+
+    /// Returns the channel that answers a query by a message, and that message.
+    fn list() -> Option<(Self::Channel, Self::Payload)>;
+
+    /// Returns the change of the one bid of a market.
+    fn delta(market: &Market, delta: Count, seq: i64) -> Self::Payload;
+
+    /// Returns the snapshot of a market with one bid, or none.
+    fn snapshot(ticker: &str, bid: Option<Count>) -> Self::Payload;
+
+    /// Returns the contracts of the best bid.
+    fn best_bid(book: &Self::OrderBook) -> Option<PriceLevel>;
+}
+
+impl Modeled for EventContracts {
+    fn channels() -> [Channel; 3] {
+        [Channel::OrderbookDelta, Channel::Trade, Channel::CfbenchmarksValue]
+    }
+
+    fn list() -> Option<(Channel, Payload)> {
+        Some((Channel::CfbenchmarksValue, LIST.clone()))
+    }
+
+    fn delta(market: &Market, delta: Count, seq: i64) -> Payload {
+        Payload::OrderbookDelta(Delta {
+            market: market.clone(),
+            price_dollars: Dollars::from_cents(40).unwrap(),
+            delta_fp: delta,
+            side: MarketSide::Yes,
+            clock: Some(seq),
+            ts_ms: None,
+            own: None,
+        })
+    }
+
+    fn snapshot(ticker: &str, bid: Option<Count>) -> Payload {
+        let mut snapshot = SNAPSHOT.clone();
+        ticker.clone_into(&mut snapshot.market_ticker);
+        let price = Dollars::from_cents(40).unwrap();
+        snapshot.yes_dollars_fp =
+            bid.map(|count| PriceLevel { price, count }).into_iter().collect();
+        Payload::OrderbookSnapshot(Box::new(snapshot))
+    }
+
+    fn best_bid(book: &OrderBook) -> Option<PriceLevel> {
+        book.best_bid(Outcome::Yes)
+    }
+}
+
+#[cfg(feature = "perps")]
+impl Modeled for crate::perps::Perps {
+    fn channels() -> [crate::perps::Channel; 3] {
+        use crate::perps::Channel;
+        [Channel::OrderbookDelta, Channel::Trade, Channel::Ticker]
+    }
+
+    fn list() -> Option<(crate::perps::Channel, crate::perps::Payload)> {
+        None
+    }
+
+    fn delta(market: &Market, delta: Count, _: i64) -> crate::perps::Payload {
+        let (side, price) = (crate::perps::types::BookSide::Bid, PERPS_PRICE);
+        let delta = crate::perps::Delta::new(market.clone(), side, price, delta, None);
+        crate::perps::Payload::OrderbookDelta(delta)
+    }
+
+    fn snapshot(ticker: &str, bid: Option<Count>) -> crate::perps::Payload {
+        let mut snapshot = PERPS_SNAPSHOT.clone();
+        ticker.clone_into(&mut snapshot.market_ticker);
+        let level = |count| PriceLevel { price: PERPS_PRICE, count };
+        snapshot.bid = bid.map(level).into_iter().collect();
+        crate::perps::Payload::OrderbookSnapshot(Box::new(snapshot))
+    }
+
+    fn best_bid(book: &crate::perps::OrderBook) -> Option<PriceLevel> {
+        book.best_bid()
+    }
+}
+
+/// Far above a dollar.
+#[cfg(feature = "perps")]
+const PERPS_PRICE: Dollars = Dollars::from_micros(64_250_500_000);
+
+/// A snapshot, to be filled in.
+#[cfg(feature = "perps")]
+static PERPS_SNAPSHOT: LazyLock<crate::perps::types::MarginOrderbookSnapshot> =
+    LazyLock::new(|| serde_json::from_str(r#"{"market_ticker":"A"}"#).unwrap());
 
 /// The exchange's codes for refusals: transient, terminal, about a market, about the command.
 const CODES: [i64; 8] = [27, 18, 25, 10, 16, 11, 26, 5];
@@ -80,22 +172,22 @@ impl Random {
 
 /// A subscription as the exchange has it.
 #[derive(Debug)]
-struct Served {
-    channel: Channel,
+struct Served<P: Product> {
+    channel: P::Channel,
     /// None for all.
     items: BTreeSet<String>,
     seq: i64,
 }
 
 /// The exchange.
-struct Exchange {
+struct Exchange<P: Product> {
     random: Random,
     /// Hundredths of contracts that are bid at 0.40, by market.
     books: [i64; TICKERS.len()],
-    served: BTreeMap<Sid, Served>,
+    served: BTreeMap<Sid, Served<P>>,
     next_sid: Sid,
     /// Frames on their way to the client.
-    wire: VecDeque<(Instant, Frame)>,
+    wire: VecDeque<(Instant, Frame<P>)>,
     /// The book of a message's market, by subscription and number.
     history: BTreeMap<(Sid, i64), i64>,
     is_calm: bool,
@@ -103,7 +195,7 @@ struct Exchange {
     now: Instant,
 }
 
-impl Exchange {
+impl<P: Modeled> Exchange<P> {
     /// Starts a new connection: nothing is left of the old one.
     fn restart(&mut self) {
         self.served.clear();
@@ -112,7 +204,7 @@ impl Exchange {
         self.history.clear();
     }
 
-    fn send(&mut self, frame: Frame) {
+    fn send(&mut self, frame: Frame<P>) {
         // What a reply without an id answers is told by its order.
         let is_ordered = matches!(
             frame,
@@ -123,7 +215,7 @@ impl Exchange {
         self.send_at(frame, is_ordered);
     }
 
-    fn send_at(&mut self, frame: Frame, is_ordered: bool) {
+    fn send_at(&mut self, frame: Frame<P>, is_ordered: bool) {
         if self.is_silent {
             return;
         }
@@ -139,7 +231,7 @@ impl Exchange {
         self.wire.insert(place, (at, frame));
     }
 
-    fn reply(&mut self, id: i64, frame: impl Fn(Option<i64>) -> Frame) {
+    fn reply(&mut self, id: i64, frame: impl Fn(Option<i64>) -> Frame<P>) {
         match if self.is_calm { usize::MAX } else { self.random.below(30) } {
             0 => {}
             1 | 2 => {
@@ -151,7 +243,7 @@ impl Exchange {
         }
     }
 
-    fn of_channel(&self, channel: &Channel) -> Option<Sid> {
+    fn of_channel(&self, channel: &P::Channel) -> Option<Sid> {
         self.served.iter().find(|(_, served)| served.channel == *channel).map(|(sid, _)| *sid)
     }
 
@@ -173,21 +265,13 @@ impl Exchange {
 
     fn apply(&mut self, market: usize, delta: i64) {
         self.books[market] += delta;
-        let Some(sid) = self.of_channel(&Channel::OrderbookDelta) else { return };
+        let Some(sid) = self.of_channel(&P::book_channel()) else { return };
         if !self.served[&sid].items.contains(TICKERS[market]) {
             return;
         }
         let seq = self.number(sid);
         self.history.insert((sid, seq), self.books[market]);
-        let payload = Payload::OrderbookDelta(Delta {
-            market: MARKETS[market].clone(),
-            price_dollars: Dollars::from_cents(40).unwrap(),
-            delta_fp: Count::from_hundredths(delta),
-            side: MarketSide::Yes,
-            clock: Some(seq),
-            ts_ms: None,
-            own: None,
-        });
+        let payload = P::delta(&MARKETS[market], Count::from_hundredths(delta), seq);
         self.data(sid, seq, None, &payload);
     }
 
@@ -195,17 +279,11 @@ impl Exchange {
         let Some(market) = TICKERS.iter().position(|known| *known == ticker) else { return };
         let seq = self.number(sid);
         self.history.insert((sid, seq), self.books[market]);
-        let mut snapshot = SNAPSHOT.clone();
-        ticker.clone_into(&mut snapshot.market_ticker);
-        if self.books[market] > 0 {
-            let price = Dollars::from_cents(40).unwrap();
-            let count = Count::from_hundredths(self.books[market]);
-            snapshot.yes_dollars_fp = vec![PriceLevel { price, count }];
-        }
-        self.data(sid, seq, id, &Payload::OrderbookSnapshot(Box::new(snapshot)));
+        let bid = (self.books[market] > 0).then(|| Count::from_hundredths(self.books[market]));
+        self.data(sid, seq, id, &P::snapshot(ticker, bid));
     }
 
-    fn data(&mut self, sid: Sid, seq: i64, id: Option<i64>, payload: &Payload) {
+    fn data(&mut self, sid: Sid, seq: i64, id: Option<i64>, payload: &P::Payload) {
         let message = |sid, seq| {
             let (received, payload) = (UnixMillis::from_millis(0), payload.clone());
             Frame::Message(Message { sid, seq, id, sent: None, received, payload })
@@ -256,7 +334,7 @@ impl Exchange {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command<P>) {
         if self.is_silent {
             return;
         }
@@ -325,8 +403,9 @@ impl Exchange {
                 }
                 Update::List => {
                     let seq = self.number(sid);
+                    let (_, list) = P::list().unwrap();
                     self.reply(id, |id| {
-                        let (received, payload) = (UnixMillis::from_millis(0), LIST.clone());
+                        let (received, payload) = (UnixMillis::from_millis(0), list.clone());
                         let (sid, seq) = (Some(sid), Some(seq));
                         Frame::Message(Message { sid, seq, id, sent: None, received, payload })
                     });
@@ -342,7 +421,7 @@ impl Exchange {
         }
     }
 
-    fn subscribe(&mut self, id: i64, channel: &Channel, items: Vec<String>) {
+    fn subscribe(&mut self, id: i64, channel: &P::Channel, items: Vec<String>) {
         let Some(sid) = self.of_channel(channel) else {
             self.next_sid += 1;
             let (sid, name) = (self.next_sid, channel.to_string());
@@ -363,7 +442,7 @@ impl Exchange {
     }
 
     /// Does what a command says, without a word.
-    fn carry_out(&mut self, action: &Action) {
+    fn carry_out(&mut self, action: &Action<P>) {
         match action {
             Action::Subscribe { channel, items, .. } => {
                 let sid = self.of_channel(channel).unwrap_or(self.next_sid + 1);
@@ -398,8 +477,8 @@ impl Exchange {
         });
     }
 
-    fn snapshots(&mut self, channel: &Channel, sid: Sid, items: &[String], id: Option<i64>) {
-        if *channel == Channel::OrderbookDelta {
+    fn snapshots(&mut self, channel: &P::Channel, sid: Sid, items: &[String], id: Option<i64>) {
+        if P::is_book(channel) {
             for item in items {
                 self.snapshot(sid, item, id);
             }
@@ -455,23 +534,23 @@ enum Desired {
 
 /// A request without an answer.
 #[derive(Debug)]
-enum Open {
-    Item(Channel, String),
-    All(Channel),
-    Unsubscribe(Channel),
+enum Open<P: Product> {
+    Item(P::Channel, String),
+    All(P::Channel),
+    Unsubscribe(P::Channel),
     Snapshot(String),
-    List(Channel),
+    List(P::Channel),
 }
 
-struct World {
-    exchange: Exchange,
+struct World<P: Product> {
+    exchange: Exchange<P>,
     random: Random,
-    session: SessionState,
-    books: Books,
+    session: SessionState<P>,
+    books: Books<P>,
     now: Instant,
     reconnect_at: Option<Instant>,
     desired: BTreeMap<String, Desired>,
-    open: Vec<Open>,
+    open: Vec<Open<P>>,
     commands: usize,
     requests: usize,
     /// The last things that happened, to explain a failure.
@@ -479,7 +558,7 @@ struct World {
     is_logging: bool,
 }
 
-impl World {
+impl<P: Modeled> World<P> {
     fn new(seed: u64, now: Instant) -> Self {
         let (mut draw, millis) = (Random(!seed), Duration::from_millis);
         let limits = Limits {
@@ -527,12 +606,17 @@ impl World {
     }
 
     fn request(&mut self) {
-        let channel = CHANNELS[self.random.below(CHANNELS.len())].clone();
+        let [books, second, third] = P::channels();
+        let channel = match self.random.below(3) {
+            0 => books,
+            1 => second,
+            _ => third,
+        };
         let name = channel.to_string();
         let items = self.random.tickers();
         self.requests += 1;
-        let is_book = channel == Channel::OrderbookDelta;
-        let each = |channel: &Channel, items: &[String]| -> Vec<Open> {
+        let is_book = P::is_book(&channel);
+        let each = |channel: &P::Channel, items: &[String]| -> Vec<Open<P>> {
             items.iter().map(|item| Open::Item(channel.clone(), item.clone())).collect()
         };
         let request = match self.random.below(12) {
@@ -579,15 +663,16 @@ impl World {
                 self.open.push(Open::Unsubscribe(channel.clone()));
                 Request::Unsubscribe(channel)
             }
-            10 => {
-                self.open.extend(items.iter().cloned().map(Open::Snapshot));
-                Request::Snapshot(items)
-            }
-            _ => {
-                let channel = Channel::CfbenchmarksValue;
-                self.open.push(Open::List(channel.clone()));
-                Request::ListItems(channel)
-            }
+            which => match P::list().filter(|_| which == 11) {
+                Some((channel, _)) => {
+                    self.open.push(Open::List(channel.clone()));
+                    Request::ListItems(channel)
+                }
+                None => {
+                    self.open.extend(items.iter().cloned().map(Open::Snapshot));
+                    Request::Snapshot(items)
+                }
+            },
         };
         self.log(|| format!("request {request:?}"));
         self.session.request(request, self.now);
@@ -620,14 +705,14 @@ impl World {
         self.carry_out();
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Event<P>) {
         self.log(|| format!("  event {event:?}"));
         self.books.apply(event);
         match event {
             Event::Message(message) => self.message(message),
             Event::Subscribed { channel, .. } => self.close(|open| match open {
                 Open::Item(of, _) | Open::All(of) | Open::List(of) => of == channel,
-                Open::Snapshot(_) => *channel == Channel::OrderbookDelta,
+                Open::Snapshot(_) => P::is_book(channel),
                 Open::Unsubscribe(_) => false,
             }),
             Event::Added { channel, items } => self.close(|open| match open {
@@ -658,13 +743,13 @@ impl World {
                     }
                     Open::All(of) | Open::Unsubscribe(of) | Open::List(of) => of == channel,
                     Open::Snapshot(item) => {
-                        *channel == Channel::OrderbookDelta
-                            && (items.is_empty() || items.contains(item))
+                        P::is_book(channel) && (items.is_empty() || items.contains(item))
                     }
                 });
             }
-            Event::Gap { channel: Channel::OrderbookDelta, .. }
-            | Event::Terminated { channel: Channel::OrderbookDelta, .. } => {
+            Event::Gap { channel, .. } | Event::Terminated { channel, .. }
+                if P::is_book(channel) =>
+            {
                 assert_eq!(self.books.iter().count(), 0, "a book can be read after a loss");
                 self.queries_may_be_lost();
             }
@@ -680,7 +765,7 @@ impl World {
         self.close(|open| matches!(open, Open::List(_)));
     }
 
-    fn given_up(&mut self, channel: &Channel, items: &[String]) {
+    fn given_up(&mut self, channel: &P::Channel, items: &[String]) {
         let name = channel.to_string();
         if items.is_empty() {
             self.desired.remove(&name);
@@ -692,28 +777,24 @@ impl World {
         }
     }
 
-    fn message(&mut self, message: &Message) {
-        match &message.payload {
-            Payload::OrderbookSnapshot(snapshot) => {
-                let ticker = &snapshot.market_ticker;
-                self.close(|open| matches!(open, Open::Snapshot(item) if item == ticker));
-            }
-            Payload::CfbenchmarksIndexList(_) => {
-                self.close(|open| matches!(open, Open::List(_)));
-            }
-            _ => {}
+    fn message(&mut self, message: &Message<P>) {
+        if let BookPart::Snapshot(snapshot) = P::book_part(&message.payload) {
+            self.close(|open| matches!(open, Open::Snapshot(item) if item == snapshot.ticker));
         }
-        let Some(ticker) = message.payload.market_ticker() else { return };
+        if P::is_list(&message.payload) {
+            self.close(|open| matches!(open, Open::List(_)));
+        }
+        let Some(ticker) = P::market_ticker(&message.payload) else { return };
         if let Some(book) = self.books.get(ticker)
             && let (Some(sid), Some(seq)) = (message.sid, message.seq)
         {
-            let held = book.best_bid(Outcome::Yes).map_or(0, |level| level.count.as_hundredths());
+            let held = P::best_bid(book).map_or(0, |level| level.count.as_hundredths());
             let truth = self.exchange.history.get(&(sid, seq));
             assert_eq!(Some(&held), truth, "{ticker} at {sid}, {seq}");
         }
     }
 
-    fn close(&mut self, is_answered: impl Fn(&Open) -> bool) {
+    fn close(&mut self, is_answered: impl Fn(&Open<P>) -> bool) {
         self.open.retain(|open| !is_answered(open));
     }
 
@@ -754,8 +835,7 @@ impl World {
         let served = self.exchange.served.values();
         served
             .map(|served| {
-                let items = if served.items.is_empty() && served.channel != Channel::OrderbookDelta
-                {
+                let items = if served.items.is_empty() && !P::is_book(&served.channel) {
                     Desired::All
                 } else {
                     Desired::Items(served.items.clone())
@@ -768,7 +848,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         let mut desired = self.desired.clone();
         desired.retain(|_, desired| *desired != Desired::Items(BTreeSet::new()));
-        let books = match desired.get(Channel::OrderbookDelta.as_str()) {
+        let books = match desired.get(&P::book_channel().to_string()) {
             Some(Desired::Items(items)) => items.clone(),
             _ => BTreeSet::new(),
         };
@@ -830,7 +910,7 @@ impl World {
         assert_eq!(self.commands, settled, "commands are sent though nothing has to be done");
         for (market, ticker) in TICKERS.iter().enumerate() {
             if let Some(book) = self.books.get(ticker) {
-                let held = book.best_bid(Outcome::Yes).map_or(0, |l| l.count.as_hundredths());
+                let held = P::best_bid(book).map_or(0, |l| l.count.as_hundredths());
                 assert_eq!(held, self.exchange.books[market], "{ticker} in the end");
             }
         }
@@ -845,16 +925,27 @@ impl World {
 
 #[test]
 fn when_quiet_what_is_on_the_wire_is_what_is_desired() {
+    model::<EventContracts>(100_000);
+}
+
+/// Fewer runs: what differs between the products is not what this looks for.
+#[cfg(feature = "perps")]
+#[test]
+fn when_quiet_what_is_on_the_wire_of_perpetual_futures_is_what_is_desired() {
+    model::<crate::perps::Perps>(20_000);
+}
+
+fn model<P: Modeled>(otherwise: u64) {
     let number = |name: &str, otherwise: u64| {
         env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
-    let (runs, seed) = (number("MODEL_RUNS", 100_000), number("MODEL_SEED", 0));
+    let (runs, seed) = (number("MODEL_RUNS", otherwise), number("MODEL_SEED", 0));
     let (workers, now) = (2, Instant::now());
     std::thread::scope(|scope| {
         for worker in 0..workers {
             scope.spawn(move || {
                 for run in (seed..seed + runs).filter(|run| run % workers == worker) {
-                    let mut world = World::new(run, now);
+                    let mut world = World::<P>::new(run, now);
                     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
                     let log = world.log.join("\n");
                     assert!(ran.is_ok(), "{log}\nMODEL_SEED={run} MODEL_RUNS=1 MODEL_LOG=1");

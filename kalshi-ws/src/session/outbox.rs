@@ -8,7 +8,8 @@ use super::{Limits, after};
 use crate::{
     error::CommandError,
     event::{DisconnectReason, Event, Refusal},
-    generated::{Channel, types::ListSubscriptionsResponseItem},
+    generated::types::ListSubscriptionsResponseItem,
+    product::{EventContracts, Product},
     protocol::{
         command::{Action, Command, Update},
         message::Sid,
@@ -32,14 +33,14 @@ pub(crate) enum Lane {
 
 /// An action of the connection.
 #[derive(Debug)]
-pub(crate) enum Output {
-    Send(Command),
+pub(crate) enum Output<P: Product = EventContracts> {
+    Send(Command<P>),
     /// An event that came from a frame of this many bytes.
-    Event(Lane, Event, usize),
+    Event(Lane, Event<P>, usize),
     /// Prepare the queue of a subscription.
     Lane {
         lane: usize,
-        channel: Channel,
+        channel: P::Channel,
         overflow: Overflow,
         capacity: usize,
         /// The subscription is a new one.
@@ -98,9 +99,9 @@ pub(crate) enum Answered {
 }
 
 /// The destination of a decision's consequences.
-pub(crate) struct Outbox {
+pub(crate) struct Outbox<P: Product = EventContracts> {
     pub(crate) limits: Limits,
-    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output<P>>,
     pub(crate) pending: PendingCommands,
     snapshot_requests: VecDeque<SnapshotRequest>,
     /// By their ids, the last commands that replies without an id were taken to answer.
@@ -128,7 +129,7 @@ impl PendingCommands {
     }
 }
 
-impl Outbox {
+impl<P: Product> Outbox<P> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -156,24 +157,24 @@ impl Outbox {
         self.abandoned.clear();
     }
 
-    pub(crate) fn event(&mut self, lane: Lane, event: Event, bytes: usize) {
+    pub(crate) fn event(&mut self, lane: Lane, event: Event<P>, bytes: usize) {
         self.outputs.push_back(Output::Event(lane, event, bytes));
     }
 
-    pub(crate) fn control(&mut self, event: Event) {
+    pub(crate) fn control(&mut self, event: Event<P>) {
         self.event(Lane::Control, event, 0);
     }
 
-    pub(crate) fn unmatched(&mut self, event: Event, bytes: usize) {
+    pub(crate) fn unmatched(&mut self, event: Event<P>, bytes: usize) {
         self.event(Lane::Unmatched, event, bytes);
     }
 
-    pub(crate) fn refuse(&mut self, channel: Channel, items: Vec<String>, reason: Refusal) {
+    pub(crate) fn refuse(&mut self, channel: P::Channel, items: Vec<String>, reason: Refusal) {
         self.control(Event::Refused { channel, items, reason });
     }
 
     /// Sends a command that has to be answered in time.
-    pub(crate) fn command(&mut self, kind: PendingKind, action: Action, now: Instant) {
+    pub(crate) fn command(&mut self, kind: PendingKind, action: Action<P>, now: Instant) {
         self.next_id += 1;
         let deadline = after(now, self.limits.command_timeout);
         self.pending.0.insert(self.next_id, Pending { kind, deadline });
@@ -192,7 +193,7 @@ impl Outbox {
             let expected = items.iter().cloned().collect();
             self.snapshot_requests.push_back(SnapshotRequest { id, lane, sid, items: expected });
             let items = items.to_vec();
-            let channel = Channel::OrderbookDelta;
+            let channel = P::book_channel();
             let action = Action::Update { channel, sid, update: Update::Snapshot, items };
             self.outputs.push_back(Output::Send(Command { id, action }));
         }

@@ -2,23 +2,24 @@
 //! what it sends, falls silent, ends subscriptions and restarts.
 //!
 //! No sockets and no waiting: time is a number here. `SOAK_DELTAS` says how many changes, and
-//! `SOAK_SEED` which ones.
+//! `SOAK_SEED` which ones. One source for every product: [`Played`] says what differs.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    marker::PhantomData,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use kalshi_types::{Count, Dollars, UnixMillis};
+use kalshi_types::{Count, Dollars, PriceLevel, UnixMillis};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Backoff, BookState, Books, Channel, Decoder, DisconnectReason, Event, OrderBook, Outcome,
-    Payload, Refusal, Subscription,
+    Backoff, BookState, DisconnectReason, EventContracts, OrderBook, Outcome, Refusal,
+    product::{BookPart, Books, Decoder, Event, Product, Subscription},
     random::{Random, number},
     session::{Limits, Output, Request, SessionState},
 };
@@ -33,8 +34,90 @@ const DISASTER: u64 = 1_500;
 /// Contracts in hundredths by side (bid or not) and price in cents.
 type Levels = BTreeMap<(bool, i64), i64>;
 
+/// How the exchange writes the books of a product.
+trait Played: Product {
+    /// The lowest price, in cents.
+    const BASE: i64;
+
+    /// Returns the `msg` of a change.
+    fn delta(market: u64, bid: bool, price: Dollars, delta: Count) -> String;
+
+    /// Returns the `msg` of a snapshot. Levels are texts of price and count by rising price.
+    fn snapshot(market: u64, seq: i64, bids: Vec<String>, asks: Vec<String>) -> String;
+
+    /// Returns the levels of a book, asks before bids, and both by rising price.
+    fn levels(book: &Self::OrderBook) -> Vec<(bool, i64, i64)>;
+}
+
+impl Played for EventContracts {
+    const BASE: i64 = 0;
+
+    fn delta(market: u64, bid: bool, price: Dollars, delta: Count) -> String {
+        let side = if bid { "yes" } else { "no" };
+        format!(
+            r#"{{"market_ticker":"M{market}","market_id":"id{market}","price_dollars":"{price}","delta_fp":"{delta}","side":"{side}","ts_ms":1}}"#
+        )
+    }
+
+    fn snapshot(market: u64, _: i64, bids: Vec<String>, asks: Vec<String>) -> String {
+        let (bids, asks) = (bids.join(","), asks.join(","));
+        format!(
+            r#"{{"market_ticker":"M{market}","market_id":"id{market}","yes_dollars_fp":[{bids}],"no_dollars_fp":[{asks}]}}"#
+        )
+    }
+
+    fn levels(book: &OrderBook) -> Vec<(bool, i64, i64)> {
+        sorted(book.bids(Outcome::Yes), book.asks(Outcome::Yes))
+    }
+}
+
+#[cfg(feature = "perps")]
+impl Played for crate::perps::Perps {
+    const BASE: i64 = 6_425_000;
+
+    fn delta(market: u64, bid: bool, price: Dollars, delta: Count) -> String {
+        let side = if bid { "bid" } else { "ask" };
+        format!(
+            r#"{{"market_ticker":"M{market}","price":"{price}","delta":"{delta}","side":"{side}","ts_ms":1}}"#
+        )
+    }
+
+    /// In one order or the other: the document says best first, and the other has been seen.
+    fn snapshot(market: u64, seq: i64, mut bids: Vec<String>, mut asks: Vec<String>) -> String {
+        if seq % 2 == 0 {
+            bids.reverse();
+        }
+        if seq % 3 == 0 {
+            asks.reverse();
+        }
+        let side = |name: &str, levels: &[String]| match levels {
+            // A side without levels may be left out.
+            [] if seq % 5 == 0 => String::new(),
+            levels => format!(r#","{name}":[{}]"#, levels.join(",")),
+        };
+        let (bids, asks) = (side("bid", &bids), side("ask", &asks));
+        format!(r#"{{"market_ticker":"M{market}"{bids}{asks}}}"#)
+    }
+
+    fn levels(book: &crate::perps::OrderBook) -> Vec<(bool, i64, i64)> {
+        sorted(book.bids(), book.asks())
+    }
+}
+
+fn sorted(
+    bids: impl Iterator<Item = PriceLevel>,
+    asks: impl Iterator<Item = PriceLevel>,
+) -> Vec<(bool, i64, i64)> {
+    let level = |bid: bool| {
+        move |level: PriceLevel| (bid, level.price.to_cents().unwrap(), level.count.as_hundredths())
+    };
+    let bids: Vec<_> = bids.map(level(true)).collect();
+    asks.map(level(false)).chain(bids.into_iter().rev()).collect()
+}
+
 /// The exchange: books, one connection, one subscription.
-struct Exchange {
+struct Exchange<P> {
+    product: PhantomData<P>,
     random: Random,
     books: Vec<Levels>,
     sid: i64,
@@ -50,9 +133,10 @@ struct Exchange {
     injected: BTreeMap<&'static str, u64>,
 }
 
-impl Exchange {
+impl<P: Played> Exchange<P> {
     fn new(seed: u64) -> Self {
         Self {
+            product: PhantomData,
             random: Random(seed),
             books: vec![Levels::new(); usize::try_from(MARKETS).unwrap()],
             sid: 0,
@@ -83,7 +167,8 @@ impl Exchange {
     fn change(&mut self) {
         let market = self.random.below(MARKETS);
         let bid = self.random.one_in(2);
-        let price = if bid { 40 } else { 50 } + i64::try_from(self.random.below(10)).unwrap();
+        let price =
+            P::BASE + if bid { 40 } else { 50 } + i64::try_from(self.random.below(10)).unwrap();
         let grow = 1 + i64::try_from(self.random.below(500)).unwrap();
         let all = self.random.one_in(3);
         let level = self.book(market).entry((bid, price)).or_default();
@@ -102,10 +187,8 @@ impl Exchange {
         }
         let seq = self.number(market);
         let (price, delta) = (Dollars::from_cents(price).unwrap(), Count::from_hundredths(delta));
-        let (sid, side) = (self.sid, if bid { "yes" } else { "no" });
-        self.send(format!(
-            r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"M{market}","market_id":"id{market}","price_dollars":"{price}","delta_fp":"{delta}","side":"{side}","ts_ms":1}}}}"#
-        ));
+        let (sid, msg) = (self.sid, P::delta(market, bid, price, delta));
+        self.send(format!(r#"{{"type":"orderbook_delta","sid":{sid},"seq":{seq},"msg":{msg}}}"#));
         if let Some((ack, left)) = &mut self.late {
             *left -= 1;
             if *left == 0 {
@@ -133,11 +216,12 @@ impl Exchange {
                 let price = Dollars::from_cents(*price).unwrap();
                 format!("[\"{price}\",\"{}\"]", Count::from_hundredths(*count))
             });
-            levels.collect::<Vec<_>>().join(",")
+            levels.collect::<Vec<_>>()
         };
         let (bids, asks) = (side(self.book(market), true), side(self.book(market), false));
+        let msg = P::snapshot(market, seq, bids, asks);
         self.send(format!(
-            r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{{"market_ticker":"M{market}","market_id":"id{market}","yes_dollars_fp":[{bids}],"no_dollars_fp":[{asks}]}}}}"#
+            r#"{{"type":"orderbook_snapshot","sid":{sid},"seq":{seq},"msg":{msg}}}"#
         ));
     }
 
@@ -230,8 +314,8 @@ impl Exchange {
 }
 
 /// The consumer: books, and what it holds the stream to.
-struct Consumer {
-    books: Books,
+struct Consumer<P: Product> {
+    books: Books<P>,
     wanted: Arc<Mutex<Vec<String>>>,
     last: Option<(i64, i64)>,
     excused: bool,
@@ -239,7 +323,7 @@ struct Consumer {
     events: BTreeMap<&'static str, u64>,
 }
 
-impl Consumer {
+impl<P: Played> Consumer<P> {
     fn new() -> Self {
         let wanted = Arc::new(Mutex::new(Vec::new()));
         let list = Arc::clone(&wanted);
@@ -251,7 +335,7 @@ impl Consumer {
         Self { books, wanted, last: None, excused: false, checked: 0, events }
     }
 
-    fn take(&mut self, event: &Event, exchange: &RefCell<Exchange>) {
+    fn take(&mut self, event: &Event<P>, exchange: &RefCell<Exchange<P>>) {
         self.books.apply(event);
         let name = match event {
             Event::Message(message) => {
@@ -263,15 +347,19 @@ impl Consumer {
                     assert!(self.excused, "{seq} is followed by {} without an event", at.1);
                 }
                 self.excused = false;
-                let ticker = message.payload.market_ticker().unwrap();
+                let ticker = P::market_ticker(&message.payload).unwrap();
                 if let Some(book) = self.books.get(ticker) {
                     let (market, expected) = exchange.borrow().history[&at];
                     assert_eq!(format!("M{market}"), ticker);
-                    assert_eq!(hash(levels(book)), expected, "{ticker} differs after {at:?}");
+                    assert_eq!(
+                        hash(P::levels(book).into_iter()),
+                        expected,
+                        "{ticker} differs after {at:?}"
+                    );
                     self.checked += 1;
                 }
-                match message.payload {
-                    Payload::OrderbookSnapshot(_) => "snapshot",
+                match P::book_part(&message.payload) {
+                    BookPart::Snapshot(_) => "snapshot",
                     _ => "delta",
                 }
             }
@@ -316,17 +404,6 @@ impl Consumer {
     }
 }
 
-fn levels(book: &OrderBook) -> impl Iterator<Item = (bool, i64, i64)> {
-    let level = |bid: bool| {
-        move |level: kalshi_types::PriceLevel| {
-            (bid, level.price.to_cents().unwrap(), level.count.as_hundredths())
-        }
-    };
-    // As the exchange sorts them: asks before bids, and both by rising price.
-    let bids: Vec<_> = book.bids(Outcome::Yes).map(level(true)).collect();
-    book.asks(Outcome::Yes).map(level(false)).chain(bids.into_iter().rev())
-}
-
 fn hash(levels: impl Iterator<Item = (bool, i64, i64)>) -> u64 {
     let mut hasher = DefaultHasher::new();
     levels.for_each(|level| level.hash(&mut hasher));
@@ -334,16 +411,16 @@ fn hash(levels: impl Iterator<Item = (bool, i64, i64)>) -> u64 {
 }
 
 /// Everything together, on a clock that only this loop moves.
-struct World {
-    exchange: RefCell<Exchange>,
-    consumer: Consumer,
-    session: SessionState,
-    decoder: Decoder,
+struct World<P: Played> {
+    exchange: RefCell<Exchange<P>>,
+    consumer: Consumer<P>,
+    session: SessionState<P>,
+    decoder: Decoder<P>,
     now: Instant,
     up: bool,
 }
 
-impl World {
+impl<P: Played> World<P> {
     fn new(seed: u64) -> Self {
         let limits = Limits {
             command_timeout: Duration::from_secs(1),
@@ -420,7 +497,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, request: Request<P>) {
         self.session.request(request, self.now);
         self.carry_out();
     }
@@ -453,19 +530,31 @@ impl World {
                     ));
                 }
             }
-            "taken out" => self.request(Request::Delete(Channel::OrderbookDelta, ticker)),
-            _ => self.request(Request::Add(Channel::OrderbookDelta, ticker)),
+            "taken out" => self.request(Request::Delete(P::book_channel(), ticker)),
+            _ => self.request(Request::Add(P::book_channel(), ticker)),
         }
     }
 }
 
 #[test]
 fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
+    soak::<EventContracts>();
+}
+
+#[cfg(feature = "perps")]
+#[test]
+fn no_book_of_a_perpetual_future_is_ever_wrong_and_nothing_is_lost_in_silence() {
+    soak::<crate::perps::Perps>();
+}
+
+fn soak<P: Played>() {
     let deltas = number("SOAK_DELTAS", 60_000);
-    let mut world = World::new(number("SOAK_SEED", 1));
+    let mut world = World::<P>::new(number("SOAK_SEED", 1));
     world.connect(true);
     let markets = (0..MARKETS).map(|market| format!("M{market}"));
-    world.request(Request::Subscribe(Box::new(Subscription::orderbook(markets.clone()))));
+    world.request(Request::Subscribe(Box::new(
+        Subscription::channel(P::book_channel()).with_items(markets.clone()),
+    )));
     for step in 0..deltas {
         world.exchange.borrow_mut().change();
         world.now += Duration::from_micros(100);
@@ -482,7 +571,7 @@ fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
     }
     // The weather clears: everything is wished for again, and every market changes once more.
     world.exchange.borrow_mut().faults = false;
-    world.request(Request::Add(Channel::OrderbookDelta, markets.collect()));
+    world.request(Request::Add(P::book_channel(), markets.collect()));
     for _ in 0..40 {
         for _ in 0..200 {
             world.exchange.borrow_mut().change();
@@ -497,7 +586,7 @@ fn no_book_is_ever_wrong_and_nothing_is_lost_in_silence() {
     for market in 0..MARKETS {
         let ticker = format!("M{market}");
         assert_eq!(world.consumer.books.state(&ticker), BookState::Valid, "{ticker}");
-        let ours: Vec<_> = levels(world.consumer.books.get(&ticker).unwrap()).collect();
+        let ours = P::levels(world.consumer.books.get(&ticker).unwrap());
         let theirs = &exchange.books[usize::try_from(market).unwrap()];
         let theirs: Vec<_> = theirs.iter().map(|((bid, price), n)| (*bid, *price, *n)).collect();
         assert_eq!(ours, theirs, "{ticker}");

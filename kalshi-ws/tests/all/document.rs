@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use kalshi_gen::{Generated, Unmatched, generate_streams, read, read_overlays};
+use kalshi_gen::{Family, Generated, Unmatched, generate_streams, read, read_overlays};
 use kalshi_ws::{Channel, MESSAGE_KINDS};
 
 fn folder() -> &'static Path {
@@ -15,15 +15,45 @@ fn generated() -> Generated {
     generate_streams(&document, &overlays, Unmatched::Refuse).unwrap()
 }
 
+fn perps() -> Generated {
+    let overlays = read_overlays(&folder().join("perps_overlay")).unwrap();
+    let document = read(&folder().join("perps_asyncapi.yaml")).unwrap();
+    let family = Family::of_file("perps_asyncapi.yaml").unwrap();
+    family.generate(&document, &overlays, Unmatched::Refuse).unwrap()
+}
+
 #[test]
 fn the_types_are_those_under_review() {
-    let path = folder().join("tests/golden/types.txt");
-    let types = generated().review().types;
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &types).unwrap();
+    for (name, generated) in [("types.txt", generated()), ("perps_types.txt", perps())] {
+        let path = folder().join("tests/golden").join(name);
+        let types = generated.review().types;
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &types).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == types, "tests/golden/{name} is out of date: run with UPDATE_GOLDEN=1");
     }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert!(golden == types, "tests/golden/types.txt is out of date: run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn the_delta_of_perpetual_futures_that_is_written_by_hand_has_every_field_of_the_document() {
+    let generated = perps();
+    let schema = &generated.normalized.document["components"]["schemas"]["MarginOrderbookDelta"];
+    let fields: BTreeSet<&str> =
+        schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let by_hand = [
+        "client_order_id",
+        "delta",
+        "last_update_reason",
+        "market_ticker",
+        "price",
+        "side",
+        "subaccount",
+        "ts_ms",
+    ];
+    assert_eq!(fields, BTreeSet::from(by_hand));
+    assert_eq!(generated.coverage().findings, [""; 0]);
+    assert_eq!(generated.coverage().unformatted, [""; 0]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use kalshi_auth::{
     Credentials, KeyType,
     server::{KeyPair, PublicKey},
 };
-use kalshi_ws::{Backoff, Config, ConfigBuilder, Connection, Environment, Event};
+use kalshi_ws::{Backoff, Config, ConfigBuilder, Connection, Environment, product};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -39,6 +39,8 @@ pub(crate) struct Exchange {
     refusals: Arc<Mutex<Vec<u16>>>,
     /// The signatures of the handshakes.
     pub(crate) signatures: Arc<Mutex<Vec<String>>>,
+    /// Their paths.
+    pub(crate) paths: Arc<Mutex<Vec<String>>>,
     pub(crate) credentials: Credentials,
 }
 
@@ -74,12 +76,15 @@ impl Exchange {
         let signatures = Arc::new(Mutex::new(Vec::new()));
         let (refuse, signed) = (Arc::clone(&refusals), Arc::clone(&signatures));
         let key = pair.public_key().clone();
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let walked = Arc::clone(&paths);
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
                 let check = |request: &Request, response: Response| {
                     let signature = verified(&key, request);
                     signed.lock().unwrap().push(signature);
+                    walked.lock().unwrap().push(request.uri().path().to_owned());
                     match refuse.lock().unwrap().pop() {
                         None => Ok(response),
                         Some(status) => {
@@ -104,7 +109,7 @@ impl Exchange {
                 }
             }
         });
-        Self { url, peers, refusals, signatures, credentials }
+        Self { url, peers, refusals, signatures, paths, credentials }
     }
 
     /// Refuses the next handshakes with this status.
@@ -260,7 +265,9 @@ pub(crate) fn delta(sid: i64, seq: i64, ticker: &str, count: &str) -> String {
 }
 
 /// Returns the next event of a stream.
-pub(crate) async fn next(stream: &mut Connection) -> Event {
+pub(crate) async fn next<P: product::Product>(
+    stream: &mut product::Connection<P>,
+) -> product::Event<P> {
     timeout(PATIENCE, stream.next()).await.expect("no event").expect("the stream is over")
 }
 

@@ -10,6 +10,8 @@ mod document;
 mod exchange;
 mod frames;
 mod link;
+#[cfg(feature = "perps")]
+mod perps;
 mod portfolio;
 #[cfg(feature = "recorder")]
 mod recordings;

@@ -1,4 +1,4 @@
-//! Whether the positions that are shown are those that the known fills add up to. Pure.
+//! Compares the positions that are shown with what the known fills add up to. Pure.
 //!
 //! The channels of the account do not count their messages: a fill that is lost in silence shows only
 //! in the position, which has it.

@@ -1,4 +1,4 @@
-//! What ends the wait of a request before it is sent.
+//! Ends the wait of a request before it is sent.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! What a handle that places orders by itself shows of its placements.
+//! Shows the placements of a handle that places orders by itself.
 
 use super::{Change, Placement, Placements};
 use crate::journal::OwnIds;

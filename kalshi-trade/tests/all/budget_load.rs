@@ -357,7 +357,7 @@ async fn every_tier_is_used_up_by_a_virtual_clock() {
     let seconds = 8;
     for tier in Tier::ALL.into_iter().filter(|tier| *tier != Tier::Unlimited) {
         let write = writes_of(tier);
-        let tokens = (write.refill() / 120).max(10);
+        let tokens = (write.refill() / 60).max(10);
         for processes in [1_u64, 2, 8] {
             let start = tokio::time::Instant::now();
             let shared = MemoryBackend::new().with_clock(Arc::new(Virtual(start)));

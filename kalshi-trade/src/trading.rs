@@ -1127,9 +1127,12 @@ impl Trading {
             return false;
         };
         let ids = order.client_order_ids();
-        let placement = self.open.iter().map(|(placement, _)| placement);
-        let placement = placement.filter(|one| ids.iter().any(|id| id == one.id().as_str()));
-        placement.inspect(|placement| placement.withdraw()).count() > 0
+        let is_its = |one: &Placement| ids.iter().any(|id| id == one.id().as_str());
+        let placement = self.open.iter().map(|(placement, _)| placement).find(|one| is_its(one));
+        if let Some(placement) = placement {
+            placement.withdraw();
+        }
+        placement.is_some()
     }
 
     /// Withdraws the changes of an order that is on its way out, as far as they were not sent.

@@ -187,7 +187,11 @@ mod tests {
                 })
                 .collect();
             let teller = Arc::clone(&link);
-            let tell = tokio::spawn(async move { (0..4).for_each(|_| teller.tell('a')) });
+            let tell = tokio::spawn(async move {
+                for input in ['a', 'b', 'c', 'd'] {
+                    teller.tell(input);
+                }
+            });
             let task = tokio::spawn(async move {
                 end.0.publish(&3);
                 if round % 2 == 0 {

@@ -254,6 +254,17 @@ pub(crate) async fn cancel(context: &Context, args: &Cancel) -> Outcome {
     cancel_orders(context, &client, orders).await
 }
 
+/// Cancels an order by its id. What is over already is as wanted.
+///
+/// # Errors
+///
+/// It was refused; or its outcome is not known, and the order still rests.
+#[cfg(feature = "tui")]
+pub(crate) async fn cancel_by_id(client: &Client, order_id: &str) -> Outcome {
+    let order = look::order(client, order_id).await?;
+    cancel_one(client, &order).await.map(|_| ())
+}
+
 /// Cancels orders one by one, and goes on after one that failed. Reports the worst failure.
 async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -> Outcome {
     if context.global.dry_run {
@@ -318,6 +329,19 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     Err(failure)
 }
 
+/// Cancels every order of the account.
+///
+/// # Errors
+///
+/// It was refused, or its outcome is not known: cancel again.
+pub(crate) async fn cancel_everything(client: &Client) -> Outcome {
+    client.cancel_all_orders().send().await.map(|_| ()).map_err(|error| {
+        let mut failure = failed(OperationId::CancelAllOrders)(error);
+        failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
+        failure
+    })
+}
+
 /// Cancels every order, of a market or of these commands, or all of the account.
 pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     let client = context.client().await?;
@@ -345,11 +369,7 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
         return super::print_request(context, "DELETE", &url, Json::Null, None);
     }
     let count = orders.len();
-    if let Err(error) = client.cancel_all_orders().send().await {
-        let mut failure = failed(OperationId::CancelAllOrders)(error);
-        failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
-        return Err(failure);
-    }
+    cancel_everything(&client).await?;
     let done =
         Json::object([("result", Json::text("canceled")), ("resting_before", Json::number(count))]);
     super::tell(context, "orders placed within the next minute may be canceled, too\n");

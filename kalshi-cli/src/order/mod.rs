@@ -22,6 +22,13 @@ use kalshi_trade::direction::Action;
 use serde::Serialize;
 
 use self::look::failed;
+#[cfg(feature = "tui")]
+pub(crate) use self::{
+    change::{cancel_by_id, cancel_everything},
+    place::{Prepared, SentOrder, look_at, resume, send},
+    preview::is_confirmed,
+    terms::{amount, count},
+};
 #[cfg(feature = "mcp")]
 pub(crate) use self::{
     journals::{create_private, state_folder},

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+#[cfg(feature = "tui")]
+use kalshi_sdk::streams;
 use kalshi_sdk::{
     Client, Dollars, Effect, OperationId, UnixMillis,
     auth::{Clock as _, SystemClock},
@@ -43,11 +45,20 @@ pub(crate) async fn prepare(
     action: Action,
     args: &NewOrder,
 ) -> Outcome<Prepared> {
+    prepare_with(context, context.client().await?, action, args).await
+}
+
+/// Checks an order and reads with a client what it would be. Sends nothing.
+async fn prepare_with(
+    context: &Context,
+    client: Client,
+    action: Action,
+    args: &NewOrder,
+) -> Outcome<Prepared> {
     let now = SystemClock.now();
     let asked = asked(action, args, now).map_err(Failure::usage)?;
     let client_id: ClientOrderId =
         asked.client_id.parse().map_err(|error| Failure::usage(format!("--client-id: {error}")))?;
-    let client = context.client().await?;
     let side = asked.terms.to_book().map(|book| book.side);
     let side = side.ok_or_else(|| Failure::usage("the price is out of range"))?;
     let seen = look::look(&client, &args.ticker, &side, args.subaccount, now).await?;
@@ -78,8 +89,9 @@ pub(crate) async fn explain(context: &Context, action: Action, args: &NewOrder) 
 
 /// Places an order, or shows what it would be.
 pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
-    let Prepared { client, client_id, preview } = prepare(context, action, args).await?;
-    check_ceilings(context, args, &preview)?;
+    let prepared = prepare(context, action, args).await?;
+    let Prepared { client, preview, .. } = &prepared;
+    check_ceilings(context, args, preview)?;
     super::tell(context, &preview.text());
     if context.global.dry_run {
         let url = format!("{}/portfolio/events/orders", client.base_url());
@@ -87,27 +99,118 @@ pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) ->
         return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
     }
     // Before the question: who says yes should not have to say it twice.
-    let journals = journals(context, &client)?;
-    if let Some(journals) = &journals {
-        check_unsettled(journals, &preview.ticker)?;
-    }
+    check_settled(context, &prepared)?;
     let is_needed = context.target.is_real_money() || args.confirm;
     let (count, price) = (preview.count, preview.price);
     let consent = Consent::new(is_needed, context.global.yes);
     consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
-    let request = preview.request.clone();
+    let sent = send(context, prepared)?;
+    let state = outcome(context, &sent.placement, args.settle_within).await;
+    sent.forget(&state);
+    let request = sent.request.as_ref();
+    super::print(context, &conclude(&sent.client, sent.placement.id(), state, request).await?)
+}
+
+/// An order that was handed over, once. Its outcome may be unknown.
+pub(crate) struct SentOrder {
+    client: Client,
+    journals: Option<Journals>,
+    placements: Placements,
+    placement: Placement,
+    /// `None` for an order of an earlier command.
+    request: Option<CreateOrderV2Request>,
+}
+
+/// Hands over an order that was looked at and confirmed.
+///
+/// # Errors
+///
+/// The journal cannot be written: nothing was sent.
+///
+/// # Cancellation
+///
+/// The order goes on by itself as long as the runtime does. Its journal stays until its outcome is
+/// known.
+pub(crate) fn send(context: &Context, prepared: Prepared) -> Outcome<SentOrder> {
+    let Prepared { client, client_id, preview } = prepared;
+    let journals = journals(context, &client)?;
     let placements = match &journals {
         Some(journals) => start(&client, journals.open(&client_id)?)?,
         None => start(&client, MemoryJournal::new(super::random()?, SystemClock.now()))?,
     };
     let placement = placements
-        .place_identified(request.clone(), SEND_WITHIN)
+        .place_identified(preview.request.clone(), SEND_WITHIN)
         .map_err(|error| Failure::local(format!("the order was not taken: {error}")))?;
-    let state = outcome(context, &placement, args.settle_within).await;
-    if let Some(journals) = journals.filter(|_| !may_exist(&state)) {
-        journals.remove(&client_id);
+    Ok(SentOrder { client, journals, placements, placement, request: Some(preview.request) })
+}
+
+impl SentOrder {
+    /// Removes the journal of the order if its outcome is known.
+    pub(crate) fn forget(&self, state: &PlacementState) {
+        if let Some(journals) = self.journals.as_ref().filter(|_| !may_exist(state)) {
+            journals.remove(self.placement.id());
+        }
     }
-    super::print(context, &conclude(&client, &client_id, state, Some(&request)).await?)
+}
+
+/// What the live terminal does with an order beyond that.
+#[cfg(feature = "tui")]
+impl SentOrder {
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Takes in an event of the streams, which may be the evidence that the order is waiting for.
+    pub(crate) fn observe(&self, event: &streams::Event) {
+        self.placements.observe(event);
+    }
+
+    /// Reports whether what is not known of the order outlives this process.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.journals.is_some()
+    }
+
+    /// Returns the failure of an order in a state in which it was not accepted.
+    pub(crate) fn failure(&self, state: PlacementState) -> Failure {
+        failure(self.placement.id(), state)
+    }
+}
+
+/// Looks at an order with a client: checks it, reads what it would be, and refuses it by ceilings
+/// and by an order in its market whose outcome is not known. Sends nothing.
+#[cfg(feature = "tui")]
+pub(crate) async fn look_at(
+    context: &Context,
+    client: Client,
+    action: Action,
+    args: &NewOrder,
+) -> Outcome<Prepared> {
+    let prepared = prepare_with(context, client, action, args).await?;
+    check_ceilings(context, args, &prepared.preview)?;
+    check_settled(context, &prepared)?;
+    Ok(prepared)
+}
+
+/// Goes on finding out what became of the orders that earlier commands left open. Sends no order.
+#[cfg(feature = "tui")]
+pub(crate) fn resume(context: &Context, client: &Client) -> Outcome<Vec<SentOrder>> {
+    let Some(journals) = journals(context, client)? else { return Ok(Vec::new()) };
+    let mut resumed = Vec::new();
+    for open in journals.unsettled()? {
+        let id: ClientOrderId = open
+            .client_order_id
+            .parse()
+            .map_err(|error| Failure::local(format!("the journal of an order: {error}")))?;
+        let placements = start(client, journals.open(&id)?)?;
+        resumed.extend(placements.restored().first().cloned().map(|placement| SentOrder {
+            client: client.clone(),
+            journals: Some(journals.clone()),
+            placements,
+            placement,
+            request: None,
+        }));
+    }
+    Ok(resumed)
 }
 
 fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
@@ -181,9 +284,11 @@ pub(super) fn journals(context: &Context, client: &Client) -> Outcome<Option<Jou
 }
 
 /// Refuses to place an order in the stead of one that may exist.
-fn check_unsettled(journals: &Journals, ticker: &str) -> Outcome {
+fn check_settled(context: &Context, prepared: &Prepared) -> Outcome {
+    let Some(journals) = journals(context, &prepared.client)? else { return Ok(()) };
     let unsettled = journals.unsettled()?;
-    let Some(open) = unsettled.iter().find(|open| open.ticker == ticker) else { return Ok(()) };
+    let ticker = &prepared.preview.ticker;
+    let Some(open) = unsettled.iter().find(|open| open.ticker == *ticker) else { return Ok(()) };
     let id = &open.client_order_id;
     let failure = Failure::new(
         Category::UnknownOutcome,
@@ -262,43 +367,46 @@ pub(super) async fn conclude(
     state: PlacementState,
     request: Option<&CreateOrderV2Request>,
 ) -> Outcome<Json> {
-    let operation = OperationId::CreateOrderV2.as_str().to_owned();
-    let fail = |category, message: String, effect| {
-        let mut failure = Failure::new(category, message);
-        failure.operation = Some(operation.clone());
-        failure.effect = effect;
-        failure
+    let order_id = match state {
+        PlacementState::Accepted { order_id } => order_id,
+        state => return Err(failure(client_id, state)),
     };
+    // That the exchange has it is known; a read that fails does not change that.
+    let Ok(order) = look::order(client, &order_id).await else {
+        return Ok(Json::object([
+            ("order_id", Json::text(order_id)),
+            ("client_order_id", Json::text(client_id.as_str())),
+            ("status", Json::text("accepted")),
+        ]));
+    };
+    if let Some(request) = request
+        && (order.ticker != request.ticker
+            || order.book_side != request.side
+            || order.yes_price_dollars != request.price
+            || order.initial_count_fp != request.count)
+    {
+        let text = format!(
+            "the client id {client_id} is that of an order of {} at {} for YES, which this is not; \
+             nothing was placed",
+            order.initial_count_fp, order.yes_price_dollars
+        );
+        let mut failure = of_order(Category::Rejected, text, Effect::Rejected);
+        failure.next = Some(format!("kalshi order get {order_id}"));
+        return Err(failure);
+    }
+    super::json(&order)
+}
+
+fn of_order(category: Category, message: String, effect: Effect) -> Failure {
+    let mut failure = Failure::new(category, message);
+    failure.operation = Some(OperationId::CreateOrderV2.as_str().to_owned());
+    failure.effect = effect;
+    failure
+}
+
+/// Returns the failure of an order in a state in which it was not accepted.
+fn failure(client_id: &ClientOrderId, state: PlacementState) -> Failure {
     match state {
-        PlacementState::Accepted { order_id } => {
-            // That the exchange has it is known; a read that fails does not change that.
-            let Ok(order) = look::order(client, &order_id).await else {
-                return Ok(Json::object([
-                    ("order_id", Json::text(order_id)),
-                    ("client_order_id", Json::text(client_id.as_str())),
-                    ("status", Json::text("accepted")),
-                ]));
-            };
-            if let Some(request) = request
-                && (order.ticker != request.ticker
-                    || order.book_side != request.side
-                    || order.yes_price_dollars != request.price
-                    || order.initial_count_fp != request.count)
-            {
-                let mut failure = fail(
-                    Category::Rejected,
-                    format!(
-                        "the client id {client_id} is that of an order of {} at {} for YES, which \
-                         this is not; nothing was placed",
-                        order.initial_count_fp, order.yes_price_dollars
-                    ),
-                    Effect::Rejected,
-                );
-                failure.next = Some(format!("kalshi order get {order_id}"));
-                return Err(failure);
-            }
-            super::json(&order)
-        }
         PlacementState::Refused(refusal) => {
             let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
             let category = match refusal.status {
@@ -307,14 +415,14 @@ pub(super) async fn conclude(
                 _ => Category::Rejected,
             };
             let text = format!("the exchange refused the order ({}{code})", refusal.status);
-            let mut failure = fail(category, text, Effect::Rejected);
+            let mut failure = of_order(category, text, Effect::Rejected);
             failure.status = Some(refusal.status);
             failure.code = refusal.code;
-            Err(failure)
+            failure
         }
         PlacementState::GivenUp => {
             let text = "the order was sent and is proven not to exist: it is safe to place another";
-            Err(fail(Category::Network, text.to_owned(), Effect::Rejected))
+            of_order(Category::Network, text.to_owned(), Effect::Rejected)
         }
         PlacementState::Withdrawn(cause) => {
             let (category, text) = match cause {
@@ -329,15 +437,15 @@ pub(super) async fn conclude(
                 WithdrawnCause::Invalid => (Category::Usage, "the request cannot be sent as it is"),
                 _ => (Category::Declined, "the order was withdrawn"),
             };
-            Err(fail(category, format!("{text}: nothing was placed"), Effect::NotSent))
+            of_order(category, format!("{text}: nothing was placed"), Effect::NotSent)
         }
         _ => {
             let text = format!(
                 "whether the order {client_id} exists is not known: count it, and place nothing in \
                  its stead"
             );
-            let failure = fail(Category::UnknownOutcome, text, Effect::Unknown);
-            Err(failure.with_next(settle_command(client_id.as_str())))
+            let failure = of_order(Category::UnknownOutcome, text, Effect::Unknown);
+            failure.with_next(settle_command(client_id.as_str()))
         }
     }
 }

@@ -58,6 +58,7 @@ fn state(has_color: bool) -> State {
         volume: Some(count("18250")),
         trades: trades.collect(),
         bars: bars.collect(),
+        grid: None,
     });
     state.markets.push(MarketView { ticker: "KXB".to_owned(), ..MarketView::default() });
     let order = |id: &str, side, price: &str, left: &str| OrderRow {

@@ -21,7 +21,7 @@ use kalshi_sdk::{
 use kalshi_trade::direction::Action;
 use serde::Serialize;
 
-use self::look::failed;
+pub(crate) use self::look::failed;
 #[cfg(feature = "tui")]
 pub(crate) use self::{
     change::{cancel_by_id, cancel_everything},

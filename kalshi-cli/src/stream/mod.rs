@@ -1,6 +1,7 @@
 //! Streams as lines: live, into files, and out of files.
 
 mod lines;
+pub(crate) mod watch;
 
 use std::{
     path::PathBuf,

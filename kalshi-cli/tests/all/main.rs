@@ -19,4 +19,7 @@ mod secrets;
 mod settings;
 mod stream;
 mod support;
+#[cfg(all(target_os = "linux", feature = "tui"))]
+mod tui;
+mod watch;
 mod writes;

@@ -86,7 +86,7 @@ impl Server {
             let mut rest = self.kept.get(tool.name, cursor)?;
             // All rows that were fetched are read: the next page.
             if let Rest::Rows(rows) = &mut rest
-                && rows.rows.is_empty()
+                && rows.list.is_empty()
                 && let Some(next) = rows.next.take()
             {
                 let answer = reads::go_on(&self.context, next).await?;
@@ -160,7 +160,7 @@ pub(super) async fn serve(server: Server) -> Outcome {
     let (input, output) = stdio_pipes();
     let transport = AsyncRwTransport::new_server(input, output).with_max_line_length(MAX_MESSAGE);
     let failed = |error: &dyn std::fmt::Display| Failure::local(format!("the MCP server: {error}"));
-    let service = match serve_server(server, transport).await {
+    let service = match Box::pin(serve_server(server, transport)).await {
         Ok(service) => service,
         // It went away before it said anything.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

@@ -98,7 +98,7 @@ impl Watch {
         let client = context.public_client().await?;
         let failed = crate::order::failed(OperationId::GetMarkets);
         let now = SystemClock.now().as_millis();
-        let mut found = client.get_markets().tickers(&self.tickers).all().await.map_err(failed)?;
+        let mut found = client.get_markets().tickers(&*self.tickers).all().await.map_err(failed)?;
         let mut rows = Vec::new();
         for ticker in &self.tickers {
             let place = found.iter().position(|market| market.ticker == *ticker);

@@ -272,18 +272,17 @@ fn arms(symbol: &str) -> Option<[u8; 4]> {
 
 /// Returns the path of a rounded corner.
 fn corner(symbol: &str, x: i64, y: i64) -> Option<String> {
-    let (w, h) = CELL;
-    let (left, right, top, bottom) = (x, x + w, y, y + h);
-    let (mx, my) = (x + w / 2, y + h / 2);
-    let r = w / 2;
-    let (from, vertical, to) = match symbol {
-        "╭" => (bottom, my + r, right),
-        "╮" => (bottom, my + r, left),
-        "╯" => (top, my - r, left),
-        "╰" => (top, my - r, right),
+    let (left, right, top, bottom) = (x, x + CELL.0, y, y + CELL.1);
+    let (middle, center, round) = (x + CELL.0 / 2, y + CELL.1 / 2, CELL.0 / 2);
+    let (from, bend, to) = match symbol {
+        "╭" => (bottom, center + round, right),
+        "╮" => (bottom, center + round, left),
+        "╯" => (top, center - round, left),
+        "╰" => (top, center - round, right),
         _ => return None,
     };
-    Some(format!("M{0} {1}V{2}Q{0} {3} {4} {3}", px(mx), px(from), px(vertical), px(my), px(to)))
+    let [middle, center, from, bend, to] = [middle, center, from, bend, to].map(px);
+    Some(format!("M{middle} {from}V{bend}Q{middle} {center} {to} {center}"))
 }
 
 /// The lines of one color and strength: intervals by the coordinate across them.
@@ -330,89 +329,88 @@ fn ink(cell: &Cell) -> (String, bool) {
     (css(cell.fg), cell.modifier.contains(Modifier::BOLD))
 }
 
+/// Returns a rectangle.
+fn filled((x, y): (i64, i64), (width, height): (i64, i64), color: &str) -> String {
+    let [x, y, width, height] = [x, y, width, height].map(px);
+    format!("<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{color}\"/>\n")
+}
+
+/// The parts of the picture, the lowest first.
+#[derive(Default)]
+struct Parts {
+    fills: String,
+    lines: BTreeMap<(String, u8), Lines>,
+    texts: String,
+    /// The colors of texts, and whether they are bold.
+    styles: Vec<(String, bool)>,
+}
+
+impl Parts {
+    /// Takes in a cell, and returns how many cells are done with it.
+    fn take(&mut self, screen: &Buffer, column: u16, row: u16) -> u16 {
+        let cell = &screen[(column, row)];
+        let (x, y) = (ROOM + i64::from(column) * CELL.0, BAR + i64::from(row) * CELL.1);
+        let symbol = cell.symbol();
+        let (color, _) = ink(cell);
+        if let Some(eighths) = "▁▂▃▄▅▆▇█".chars().position(|c| symbol == c.to_string())
+        {
+            let tall = CELL.1 * (i64::try_from(eighths).unwrap() + 1) / 8;
+            self.fills += &filled((x, y + CELL.1 - tall), (CELL.0, tall), "#39424f");
+        } else if let Some(arms) = arms(symbol) {
+            let (middle, center) = (x + CELL.0 / 2, y + CELL.1 / 2);
+            for (arm, strength) in
+                arms.into_iter().enumerate().filter(|(_, strength)| *strength > 0)
+            {
+                let lines = self.lines.entry((color.clone(), strength)).or_default();
+                match arm {
+                    0 => lines.across.entry(center).or_default().push((x, middle)),
+                    1 => lines.across.entry(center).or_default().push((middle, x + CELL.0)),
+                    2 => lines.down.entry(middle).or_default().push((y, center)),
+                    _ => lines.down.entry(middle).or_default().push((center, y + CELL.1)),
+                }
+            }
+        } else if symbol == "╌" {
+            let lines = self.lines.entry((color, 1)).or_default();
+            let dash = (x + 12, x + CELL.0 - 30);
+            lines.across.entry(y + CELL.1 / 2).or_default().push(dash);
+        } else if let Some(path) = corner(symbol, x, y) {
+            self.lines.entry((color, 1)).or_default().other.push_str(&path);
+        } else if !symbol.trim().is_empty() {
+            return text(screen, column, row, (x, y), &mut self.styles, &mut self.texts);
+        }
+        1
+    }
+}
+
 /// Returns the screen as a picture with a title.
 fn svg(screen: &Buffer, title: &str) -> String {
     let area = screen.area;
-    let (columns, rows) = (i64::from(area.width), i64::from(area.height));
-    let (width, height) = (columns * CELL.0 + 2 * ROOM, rows * CELL.1 + BAR + ROOM);
-    let place =
-        |column: u16, row: u16| (ROOM + i64::from(column) * CELL.0, BAR + i64::from(row) * CELL.1);
-    let mut fills = String::new();
-    let mut texts = String::new();
-    let mut classes: Vec<(String, bool)> = Vec::new();
-    let mut lines: BTreeMap<(String, u8), Lines> = BTreeMap::new();
+    let mut parts = Parts::default();
     for row in 0..area.height {
-        let mut column = 0;
-        while column < area.width {
-            let cell = &screen[(column, row)];
-            let (x, y) = place(column, row);
+        for column in 0..area.width {
             // The ground of the cells that have the same.
-            let is_first = column == 0 || screen[(column - 1, row)].bg != cell.bg;
-            if cell.bg != Color::Reset && is_first {
-                let same = (column..area.width).take_while(|at| screen[(*at, row)].bg == cell.bg);
-                let wide = i64::try_from(same.count()).unwrap() * CELL.0;
-                let _ = writeln!(
-                    fills,
-                    "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>",
-                    px(x),
-                    px(y),
-                    px(wide),
-                    px(CELL.1),
-                    css(cell.bg)
-                );
-            }
-            let symbol = cell.symbol();
-            let (color, _) = ink(cell);
-            if let Some(eighths) = "▁▂▃▄▅▆▇█".chars().position(|c| symbol == c.to_string())
-            {
-                let tall = CELL.1 * (i64::try_from(eighths).unwrap() + 1) / 8;
-                let _ = writeln!(
-                    fills,
-                    "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"#39424f\"/>",
-                    px(x),
-                    px(y + CELL.1 - tall),
-                    px(CELL.0),
-                    px(tall),
-                );
-                column += 1;
-            } else if let Some(arms) = arms(symbol) {
-                let (mx, my) = (x + CELL.0 / 2, y + CELL.1 / 2);
-                for (arm, strength) in arms.into_iter().enumerate() {
-                    if strength == 0 {
-                        continue;
-                    }
-                    let lines = lines.entry((color.clone(), strength)).or_default();
-                    match arm {
-                        0 => lines.across.entry(my).or_default().push((x, mx)),
-                        1 => lines.across.entry(my).or_default().push((mx, x + CELL.0)),
-                        2 => lines.down.entry(mx).or_default().push((y, my)),
-                        _ => lines.down.entry(mx).or_default().push((my, y + CELL.1)),
-                    }
-                }
-                column += 1;
-            } else if symbol == "╌" {
-                let lines = lines.entry((color, 1)).or_default();
-                let my = y + CELL.1 / 2;
-                lines.across.entry(my).or_default().push((x + 12, x + CELL.0 - 30));
-                column += 1;
-            } else if let Some(path) = corner(symbol, x, y) {
-                lines.entry((color, 1)).or_default().other.push_str(&path);
-                column += 1;
-            } else if symbol.trim().is_empty() {
-                column += 1;
-            } else {
-                column += text(screen, column, row, (x, y), &mut classes, &mut texts);
+            let ground = |at: u16| screen[(at, row)].bg;
+            let color = ground(column);
+            if color != Color::Reset && (column == 0 || ground(column - 1) != color) {
+                let same = (column..area.width).take_while(|at| ground(*at) == color).count();
+                let at = (ROOM + i64::from(column) * CELL.0, BAR + i64::from(row) * CELL.1);
+                let size = (i64::try_from(same).unwrap() * CELL.0, CELL.1);
+                parts.fills += &filled(at, size, &css(color));
             }
         }
+        let mut column = 0;
+        while column < area.width {
+            column += parts.take(screen, column, row);
+        }
     }
+    let width = px(i64::from(area.width) * CELL.0 + 2 * ROOM);
+    let height = px(i64::from(area.height) * CELL.1 + BAR + ROOM);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" \
-         height=\"{h}\">\n<title>{title}</title>\n<style>text{{font:14px ui-monospace,\"SF Mono\",\
-         Menlo,Consolas,\"DejaVu Sans Mono\",monospace;white-space:pre}}",
-        w = px(width),
-        h = px(height),
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n<title>{title}</title>\n<style>text{{font:14px \
+         ui-monospace,\"SF Mono\",Menlo,Consolas,\"DejaVu Sans Mono\",monospace;white-space:pre}}"
     );
-    for (index, (color, is_bold)) in classes.iter().enumerate() {
+    for (index, (color, is_bold)) in parts.styles.iter().enumerate() {
         let weight = if *is_bold { ";font-weight:700" } else { "" };
         let _ = write!(out, ".{}{{fill:{color}{weight}}}", class(index));
     }
@@ -421,9 +419,10 @@ fn svg(screen: &Buffer, title: &str) -> String {
         "</style>\n<rect width=\"100%\" height=\"100%\" rx=\"9\" fill=\"#11151c\"/>\n\
          <circle cx=\"20\" cy=\"17\" r=\"6\" fill=\"#e5646a\"/><circle cx=\"40\" cy=\"17\" r=\"6\" \
          fill=\"#e6b450\"/><circle cx=\"60\" cy=\"17\" r=\"6\" fill=\"#3fb68b\"/>\n\
-         <text x=\"50%\" y=\"22\" text-anchor=\"middle\" fill=\"#8a93a5\">{title}</text>\n{fills}"
+         <text x=\"50%\" y=\"22\" text-anchor=\"middle\" fill=\"#8a93a5\">{title}</text>\n{}",
+        parts.fills
     );
-    for ((color, strength), lines) in lines {
+    for ((color, strength), lines) in parts.lines {
         let strength = if strength == 1 { "1.2" } else { "4.4" };
         let _ = writeln!(
             out,
@@ -431,7 +430,7 @@ fn svg(screen: &Buffer, title: &str) -> String {
             lines.path()
         );
     }
-    out.push_str(&texts);
+    out.push_str(&parts.texts);
     out.push_str("</svg>\n");
     out
 }

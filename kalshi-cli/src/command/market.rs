@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     failure::{Failure, Outcome},
     json::Json,
+    stream::Stream,
 };
 
 const COLUMNS: [&str; 8] = [
@@ -50,6 +51,14 @@ pub(crate) enum Command {
         ticker: String,
         #[command(flatten)]
         interval: Interval,
+    },
+    /// Prints each change of the prices of markets, as `kalshi stream ticker` does.
+    Watch {
+        #[arg(required = true)]
+        tickers: Vec<String>,
+        /// End after this number of lines.
+        #[arg(long, value_name = "LINES")]
+        count: Option<u64>,
     },
     /// Finds open markets whose titles or tickers have all of these words.
     Find {
@@ -115,6 +124,7 @@ impl Command {
                 list(context, span.add_to(call, context), &page, 1_000, &columns).await
             }
             Self::Candles { ticker, interval } => candles(context, &ticker, &interval).await,
+            Self::Watch { tickers, count } => Stream::tickers(tickers, count).run(context).await,
             Self::Find { words, limit } => find(context, &words, limit).await,
         }
     }

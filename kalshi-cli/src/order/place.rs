@@ -78,24 +78,48 @@ pub(crate) async fn explain(context: &Context, action: Action, args: &NewOrder) 
 
 /// Places an order, or shows what it would be.
 pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
-    let Prepared { client, client_id, preview } = prepare(context, action, args).await?;
-    check_ceilings(context, args, &preview)?;
+    let prepared = prepare(context, action, args).await?;
+    let preview = &prepared.preview;
+    check_ceilings(context, args, preview)?;
     super::tell(context, &preview.text());
     if context.global.dry_run {
-        let url = format!("{}/portfolio/events/orders", client.base_url());
+        let url = format!("{}/portfolio/events/orders", prepared.client.base_url());
         let body = super::json(&preview.request)?;
         return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
     }
-    // Before the question: who says yes should not have to say it twice.
-    let journals = journals(context, &client)?;
-    if let Some(journals) = &journals {
-        check_unsettled(journals, &preview.ticker)?;
-    }
-    let is_needed = context.target.is_real_money() || args.confirm;
+    // Before the question: a person who says yes should not have to say it twice.
+    check_sendable(context, &prepared)?;
     let (count, price) = (preview.count, preview.price);
-    let consent = Consent::new(is_needed, context.global.yes);
+    let consent = Consent::new(context.asks(), context.global.yes);
     consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
-    let request = preview.request.clone();
+    super::print(context, &submit(context, prepared, args.settle_within).await?)
+}
+
+/// Refuses an order in a market in which another one may exist whose outcome is not known.
+pub(crate) fn check_sendable(context: &Context, prepared: &Prepared) -> Outcome {
+    let journals = journals(context, &prepared.client)?;
+    journals.map_or(Ok(()), |journals| check_unsettled(&journals, &prepared.preview.ticker))
+}
+
+/// Sends an order once, and returns it as the exchange has it.
+///
+/// # Errors
+///
+/// The exchange refused it, it was not sent, or its outcome is not known within `settle_within`: its
+/// journal is left then, and [`settled`] goes on.
+///
+/// # Cancellation
+///
+/// The order may have been sent. Its journal says so, and [`settled`] finds out.
+pub(crate) async fn submit(
+    context: &Context,
+    prepared: Prepared,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    check_sendable(context, &prepared)?;
+    let Prepared { client, client_id, preview } = prepared;
+    let journals = journals(context, &client)?;
+    let request = preview.request;
     let placements = match &journals {
         Some(journals) => start(&client, journals.open(&client_id)?)?,
         None => start(&client, MemoryJournal::new(super::random()?, SystemClock.now()))?,
@@ -103,11 +127,11 @@ pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) ->
     let placement = placements
         .place_identified(request.clone(), SEND_WITHIN)
         .map_err(|error| Failure::local(format!("the order was not taken: {error}")))?;
-    let state = outcome(context, &placement, args.settle_within).await;
+    let state = outcome(context, &placement, settle_within).await;
     if let Some(journals) = journals.filter(|_| !may_exist(&state)) {
         journals.remove(&client_id);
     }
-    super::print(context, &conclude(&client, &client_id, state, Some(&request)).await?)
+    conclude(&client, &client_id, state, Some(&request)).await
 }
 
 fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
@@ -344,10 +368,21 @@ pub(super) async fn conclude(
 
 /// `order settle CLIENT-ID`: goes on finding out what became of an order.
 pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
-    let client_id: ClientOrderId = args
-        .client_id
-        .parse()
-        .map_err(|error| Failure::usage(format!("the client id: {error}")))?;
+    super::print(context, &settled(context, &args.client_id, args.settle_within).await?)
+}
+
+/// Finds out what became of an order, and returns it. Places nothing.
+///
+/// # Errors
+///
+/// The order was refused or never sent, or its outcome is not known within this time.
+pub(crate) async fn settled(
+    context: &Context,
+    client_id: &str,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    let client_id: ClientOrderId =
+        client_id.parse().map_err(|error| Failure::usage(format!("the client id: {error}")))?;
     let client = context.client().await?;
     let journals = journals(context, &client)?;
     if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
@@ -355,25 +390,24 @@ pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
         let placements = start(&client, journal)?;
         if let Some(placement) = placements.restored().first() {
-            let state = outcome(context, placement, args.settle_within).await;
+            let state = outcome(context, placement, settle_within).await;
             if !may_exist(&state) {
                 journals.remove(&client_id);
             }
-            let settled = conclude(&client, &client_id, state, None).await?;
-            return super::print(context, &settled);
+            return conclude(&client, &client_id, state, None).await;
         }
         journals.remove(&client_id);
         if settlement.is_none() {
             super::tell(context, "the order was never sent\n");
         }
     }
-    found_by_list(context, &client, &client_id).await
+    found_by_list(&client, &client_id).await
 }
 
 /// Without a journal a list can show that an order exists, and nothing shows that it does not.
-async fn found_by_list(context: &Context, client: &Client, id: &ClientOrderId) -> Outcome {
+async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
     if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
-        return super::print(context, &super::json(&order)?);
+        return super::json(&order);
     }
     let mut failure = Failure::new(
         Category::UnknownOutcome,

@@ -13,7 +13,7 @@ use kalshi_trade::{
     tick::snap,
 };
 
-use crate::json::Json;
+use crate::{json::Json, output::safe};
 
 /// An order as it was asked for.
 #[derive(Clone, Debug)]
@@ -238,8 +238,8 @@ impl Preview {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let mut row = |name: &str, value: &str| {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "  {name:<13}{value}");
+            // A title is the exchange's: it makes no line of its own. Writing to a string does not fail.
+            let _ = writeln!(text, "  {name:<13}{}", safe(value));
         };
         row("environment", &self.environment);
         let title = if self.title.is_empty() { String::new() } else { format!("  {}", self.title) };

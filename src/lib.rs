@@ -9,6 +9,9 @@
 //! [other crates](guide::coming_from_kalshi_trade_rs) or from
 //! [plain reqwest](guide::coming_from_reqwest).
 //!
+//! Streams, perpetual futures and the clearing members' API are [features](guide::features), off
+//! by default.
+//!
 //! # First call
 //!
 //! ```no_run
@@ -154,8 +157,10 @@ pub use kalshi_types::{
 pub use kalshi_ws as streams;
 pub use progenitor_client::ResponseValue;
 
-/// The types that requests carry are built: each has a `builder()`. A type that only responses carry
-/// has none. A test reads such a value from JSON, as the client does, and may change its fields:
+/// The types of requests and responses.
+///
+/// A type that requests carry is built: it has a `builder()`. One that only responses carry has
+/// none. A test reads such a value from JSON, as the client does, and may change its fields:
 ///
 /// ```
 /// use kalshi_sdk::types::MarketPosition;

@@ -204,7 +204,7 @@ impl Command {
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
             #[cfg(feature = "mcp")]
-            Self::Mcp(command) => command.run(context).await,
+            Self::Mcp(command) => Box::pin(command.run(context)).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

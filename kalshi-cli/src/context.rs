@@ -274,7 +274,7 @@ impl Context {
             };
             return match (&global.key_file, &global.key_command) {
                 (Some(file), _) => read(Credentials::from_file(id, file)),
-                (None, Some(command)) => self.from_command(id, command),
+                (None, Some(command)) => self.credentials_of(id, command),
                 (None, None) => match Credentials::from_vars(|name| match name {
                     kalshi_sdk::auth::KEY_ID_VAR => Some(id.into()),
                     name => std::env::var_os(name),
@@ -316,14 +316,14 @@ impl Context {
         }
         match (&profile.key_file, &profile.key_command) {
             (Some(file), _) => read(Credentials::from_file(id, file)),
-            (None, Some(command)) => self.from_command(id, command),
+            (None, Some(command)) => self.credentials_of(id, command),
             (None, None) => Err(Failure::credentials(missing.to_owned())
                 .with_next("kalshi setup, or --env sim to try it without an account")),
         }
     }
 
     /// Runs a shell command that prints a private key. What it prints is kept off every output.
-    fn from_command(&self, id: &str, command: &str) -> Outcome<Credentials> {
+    fn credentials_of(&self, id: &str, command: &str) -> Outcome<Credentials> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::credentials(format!("could not run the key command: {error}"))
         };

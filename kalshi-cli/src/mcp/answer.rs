@@ -46,7 +46,7 @@ impl Answer {
             Self::Document(document) => document.clone(),
             Self::Rows(rows) => {
                 let mut members = rows.beside.clone();
-                members.push((rows.items.clone(), Json::List(rows.rows.clone())));
+                members.push((rows.items.clone(), Json::List(rows.list.clone())));
                 Json::Object(members)
             }
         }
@@ -59,7 +59,7 @@ pub(super) struct Rows {
     /// The members beside the rows.
     pub(super) beside: Vec<(String, Json)>,
     pub(super) items: String,
-    pub(super) rows: Vec<Json>,
+    pub(super) list: Vec<Json>,
     pub(super) next: Option<Next>,
 }
 
@@ -82,7 +82,7 @@ pub(super) enum Rest {
 
 impl Rest {
     fn bytes(&self) -> usize {
-        let rows = |rows: &Rows| rows.rows.iter().map(|row| row.to_string().len()).sum::<usize>();
+        let rows = |rows: &Rows| rows.list.iter().map(|row| row.to_string().len()).sum::<usize>();
         match self {
             Self::Rows(rest) => rows(rest),
             Self::Text(text, rest) => text.len() + rest.as_ref().map_or(0, rows),
@@ -135,7 +135,7 @@ impl Continuations {
                 let document = clean(&document);
                 let text = document.to_string();
                 if weight(&text) > ROOM {
-                    return self.render_text(tool, text, None);
+                    return self.render_text(tool, &text, None);
                 }
                 Ok(envelope(("data", document), None))
             }
@@ -147,7 +147,7 @@ impl Continuations {
     pub(super) fn render_rest(&self, tool: &'static str, rest: Rest) -> Outcome<String> {
         match rest {
             Rest::Rows(rows) => self.render_rows(tool, rows),
-            Rest::Text(text, rows) => self.render_text(tool, text, rows),
+            Rest::Text(text, rows) => self.render_text(tool, &text, rows),
         }
     }
 
@@ -160,7 +160,7 @@ impl Continuations {
         );
         let mut used = weight(&beside.to_string());
         let mut fitting = Vec::new();
-        for row in &rows.rows {
+        for row in &rows.list {
             let row = clean(row);
             used += weight(&row.to_string()) + 1;
             if used > ROOM {
@@ -168,14 +168,14 @@ impl Continuations {
             }
             fitting.push(row);
         }
-        let left = rows.rows.split_off(fitting.len());
+        let left = rows.list.split_off(fitting.len());
         let Json::Object(mut members) = beside else { return Err(Failure::local("no object")) };
-        let rest = Rows { beside: Vec::new(), items: rows.items.clone(), rows: left, ..rows };
-        if fitting.is_empty() && !rest.rows.is_empty() {
+        let rest = Rows { beside: Vec::new(), items: rows.items.clone(), list: left, ..rows };
+        if fitting.is_empty() && !rest.list.is_empty() {
             return self.render_large(tool, members, rest);
         }
         members.push((rest.items.clone(), Json::List(fitting)));
-        let more = if rest.rows.is_empty() && rest.next.is_none() {
+        let more = if rest.list.is_empty() && rest.next.is_none() {
             None
         } else {
             Some(self.keep(tool, Rest::Rows(rest))?)
@@ -190,15 +190,15 @@ impl Continuations {
         mut members: Vec<(String, Json)>,
         mut rest: Rows,
     ) -> Outcome<String> {
-        let first = clean(&rest.rows.remove(0));
+        let first = clean(&rest.list.remove(0));
         members.push((rest.items.clone(), Json::List(vec![first])));
         let text = Json::Object(members).to_string();
-        let is_end = rest.rows.is_empty() && rest.next.is_none();
-        self.render_text(tool, text, (!is_end).then_some(rest))
+        let is_end = rest.list.is_empty() && rest.next.is_none();
+        self.render_text(tool, &text, (!is_end).then_some(rest))
     }
 
     /// Returns a piece of a text that is too long, and keeps the others.
-    fn render_text(&self, tool: &'static str, text: String, rows: Option<Rows>) -> Outcome<String> {
+    fn render_text(&self, tool: &'static str, text: &str, rows: Option<Rows>) -> Outcome<String> {
         let mut used = 0;
         let end = text.char_indices().find_map(|(at, c)| {
             // Quoted in a text that is quoted in turn.
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn rows(rows: Vec<Json>) -> Answer {
-        let rows = Rows { beside: Vec::new(), items: "rows".to_owned(), rows, next: None };
+        let rows = Rows { beside: Vec::new(), items: "rows".to_owned(), list: rows, next: None };
         Answer::Rows(rows)
     }
 

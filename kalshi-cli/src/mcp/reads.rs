@@ -117,7 +117,7 @@ fn operations(arguments: &Arguments) -> Answer {
     Answer::Rows(Rows {
         beside: vec![("found".to_owned(), Json::number(found.len()))],
         items: "operations".to_owned(),
-        rows: rows.collect(),
+        list: rows.collect(),
         next: None,
     })
 }
@@ -168,7 +168,7 @@ async fn first_page(context: &Context, mut call: Call) -> Outcome<Answer> {
         call.set("cursor", cursor);
         Next::Page(Box::new(call))
     });
-    Ok(Answer::Rows(Rows { beside, items: pagination.items.to_owned(), rows, next }))
+    Ok(Answer::Rows(Rows { beside, items: pagination.items.to_owned(), list: rows, next }))
 }
 
 /// Walks a part of the open events.
@@ -192,7 +192,7 @@ async fn search(context: &Context, mut call: Call, words: Vec<String>) -> Outcom
             break;
         }
     }
-    Ok(Answer::Rows(Rows { beside: Vec::new(), items: "markets".to_owned(), rows, next }))
+    Ok(Answer::Rows(Rows { beside: Vec::new(), items: "markets".to_owned(), list: rows, next }))
 }
 
 async fn book(context: &Context, arguments: &Arguments) -> Outcome<Answer> {
@@ -202,7 +202,7 @@ async fn book(context: &Context, arguments: &Arguments) -> Outcome<Answer> {
     Ok(Answer::Rows(Rows {
         beside: vec![("ticker".to_owned(), Json::text(ticker))],
         items: "levels".to_owned(),
-        rows: market::levels(ticker, &book)?,
+        list: market::levels(ticker, &book)?,
         next: None,
     }))
 }
@@ -215,7 +215,7 @@ async fn candles(context: &Context, arguments: &Arguments) -> Outcome<Answer> {
     Ok(Answer::Rows(Rows {
         beside: vec![("ticker".to_owned(), Json::text(ticker))],
         items: "candlesticks".to_owned(),
-        rows: market::fetch_candles(context, ticker, &interval).await?,
+        list: market::fetch_candles(context, ticker, &interval).await?,
         next: None,
     }))
 }

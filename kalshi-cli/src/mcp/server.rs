@@ -172,7 +172,7 @@ impl Shared {
             let mut rest = self.kept.get(tool.name, cursor)?;
             // All rows that were fetched are read: the next page.
             if let Rest::Rows(rows) = &mut rest
-                && rows.rows.is_empty()
+                && rows.list.is_empty()
                 && let Some(next) = rows.next.take()
             {
                 let answer = reads::go_on(&self.context, next).await?;
@@ -230,7 +230,7 @@ impl ServerHandler for Server {
         let canceled = || Err(Failure::new(Category::Interrupted, "canceled"));
         let result = if tool.reach == Reach::Write {
             // On a task of its own: what was sent is followed to its end, whatever the client does.
-            let task = tokio::spawn(call);
+            let task = tokio::spawn(Box::pin(call));
             tokio::select! {
                 ended = task => ended.unwrap_or_else(|error| {
                     Err(Failure::local(format!("the call ended early: {error}")))
@@ -266,7 +266,7 @@ pub(super) async fn serve(shared: Arc<Shared>) -> Outcome {
     let (input, output) = stdio_pipes();
     let transport = AsyncRwTransport::new_server(input, output).with_max_line_length(MAX_MESSAGE);
     let failed = |error: &dyn std::fmt::Display| Failure::local(format!("the MCP server: {error}"));
-    let service = match serve_server(Server(shared), transport).await {
+    let service = match Box::pin(serve_server(Server(shared), transport)).await {
         Ok(service) => service,
         // It went away before it said anything.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

@@ -559,7 +559,7 @@ impl Plan {
                         ),
                     ],
                     items: "orders".to_owned(),
-                    rows,
+                    list: rows,
                     next: None,
                 }))
             }

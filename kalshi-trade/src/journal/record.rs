@@ -229,15 +229,14 @@ fn append_intent(text: &mut Vec<u8>, intent: &Intent, at: UnixMillis) -> bool {
 
 /// Returns the CRC-32 of a JSON text in hexadecimal digits.
 fn crc_digits(json: &[u8]) -> [u8; 8] {
-    let crc = crc32fast::hash(json);
-    let mut shift = u32::BITS;
-    [(); 8].map(|()| {
-        shift -= 4;
-        match (crc >> shift) & 0xf {
-            digit @ 0..=9 => b'0' + digit as u8,
-            digit => b'a' + (digit as u8 - 10),
-        }
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = crc32fast::hash(json).to_be_bytes().into_iter();
+    let mut digits = [0; 8];
+    for pair in digits.chunks_exact_mut(2) {
+        let byte = usize::from(bytes.next().unwrap_or_default());
+        pair.copy_from_slice(&[DIGITS[byte >> 4], DIGITS[byte & 0xf]]);
+    }
+    digits
 }
 
 /// Returns the line of a JSON text, with its line feed.

@@ -451,11 +451,11 @@ async fn send(
 /// Sends one change, and returns the id of the order that the answer names, and its time.
 async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, UnixMillis), Error> {
     let (client, order_id, ticker) = (&shared.client, &*intent.order_id, &*intent.ticker);
-    let shard = intent.exchange_index;
+    let exchange_index = intent.exchange_index;
     match &intent.change {
         OrderChange::Cancel => {
             let request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-            let request = request.exchange_index(shard).subaccount(intent.subaccount);
+            let request = request.exchange_index(exchange_index).subaccount(intent.subaccount);
             let answer = request.send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
         }
@@ -466,7 +466,7 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
                 .price(*yes_price)
                 .count(*total)
                 .expiration_time(*expires)
-                .exchange_index(shard.map(ExchangeIndex::from));
+                .exchange_index(exchange_index.map(ExchangeIndex::from));
             let request = client.amend_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))
@@ -474,7 +474,7 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
         OrderChange::Decrease { remaining } => {
             let body =
                 DecreaseOrderV2Request::builder().reduce_to(*remaining).market_ticker(ticker);
-            let body = body.exchange_index(shard.map(ExchangeIndex::from));
+            let body = body.exchange_index(exchange_index.map(ExchangeIndex::from));
             let request = client.decrease_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
             Ok((answer.order_id, answer.ts_ms))

@@ -591,18 +591,18 @@ impl Task {
                     }
                     Err(action) => Some(*action),
                 },
-                Step::Send { .. } => match self.request() {
-                    Some(request) => Some(match self.seat.send(request) {
-                        Ok(answer) => Action::Sent(answer),
-                        Err(request) => Action::Send(request),
-                    }),
-                    // Not reached: what was written is what is read.
-                    None => {
+                Step::Send { .. } => {
+                    let Some(request) = self.request() else {
+                        // Not reached: what was written is what is read.
                         let unsent = Answer::NotSent { is_temporary: false };
                         self.machine.apply(Input::Answered(unsent), now);
                         continue;
-                    }
-                },
+                    };
+                    Some(match self.seat.send(request) {
+                        Ok(answer) => Action::Sent(answer),
+                        Err(request) => Action::Send(request),
+                    })
+                }
                 Step::ReadWatermark => Some(Action::ReadWatermark),
                 Step::List { number } => {
                     let intent = self.machine.intent();

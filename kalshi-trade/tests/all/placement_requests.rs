@@ -54,7 +54,7 @@ impl Middleware for Recorder {
         let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
         let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let of_item = body.pointer("/orders/0/exchange_index");
-        let of_body = body.get("exchange_index").or(of_item).and_then(|shard| shard.as_i64());
+        let of_body = body.get("exchange_index").or(of_item).and_then(serde_json::Value::as_i64);
         let shard = shard.last().map(|shard| shard.parse().unwrap()).or(of_body);
         let class = extensions.get::<RequestOptions>().and_then(RequestOptions::class);
         self.0.lock().unwrap().push(Seen { operation, shard, class });

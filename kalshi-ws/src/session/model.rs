@@ -663,16 +663,15 @@ impl<P: Modeled> World<P> {
                 self.open.push(Open::Unsubscribe(channel.clone()));
                 Request::Unsubscribe(channel)
             }
-            which => match P::list().filter(|_| which == 11) {
-                Some((channel, _)) => {
+            which => {
+                if let Some((channel, _)) = P::list().filter(|_| which == 11) {
                     self.open.push(Open::List(channel.clone()));
                     Request::ListItems(channel)
-                }
-                None => {
+                } else {
                     self.open.extend(items.iter().cloned().map(Open::Snapshot));
                     Request::Snapshot(items)
                 }
-            },
+            }
         };
         self.log(|| format!("request {request:?}"));
         self.session.request(request, self.now);

@@ -131,7 +131,7 @@ impl Generator<'_> {
                 Fill::Any => self.below(4),
             };
             match choice {
-                0 if !is_required => continue,
+                0 if !is_required => {}
                 1 if !is_envelope && (may_be_null || !is_required) => {
                     map.insert(name.clone(), Value::Null);
                 }

@@ -90,25 +90,48 @@ pub(crate) async fn explain(context: &Context, action: Action, args: &NewOrder) 
 /// Places an order, or shows what it would be.
 pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
     let prepared = prepare(context, action, args).await?;
-    let Prepared { client, preview, .. } = &prepared;
+    let preview = &prepared.preview;
     check_ceilings(context, args, preview)?;
     super::tell(context, &preview.text());
     if context.global.dry_run {
-        let url = format!("{}/portfolio/events/orders", client.base_url());
+        let url = format!("{}/portfolio/events/orders", prepared.client.base_url());
         let body = super::json(&preview.request)?;
         return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
     }
-    // Before the question: who says yes should not have to say it twice.
-    check_settled(context, &prepared)?;
-    let is_needed = context.target.is_real_money() || args.confirm;
+    // Before the question: a person who says yes should not have to say it twice.
+    check_sendable(context, &prepared)?;
     let (count, price) = (preview.count, preview.price);
-    let consent = Consent::new(is_needed, context.global.yes);
+    let consent = Consent::new(context.asks(), context.global.yes);
     consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
+    super::print(context, &submit(context, prepared, args.settle_within).await?)
+}
+
+/// Refuses an order in a market in which another one may exist whose outcome is not known.
+pub(crate) fn check_sendable(context: &Context, prepared: &Prepared) -> Outcome {
+    let journals = journals(context, &prepared.client)?;
+    journals.map_or(Ok(()), |journals| check_unsettled(&journals, &prepared.preview.ticker))
+}
+
+/// Sends an order once, and returns it as the exchange has it.
+///
+/// # Errors
+///
+/// The exchange refused it, it was not sent, or its outcome is not known within `settle_within`: its
+/// journal is left then, and [`settled`] goes on.
+///
+/// # Cancellation
+///
+/// The order may have been sent. Its journal says so, and [`settled`] finds out.
+pub(crate) async fn submit(
+    context: &Context,
+    prepared: Prepared,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    check_sendable(context, &prepared)?;
     let sent = send(context, prepared)?;
-    let state = outcome(context, &sent.placement, args.settle_within).await;
+    let state = outcome(context, &sent.placement, settle_within).await;
     sent.forget(&state);
-    let request = sent.request.as_ref();
-    super::print(context, &conclude(&sent.client, sent.placement.id(), state, request).await?)
+    conclude(&sent.client, sent.placement.id(), state, sent.request.as_ref()).await
 }
 
 /// An order that was handed over, once. Its outcome may be unknown.
@@ -187,7 +210,7 @@ pub(crate) async fn look_at(
 ) -> Outcome<Prepared> {
     let prepared = prepare_with(context, client, action, args).await?;
     check_ceilings(context, args, &prepared.preview)?;
-    check_settled(context, &prepared)?;
+    check_sendable(context, &prepared)?;
     Ok(prepared)
 }
 
@@ -284,11 +307,9 @@ pub(super) fn journals(context: &Context, client: &Client) -> Outcome<Option<Jou
 }
 
 /// Refuses to place an order in the stead of one that may exist.
-fn check_settled(context: &Context, prepared: &Prepared) -> Outcome {
-    let Some(journals) = journals(context, &prepared.client)? else { return Ok(()) };
+fn check_unsettled(journals: &Journals, ticker: &str) -> Outcome {
     let unsettled = journals.unsettled()?;
-    let ticker = &prepared.preview.ticker;
-    let Some(open) = unsettled.iter().find(|open| open.ticker == *ticker) else { return Ok(()) };
+    let Some(open) = unsettled.iter().find(|open| open.ticker == ticker) else { return Ok(()) };
     let id = &open.client_order_id;
     let failure = Failure::new(
         Category::UnknownOutcome,
@@ -452,10 +473,21 @@ fn failure(client_id: &ClientOrderId, state: PlacementState) -> Failure {
 
 /// `order settle CLIENT-ID`: goes on finding out what became of an order.
 pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
-    let client_id: ClientOrderId = args
-        .client_id
-        .parse()
-        .map_err(|error| Failure::usage(format!("the client id: {error}")))?;
+    super::print(context, &settled(context, &args.client_id, args.settle_within).await?)
+}
+
+/// Finds out what became of an order, and returns it. Places nothing.
+///
+/// # Errors
+///
+/// The order was refused or never sent, or its outcome is not known within this time.
+pub(crate) async fn settled(
+    context: &Context,
+    client_id: &str,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    let client_id: ClientOrderId =
+        client_id.parse().map_err(|error| Failure::usage(format!("the client id: {error}")))?;
     let client = context.client().await?;
     let journals = journals(context, &client)?;
     if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
@@ -463,25 +495,24 @@ pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
         let placements = start(&client, journal)?;
         if let Some(placement) = placements.restored().first() {
-            let state = outcome(context, placement, args.settle_within).await;
+            let state = outcome(context, placement, settle_within).await;
             if !may_exist(&state) {
                 journals.remove(&client_id);
             }
-            let settled = conclude(&client, &client_id, state, None).await?;
-            return super::print(context, &settled);
+            return conclude(&client, &client_id, state, None).await;
         }
         journals.remove(&client_id);
         if settlement.is_none() {
             super::tell(context, "the order was never sent\n");
         }
     }
-    found_by_list(context, &client, &client_id).await
+    found_by_list(&client, &client_id).await
 }
 
 /// Without a journal a list can show that an order exists, and nothing shows that it does not.
-async fn found_by_list(context: &Context, client: &Client, id: &ClientOrderId) -> Outcome {
+async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
     if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
-        return super::print(context, &super::json(&order)?);
+        return super::json(&order);
     }
     let mut failure = Failure::new(
         Category::UnknownOutcome,

@@ -11,7 +11,7 @@ use kalshi_trade::{
     tick::snap,
 };
 
-use crate::json::Json;
+use crate::{json::Json, output::safe};
 
 /// An order as it was asked for.
 #[derive(Clone, Debug)]
@@ -235,7 +235,8 @@ impl Preview {
     /// Returns the lines that a person reads before saying yes.
     pub(crate) fn text(&self) -> String {
         let rows = self.rows();
-        rows.iter().map(|(name, value)| format!("  {name:<13}{value}\n")).collect()
+        // A title is the exchange's: it makes no line of its own.
+        rows.iter().map(|(name, value)| format!("  {name:<13}{}\n", safe(value))).collect()
     }
 
     /// Returns the names and values of those lines.

@@ -12,7 +12,7 @@ use kalshi_sdk::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::{Stream, Subject, at, check, connect, subscribe};
+use super::{Stream, at, check, connect, subscribe};
 use crate::{
     args::{Format, duration},
     chart::terminal_size,
@@ -50,8 +50,9 @@ impl Watch {
         let rows = self.rows(context).await?;
         let terminal = terminal_size().filter(|_| context.output.is_table());
         let Some((_, height)) = terminal else {
-            let subject = Subject { channel: Channel::Ticker, tickers: self.tickers };
-            return Stream { subject, count: self.count, span: self.span }.run(context).await;
+            let mut lines = Stream::tickers(self.tickers, self.count);
+            lines.span = self.span;
+            return lines.run(context).await;
         };
         let config = context.stream_config().await?.without_books();
         let mut connection = connect(config).await?;

@@ -189,7 +189,6 @@ fn new_order(draft: &Draft, max_cost: Option<Dollars>) -> NewOrder {
         subaccount: None,
         client_id: None,
         max_cost,
-        confirm: false,
         // The terminal settles it for as long as it is open.
         settle_within: Duration::ZERO,
     }
@@ -306,8 +305,9 @@ impl<'a> Shown<'a> {
     /// is not known.
     fn allow_orders(&mut self, count: Count, max_cost: Option<Dollars>) -> Outcome {
         let context = self.context;
-        let is_asked = context.target.is_real_money() || context.global.ask;
-        let mut trade = Trade::new(is_asked && !context.global.yes, count);
+        let is_given = context.global.yes;
+        let mut trade = Trade::new(context.asks() && !is_given, count);
+        trade.asks_cancel = context.global.ask && !is_given;
         self.sent = order::resume(context, &self.client)?;
         trade.sent = self.sent.iter().map(|sent| row(sent, None)).collect();
         self.state.trade = Some(trade);
@@ -612,10 +612,11 @@ impl<'a> Shown<'a> {
     /// Cancels every order of the account.
     fn cancel_all(&self, found: &mpsc::UnboundedSender<Found>) {
         let (client, found) = (self.client.clone(), found.clone());
+        let count = self.state.orders.len();
         tokio::spawn(async move {
-            let result = order::cancel_everything(&client).await;
+            let result = order::cancel_all_at_once(&client, count).await;
             let failed = |failure: Failure| Found::Failed(in_words(&failure));
-            let _ = found.send(result.map_or_else(failed, |()| Found::CanceledAll));
+            let _ = found.send(result.map_or_else(failed, |_| Found::CanceledAll));
         });
     }
 

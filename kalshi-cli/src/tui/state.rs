@@ -267,22 +267,13 @@ impl State {
             KeyCode::Char('S') => (Action::Sell, Outcome::No),
             KeyCode::Char('x') => {
                 let at = trade.cursor(market)?;
-                let is_meant = |order: &&OrderRow| {
-                    order.ticker == market.ticker
-                        && order.yes_price == at
-                        && !trade.canceling.contains(&order.order_id)
-                };
-                let ids: Vec<String> = self
-                    .orders
-                    .iter()
-                    .filter(is_meant)
-                    .map(|order| order.order_id.clone())
-                    .collect();
-                trade.canceling.extend(ids.iter().cloned());
-                return Some(if ids.is_empty() { Request::None } else { Request::Cancel(ids) });
+                let is_meant =
+                    |order: &&OrderRow| order.ticker == market.ticker && order.yes_price == at;
+                let orders = self.orders.iter().filter(is_meant);
+                return Some(trade.open_cancel(orders.map(|o| o.order_id.clone()).collect()));
             }
             KeyCode::Char('X') => {
-                trade.ticket = Some(Ticket::CancelAll { typed: String::new() });
+                trade.ticket = Some(Ticket::Cancel { ids: None, typed: String::new() });
                 return Some(Request::None);
             }
             _ => return None,

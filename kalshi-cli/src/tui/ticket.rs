@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{
     state::{Money, State},
-    trade::{CANCEL_ALL, Draft, Ticket, Trade},
+    trade::{CANCEL, CANCEL_ALL, Draft, Ticket, Trade},
     view::{STRONG, Theme, clip, width},
 };
 use crate::output::safe;
@@ -59,15 +59,22 @@ pub(super) fn ticket(
             };
             (title(draft), body.collect(), prompt)
         }
-        Ticket::CancelAll { typed } => {
-            let text = format!(
-                "Cancels every resting order of the account: {} are shown, and those of every \
-                 subaccount and those placed meanwhile go as well.",
-                state.orders.len()
-            );
+        Ticket::Cancel { ids, typed } => {
+            let (name, line) = match ids {
+                Some(_) => ("Cancel", CANCEL),
+                None => ("Cancel all", CANCEL_ALL),
+            };
+            let text = match ids {
+                Some(ids) => format!("Cancels your orders at this price: {}.", ids.len()),
+                None => format!(
+                    "Cancels every resting order of the account: {} are shown, and those of every \
+                     subaccount and those placed meanwhile go as well.",
+                    state.orders.len()
+                ),
+            };
             let mut body = row("environment", &state.environment, Style::new(), room);
             body.extend(words(&text, room).into_iter().map(Line::from));
-            ("Cancel all".to_owned(), body, prompt(CANCEL_ALL, typed, theme))
+            (name.to_owned(), body, prompt(line, typed, theme))
         }
         Ticket::Failed { text } => {
             let body = words(&safe(text), room).into_iter().map(Line::from).collect();

@@ -16,6 +16,9 @@ use crate::order::{count, is_confirmed};
 /// The line that confirms the cancellation of every order.
 pub(crate) const CANCEL_ALL: &str = "cancel all";
 
+/// The line that confirms the cancellation of some, where that is asked about.
+pub(crate) const CANCEL: &str = "cancel";
+
 /// The most characters that are typed: no count and no price has more.
 const MAX_TYPED: usize = 40;
 
@@ -74,8 +77,8 @@ pub(crate) enum Ticket {
         /// True once it was on the screen: a key from before confirms nothing.
         is_shown: bool,
     },
-    /// All orders are to be canceled.
-    CancelAll { typed: String },
+    /// All orders are to be canceled, or these where that is asked about.
+    Cancel { ids: Option<Vec<String>>, typed: String },
     /// The order was not sent.
     Failed { text: String },
 }
@@ -103,6 +106,8 @@ pub(crate) struct SentRow {
 pub(crate) struct Trade {
     /// Terms are typed to confirm an order; else a key confirms it.
     pub(crate) is_typed: bool,
+    /// Cancellations are asked about, too.
+    pub(crate) asks_cancel: bool,
     /// The count that the next order begins with.
     pub(crate) count: String,
     /// The YES price that the cursor was moved to; the best bid unless it was.
@@ -119,6 +124,7 @@ impl Trade {
     pub(crate) fn new(is_typed: bool, count: Count) -> Self {
         Self {
             is_typed,
+            asks_cancel: false,
             count: kalshi_sdk::Decimal::from(count).to_string(),
             moved_to: None,
             ticket: None,
@@ -181,12 +187,13 @@ impl Trade {
                 self.ticket = Some(Ticket::Confirm { number, draft, looked, typed, is_shown });
                 Request::None
             }
-            Some(Ticket::CancelAll { mut typed }) => {
-                if key.code == KeyCode::Enter && typed == CANCEL_ALL && !is_repeat {
-                    return Request::CancelAll;
+            Some(Ticket::Cancel { ids, mut typed }) => {
+                let line = if ids.is_some() { CANCEL } else { CANCEL_ALL };
+                if key.code == KeyCode::Enter && typed == line && !is_repeat {
+                    return ids.map_or(Request::CancelAll, |ids| self.cancel(ids));
                 }
                 edit(&mut typed, key.code, |c| c.is_ascii_lowercase() || c == ' ');
-                self.ticket = Some(Ticket::CancelAll { typed });
+                self.ticket = Some(Ticket::Cancel { ids, typed });
                 Request::None
             }
             Some(Ticket::Failed { text }) => {
@@ -200,6 +207,20 @@ impl Trade {
                 Request::None
             }
         }
+    }
+
+    /// Cancels orders, or asks about it first. Those whose cancellation is under way are left out.
+    pub(crate) fn open_cancel(&mut self, ids: Vec<String>) -> Request {
+        if self.asks_cancel && !ids.is_empty() {
+            self.ticket = Some(Ticket::Cancel { ids: Some(ids), typed: String::new() });
+            return Request::None;
+        }
+        self.cancel(ids)
+    }
+
+    fn cancel(&mut self, mut ids: Vec<String>) -> Request {
+        ids.retain(|id| self.canceling.insert(id.clone()));
+        if ids.is_empty() { Request::None } else { Request::Cancel(ids) }
     }
 
     fn count_key(
@@ -525,6 +546,18 @@ mod tests {
         let ids = vec!["1".to_owned(), "2".to_owned()];
         assert_eq!(press(&mut state, KeyCode::Char('x')), Request::Cancel(ids));
         assert_eq!(press(&mut state, KeyCode::Char('x')), Request::None);
+    }
+
+    #[test]
+    fn a_cancellation_is_asked_about_where_every_write_is() {
+        let mut state = state(trade(true));
+        state.trade.as_mut().unwrap().asks_cancel = true;
+        state.orders = vec![order("1", "0.50")];
+        assert_eq!(press(&mut state, KeyCode::Char('x')), Request::None);
+        assert_eq!(press(&mut state, KeyCode::Enter), Request::None);
+        type_text(&mut state, "cancel");
+        assert_eq!(press(&mut state, KeyCode::Enter), Request::Cancel(vec!["1".to_owned()]));
+        assert_eq!(press(&mut state, KeyCode::Enter), Request::None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod export;
 mod market;
 #[cfg(feature = "mcp")]
 mod mcp;
+#[cfg(all(feature = "mcp", target_os = "linux"))]
+mod mcp_writes;
 mod order;
 mod own_exchange;
 mod portfolio;

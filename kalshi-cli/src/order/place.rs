@@ -127,7 +127,6 @@ pub(crate) async fn submit(
     prepared: Prepared,
     settle_within: Duration,
 ) -> Outcome<Json> {
-    check_sendable(context, &prepared)?;
     let sent = send(context, prepared)?;
     let state = outcome(context, &sent.placement, settle_within).await;
     sent.forget(&state);
@@ -138,6 +137,10 @@ pub(crate) async fn submit(
 pub(crate) struct SentOrder {
     client: Client,
     journals: Option<Journals>,
+    #[cfg_attr(
+        not(feature = "tui"),
+        expect(dead_code, reason = "only the live terminal hands events to it")
+    )]
     placements: Placements,
     placement: Placement,
     /// `None` for an order of an earlier command.
@@ -148,13 +151,15 @@ pub(crate) struct SentOrder {
 ///
 /// # Errors
 ///
-/// The journal cannot be written: nothing was sent.
+/// The journal cannot be written, or another order may exist in the market whose outcome is not
+/// known: nothing was sent.
 ///
 /// # Cancellation
 ///
 /// The order goes on by itself as long as the runtime does. Its journal stays until its outcome is
 /// known.
 pub(crate) fn send(context: &Context, prepared: Prepared) -> Outcome<SentOrder> {
+    check_sendable(context, &prepared)?;
     let Prepared { client, client_id, preview } = prepared;
     let journals = journals(context, &client)?;
     let placements = match &journals {

@@ -27,7 +27,8 @@ pub(super) struct Entry<'a> {
     /// The operation that was asked for.
     pub(super) operation: Option<&'a str>,
     pub(super) arguments: &'a [String],
-    /// `ok`, `ticket` where a person has to confirm, or the category of the failure.
+    /// `ok`, `ticket` where a person has to confirm, `sending` before a request is sent, or the
+    /// category of the failure.
     pub(super) outcome: &'a str,
     pub(super) ticket: Option<&'a str>,
     pub(super) order_id: Option<&'a str>,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use kalshi_sdk::Effect;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -56,7 +57,7 @@ const TRADE_INSTRUCTIONS: &str = "A tool that changes orders answers with a tick
 /// The server and what it may do.
 pub(super) struct Shared {
     pub(super) context: Arc<Context>,
-    audit: Audit,
+    pub(super) audit: Audit,
     kept: Continuations,
     /// The calls that run.
     pub(super) calls: Semaphore,
@@ -162,7 +163,11 @@ impl Shared {
         };
         let entry = called.entry(outcome);
         let (ticket, order_id) = (ticket.as_deref(), order_id.as_deref());
-        self.audit.write(&Entry { ticket, order_id, ..entry })?;
+        let is_written = self.audit.write(&Entry { ticket, order_id, ..entry });
+        // What was sent is told all the same: there is a line from before it was sent.
+        if tool.reach != Reach::Write {
+            is_written?;
+        }
         result.map(|(_, text)| text)
     }
 
@@ -237,7 +242,7 @@ impl ServerHandler for Server {
                 }),
                 () = context.ct.cancelled() => {
                     is_canceled.store(true, Ordering::Release);
-                    canceled()
+                    canceled().map_err(|failure| Failure { effect: Effect::Unknown, ..failure })
                 }
             }
         } else {

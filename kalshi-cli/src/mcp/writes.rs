@@ -17,6 +17,7 @@ use kalshi_sdk::{
 use super::{
     answer::{Answer, Rows},
     arguments::Arguments,
+    audit::Entry,
     orders,
     server::Shared,
     tickets::{LIFETIME, Line, State, Ticket, Tickets, hash},
@@ -246,6 +247,12 @@ impl Call<'_> {
         if self.is_canceled.load(Ordering::Acquire) || self.shared.is_closing() {
             return Err(Failure::new(Category::Interrupted, "canceled; nothing was sent"));
         }
+        // Nothing is sent that is not written down.
+        self.shared.audit.write(&Entry {
+            operation: self.tool.operation().map(|id| id.as_str()),
+            ticket: Some(self.name),
+            ..Entry::new(self.tool.name, &[], "sending")
+        })?;
         self.tickets.take(self.name, SystemClock.now())?;
         let result = Box::pin(plan.send(context, self.shared.settle_within)).await;
         self.conclude(result)

@@ -199,14 +199,15 @@ fn an_order_is_placed_once_a_person_has_typed_its_count_and_price() {
             "usage",
             "usage",
             "usage",
+            "sending",
             "ok",
             "repeated",
             "repeated",
             "usage"
         ]
     );
-    assert_eq!((&about[1]["tool"], &about[7]["tool"]), (&json!("confirm"), &json!("place_order")));
-    assert_eq!(about[7]["order_id"], order_id.as_str());
+    assert_eq!((&about[1]["tool"], &about[8]["tool"]), (&json!("confirm"), &json!("place_order")));
+    assert_eq!(about[8]["order_id"], order_id.as_str());
     assert_eq!(about[7]["operation"], "create_order_v2");
 }
 

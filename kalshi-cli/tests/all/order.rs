@@ -288,6 +288,13 @@ fn an_order_is_changed_read_and_canceled() {
     let ceiling = desk.run(&format!("order amend {id} --count 300 --max-cost 1 --yes"));
     assert_eq!(ceiling.code, 2, "{ceiling:?}");
 
+    // With --ask what only takes back is asked about, too.
+    let writes = desk.writes().len();
+    for words in ["decrease {} --by 1 --ask", "cancel {} --ask"] {
+        let asked = desk.run(&format!("order {}", words.replace("{}", id)));
+        assert_eq!(asked.code, 2, "{asked:?}");
+    }
+    assert_eq!(desk.writes().len(), writes);
     let less = desk.run(&format!("order decrease {id} --by 1 -o json"));
     assert_eq!(json(&less)["remaining_count_fp"], "2.00", "{less:?}");
     assert_eq!(desk.run(&format!("order decrease {id} --to 2")).code, 2);

@@ -116,9 +116,10 @@ impl Stage {
         let (mut price, mut held) = (47, 0);
         for _ in 0..58 {
             self.clock.advance(Duration::from_secs(3_600));
-            for _ in 0..2 + draw(2) {
-                // It tends upwards, and to where your position is small.
-                price = (price + draw(6) - 2).clamp(38, 62);
+            for _ in 0..3 + draw(3) {
+                // It tends to the middle, and to where your position is small.
+                let pull = i64::from(price < 50) - i64::from(price > 55);
+                price += draw(5) - 2 + pull;
                 let you_buy = if held > 40 { false } else { held < -20 || draw(2) == 0 };
                 let contracts = 3 + draw(14);
                 held += if you_buy { contracts } else { -contracts };

@@ -339,7 +339,7 @@ impl Columns {
     fn new(width: u16, decimals: usize, most: i64) -> Self {
         let width = usize::from(width);
         let price = decimals + 4;
-        let own = if width >= 44 { 10 } else { 8 };
+        let own = (width / 4).clamp(8, 14);
         let depth = width.saturating_sub(price + 2 * own) / 2;
         Self { own, depth, price, decimals, most: most.max(1) }
     }
@@ -675,7 +675,7 @@ fn help(state: &State, theme: Theme, frame: &mut Frame<'_>, size: Rect) {
         Span::raw("an order of yours, and the contracts ahead of it"),
     ]));
     let text = if state.trade.is_some() {
-        " An order is sent once. One that may exist is UNKNOWN until it is settled."
+        " An order is sent once; one that may exist is UNKNOWN until settled."
     } else {
         " This view only looks: --trade places orders, and so does kalshi order."
     };

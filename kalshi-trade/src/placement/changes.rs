@@ -290,7 +290,8 @@ impl Placements {
 
     fn spawn_change(&self, task: ChangeTask) {
         let shared = Arc::clone(&self.0);
-        self.0.runtime.spawn(async move {
+        // In a box, as the task of an order.
+        self.0.runtime.spawn(Box::pin(async move {
             let (order_id, number) =
                 (task.machine.intent().order_id.clone(), task.machine.intent().number);
             task.run(&shared).await;
@@ -303,7 +304,7 @@ impl Placements {
             }
             drop(open);
             shared.rewrite_if_due();
-        });
+        }));
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) struct Shared {
     tickets: Option<Tickets>,
     /// The time in which the outcome of an order is looked for if its answer is lost.
     pub(super) settle_within: Duration,
+    /// The tickets of orders whose outcome is not known, each with its market: the journal of such an
+    /// order is open in this process, and no other order is placed in its stead.
+    pub(super) unsettled: std::sync::Mutex<Vec<(String, String)>>,
     /// Held while a write is on its way: one at a time.
     pub(super) writing: Mutex<()>,
     is_closing: AtomicBool,
@@ -112,6 +115,7 @@ impl Shared {
             calls: Semaphore::new(MAX_CALLS),
             tickets: trade.map(|_| Tickets::open()).transpose()?,
             settle_within: trade.unwrap_or_default(),
+            unsettled: std::sync::Mutex::default(),
             writing: Mutex::new(()),
             is_closing: AtomicBool::new(false),
         })

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -91,6 +94,7 @@ async fn issue(
     arguments: &Arguments,
 ) -> Outcome<Written> {
     let context = &shared.context;
+    check_unsettled(shared, tool, arguments)?;
     let given = arguments.without(TICKET);
     if crate::output::redacted(&given.to_string()) != given.to_string() {
         return Err(Failure::usage("an argument looks like a key; nothing was sent"));
@@ -134,6 +138,19 @@ async fn issue(
         order_id: None,
         outcome: "ticket",
     })
+}
+
+/// Refuses an order in a market in which an order of this server may exist.
+fn check_unsettled(shared: &Shared, tool: &Tool, arguments: &Arguments) -> Outcome {
+    let unsettled = shared.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    let ticker = arguments.text("ticker");
+    let open = unsettled.iter().find(|(market, _)| Some(market.as_str()) == ticker);
+    let Some((_, ticket)) = open.filter(|_| tool.name == "place_order") else { return Ok(()) };
+    let failure = Failure::new(
+        Category::UnknownOutcome,
+        "the outcome of another order in this market is not known; nothing new was sent",
+    );
+    Err(failure.with_next(format!("call place_order again with its ticket {ticket} to find out")))
 }
 
 /// Waits for a person while the ticket can be confirmed, and returns it with its state.
@@ -244,6 +261,7 @@ impl Call<'_> {
             .with_next(format!("call {} again without a ticket, for a new one", self.tool.name)));
         }
         let _writing = self.shared.writing.lock().await;
+        check_unsettled(self.shared, self.tool, self.arguments)?;
         if self.is_canceled.load(Ordering::Acquire) || self.shared.is_closing() {
             return Err(Failure::new(Category::Interrupted, "canceled; nothing was sent"));
         }
@@ -270,6 +288,12 @@ impl Call<'_> {
             let context = &self.shared.context;
             let result =
                 Box::pin(order::settled(context, &client_id, self.shared.settle_within)).await;
+            if let Err(failure) = &result
+                && failure.effect == Effect::NotSent
+            {
+                // It could not be looked for: that says nothing about the order.
+                return result.map(|order| self.written(Answer::Document(order), "ok"));
+            }
             return self.conclude(result.map(Answer::Document));
         }
         let mut failure = Failure::new(
@@ -287,6 +311,15 @@ impl Call<'_> {
             Err(failure) if failure.effect == Effect::Unknown => None,
             Err(failure) => Some(Json::object([("error", failure.to_json())])),
         };
+        if self.tool.name == "place_order" {
+            let mut unsettled =
+                self.shared.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+            unsettled.retain(|(_, ticket)| ticket != self.name);
+            if record.is_none() {
+                let ticker = self.arguments.required("ticker").to_owned();
+                unsettled.push((ticker, self.name.to_owned()));
+            }
+        }
         if let Some(record) = record {
             // The result stands all the same: a repeated call finds it out again.
             let _ = self.tickets.conclude(self.name, record);

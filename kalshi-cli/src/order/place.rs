@@ -496,7 +496,10 @@ pub(crate) async fn settled(
     let client = context.client().await?;
     let journals = journals(context, &client)?;
     if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
-        let journal = journals.open(&client_id)?;
+        let Ok(journal) = journals.open(&client_id) else {
+            // Another command, or this process, goes on settling it: what a list shows is known.
+            return found_by_list(&client, &client_id).await;
+        };
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
         let placements = start(&client, journal)?;
         if let Some(placement) = placements.restored().first() {

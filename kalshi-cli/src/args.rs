@@ -175,7 +175,7 @@ impl Command {
     pub(crate) fn is_server(&self) -> bool {
         match self {
             #[cfg(feature = "mcp")]
-            Self::Mcp(_) => true,
+            Self::Mcp(command) => command.is_server(),
             _ => false,
         }
     }

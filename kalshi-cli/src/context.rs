@@ -349,6 +349,12 @@ impl Context {
         SystemClock.now().to_datetime().unwrap_or_default()
     }
 
+    /// Reports whether a person is asked before a write, unless `--yes` is given: wherever real money
+    /// may move, and everywhere with `--ask`.
+    pub(crate) fn asks(&self) -> bool {
+        self.global.ask || self.target.is_real_money()
+    }
+
     /// Asks a person to type `expected` before something is done that cannot be undone. Without
     /// `--yes` it is asked in every environment that may move real money, and elsewhere with `--ask`.
     ///
@@ -356,7 +362,7 @@ impl Context {
     ///
     /// Declined if something else is typed; usage if there is no terminal to ask on.
     pub(crate) async fn confirm(&self, about: &str, expected: &str) -> Outcome {
-        if self.global.yes || !(self.global.ask || self.target.is_real_money()) {
+        if self.global.yes || !self.asks() {
             return Ok(());
         }
         if !stdin().is_terminal() {

@@ -210,7 +210,7 @@ fn size() -> (usize, usize) {
 }
 
 #[cfg(feature = "tui")]
-fn terminal_size() -> Option<(u16, u16)> {
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
     use std::io::IsTerminal as _;
     if !std::io::stdout().is_terminal() {
         return None;
@@ -219,7 +219,7 @@ fn terminal_size() -> Option<(u16, u16)> {
 }
 
 #[cfg(not(feature = "tui"))]
-fn terminal_size() -> Option<(u16, u16)> {
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
     None
 }
 

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     failure::{Failure, Outcome},
     json::Json,
+    stream::watch,
 };
 
 const COLUMNS: [&str; 8] = [
@@ -28,7 +29,9 @@ pub(crate) enum Command {
     /// Lists markets.
     List(ListArgs),
     /// Shows one market, also one that has moved to the archive.
-    Get { ticker: String },
+    Get {
+        ticker: String,
+    },
     /// Shows the order book of a market: what YES is bought and sold for.
     Book {
         ticker: String,
@@ -51,6 +54,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         interval: Interval,
     },
+    Watch(watch::Watch),
     /// Finds open markets whose titles or tickers have all of these words.
     Find {
         #[arg(required = true)]
@@ -115,6 +119,7 @@ impl Command {
                 list(context, span.add_to(call, context), &page, 1_000, &columns).await
             }
             Self::Candles { ticker, interval } => candles(context, &ticker, &interval).await,
+            Self::Watch(watch) => watch.run(context).await,
             Self::Find { words, limit } => find(context, &words, limit).await,
         }
     }

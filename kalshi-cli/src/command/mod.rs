@@ -58,6 +58,7 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("market get", &[OperationId::GetMarket, OperationId::GetHistoricalMarket]),
     ("market list", &[OperationId::GetMarkets]),
     ("market trades", &[OperationId::GetTrades]),
+    ("market watch", &crate::stream::watch::OPERATIONS),
     ("order amend", &order::AMENDS),
     ("order buy", &order::PLACES),
     ("order cancel", &[OperationId::CancelOrderV2, OperationId::GetOrder]),

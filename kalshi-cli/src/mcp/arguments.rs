@@ -22,8 +22,8 @@ impl Arguments {
     pub(super) fn read(tool: &Tool, given: Option<Map<String, Value>>) -> Outcome<Self> {
         let mut arguments = Vec::new();
         for (name, value) in given.unwrap_or_default() {
-            let Some(known) = tool.parameters.iter().find(|known| known.name == name) else {
-                let names: Vec<_> = tool.parameters.iter().map(|known| known.name).collect();
+            let Some(known) = tool.parameters().find(|known| known.name == name) else {
+                let names: Vec<_> = tool.parameters().map(|known| known.name).collect();
                 return Err(Failure::usage(format!(
                     "{} has no argument {name:?}; it takes {}",
                     tool.name,
@@ -39,7 +39,7 @@ impl Arguments {
             arguments.push((known.name, value));
         }
         let arguments = Self(arguments);
-        for known in tool.parameters.iter().filter(|known| known.is_required) {
+        for known in tool.parameters().filter(|known| known.is_required) {
             if arguments.get(known.name).is_none() {
                 return Err(Failure::usage(format!("{}: {} is missing", tool.name, known.name)));
             }
@@ -49,6 +49,15 @@ impl Arguments {
 
     pub(super) fn get(&self, name: &str) -> Option<&Json> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Returns all arguments but one, as an object.
+    pub(super) fn without(&self, name: &str) -> Json {
+        let others = self.0.iter().filter(|(known, _)| *known != name);
+        let mut members: Vec<_> =
+            others.map(|(known, value)| ((*known).to_owned(), value.clone())).collect();
+        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Json::Object(members)
     }
 
     /// Returns a text, or the text of a number.

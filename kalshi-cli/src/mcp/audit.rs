@@ -27,8 +27,17 @@ pub(super) struct Entry<'a> {
     /// The operation that was asked for.
     pub(super) operation: Option<&'a str>,
     pub(super) arguments: &'a [String],
-    /// `ok`, or the category of the failure.
+    /// `ok`, `ticket` where a person has to confirm, `sending` before a request is sent, or the
+    /// category of the failure.
     pub(super) outcome: &'a str,
+    pub(super) ticket: Option<&'a str>,
+    pub(super) order_id: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(tool: &'a str, arguments: &'a [String], outcome: &'a str) -> Self {
+        Self { tool, operation: None, arguments, outcome, ticket: None, order_id: None }
+    }
 }
 
 impl Audit {
@@ -78,6 +87,8 @@ impl Audit {
             ("operation", entry.operation.map_or(Json::Null, short)),
             ("arguments", Json::List(names)),
             ("outcome", Json::text(entry.outcome)),
+            ("ticket", entry.ticket.map_or(Json::Null, short)),
+            ("order_id", entry.order_id.map_or(Json::Null, short)),
         ]);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // In one piece: other processes append to it, too.

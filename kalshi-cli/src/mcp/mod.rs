@@ -1,49 +1,95 @@
 //! `kalshi mcp`: tools for a model, over the standard input and output.
 //!
 //! The standard output carries messages of the protocol and nothing else. The tools read: the method
-//! of a request is that of the operation table, never one that a model names.
+//! of a request is that of the operation table, never one that a model names. With `--allow trade`
+//! there are tools for orders, too, and each write waits for a person at a terminal.
 
 mod answer;
 mod arguments;
 mod audit;
+mod confirm;
 mod orders;
 mod reads;
 mod server;
+mod tickets;
 mod tools;
+mod writes;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 
-use self::{audit::Audit, server::Server};
+use self::{audit::Audit, server::Shared};
 use crate::{
+    args::duration,
     context::Context,
     failure::{Failure, Outcome},
 };
 
 /// Serves tools for a model (MCP) on the standard input and output.
 ///
-/// The tools read markets and the account, and cannot change anything. Keys, transfers, deposits,
-/// usage levels and FCM are out of their reach. A model that has a shell of yours is not held back by
-/// this: it can run `kalshi order` itself.
+/// The tools read markets and the account, and cannot change anything. With `--allow trade` they
+/// place, change and cancel orders, each after a person has confirmed it with `kalshi mcp confirm`.
+/// Keys, transfers, deposits, usage levels and FCM are out of their reach. A model that has a shell
+/// of yours is not held back by this, nor by tickets: it can run `kalshi order` itself.
 #[derive(Args)]
 #[command(after_help = "A client starts it with: kalshi --env demo mcp")]
 pub(crate) struct Command {
     /// The file that each call is written down in [default: mcp-audit.ndjson in the state folder].
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
+    /// The tools beside those that read.
+    #[arg(long, value_name = "TOOLS", value_enum, value_delimiter = ',')]
+    allow: Vec<Allowed>,
+    /// The time to find out what became of an order if its answer is lost; a call with the same
+    /// ticket goes on.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    settle_within: Duration,
+    #[command(subcommand)]
+    command: Option<Inner>,
+}
+
+/// The tools that are there only if they are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Allowed {
+    /// Orders: placed, changed and canceled, each confirmed by a person.
+    Trade,
+}
+
+#[derive(Subcommand)]
+enum Inner {
+    Confirm(confirm::Confirm),
 }
 
 impl Command {
+    /// Reports whether a client speaks to the command over its standard input and output.
+    pub(crate) fn is_server(&self) -> bool {
+        self.command.is_none()
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Outcome {
+        let may_trade = self.allow.contains(&Allowed::Trade);
+        if let Some(Inner::Confirm(confirm)) = &self.command {
+            if may_trade {
+                return Err(Failure::usage("--allow is for the server: kalshi mcp --allow trade"));
+            }
+            return confirm.run(context, &Audit::open(self.audit.as_deref())?).await;
+        }
+        if may_trade && context.global.dry_run {
+            return Err(Failure::usage("--allow trade and --dry-run exclude one another"));
+        }
         let audit = Audit::open(self.audit.as_deref())?;
         let context = Arc::new(context.for_server());
+        let trade = may_trade.then_some(self.settle_within);
+        let shared = Arc::new(Shared::new(Arc::clone(&context), audit, trade)?);
         let result = tokio::select! {
-            result = server::serve(Server::new(Arc::clone(&context), audit)) => result,
+            result = server::serve(Arc::clone(&shared)) => result,
             ended = tokio::signal::ctrl_c() => ended.map_err(|error| {
                 Failure::local(format!("could not wait for Ctrl-C: {error}"))
             }),
         };
+        // A write that is on its way is followed to its end.
+        shared.close().await;
         let saved = context.save_exchange();
         result.and(saved)
     }

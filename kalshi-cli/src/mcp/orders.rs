@@ -8,10 +8,10 @@ use kalshi_trade::direction::Action;
 use super::arguments::Arguments;
 use crate::{
     failure::{Failure, Outcome},
-    order::{NewOrder, OutcomeName, Tif},
+    order::{Amend, NewOrder, OutcomeName, Tif},
 };
 
-/// How long the outcome of an order is looked for if its answer is lost.
+/// The time for which the outcome of an order is looked for if its answer is lost.
 const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 
 /// Returns an order as it was asked for.
@@ -40,8 +40,23 @@ pub(super) fn order(arguments: &Arguments) -> Outcome<(Action, NewOrder)> {
         subaccount: arguments.text("subaccount").and_then(|number| number.parse().ok()),
         client_id: None,
         max_cost: None,
-        confirm: true,
         settle_within: SETTLE_WITHIN,
     };
     Ok((action, order))
+}
+
+/// Returns a change of an order as it was asked for.
+pub(super) fn amend(arguments: &Arguments) -> Outcome<Amend> {
+    let text = |name: &str| arguments.text(name).map(str::to_owned);
+    if arguments.get("yes_price").is_some() && arguments.get("no_price").is_some() {
+        return Err(Failure::usage("yes_price and no_price are the same price: give one"));
+    }
+    Ok(Amend {
+        order_id: arguments.required("order_id").to_owned(),
+        yes_price: text("yes_price"),
+        no_price: text("no_price"),
+        count: text("count"),
+        expires: text("expires"),
+        max_cost: None,
+    })
 }

@@ -3,13 +3,15 @@
 use kalshi_sdk::OperationId;
 use serde_json::{Map, Value, json};
 
-/// What a tool can do.
+/// The reach of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Looks something up in this program.
     Local,
     /// Reads from the exchange.
     Read,
+    /// Changes something at the exchange, once a person has confirmed it.
+    Write,
 }
 
 /// A tool.
@@ -18,8 +20,8 @@ pub(super) struct Tool {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) reach: Reach,
-    pub(super) parameters: &'static [Parameter],
-    /// The operations that it calls; `call_read` names its own.
+    parameters: &'static [Parameter],
+    /// The operations that it calls, that of a write first; `call_read` names its own.
     pub(super) operations: &'static [OperationId],
 }
 
@@ -72,19 +74,29 @@ impl Tool {
     /// Returns the JSON Schema of the arguments. No other argument is taken.
     pub(super) fn schema(&self) -> Map<String, Value> {
         let properties: Map<String, Value> =
-            self.parameters.iter().map(|known| (known.name.to_owned(), known.schema())).collect();
-        let required: Vec<&str> = self
-            .parameters
-            .iter()
-            .filter(|known| known.is_required)
-            .map(|known| known.name)
-            .collect();
+            self.parameters().map(|known| (known.name.to_owned(), known.schema())).collect();
+        let required: Vec<&str> =
+            self.parameters().filter(|known| known.is_required).map(|known| known.name).collect();
         let mut schema = Map::new();
         schema.insert("type".to_owned(), Value::from("object"));
         schema.insert("properties".to_owned(), Value::Object(properties));
         schema.insert("required".to_owned(), Value::from(required));
         schema.insert("additionalProperties".to_owned(), Value::Bool(false));
         schema
+    }
+
+    /// Returns the parameters: a tool that writes takes a ticket, too.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
+        let ticket = (self.reach == Reach::Write).then_some(&WITH_TICKET);
+        self.parameters.iter().chain(ticket)
+    }
+
+    /// Returns the operation that a call is about, where the tool says it.
+    pub(super) fn operation(&self) -> Option<OperationId> {
+        match (self.reach, self.operations) {
+            (Reach::Write, [first, ..]) | (_, [first]) => Some(*first),
+            _ => None,
+        }
     }
 
     /// Returns the tool with a name.
@@ -109,6 +121,16 @@ const GO_ON: Parameter = may(
     Kind::Text,
     "The `more` of the result before, to read on in it; repeat the required arguments beside it.",
 );
+/// The name of the argument with which a write is carried out.
+pub(super) const TICKET: &str = "ticket";
+
+const WITH_TICKET: Parameter = may(
+    TICKET,
+    Kind::Text,
+    "The ticket of the call before, once the person was asked to confirm it; repeat the same \
+     arguments beside it. Waits for the person for a while.",
+);
+const ORDER_ID: Parameter = must("order_id", Kind::Text, "The id of the order.");
 const TICKER: Parameter = must("ticker", Kind::Text, "The ticker of the market.");
 const SINCE: Parameter = may(
     "since",
@@ -265,6 +287,43 @@ pub(super) const TOOLS: &[Tool] = &[
         parameters: &[GO_ON],
         operations: &[OperationId::GetAccountApiLimits],
     },
+    Tool {
+        name: "place_order",
+        about: "Places an order, after a person has confirmed its ticket. Look at explain_order \
+                first.",
+        reach: Reach::Write,
+        parameters: ORDER,
+        operations: &crate::order::PLACES,
+    },
+    Tool {
+        name: "amend_order",
+        about: "Changes price, total count or expiry of an order, after a person has confirmed its \
+                ticket. A new price or a higher count loses the place in the queue.",
+        reach: Reach::Write,
+        parameters: &[
+            ORDER_ID,
+            may("yes_price", Kind::Decimal, "The new price of YES in dollars, such as \"0.55\"."),
+            may("no_price", Kind::Decimal, "The new price of NO instead."),
+            may("count", Kind::Decimal, "The new total: what is filled and what rests."),
+            may("expires", Kind::Text, "When it expires: 10m, 2h, a time, or never."),
+        ],
+        operations: &crate::order::AMENDS,
+    },
+    Tool {
+        name: "cancel_order",
+        about: "Cancels an order, after a person has confirmed its ticket.",
+        reach: Reach::Write,
+        parameters: &[ORDER_ID],
+        operations: &[OperationId::CancelOrderV2, OperationId::GetOrder],
+    },
+    Tool {
+        name: "cancel_all",
+        about: "Cancels the resting orders of a market, or all of the account, after a person has \
+                confirmed its ticket.",
+        reach: Reach::Write,
+        parameters: &[may("ticker", Kind::Text, "Only those in this market."), GO_ON],
+        operations: &crate::order::CANCELS_ALL,
+    },
 ];
 
 /// The parameters of an order.
@@ -318,7 +377,7 @@ mod tests {
             .collect();
         assert!(globals.iter().any(|name| name == "env"));
         for tool in TOOLS {
-            for parameter in tool.parameters {
+            for parameter in tool.parameters() {
                 assert!(!globals.iter().any(|name| name == parameter.name), "{}", parameter.name);
             }
         }
@@ -328,8 +387,26 @@ mod tests {
     fn a_tool_that_reads_names_operations_that_read() {
         for tool in TOOLS {
             for id in tool.operations {
-                assert_eq!(id.operation().method, http::Method::GET, "{}: {id}", tool.name);
+                let is_read = id.operation().method == http::Method::GET;
+                assert!(is_read || tool.reach == Reach::Write, "{}: {id}", tool.name);
             }
         }
+    }
+
+    #[test]
+    fn a_tool_that_writes_takes_a_ticket_and_touches_orders_only() {
+        let writes: Vec<_> = TOOLS.iter().filter(|tool| tool.reach == Reach::Write).collect();
+        assert_eq!(writes.len(), 4);
+        for tool in writes {
+            assert!(tool.parameters().any(|known| known.name == TICKET), "{}", tool.name);
+            let own = tool.operation().unwrap().operation();
+            assert_ne!(own.method, http::Method::GET, "{}", tool.name);
+            for id in tool.operations {
+                let operation = id.operation();
+                let is_read = operation.method == http::Method::GET;
+                assert!(is_read || operation.tag == "orders", "{}: {id}", tool.name);
+            }
+        }
+        assert!(Tool::find("get_market").unwrap().parameters().all(|known| known.name != TICKET));
     }
 }

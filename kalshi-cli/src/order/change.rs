@@ -22,7 +22,7 @@ use super::{
     confirm::Consent,
     look::{self, failed, is_over},
     place::check_ceiling,
-    preview::{self, Asked, Seen, confirmation, is_confirmed},
+    preview::{self, Asked, Preview, Seen, is_confirmed},
     terms,
 };
 use crate::{
@@ -46,8 +46,80 @@ async fn open_order(client: &Client, order_id: &str) -> Outcome<Order> {
     Ok(order)
 }
 
+/// A change of an order that was looked at, and can be sent.
+pub(crate) struct PreparedAmend {
+    client: Client,
+    pub(crate) order: Order,
+    pub(crate) body: AmendOrderV2Request,
+    /// The preview of what will rest of the order.
+    pub(crate) preview: Preview,
+}
+
+impl PreparedAmend {
+    fn url(&self) -> String {
+        let (base, id) = (self.client.base_url(), &self.order.order_id);
+        format!("{base}/portfolio/events/orders/{id}/amend")
+    }
+
+    /// Returns the lines that a person reads before saying yes.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{}  changes      {} filled; {} × YES {} → {} × YES {}\n",
+            self.preview.text(),
+            self.order.fill_count_fp,
+            self.order.remaining_count_fp,
+            self.order.yes_price_dollars,
+            self.preview.count,
+            self.body.price
+        )
+    }
+
+    /// Sends the change, and returns the order as the exchange has it.
+    ///
+    /// # Errors
+    ///
+    /// The exchange refused it; or its answer was lost, and the order does not show the change.
+    ///
+    /// # Cancellation
+    ///
+    /// The change may have been carried out: the order shows it.
+    pub(crate) async fn submit(self) -> Outcome<Json> {
+        let Self { client, order, body, .. } = self;
+        let (yes_price, total, expires) = (body.price, body.count, body.expiration_time);
+        let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
+        let sent = request.subaccount(order.subaccount_number).send().await;
+        let is_done = |order: &Order| {
+            order.yes_price_dollars == yes_price
+                && (order.initial_count_fp == total || is_over(order))
+                && expires.is_none_or(|at| expires_at(order) == at)
+        };
+        let sent = sent.map(|_| ());
+        finish(&client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+    }
+}
+
 /// Changes price, count or expiry of an order.
 pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
+    let prepared = prepare_amend(context, args).await?;
+    super::tell(context, &prepared.text());
+    let preview = &prepared.preview;
+    if context.global.dry_run {
+        let body = super::json(&prepared.body)?;
+        let preview = preview.to_json();
+        return super::print_request(context, "POST", &prepared.url(), body, Some(preview));
+    }
+    let consent = Consent::new(context.asks(), context.global.yes);
+    let (count, price) = (preview.count, preview.price);
+    consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
+    super::print(context, &prepared.submit().await?)
+}
+
+/// Checks a change and reads what it would be. Sends nothing.
+///
+/// # Errors
+///
+/// The change is none, the order is over, or what rests can cost more than a ceiling.
+pub(crate) async fn prepare_amend(context: &Context, args: &Amend) -> Outcome<PreparedAmend> {
     let now = SystemClock.now();
     let price = match (&args.yes_price, &args.no_price) {
         (Some(price), None) => Some((Side::Yes, terms::price(price).map_err(Failure::usage)?)),
@@ -93,37 +165,7 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
         .build()
         .map_err(|error| Failure::usage(format!("the change cannot be sent: {error}")))?;
     body.expiration_time = expires;
-    super::tell(context, &preview.text());
-    super::tell(
-        context,
-        &format!(
-            "  changes      {} filled; {} × YES {} → {} × YES {}\n",
-            order.fill_count_fp,
-            order.remaining_count_fp,
-            order.yes_price_dollars,
-            remaining,
-            yes_price
-        ),
-    );
-    let path = format!("{}/portfolio/events/orders/{}/amend", client.base_url(), order.order_id);
-    if context.global.dry_run {
-        let body = super::json(&body)?;
-        return super::print_request(context, "POST", &path, body, Some(preview.to_json()));
-    }
-    let consent = Consent::new(context.target.is_real_money() || args.confirm, context.global.yes);
-    let (count, price) = (preview.count, preview.price);
-    consent
-        .ask(&confirmation(count, price), move |typed| is_confirmed(typed, count, price))
-        .await?;
-    let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
-    let sent = request.subaccount(order.subaccount_number).send().await;
-    let is_done = |order: &Order| {
-        order.yes_price_dollars == yes_price
-            && (order.initial_count_fp == total || is_over(order))
-            && expires.is_none_or(|at| expires_at(order) == at)
-    };
-    let sent = sent.map(|_| ());
-    finish(context, &client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+    Ok(PreparedAmend { client, order, body, preview })
 }
 
 /// Returns the YES price that is asked for, on the grid of the market.
@@ -205,22 +247,23 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
             format!("{}/portfolio/events/orders/{}/decrease", client.base_url(), order.order_id);
         return super::print_request(context, "POST", &path, super::json(&body)?, None);
     }
+    ask_if_told(context, "decrease").await?;
     let request = client.decrease_order_v2().order_id(&*order.order_id).body(body);
     let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
     let is_done = |order: &Order| is_over(order) || order.remaining_count_fp <= to;
-    finish(context, &client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await
+    let done =
+        finish(&client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await?;
+    super::print(context, &done)
 }
 
-/// Reads the order back after a change, and prints it; if the answer was lost, until it shows what
-/// was asked for.
+/// Reads the order back after a change; if the answer was lost, until it shows what was asked for.
 async fn finish(
-    context: &Context,
     client: &Client,
     order_id: &str,
     operation: OperationId,
     sent: Result<(), Error>,
     is_done: impl Fn(&Order) -> bool,
-) -> Outcome {
+) -> Outcome<Json> {
     let error = match sent {
         Ok(()) => None,
         Err(error) if error.effect() == Effect::Unknown => Some(error),
@@ -228,14 +271,12 @@ async fn finish(
     };
     let read = look::order_when(client, order_id, READ_BACK, is_done).await;
     match (read, error) {
-        (Ok((order, true)), _) | (Ok((order, false)), None) => {
-            super::print(context, &super::json(&order)?)
-        }
+        (Ok((order, true)), _) | (Ok((order, false)), None) => super::json(&order),
         // It was carried out: that it cannot be read does not change that.
-        (Err(_), None) => super::print(
-            context,
-            &Json::object([("order_id", Json::text(order_id)), ("status", Json::text("accepted"))]),
-        ),
+        (Err(_), None) => Ok(Json::object([
+            ("order_id", Json::text(order_id)),
+            ("status", Json::text("accepted")),
+        ])),
         (_, Some(error)) => {
             let mut failure = failed(operation)(error);
             failure.next = Some(format!("kalshi order get {order_id}"));
@@ -251,7 +292,26 @@ pub(crate) async fn cancel(context: &Context, args: &Cancel) -> Outcome {
     for id in &args.order_ids {
         orders.push(look::order(&client, id).await?);
     }
+    if !context.global.dry_run {
+        ask_if_told(context, "cancel").await?;
+    }
     cancel_orders(context, &client, orders).await
+}
+
+/// Cancels an order by its id. What is over already is as wanted.
+///
+/// # Errors
+///
+/// It was refused; or its outcome is not known, and the order still rests.
+#[cfg(feature = "tui")]
+pub(crate) async fn cancel_by_id(client: &Client, order_id: &str) -> Outcome {
+    let order = look::order(client, order_id).await?;
+    cancel_one(client, &order).await.map(|_| ())
+}
+
+/// Asks with `--ask` before something that only takes back, which is not asked about otherwise.
+async fn ask_if_told(context: &Context, line: &'static str) -> Outcome {
+    Consent::new(context.global.ask, context.global.yes).ask(line, move |typed| typed == line).await
 }
 
 /// Cancels orders one by one, and goes on after one that failed. Reports the worst failure.
@@ -266,6 +326,22 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
         });
         return context.output.rows("requests", requests.collect(), &[]);
     }
+    let (rows, worst) = cancel_each(context, client, orders).await;
+    context.output.rows("orders", rows, &["order_id", "ticker", "result"])?;
+    worst.map_or(Ok(()), Err)
+}
+
+/// Cancels orders one by one, and goes on after one that failed. Returns a row for each, and the
+/// worst failure.
+///
+/// # Cancellation
+///
+/// Some orders are canceled, and the one on its way may be.
+pub(crate) async fn cancel_each(
+    context: &Context,
+    client: &Client,
+    orders: Vec<Order>,
+) -> (Vec<Json>, Option<Failure>) {
     let mut rows = Vec::new();
     let mut worst: Option<Failure> = None;
     let total = orders.len();
@@ -292,8 +368,7 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
             (worst, next) => next.or(worst),
         };
     }
-    context.output.rows("orders", rows, &["order_id", "ticker", "result"])?;
-    worst.map_or(Ok(()), Err)
+    (rows, worst)
 }
 
 /// Cancels an order: what is over already is as wanted.
@@ -322,7 +397,9 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
 pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     let client = context.client().await?;
     let is_everything = args.market.is_none() && !args.mine;
-    let orders = resting(&client, args).await?;
+    let is_ours = |order: &Order| !args.mine || order.client_order_id.starts_with(OwnPrefix::TEXT);
+    let mut orders = resting(&client, args.market.as_deref()).await?;
+    orders.retain(is_ours);
     super::tell(
         context,
         &format!(
@@ -333,8 +410,7 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
         ),
     );
     if !context.global.dry_run {
-        let is_needed = context.target.is_real_money() || args.confirm;
-        let consent = Consent::new(is_needed, context.global.yes);
+        let consent = Consent::new(context.asks(), context.global.yes);
         consent.ask("cancel all", |typed| typed == "cancel all").await?;
     }
     if !is_everything {
@@ -344,22 +420,39 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
         let url = format!("{}/portfolio/events/orders", client.base_url());
         return super::print_request(context, "DELETE", &url, Json::Null, None);
     }
-    let count = orders.len();
+    let done = cancel_all_at_once(&client, orders.len()).await?;
+    super::tell(context, "orders placed within the next minute may be canceled, too\n");
+    context.output.document(&done, &[])
+}
+
+/// Cancels every order of the account, in one request.
+///
+/// # Errors
+///
+/// The exchange refused it, or its answer was lost: the orders may be canceled.
+///
+/// # Cancellation
+///
+/// The orders may be canceled.
+pub(crate) async fn cancel_all_at_once(client: &Client, resting_before: usize) -> Outcome<Json> {
     if let Err(error) = client.cancel_all_orders().send().await {
         let mut failure = failed(OperationId::CancelAllOrders)(error);
         failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
         return Err(failure);
     }
-    let done =
-        Json::object([("result", Json::text("canceled")), ("resting_before", Json::number(count))]);
-    super::tell(context, "orders placed within the next minute may be canceled, too\n");
-    context.output.document(&done, &[])
+    Ok(Json::object([
+        ("result", Json::text("canceled")),
+        ("resting_before", Json::number(resting_before)),
+    ]))
 }
 
-async fn resting(client: &Client, args: &CancelAll) -> Outcome<Vec<Order>> {
+/// Returns the orders that rest, of the account or of a market.
+///
+/// # Errors
+///
+/// A read failed.
+pub(crate) async fn resting(client: &Client, ticker: Option<&str>) -> Outcome<Vec<Order>> {
     let request = client.get_orders().status("resting").limit(1_000_u16);
-    let orders = request.ticker(args.market.as_deref()).all().await;
-    let orders = orders.map_err(failed(OperationId::GetOrders))?;
-    let is_ours = |order: &Order| !args.mine || order.client_order_id.starts_with(OwnPrefix::TEXT);
-    Ok(orders.into_iter().filter(is_ours).collect())
+    let orders = request.ticker(ticker).all().await;
+    orders.map_err(failed(OperationId::GetOrders))
 }

@@ -21,11 +21,22 @@ use kalshi_sdk::{
 use kalshi_trade::direction::Action;
 use serde::Serialize;
 
-use self::look::failed;
+pub(crate) use self::look::failed;
+#[cfg(any(feature = "mcp", feature = "tui"))]
+pub(crate) use self::{change::cancel_all_at_once, place::Prepared, preview::is_confirmed};
+#[cfg(feature = "tui")]
+pub(crate) use self::{
+    change::cancel_by_id,
+    place::{SentOrder, look_at, resume, send},
+    terms::{amount, count},
+};
 #[cfg(feature = "mcp")]
 pub(crate) use self::{
+    change::{PreparedAmend, cancel_each, prepare_amend, resting},
     journals::{create_private, state_folder},
-    place::explain,
+    look::{is_over, order as fetch_order},
+    place::{check_ceilings, check_sendable, explain, prepare, settled, submit},
+    preview::{Preview, confirmation},
 };
 use crate::{
     args::{Format, duration},
@@ -189,9 +200,6 @@ pub(crate) struct NewOrder {
     /// The most that the order may cost in dollars, with fees.
     #[arg(long, value_name = "DOLLARS", value_parser = terms::amount)]
     pub(crate) max_cost: Option<Dollars>,
-    /// Ask for confirmation where there is no real money, too.
-    #[arg(long)]
-    pub(crate) confirm: bool,
     /// The time to find out what became of it if the answer is lost.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "90s")]
     pub(crate) settle_within: Duration,
@@ -254,9 +262,6 @@ pub(crate) struct Amend {
     /// The most that what rests may cost in dollars, with fees.
     #[arg(long, value_name = "DOLLARS", value_parser = terms::amount)]
     pub(crate) max_cost: Option<Dollars>,
-    /// Ask for confirmation where there is no real money, too.
-    #[arg(long)]
-    pub(crate) confirm: bool,
 }
 
 /// Less of an order.
@@ -289,9 +294,6 @@ pub(crate) struct CancelAll {
     /// Only those that were placed with this program under ids of its own.
     #[arg(long)]
     pub(crate) mine: bool,
-    /// Ask for confirmation where there is no real money, too.
-    #[arg(long)]
-    pub(crate) confirm: bool,
 }
 
 /// Which orders to list.

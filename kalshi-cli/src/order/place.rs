@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+#[cfg(feature = "tui")]
+use kalshi_sdk::streams;
 use kalshi_sdk::{
     Client, Dollars, Effect, OperationId, UnixMillis,
     auth::{Clock as _, SystemClock},
@@ -43,11 +45,20 @@ pub(crate) async fn prepare(
     action: Action,
     args: &NewOrder,
 ) -> Outcome<Prepared> {
+    prepare_with(context, context.client().await?, action, args).await
+}
+
+/// Checks an order and reads with a client what it would be. Sends nothing.
+async fn prepare_with(
+    context: &Context,
+    client: Client,
+    action: Action,
+    args: &NewOrder,
+) -> Outcome<Prepared> {
     let now = SystemClock.now();
     let asked = asked(action, args, now).map_err(Failure::usage)?;
     let client_id: ClientOrderId =
         asked.client_id.parse().map_err(|error| Failure::usage(format!("--client-id: {error}")))?;
-    let client = context.client().await?;
     let side = asked.terms.to_book().map(|book| book.side);
     let side = side.ok_or_else(|| Failure::usage("the price is out of range"))?;
     let seen = look::look(&client, &args.ticker, &side, args.subaccount, now).await?;
@@ -78,36 +89,156 @@ pub(crate) async fn explain(context: &Context, action: Action, args: &NewOrder) 
 
 /// Places an order, or shows what it would be.
 pub(crate) async fn place(context: &Context, action: Action, args: &NewOrder) -> Outcome {
-    let Prepared { client, client_id, preview } = prepare(context, action, args).await?;
-    check_ceilings(context, args, &preview)?;
+    let prepared = prepare(context, action, args).await?;
+    let preview = &prepared.preview;
+    check_ceilings(context, args, preview)?;
     super::tell(context, &preview.text());
     if context.global.dry_run {
-        let url = format!("{}/portfolio/events/orders", client.base_url());
+        let url = format!("{}/portfolio/events/orders", prepared.client.base_url());
         let body = super::json(&preview.request)?;
         return super::print_request(context, "POST", &url, body, Some(preview.to_json()));
     }
-    // Before the question: who says yes should not have to say it twice.
-    let journals = journals(context, &client)?;
-    if let Some(journals) = &journals {
-        check_unsettled(journals, &preview.ticker)?;
-    }
-    let is_needed = context.target.is_real_money() || args.confirm;
+    // Before the question: a person who says yes should not have to say it twice.
+    check_sendable(context, &prepared)?;
     let (count, price) = (preview.count, preview.price);
-    let consent = Consent::new(is_needed, context.global.yes);
+    let consent = Consent::new(context.asks(), context.global.yes);
     consent.ask(&preview.confirmation(), move |typed| is_confirmed(typed, count, price)).await?;
-    let request = preview.request.clone();
+    super::print(context, &submit(context, prepared, args.settle_within).await?)
+}
+
+/// Refuses an order in a market in which another one may exist whose outcome is not known.
+pub(crate) fn check_sendable(context: &Context, prepared: &Prepared) -> Outcome {
+    let journals = journals(context, &prepared.client)?;
+    journals.map_or(Ok(()), |journals| check_unsettled(&journals, &prepared.preview.ticker))
+}
+
+/// Sends an order once, and returns it as the exchange has it.
+///
+/// # Errors
+///
+/// The exchange refused it, it was not sent, or its outcome is not known within `settle_within`: its
+/// journal is left then, and [`settled`] goes on.
+///
+/// # Cancellation
+///
+/// The order may have been sent. Its journal says so, and [`settled`] finds out.
+pub(crate) async fn submit(
+    context: &Context,
+    prepared: Prepared,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    let sent = send(context, prepared)?;
+    let state = outcome(context, &sent.placement, settle_within).await;
+    sent.forget(&state);
+    conclude(&sent.client, sent.placement.id(), state, sent.request.as_ref()).await
+}
+
+/// An order that was handed over, once. Its outcome may be unknown.
+pub(crate) struct SentOrder {
+    client: Client,
+    journals: Option<Journals>,
+    #[cfg_attr(
+        not(feature = "tui"),
+        expect(dead_code, reason = "only the live terminal hands events to it")
+    )]
+    placements: Placements,
+    placement: Placement,
+    /// `None` for an order of an earlier command.
+    request: Option<CreateOrderV2Request>,
+}
+
+/// Hands over an order that was looked at and confirmed.
+///
+/// # Errors
+///
+/// The journal cannot be written, or another order may exist in the market whose outcome is not
+/// known: nothing was sent.
+///
+/// # Cancellation
+///
+/// The order goes on by itself as long as the runtime does. Its journal stays until its outcome is
+/// known.
+pub(crate) fn send(context: &Context, prepared: Prepared) -> Outcome<SentOrder> {
+    check_sendable(context, &prepared)?;
+    let Prepared { client, client_id, preview } = prepared;
+    let journals = journals(context, &client)?;
     let placements = match &journals {
         Some(journals) => start(&client, journals.open(&client_id)?)?,
         None => start(&client, MemoryJournal::new(super::random()?, SystemClock.now()))?,
     };
     let placement = placements
-        .place_identified(request.clone(), SEND_WITHIN)
+        .place_identified(preview.request.clone(), SEND_WITHIN)
         .map_err(|error| Failure::local(format!("the order was not taken: {error}")))?;
-    let state = outcome(context, &placement, args.settle_within).await;
-    if let Some(journals) = journals.filter(|_| !may_exist(&state)) {
-        journals.remove(&client_id);
+    Ok(SentOrder { client, journals, placements, placement, request: Some(preview.request) })
+}
+
+impl SentOrder {
+    /// Removes the journal of the order if its outcome is known.
+    pub(crate) fn forget(&self, state: &PlacementState) {
+        if let Some(journals) = self.journals.as_ref().filter(|_| !may_exist(state)) {
+            journals.remove(self.placement.id());
+        }
     }
-    super::print(context, &conclude(&client, &client_id, state, Some(&request)).await?)
+}
+
+/// What the live terminal does with an order beyond that.
+#[cfg(feature = "tui")]
+impl SentOrder {
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Takes in an event of the streams, which may be the evidence that the order is waiting for.
+    pub(crate) fn observe(&self, event: &streams::Event) {
+        self.placements.observe(event);
+    }
+
+    /// Reports whether what is not known of the order outlives this process.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.journals.is_some()
+    }
+
+    /// Returns the failure of an order in a state in which it was not accepted.
+    pub(crate) fn failure(&self, state: PlacementState) -> Failure {
+        failure(self.placement.id(), state)
+    }
+}
+
+/// Looks at an order with a client: checks it, reads what it would be, and refuses it by ceilings
+/// and by an order in its market whose outcome is not known. Sends nothing.
+#[cfg(feature = "tui")]
+pub(crate) async fn look_at(
+    context: &Context,
+    client: Client,
+    action: Action,
+    args: &NewOrder,
+) -> Outcome<Prepared> {
+    let prepared = prepare_with(context, client, action, args).await?;
+    check_ceilings(context, args, &prepared.preview)?;
+    check_sendable(context, &prepared)?;
+    Ok(prepared)
+}
+
+/// Goes on finding out what became of the orders that earlier commands left open. Sends no order.
+#[cfg(feature = "tui")]
+pub(crate) fn resume(context: &Context, client: &Client) -> Outcome<Vec<SentOrder>> {
+    let Some(journals) = journals(context, client)? else { return Ok(Vec::new()) };
+    let mut resumed = Vec::new();
+    for open in journals.unsettled()? {
+        let id: ClientOrderId = open
+            .client_order_id
+            .parse()
+            .map_err(|error| Failure::local(format!("the journal of an order: {error}")))?;
+        let placements = start(client, journals.open(&id)?)?;
+        resumed.extend(placements.restored().first().cloned().map(|placement| SentOrder {
+            client: client.clone(),
+            journals: Some(journals.clone()),
+            placements,
+            placement,
+            request: None,
+        }));
+    }
+    Ok(resumed)
 }
 
 fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
@@ -262,43 +393,46 @@ pub(super) async fn conclude(
     state: PlacementState,
     request: Option<&CreateOrderV2Request>,
 ) -> Outcome<Json> {
-    let operation = OperationId::CreateOrderV2.as_str().to_owned();
-    let fail = |category, message: String, effect| {
-        let mut failure = Failure::new(category, message);
-        failure.operation = Some(operation.clone());
-        failure.effect = effect;
-        failure
+    let order_id = match state {
+        PlacementState::Accepted { order_id } => order_id,
+        state => return Err(failure(client_id, state)),
     };
+    // That the exchange has it is known; a read that fails does not change that.
+    let Ok(order) = look::order(client, &order_id).await else {
+        return Ok(Json::object([
+            ("order_id", Json::text(order_id)),
+            ("client_order_id", Json::text(client_id.as_str())),
+            ("status", Json::text("accepted")),
+        ]));
+    };
+    if let Some(request) = request
+        && (order.ticker != request.ticker
+            || order.book_side != request.side
+            || order.yes_price_dollars != request.price
+            || order.initial_count_fp != request.count)
+    {
+        let text = format!(
+            "the client id {client_id} is that of an order of {} at {} for YES, which this is not; \
+             nothing was placed",
+            order.initial_count_fp, order.yes_price_dollars
+        );
+        let mut failure = of_order(Category::Rejected, text, Effect::Rejected);
+        failure.next = Some(format!("kalshi order get {order_id}"));
+        return Err(failure);
+    }
+    super::json(&order)
+}
+
+fn of_order(category: Category, message: String, effect: Effect) -> Failure {
+    let mut failure = Failure::new(category, message);
+    failure.operation = Some(OperationId::CreateOrderV2.as_str().to_owned());
+    failure.effect = effect;
+    failure
+}
+
+/// Returns the failure of an order in a state in which it was not accepted.
+fn failure(client_id: &ClientOrderId, state: PlacementState) -> Failure {
     match state {
-        PlacementState::Accepted { order_id } => {
-            // That the exchange has it is known; a read that fails does not change that.
-            let Ok(order) = look::order(client, &order_id).await else {
-                return Ok(Json::object([
-                    ("order_id", Json::text(order_id)),
-                    ("client_order_id", Json::text(client_id.as_str())),
-                    ("status", Json::text("accepted")),
-                ]));
-            };
-            if let Some(request) = request
-                && (order.ticker != request.ticker
-                    || order.book_side != request.side
-                    || order.yes_price_dollars != request.price
-                    || order.initial_count_fp != request.count)
-            {
-                let mut failure = fail(
-                    Category::Rejected,
-                    format!(
-                        "the client id {client_id} is that of an order of {} at {} for YES, which \
-                         this is not; nothing was placed",
-                        order.initial_count_fp, order.yes_price_dollars
-                    ),
-                    Effect::Rejected,
-                );
-                failure.next = Some(format!("kalshi order get {order_id}"));
-                return Err(failure);
-            }
-            super::json(&order)
-        }
         PlacementState::Refused(refusal) => {
             let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
             let category = match refusal.status {
@@ -307,14 +441,14 @@ pub(super) async fn conclude(
                 _ => Category::Rejected,
             };
             let text = format!("the exchange refused the order ({}{code})", refusal.status);
-            let mut failure = fail(category, text, Effect::Rejected);
+            let mut failure = of_order(category, text, Effect::Rejected);
             failure.status = Some(refusal.status);
             failure.code = refusal.code;
-            Err(failure)
+            failure
         }
         PlacementState::GivenUp => {
             let text = "the order was sent and is proven not to exist: it is safe to place another";
-            Err(fail(Category::Network, text.to_owned(), Effect::Rejected))
+            of_order(Category::Network, text.to_owned(), Effect::Rejected)
         }
         PlacementState::Withdrawn(cause) => {
             let (category, text) = match cause {
@@ -329,51 +463,64 @@ pub(super) async fn conclude(
                 WithdrawnCause::Invalid => (Category::Usage, "the request cannot be sent as it is"),
                 _ => (Category::Declined, "the order was withdrawn"),
             };
-            Err(fail(category, format!("{text}: nothing was placed"), Effect::NotSent))
+            of_order(category, format!("{text}: nothing was placed"), Effect::NotSent)
         }
         _ => {
             let text = format!(
                 "whether the order {client_id} exists is not known: count it, and place nothing in \
                  its stead"
             );
-            let failure = fail(Category::UnknownOutcome, text, Effect::Unknown);
-            Err(failure.with_next(settle_command(client_id.as_str())))
+            let failure = of_order(Category::UnknownOutcome, text, Effect::Unknown);
+            failure.with_next(settle_command(client_id.as_str()))
         }
     }
 }
 
 /// `order settle CLIENT-ID`: goes on finding out what became of an order.
 pub(crate) async fn settle(context: &Context, args: &super::Settle) -> Outcome {
-    let client_id: ClientOrderId = args
-        .client_id
-        .parse()
-        .map_err(|error| Failure::usage(format!("the client id: {error}")))?;
+    super::print(context, &settled(context, &args.client_id, args.settle_within).await?)
+}
+
+/// Finds out what became of an order, and returns it. Places nothing.
+///
+/// # Errors
+///
+/// The order was refused or never sent, or its outcome is not known within this time.
+pub(crate) async fn settled(
+    context: &Context,
+    client_id: &str,
+    settle_within: Duration,
+) -> Outcome<Json> {
+    let client_id: ClientOrderId =
+        client_id.parse().map_err(|error| Failure::usage(format!("the client id: {error}")))?;
     let client = context.client().await?;
     let journals = journals(context, &client)?;
     if let Some(journals) = journals.filter(|journals| journals.has(&client_id)) {
-        let journal = journals.open(&client_id)?;
+        let Ok(journal) = journals.open(&client_id) else {
+            // Another command, or this process, goes on settling it: what a list shows is known.
+            return found_by_list(&client, &client_id).await;
+        };
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
         let placements = start(&client, journal)?;
         if let Some(placement) = placements.restored().first() {
-            let state = outcome(context, placement, args.settle_within).await;
+            let state = outcome(context, placement, settle_within).await;
             if !may_exist(&state) {
                 journals.remove(&client_id);
             }
-            let settled = conclude(&client, &client_id, state, None).await?;
-            return super::print(context, &settled);
+            return conclude(&client, &client_id, state, None).await;
         }
         journals.remove(&client_id);
         if settlement.is_none() {
             super::tell(context, "the order was never sent\n");
         }
     }
-    found_by_list(context, &client, &client_id).await
+    found_by_list(&client, &client_id).await
 }
 
 /// Without a journal a list can show that an order exists, and nothing shows that it does not.
-async fn found_by_list(context: &Context, client: &Client, id: &ClientOrderId) -> Outcome {
+async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
     if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
-        return super::print(context, &super::json(&order)?);
+        return super::json(&order);
     }
     let mut failure = Failure::new(
         Category::UnknownOutcome,

@@ -1,8 +1,6 @@
 //! The words of an order and its worst cost, before it is sent. Pure: everything
 //! that was read is an argument.
 
-use std::fmt::Write as _;
-
 use kalshi_sdk::{
     ArithmeticError, Count, Decimal, Dollars, PriceGrid, PriceLevel, UnixSeconds,
     types::{BookSide, CreateOrderV2Request, Market, SelfTradePreventionType, TimeInForce},
@@ -13,7 +11,7 @@ use kalshi_trade::{
     tick::snap,
 };
 
-use crate::json::Json;
+use crate::{json::Json, output::safe};
 
 /// An order as it was asked for.
 #[derive(Clone, Debug)]
@@ -236,50 +234,43 @@ pub(crate) fn position_text(position: Count) -> String {
 impl Preview {
     /// Returns the lines that a person reads before saying yes.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut row = |name: &str, value: &str| {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "  {name:<13}{value}");
-        };
-        row("environment", &self.environment);
+        let rows = self.rows();
+        // A title is the exchange's: it makes no line of its own.
+        rows.iter().map(|(name, value)| format!("  {name:<13}{}\n", safe(value))).collect()
+    }
+
+    /// Returns the names and values of those lines.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
         let title = if self.title.is_empty() { String::new() } else { format!("  {}", self.title) };
-        row("market", &format!("{}{title}", self.ticker));
-        row("order", &format!("{} × {}", self.count, self.terms));
-        row("in the book", &format!("{} (the price of YES)", self.book_terms));
+        let mut rows = vec![
+            ("environment", self.environment.clone()),
+            ("market", format!("{}{title}", self.ticker)),
+            ("order", format!("{} × {}", self.count, self.terms)),
+            ("in the book", format!("{} (the price of YES)", self.book_terms)),
+        ];
         if self.price != self.price_asked {
             let text =
                 format!("{} is not one of this market's: {} is sent", self.price_asked, self.price);
-            row("price", &text);
+            rows.push(("price", text));
         }
         let fee = match (self.fee, self.worst_cost, &self.fee_unknown) {
             (Some(fee), Some(worst), _) => format!(" + fee {fee}; at most {worst} in all"),
             (_, _, Some(reason)) => format!(" + a fee that is not known: {reason}"),
             _ => String::new(),
         };
-        row("cost", &format!("{}{fee}", self.cost));
+        rows.push(("cost", format!("{}{fee}", self.cost)));
         if !self.closes.is_zero() {
-            row("closes", &format!("{} contracts of the position", self.closes));
+            rows.push(("closes", format!("{} contracts of the position", self.closes)));
         }
-        row(
-            "position",
-            &format!(
-                "{} → {} if it trades in full",
-                position_text(self.position_before),
-                position_text(self.position_after)
-            ),
-        );
-        row(
-            "best prices",
-            &format!(
-                "YES bid {}, ask {}",
-                level_text(self.best_yes_bid),
-                level_text(self.best_yes_ask)
-            ),
-        );
+        let (before, after) =
+            (position_text(self.position_before), position_text(self.position_after));
+        rows.push(("position", format!("{before} → {after} if it trades in full")));
+        let (bid, ask) = (level_text(self.best_yes_bid), level_text(self.best_yes_ask));
+        rows.push(("best prices", format!("YES bid {bid}, ask {ask}")));
         let crosses = if self.crosses { "meets the best price now; " } else { "" };
-        row("then", &format!("{crosses}{}", self.lasts));
-        row("client id", &self.client_order_id);
-        text
+        rows.push(("then", format!("{crosses}{}", self.lasts)));
+        rows.push(("client id", self.client_order_id.clone()));
+        rows
     }
 
     /// Returns the preview for a program; amounts are texts, as on the wire.

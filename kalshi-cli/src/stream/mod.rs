@@ -1,6 +1,7 @@
 //! Streams as lines: live, into files, and out of files.
 
 mod lines;
+pub(crate) mod watch;
 
 use std::{
     path::PathBuf,
@@ -163,6 +164,12 @@ impl Tap for Frames {
 }
 
 impl Stream {
+    /// Returns the stream of the prices of markets.
+    pub(crate) fn tickers(tickers: Vec<String>, count: Option<u64>) -> Self {
+        let subject = Subject { channel: streams::Channel::Ticker, tickers };
+        Self { subject, count, span: None }
+    }
+
     /// Prints until the count or the time is over, or Ctrl-C.
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let subscription = self.subject.subscription()?;

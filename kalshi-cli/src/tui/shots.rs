@@ -3,7 +3,8 @@
 
 use std::{env, fs, path::PathBuf};
 
-use kalshi_sdk::{Count, Dollars, PriceLevel, types::BookSide};
+use kalshi_sdk::{Count, Dollars, PriceLevel, streams::Outcome, types::BookSide};
+use kalshi_trade::direction::Action;
 use ratatui::{
     Terminal,
     backend::TestBackend,
@@ -12,6 +13,7 @@ use ratatui::{
 
 use super::{
     state::{Link, MarketView, Money, OrderRow, PositionRow, State, Tab, TradeRow},
+    trade::{Draft, Looked, SentRow, SentState, Ticket, Trade},
     view::view,
 };
 use crate::chart::draw::Bar;
@@ -58,6 +60,7 @@ fn state(has_color: bool) -> State {
         volume: Some(count("18250")),
         trades: trades.collect(),
         bars: bars.collect(),
+        grid: None,
     });
     state.markets.push(MarketView { ticker: "KXB".to_owned(), ..MarketView::default() });
     let order = |id: &str, side, price: &str, left: &str| OrderRow {
@@ -139,12 +142,97 @@ fn screens_of_60_100_and_200_columns_are_as_they_were() {
     check("100-help", &shot(&state, 100, 30));
 }
 
+/// The cursor within the spread, an order that may exist, and one that is being canceled.
+fn trading(has_color: bool) -> State {
+    let mut state = state(has_color);
+    let mut trade = Trade::new(true, count("10"));
+    trade.moved_to = Some(dollars("0.56"));
+    trade.canceling.insert("2".to_owned());
+    trade.sent.push(SentRow {
+        client_order_id: "cli-1".to_owned(),
+        ticker: "KXHIGHNY-26NOV27-B62".to_owned(),
+        words: "buy NO 10 @ 0.4400".to_owned(),
+        state: SentState::Unknown,
+    });
+    state.trade = Some(trade);
+    state
+}
+
+/// The window of an order that was looked at.
+fn confirming(has_color: bool) -> State {
+    let mut state = trading(has_color);
+    let draft = Draft {
+        ticker: "KXHIGHNY-26NOV27-B62".to_owned(),
+        action: Action::Buy,
+        outcome: Outcome::No,
+        yes_price: dollars("0.56"),
+        count: "10".to_owned(),
+    };
+    let title = "KXHIGHNY-26NOV27-B62  Highest temperature in New York: 62° to 63°";
+    let rows = [
+        ("environment", "PRODUCTION (real money)"),
+        ("market", title),
+        ("order", "10.00 × buy NO at 0.4400"),
+        ("in the book", "ask at 0.5600 (the price of YES)"),
+        ("cost", "2.6400 + fee 0.17248; at most 2.81348 in all"),
+        ("closes", "4.00 contracts of the position"),
+        ("position", "4.00 YES → 6.00 NO if it trades in full"),
+        ("best prices", "YES bid 0.5500 × 120.00, ask 0.5700 × 60.00"),
+        ("then", "rests until it is canceled"),
+        ("client id", "cli-0123456789abcdef"),
+    ];
+    let looked = Looked {
+        rows: rows.map(|(name, value)| (name, value.to_owned())).to_vec(),
+        line: "10 @ 0.44".to_owned(),
+        count: count("10"),
+        price: dollars("0.44"),
+    };
+    let typed = "10 @ 0.4".to_owned();
+    let ticket = Ticket::Confirm { number: 1, draft, looked, typed, is_shown: true };
+    if let Some(trade) = &mut state.trade {
+        trade.ticket = Some(ticket);
+    }
+    state
+}
+
+#[test]
+fn screens_of_trading_are_as_they_were() {
+    check("100-trade", &shot(&trading(true), 100, 36));
+    let confirming = confirming(true);
+    check("60-confirm", &shot(&confirming, 60, 30));
+    check("100-confirm", &shot(&confirming, 100, 30));
+    // Nothing of what it costs is cut.
+    for (width, height) in [(40, 24), (60, 20), (80, 20), (200, 50)] {
+        let shot = shot(&confirming, width, height);
+        for part in ["at most", "2.81348", "10 @ 0.44", "real"] {
+            assert!(shot.contains(part), "{part} at {width} × {height}:\n{shot}");
+        }
+    }
+}
+
+#[test]
+fn a_notice_is_shown_whole() {
+    let mut state = trading(true);
+    let text = "buy NO 10 @ 0.4400: the exchange refused the order (400, insufficient_balance) END";
+    state.notice = Some(text.to_owned());
+    assert!(shot(&state, 60, 30).contains("END"));
+}
+
 #[test]
 fn no_color_has_none_and_says_the_same() {
-    let (color, plain) = (state(true), state(false));
+    for (color, plain) in [
+        (state(true), state(false)),
+        (trading(true), trading(false)),
+        (confirming(true), confirming(false)),
+    ] {
+        colors_say_nothing(&color, &plain);
+    }
+}
+
+fn colors_say_nothing(color: &State, plain: &State) {
     for (width, height) in [(60, 30), (100, 36), (200, 50)] {
-        assert_eq!(shot(&color, width, height), shot(&plain, width, height));
-        let terminal = terminal(&plain, width, height);
+        assert_eq!(shot(color, width, height), shot(plain, width, height));
+        let terminal = terminal(plain, width, height);
         for cell in terminal.backend().buffer().content() {
             assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset), "{cell:?}");
         }
@@ -182,9 +270,17 @@ fn any_size_and_any_scroll_draws() {
             }
         }
     }
-    state.markets.clear();
-    for width in [40, 100, 200] {
-        shot(&state, width, 24);
+    let confirming = confirming(true);
+    for width in [40, 59, 80, 200] {
+        for height in [12, 13, 60] {
+            shot(&confirming, width, height);
+        }
+    }
+    for state in [&mut state, &mut trading(true)] {
+        state.markets.clear();
+        for width in [40, 100, 200] {
+            shot(state, width, 24);
+        }
     }
 }
 

@@ -3,13 +3,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use kalshi_sdk::{Count, Dollars, PriceLevel, types::BookSide};
+use kalshi_sdk::{Count, Dollars, PriceGrid, PriceLevel, streams::Outcome, types::BookSide};
+use kalshi_trade::direction::Action;
 use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind},
     layout::Rect,
 };
 
-use super::layout::areas;
+use super::{
+    ladder,
+    layout::areas,
+    trade::{Draft, Ticket, Trade},
+};
 use crate::chart::draw::Bar;
 
 /// Trades that are kept of a market.
@@ -71,6 +76,8 @@ pub(crate) struct MarketView {
     /// Newest first.
     pub(crate) trades: VecDeque<TradeRow>,
     pub(crate) bars: Vec<Bar>,
+    /// The prices that it takes.
+    pub(crate) grid: Option<PriceGrid>,
 }
 
 /// A trade.
@@ -129,15 +136,31 @@ pub(crate) struct State {
     /// Rows that the ladder is moved by; above zero shows higher prices.
     pub(crate) scroll: i32,
     pub(crate) notice: Option<String>,
+    /// The part that can write; `None` unless `--trade` was given.
+    pub(crate) trade: Option<Trade>,
 }
 
 /// A request to the program, by a key or a click.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     None,
     Quit,
     /// Another market is shown.
     Selected,
+    /// Read what an order would be.
+    Look {
+        number: u64,
+        draft: Draft,
+    },
+    /// Send the order of this look.
+    Send {
+        number: u64,
+        draft: Draft,
+    },
+    /// Cancel these orders.
+    Cancel(Vec<String>),
+    /// Cancel all orders of the account.
+    CancelAll,
 }
 
 impl State {
@@ -160,6 +183,7 @@ impl State {
             has_help: false,
             scroll: 0,
             notice: None,
+            trade: None,
         }
     }
 
@@ -193,6 +217,13 @@ impl State {
             self.has_help = false;
             return if key.code == KeyCode::Char('q') { Request::Quit } else { Request::None };
         }
+        let market = self.markets.get(self.selected);
+        if let Some(trade) = self.trade.as_mut().filter(|trade| trade.ticket.is_some()) {
+            return trade.key(key, market);
+        }
+        if let Some(request) = self.trade_key(key.code) {
+            return request;
+        }
         match key.code {
             KeyCode::Char('q') => return Request::Quit,
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.has_help = true,
@@ -213,15 +244,53 @@ impl State {
             KeyCode::Down | KeyCode::Char('j') => self.scroll_by(-1),
             KeyCode::PageUp => self.scroll_by(10),
             KeyCode::PageDown => self.scroll_by(-10),
-            KeyCode::Home | KeyCode::Char('c') => self.scroll = 0,
+            KeyCode::Home | KeyCode::Char('c') => {
+                self.scroll = 0;
+                if let Some(trade) = &mut self.trade {
+                    trade.moved_to = None;
+                }
+            }
             KeyCode::Esc => self.notice = None,
             _ => {}
         }
         Request::None
     }
 
+    /// Takes in a key that opens, or cancels, orders. `None` for any other key, and without `--trade`.
+    fn trade_key(&mut self, code: KeyCode) -> Option<Request> {
+        let market = self.markets.get(self.selected)?;
+        let trade = self.trade.as_mut()?;
+        let (action, outcome) = match code {
+            KeyCode::Char('b') => (Action::Buy, Outcome::Yes),
+            KeyCode::Char('s') => (Action::Sell, Outcome::Yes),
+            KeyCode::Char('B') => (Action::Buy, Outcome::No),
+            KeyCode::Char('S') => (Action::Sell, Outcome::No),
+            KeyCode::Char('x') => {
+                let at = trade.cursor(market)?;
+                let is_meant =
+                    |order: &&OrderRow| order.ticker == market.ticker && order.yes_price == at;
+                let orders = self.orders.iter().filter(is_meant);
+                return Some(trade.open_cancel(orders.map(|o| o.order_id.clone()).collect()));
+            }
+            KeyCode::Char('X') => {
+                trade.ticket = Some(Ticket::Cancel { ids: None, typed: String::new() });
+                return Some(Request::None);
+            }
+            _ => return None,
+        };
+        if market.is_current {
+            trade.open(market, action, outcome);
+        } else {
+            self.notice = Some("the book is not known now: no order is opened".to_owned());
+        }
+        Some(Request::None)
+    }
+
     /// Takes in the mouse, on a terminal of a size.
     pub(crate) fn mouse(&mut self, mouse: MouseEvent, size: Rect) -> Request {
+        if self.trade.as_ref().is_some_and(|trade| trade.ticket.is_some()) {
+            return Request::None;
+        }
         match mouse.kind {
             MouseEventKind::ScrollUp => self.scroll_by(1),
             MouseEventKind::ScrollDown => self.scroll_by(-1),
@@ -245,11 +314,26 @@ impl State {
                     }
                 } else if at(areas.title) {
                     return self.select(1);
+                } else if at(areas.ladder) {
+                    self.point(areas.ladder, mouse.row);
                 }
             }
             _ => {}
         }
         Request::None
+    }
+
+    /// Moves the cursor to the price in this row of the terminal.
+    fn point(&mut self, place: Rect, row: u16) {
+        let Some(market) = self.markets.get(self.selected).filter(|m| m.is_current) else { return };
+        // Within the frame.
+        let height = place.height.saturating_sub(2);
+        let Some(row) = row.checked_sub(place.y + 1) else { return };
+        let rows = ladder::rows(self, market, height);
+        let hit = rows.iter().find(|(at, _)| *at == row).and_then(|(_, row)| row.price());
+        if let (Some(trade), Some(price)) = (&mut self.trade, hit) {
+            trade.moved_to = Some(price);
+        }
     }
 
     fn turn(&mut self, by: usize) {
@@ -263,10 +347,18 @@ impl State {
         }
         self.selected = (self.selected + by) % self.markets.len();
         self.scroll = 0;
+        if let Some(trade) = &mut self.trade {
+            trade.moved_to = None;
+        }
         Request::Selected
     }
 
+    /// Moves the cursor where there is one, and else the rows.
     fn scroll_by(&mut self, rows: i32) {
+        if let (Some(trade), Some(market)) = (&mut self.trade, self.markets.get(self.selected)) {
+            trade.move_by(market, rows);
+            return;
+        }
         self.scroll = self.scroll.saturating_add(rows).clamp(-1_000, 1_000);
     }
 }

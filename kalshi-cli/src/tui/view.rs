@@ -1,6 +1,6 @@
 //! Draws the state. Pure: a state and a space give a frame.
 
-use kalshi_sdk::{Count, Dollars, PriceLevel, types::BookSide};
+use kalshi_sdk::{Count, Dollars, types::BookSide};
 use ratatui::{
     Frame,
     layout::{Alignment, Rect},
@@ -11,8 +11,11 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use super::{
+    ladder::{self, Row},
     layout::areas,
     state::{Link, MarketView, Money, State, Tab},
+    ticket::{ticket, words},
+    trade::SentState,
 };
 use crate::{
     chart::draw::{Tone, draw},
@@ -22,12 +25,15 @@ use crate::{
 /// The fewest cells in which the ladder is readable.
 const MIN: (u16, u16) = (40, 12);
 
+/// The most lines of a notice.
+const MAX_NOTICE: usize = 4;
+
 /// The style of what matters most.
-const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
+pub(super) const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
 
 /// The styles, by what a text means.
 #[derive(Clone, Copy)]
-struct Theme {
+pub(super) struct Theme {
     has_color: bool,
 }
 
@@ -40,11 +46,11 @@ impl Theme {
         self.color(Color::Green)
     }
 
-    fn down(self) -> Style {
+    pub(super) fn down(self) -> Style {
         self.color(Color::Red)
     }
 
-    fn dim(self) -> Style {
+    pub(super) fn dim(self) -> Style {
         if self.has_color {
             Style::new().fg(Color::DarkGray)
         } else {
@@ -52,8 +58,21 @@ impl Theme {
         }
     }
 
-    fn own(self) -> Style {
+    pub(super) fn own(self) -> Style {
         self.color(Color::Yellow).add_modifier(Modifier::BOLD)
+    }
+
+    pub(super) fn warning(self) -> Style {
+        self.color(Color::Yellow)
+    }
+
+    fn cursor(self) -> Style {
+        let style = Style::new().add_modifier(Modifier::BOLD);
+        if self.has_color {
+            style.bg(Color::Yellow).fg(Color::Black)
+        } else {
+            style.add_modifier(Modifier::REVERSED)
+        }
     }
 
     fn depth(self, is_bid: bool) -> Style {
@@ -107,8 +126,11 @@ pub(crate) fn view(state: &State, frame: &mut Frame<'_>) {
         part(state.tab, state, theme, frame, tab);
     }
     keys(state, theme, frame, places.keys);
+    if let Some(trade) = &state.trade {
+        ticket(state, trade, theme, frame, size);
+    }
     if state.has_help {
-        help(theme, frame, size);
+        help(state, theme, frame, size);
     }
 }
 
@@ -145,11 +167,15 @@ fn status(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
     let is_wide = place.width >= 80;
     let name = state.environment.split(" (").next().filter(|_| !is_wide);
     let environment = format!(" {} ", safe(name.unwrap_or(&state.environment)));
-    let left = Line::from(vec![Span::styled(environment, theme.money(state.money))]);
+    let mut left = vec![Span::styled(environment, theme.money(state.money))];
+    if state.trade.is_some() {
+        left.push(Span::styled(" TRADE ", theme.own()));
+    }
+    let left = Line::from(left);
     let (mark, link, style) = match state.link {
-        Link::Connecting => ("○", "connecting", theme.color(Color::Yellow)),
+        Link::Connecting => ("○", "connecting", theme.warning()),
         Link::Live => ("●", "live", theme.up()),
-        Link::Behind => ("◐", "behind", theme.color(Color::Yellow)),
+        Link::Behind => ("◐", "behind", theme.warning()),
         Link::Lost => ("○", "lost", theme.down()),
     };
     let mut right = vec![Span::styled(format!("{mark} {link}"), style)];
@@ -269,29 +295,16 @@ fn ladder(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
     let decimals = decimals(market);
     let most = market.bids.iter().chain(&market.asks).map(|level| level.count.as_hundredths());
     let columns = Columns::new(inner.width, decimals, most.max().unwrap_or(1));
-    let rows = usize::from(inner.height);
-    // The rows of the whole ladder, highest price first, around the line of the spread.
-    let mut lines: Vec<Line<'_>> = Vec::new();
-    for level in market.asks.iter().rev() {
-        lines.push(columns.line(state, theme, market, *level, &BookSide::Ask));
-    }
-    let middle = lines.len();
-    lines.push(spread(market, theme, decimals, inner.width));
-    for level in &market.bids {
-        lines.push(columns.line(state, theme, market, *level, &BookSide::Bid));
-    }
-    let half = i64::try_from(rows / 2).unwrap_or(0);
-    let middle = i64::try_from(middle).unwrap_or(i64::MAX);
-    let total = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-    let window = i64::try_from(rows).unwrap_or(0);
-    // The spread is in the middle where there are levels on both sides for that.
-    let start = middle - half - i64::from(state.scroll);
-    let start = start.clamp((1 - window).min(0).max(middle - half - total), total - 1);
-    for row in 0..inner.height {
-        let at = start + i64::from(row);
-        let Some(line) = usize::try_from(at).ok().and_then(|at| lines.get(at)) else { continue };
-        let place = Rect { y: inner.y + row, height: 1, ..inner };
-        frame.render_widget(Paragraph::new(line.clone()), place);
+    let cursor = state.trade.as_ref().and_then(|trade| trade.cursor(market));
+    for (at, row) in ladder::rows(state, market, inner.height) {
+        let line = match &row {
+            Row::Spread => spread(market, theme, decimals, inner.width),
+            Row::Level(..) | Row::Empty(_) => {
+                columns.line(state, theme, market, &row, row.price() == cursor)
+            }
+        };
+        let place = Rect { y: inner.y + at, height: 1, ..inner };
+        frame.render_widget(Paragraph::new(line), place);
     }
 }
 
@@ -326,7 +339,7 @@ impl Columns {
     fn new(width: u16, decimals: usize, most: i64) -> Self {
         let width = usize::from(width);
         let price = decimals + 4;
-        let own = if width >= 44 { 10 } else { 8 };
+        let own = (width / 4).clamp(8, 14);
         let depth = width.saturating_sub(price + 2 * own) / 2;
         Self { own, depth, price, decimals, most: most.max(1) }
     }
@@ -336,9 +349,24 @@ impl Columns {
         state: &State,
         theme: Theme,
         market: &MarketView,
-        level: PriceLevel,
-        side: &BookSide,
+        row: &Row,
+        is_cursor: bool,
     ) -> Line<'a> {
+        let shown = |at| format!("{:^1$}", price(at, self.decimals.max(needed(at))), self.price);
+        let blank = |width: usize| Span::raw(" ".repeat(width));
+        let (level, side) = match row {
+            Row::Level(level, side) => (*level, side),
+            // The price under the cursor.
+            row => {
+                let text = row.price().map(shown).unwrap_or_default();
+                let beside = self.depth + self.own;
+                return Line::from(vec![
+                    blank(beside),
+                    Span::styled(text, theme.cursor()),
+                    blank(beside),
+                ]);
+            }
+        };
         let is_bid = *side == BookSide::Bid;
         let own = own_at(state, market, side, level.price).unwrap_or_default();
         let own = clip(&own, self.own.saturating_sub(1));
@@ -349,9 +377,8 @@ impl Columns {
         // What rests shows.
         let bar = usize::try_from(share).unwrap_or(0).clamp(1, self.depth.max(1));
         let style = if is_bid { theme.up() } else { theme.down() };
-        let shown = format!("{:^1$}", price(level.price, self.decimals), self.price);
-        let shown = Span::styled(shown, style.add_modifier(Modifier::BOLD));
-        let blank = |width: usize| Span::raw(" ".repeat(width));
+        let style = if is_cursor { theme.cursor() } else { style.add_modifier(Modifier::BOLD) };
+        let shown = Span::styled(shown(level.price), style);
         if is_bid {
             let padded = format!("{text:>0$}", self.depth);
             let (before, filled) = split(&padded, self.depth.saturating_sub(bar));
@@ -377,7 +404,7 @@ impl Columns {
 }
 
 /// Returns the number of cells that a text takes.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
@@ -387,7 +414,7 @@ fn split(text: &str, at: usize) -> (String, String) {
 }
 
 /// Returns the beginning of a text that fits a width; what is cut shows.
-fn clip(text: &str, to: usize) -> String {
+pub(super) fn clip(text: &str, to: usize) -> String {
     let text = safe(text);
     if width(&text) <= to {
         return text;
@@ -504,7 +531,8 @@ fn money(amount: Dollars) -> String {
 }
 
 fn orders(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
-    if state.orders.is_empty() {
+    let sent = state.trade.as_ref().map(|trade| &*trade.sent).unwrap_or_default();
+    if state.orders.is_empty() && sent.is_empty() {
         let text = if state.is_account_current { "no resting orders" } else { "not known yet" };
         return note(text, theme, frame, place);
     }
@@ -519,6 +547,17 @@ fn orders(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
     );
     let mut lines = vec![Line::from(Span::styled(header, theme.dim()))];
     let shown = usize::from(place.height).saturating_sub(1);
+    for row in sent {
+        let (text, style) = match row.state {
+            SentState::Sending => ("sending", theme.dim()),
+            SentState::Unknown => ("UNKNOWN", theme.down().add_modifier(Modifier::BOLD)),
+        };
+        lines.push(Line::from(vec![
+            Span::raw(" "),
+            Span::styled(cell(text, 8, false), style),
+            Span::raw(clip(&row.words, room.saturating_sub(10))),
+        ]));
+    }
     for order in state.orders.iter().take(shown) {
         let is_bid = order.side == BookSide::Bid;
         let (word, at) = if is_bid {
@@ -528,7 +567,13 @@ fn orders(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
         };
         let what = format!("{word} {}", at.map(|at| price(at, needed(at))).unwrap_or_default());
         let left = format!("{}/{}", size(order.remaining), size(order.initial));
-        let ahead = state.queue.get(&order.order_id).map(|ahead| size(*ahead));
+        let is_leaving =
+            state.trade.as_ref().is_some_and(|trade| trade.canceling.contains(&order.order_id));
+        let ahead = if is_leaving {
+            Some("cancel…".to_owned())
+        } else {
+            state.queue.get(&order.order_id).map(|ahead| size(*ahead))
+        };
         lines.push(Line::from(vec![
             Span::raw(format!(" {} ", cell(&order.ticker, ticker, false))),
             Span::styled(cell(&what, 9, false), if is_bid { theme.up() } else { theme.down() }),
@@ -552,15 +597,33 @@ fn names(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
 
 fn keys(state: &State, theme: Theme, frame: &mut Frame<'_>, place: Rect) {
     if let Some(notice) = &state.notice {
-        let style = theme.color(Color::Yellow);
-        frame.render_widget(Paragraph::new(format!(" {}", safe(notice))).style(style), place);
+        // As many lines as it takes, over what is above.
+        let room = usize::from(place.width.saturating_sub(2));
+        let lines: Vec<Line<'_>> = words(&safe(notice), room)
+            .into_iter()
+            .take(MAX_NOTICE)
+            .map(|line| Line::from(format!(" {line}")))
+            .collect();
+        let height = u16::try_from(lines.len()).unwrap_or(1).clamp(1, place.y.max(1));
+        let place = Rect { y: (place.y + 1).saturating_sub(height), height, ..place };
+        frame.render_widget(Clear, place);
+        frame.render_widget(Paragraph::new(lines).style(theme.warning()), place);
         return;
     }
+    let looking =
+        &[("q", "quit"), ("?", "help"), ("← →", "market"), ("↑ ↓", "prices"), ("tab", "view")];
+    let trading = &[
+        ("b s", "YES"),
+        ("B S", "NO"),
+        ("x", "cancel"),
+        ("X", "all"),
+        ("?", "help"),
+        ("q", "quit"),
+    ];
+    let keys: &[(&str, &str)] = if state.trade.is_some() { trading } else { looking };
     let mut spans = vec![Span::raw(" ")];
-    for (key, what) in
-        [("q", "quit"), ("?", "help"), ("← →", "market"), ("↑ ↓", "prices"), ("tab", "view")]
-    {
-        spans.push(Span::styled(key, STRONG));
+    for (key, what) in keys {
+        spans.push(Span::styled(*key, STRONG));
         spans.push(Span::styled(format!(" {what}   "), theme.dim()));
     }
     frame.render_widget(Paragraph::new(Line::from(spans)), place);
@@ -579,18 +642,29 @@ const KEYS: [(&str, &str); 9] = [
     ("q, Ctrl-C", "quit"),
 ];
 
-fn help(theme: Theme, frame: &mut Frame<'_>, size: Rect) {
-    let height = u16::try_from(KEYS.len()).unwrap_or(0) + 6;
+/// The keys that the help lists with `--trade`.
+const TRADE_KEYS: [(&str, &str); 5] = [
+    ("↑ ↓, click", "the cursor, by ticks of the market"),
+    ("b, s", "buys, sells YES at the cursor: count, preview, y"),
+    ("B, S", "buys, sells NO: the cursor is the price of YES"),
+    ("x", "cancels your orders at the cursor"),
+    ("X", "cancels all orders, once it is typed"),
+];
+
+fn help(state: &State, theme: Theme, frame: &mut Frame<'_>, size: Rect) {
+    let trading: &[(&str, &str)] = if state.trade.is_some() { &TRADE_KEYS } else { &[] };
+    let height = u16::try_from(KEYS.len() + trading.len()).unwrap_or(0) + 6;
     let place = Rect {
-        x: size.width.saturating_sub(66) / 2,
+        x: size.width.saturating_sub(72) / 2,
         y: size.height.saturating_sub(height) / 2,
-        width: size.width.min(66),
+        width: size.width.min(72),
         height: size.height.min(height),
     };
     frame.render_widget(Clear, place);
     let inner = panel("Help", theme, frame, place);
-    let mut lines: Vec<Line<'_>> = KEYS
+    let mut lines: Vec<Line<'_>> = trading
         .iter()
+        .chain(&KEYS)
         .map(|(key, what)| {
             Line::from(vec![Span::styled(format!(" {key:<20}"), STRONG), Span::raw(*what)])
         })
@@ -600,9 +674,11 @@ fn help(theme: Theme, frame: &mut Frame<'_>, size: Rect) {
         Span::styled(" 5 q120 ", theme.own()),
         Span::raw("an order of yours, and the contracts ahead of it"),
     ]));
-    lines.push(Line::from(Span::styled(
-        " This view only looks: orders are placed with kalshi order.",
-        theme.dim(),
-    )));
+    let text = if state.trade.is_some() {
+        " An order is sent once; one that may exist is UNKNOWN until settled."
+    } else {
+        " This view only looks: --trade places orders, and so does kalshi order."
+    };
+    lines.push(Line::from(Span::styled(text, theme.dim())));
     frame.render_widget(Paragraph::new(lines), inner);
 }

@@ -12,6 +12,8 @@ mod export;
 mod market;
 #[cfg(feature = "mcp")]
 mod mcp;
+#[cfg(all(feature = "mcp", target_os = "linux"))]
+mod mcp_writes;
 mod order;
 mod own_exchange;
 mod portfolio;
@@ -19,4 +21,7 @@ mod secrets;
 mod settings;
 mod stream;
 mod support;
+#[cfg(all(target_os = "linux", feature = "tui"))]
+mod tui;
+mod watch;
 mod writes;

@@ -214,3 +214,14 @@ async fn each_request_is_shown_if_that_is_asked_for() {
     assert!(ran.stderr.starts_with("get_markets 200 "), "{ran:#?}");
     assert_eq!(ran.stdout.lines().count(), 2);
 }
+
+#[tokio::test]
+async fn the_prices_of_markets_are_watched() {
+    let setup = Setup::new().await;
+    let markets = setup.run(&["market", "list", "--status", "open", "-o", "json"]).await.json();
+    let ticker = markets["markets"][0]["ticker"].as_str().unwrap();
+    let watched = setup.run(&["market", "watch", ticker, "--count", "2"]).await.ok();
+    let last: serde_json::Value = serde_json::from_str(watched.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["msg"]["market_ticker"]), (&"ticker".into(), &ticker.into()));
+    assert_eq!(setup.run(&["market", "watch"]).await.code, 2);
+}

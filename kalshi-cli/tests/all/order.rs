@@ -121,11 +121,11 @@ fn what_is_typed_wrong_is_refused_before_anything_is_sent() {
 fn without_a_terminal_and_without_yes_nothing_is_sent() {
     let desk = OwnExchange::new();
     let ticker = desk.market().ticker;
-    let ran = desk.run(&format!("{} --confirm", buy(&ticker)));
+    let ran = desk.run(&format!("{} --ask", buy(&ticker)));
     assert_eq!(ran.code, 2, "{ran:?}");
     assert_eq!(json(&ran)["error"]["effect"], "not_sent");
     assert_eq!((desk.writes().len(), desk.journals()), (0, 0));
-    assert_eq!(desk.run(&format!("{} --confirm --yes", buy(&ticker))).code, 0);
+    assert_eq!(desk.run(&format!("{} --yes", buy(&ticker))).code, 0);
     assert_eq!(desk.writes(), ["create_order_v2"]);
 }
 
@@ -137,7 +137,7 @@ fn a_person_confirms_with_the_count_and_the_price_and_declines_with_anything_els
     let at_terminal = |typed: &str| {
         let (mut main, terminal) = terminal(typed);
         let mut command = desk.command();
-        command.args(format!("{} --confirm", buy(&ticker)).split_whitespace());
+        command.args(format!("{} --ask", buy(&ticker)).split_whitespace());
         command.stdin(terminal.try_clone().unwrap()).stderr(terminal);
         let code = desk.finish(&mut command).code;
         drop(command);
@@ -288,6 +288,13 @@ fn an_order_is_changed_read_and_canceled() {
     let ceiling = desk.run(&format!("order amend {id} --count 300 --max-cost 1 --yes"));
     assert_eq!(ceiling.code, 2, "{ceiling:?}");
 
+    // With --ask what only takes back is asked about, too.
+    let writes = desk.writes().len();
+    for words in ["decrease {} --by 1 --ask", "cancel {} --ask"] {
+        let asked = desk.run(&format!("order {}", words.replace("{}", id)));
+        assert_eq!(asked.code, 2, "{asked:?}");
+    }
+    assert_eq!(desk.writes().len(), writes);
     let less = desk.run(&format!("order decrease {id} --by 1 -o json"));
     assert_eq!(json(&less)["remaining_count_fp"], "2.00", "{less:?}");
     assert_eq!(desk.run(&format!("order decrease {id} --to 2")).code, 2);
@@ -331,7 +338,7 @@ fn cancel_all_cancels_what_it_says() {
     }
     assert_eq!(desk.run(&format!("{} --client-id my-5", buy(&markets[0].ticker))).code, 0);
     let writes = desk.writes().len();
-    let asked = desk.run("order cancel-all --confirm");
+    let asked = desk.run("order cancel-all --ask");
     assert_eq!(asked.code, 2, "{asked:?}");
     assert_eq!(desk.run("order cancel-all --dry-run").code, 0);
     assert_eq!((desk.writes().len(), resting()), (writes, 3));
@@ -340,6 +347,6 @@ fn cancel_all_cancels_what_it_says() {
     assert_eq!(resting(), 2);
     assert_eq!(desk.run("order cancel-all --mine").code, 0);
     assert_eq!(resting(), 1);
-    assert_eq!(desk.run("order cancel-all --confirm --yes").code, 0);
+    assert_eq!(desk.run("order cancel-all --yes").code, 0);
     assert_eq!(resting(), 0);
 }

@@ -81,6 +81,14 @@ async fn measure(
     orders: usize,
     only: Option<&str>,
 ) -> Result<(), Failure> {
+    // As in every program with a stream: without a timer that runs, the runtime is woken for the
+    // first one of each request.
+    let mut beat = tokio::time::interval(Duration::from_secs(10));
+    tokio::spawn(async move {
+        loop {
+            beat.tick().await;
+        }
+    });
     let base = format!("http://{address}/trade-api/v2");
     let pair = KeyPair::generate(auth::KeyType::Ed25519)?;
     let credentials = Credentials::from_pem("bench", pair.private_key_pem())?;

@@ -279,6 +279,7 @@ mod tests {
         "config path",
         "config set",
         "docs",
+        "export recording",
         "mcp",
         "record",
         "replay",

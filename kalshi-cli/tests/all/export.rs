@@ -618,7 +618,7 @@ mod parquet {
         assert_eq!(deltas.len(), 4, "13, 14, 15 and 16 o'clock: {:?}", deltas.keys());
         let mut random = Random(7);
         let (mut read, mut unreadable) = (0, 0);
-        let mut lines: Vec<usize> = (0..600)
+        let mut lines: Vec<usize> = (0..250)
             .map(|_| usize::try_from(random.below(moments.len() as u64)).unwrap())
             .collect();
         // The gap and the lost connection, line by line.
@@ -628,21 +628,23 @@ mod parquet {
         all.sort_by_key(|row| row["n"].parse::<i64>().unwrap());
         let numbers: Vec<i64> = all.iter().map(|row| row["n"].parse().unwrap()).collect();
         assert!(numbers.iter().copied().eq(1..=i64::try_from(numbers.len()).unwrap()));
+        let mut hours: BTreeMap<(i64, &str), Vec<&Row>> = BTreeMap::new();
+        for row in all {
+            let hour = row["recv_ts"].parse::<i64>().unwrap() / 3_600_000_000;
+            hours.entry((hour, &row["ticker"])).or_default().push(row);
+        }
         for at in lines {
             let (time, books) = &moments[at];
-            let hour = |row: &&&Row| {
-                row["recv_ts"].parse::<i64>().unwrap() / 3_600_000_000 == time / 3_600_000
-            };
             for (ticker, expected) in books {
                 // The hour alone is enough.
-                let of = |row: &&&Row| row["ticker"] == *ticker;
-                let rows: Vec<&Row> = all.iter().filter(hour).filter(of).copied().collect();
+                let hour = time / 3_600_000;
+                let rows = hours.get(&(hour, ticker)).map(Vec::as_slice).unwrap_or_default();
                 let line = i64::try_from(at + 1).unwrap();
-                assert_eq!(rebuilt(&rows, line), *expected, "{ticker} after line {line}");
+                assert_eq!(rebuilt(rows, line), *expected, "{ticker} after line {line}");
                 *(if expected.is_some() { &mut read } else { &mut unreadable }) += 1;
             }
         }
-        assert!(read > 1_000 && unreadable > 5, "{read} {unreadable}");
+        assert!(read > 500 && unreadable > 5, "{read} {unreadable}");
         check_tables(&into, &from);
     }
 
@@ -693,15 +695,19 @@ mod parquet {
                 let first: i64 = row["n"].parse().unwrap();
                 let is = |delta: &&Row| {
                     let n: i64 = delta["n"].parse().unwrap();
-                    n > first
-                        && delta["line"] == row["line"]
-                        && delta["ticker"] == row["ticker"]
-                        && delta["side"] == row["side"]
-                        && delta["price"] == row["price"]
+                    n > first && delta["side"] == row["side"] && delta["price"] == row["price"]
                 };
-                let level =
-                    deltas.iter().find(|delta| delta["kind"] == "snapshot_level" && is(delta));
-                assert_eq!(level.unwrap()["level_after"], row["count"]);
+                let mut levels = deltas.iter().filter(|delta| {
+                    delta["line"] == row["line"]
+                        && delta["ticker"] == row["ticker"]
+                        && delta["kind"] == "snapshot_level"
+                });
+                if row["level_no"] == "0" {
+                    // A book without levels.
+                    assert!(levels.next().is_none() && !row.contains_key("side"), "{row:?}");
+                    continue;
+                }
+                assert_eq!(levels.find(is).unwrap()["level_after"], row["count"]);
             }
         }
     }

@@ -232,8 +232,31 @@ impl Hours {
         Ok(())
     }
 
-    /// Ends the files that are open.
+    /// Returns the file of a table in this hour, by its path in the folder of the tables.
+    fn name(&self, table: &Table) -> String {
+        let part = if self.part > 1 { format!("-{}", self.part) } else { String::new() };
+        format!(
+            "env={}/table={}/{}/{}{part}.parquet",
+            self.environment, table.name, self.folder, self.stem
+        )
+    }
+
+    /// Ends the files that are open, and removes those of tables that have no rows in this hour.
     fn end(&mut self, rows: &Rows) -> Outcome {
+        for table in rows::TABLES {
+            if self.open.contains_key(table.name) {
+                continue;
+            }
+            // One that was written when the recording ended earlier, or in the middle.
+            let path = self.into.join(self.name(table));
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let path = path.display();
+                    return Err(Failure::local(format!("could not remove {path}: {error}")));
+                }
+                _ => {}
+            }
+        }
         for (_, (name, file)) in std::mem::take(&mut self.open) {
             self.rows += file.finish(&[
                 ("kalshi.document_version", SPEC_VERSION.to_owned()),
@@ -251,11 +274,7 @@ impl Sink for Hours {
         if let Some((_, file)) = self.open.get_mut(table.name) {
             return file.row(row);
         }
-        let part = if self.part > 1 { format!("-{}", self.part) } else { String::new() };
-        let name = format!(
-            "env={}/table={}/{}/{}{part}.parquet",
-            self.environment, table.name, self.folder, self.stem
-        );
+        let name = self.name(table);
         let path = self.into.join(&name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| {

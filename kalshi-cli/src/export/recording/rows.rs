@@ -128,6 +128,9 @@ pub(super) static GAPS: Table = Table {
     is_sorted: false,
 };
 
+/// All tables.
+pub(super) static TABLES: [&Table; 5] = [&TRADES, &BOOK_DELTAS, &BOOK_SNAPSHOTS, &TICKER, &GAPS];
+
 /// Takes the rows.
 pub(super) trait Sink {
     /// Takes a row.

@@ -46,7 +46,7 @@ pub(crate) struct Command {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
     settle_within: Duration,
     #[command(subcommand)]
-    command: Option<Inner>,
+    inner: Option<Inner>,
 }
 
 /// The tools that are there only if they are allowed.
@@ -64,12 +64,12 @@ enum Inner {
 impl Command {
     /// Reports whether a client speaks to the command over its standard input and output.
     pub(crate) fn is_server(&self) -> bool {
-        self.command.is_none()
+        self.inner.is_none()
     }
 
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let may_trade = self.allow.contains(&Allowed::Trade);
-        if let Some(Inner::Confirm(confirm)) = &self.command {
+        if let Some(Inner::Confirm(confirm)) = &self.inner {
             if may_trade {
                 return Err(Failure::usage("--allow is for the server: kalshi mcp --allow trade"));
             }

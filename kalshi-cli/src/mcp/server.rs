@@ -83,7 +83,7 @@ struct Called {
 impl Called {
     fn new(tool: &'static Tool, arguments: Option<&Map<String, Value>>) -> Self {
         let named = arguments.and_then(|given| given.get("operation")).and_then(Value::as_str);
-        let own = tool.operation().map(|id| id.as_str());
+        let own = tool.operation().map(kalshi_sdk::OperationId::as_str);
         Self {
             tool,
             operation: named.or(own).map(str::to_owned),

@@ -145,12 +145,12 @@ fn check_unsettled(shared: &Shared, tool: &Tool, arguments: &Arguments) -> Outco
     let unsettled = shared.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
     let ticker = arguments.text("ticker");
     let open = unsettled.iter().find(|(market, _)| Some(market.as_str()) == ticker);
-    let Some((_, ticket)) = open.filter(|_| tool.name == "place_order") else { return Ok(()) };
+    let Some((_, pending)) = open.filter(|_| tool.name == "place_order") else { return Ok(()) };
     let failure = Failure::new(
         Category::UnknownOutcome,
         "the outcome of another order in this market is not known; nothing new was sent",
     );
-    Err(failure.with_next(format!("call place_order again with its ticket {ticket} to find out")))
+    Err(failure.with_next(format!("call place_order again with its ticket {pending} to find out")))
 }
 
 /// Waits for a person while the ticket can be confirmed, and returns it with its state.
@@ -267,7 +267,7 @@ impl Call<'_> {
         }
         // Nothing is sent that is not written down.
         self.shared.audit.write(&Entry {
-            operation: self.tool.operation().map(|id| id.as_str()),
+            operation: self.tool.operation().map(kalshi_sdk::OperationId::as_str),
             ticket: Some(self.name),
             ..Entry::new(self.tool.name, &[], "sending")
         })?;
@@ -418,21 +418,21 @@ async fn plan(
         }
         "cancel_all" => {
             let client = context.client().await?;
-            let ticker = arguments.text("ticker");
-            let mut orders = order::resting(&client, ticker).await?;
-            let Some(ticker) = ticker else { return Ok(Plan::CancelAll(client, orders.len())) };
+            let market = arguments.text("ticker");
+            let mut orders = order::resting(&client, market).await?;
+            let Some(market) = market else { return Ok(Plan::CancelAll(client, orders.len())) };
             if let Some(ticket) = ticket {
                 // What was placed since then was shown to no person.
                 let shown = order_ids(&ticket.request);
                 orders.retain(|order| shown.contains(order.order_id.as_str()));
             } else if orders.is_empty() || orders.len() > MAX_ORDERS {
                 return Err(Failure::usage(format!(
-                    "{} orders rest in {ticker}, and a ticket cancels 1 to {MAX_ORDERS}; nothing \
+                    "{} orders rest in {market}, and a ticket cancels 1 to {MAX_ORDERS}; nothing \
                      was sent",
                     orders.len()
                 )));
             }
-            Ok(Plan::CancelMarket(client, ticker.to_owned(), orders))
+            Ok(Plan::CancelMarket(client, market.to_owned(), orders))
         }
         name => Err(Failure::usage(format!("{name} does not write"))),
     }

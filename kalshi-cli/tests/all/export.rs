@@ -794,7 +794,7 @@ mod parquet {
         assert!(none.code == 1 && none.stderr.contains("no recording"), "{none:#?}");
     }
 
-    /// Runs the queries of `PARQUET.md` in DuckDB and Polars: `tools/parquet-clients.sh` names the Python.
+    /// Runs the queries of `PARQUET.md` in `DuckDB` and Polars: `tools/parquet-clients.sh` names the Python.
     #[tokio::test]
     #[ignore = "needs Python with DuckDB and Polars: tools/parquet-clients.sh"]
     async fn duckdb_and_polars_answer_the_queries_of_the_page() {

@@ -37,7 +37,7 @@ const LINES_AT_ONCE: usize = 4_096;
 
 /// Writes a recording of `kalshi record` as Parquet tables, a file for each hour.
 ///
-/// The tables are trades, ticker, book_deltas, book_snapshots and gaps. A file has its name when it
+/// The tables are trades, ticker, changes of books, whole books and gaps. A file has its name when it
 /// is whole; the same command again writes the same bytes, and nothing if nothing has changed.
 #[derive(Args)]
 pub(crate) struct Recording {

@@ -166,7 +166,8 @@ impl Levels {
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 /// A time of which something is missing, as far as it is known.
@@ -356,7 +357,7 @@ impl Rows {
             write_gap("", "", &gap, Some(self.at), sink)?;
         }
         for channel in std::mem::take(&mut self.channels) {
-            self.open(&channel, "", gap.clone());
+            self.open(&channel, "", &gap);
         }
         self.clear(|_| true, sink)
     }
@@ -375,7 +376,7 @@ impl Rows {
     }
 
     /// Begins a gap that lasts, or adds to one that does.
-    fn open(&mut self, channel: &str, ticker: &str, gap: Gap) {
+    fn open(&mut self, channel: &str, ticker: &str, gap: &Gap) {
         let key = (channel.to_owned(), ticker.to_owned());
         let known = self.open.entry(key).or_insert_with(|| Gap { lost_lines: None, ..gap.clone() });
         known.lost_lines = match (known.lost_lines, gap.lost_lines) {
@@ -413,10 +414,10 @@ impl Rows {
             }
             Event::Removed { channel, items } => {
                 for item in items {
-                    self.close(&channel.to_string(), item, sink)?;
+                    self.close(channel.as_ref(), item, sink)?;
                 }
             }
-            Event::Resynced { channel, .. } => self.close(&channel.to_string(), "", sink)?,
+            Event::Resynced { channel, .. } => self.close(channel.as_ref(), "", sink)?,
             Event::Gap { channel, sid, expected, received } => {
                 let name = channel.to_string();
                 let from = self.heard.get(&name).copied().unwrap_or(self.at);
@@ -429,7 +430,7 @@ impl Rows {
                 };
                 if *channel == Channel::OrderbookDelta {
                     // Until every book has a new snapshot.
-                    self.open(&name, "", gap);
+                    self.open(&name, "", &gap);
                 } else {
                     write_gap(&name, "", &gap, Some(self.at), sink)?;
                 }
@@ -437,12 +438,12 @@ impl Rows {
             Event::Overdue { channel, sid, items } => {
                 for item in items {
                     let gap = Gap { sid: Some(*sid), ..self.gap("the snapshot is late") };
-                    self.open(&channel.to_string(), item, gap);
+                    self.open(channel.as_ref(), item, &gap);
                 }
             }
             Event::Terminated { channel, .. } => {
                 let gap = self.gap("the exchange ended the subscription");
-                self.open(&channel.to_string(), "", gap);
+                self.open(channel.as_ref(), "", &gap);
             }
             Event::Malformed(_) => {
                 write_gap("", "", &self.gap("a frame is malformed"), Some(self.at), sink)?;
@@ -633,7 +634,7 @@ impl Rows {
     /// Notes a book that contradicts itself, until its next snapshot.
     fn corrupt(&mut self, ticker: &str, error: &str, sink: &mut dyn Sink) -> Outcome {
         let gap = self.gap(error);
-        self.open(BOOKS, ticker, gap);
+        self.open(BOOKS, ticker, &gap);
         self.clear(|known| known == ticker, sink)
     }
 

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 14] = [
+    const WITHOUT: [&str; 15] = [
         "api",
         "api list",
         "api show",
@@ -279,6 +279,7 @@ mod tests {
         "config path",
         "config set",
         "docs",
+        "export recording",
         "mcp",
         "record",
         "replay",

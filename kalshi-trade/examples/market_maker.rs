@@ -56,13 +56,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ticker, grid) = (&*market.ticker, PriceGrid::new(market.price_ranges.clone())?);
     let file = env::temp_dir().join(format!("market-maker-{ticker}.journal"));
     let journal = FileJournal::builder(file).open()?;
-    let risk = Ceilings::builder().with_order_cost(Ceiling::AtMost("6".parse()?));
-    let risk = risk.with_market_loss(Ceiling::AtMost("50".parse()?));
-    let risk = risk.with_day_cost(Ceiling::AtMost("5000".parse()?));
-    let risk = risk.with_orders_per_minute(Ceiling::AtMost(600)).build()?;
-    let trading = Trading::builder(client.clone(), journal)?.with_ceilings(risk).with_name("maker");
-    // Killed, it has no orders a minute later.
-    let mut trading = trading.with_rolling_expiry(Duration::from_secs(60)).start().await?;
+    let most = |usd: &str| usd.parse::<Dollars>().map(Ceiling::AtMost);
+    let risk = Ceilings::builder().with_order_cost(most("6")?).with_market_loss(most("50")?);
+    let risk = risk.with_day_cost(most("5000")?).with_orders_per_minute(Ceiling::AtMost(600));
+    let trading = Trading::builder(client.clone(), journal)?.with_ceilings(risk.build()?);
+    // Killed, it has no orders a minute later; and there are tokens to cancel them all.
+    let trading = trading.with_rolling_expiry(Duration::from_secs(60)).with_budget(&budget);
+    let mut trading = trading.with_name("maker").start().await?;
     trading.learn_market(&market);
     let mut books = Connection::connect(client.stream_config()?.build()?).await?;
     books.handle().subscribe(Subscription::orderbook([ticker]))?;

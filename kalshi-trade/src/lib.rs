@@ -20,6 +20,7 @@
 //! The decisions are pure state machines: no clock, no socket and no randomness of their own. The
 //! [`guide`] has what can go wrong, where it shows, and what to do then.
 
+mod agreement;
 pub mod budget;
 mod cancels;
 pub mod candles;

@@ -35,7 +35,10 @@ use kalshi_sdk::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::budget::layer::{CallDeadline, RateLimitHandled, end_by};
+use crate::budget::{
+    layer::{CallDeadline, RateLimitHandled, end_by},
+    withdrawal::SendLimit,
+};
 
 /// The attempts of a call, unless set.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
@@ -276,6 +279,20 @@ impl Quota {
     }
 }
 
+/// Waits, and reports whether another attempt may begin then.
+async fn has_waited(limit: Option<&SendLimit>, wait: Duration) -> bool {
+    let Some(limit) = limit else {
+        sleep(wait).await;
+        return true;
+    };
+    tokio::select! {
+        biased;
+        () = limit.withdrawn() => {}
+        () = sleep(wait) => {}
+    }
+    !limit.is_over()
+}
+
 /// Returns the pause before a retry, the first one being 0: an even share of its longest.
 fn pause(retry: u32, random: u64, first: Duration, max: Duration) -> Duration {
     let longest = first.saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX)).min(max);
@@ -369,7 +386,9 @@ impl Middleware for Retry {
                 return result;
             }
             tracing::debug!(operation = operation.id, ?attempt, ?wait, "retrying");
-            sleep(wait).await;
+            if !has_waited(extensions.get::<SendLimit>(), wait).await {
+                return result;
+            }
             request = again;
         }
     }
@@ -407,6 +426,25 @@ mod tests {
             };
             assert_eq!(attempt, expected, "{status}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_withdrawn_or_late_is_not_retried() {
+        use crate::budget::withdrawal::Withdrawal;
+
+        let second = Duration::from_secs(1);
+        assert!(has_waited(None, second).await);
+        let withdrawal = Withdrawal::default();
+        let limit = |within| SendLimit::new(within, [withdrawal.clone()]);
+        assert!(has_waited(Some(&limit(None)), second).await);
+        assert!(has_waited(Some(&limit(Some(2 * second))), second).await);
+        assert!(!has_waited(Some(&limit(Some(second / 2))), second).await);
+        let began = Instant::now();
+        let (withdrawn, ()) = tokio::join!(
+            async { has_waited(Some(&limit(None)), Duration::from_secs(3_600)).await },
+            async { withdrawal.withdraw() },
+        );
+        assert!(!withdrawn && began.elapsed() < second);
     }
 
     #[test]

@@ -19,36 +19,40 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use kalshi_sdk::{
-    Client, Effect, Error, ResponseValue,
+    Client, Error, ResponseValue,
     auth::{Clock, SystemClock},
     streams::{
         AccountSnapshot, AccountSource, ConfigBuilder, ConnectError, Connection, Reconciliation,
         Subscription,
     },
-    types::{
-        AmendOrderV2Request, CreateOrderV2Request, ExchangeIndex, ExchangeStatus, Market, Schedule,
-        TimeInForce,
-    },
+    types::{CreateOrderV2Request, ExchangeIndex, ExchangeStatus, Market, Schedule, TimeInForce},
 };
 use kalshi_types::{Count, Dollars, UnixMillis, UnixSeconds};
-use kalshi_ws::{Event, FillRecord, OrderRecord, Payload, Portfolio, PortfolioChange};
+use kalshi_ws::{
+    Event, FillRecord, OrderRecord, Payload, Portfolio, PortfolioChange, PositionRecord,
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
 use crate::{
+    agreement::Agreement,
+    budget::Budget,
     close::{CloseEnd, ClosePlan, ClosedPosition},
     expiry::RollingExpiry,
     fees::FeeSchedule,
     group::{GroupError, GroupStatus, Groups, OrderGroup},
     guard::{self, Guard},
     journal::{Journal, KnownOrder, OrderChange},
-    orders::{IntentError, Life, OrderEvent, OrderIntent, OrderKey, OrderManager, OverReason},
+    orders::{
+        IntentError, Life, ManagedOrder, OrderEvent, OrderIntent, OrderKey, OrderManager,
+        OverReason,
+    },
     pause::{PauseWatch, Paused, TradingStatus},
     placement::{
         Change, ChangeAnswer, ChangeState, ChangeTarget, PlaceError, Placement, PlacementConfig,
-        PlacementState, Placements, PlacementsBuilder, Refusal, settling,
+        PlacementState, Placements, PlacementsBuilder, PlacementsView, Refusal, settling,
     },
     risk::{Ceilings, CeilingsError, RiskError, RiskLedger},
     shard::ShardMap,
@@ -116,6 +120,8 @@ pub struct Trading {
     open: Vec<(Placement, Option<PlacementState>)>,
     /// The changes whose outcome may change, with the state that the manager knows.
     changing: Vec<(OrderKey, Change, Option<ChangeState>)>,
+    /// The renewals whose outcome may change.
+    renewing: Vec<Renewal>,
     changes: watch::Receiver<u64>,
     reconcile_at: UnixMillis,
     /// What has to be read, and when.
@@ -139,10 +145,14 @@ pub struct Trading {
     expiry: Option<RollingExpiry>,
     groups: Groups,
     shards: ShardMap,
-    /// Requests that nothing else waits for: reads of the status, and renewals.
+    /// Requests that nothing else waits for: reads of the status.
     side: FuturesUnordered<Running>,
     /// Counts the reconciliations that made the view current.
     reconciled: u64,
+    /// The budget that keeps tokens for cancels, and the number of open orders that it knows.
+    reserve: Option<(Budget, u64)>,
+    agreement: Agreement,
+    unsettled: UnsettledPolicy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,15 +172,26 @@ enum Done {
     Fills(Result<Vec<FillRecord>, Error>),
     Account(Reconciliation, Result<AccountSnapshot, Error>),
     Status(Result<ExchangeStatus, Error>, Option<Schedule>),
-    Renewed(Renewal, Result<(), Error>),
 }
 
 /// The renewal of an order that expires.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Renewal {
     id: String,
     key: OrderKey,
     expires: UnixSeconds,
+    change: Change,
+    /// True once its answer was lost: another may be sent.
+    is_lost: bool,
+}
+
+/// The beginning of a renewal.
+enum Begun {
+    Yes(Renewal),
+    /// The order is not known to rest, or a change of it is on its way.
+    NotYet,
+    /// It would not be taken.
+    Paused,
 }
 
 /// Builds a [`Trading`].
@@ -185,6 +206,8 @@ pub struct TradingBuilder {
     fees: Option<FeeSchedule>,
     expiry: Option<Duration>,
     status_every: Duration,
+    budget: Option<Budget>,
+    unsettled: UnsettledPolicy,
 }
 
 /// The reason for which trading did not start. Nothing was placed.
@@ -202,6 +225,23 @@ pub enum StartError {
     Account(#[source] Error),
 }
 
+/// The handling of an order while another one of the same market and side is
+/// [settling](PlacementState::Settling) or [undecided](PlacementState::Undecided): a strategy that
+/// takes it for lost places it a second time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnsettledPolicy {
+    /// It is refused with [`PlaceError::Unsettled`], unless it is `reduce_only`: for strategies that
+    /// have one order on each side. To prove that an order does not exist takes a little over a
+    /// minute.
+    Hold,
+    /// It is placed, and a warning is logged.
+    #[default]
+    Warn,
+    /// It is placed.
+    Ignore,
+}
+
 /// The outcome of a cancel, by what to do about it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -213,6 +253,10 @@ pub enum Canceled {
     NotFound,
     /// The exchange refused: the order is as it was. Fix the cause and cancel again.
     Refused(Error),
+    /// The exchange is not known to have the order, so there is nothing to cancel: the order is
+    /// withdrawn. One that was not sent never is, and [`OrderEvent::Over`] follows. One that was sent
+    /// is settled: cancel it again at [`OrderEvent::Resting`].
+    Withdrawn,
     /// It may be canceled or not, or could not be sent yet. It is sent again until the order is over,
     /// and by the next session, too: wait for [`OrderEvent::Over`].
     Unknown(Error),
@@ -320,9 +364,28 @@ impl TradingBuilder {
     ///
     /// It means that a program that died, hangs, or has no network has no resting orders when the
     /// span is over, by the exchange's clock. Those of an earlier session are not renewed, and in a
-    /// pause of trading none can be: they expire.
+    /// pause of trading none can be: none is sent then, and they expire.
+    ///
+    /// A renewal is in the journal before it is sent, as every amend: one whose answer was lost holds
+    /// other changes of its order back until it cannot be carried out any more, since it would undo
+    /// them, and so it does for the next session. One that the journal does not take is not sent:
+    /// then the order expires. It raises no risk, and no ceiling holds it back.
     pub fn with_rolling_expiry(mut self, span: Duration) -> Self {
         self.expiry = Some(span);
+        self
+    }
+
+    /// Sets what becomes of an order while another one of the same market and side may exist or not,
+    /// because its answer was lost: it is placed, and a warning logged, unless set.
+    pub fn with_unsettled_policy(mut self, policy: UnsettledPolicy) -> Self {
+        self.unsettled = policy;
+        self
+    }
+
+    /// Keeps tokens of a budget for the cancels of the orders that are open, foreign ones not
+    /// included: gives their number to [`Budget::set_open_orders`]. Give it the budget of the client.
+    pub fn with_budget(mut self, budget: &Budget) -> Self {
+        self.budget = Some(budget.clone());
         self
     }
 
@@ -383,6 +446,7 @@ impl TradingBuilder {
             orders,
             open,
             changing: Vec::new(),
+            renewing: Vec::new(),
             reconcile_at: now,
             reads: BTreeMap::new(),
             running: None,
@@ -393,12 +457,14 @@ impl TradingBuilder {
             canceled: BTreeMap::new(),
             guard,
             pauses,
-            // What an earlier session sent last may still be carried out.
-            expiry: self.expiry.map(|span| RollingExpiry::new(span, now, config.window())),
+            expiry: self.expiry.map(RollingExpiry::new),
             groups: Groups::default(),
             shards: ShardMap::default(),
             side: FuturesUnordered::new(),
             reconciled: 0,
+            reserve: self.budget.map(|budget| (budget, 0)),
+            agreement: Agreement::default(),
+            unsettled: self.unsettled,
         })
     }
 }
@@ -481,6 +547,8 @@ impl Trading {
             fees: None,
             expiry: None,
             status_every: STATUS_EVERY,
+            budget: None,
+            unsettled: UnsettledPolicy::default(),
         })
     }
 
@@ -494,9 +562,10 @@ impl Trading {
         &self.portfolio
     }
 
-    /// Returns what places the orders.
-    pub fn placements(&self) -> &Placements {
-        &self.placements
+    /// Returns the placements: what an earlier session left open, and what is on its way. It places and
+    /// changes nothing, so that no order goes past the ceilings, the pauses and an exit.
+    pub fn placements(&self) -> PlacementsView<'_> {
+        self.placements.view()
     }
 
     /// Reports whether nothing is known to have been missed. Where it is not, go on calling
@@ -590,6 +659,7 @@ impl Trading {
         {
             return Err(PlaceError::GroupTriggered(group.to_owned()));
         }
+        self.admit_beside_unsettled(order)?;
         let shard = self.shards.route(order);
         if let Err(pause) = self.pauses.check(shard) {
             return Err(PlaceError::Paused { pause, opens: self.pauses.opens(now) });
@@ -601,6 +671,30 @@ impl Trading {
         let expiry = self.expiry.as_ref().filter(|_| rests && order.expiration_time.is_none());
         order.expiration_time = expiry.map(|expiry| expiry.expires(now)).or(order.expiration_time);
         Ok(expiry.and(order.expiration_time))
+    }
+
+    /// Does with an order what is to be done beside others whose outcome is unknown.
+    fn admit_beside_unsettled(&self, order: &CreateOrderV2Request) -> Result<(), PlaceError> {
+        if self.unsettled == UnsettledPolicy::Ignore || order.reduce_only == Some(true) {
+            return Ok(());
+        }
+        let unsettled = self.open.iter().map(|(placement, _)| placement).find(|one| {
+            let is_same =
+                one.intent().ticker() == order.ticker && one.intent().side() == order.side.as_str();
+            is_same
+                && matches!(one.state(), PlacementState::Settling | PlacementState::Undecided(_))
+        });
+        let Some(unsettled) = unsettled else { return Ok(()) };
+        let id = unsettled.id().as_str();
+        if self.unsettled == UnsettledPolicy::Hold {
+            return Err(PlaceError::Unsettled(id.to_owned()));
+        }
+        tracing::warn!(
+            market = order.ticker,
+            unsettled = id,
+            "an order is placed beside one whose outcome is unknown"
+        );
+        Ok(())
     }
 
     /// Remembers an order that was admitted and is placed now.
@@ -943,18 +1037,10 @@ impl Trading {
             return Err(IntentError::Exiting);
         }
         let target = self.target(key)?;
-        let now = self.clock.now();
-        let order = self.orders.get(key).ok_or(IntentError::NoOrder)?;
-        let is_renewing = |expiry: &RollingExpiry| {
-            order.client_order_ids().iter().any(|id| expiry.is_renewing(id, now))
-        };
-        if order.is_own() && self.expiry.as_ref().is_some_and(is_renewing) {
-            // Carried out late, a renewal would undo the change.
-            return Err(IntentError::Pending);
-        }
         self.orders.set_intent(key, intent, false)?;
         let Ok(change) = self.placements.change(target, change, within) else {
-            // One of an earlier session. The caller was not told of this one.
+            // A renewal, or one of an earlier session. The caller was not told of this one.
+            // Carried out late, it would undo the change.
             let _ = self.orders.refuse_intent(key);
             return Err(IntentError::Pending);
         };
@@ -981,21 +1067,29 @@ impl Trading {
             .with_known(known))
     }
 
-    /// Cancels an order that was placed here and that the exchange is known to have. It is in the
-    /// journal before it is sent, and is sent again until the order is over: if this process dies, by
-    /// the next session.
+    /// Cancels an order that was placed here. It is in the journal before it is sent, and is sent again
+    /// until the order is over: if this process dies, by the next session. A change of the order that
+    /// was not sent yet is withdrawn.
+    ///
+    /// An order that the exchange is not known to have is withdrawn instead: see
+    /// [`Canceled::Withdrawn`].
     ///
     /// # Errors
     ///
-    /// An [`IntentError`]: nothing was sent.
+    /// An [`IntentError`]: nothing was sent. [`IntentError::NoOrder`] also while the exchange is known to
+    /// have the order and no state of it is: until its first [`OrderEvent::Resting`].
     ///
     /// # Cancellation
     ///
     /// Dropping the future changes nothing: the cancel goes on. The intent stays until the order is
     /// over or a read that is newer than the request's window shows it to rest.
     pub async fn cancel(&mut self, key: OrderKey) -> Result<Canceled, IntentError> {
+        if self.withdraw_unsent(key) {
+            return Ok(Canceled::Withdrawn);
+        }
         let target = self.target(key)?;
         self.orders.set_intent(key, OrderIntent::Cancel, false)?;
+        self.withdraw_changes(key);
         // It stands if the future is dropped.
         self.orders.answer_intent(key, self.clock.now().saturating_add(self.window));
         let (change, answered) = self.placements.cancel(target);
@@ -1026,6 +1120,33 @@ impl Trading {
         })
     }
 
+    /// Withdraws an order that the exchange is not known to have, and reports whether there is one.
+    fn withdraw_unsent(&self, key: OrderKey) -> bool {
+        let is_unsent = |order: &ManagedOrder| order.order_id().is_none() && !order.is_closed();
+        let Some(order) = self.orders.get(key).filter(|order| is_unsent(order)) else {
+            return false;
+        };
+        let ids = order.client_order_ids();
+        let is_its = |one: &Placement| ids.iter().any(|id| id == one.id().as_str());
+        let placement = self.open.iter().map(|(placement, _)| placement).find(|one| is_its(one));
+        if let Some(placement) = placement {
+            placement.withdraw();
+        }
+        placement.is_some()
+    }
+
+    /// Withdraws the changes of an order that is on its way out, as far as they were not sent.
+    fn withdraw_changes(&self, key: OrderKey) {
+        let is_change = |change: &Change| change.intent().change != OrderChange::Cancel;
+        let changes = self.changing.iter().map(|(key, change, _)| (*key, change));
+        let renewals = self.renewing.iter().map(|renewal| (renewal.key, &renewal.change));
+        for (of, change) in changes.chain(renewals) {
+            if of == key && is_change(change) {
+                change.withdraw();
+            }
+        }
+    }
+
     /// Ends the orders that were placed here: none is placed any more, what was not sent is
     /// withdrawn, what rests is canceled, again and again, and what is unknown is settled. Returns when
     /// nothing is left, or after `within`, or when the streams are closed, and says what is left.
@@ -1041,6 +1162,9 @@ impl Trading {
         self.is_exiting = true;
         for (placement, _) in &self.open {
             placement.withdraw();
+        }
+        for renewal in &self.renewing {
+            renewal.change.withdraw();
         }
         let end = Instant::now() + within;
         let mut exited = Exited::default();
@@ -1083,6 +1207,7 @@ impl Trading {
             }
         }
         for key in keys {
+            self.withdraw_changes(key);
             self.canceled.insert(key, at);
             // One that has the intent already keeps it.
             let _ = self.orders.set_intent(key, OrderIntent::Cancel, false);
@@ -1104,6 +1229,7 @@ impl Trading {
     pub async fn next(&mut self) -> Option<Vec<OrderEvent>> {
         loop {
             self.take_placements();
+            self.keep_reserve();
             let events = std::mem::take(&mut self.events);
             let is_current = self.is_current();
             let has_ended = self.is_exiting && self.has_ended();
@@ -1115,12 +1241,20 @@ impl Trading {
                 return Some(events);
             }
             let now = self.clock.now();
+            if self.agreement.is_broken(now) {
+                tracing::warn!(
+                    "a position is not what the known fills add up to: reading the account"
+                );
+                self.reconcile_at = self.reconcile_at.min(now);
+            }
             if self.running.is_none() {
                 self.running = self.begin(now);
             }
             self.begin_side(now);
             let sleep = self.next_at().filter(|_| self.running.is_none());
-            let sleep = sleep.into_iter().chain(self.next_side_at()).min();
+            let sleep =
+                sleep.into_iter().chain(self.next_side_at()).chain(self.agreement.next_at());
+            let sleep = sleep.min();
             let sleep = sleep.map_or(MAX_SLEEP, |at| at.abs_diff(now.min(at))).min(MAX_SLEEP);
             tokio::select! {
                 // The placements live as long as this handle.
@@ -1172,7 +1306,18 @@ impl Trading {
         });
     }
 
+    /// Tells the budget how many orders may have to be canceled.
+    fn keep_reserve(&mut self) {
+        let Some((budget, known)) = &mut self.reserve else { return };
+        let open = u64::try_from(self.orders.own_open().count()).unwrap_or(u64::MAX);
+        if *known != open {
+            *known = open;
+            budget.set_open_orders(open);
+        }
+    }
+
     fn take_changes(&mut self) {
+        self.take_renewals();
         let now = self.clock.now();
         for (key, change, known) in &mut self.changing {
             let state = change.state();
@@ -1207,10 +1352,17 @@ impl Trading {
     fn take_event(&mut self, event: &Event) {
         self.placements.observe(event);
         let events = self.orders.apply(event);
-        if let Event::Message(message) | Event::Unmatched(message) = event
-            && let Payload::Fill(fill) = &message.payload
-        {
-            self.count_fills(&[FillRecord::from(&**fill)], &events);
+        if let Event::Message(message) | Event::Unmatched(message) = event {
+            match &message.payload {
+                Payload::Fill(fill) => {
+                    self.count_fills(&[FillRecord::from(&**fill)], &events);
+                }
+                Payload::MarketPosition(position) => {
+                    let position = PositionRecord::from(&**position);
+                    self.agreement.position(self.clock.now(), &position);
+                }
+                _ => {}
+            }
         }
         self.events.extend(events);
         self.events.extend(self.groups.apply(event));
@@ -1223,9 +1375,8 @@ impl Trading {
     }
 
     /// Counts those of the fills that were new to the manager, as its events say, towards the
-    /// ceilings.
+    /// ceilings, and in what the positions are compared with.
     fn count_fills(&mut self, fills: &[FillRecord], events: &[OrderEvent]) {
-        let Some(guard) = &mut self.guard else { return };
         let new = events.iter().filter_map(|event| match event {
             OrderEvent::Filled { order, trade_id, .. } => Some((*order, trade_id.as_str())),
             _ => None,
@@ -1235,7 +1386,10 @@ impl Trading {
         for fill in fills {
             let key = self.orders.by_order_id(&fill.order_id);
             if key.is_some_and(|key| new.remove(&(key, fill.trade_id.as_str()))) {
-                guard.fill(now, fill);
+                self.agreement.fill(now, fill);
+                if let Some(guard) = &mut self.guard {
+                    guard.fill(now, fill);
+                }
             }
         }
     }
@@ -1271,37 +1425,59 @@ impl Trading {
         }
         // What is on its way out may expire.
         let Some(expiry) = self.expiry.as_mut().filter(|_| !self.is_exiting) else { return };
-        for id in expiry.begin(now) {
-            let expires = expiry.expires(now);
-            let key = self.orders.by_client_order_id(&id);
-            let order = key.and_then(|key| Some((key, self.orders.get(key)?)));
-            let Some((key, order)) = order.filter(|(_, order)| {
-                order.life() == Life::Resting && order.intent() == OrderIntent::None
-            }) else {
-                // Not known to rest yet, or a change is on its way.
-                expiry.not_renewed(&id, now, None);
-                continue;
-            };
-            let (Some(order_id), Some(record)) = (order.order_id(), order.record()) else {
-                expiry.not_renewed(&id, now, None);
-                continue;
-            };
-            let Some(total) = record.filled.checked_add(record.remaining) else { continue };
-            let shard = self.shards.shard_of(&record.market_ticker);
-            let body = AmendOrderV2Request::builder()
-                .ticker(record.market_ticker.clone())
-                .side(record.book_side.clone())
-                .price(record.yes_price)
-                .count(total)
-                .expiration_time(expires)
-                .exchange_index(shard.map(ExchangeIndex::from));
-            let (client, order_id) = (self.client.clone(), order_id.to_owned());
-            let (subaccount, renewal) = (record.subaccount, Renewal { id, key, expires });
-            self.side.push(Box::pin(async move {
-                let request = client.amend_order_v2().order_id(order_id).body(body);
-                let result = request.subaccount(subaccount).send().await;
-                Done::Renewed(renewal, result.map(|_| ()))
-            }));
+        let (due, within) = (expiry.begin(now), expiry.within());
+        for id in due {
+            match self.renew(&id, now, within) {
+                Begun::Yes(renewal) => {
+                    self.with_expiry(|expiry| expiry.asked(&id, renewal.expires));
+                    self.renewing.push(renewal);
+                }
+                Begun::NotYet => self.with_expiry(|expiry| expiry.not_begun(&id, now)),
+                Begun::Paused => self.with_expiry(|expiry| expiry.not_renewed(&id, now)),
+            }
+        }
+    }
+
+    fn with_expiry(&mut self, change: impl FnOnce(&mut RollingExpiry)) {
+        if let Some(expiry) = &mut self.expiry {
+            change(expiry);
+        }
+    }
+
+    /// Begins to renew an order.
+    fn renew(&self, id: &str, now: UnixMillis, within: Duration) -> Begun {
+        let expiry = self.expiry.as_ref();
+        let expires = expiry.and_then(|expiry| Some((expiry, expiry.renewal(id, now)?)));
+        let Some((expiry, expires)) = expires else { return Begun::NotYet };
+        let key = self.orders.by_client_order_id(id);
+        let order = key.and_then(|key| Some((key, self.orders.get(key)?)));
+        let Some((key, order)) = order.filter(|(_, order)| {
+            order.life() == Life::Resting && order.intent() == OrderIntent::None
+        }) else {
+            // Not known to rest yet, or a change is on its way.
+            return Begun::NotYet;
+        };
+        let (Some(record), Ok(target)) = (order.record(), self.target(key)) else {
+            return Begun::NotYet;
+        };
+        if self.pauses.check(target.exchange_index).is_err() {
+            return Begun::Paused;
+        }
+        let Some(total) = record.filled.checked_add(record.remaining) else {
+            return Begun::NotYet;
+        };
+        let known = target.known.map(|known| KnownOrder { expires: expiry.known(id), ..known });
+        let change = OrderChange::Amend {
+            side: record.book_side.clone(),
+            yes_price: record.yes_price,
+            total,
+            expires: Some(expires),
+        };
+        match self.placements.renew(target.with_known(known), change, within) {
+            Ok(change) => {
+                Begun::Yes(Renewal { id: id.to_owned(), key, expires, change, is_lost: false })
+            }
+            Err(_) => Begun::NotYet,
         }
     }
 
@@ -1312,21 +1488,38 @@ impl Trading {
         renew_at.into_iter().chain(self.pauses.next_at()).min()
     }
 
-    fn take_renewal(&mut self, renewal: &Renewal, result: Result<(), Error>) {
+    /// Takes in what became of the renewals.
+    fn take_renewals(&mut self) {
         let now = self.clock.now();
         let Some(expiry) = &mut self.expiry else { return };
-        match result {
-            Ok(()) => expiry.renewed(&renewal.id, renewal.expires),
-            Err(error) => {
-                tracing::warn!(%error, id = renewal.id, "an order was not renewed; repeating");
-                let may_be_late = error.effect() == Effect::Unknown;
-                expiry.not_renewed(&renewal.id, now, may_be_late.then_some(self.window));
-                if is_unavailable(&error) {
-                    self.pauses.suspect(now);
+        let mut failed = Vec::new();
+        self.renewing.retain_mut(|renewal| {
+            let id = renewal.id.as_str();
+            match renewal.change.state() {
+                ChangeState::Prepared | ChangeState::Queued | ChangeState::Sent { .. } => true,
+                ChangeState::Reached if renewal.is_lost => {
+                    expiry.renewed_late(id, renewal.expires);
+                    false
                 }
-                // It may be over, or another one than it was.
-                self.reads.entry(renewal.key).or_insert((Read::Renewed, now));
+                ChangeState::Reached => {
+                    expiry.renewed(id, renewal.expires);
+                    false
+                }
+                state => {
+                    if !renewal.is_lost {
+                        tracing::warn!(?state, id, "an order was not renewed; repeating");
+                        expiry.not_renewed(id, now);
+                        failed.push(renewal.key);
+                    }
+                    renewal.is_lost = true;
+                    !state.is_final()
+                }
             }
+        });
+        for key in failed {
+            // It may be over, or another one than it was; and trading may be paused.
+            self.reads.entry(key).or_insert((Read::Renewed, now));
+            self.pauses.suspect(now);
         }
     }
 
@@ -1414,10 +1607,6 @@ impl Trading {
                 take_status(&mut self.pauses, self.clock.now(), &status, schedule);
                 None
             }
-            Done::Renewed(renewal, result) => {
-                self.take_renewal(&renewal, result);
-                None
-            }
             Done::Account(begun, Ok(snapshot)) => {
                 self.take_account(begun, snapshot);
                 None
@@ -1456,6 +1645,7 @@ impl Trading {
             if let Some(guard) = &mut self.guard {
                 guard.is_complete();
             }
+            self.agreement.read(self.portfolio.positions());
             self.reconciled = self.reconciled.wrapping_add(1);
             self.reconcile_at = now.saturating_add(RECONCILE_EVERY);
             return;

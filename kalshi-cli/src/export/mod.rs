@@ -2,10 +2,17 @@
 //!
 //! Rows are written as they come, so that a list may be of any length.
 
+#[cfg(feature = "parquet")]
+mod parquet;
+#[cfg(feature = "parquet")]
+mod recording;
+#[cfg(feature = "parquet")]
+mod rest;
 mod target;
 
 use std::path::PathBuf;
 
+use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use kalshi_sdk::{
     Client, Dollars, OperationId, UnixSeconds,
@@ -16,7 +23,7 @@ use kalshi_trade::{
     history::{self, History, Range},
 };
 
-use self::target::{Checkpoint, Format, Order, Target};
+use self::target::{Checkpoint, Format, Order, Shape, Target};
 use crate::{
     args::Moment,
     command::market,
@@ -94,7 +101,35 @@ const CANDLE_COLUMNS: &[&str] = &[
 
 const BOOK_COLUMNS: &[&str] = &["at", "ticker", "side", "level", "yes_price_dollars", "count_fp"];
 
-/// Writes lists as CSV or NDJSON, with every digit.
+const TRADE_SHAPE: Shape = Shape {
+    columns: TRADE_COLUMNS,
+    order: Order::LatestFirst,
+    #[cfg(feature = "parquet")]
+    layout: &rest::TRADES,
+};
+
+const FILL_SHAPE: Shape = Shape {
+    columns: FILL_COLUMNS,
+    order: Order::LatestFirst,
+    #[cfg(feature = "parquet")]
+    layout: &rest::FILLS,
+};
+
+const CANDLE_SHAPE: Shape = Shape {
+    columns: CANDLE_COLUMNS,
+    order: Order::OldestFirst,
+    #[cfg(feature = "parquet")]
+    layout: &rest::CANDLES,
+};
+
+const BOOK_SHAPE: Shape = Shape {
+    columns: BOOK_COLUMNS,
+    order: Order::OldestFirst,
+    #[cfg(feature = "parquet")]
+    layout: &rest::BOOK,
+};
+
+/// Writes lists as CSV, NDJSON or Parquet, and recordings as Parquet, with every digit.
 ///
 /// With --file an export that was interrupted goes on where it was when the same command is given
 /// again.
@@ -138,6 +173,8 @@ pub(crate) enum Export {
         #[command(flatten)]
         to: Destination,
     },
+    #[cfg(feature = "parquet")]
+    Recording(recording::Recording),
 }
 
 /// The time of the rows.
@@ -184,7 +221,7 @@ impl Export {
                     &format!("trades of {}", ticker.as_deref().unwrap_or("all markets")),
                     span,
                     to,
-                    (TRADE_COLUMNS, Order::LatestFirst),
+                    TRADE_SHAPE,
                 )?;
                 let client = context.public_client().await?;
                 let range = range(target.checkpoint(), ticker.as_deref());
@@ -201,7 +238,7 @@ impl Export {
                     &format!("fills in {}{which}", ticker.as_deref().unwrap_or("all markets")),
                     span,
                     to,
-                    (FILL_COLUMNS, Order::LatestFirst),
+                    FILL_SHAPE,
                 )?;
                 let client = context.client().await?;
                 let mut range = range(target.checkpoint(), ticker.as_deref());
@@ -217,6 +254,8 @@ impl Export {
                 write_candles(context, ticker, period, span, to).await
             }
             Self::Book { ticker, to } => write_book(context, ticker, to).await,
+            #[cfg(feature = "parquet")]
+            Self::Recording(recording) => recording.run(context).await,
         }
     }
 }
@@ -227,7 +266,7 @@ fn open(
     what: &str,
     span: &Span,
     to: &Destination,
-    (columns, order): (&'static [&'static str], Order),
+    shape: Shape,
 ) -> Outcome<Target> {
     let (from, until) = span.seconds(context)?;
     let typed = |at: Option<Moment>| match at {
@@ -243,14 +282,8 @@ fn open(
         typed(span.to)
     );
     let checkpoint = Checkpoint::new(export, from, until);
-    Target::open(
-        to.file.as_deref(),
-        to.format,
-        columns,
-        order,
-        checkpoint,
-        context.output.is_quiet(),
-    )
+    let is_quiet = context.output.is_quiet();
+    Target::open(to.file.as_deref(), to.format, shape, checkpoint, is_quiet)
 }
 
 /// Returns the range that is left of a list with the latest first.
@@ -329,9 +362,8 @@ async fn write_candles(
     span: &Span,
     to: &Destination,
 ) -> Outcome {
-    let columns = (CANDLE_COLUMNS, Order::OldestFirst);
     let what = format!("candles of {period} of {ticker}");
-    let mut target = open(context, &what, span, to, columns)?;
+    let mut target = open(context, &what, span, to, CANDLE_SHAPE)?;
     let client = context.public_client().await?;
     let market = market::fetch(context, ticker).await?;
     let text = |name: &str| market.get(name).and_then(Json::as_str).unwrap_or_default();
@@ -399,10 +431,9 @@ fn candle_row(ticker: &str, candle: &Candle) -> Json {
 
 async fn write_book(context: &Context, ticker: &str, to: &Destination) -> Outcome {
     let span = Span { from: None, to: None };
-    let columns = (BOOK_COLUMNS, Order::OldestFirst);
-    let mut target = open(context, &format!("book of {ticker}"), &span, to, columns)?;
+    let mut target = open(context, &format!("book of {ticker}"), &span, to, BOOK_SHAPE)?;
     let book = market::fetch_book(context, ticker, None).await?;
-    let at = Json::text(context.now().to_rfc3339());
+    let at = Json::text(context.now().to_rfc3339_opts(SecondsFormat::Micros, true));
     let levels = market::levels(ticker, &book)?;
     for (side, price, count) in [("bid", "yes_bid", "bid_count"), ("ask", "yes_ask", "ask_count")] {
         for (index, level) in levels.iter().enumerate() {

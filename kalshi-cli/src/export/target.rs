@@ -2,6 +2,9 @@
 //!
 //! Rows go to `FILE.part`. `FILE.part.json` says how many of its bytes are good and where the list
 //! goes on after them; it is written after the disk has those bytes. At the end the file gets its name.
+//!
+//! A Parquet file cannot be gone on with: it is made of the rows at the end, which until then are
+//! lines of JSON.
 
 use std::{
     collections::VecDeque,
@@ -33,16 +36,30 @@ pub(super) enum Format {
     Csv,
     /// One JSON document a line.
     Ndjson,
+    /// A table with exact decimals, for DuckDB, Polars and others; needs --file.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
-/// How the times of a list's rows go on.
+/// The rows of a list: their columns and how they go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// The columns of CSV.
+    pub(super) columns: &'static [&'static str],
+    pub(super) order: Order,
+    /// The table of Parquet.
+    #[cfg(feature = "parquet")]
+    pub(super) layout: &'static super::rest::Layout,
+}
+
+/// The order of the times of the rows of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     LatestFirst,
     OldestFirst,
 }
 
-/// What an interrupted export had done.
+/// The state of an interrupted export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     /// The export, so that no other one goes on in its file.
@@ -118,8 +135,7 @@ enum Out {
 pub(super) struct Target {
     out: Out,
     format: Format,
-    columns: &'static [&'static str],
-    order: Order,
+    shape: Shape,
     buffer: String,
     checkpoint: Checkpoint,
     /// False once a row came out of order: what comes after the last row is then not known by its time.
@@ -138,11 +154,14 @@ impl Target {
     pub(super) fn open(
         path: Option<&Path>,
         format: Format,
-        columns: &'static [&'static str],
-        order: Order,
+        shape: Shape,
         checkpoint: Checkpoint,
         is_quiet: bool,
     ) -> Outcome<Self> {
+        #[cfg(feature = "parquet")]
+        if path.is_none() && format == Format::Parquet {
+            return Err(Failure::usage("--format parquet needs --file FILE"));
+        }
         let progress = (!is_quiet && stderr().is_terminal()).then(Instant::now);
         let (out, checkpoint) = match path {
             None => (Out::Standard, checkpoint),
@@ -154,8 +173,7 @@ impl Target {
         let mut target = Self {
             out,
             format,
-            columns,
-            order,
+            shape,
             buffer: String::new(),
             saved_rows: checkpoint.rows,
             checkpoint,
@@ -164,7 +182,7 @@ impl Target {
             is_shown: false,
         };
         if target.format == Format::Csv && target.checkpoint.bytes == 0 {
-            target.buffer = output::csv_header(columns);
+            target.buffer = output::csv_header(shape.columns);
         }
         Ok(target)
     }
@@ -181,12 +199,11 @@ impl Target {
 
     /// Writes a row with its id and its time in seconds since 1970.
     pub(super) fn row(&mut self, row: &Json, id: &str, at: Option<i64>) -> Outcome {
-        match self.format {
-            Format::Csv => self.buffer.push_str(&output::csv_row(row, self.columns)),
-            Format::Ndjson => {
-                self.buffer.push_str(&row.to_string());
-                self.buffer.push('\n');
-            }
+        if self.format == Format::Csv {
+            self.buffer.push_str(&output::csv_row(row, self.shape.columns));
+        } else {
+            self.buffer.push_str(&row.to_string());
+            self.buffer.push('\n');
         }
         self.checkpoint.rows += 1;
         self.note(id, at);
@@ -206,7 +223,7 @@ impl Target {
             self.is_ordered = false;
             return;
         };
-        let is_next = self.checkpoint.last.is_none_or(|last| match self.order {
+        let is_next = self.checkpoint.last.is_none_or(|last| match self.shape.order {
             Order::LatestFirst => at <= last,
             Order::OldestFirst => at >= last,
         });
@@ -257,6 +274,12 @@ impl Target {
     pub(super) fn finish(mut self) -> Outcome<u64> {
         self.flush()?;
         self.clear();
+        #[cfg(feature = "parquet")]
+        if self.format == Format::Parquet {
+            // What comes now takes a while: were it interrupted, the rows would be there.
+            self.save()?;
+            return self.convert();
+        }
         if let Out::File { file, path } = &self.out {
             let (part, state) = parts(path);
             let end = || {
@@ -274,6 +297,26 @@ impl Target {
             end().map_err(|error| failed(path, &error))?;
         }
         Ok(self.checkpoint.rows)
+    }
+
+    /// Makes the file of the rows that are there as lines.
+    #[cfg(feature = "parquet")]
+    fn convert(self) -> Outcome<u64> {
+        let Out::File { path, .. } = &self.out else { return Ok(self.checkpoint.rows) };
+        let (part, state) = parts(path);
+        if path.exists() {
+            return Err(failed(path, &io::ErrorKind::AlreadyExists.into()));
+        }
+        let rows = super::rest::write(&part, path, self.shape.layout, &self.checkpoint.export)?;
+        for left in [part, state] {
+            match std::fs::remove_file(&left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&left, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(rows)
     }
 
     /// Shows the progress to a person.
@@ -384,15 +427,14 @@ mod tests {
 
     #[test]
     fn the_ids_of_the_last_second_are_kept_and_no_more() {
-        let mut target = Target::open(
-            None,
-            Format::Ndjson,
-            &[],
-            Order::LatestFirst,
-            Checkpoint::default(),
-            true,
-        )
-        .unwrap();
+        let shape = Shape {
+            columns: &[],
+            order: Order::LatestFirst,
+            #[cfg(feature = "parquet")]
+            layout: &super::super::rest::TRADES,
+        };
+        let checkpoint = Checkpoint::default();
+        let mut target = Target::open(None, Format::Ndjson, shape, checkpoint, true).unwrap();
         for (id, at) in [("a", 9), ("b", 9), ("c", 8), ("d", 5), ("e", 5), ("f", 4)] {
             target.note(id, Some(at));
         }

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use kalshi_sdk::{Count, Dollars, UnixMillis};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     failure::{Failure, Outcome},
@@ -186,8 +186,14 @@ fn client_id(name: &str) -> String {
 
 /// Returns the first characters of the SHA-256 of a text, in hexadecimal.
 pub(super) fn hash(text: &str, characters: usize) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(characters).map(hex).collect()
+    let digest = digest(&SHA256, text.as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .take(characters)
+        .map(hex)
+        .collect()
 }
 
 fn hex(digit: u8) -> char {

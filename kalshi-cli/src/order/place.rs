@@ -181,7 +181,7 @@ impl SentOrder {
     }
 }
 
-/// What the live terminal does with an order beyond that.
+/// Orders of the live terminal, beyond that.
 #[cfg(feature = "tui")]
 impl SentOrder {
     pub(crate) fn placement(&self) -> &Placement {

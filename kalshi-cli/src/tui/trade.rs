@@ -66,7 +66,7 @@ pub(crate) struct Looked {
 pub(crate) enum Ticket {
     /// The count is typed.
     Count { draft: Draft, fault: Option<String> },
-    /// What the order would be is being read.
+    /// The preview of the order is being read.
     Looking { number: u64, draft: Draft },
     /// The order is shown, and waits for a person.
     Confirm {

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use crate::budget::{
     cost::RequestParts,
     scheduler::{Class, Completion, Refusal},
-    shell::{Budget, RequestOptions},
+    shell::{Budget, Permit, RequestOptions},
+    withdrawal::SendLimit,
 };
 
 /// The layer of a [`Budget`]: see [`Budget::layer`].
@@ -83,7 +84,13 @@ impl Middleware for BudgetLayer {
         if let Some(end) = end {
             options.end_within(end.saturating_duration_since(Instant::now()));
         }
-        let mut permit = self.budget.acquire(charge, options).await.map_err(refused)?;
+        let limit = extensions.get::<SendLimit>().cloned();
+        if let Some(left) = limit.as_ref().and_then(SendLimit::left) {
+            options.end_within(left);
+        }
+        let limit = limit.as_ref();
+        let acquired = self.budget.acquire(charge, options);
+        let mut permit = unless_withdrawn(limit, acquired).await.map_err(refused)?;
         let mut requeues = self.budget.0.requeues;
         loop {
             if let Some(end) = end {
@@ -109,13 +116,32 @@ impl Middleware for BudgetLayer {
                 return result;
             };
             requeues -= 1;
-            match permit.requeue().await {
+            match unless_withdrawn(limit, permit.requeue()).await {
                 Ok(renewed) => (permit, request) = (renewed, again),
                 // What the exchange said is what there is to say.
                 Err(_) => return result,
             }
         }
     }
+}
+
+/// Waits for the tokens of a request, unless it is withdrawn: then what it waited for is dropped, and
+/// nothing is taken.
+async fn unless_withdrawn(
+    limit: Option<&SendLimit>,
+    acquired: impl Future<Output = std::result::Result<Permit, Refusal>>,
+) -> std::result::Result<Permit, Refusal> {
+    let Some(limit) = limit else { return acquired.await };
+    let permit = tokio::select! {
+        biased;
+        () = limit.withdrawn() => return Err(Refusal::Withdrawn),
+        permit = acquired => permit?,
+    };
+    if limit.is_withdrawn() {
+        permit.complete(Completion::NotSent).await;
+        return Err(Refusal::Withdrawn);
+    }
+    Ok(permit)
 }
 
 /// Limits the time of an attempt to what is left of its call.

@@ -60,6 +60,7 @@ mod lock_file;
 mod model;
 mod scheduler;
 mod shell;
+pub(crate) mod withdrawal;
 
 pub use backend::{Backend, BackendError, Grant, MemoryBackend, take_slice};
 pub use cost::{BatchCharge, BucketKey, Charge, CostTable, DEFAULT_SHARDS, Pool, RequestParts};

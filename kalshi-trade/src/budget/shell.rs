@@ -315,7 +315,7 @@ impl RequestOptions {
 
     /// Makes the wait no longer than the rest of a call, whatever the deadline is.
     pub(super) fn end_within(&mut self, left: Duration) {
-        self.left = Some(left);
+        self.left = Some(self.left.map_or(left, |before| before.min(left)));
     }
 
     /// Returns the class that was set.

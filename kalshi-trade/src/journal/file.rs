@@ -12,6 +12,7 @@ use kalshi_sdk::auth::{Clock, SystemClock};
 
 use super::{
     Appended, History, Journal, JournalError, JournalErrorKind, OwnIds, Record, Session,
+    history::SettledCounts,
     record::{HEADER, MAX_LINE, frame, unframe},
 };
 
@@ -64,6 +65,8 @@ pub struct FileJournal {
     state: Mutex<State>,
     /// The number of records that the disk has. Locked before `state`, by those who wait.
     synced: Mutex<u64>,
+    /// The number of records that nothing needs any more from which on the file is rewritten.
+    rewrite_from: usize,
     /// Holds the lock.
     _lock: File,
 }
@@ -82,7 +85,7 @@ struct State {
 }
 
 impl State {
-    fn new(storage: Arc<dyn Storage>, history: History) -> Self {
+    fn new(storage: Arc<dyn Storage>, history: History, compact_from: usize) -> Self {
         Self {
             storage,
             history,
@@ -90,7 +93,7 @@ impl State {
             is_poisoned: false,
             line: Vec::new(),
             since: None,
-            compact_from: COMPACT_OPEN_FROM,
+            compact_from,
         }
     }
 }
@@ -119,6 +122,7 @@ pub struct FileJournalBuilder {
     path: PathBuf,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    rewrite_from: usize,
 }
 
 impl FileJournalBuilder {
@@ -134,6 +138,14 @@ impl FileJournalBuilder {
         self
     }
 
+    /// Sets how many settled orders and changes that nothing needs any more make the file be
+    /// [rewritten](Journal::rewrite) while it is open: 20,000 unless set, some ten megabytes, and at
+    /// least 1. The last 2,000 orders are not among them.
+    pub fn with_rewrite_from(mut self, settled: usize) -> Self {
+        self.rewrite_from = settled.max(1);
+        self
+    }
+
     /// Opens the journal, or creates it. It blocks while the file is read.
     ///
     /// Where a thousand intents and changes or more are settled, it is compacted.
@@ -144,7 +156,7 @@ impl FileJournalBuilder {
     /// [`JournalErrorKind::Version`] if it cannot be trusted; the file is as it was then.
     /// [`JournalErrorKind::Io`] for any failure of the disk.
     pub fn open(self) -> Result<FileJournal, JournalError> {
-        let Self { path, durability, clock } = self;
+        let Self { path, durability, clock, rewrite_from } = self;
         // Two names of one file must not make two locks.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let lock = open_file(&beside(&path, ".lock"), &path)?;
@@ -168,8 +180,9 @@ impl FileJournalBuilder {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history)),
+            state: Mutex::new(State::new(storage, history, rewrite_from)),
             synced: Mutex::new(0),
+            rewrite_from,
             _lock: lock,
         };
         let opened = journal.append(&Record::Opened(session))?;
@@ -196,6 +209,7 @@ impl FileJournal {
             path: path.into(),
             durability: Durability::default(),
             clock: Arc::new(SystemClock),
+            rewrite_from: COMPACT_OPEN_FROM,
         }
     }
 
@@ -243,40 +257,50 @@ impl FileJournal {
     fn rewrite(&self) -> Result<(), JournalError> {
         // Who waits for the disk waits for the new file, too; nobody else rewrites it meanwhile.
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        let (records, before) = {
-            let mut state = self.state();
-            if state.is_poisoned {
-                return Err(JournalError::poisoned());
-            }
-            state.since = Some(Vec::new());
-            let mut records = state.history.compacted();
-            records.extend(state.history.remembered());
-            (records, state.history.settled_counts())
-        };
+        let (records, before) = self.begin_rewrite()?;
         let new_path = beside(&self.path, ".new");
-        let file = write_new(&new_path, &records);
-        let written = {
-            let mut state = self.state();
-            let since = state.since.take().unwrap_or_default();
-            let replaced = file
-                .map_err(|error| JournalError::io("compact", &self.path, error))
-                .and_then(|file| self.replace(&new_path, file, &since, &mut state));
-            if let Err(error) = replaced {
-                // It may stay: the next attempt begins with an empty one.
-                let _ = fs::remove_file(&new_path);
-                state.compact_from = state.compact_from.saturating_add(COMPACT_OPEN_FROM);
-                return Err(error);
-            }
-            state.history.forget_records(&before);
-            state.compact_from = COMPACT_OPEN_FROM;
-            state.written
-        };
+        let written = self.end_rewrite(&new_path, write_new(&new_path, &records), &before)?;
         sync_directory(&self.path).map_err(|error| {
             self.state().is_poisoned = true;
             JournalError::io("compact", &self.path, error)
         })?;
         *synced = written;
         Ok(())
+    }
+
+    /// Returns the records of the new file. From here on what is appended is kept for it, too.
+    fn begin_rewrite(&self) -> Result<(Vec<Record>, SettledCounts), JournalError> {
+        let mut state = self.state();
+        if state.is_poisoned {
+            return Err(JournalError::poisoned());
+        }
+        state.since = Some(Vec::new());
+        let mut records = state.history.compacted();
+        records.extend(state.history.remembered());
+        Ok((records, state.history.settled_counts()))
+    }
+
+    /// Goes on with the new file, and returns the number of records that it has.
+    fn end_rewrite(
+        &self,
+        new_path: &Path,
+        file: io::Result<File>,
+        before: &SettledCounts,
+    ) -> Result<u64, JournalError> {
+        let mut state = self.state();
+        let since = state.since.take().unwrap_or_default();
+        let replaced = file
+            .map_err(|error| JournalError::io("compact", &self.path, error))
+            .and_then(|file| self.replace(new_path, file, &since, &mut state));
+        if let Err(error) = replaced {
+            // It may stay: the next attempt begins with an empty one.
+            let _ = fs::remove_file(new_path);
+            state.compact_from = state.compact_from.saturating_add(self.rewrite_from);
+            return Err(error);
+        }
+        state.history.forget_records(before);
+        state.compact_from = self.rewrite_from;
+        Ok(state.written)
     }
 
     /// Puts a new file in the place of the old one, with the lines that were written since it was
@@ -455,7 +479,7 @@ fn read(file: &File, path: &Path) -> Result<Contents, JournalError> {
                     let record = Record::from_json(json).map_err(|why| corrupt(&why))?;
                     // Nothing is forgotten before the end: what was written in full may have been
                     // settled anew much later.
-                    contents.history.check(&record).map_err(corrupt)?;
+                    contents.history.check_line(&record).map_err(corrupt)?;
                     contents.history.add(&record);
                 }
                 // It was the last write, which never returned.
@@ -593,8 +617,9 @@ mod tests {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history)),
+            state: Mutex::new(State::new(storage, history, COMPACT_OPEN_FROM)),
             synced: Mutex::new(0),
+            rewrite_from: COMPACT_OPEN_FROM,
             _lock: lock,
         }
     }
@@ -660,6 +685,213 @@ mod tests {
         assert!(error.to_string().contains("another order"));
         assert_eq!(disk.bytes.lock().unwrap().len(), whole);
         journal.commit(journal.append(&intent(2)).unwrap()).unwrap();
+    }
+
+    /// A journal of its own in a directory that goes with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = temporary(name);
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.join("journal")
+        }
+
+        fn open(&self) -> FileJournal {
+            FileJournal::builder(self.path()).open().unwrap()
+        }
+
+        /// Returns the orders that a crash now would leave open, by opening a copy of the files.
+        fn left(&self) -> Vec<String> {
+            let copy = self.0.join("copy");
+            fs::copy(self.path(), &copy).unwrap();
+            let _ = fs::copy(beside(&self.path(), ".new"), beside(&copy, ".new"));
+            let journal = FileJournal::builder(&copy).open().unwrap();
+            let open = ids(&journal);
+            // What lay beside it is no hindrance.
+            journal.rewrite().unwrap();
+            journal.compact().unwrap();
+            assert_eq!(ids(&journal), open);
+            open
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn ids(journal: &FileJournal) -> Vec<String> {
+        let history = journal.history();
+        history.unsettled().map(|one| one.intent.id().to_string()).collect()
+    }
+
+    fn place(journal: &FileJournal, number: u32) {
+        journal.commit(journal.append(&intent(number)).unwrap()).unwrap();
+    }
+
+    fn settle(journal: &FileJournal, number: u32) {
+        let id = format!("a-{number}").parse().unwrap();
+        let settlement = crate::journal::Settlement::Withdrawn;
+        let record = Record::Settled { id, settlement, at: UnixMillis::EPOCH };
+        journal.commit(journal.append(&record).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_rewrite_that_is_interrupted_at_any_step_loses_nothing() {
+        let directory = Directory::new("interrupted");
+        let journal = directory.open();
+        let new_path = beside(&directory.path(), ".new");
+        place(&journal, 1);
+        place(&journal, 2);
+        settle(&journal, 2);
+        assert_eq!(directory.left(), ["a-1"]);
+        let (records, before) = journal.begin_rewrite().unwrap();
+        place(&journal, 3);
+        assert_eq!(directory.left(), ["a-1", "a-3"]);
+        // The new file is there, in part.
+        let text: Vec<u8> = records.iter().fold(header().into_bytes(), |mut text, record| {
+            record.append_line(&mut text).unwrap();
+            text
+        });
+        for part in [0, 1, text.len() / 2, text.len() - 1] {
+            fs::write(&new_path, &text[..part]).unwrap();
+            assert_eq!(directory.left(), ["a-1", "a-3"]);
+        }
+        let file = write_new(&new_path, &records);
+        assert_eq!(fs::read(&new_path).unwrap(), text);
+        place(&journal, 4);
+        settle(&journal, 1);
+        assert_eq!(directory.left(), ["a-3", "a-4"]);
+        journal.end_rewrite(&new_path, file, &before).unwrap();
+        assert!(!new_path.exists());
+        assert_eq!(directory.left(), ["a-3", "a-4"]);
+        place(&journal, 5);
+        assert_eq!(directory.left(), ["a-3", "a-4", "a-5"]);
+        let history = journal.history();
+        drop(journal);
+        // Every line of it has its checksum: it opens to the same.
+        let journal = directory.open();
+        let session = journal.session();
+        let mut expected = history;
+        expected.apply(&Record::Opened(session)).unwrap();
+        assert_eq!(journal.history().settlement("a-1"), expected.settlement("a-1"));
+        assert_eq!(ids(&journal), ["a-3", "a-4", "a-5"]);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_during_a_rewrite_leaves_the_old_file() {
+        let directory = Directory::new("full-rewrite");
+        let journal = directory.open();
+        let new_path = beside(&directory.path(), ".new");
+        place(&journal, 1);
+        let (records, before) = journal.begin_rewrite().unwrap();
+        drop(write_new(&new_path, &records).unwrap());
+        place(&journal, 2);
+        // The lines that came meanwhile find no room.
+        let file = File::open(&new_path);
+        let failed = journal.end_rewrite(&new_path, file, &before).unwrap_err();
+        assert_eq!(failed.kind(), JournalErrorKind::Io);
+        assert!(!new_path.exists(), "its room is free again");
+        place(&journal, 3);
+        assert_eq!(directory.left(), ["a-1", "a-2", "a-3"]);
+        journal.rewrite().unwrap();
+        place(&journal, 4);
+        assert_eq!(directory.left(), ["a-1", "a-2", "a-3", "a-4"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_new_file_that_finds_no_room_leaves_the_old_one() {
+        let directory = Directory::new("no-room");
+        let journal = directory.open();
+        place(&journal, 1);
+        std::os::unix::fs::symlink("/dev/full", beside(&directory.path(), ".new")).unwrap();
+        assert_eq!(journal.rewrite().unwrap_err().kind(), JournalErrorKind::Io);
+        place(&journal, 2);
+        std::os::unix::fs::symlink("/dev/full", beside(&directory.path(), ".new")).unwrap();
+        assert_eq!(journal.compact().unwrap_err().kind(), JournalErrorKind::Io);
+        place(&journal, 3);
+        assert_eq!(directory.left(), ["a-1", "a-2", "a-3"]);
+    }
+
+    #[test]
+    fn the_lock_is_kept_over_a_rewrite() {
+        let directory = Directory::new("locked");
+        let journal = directory.open();
+        place(&journal, 1);
+        for compact in [FileJournal::rewrite, FileJournal::compact] {
+            compact(&journal).unwrap();
+            for _ in 0..2 {
+                let second = FileJournal::builder(directory.path()).open().unwrap_err();
+                assert_eq!(second.kind(), JournalErrorKind::Locked);
+                // The new file is locked itself, too.
+                let _ = fs::remove_file(beside(&directory.path(), ".lock"));
+            }
+        }
+        drop(journal);
+        assert_eq!(ids(&directory.open()), ["a-1"]);
+    }
+
+    #[test]
+    fn what_is_committed_during_rewrites_is_in_the_file_at_every_moment() {
+        let directory = Directory::new("rewrites");
+        let builder = FileJournal::builder(directory.path());
+        let journal = builder.with_durability(Durability::Disk).open().unwrap();
+        let committed = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3_u32)
+                .map(|writer| {
+                    let (journal, committed) = (&journal, &committed);
+                    scope.spawn(move || {
+                        for number in 0..10 {
+                            let number = writer * 1_000 + number;
+                            place(journal, number);
+                            committed.lock().unwrap().push(format!("a-{number}"));
+                        }
+                    })
+                })
+                .collect();
+            while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                journal.rewrite().unwrap();
+                let known = committed.lock().unwrap().clone();
+                let left = directory.left();
+                assert!(known.iter().all(|id| left.contains(id)), "{known:?} {left:?}");
+            }
+        });
+        assert_eq!((ids(&journal).len(), committed.lock().unwrap().len()), (30, 30));
+        assert_eq!(*journal.synced.lock().unwrap(), journal.state().written);
+    }
+
+    #[test]
+    fn an_id_that_was_forgotten_and_is_used_again_can_be_read_again() {
+        let directory = Directory::new("again");
+        let journal = directory.open();
+        for number in 0..2_001 {
+            let _ = journal.append(&intent(number)).unwrap();
+            settle(&journal, number);
+        }
+        // One that is remembered is refused; the oldest is not known any more.
+        assert_eq!(journal.append(&intent(1)).unwrap_err().kind(), JournalErrorKind::Invalid);
+        place(&journal, 0);
+        assert_eq!(directory.left(), ["a-0"]);
+        settle(&journal, 0);
+        for number in 3_000..4_000 {
+            let _ = journal.append(&intent(number)).unwrap();
+            settle(&journal, number);
+        }
+        // Its second outcome is not forgotten in place of the first, which was the oldest.
+        let path = directory.path();
+        let history = read(&File::open(&path).unwrap(), &path).unwrap().history;
+        assert_eq!(history.unsettled().len(), 0);
+        assert!(history.settlement("a-0").is_some() && history.settlement("a-500").is_none());
+        assert_eq!(journal.history().settlement("a-0"), history.settlement("a-0"));
     }
 
     #[test]

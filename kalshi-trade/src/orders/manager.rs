@@ -1,6 +1,6 @@
 //! All orders, by every id that they have.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Event, FillRecord, OrderRecord, Payload, Reconciled, RestingOrder};
@@ -30,6 +30,8 @@ const OVER_HISTORY: usize = 100_000;
 #[derive(Debug)]
 pub struct OrderManager {
     orders: BTreeMap<OrderKey, ManagedOrder>,
+    /// Those that are not over.
+    open: BTreeSet<OrderKey>,
     by_order_id: HashMap<String, OrderKey>,
     by_client_id: HashMap<String, OrderKey>,
     next: u64,
@@ -82,6 +84,7 @@ impl OrderManager {
     pub fn with_over_history(orders: usize) -> Self {
         Self {
             orders: BTreeMap::new(),
+            open: BTreeSet::new(),
             by_order_id: HashMap::new(),
             by_client_id: HashMap::new(),
             next: 0,
@@ -198,7 +201,8 @@ impl OrderManager {
                     && !present.contains(record.order_id.as_str())
             })
         };
-        let left_out = self.orders.values().filter(is_left_out).filter_map(ManagedOrder::record);
+        let left_out = self.open().map(|(_, order)| order).filter(is_left_out);
+        let left_out = left_out.filter_map(ManagedOrder::record);
         let left_out: Vec<OrderRecord> = left_out.cloned().collect();
         for record in left_out {
             events.extend(self.change(
@@ -299,18 +303,22 @@ impl OrderManager {
     /// Returns the orders to cancel on the way out: those that were placed here and are not over.
     /// Foreign orders are not among them.
     pub fn own_open(&self) -> impl Iterator<Item = (OrderKey, &ManagedOrder)> {
-        self.iter().filter(|(_, order)| order.is_own() && !order.is_over())
+        self.open().filter(|(_, order)| order.is_own())
     }
 
     /// Returns what rests in a market, foreign orders included, for
     /// [`OrderBook::without`](kalshi_ws::OrderBook::without).
     pub fn resting_in(&self, ticker: &str) -> impl Iterator<Item = RestingOrder> {
-        self.orders
-            .values()
-            .filter(|order| order.life() == Life::Resting)
-            .filter_map(ManagedOrder::record)
+        self.open()
+            .filter(|(_, order)| order.life() == Life::Resting)
+            .filter_map(|(_, order)| order.record())
             .filter(move |record| record.market_ticker == ticker)
             .map(RestingOrder::from)
+    }
+
+    /// Returns the orders that are not over.
+    fn open(&self) -> impl Iterator<Item = (OrderKey, &ManagedOrder)> {
+        self.open.iter().filter_map(|key| Some((*key, self.orders.get(key)?)))
     }
 
     /// Changes the order with these ids, and returns what happened.
@@ -345,6 +353,11 @@ impl OrderManager {
             order.add_client_order_id(id);
         }
         change(order, key, &mut events);
+        if order.is_over() {
+            self.open.remove(&key);
+        } else {
+            self.open.insert(key);
+        }
         let is_ended = order.is_intent_reached() || order.is_over();
         if order.intent != OrderIntent::None && is_ended {
             let is_reached = order.is_intent_reached();
@@ -379,6 +392,7 @@ impl OrderManager {
         });
         let (key, is_new) = match (by_client, by_order) {
             (Some(key), Some(was)) if key != was => {
+                self.open.remove(&was);
                 if let Some(other) = self.orders.remove(&was)
                     && let Some(order) = self.orders.get_mut(&key)
                 {

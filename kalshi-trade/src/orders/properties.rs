@@ -174,6 +174,16 @@ impl Feed {
     }
 
     fn apply(&mut self, message: &Message) -> Vec<OrderEvent> {
+        let events = self.take(message);
+        let is_open = |(_, order): &(OrderKey, &ManagedOrder)| order.is_own() && !order.is_over();
+        let expected: Vec<OrderKey> =
+            self.manager.iter().filter(is_open).map(|(key, _)| key).collect();
+        let open: Vec<OrderKey> = self.manager.own_open().map(|(key, _)| key).collect();
+        assert_eq!(open, expected, "those that are not over are known by themselves");
+        events
+    }
+
+    fn take(&mut self, message: &Message) -> Vec<OrderEvent> {
         match message {
             Message::Order(record) => self.manager.apply_order(record.clone()),
             Message::Fill(fill) => self.manager.apply_fill(fill),

@@ -4,12 +4,31 @@
 //! through its [`Seat`]; a task that does not get that far gives the seat up by dropping it, and
 //! the rest goes without it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
 use super::shell::{Shared, write_all};
-use crate::journal::Record;
+use crate::{
+    budget::withdrawal::{SendLimit, Withdrawal},
+    journal::Record,
+};
+
+/// A request that is sent within a time, or not at all, unless it is withdrawn.
+#[derive(Debug)]
+pub(super) struct Limited<R> {
+    pub(super) request: R,
+    /// The time; `None` for any.
+    pub(super) within: Option<Duration>,
+    pub(super) withdrawal: Withdrawal,
+}
+
+impl<R> Limited<R> {
+    /// Returns the request, and its limits for the client.
+    pub(super) fn split(self) -> (R, SendLimit) {
+        (self.request, SendLimit::new(self.within, [self.withdrawal]))
+    }
+}
 
 /// A value that a task hands over, and the place of its answer.
 type Handover<T, A> = (T, oneshot::Sender<A>);
@@ -76,8 +95,8 @@ fn hand_over<T, A>(
 /// Runs the batches of the places, each of as many as the configuration says, on tasks of their own.
 pub(super) fn spawn<R, A, F>(
     shared: &Arc<Shared>,
-    mut places: Vec<Place<R, A>>,
-    send: fn(Arc<Shared>, Vec<R>) -> F,
+    mut places: Vec<Place<Limited<R>, A>>,
+    send: fn(Arc<Shared>, Vec<R>, SendLimit) -> F,
 ) where
     R: Send + 'static,
     A: Send + 'static,
@@ -88,7 +107,8 @@ pub(super) fn spawn<R, A, F>(
         let chunk = std::mem::replace(&mut places, rest);
         let of_task = Arc::clone(shared);
         shared.runtime.spawn(async move {
-            run(&of_task, chunk, |requests| send(Arc::clone(&of_task), requests)).await;
+            let send = |requests, limit| send(Arc::clone(&of_task), requests, limit);
+            run(&of_task, chunk, send).await;
         });
     }
 }
@@ -96,8 +116,13 @@ pub(super) fn spawn<R, A, F>(
 /// Writes what is handed over in all places, then sends what is, and distributes the answers.
 ///
 /// `send` returns as many answers as it is given requests, in order.
-async fn run<R, A, F>(shared: &Shared, places: Vec<Place<R, A>>, send: impl FnOnce(Vec<R>) -> F)
-where
+///
+/// The request is sent within the shortest time of all, and withdrawn when all of them are.
+async fn run<R, A, F>(
+    shared: &Shared,
+    places: Vec<Place<Limited<R>, A>>,
+    send: impl FnOnce(Vec<R>, SendLimit) -> F,
+) where
     F: Future<Output = Vec<A>>,
 {
     let (mut records, mut replies, mut sends) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,16 +138,20 @@ where
         let _ = reply.send(is_written);
     }
     let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    let (mut withdrawals, mut within) = (Vec::new(), None::<Duration>);
     for place in sends {
-        if let Ok((request, reply)) = place.await {
-            requests.push(request);
+        if let Ok((limited, reply)) = place.await {
+            requests.push(limited.request);
+            withdrawals.push(limited.withdrawal);
+            within = [within, limited.within].into_iter().flatten().min();
             replies.push(reply);
         }
     }
     if requests.is_empty() {
         return;
     }
-    for (reply, answer) in replies.into_iter().zip(send(requests).await) {
+    let limit = SendLimit::new(within, withdrawals);
+    for (reply, answer) in replies.into_iter().zip(send(requests, limit).await) {
         let _ = reply.send(answer);
     }
 }

@@ -337,6 +337,11 @@ impl ChangeMachine {
         self.attempts
     }
 
+    /// Returns the time before which a sending begins, or not at all; `None` for a cancel.
+    pub(super) fn send_by(&self) -> Option<UnixMillis> {
+        (!self.is_cancel()).then_some(self.send_by)
+    }
+
     /// Reports whether the outcome is known.
     pub fn is_over(&self) -> bool {
         self.state.is_final()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use kalshi_sdk::{
-    Error,
+    Client, Error,
     types::{AmendOrderV2Request, DecreaseOrderV2Request, ExchangeIndex},
 };
 use kalshi_types::UnixMillis;
@@ -21,12 +21,13 @@ use tokio::sync::oneshot;
 use super::{
     ChangeAnswer, ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeStep, ChangeTimes,
     Placements,
-    batch::{self, Seat},
+    batch::{self, Limited, Seat},
     link::{Link, TaskEnd},
     read, reads,
     shell::{Shared, lock, next, sleep_until, write},
 };
 use crate::{
+    budget::withdrawal::{SendLimit, Withdrawal},
     cancels::{self, Cancel},
     journal::{ChangeIntent, History, KnownOrder, OrderChange, Record},
 };
@@ -107,6 +108,8 @@ impl OpenChanges {
 pub struct Change {
     intent: Arc<ChangeIntent>,
     link: Arc<Link<ChangeState, ChangeInput>>,
+    /// True if it leaves everything but the time of expiry as it is.
+    is_renewal: bool,
 }
 
 /// The answer to the first attempt, with the error that says more.
@@ -117,7 +120,8 @@ impl Change {
     fn new(machine: &ChangeMachine) -> (Self, TaskEnd<ChangeState, ChangeInput>) {
         let link = Link::new(machine.state().clone(), is_outcome);
         let end = TaskEnd(Arc::clone(&link));
-        (Self { intent: Arc::new(machine.intent().clone()), link }, end)
+        let intent = Arc::new(machine.intent().clone());
+        (Self { intent, link, is_renewal: false }, end)
     }
 
     /// Returns the change as it is in the journal.
@@ -191,6 +195,34 @@ impl Placements {
             return Err(ChangeError::Pending);
         }
         Ok(self.begin(&mut open, target, change, within, Seat::none(), None))
+    }
+
+    /// Renews an order: an amend that sets a later time of expiry and leaves the rest as it is. It is
+    /// written and settled as any other. Renewals do not wait for each other, as each undoes nothing
+    /// of the others but the time; any other change of the order waits for all of them. Each must ask
+    /// for another time: by it the order shows which of them were carried out.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Pending`] while another change of the order is not settled.
+    pub(crate) fn renew(
+        &self,
+        target: ChangeTarget,
+        change: OrderChange,
+        within: Duration,
+    ) -> Result<Change, ChangeError> {
+        let mut open = lock(&self.0.changes_of_orders.by_order);
+        let others = open.get(&target.order_id).into_iter().flatten();
+        if others.into_iter().any(|one| !one.is_renewal && !one.state().is_final()) {
+            return Err(ChangeError::Pending);
+        }
+        let renewal = self.begin(&mut open, target, change, within, Seat::none(), None);
+        // Those that are open are told apart by it.
+        let all = open.get_mut(&renewal.intent.order_id).into_iter().flatten();
+        for one in all.filter(|one| one.intent.number == renewal.intent.number) {
+            one.is_renewal = true;
+        }
+        Ok(Change { is_renewal: true, ..renewal })
     }
 
     /// Cancels an order, as [`change`](Self::change) does, and returns with it what brings the answer
@@ -270,7 +302,7 @@ impl Placements {
         target: ChangeTarget,
         change: OrderChange,
         within: Duration,
-        seat: Seat<ChangeIntent, ChangeInput>,
+        seat: Seat<Limited<ChangeIntent>, ChangeInput>,
         answer: Option<oneshot::Sender<FirstAnswer>>,
     ) -> Change {
         let number = self.0.changes_of_orders.next.fetch_add(1, Ordering::Relaxed);
@@ -313,19 +345,20 @@ struct ChangeTask {
     machine: ChangeMachine,
     end: TaskEnd<ChangeState, ChangeInput>,
     /// The batch that it is sent with.
-    seat: Seat<ChangeIntent, ChangeInput>,
+    seat: Seat<Limited<ChangeIntent>, ChangeInput>,
     /// Where the first answer goes.
     answer: Option<oneshot::Sender<FirstAnswer>>,
     /// True once the exchange did not find the order on the shard that the request named: from then on
     /// it is left to the exchange to find the shard.
     is_shard_doubted: bool,
+    withdrawal: Withdrawal,
 }
 
 /// What a task waits for.
 enum Action {
     Write(Record),
     Written(oneshot::Receiver<bool>),
-    Send(ChangeIntent, Option<oneshot::Sender<FirstAnswer>>),
+    Send(Limited<ChangeIntent>, Option<oneshot::Sender<FirstAnswer>>),
     Sent(oneshot::Receiver<ChangeInput>),
     ReadWatermark,
     ReadOrder(ChangeIntent, u32),
@@ -352,10 +385,11 @@ impl ChangeTask {
     fn new(
         machine: ChangeMachine,
         end: TaskEnd<ChangeState, ChangeInput>,
-        seat: Seat<ChangeIntent, ChangeInput>,
+        seat: Seat<Limited<ChangeIntent>, ChangeInput>,
         answer: Option<oneshot::Sender<FirstAnswer>>,
     ) -> Self {
-        Self { machine, end, seat, answer, is_shard_doubted: false }
+        let withdrawal = Withdrawal::default();
+        Self { machine, end, seat, answer, is_shard_doubted: false, withdrawal }
     }
 
     async fn run(mut self, shared: &Arc<Shared>) {
@@ -364,7 +398,7 @@ impl ChangeTask {
         loop {
             // What is withdrawn before it is sent is not sent.
             while let Some(input) = self.end.0.try_recv() {
-                self.machine.apply(input, now);
+                self.take(input, now);
             }
             let step = self.machine.poll(now);
             self.publish(shared);
@@ -374,9 +408,9 @@ impl ChangeTask {
                     Ok(answer) => Action::Written(answer),
                     Err(record) => Action::Write(*record),
                 }),
-                ChangeStep::Send { .. } => Some(match self.seat.send(self.intent()) {
+                ChangeStep::Send { .. } => Some(match self.seat.send(self.request(now)) {
                     Ok(answer) => Action::Sent(answer),
-                    Err(intent) => Action::Send(intent, self.answer.take()),
+                    Err(request) => Action::Send(request, self.answer.take()),
                 }),
                 ChangeStep::ReadWatermark => Some(Action::ReadWatermark),
                 ChangeStep::ReadOrder { number } => {
@@ -402,16 +436,26 @@ impl ChangeTask {
             now = shared.clock.now();
             if let Some(input) = input {
                 self.is_shard_doubted |= input == ChangeInput::Answered(ChangeAnswer::NotFound);
-                self.machine.apply(input, now);
+                self.take(input, now);
             }
         }
     }
 
+    fn take(&mut self, input: ChangeInput, now: UnixMillis) {
+        if input == ChangeInput::Withdraw {
+            // It may wait for its tokens.
+            self.withdrawal.withdraw();
+        }
+        self.machine.apply(input, now);
+    }
+
     /// Returns what is sent.
-    fn intent(&self) -> ChangeIntent {
+    fn request(&self, now: UnixMillis) -> Limited<ChangeIntent> {
         let intent = self.machine.intent().clone();
         let exchange_index = intent.exchange_index.filter(|_| !self.is_shard_doubted);
-        ChangeIntent { exchange_index, ..intent }
+        let request = ChangeIntent { exchange_index, ..intent };
+        let within = self.machine.send_by().map(|send_by| send_by.abs_diff(now));
+        Limited { request, within, withdrawal: self.withdrawal.clone() }
     }
 
     fn publish(&self, shared: &Shared) {
@@ -436,10 +480,11 @@ fn written(is_written: bool) -> ChangeInput {
 /// Sends one change, and passes its answer on.
 async fn send(
     shared: &Shared,
-    intent: ChangeIntent,
+    limited: Limited<ChangeIntent>,
     answer: Option<oneshot::Sender<FirstAnswer>>,
 ) -> ChangeInput {
-    let result = request(shared, &intent).await;
+    let (intent, limit) = limited.split();
+    let result = request(&shared.client.with_extension(limit), &intent).await;
     let named = result.as_ref().map(|(named, at)| (named.as_str(), *at));
     let come_to = read::change_answer(&intent.order_id, named);
     if let Some(answer) = answer {
@@ -450,8 +495,8 @@ async fn send(
 }
 
 /// Sends one change, and returns the id of the order that the answer names, and its time.
-async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, UnixMillis), Error> {
-    let (client, order_id, ticker) = (&shared.client, &*intent.order_id, &*intent.ticker);
+async fn request(client: &Client, intent: &ChangeIntent) -> Result<(String, UnixMillis), Error> {
+    let (order_id, ticker) = (&*intent.order_id, &*intent.ticker);
     let exchange_index = intent.exchange_index;
     match &intent.change {
         OrderChange::Cancel => {
@@ -484,14 +529,18 @@ async fn request(shared: &Shared, intent: &ChangeIntent) -> Result<(String, Unix
 }
 
 /// Sends cancels as one batch, and returns what became of each.
-async fn cancel_batch(shared: Arc<Shared>, intents: Vec<ChangeIntent>) -> Vec<ChangeInput> {
+async fn cancel_batch(
+    shared: Arc<Shared>,
+    intents: Vec<ChangeIntent>,
+    limit: SendLimit,
+) -> Vec<ChangeInput> {
     let cancels = intents.iter().map(|intent| Cancel {
         order_id: &intent.order_id,
         market_ticker: &intent.ticker,
         subaccount: intent.subaccount,
         exchange_index: intent.exchange_index.map(ExchangeIndex::from),
     });
-    let result = cancels::send(&shared.client, cancels).await;
+    let result = cancels::send(&shared.client.with_extension(limit), cancels).await;
     let order_ids: Vec<&str> = intents.iter().map(|intent| &*intent.order_id).collect();
     let answers = read::batch_cancel_answers(&order_ids, result.as_ref());
     answers.into_iter().map(ChangeInput::Answered).collect()

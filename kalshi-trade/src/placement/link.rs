@@ -175,6 +175,56 @@ mod tests {
         assert_eq!((link.recv().now_or_never(), link.recv().now_or_never()), (Some('b'), None));
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_waiter_misses_an_outcome_or_an_end_whatever_the_moment() {
+        for round in 0..1_000 {
+            let link = link();
+            let end = TaskEnd(Arc::clone(&link));
+            let waiters: Vec<_> = (0..3)
+                .map(|_| {
+                    let link = Arc::clone(&link);
+                    tokio::spawn(async move { link.outcome().await })
+                })
+                .collect();
+            let teller = Arc::clone(&link);
+            let tell = tokio::spawn(async move {
+                for input in ['a', 'b', 'c', 'd'] {
+                    teller.tell(input);
+                }
+            });
+            let task = tokio::spawn(async move {
+                end.0.publish(&3);
+                if round % 2 == 0 {
+                    end.0.publish(&10);
+                }
+                drop(end);
+            });
+            let expected = if round % 2 == 0 { 10 } else { 3 };
+            for waiter in waiters {
+                assert_eq!(waiter.await.unwrap(), expected);
+            }
+            task.await.unwrap();
+            tell.await.unwrap();
+            // What came too late is not kept for ever.
+            assert_eq!((link.state(), link.try_recv()), (expected, None));
+        }
+    }
+
+    #[test]
+    fn a_state_is_known_before_those_who_wait_for_it_are_woken() {
+        let link = link();
+        let mut outcome = Box::pin(link.outcome());
+        assert_eq!(outcome.as_mut().now_or_never(), None);
+        link.publish(&10);
+        // The task goes on to another state before the waiter runs: it gets the last one.
+        link.publish(&11);
+        assert_eq!((link.state(), outcome.now_or_never()), (11, Some(11)));
+        // One that was made before, and is asked for the first time now.
+        let late = link.outcome();
+        link.publish(&12);
+        assert_eq!(late.now_or_never(), Some(12));
+    }
+
     #[tokio::test]
     async fn a_task_on_another_thread_hears_everything() {
         let link = link();

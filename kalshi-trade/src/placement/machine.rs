@@ -345,6 +345,11 @@ impl PlacementMachine {
         self.attempts
     }
 
+    /// Returns the time before which a sending begins, or not at all.
+    pub(super) fn send_by(&self) -> UnixMillis {
+        self.send_by
+    }
+
     /// Reports whether the outcome is known.
     pub fn is_over(&self) -> bool {
         self.settlement().is_some()

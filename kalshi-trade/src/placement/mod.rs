@@ -18,6 +18,7 @@ mod pauses;
 mod read;
 mod reads;
 mod shell;
+mod view;
 
 pub(crate) use self::shell::settling;
 pub use self::{
@@ -32,4 +33,5 @@ pub use self::{
         UndecidedCause, WithdrawnCause,
     },
     shell::{PlaceError, Placement, Placements, PlacementsBuilder},
+    view::PlacementsView,
 };

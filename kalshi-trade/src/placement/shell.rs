@@ -26,14 +26,17 @@ use tokio::{
 
 use super::{
     Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step,
-    batch::{self, Seat},
+    batch::{self, Limited, Seat},
     changes::OpenChanges,
     link::{Link, TaskEnd},
     read::{self, Question},
     reads::{self, Reads},
 };
 use crate::{
-    budget::{Class, RequestOptions},
+    budget::{
+        Class, RequestOptions,
+        withdrawal::{SendLimit, Withdrawal},
+    },
     journal::{
         ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, JournalErrorKind, OwnIds,
         Record,
@@ -158,6 +161,10 @@ pub enum PlaceError {
         /// The time of the next opening, if it is known.
         opens: Option<UnixMillis>,
     },
+    /// An order of the same market and side, with this client order id, may exist or not, and is to be
+    /// [waited for](crate::trading::UnsettledPolicy::Hold).
+    #[error("the outcome of the order {0:?} of the same market and side is unknown: wait for it")]
+    Unsettled(String),
     /// The order group was triggered: the exchange would refuse the order. See
     /// [`group`](crate::group).
     #[error("the order group {0:?} was triggered: reset it before placing in it")]
@@ -208,7 +215,9 @@ impl PlacementsBuilder {
             let (placement, end) = Placement::new(&machine);
             restored.push(placement.clone());
             let (seat, first_sent) = (Seat::none(), unsettled.first_sent);
-            tasks.push((Task { machine, end, request: None, first_sent, seat }, placement));
+            let withdrawal = Withdrawal::default();
+            let task = Task { machine, end, request: None, first_sent, seat, withdrawal };
+            tasks.push((task, placement));
         }
         // What an earlier session has changed last, this one does not know.
         let times = ChangeTimes::new(if session.number > 1 {
@@ -358,7 +367,7 @@ impl Placements {
         &self,
         mut order: CreateOrderV2Request,
         within: Duration,
-        seat: Seat<CreateOrderV2Request, Input>,
+        seat: Seat<Limited<CreateOrderV2Request>, Input>,
     ) -> Result<(Task, Placement), PlaceError> {
         if order.client_order_id.is_some() {
             return Err(PlaceError::HasClientOrderId);
@@ -391,12 +400,14 @@ impl Placements {
         self.check_restored()?;
         let id = order.client_order_id.as_deref().unwrap_or_default();
         let id: ClientOrderId = id.parse().map_err(PlaceError::Invalid)?;
-        if lock(&self.0.open).contains_key(&id) {
+        // Held until the order is among them, so that one of two with the same id is refused.
+        let mut open = lock(&self.0.open);
+        if open.contains_key(&id) {
             let text = "an order with this client order id is open";
             return Err(PlaceError::Invalid(JournalError::new(JournalErrorKind::Invalid, text)));
         }
         let (task, placement) = self.prepare_as(id, order, within, Seat::none())?;
-        self.spawn(task, placement.clone());
+        self.spawn_in(&mut open, task, placement.clone());
         Ok(placement)
     }
 
@@ -406,7 +417,7 @@ impl Placements {
         id: ClientOrderId,
         order: CreateOrderV2Request,
         within: Duration,
-        seat: Seat<CreateOrderV2Request, Input>,
+        seat: Seat<Limited<CreateOrderV2Request>, Input>,
     ) -> Result<(Task, Placement), PlaceError> {
         let intent = intent_of(id, &order).map_err(PlaceError::Invalid)?;
         if let Some(shard) = order.exchange_index.as_deref() {
@@ -419,7 +430,8 @@ impl Placements {
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);
         let (placement, end) = Placement::new(&machine);
-        let task = Task { machine, end, request: Some(order), first_sent: now, seat };
+        let (request, first_sent, withdrawal) = (Some(order), now, Withdrawal::default());
+        let task = Task { machine, end, request, first_sent, seat, withdrawal };
         Ok((task, placement))
     }
 
@@ -453,7 +465,16 @@ impl Placements {
     }
 
     fn spawn(&self, task: Task, placement: Placement) {
-        lock(&self.0.open).insert(placement.intent.id().clone(), placement);
+        self.spawn_in(&mut lock(&self.0.open), task, placement);
+    }
+
+    fn spawn_in(
+        &self,
+        open: &mut HashMap<ClientOrderId, Placement>,
+        task: Task,
+        placement: Placement,
+    ) {
+        open.insert(placement.intent.id().clone(), placement);
         let shared = Arc::clone(&self.0);
         // In a box: the runtime moves a task three times, and this one has six kilobytes.
         self.0.runtime.spawn(Box::pin(async move {
@@ -505,8 +526,9 @@ impl Placement {
         self.link.outcome().await
     }
 
-    /// Withdraws the order: it is not sent, or not again. Whatever was sent is settled; an order
-    /// that exists is not canceled by that.
+    /// Withdraws the order: it is not sent, or not again. It leaves the queue for its tokens, too; one
+    /// that is in a batch when all of that batch are withdrawn. Whatever was sent is settled; an
+    /// order that exists is not canceled by that.
     pub fn withdraw(&self) {
         self.tell(Input::Withdraw);
     }
@@ -542,14 +564,15 @@ struct Task {
     request: Option<CreateOrderV2Request>,
     first_sent: UnixMillis,
     /// The batch that it is sent with.
-    seat: Seat<CreateOrderV2Request, Input>,
+    seat: Seat<Limited<CreateOrderV2Request>, Input>,
+    withdrawal: Withdrawal,
 }
 
 /// What a task waits for.
 enum Action {
     Write(Record),
     Written(oneshot::Receiver<bool>),
-    Send(CreateOrderV2Request),
+    Send(Limited<CreateOrderV2Request>),
     Sent(oneshot::Receiver<Input>),
     ReadWatermark,
     List(String, Question),
@@ -578,7 +601,7 @@ impl Task {
         loop {
             // What is withdrawn before it is sent is not sent.
             while let Some(input) = self.end.0.try_recv() {
-                self.machine.apply(input, now);
+                self.take(input, now);
             }
             let step = self.machine.poll(now);
             self.publish(shared);
@@ -593,7 +616,7 @@ impl Task {
                     Err(action) => Some(*action),
                 },
                 Step::Send { .. } => {
-                    let Some(request) = self.request() else {
+                    let Some(request) = self.request(now) else {
                         // Not reached: what was written is what is read.
                         let unsent = Answer::NotSent { is_temporary: false };
                         self.machine.apply(Input::Answered(unsent), now);
@@ -645,9 +668,17 @@ impl Task {
             };
             now = shared.clock.now();
             if let Some(input) = input {
-                self.machine.apply(input, now);
+                self.take(input, now);
             }
         }
+    }
+
+    fn take(&mut self, input: Input, now: UnixMillis) {
+        if input == Input::Withdraw {
+            // It may wait for its tokens.
+            self.withdrawal.withdraw();
+        }
+        self.machine.apply(input, now);
     }
 
     /// Writes a record, and returns whether it is committed, or what that waits for.
@@ -666,9 +697,11 @@ impl Task {
     }
 
     /// Returns what is sent: from the second time on, as it was written.
-    fn request(&mut self) -> Option<CreateOrderV2Request> {
+    fn request(&mut self, now: UnixMillis) -> Option<Limited<CreateOrderV2Request>> {
         let body = self.machine.intent().body();
-        self.request.take().or_else(|| serde_json::from_str(body).ok())
+        let request = self.request.take().or_else(|| serde_json::from_str(body).ok())?;
+        let within = Some(self.machine.send_by().abs_diff(now));
+        Some(Limited { request, within, withdrawal: self.withdrawal.clone() })
     }
 
     fn publish(&self, shared: &Shared) {
@@ -740,18 +773,25 @@ pub(super) async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
     tokio::time::sleep(left.min(MAX_SLEEP)).await;
 }
 
-async fn send(shared: &Shared, request: CreateOrderV2Request) -> Input {
-    let result = shared.client.create_order_v2().body(request).send().await;
+async fn send(shared: &Shared, limited: Limited<CreateOrderV2Request>) -> Input {
+    let (request, limit) = limited.split();
+    let client = shared.client.with_extension(limit);
+    let result = client.create_order_v2().body(request).send().await;
     Input::Answered(read::answer(result.map(ResponseValue::into_inner)))
 }
 
 /// Sends orders as one batch, and returns what became of each.
-async fn send_all(shared: Arc<Shared>, orders: Vec<CreateOrderV2Request>) -> Vec<Input> {
+async fn send_all(
+    shared: Arc<Shared>,
+    orders: Vec<CreateOrderV2Request>,
+    limit: SendLimit,
+) -> Vec<Input> {
     let ids: Vec<String> =
         orders.iter().filter_map(|order| order.client_order_id.clone()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let body = BatchCreateOrdersV2Request::builder().orders(orders);
-    let result = shared.client.batch_create_orders_v2().body(body).send().await;
+    let client = shared.client.with_extension(limit);
+    let result = client.batch_create_orders_v2().body(body).send().await;
     let answers = read::batch_answers(&ids, result.map(ResponseValue::into_inner));
     answers.into_iter().map(Input::Answered).collect()
 }

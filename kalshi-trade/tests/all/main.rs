@@ -10,6 +10,7 @@ mod history;
 mod kills;
 mod model;
 mod placement;
+mod placement_budget;
 mod placement_changes;
 mod placement_changes_model;
 mod placement_model;
@@ -23,4 +24,6 @@ mod trading;
 #[cfg(unix)]
 mod trading_deaths;
 mod trading_exits;
+mod trading_losses;
+mod trading_renewals;
 mod watchdog;

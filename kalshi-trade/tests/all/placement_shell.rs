@@ -279,3 +279,23 @@ async fn an_identified_order_keeps_its_id_and_is_placed_once_for_it() {
     setup.assert_accepted(&second).await;
     assert_eq!(setup.creates(), 2);
 }
+
+#[tokio::test]
+async fn of_orders_with_the_same_id_at_the_same_time_one_is_taken() {
+    let setup = Setup::new().await;
+    setup.fault_create(FaultKind::latency(Duration::from_millis(300)));
+    let placements = setup.placements();
+    let mut order = setup.bid("1.00");
+    order.client_order_id = Some("chosen-2".to_owned());
+    let taken = std::thread::scope(|scope| {
+        let place = || placements.place_identified(order.clone(), Duration::from_secs(5));
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(place)).collect();
+        let all = all.into_iter().map(|one| one.join().unwrap());
+        all.filter_map(Result::ok).collect::<Vec<_>>()
+    });
+    assert_eq!(taken.len(), 1);
+    assert_eq!(placements.open().len(), 1);
+    taken[0].outcome().await;
+    setup.assert_accepted(&taken[0]).await;
+    assert_eq!(setup.creates(), 1);
+}

@@ -25,8 +25,8 @@ use kalshi_sdk::{
 use kalshi_sim::{Exchange, Fault, FaultKind, Lag, MarketPlan, Role, StreamFaults};
 use kalshi_trade::{
     journal::{
-        Appended, Durability, FileJournal, History, Journal, JournalError, MemoryJournal, Record,
-        Session, Settlement,
+        Appended, Durability, FileJournal, History, Journal, JournalError, MemoryJournal, OwnIds,
+        Record, Session, Settlement,
     },
     orders::{Life, OrderIntent, OrderKey},
     placement::{Placement, PlacementState, Placements},
@@ -97,6 +97,18 @@ impl Journal for Shared {
 
     fn history(&self) -> History {
         self.0.history()
+    }
+
+    fn own_ids(&self) -> OwnIds {
+        self.0.own_ids()
+    }
+
+    fn is_rewrite_due(&self) -> bool {
+        self.0.is_rewrite_due()
+    }
+
+    fn rewrite(&self) -> Result<(), JournalError> {
+        Journal::rewrite(&*self.0)
     }
 }
 
@@ -236,6 +248,8 @@ impl Run {
             if self.random.below(4) == 0 { Durability::Disk } else { Durability::Process };
         let journal = FileJournal::builder(self.directory.join("journal"))
             .with_durability(durability)
+            // Every settled cancel makes it due, in the middle of things.
+            .with_rewrite_from(1)
             .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
         Shared(Arc::new(journal.open().unwrap()))
     }

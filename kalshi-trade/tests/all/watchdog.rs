@@ -81,7 +81,10 @@ fn watchdog(client: &Client, scope: Scope) -> (WatchdogBuilder, Events) {
 async fn a_program_that_goes_without_a_word_leaves_no_orders() {
     let (_exchange, client) = exchange().await;
     let (builder, events) = watchdog(&client, Scope::All);
-    let watchdog = builder.bind(0).await.unwrap();
+    // Long enough for the late order to be placed meanwhile, on a machine that does other things.
+    let patience = Patience::default().with_poll(Duration::from_millis(20));
+    let patience = patience.with_quiet(Duration::from_secs(3));
+    let watchdog = builder.with_patience(patience).bind(0).await.unwrap();
     let (address, armed) = (watchdog.address(), watchdog.armed());
     tokio::spawn(watchdog.run());
 

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 15] = [
+    const WITHOUT: [&str; 16] = [
         "api",
         "api list",
         "api show",
@@ -281,6 +281,7 @@ mod tests {
         "docs",
         "export recording",
         "mcp",
+        "mcp confirm",
         "record",
         "replay",
         "sim",

@@ -1,6 +1,8 @@
 //! The words of an order and its worst cost, before it is sent. Pure: everything
 //! that was read is an argument.
 
+use std::fmt::Write as _;
+
 use kalshi_sdk::{
     ArithmeticError, Count, Decimal, Dollars, PriceGrid, PriceLevel, UnixSeconds,
     types::{BookSide, CreateOrderV2Request, Market, SelfTradePreventionType, TimeInForce},
@@ -234,9 +236,12 @@ pub(crate) fn position_text(position: Count) -> String {
 impl Preview {
     /// Returns the lines that a person reads before saying yes.
     pub(crate) fn text(&self) -> String {
-        let rows = self.rows();
-        // A title is the exchange's: it makes no line of its own.
-        rows.iter().map(|(name, value)| format!("  {name:<13}{}\n", safe(value))).collect()
+        let mut text = String::new();
+        for (name, value) in self.rows() {
+            // A title is the exchange's: it makes no line of its own. Writing to a string does not fail.
+            let _ = writeln!(text, "  {name:<13}{}", safe(&value));
+        }
+        text
     }
 
     /// Returns the names and values of those lines.

@@ -212,9 +212,9 @@ fn levels(yes: Vec<PriceLevel>, no: Vec<PriceLevel>) -> (Vec<PriceLevel>, Vec<Pr
 
 #[tokio::test]
 async fn the_picture_in_the_readme_is_current() {
-    let stage = Stage::new().await;
-    stage.play().await;
-    let state = stage.state().await;
+    let exchange = Stage::new().await;
+    exchange.play().await;
+    let state = exchange.state().await;
     assert_eq!((state.orders.len(), state.positions.len()), (2, 2), "{state:?}");
     let mut terminal = Terminal::new(TestBackend::new(SIZE.0, SIZE.1)).unwrap();
     terminal.draw(|frame| view(&state, frame)).unwrap();
@@ -227,7 +227,7 @@ async fn the_picture_in_the_readme_is_current() {
     }
     let current = fs::read_to_string(&path).unwrap_or_default();
     assert!(current == picture, "terminal.svg is not what is drawn now: tools/picture.sh");
-    stage.exchange.audit().unwrap();
+    exchange.exchange.audit().unwrap();
 }
 
 /// Returns a color, or the one of the text where the terminal's own is meant.

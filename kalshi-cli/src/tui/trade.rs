@@ -320,7 +320,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn state(trade: Option<Trade>) -> State {
+    fn state(trade: impl Into<Option<Trade>>) -> State {
         let mut state = State::new("demo (mock money)".to_owned(), Money::Mock, true);
         let level = |price: &str| (dollars(price), "100".parse().unwrap()).into();
         let grid = r#"[{"start":"0.0000","end":"1.0000","step":"0.0100"}]"#;
@@ -332,12 +332,12 @@ mod tests {
             grid: serde_json::from_str(grid).ok(),
             ..MarketView::default()
         });
-        state.trade = trade;
+        state.trade = trade.into();
         state
     }
 
-    fn trade(is_typed: bool) -> Option<Trade> {
-        Some(Trade::new(is_typed, "10".parse().unwrap()))
+    fn trade(is_typed: bool) -> Trade {
+        Trade::new(is_typed, "10".parse().unwrap())
     }
 
     fn press(state: &mut State, code: KeyCode) -> Request {

@@ -356,7 +356,7 @@ mod tests {
             at: 1_000,
             is_stale: false,
         };
-        let rows = vec![row("KXA"), row("KXHIGHNY-26NOV27-B62-AND-MORE-THAN-FITS")];
+        let rows = vec![row("KXA"), row("KXHIGHNY-26NOV27-B62-BETWEEN-THEM-ALL")];
         Board { environment: "demo (mock money)".to_owned(), link: Link::Connecting, rows }
     }
 
@@ -392,7 +392,7 @@ mod tests {
                 "● live  demo (mock money)",
                 "market                          count     bid     ask   count     last     volume       age",
                 "KXA                                 7  0.5800                 ▲ 0.5900      18260        3s",
-                "KXHIGHNY-26NOV27-B62-AND-MOR…     120  0.5500  0.5700   12.50   0.5600      18250       11s",
+                "KXHIGHNY-26NOV27-B62-BETWEEN…     120  0.5500  0.5700   12.50   0.5600      18250       11s",
             ]
         );
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kalshi_sdk::{Client, OperationId, auth::Clock, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
 use kalshi_trade::{
-    journal::{Journal as _, MemoryJournal, OrderChange},
+    journal::{Journal as _, MemoryJournal, OrderChange, Record, Session},
     orders::{IntentError, Life, OrderKey},
     placement::ChangeState,
     trading::{AmendError, Trading, TradingBuilder},
@@ -149,7 +149,15 @@ async fn a_renewal_that_the_journal_does_not_take_is_not_sent() {
     resting(&mut trading).await;
     setup.journal.set_full(true);
     setup.advance(SPAN / 2 + Duration::from_secs(2));
-    until(&mut trading, |trading| !trading.placements().open_changes().is_empty()).await;
+    // A journal that has refused a record takes none any more.
+    let Session { number, nonce, .. } = setup.journal.session();
+    let has_refused = |_: &Trading| {
+        setup.journal.set_full(false);
+        let has_refused = setup.journal.append(&Record::Past { number, nonce }).is_err();
+        setup.journal.set_full(true);
+        has_refused
+    };
+    until(&mut trading, has_refused).await;
     until(&mut trading, |trading| trading.placements().open_changes().is_empty()).await;
     assert_eq!(setup.amends(), 0);
 }

@@ -14,7 +14,7 @@ use std::{env, error::Error, fs, path::Path};
 struct Document {
     file: &'static str,
     overlays: &'static str,
-    /// What the names of its files begin with, in the code that the package ships.
+    /// The prefix of the names of its files, in the code that the package ships.
     #[cfg_attr(feature = "generate", expect(dead_code, reason = "the generator knows it"))]
     prefix: &'static str,
 }

@@ -19,6 +19,8 @@ mod prompt;
 mod setup;
 mod sim;
 mod stream;
+#[cfg(test)]
+mod test_folder;
 #[cfg(feature = "tui")]
 mod tui;
 

@@ -201,7 +201,7 @@ impl Span {
     }
 }
 
-/// Where the rows go, and in which form.
+/// The destination of the rows, and their form.
 #[derive(Args)]
 pub(crate) struct Destination {
     /// The form.

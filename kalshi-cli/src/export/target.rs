@@ -1,4 +1,4 @@
-//! Where an export goes: the standard output, or a file that an interrupted export goes on in.
+//! The target of an export: the standard output, or a file in which an interrupted export goes on.
 //!
 //! Rows go to `FILE.part`. `FILE.part.json` says how many of its bytes are good and where the list
 //! goes on after them; it is written after the disk has those bytes. At the end the file gets its name.

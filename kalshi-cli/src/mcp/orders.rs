@@ -16,7 +16,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 
 /// Returns an order as it was asked for.
 pub(super) fn order(arguments: &Arguments) -> Outcome<(Action, NewOrder)> {
-    let unknown = |name: &str| Failure::usage(format!("{name} is none of its values"));
+    let unknown = |name: &str| Failure::usage(format!("{name} is not one of its values"));
     let action = match arguments.required("action") {
         "buy" => Action::Buy,
         "sell" => Action::Sell,

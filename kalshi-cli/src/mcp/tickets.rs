@@ -248,7 +248,7 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// There is none, or it was changed.
+    /// No ticket has this name, or it was changed.
     pub(super) fn get(&self, name: &str) -> Outcome<(Ticket, State)> {
         if name.len() != NAME || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(unknown());
@@ -281,7 +281,7 @@ impl Tickets {
     ///
     /// # Errors
     ///
-    /// There is none, it was confirmed or declined before, or it has expired.
+    /// No ticket has this name, it was confirmed or declined before, or it has expired.
     pub(super) fn waiting(&self, name: &str, now: UnixMillis) -> Outcome<Ticket> {
         let (ticket, state) = self.get(name)?;
         if state != State::Waiting {
@@ -405,26 +405,12 @@ fn changed() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_folder::TestFolder;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir()
-                .join(format!("kalshi-cli-tickets-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&folder);
-            Self(folder)
-        }
-
-        fn tickets(&self) -> Tickets {
-            Tickets::new(&self.0)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn folder(name: &str) -> (TestFolder, Tickets) {
+        let folder = TestFolder::new(&format!("tickets-{name}"));
+        let tickets = Tickets::new(folder.path());
+        (folder, tickets)
     }
 
     /// The time of the files that the tests write, which age by the clock of the machine.
@@ -455,8 +441,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_confirmed_and_used_once() {
-        let folder = Folder::new("once");
-        let tickets = folder.tickets();
+        let (folder, tickets) = folder("once");
         let ticket = ticket("1");
         let name = tickets.issue(&ticket, now()).unwrap();
         assert_eq!(tickets.get(&name).unwrap(), (ticket.clone(), State::Waiting));
@@ -466,7 +451,7 @@ mod tests {
         assert!(tickets.confirm(&name, now()).is_err(), "a second time");
         assert!(tickets.decline(&name).is_err());
         // Another server.
-        let others = folder.tickets();
+        let others = Tickets::new(folder.path());
         tickets.take(&name, now()).unwrap();
         let failure = others.take(&name, now()).unwrap_err();
         assert!(failure.message.contains("used before"), "{failure}");
@@ -479,8 +464,7 @@ mod tests {
 
     #[test]
     fn a_declined_ticket_stays_declined() {
-        let folder = Folder::new("declined");
-        let tickets = folder.tickets();
+        let (_folder, tickets) = folder("declined");
         let name = tickets.issue(&ticket("1"), now()).unwrap();
         tickets.decline(&name).unwrap();
         assert_eq!(tickets.get(&name).unwrap().1, State::Declined);
@@ -489,8 +473,7 @@ mod tests {
 
     #[test]
     fn a_ticket_expires() {
-        let folder = Folder::new("expires");
-        let tickets = folder.tickets();
+        let (_folder, tickets) = folder("expires");
         let name = tickets.issue(&ticket("1"), now()).unwrap();
         let early = now().saturating_sub(Duration::from_secs(30));
         for at in [after(61), early] {
@@ -505,8 +488,7 @@ mod tests {
 
     #[test]
     fn what_is_changed_in_a_ticket_makes_it_another() {
-        let folder = Folder::new("changed");
-        let tickets = folder.tickets();
+        let (_folder, tickets) = folder("changed");
         let name = tickets.issue(&ticket("1"), now()).unwrap();
         let path = tickets.path(&name, WAITING);
         let text = fs::read_to_string(&path).unwrap();
@@ -538,8 +520,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_no_path() {
-        let folder = Folder::new("names");
-        let tickets = folder.tickets();
+        let (_folder, tickets) = folder("names");
         tickets.issue(&ticket("1"), now()).unwrap();
         for name in ["", "../../etc/passwd", "0123456789abcdef01234567", &"0".repeat(300), "é"] {
             let failure = tickets.get(name).unwrap_err();
@@ -562,8 +543,7 @@ mod tests {
 
     #[test]
     fn tickets_are_few_and_private_and_old_ones_go() {
-        let folder = Folder::new("few");
-        let tickets = folder.tickets();
+        let (_folder, tickets) = folder("few");
         for number in 0..MAX_WAITING {
             tickets.issue(&ticket(&number.to_string()), now()).unwrap();
         }

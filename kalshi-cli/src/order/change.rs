@@ -118,7 +118,7 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
 ///
 /// # Errors
 ///
-/// The change is none, the order is over, or what rests can cost more than a ceiling.
+/// Nothing would change, the order is over, or what rests can cost more than a ceiling.
 pub(crate) async fn prepare_amend(context: &Context, args: &Amend) -> Outcome<PreparedAmend> {
     let now = SystemClock.now();
     let price = match (&args.yes_price, &args.no_price) {

@@ -188,23 +188,7 @@ mod tests {
     use kalshi_trade::journal::{Intent, Record, Settlement};
 
     use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir()
-                .join(format!("kalshi-cli-journals-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&folder);
-            Self(folder)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::test_folder::TestFolder;
 
     fn write(journal: &FileJournal, record: &Record) {
         let appended = journal.append(record).unwrap();
@@ -213,8 +197,8 @@ mod tests {
 
     #[test]
     fn an_order_is_unsettled_until_its_journal_says_otherwise() {
-        let folder = Folder::new("unsettled");
-        let journals = Journals::new(&folder.0, "demo", "key");
+        let folder = TestFolder::new("journals");
+        let journals = Journals::new(folder.path(), "demo", "key");
         assert_eq!(journals.unsettled().unwrap(), []);
         // A name that is no name of a file.
         let id: ClientOrderId = "../a/b".parse().unwrap();
@@ -227,8 +211,8 @@ mod tests {
         let open = Open { client_order_id: "../a/b".to_owned(), ticker: "KXTEST".to_owned() };
         assert_eq!(journals.unsettled().unwrap(), [open]);
         assert!(journals.has(&id));
-        assert_eq!(Journals::new(&folder.0, "demo", "other").unsettled().unwrap(), []);
-        assert_eq!(Journals::new(&folder.0, "production", "key").unsettled().unwrap(), []);
+        assert_eq!(Journals::new(folder.path(), "demo", "other").unsettled().unwrap(), []);
+        assert_eq!(Journals::new(folder.path(), "production", "key").unsettled().unwrap(), []);
 
         let journal = journals.open(&id).unwrap();
         write(&journal, &Record::Settled { id: id.clone(), settlement: Settlement::GivenUp, at });

@@ -101,7 +101,7 @@ pub(crate) struct SentRow {
     pub(crate) state: SentState,
 }
 
-/// The part of the state that can write. Without `--trade` there is none, and no key can.
+/// The part of the state that can write, only with `--trade`: without it no key can.
 #[derive(Clone, Debug)]
 pub(crate) struct Trade {
     /// Terms are typed to confirm an order; else a key confirms it.

@@ -25,7 +25,7 @@ pub(crate) struct Conversation {
     seen: String,
 }
 
-/// What is left of a conversation.
+/// A conversation that has ended.
 pub(crate) struct Over {
     pub(crate) code: i32,
     pub(crate) seen: String,

@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Does the same, and returns the verdict on a request that nobody waits for yet.
+    /// Does the same, and returns the verdict on a request that is not waited for yet.
     fn run_for(&mut self, now: Nanos, own: Ticket) -> Option<Result<(), Refusal>> {
         let mut found = None;
         for (ticket, verdict) in self.scheduler.run(now) {
@@ -388,7 +388,7 @@ impl Budget {
             let mut state = self.0.state();
             let ticket = state.scheduler.submit(now, demand)?;
             match self.0.run_for(&mut state, ticket) {
-                // The usual case: there are tokens, and nobody is before it.
+                // The usual case: there are tokens, and no other request is before it.
                 Some(Ok(())) => {
                     self.0.claim(&mut state, ticket);
                     Ok(ticket)
@@ -497,7 +497,7 @@ impl Inner {
     }
 
     /// Runs the scheduler, notifies the holder of the timer, and returns the verdict on a request that
-    /// nobody waits for yet.
+    /// is not waited for yet.
     fn run_for(&self, state: &mut State, ticket: Ticket) -> Option<Result<(), Refusal>> {
         let verdict = state.run_for(self.now(), ticket);
         self.changed.notify_one();

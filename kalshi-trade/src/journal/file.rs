@@ -255,7 +255,7 @@ impl FileJournal {
 
     /// Rewrites the file without what nothing needs any more, while appending goes on.
     fn rewrite(&self) -> Result<(), JournalError> {
-        // Who waits for the disk waits for the new file, too; nobody else rewrites it meanwhile.
+        // Who waits for the disk waits for the new file, too; no other call rewrites it meanwhile.
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         let (records, before) = self.begin_rewrite()?;
         let new_path = beside(&self.path, ".new");

@@ -354,7 +354,7 @@ struct ChangeTask {
     withdrawal: Withdrawal,
 }
 
-/// What a task waits for.
+/// An action whose end a task waits for.
 enum Action {
     Write(Record),
     Written(oneshot::Receiver<bool>),

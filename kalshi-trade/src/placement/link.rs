@@ -1,5 +1,5 @@
-//! What the task of an order, or of a change, shares with the handles of it: the last state, and what
-//! the task is told.
+//! The link between the task of an order, or of a change, and its handles: the last state, and the
+//! inputs of the task.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::shell::lock;
 
-/// What a task shares with its handles.
+/// The state and the inputs that a task shares with its handles.
 #[derive(Debug)]
 pub(super) struct Link<S, I> {
     shared: Mutex<Shared<S, I>>,

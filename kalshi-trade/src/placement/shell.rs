@@ -560,7 +560,7 @@ fn is_outcome(state: &PlacementState) -> bool {
 struct Task {
     machine: PlacementMachine,
     end: TaskEnd<PlacementState, Input>,
-    /// What is sent first; none of an earlier session.
+    /// The body that is sent first; `None` in an order of an earlier session.
     request: Option<CreateOrderV2Request>,
     first_sent: UnixMillis,
     /// The batch that it is sent with.
@@ -568,7 +568,7 @@ struct Task {
     withdrawal: Withdrawal,
 }
 
-/// What a task waits for.
+/// An action whose end a task waits for.
 enum Action {
     Write(Record),
     Written(oneshot::Receiver<bool>),

@@ -5,7 +5,7 @@
 //! here are those of the root of this crate, for this product; what the two share, such as
 //! [`ServerError`](crate::ServerError) or [`Overflow`](crate::Overflow), is there only.
 //!
-//! What differs from the streams of event contracts:
+//! The differences from the streams of event contracts:
 //!
 //! - An [`OrderBook`] has two sides and no complement, and prices are dollars of any size. Its
 //!   messages have no clock, so [`RedundantFeed`](crate::RedundantFeed) does not take them.

@@ -1,4 +1,4 @@
-//! What the streams of perpetual futures have of their own: books, commands, orders without a status.
+//! The streams of perpetual futures, where they differ: books, commands, orders without a status.
 
 use std::time::Duration;
 

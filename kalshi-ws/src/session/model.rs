@@ -34,7 +34,7 @@ use crate::{
 
 const TICKERS: [&str; 5] = ["A", "B", "C", "D", "E"];
 
-/// What the model needs of a product.
+/// The part of a product that the model needs.
 trait Modeled: Product {
     /// Returns order books, and two other channels.
     fn channels() -> [Self::Channel; 3];

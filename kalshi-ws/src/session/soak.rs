@@ -34,7 +34,7 @@ const DISASTER: u64 = 1_500;
 /// Contracts in hundredths by side (bid or not) and price in cents.
 type Levels = BTreeMap<(bool, i64), i64>;
 
-/// How the exchange writes the books of a product.
+/// The exchange's form of the books of a product.
 trait Played: Product {
     /// The lowest price, in cents.
     const BASE: i64;

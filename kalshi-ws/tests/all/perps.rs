@@ -19,7 +19,7 @@ use crate::exchange::{Exchange, Peer, expect_event, next};
 /// The part of the optional data that a random message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fill {
-    /// What is required.
+    /// Only the required fields.
     Least,
     /// Everything, and what may be absent is null.
     Nulls,

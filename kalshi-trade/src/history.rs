@@ -141,27 +141,63 @@ enum Phase {
     Done,
 }
 
-/// An id in little memory: 16 bytes for the UUIDs that most are.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Id {
-    Uuid(u128),
-    Text(Box<str>),
+/// Ids in little memory: 16 bytes for each UUID, as most ids are, and no room for a hash.
+///
+/// All ids of the live tier are added before the first one of the archive is looked up. Each is
+/// kept: no time says which of them may come again, since the exchange does not promise that a
+/// cursor into the archive leaves out the rows that moved behind it.
+#[derive(Debug, Default)]
+struct Ids {
+    /// Sorted once they are looked up.
+    uuids: Vec<u128>,
+    is_sorted: bool,
+    /// Every other id as it is written.
+    texts: HashSet<Box<str>>,
 }
 
-impl Id {
-    fn new(text: &str) -> Self {
-        // Only the canonical form, so that different texts are never one id.
-        let is_canonical = text.len() == 36
-            && text.bytes().enumerate().all(|(place, byte)| match place {
-                8 | 13 | 18 | 23 => byte == b'-',
-                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            });
-        let digits = || u128::from_str_radix(&text.replace('-', ""), 16).ok();
-        match is_canonical.then(digits).flatten() {
-            Some(number) => Self::Uuid(number),
-            None => Self::Text(text.into()),
+impl Ids {
+    fn insert(&mut self, id: &str) {
+        match uuid(id) {
+            Some(number) => {
+                self.uuids.push(number);
+                self.is_sorted = false;
+            }
+            None => {
+                self.texts.insert(id.into());
+            }
         }
     }
+
+    fn contains(&mut self, id: &str) -> bool {
+        let Some(number) = uuid(id) else { return self.texts.contains(id) };
+        if !self.is_sorted {
+            self.uuids.sort_unstable();
+            self.is_sorted = true;
+        }
+        self.uuids.binary_search(&number).is_ok()
+    }
+
+    fn len(&self) -> usize {
+        self.uuids.len() + self.texts.len()
+    }
+}
+
+/// Returns the number of a UUID. Only of the canonical form, so that different texts are never one
+/// id.
+fn uuid(text: &str) -> Option<u128> {
+    if text.len() != 36 {
+        return None;
+    }
+    text.bytes().enumerate().try_fold(0, |number: u128, (place, byte)| {
+        let digit = match (place, byte) {
+            (8 | 13 | 18 | 23, b'-') => return Some(number),
+            (8 | 13 | 18 | 23, _) => return None,
+            (_, b'0'..=b'9') => byte - b'0',
+            (_, b'a'..=b'f') => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
 }
 
 /// The two tiers as one list, whatever they come from.
@@ -173,7 +209,7 @@ struct Merge<T, E, S> {
     since: Option<i64>,
     until: Option<i64>,
     id: fn(&T) -> &str,
-    seen: HashSet<Id>,
+    seen: Ids,
     error: std::marker::PhantomData<fn() -> E>,
 }
 
@@ -181,7 +217,7 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
     /// `since` and `until` are those of the time that the cutoff is about; `None` for a list that is
     /// not cut by it.
     fn new(source: S, since: Option<i64>, until: Option<i64>, id: fn(&T) -> &str) -> Self {
-        let (phase, seen) = (Phase::Before, HashSet::new());
+        let (phase, seen) = (Phase::Before, Ids::default());
         let error = std::marker::PhantomData;
         Self { source, phase, has_failed: false, since, until, id, seen, error }
     }
@@ -214,11 +250,11 @@ impl<T, E, S: Source<T, E>> Merge<T, E, S> {
                 }
                 Phase::Reading(tier) => match (tier, self.source.next().await) {
                     (Tier::Live, Some(Ok(row))) => {
-                        self.seen.insert(Id::new((self.id)(&row)));
+                        self.seen.insert((self.id)(&row));
                         return Some(Ok(row));
                     }
                     (Tier::Archive, Some(Ok(row))) => {
-                        if !self.seen.contains(&Id::new((self.id)(&row))) {
+                        if !self.seen.contains((self.id)(&row)) {
                             return Some(Ok(row));
                         }
                     }
@@ -294,8 +330,8 @@ impl<T: Send> Source<T, Error> for Exchange<'_, T> {
 /// The rows of both tiers: first those that are live, then those of the archive, each the newest
 /// first.
 ///
-/// Memory grows with the live rows, by about 20 bytes each: their ids are kept, so that none comes
-/// twice.
+/// Memory grows with the live rows, by 16 to 32 bytes each: their ids are kept, so that none comes
+/// twice. An id that is no UUID takes more.
 #[must_use = "a list does nothing until it is read"]
 pub struct History<'a, T>(Merge<T, Error, Exchange<'a, T>>);
 
@@ -661,10 +697,41 @@ mod tests {
 
     #[test]
     fn ids_that_are_no_uuids_stay_apart() {
-        let uuid = "0123abcd-0123-4567-89ab-0123456789ab";
-        assert!(matches!(Id::new(uuid), Id::Uuid(_)));
-        for other in [uuid.to_uppercase(), uuid.replace('-', "_"), uuid.replacen('0', "+", 1)] {
-            assert_eq!(Id::new(&other), Id::Text(other.as_str().into()));
+        let known = "0123abcd-0123-4567-89ab-0123456789ab";
+        let others = [
+            known.to_uppercase(),
+            known.replace('-', "_"),
+            known.replace('-', "0"),
+            known.replacen('0', "+", 1),
+            known.replace('-', ""),
+            format!("{known}0"),
+        ];
+        let mut ids = Ids::default();
+        ids.insert(known);
+        assert!(ids.contains(known));
+        for other in &others {
+            assert!(!ids.contains(other), "{other}");
+            ids.insert(other);
+            assert!(ids.contains(other), "{other}");
         }
+        assert_eq!((ids.uuids.len(), ids.texts.len()), (1, others.len()));
+        assert_eq!(uuid(known), Some(0x0123_abcd_0123_4567_89ab_0123_4567_89ab));
+    }
+
+    #[test]
+    fn ids_are_found_in_whatever_order_they_came() {
+        let id = |number: u128| {
+            let digits = format!("{:032x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060));
+            let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20]];
+            format!("{}-{}", parts.join("-"), &digits[20..])
+        };
+        let mut ids = Ids::default();
+        for number in 0..500 {
+            ids.insert(&id(number));
+            // Looked up in between as well: what is added later is found.
+            assert!(ids.contains(&id(number / 2)), "{number}");
+            assert!(!ids.contains(&id(number + 1)), "{number}");
+        }
+        assert_eq!(ids.texts.len(), 0);
     }
 }

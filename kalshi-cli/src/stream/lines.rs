@@ -6,17 +6,33 @@ use kalshi_sdk::{
     streams::{DisconnectReason, Event, PriceConvention, Replay},
 };
 
+use kalshi_ws::recording::RecordingHeader;
+
 use crate::json::Json;
 
 /// Turns frames into lines.
 pub(super) struct Lines {
     replay: Replay,
+    /// The start of the recording that the frames are of, from the header of its files.
+    started: Option<UnixMillis>,
     lines: Vec<String>,
 }
 
 impl Lines {
-    pub(super) fn new(prices: PriceConvention) -> Self {
-        Self { replay: Replay::new(prices), lines: Vec::new() }
+    pub(super) fn new() -> Self {
+        // Frames are printed as they came: their prices are not read here.
+        let replay = Replay::new(PriceConvention::Yes);
+        Self { replay, started: None, lines: Vec::new() }
+    }
+
+    /// Returns the lines of the beginning of a file: none if it continues the recording before it.
+    pub(super) fn header(&mut self, header: &RecordingHeader) -> Vec<String> {
+        match self.started.replace(header.started) {
+            Some(before) if before != header.started => {
+                self.disconnected("another recording begins")
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Returns the lines of a frame: none for the answer to a command.
@@ -111,7 +127,7 @@ mod tests {
 
     #[test]
     fn data_is_as_it_came_and_a_gap_is_a_line_before_it() {
-        let mut lines = Lines::new(PriceConvention::Yes);
+        let mut lines = Lines::new();
         assert_eq!(lines.frame(SUBSCRIBED, AT), [""; 0]);
         assert_eq!(lines.frame(&trade(1), AT), [trade(1)]);
         let after = lines.frame(&trade(4), AT);
@@ -123,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_several_lines_is_one_and_one_that_does_not_read_is_a_gap() {
-        let mut lines = Lines::new(PriceConvention::Yes);
+        let mut lines = Lines::new();
         lines.frame(SUBSCRIBED, AT);
         let text = trade(1).replace(",\"msg\"", ",\n\"msg\"");
         assert_eq!(lines.frame(&text, AT), [trade(1)]);
@@ -134,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_one_line() {
-        let mut lines = Lines::new(PriceConvention::Yes);
+        let mut lines = Lines::new();
         lines.frame(SUBSCRIBED, AT);
         assert_eq!(
             lines.disconnected("reset \"by\" peer"),

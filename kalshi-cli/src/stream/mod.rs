@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 use kalshi_sdk::{
     UnixMillis,
-    streams::{self, Connection, Event, PriceConvention, Subscription, Tap},
+    streams::{self, Connection, Event, Subscription, Tap},
 };
 use kalshi_ws::recording::{RecordedEvent, Recorder, Recording};
 use tokio::{
@@ -180,7 +180,7 @@ impl Stream {
         let mut connection = connect(config).await?;
         subscribe(&connection, subscription)?;
         let until = self.span.map(|span| Instant::now() + span);
-        let mut lines = Lines::new(PriceConvention::Yes);
+        let mut lines = Lines::new();
         let mut left = self.count;
         loop {
             tokio::select! {
@@ -335,7 +335,7 @@ impl ReplayFiles {
         };
         let recording =
             Recording::open(&self.folder, &self.name).map_err(|error| failed(&error))?;
-        let mut lines = Lines::new(PriceConvention::Yes);
+        let mut lines = Lines::new();
         let mut first: Option<(UnixMillis, Instant)> = None;
         let mut count: u64 = 0;
         for line in recording {
@@ -360,10 +360,7 @@ impl ReplayFiles {
                 }
             }
             let printed = match line.event {
-                RecordedEvent::Header(header) => {
-                    lines = Lines::new(header.prices);
-                    Vec::new()
-                }
+                RecordedEvent::Header(header) => lines.header(&header),
                 RecordedEvent::Received(text) => lines.frame(&text, line.at),
                 RecordedEvent::Connected => vec![lines::connected()],
                 RecordedEvent::Disconnected(reason) => lines.disconnected(&reason),

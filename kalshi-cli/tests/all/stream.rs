@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use kalshi_sdk::{UnixMillis, streams::Tap as _};
 use kalshi_sim::StreamFaults;
+use kalshi_ws::recording::Recorder;
 use serde_json::Value;
 
 use crate::own_exchange::OwnExchange;
@@ -81,6 +83,60 @@ fn a_recording_is_played_back_as_it_was_streamed() {
     assert_eq!((until.code, until.stdout.as_str()), (0, ""), "nothing is that old: {until:?}");
     let none = desk.run(&format!("replay {folder} --name other"));
     assert_eq!(none.code, 1, "{none:?}");
+}
+
+#[test]
+fn a_subscription_goes_on_in_the_next_file_and_not_in_another_recording() {
+    let desk = OwnExchange::new();
+    let folder = desk.home.path().join("recording");
+    // The sequence number 3 is missing between two files.
+    for (start, numbers) in [(1_000_i64, [1, 2, 4, 5]), (9_000, [1, 2, 3, 4])] {
+        // A file for each line.
+        let recorder = Recorder::builder(&folder, "stream").with_bytes_per_file(1);
+        let (mut recorder, writer) = recorder.start().unwrap();
+        let at = |offset| UnixMillis::from_millis(start + offset);
+        recorder.connected(at(0));
+        recorder
+            .received(at(1), r#"{"id":1,"type":"subscribed","msg":{"channel":"trade","sid":1}}"#);
+        for seq in numbers {
+            let text = format!(
+                r#"{{"type":"trade","sid":1,"seq":{seq},"msg":{{"trade_id":"t{seq}","market_ticker":"A","yes_price_dollars":"0.3600","no_price_dollars":"0.6400","count_fp":"1.00","taker_outcome_side":"yes","taker_book_side":"bid","taker_side":"yes","is_block_trade":false,"ts":1,"ts_ms":1000}}}}"#
+            );
+            recorder.received(at(seq + 1), &text);
+        }
+        drop(recorder);
+        writer.finish().unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 12);
+    let ran = desk.run(&format!("replay {}", folder.display()));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let played = lines(&ran.stdout);
+    let told: Vec<String> = played
+        .iter()
+        .map(|line| match line["type"].as_str().unwrap() {
+            "trade" => line["seq"].to_string(),
+            "gap" => format!("gap at {}, expected {}", line["received"], line["expected"]),
+            "disconnected" => format!("disconnected: {}", line["reason"]),
+            kind => kind.to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "connected",
+            "1",
+            "2",
+            "gap at 4, expected 3",
+            "4",
+            "5",
+            "disconnected: \"another recording begins\"",
+            "connected",
+            "1",
+            "2",
+            "3",
+            "4",
+        ]
+    );
 }
 
 #[cfg(target_os = "linux")]

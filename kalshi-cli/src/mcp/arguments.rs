@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::tools::{Kind, Parameter, Tool};
+use super::tools::{Kind, Parameter, Tool, WriteMode};
 use crate::{
     args::Moment,
     failure::{Failure, Outcome},
@@ -19,11 +19,15 @@ impl Arguments {
     /// # Errors
     ///
     /// One is unknown, missing, or not in its form. Nothing was sent.
-    pub(super) fn read(tool: &Tool, given: Option<Map<String, Value>>) -> Outcome<Self> {
+    pub(super) fn read(
+        tool: &Tool,
+        mode: WriteMode,
+        given: Option<Map<String, Value>>,
+    ) -> Outcome<Self> {
         let mut arguments = Vec::new();
         for (name, value) in given.unwrap_or_default() {
-            let Some(known) = tool.parameters().find(|known| known.name == name) else {
-                let names: Vec<_> = tool.parameters().map(|known| known.name).collect();
+            let Some(known) = tool.parameters(mode).find(|known| known.name == name) else {
+                let names: Vec<_> = tool.parameters(mode).map(|known| known.name).collect();
                 return Err(Failure::usage(format!(
                     "{} has no argument {name:?}; it takes {}",
                     tool.name,
@@ -39,7 +43,7 @@ impl Arguments {
             arguments.push((known.name, value));
         }
         let arguments = Self(arguments);
-        for known in tool.parameters().filter(|known| known.is_required) {
+        for known in tool.parameters(mode).filter(|known| known.is_required) {
             if arguments.get(known.name).is_none() {
                 return Err(Failure::usage(format!("{}: {} is missing", tool.name, known.name)));
             }
@@ -146,7 +150,7 @@ mod tests {
     fn read(tool: &str, given: Value) -> Result<Arguments, String> {
         let Value::Object(given) = given else { panic!("{given}") };
         let tool = Tool::find(tool).unwrap();
-        Arguments::read(tool, Some(given)).map_err(|failure| failure.message)
+        Arguments::read(tool, WriteMode::Ticket, Some(given)).map_err(|failure| failure.message)
     }
 
     #[test]

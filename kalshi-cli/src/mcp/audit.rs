@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Audit {
     path: PathBuf,
     file: Mutex<File>,
+    is_unattended: bool,
 }
 
 /// A call, as far as it is written down.
@@ -41,12 +42,13 @@ impl<'a> Entry<'a> {
 }
 
 impl Audit {
-    /// Opens the file at a path, or at its usual place.
+    /// Opens the file at a path, or at its usual place. Each line says whether the server sends
+    /// without a person.
     ///
     /// # Errors
     ///
     /// It cannot be opened: nothing is served without it.
-    pub(super) fn open(path: Option<&Path>) -> Outcome<Self> {
+    pub(super) fn open(path: Option<&Path>, is_unattended: bool) -> Outcome<Self> {
         let path = match path {
             Some(path) => path.to_owned(),
             None => state_folder()?.join("mcp-audit.ndjson"),
@@ -62,7 +64,7 @@ impl Audit {
             options.open(&path)
         };
         let file = open().map_err(|error| failed(&path, &error))?;
-        Ok(Self { file: Mutex::new(file), path })
+        Ok(Self { file: Mutex::new(file), path, is_unattended })
     }
 
     /// Writes a line.
@@ -83,6 +85,7 @@ impl Audit {
         let line = Json::object([
             ("at", Json::text(at)),
             ("process", Json::number(std::process::id())),
+            ("unattended", Json::Bool(self.is_unattended)),
             ("tool", short(entry.tool)),
             ("operation", entry.operation.map_or(Json::Null, short)),
             ("arguments", Json::List(names)),

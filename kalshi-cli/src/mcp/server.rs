@@ -29,8 +29,8 @@ use super::{
     audit::{Audit, Entry},
     reads,
     tickets::Tickets,
-    tools::{CURSOR, Reach, TICKET, TOOLS, Tool},
-    writes,
+    tools::{CURSOR, Reach, TICKET, TOOLS, Tool, WriteMode},
+    writes::{self, Unattended, UnsettledOrder},
 };
 use crate::{
     context::Context,
@@ -54,6 +54,11 @@ const TRADE_INSTRUCTIONS: &str = "A tool that changes orders answers with a tick
     nothing: show the person the preview and the command confirm_with, then call the tool again \
     with the same arguments and the ticket. A repeated call with a ticket sends nothing twice.";
 
+/// The rest of that description where it is allowed without a person.
+const UNATTENDED_INSTRUCTIONS: &str = "Tools that change orders send at once, within ceilings that \
+    a person set. Each takes a request_id of your choice: repeat a call with the same one if its \
+    answer was lost, and nothing is sent twice.";
+
 /// The server and what it may do.
 pub(super) struct Shared {
     pub(super) context: Arc<Context>,
@@ -65,9 +70,11 @@ pub(super) struct Shared {
     tickets: Option<Tickets>,
     /// The time in which the outcome of an order is looked for if its answer is lost.
     pub(super) settle_within: Duration,
-    /// The tickets of orders whose outcome is not known, each with its market: the journal of such an
-    /// order is open in this process, and no other order is placed in its stead.
-    pub(super) unsettled: std::sync::Mutex<Vec<(String, String)>>,
+    /// The ceilings, if no person confirms.
+    pub(super) unattended: Option<Unattended>,
+    /// The orders whose outcome is not known: the journal of such an order is open in this process,
+    /// and no other order is placed in its stead.
+    pub(super) unsettled: std::sync::Mutex<Vec<UnsettledOrder>>,
     /// Held while a write is on its way: one at a time.
     pub(super) writing: Mutex<()>,
     is_closing: AtomicBool,
@@ -107,8 +114,10 @@ impl Shared {
         context: Arc<Context>,
         audit: Audit,
         trade: Option<Duration>,
+        unattended: Option<Unattended>,
     ) -> Outcome<Self> {
         Ok(Self {
+            unattended,
             context,
             audit,
             kept: Continuations::default(),
@@ -119,6 +128,11 @@ impl Shared {
             writing: Mutex::new(()),
             is_closing: AtomicBool::new(false),
         })
+    }
+
+    /// Returns the condition on which a write is sent.
+    fn mode(&self) -> WriteMode {
+        if self.unattended.is_some() { WriteMode::Unattended } else { WriteMode::Ticket }
     }
 
     /// Reports whether no further write is sent.
@@ -148,7 +162,7 @@ impl Shared {
         let given = arguments.as_ref().and_then(|given| given.get(TICKET)).and_then(Value::as_str);
         let given = given.map(str::to_owned);
         let (mut ticket, mut order_id) = (given, None);
-        let result = match (Arguments::read(tool, arguments), &self.tickets) {
+        let result = match (Arguments::read(tool, self.mode(), arguments), &self.tickets) {
             (Err(failure), _) => Err(failure),
             (Ok(arguments), Some(tickets))
                 if tool.reach == Reach::Write && arguments.text(CURSOR).is_none() =>
@@ -200,7 +214,11 @@ struct Server(Arc<Shared>);
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let environment = self.0.context.target.in_words();
-        let trade = if self.0.tickets.is_some() { TRADE_INSTRUCTIONS } else { "" };
+        let trade = match (&self.0.tickets, self.0.mode()) {
+            (None, _) => "",
+            (Some(_), WriteMode::Ticket) => TRADE_INSTRUCTIONS,
+            (Some(_), WriteMode::Unattended) => UNATTENDED_INSTRUCTIONS,
+        };
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("kalshi", env!("CARGO_PKG_VERSION")))
             .with_instructions(format!("{INSTRUCTIONS} {trade} Environment: {environment}."))
@@ -211,6 +229,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        let mode = self.0.mode();
         let tools = TOOLS.iter().filter(|tool| self.0.has(tool)).map(|tool| {
             let is_write = tool.reach == Reach::Write;
             let annotations = ToolAnnotations::new()
@@ -218,7 +237,8 @@ impl ServerHandler for Server {
                 .destructive(is_write)
                 .idempotent(true)
                 .open_world(tool.reach != Reach::Local);
-            Listed::new(tool.name, tool.about, tool.schema()).with_annotations(annotations)
+            Listed::new(tool.name, tool.description(mode), tool.schema(mode))
+                .with_annotations(annotations)
         });
         Ok(ListToolsResult::with_all_items(tools.collect()))
     }

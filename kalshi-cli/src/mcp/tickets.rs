@@ -105,6 +105,9 @@ const CONFIRMED: &str = "confirmed";
 const DECLINED: &str = "declined";
 const USED: &str = "used";
 
+/// The end of the name of the file that has the name of the ticket of a request.
+const REQUEST: &str = "request";
+
 impl Ticket {
     /// Returns everything that the ticket is bound to.
     fn bound(&self) -> Json {
@@ -174,8 +177,9 @@ impl Ticket {
         if now <= last && self.expires_at.saturating_sub(LIFETIME) <= now {
             return Ok(());
         }
-        Err(Failure::usage("the ticket has expired; nothing was sent")
-            .with_next("call the tool again without a ticket, for a new one"))
+        Err(Failure::usage("the ticket has expired; nothing was sent").with_next(
+            "call the tool again for a new one: without a ticket, or with another request_id",
+        ))
     }
 }
 
@@ -277,6 +281,39 @@ impl Tickets {
         Err(unknown())
     }
 
+    /// Returns the name of the ticket that was made for a request, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub(super) fn of_request(&self, request: &str) -> Outcome<Option<String>> {
+        match self.read(request, REQUEST) {
+            Ok(name) => Ok(Some(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Writes down the name of the ticket of a request, once.
+    ///
+    /// # Errors
+    ///
+    /// Another ticket was made for it meanwhile, or the disk failed. Nothing was sent.
+    pub(super) fn link_request(&self, request: &str, name: &str) -> Outcome {
+        let draft = self.folder.join(format!(".{request}.{}", std::process::id()));
+        // Linked as a whole, and not over another one.
+        let linked = private_file(&draft, name.as_bytes())
+            .and_then(|()| fs::hard_link(&draft, self.path(request, REQUEST)));
+        let _ = fs::remove_file(&draft);
+        match linked {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failure::usage(
+                "another server was given this request_id at the same time; nothing was sent",
+            )),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
     /// Returns a ticket that can be confirmed now.
     ///
     /// # Errors
@@ -291,7 +328,7 @@ impl Tickets {
         Ok(ticket)
     }
 
-    /// Confirms a ticket: a person typed its line.
+    /// Confirms a ticket: a person typed its line, or the ceilings of the server allow it.
     ///
     /// # Errors
     ///
@@ -460,6 +497,20 @@ mod tests {
         tickets.conclude(&name, result.clone()).unwrap();
         assert_eq!(others.get(&name).unwrap().1, State::Used(Some(result)));
         assert!(others.take(&name, now()).is_err() && others.confirm(&name, now()).is_err());
+    }
+
+    #[test]
+    fn a_request_has_one_ticket() {
+        let (folder, tickets) = folder("request");
+        let name = tickets.issue(&ticket("1"), now()).unwrap();
+        let request = hash("request", NAME);
+        assert_eq!(tickets.of_request(&request).unwrap(), None);
+        tickets.link_request(&request, &name).unwrap();
+        let others = Tickets::new(folder.path());
+        let failure = others.link_request(&request, "another").unwrap_err();
+        assert!(failure.message.contains("at the same time"), "{failure}");
+        assert_eq!(others.of_request(&request).unwrap(), Some(name));
+        assert_eq!(fs::read_dir(&tickets.folder).unwrap().count(), 2, "no draft is left");
     }
 
     #[test]

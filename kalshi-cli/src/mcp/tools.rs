@@ -10,8 +10,17 @@ pub(super) enum Reach {
     Local,
     /// Reads from the exchange.
     Read,
-    /// Changes something at the exchange, once a person has confirmed it.
+    /// Changes something at the exchange, once a person has confirmed it or within ceilings.
     Write,
+}
+
+/// The condition on which a tool that writes sends something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteMode {
+    /// A person has confirmed its ticket.
+    Ticket,
+    /// The ceilings of the server allow it.
+    Unattended,
 }
 
 /// A tool.
@@ -72,11 +81,11 @@ impl Parameter {
 
 impl Tool {
     /// Returns the JSON Schema of the arguments. No other argument is taken.
-    pub(super) fn schema(&self) -> Map<String, Value> {
+    pub(super) fn schema(&self, mode: WriteMode) -> Map<String, Value> {
         let properties: Map<String, Value> =
-            self.parameters().map(|known| (known.name.to_owned(), known.schema())).collect();
-        let required: Vec<&str> =
-            self.parameters().filter(|known| known.is_required).map(|known| known.name).collect();
+            self.parameters(mode).map(|known| (known.name.to_owned(), known.schema())).collect();
+        let required = self.parameters(mode).filter(|known| known.is_required);
+        let required: Vec<&str> = required.map(|known| known.name).collect();
         let mut schema = Map::new();
         schema.insert("type".to_owned(), Value::from("object"));
         schema.insert("properties".to_owned(), Value::Object(properties));
@@ -85,10 +94,26 @@ impl Tool {
         schema
     }
 
-    /// Returns the parameters: a tool that writes takes a ticket, too.
-    pub(super) fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
-        let ticket = (self.reach == Reach::Write).then_some(&WITH_TICKET);
-        self.parameters.iter().chain(ticket)
+    /// Returns the parameters: a tool that writes takes a ticket, too, or the id of the request.
+    pub(super) fn parameters(&self, mode: WriteMode) -> impl Iterator<Item = &'static Parameter> {
+        let once = match mode {
+            WriteMode::Ticket => &WITH_TICKET,
+            WriteMode::Unattended => &WITH_REQUEST_ID,
+        };
+        let once = (self.reach == Reach::Write).then_some(once);
+        self.parameters.iter().chain(once)
+    }
+
+    /// Returns the description: a tool that writes tells when it does.
+    pub(super) fn description(&self, mode: WriteMode) -> String {
+        let when = match (self.reach, mode) {
+            (Reach::Write, WriteMode::Ticket) => " A person confirms its ticket first.",
+            (Reach::Write, WriteMode::Unattended) => {
+                " Sends at once, within the ceilings of the server."
+            }
+            _ => "",
+        };
+        format!("{}{when}", self.about)
     }
 
     /// Returns the operation that a call is about, where the tool says it.
@@ -129,6 +154,15 @@ const WITH_TICKET: Parameter = may(
     Kind::Text,
     "The ticket of the call before, once the person was asked to confirm it; repeat the same \
      arguments beside it. Waits for the person for a while.",
+);
+/// The name of the argument that makes a write one, however often it is called.
+pub(super) const REQUEST_ID: &str = "request_id";
+
+const WITH_REQUEST_ID: Parameter = must(
+    REQUEST_ID,
+    Kind::Text,
+    "A text of your choice, another one for each thing that is to be done. A call that is repeated \
+     with the same one sends nothing again and tells what became of the first.",
 );
 const ORDER_ID: Parameter = must("order_id", Kind::Text, "The id of the order.");
 const TICKER: Parameter = must("ticker", Kind::Text, "The ticker of the market.");
@@ -289,16 +323,15 @@ pub(super) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "place_order",
-        about: "Places an order, after a person has confirmed its ticket. Look at explain_order \
-                first.",
+        about: "Places an order. Look at explain_order first.",
         reach: Reach::Write,
         parameters: ORDER,
         operations: &crate::order::PLACES,
     },
     Tool {
         name: "amend_order",
-        about: "Changes price, total count or expiry of an order, after a person has confirmed its \
-                ticket. A new price or a higher count loses the place in the queue.",
+        about: "Changes price, total count or expiry of an order. A new price or a higher count \
+                loses the place in the queue.",
         reach: Reach::Write,
         parameters: &[
             ORDER_ID,
@@ -311,15 +344,14 @@ pub(super) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "cancel_order",
-        about: "Cancels an order, after a person has confirmed its ticket.",
+        about: "Cancels an order.",
         reach: Reach::Write,
         parameters: &[ORDER_ID],
         operations: &[OperationId::CancelOrderV2, OperationId::GetOrder],
     },
     Tool {
         name: "cancel_all",
-        about: "Cancels the resting orders of a market, or all of the account, after a person has \
-                confirmed its ticket.",
+        about: "Cancels the resting orders of a market, or all of the account.",
         reach: Reach::Write,
         parameters: &[may("ticker", Kind::Text, "Only those in this market."), GO_ON],
         operations: &crate::order::CANCELS_ALL,
@@ -356,12 +388,15 @@ mod tests {
         let names: BTreeSet<_> = TOOLS.iter().map(|tool| tool.name).collect();
         assert_eq!(names.len(), TOOLS.len());
         assert!(TOOLS.len() <= 20);
-        let size: usize = TOOLS
-            .iter()
-            .map(|tool| tool.about.len() + serde_json::to_string(&tool.schema()).unwrap().len())
-            .sum();
-        // Each conversation of a model carries them.
-        assert!(size < 16_000, "{size} bytes");
+        for mode in [WriteMode::Ticket, WriteMode::Unattended] {
+            let size = |tool: &Tool| {
+                let schema = serde_json::to_string(&tool.schema(mode)).unwrap();
+                tool.description(mode).len() + schema.len()
+            };
+            let size: usize = TOOLS.iter().map(size).sum();
+            // Each conversation of a model carries them.
+            assert!(size < 16_000, "{size} bytes");
+        }
     }
 
     #[test]
@@ -377,8 +412,11 @@ mod tests {
             .collect();
         assert!(globals.iter().any(|name| name == "env"));
         for tool in TOOLS {
-            for parameter in tool.parameters() {
-                assert!(!globals.iter().any(|name| name == parameter.name), "{}", parameter.name);
+            for mode in [WriteMode::Ticket, WriteMode::Unattended] {
+                for parameter in tool.parameters(mode) {
+                    let name = parameter.name;
+                    assert!(!globals.iter().any(|global| global == name), "{name}");
+                }
             }
         }
     }
@@ -394,11 +432,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_writes_takes_a_ticket_and_touches_orders_only() {
+    fn a_tool_that_writes_does_so_once_and_touches_orders_only() {
         let writes: Vec<_> = TOOLS.iter().filter(|tool| tool.reach == Reach::Write).collect();
         assert_eq!(writes.len(), 4);
         for tool in writes {
-            assert!(tool.parameters().any(|known| known.name == TICKET), "{}", tool.name);
+            for (mode, own, other) in [
+                (WriteMode::Ticket, TICKET, REQUEST_ID),
+                (WriteMode::Unattended, REQUEST_ID, TICKET),
+            ] {
+                let has = |name| tool.parameters(mode).any(|known| known.name == name);
+                assert!(has(own) && !has(other), "{}", tool.name);
+            }
             let own = tool.operation().unwrap().operation();
             assert_ne!(own.method, http::Method::GET, "{}", tool.name);
             for id in tool.operations {
@@ -407,6 +451,9 @@ mod tests {
                 assert!(is_read || operation.tag == "orders", "{}: {id}", tool.name);
             }
         }
-        assert!(Tool::find("get_market").unwrap().parameters().all(|known| known.name != TICKET));
+        for mode in [WriteMode::Ticket, WriteMode::Unattended] {
+            let read = Tool::find("get_market").unwrap();
+            assert!(read.parameters(mode).all(|known| ![TICKET, REQUEST_ID].contains(&known.name)));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The tools that write. Each is called twice: for a ticket, and with the ticket once a person has
-//! confirmed it at a terminal.
+//! confirmed it at a terminal. A server that is unattended does both in one call: its ceilings confirm
+//! the ticket, and the id of the request finds it again.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +17,17 @@ use kalshi_sdk::{
     auth::{Clock as _, SystemClock},
     types::Order,
 };
+use tokio::sync::Mutex;
 
 use super::{
     answer::{Answer, Rows},
     arguments::Arguments,
     audit::Entry,
+    ceilings::{Ceilings, Ledger},
     orders,
     server::Shared,
     tickets::{LIFETIME, Line, State, Ticket, Tickets, hash},
-    tools::{TICKET, Tool},
+    tools::{REQUEST_ID, TICKET, Tool},
 };
 use crate::{
     context::{Context, Target},
@@ -45,6 +48,63 @@ const NO_CLIENT_ID: &str = "cli-mcp";
 
 /// The most orders that one ticket cancels by their ids.
 const MAX_ORDERS: usize = 1_000;
+
+/// The most characters of the id of a request.
+const MAX_REQUEST_ID: usize = 128;
+
+/// What a server needs to send without a person.
+pub(super) struct Unattended {
+    ceilings: Ceilings,
+    ledger: Ledger,
+    /// Held while a request is looked up and allowed: a repeated one finds the first.
+    allowing: Mutex<()>,
+}
+
+impl Unattended {
+    /// Returns the ceilings of a server with the count of what was sent with its key.
+    ///
+    /// # Errors
+    ///
+    /// There is no key, or no place for the count.
+    pub(super) async fn open(context: &Context, ceilings: Ceilings) -> Outcome<Self> {
+        let client = context.client().await?;
+        let id = client.credentials().map(|key| key.key_id().to_owned()).unwrap_or_default();
+        let account = hash(&format!("unattended\n{}\n{id}", context.target.name()), 16);
+        let ledger = Ledger::open(&order::state_folder()?, account)?;
+        Ok(Self { ceilings, ledger, allowing: Mutex::new(()) })
+    }
+
+    /// Refuses what the ceilings forbid whatever was sent before.
+    fn check(&self, plan: &Plan) -> Outcome {
+        self.ceilings.check_market(plan.market())?;
+        match plan.order_preview() {
+            Some(preview) => {
+                order::check_ceiling(preview, Some(self.ceilings.order_cost), "--max-order-cost")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what is about to be sent. Cancels are not counted.
+    fn reserve(&self, plan: &Plan, now: UnixMillis) -> Outcome {
+        match plan.order_preview() {
+            // A cost that is not known was refused.
+            Some(preview) => {
+                let cost = preview.worst_cost.unwrap_or(Dollars::MAX);
+                self.ledger.reserve(&self.ceilings, cost, now)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// An order whose outcome is not known.
+pub(super) struct UnsettledOrder {
+    ticker: String,
+    ticket: String,
+    /// The argument with which its outcome is asked for.
+    again: String,
+}
 
 /// The result of a tool that writes.
 pub(super) struct Written {
@@ -71,15 +131,63 @@ pub(super) async fn run(
     arguments: &Arguments,
     is_canceled: &AtomicBool,
 ) -> Outcome<Written> {
+    if let Some(unattended) = &shared.unattended {
+        return run_unattended(shared, tickets, unattended, tool, arguments, is_canceled).await;
+    }
     let Some(name) = arguments.text(TICKET) else {
         return issue(shared, tickets, tool, arguments).await;
     };
     let (ticket, state) = wait(shared, tickets, name, is_canceled).await?;
-    check_owner(&shared.context, &ticket, tool, arguments).await?;
+    check_owner(shared, &ticket, tool, arguments).await?;
     let call = Call { shared, tickets, tool, arguments, ticket: &ticket, name, is_canceled };
     match state {
         State::Waiting => Err(call.not_confirmed()),
         State::Declined => Err(Failure::declined()),
+        State::Confirmed => Box::pin(call.carry_out()).await,
+        State::Used(Some(result)) => call.repeat(&result),
+        State::Used(None) => Box::pin(call.find_out()).await,
+    }
+}
+
+/// Makes a ticket that the ceilings confirm, or finds that of the same request, and carries it out.
+async fn run_unattended(
+    shared: &Shared,
+    tickets: &Tickets,
+    unattended: &Unattended,
+    tool: &Tool,
+    arguments: &Arguments,
+    is_canceled: &AtomicBool,
+) -> Outcome<Written> {
+    let request_id = arguments.required(REQUEST_ID);
+    if request_id.is_empty() || request_id.chars().count() > MAX_REQUEST_ID {
+        return Err(Failure::usage(format!(
+            "request_id has 1 to {MAX_REQUEST_ID} characters; nothing was sent"
+        )));
+    }
+    let account = account(&shared.context).await?;
+    let environment = shared.context.target.name();
+    let request = hash(&format!("request\n{environment}\n{account}\n{request_id}"), 24);
+    let (name, ticket, state) = {
+        let _allowing = unattended.allowing.lock().await;
+        let name = if let Some(name) = tickets.of_request(&request)? {
+            name
+        } else {
+            let (ticket, _) = Box::pin(make(shared, tool, arguments)).await?;
+            let name = tickets.issue(&ticket, SystemClock.now())?;
+            tickets.link_request(&request, &name)?;
+            name
+        };
+        let (ticket, mut state) = tickets.get(&name)?;
+        check_owner(shared, &ticket, tool, arguments).await?;
+        if state == State::Waiting {
+            tickets.confirm(&name, SystemClock.now())?;
+            state = State::Confirmed;
+        }
+        (name, ticket, state)
+    };
+    let call = Call { shared, tickets, tool, arguments, ticket: &ticket, name: &name, is_canceled };
+    match state {
+        State::Waiting | State::Declined => Err(Failure::declined()),
         State::Confirmed => Box::pin(call.carry_out()).await,
         State::Used(Some(result)) => call.repeat(&result),
         State::Used(None) => Box::pin(call.find_out()).await,
@@ -93,30 +201,8 @@ async fn issue(
     tool: &Tool,
     arguments: &Arguments,
 ) -> Outcome<Written> {
-    let context = &shared.context;
-    check_unsettled(shared, tool, arguments)?;
-    let given = arguments.without(TICKET);
-    if crate::output::redacted(&given.to_string()) != given.to_string() {
-        return Err(Failure::usage("an argument looks like a key; nothing was sent"));
-    }
-    let plan = {
-        let _slot = shared.calls.acquire().await;
-        Box::pin(plan(context, tool, arguments, None)).await?
-    };
-    let now = SystemClock.now();
-    let ticket = Ticket {
-        tool: tool.name.to_owned(),
-        environment: context.target.name().to_owned(),
-        account: account(context).await?,
-        expires_at: now.saturating_add(LIFETIME),
-        nonce: format!("{:016x}{:016x}", order::random()?, order::random()?),
-        arguments: given,
-        request: plan.request()?,
-        worst_cost: plan.worst_cost(),
-        line: plan.line(),
-        preview: plan.text(context),
-    };
-    let name = tickets.issue(&ticket, now)?;
+    let (ticket, plan) = Box::pin(make(shared, tool, arguments)).await?;
+    let name = tickets.issue(&ticket, SystemClock.now())?;
     let document = Json::object([
         ("state", Json::text("waits_for_a_person")),
         ("ticket", Json::text(&name)),
@@ -140,17 +226,50 @@ async fn issue(
     })
 }
 
+/// Looks at what is asked for, and returns a ticket for it that is written nowhere yet. An unattended
+/// server counts it.
+async fn make(shared: &Shared, tool: &Tool, arguments: &Arguments) -> Outcome<(Ticket, Plan)> {
+    let context = &shared.context;
+    check_unsettled(shared, tool, arguments)?;
+    let given = arguments.without(TICKET);
+    if crate::output::redacted(&given.to_string()) != given.to_string() {
+        return Err(Failure::usage("an argument looks like a key; nothing was sent"));
+    }
+    let plan = {
+        let _slot = shared.calls.acquire().await;
+        Box::pin(plan(context, tool, arguments, None)).await?
+    };
+    let now = SystemClock.now();
+    let ticket = Ticket {
+        tool: tool.name.to_owned(),
+        environment: context.target.name().to_owned(),
+        account: account(context).await?,
+        expires_at: now.saturating_add(LIFETIME),
+        nonce: format!("{:016x}{:016x}", order::random()?, order::random()?),
+        arguments: given,
+        request: plan.request()?,
+        worst_cost: plan.worst_cost(),
+        line: plan.line(),
+        preview: plan.text(context),
+    };
+    if let Some(unattended) = &shared.unattended {
+        unattended.check(&plan)?;
+        unattended.reserve(&plan, now)?;
+    }
+    Ok((ticket, plan))
+}
+
 /// Refuses an order in a market in which an order of this server may exist.
 fn check_unsettled(shared: &Shared, tool: &Tool, arguments: &Arguments) -> Outcome {
     let unsettled = shared.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
     let ticker = arguments.text("ticker");
-    let open = unsettled.iter().find(|(market, _)| Some(market.as_str()) == ticker);
-    let Some((_, pending)) = open.filter(|_| tool.name == "place_order") else { return Ok(()) };
+    let open = unsettled.iter().find(|order| Some(order.ticker.as_str()) == ticker);
+    let Some(order) = open.filter(|_| tool.name == "place_order") else { return Ok(()) };
     let failure = Failure::new(
         Category::UnknownOutcome,
         "the outcome of another order in this market is not known; nothing new was sent",
     );
-    Err(failure.with_next(format!("call place_order again with its ticket {pending} to find out")))
+    Err(failure.with_next(format!("call place_order again with {} to find out", order.again)))
 }
 
 /// Waits for a person while the ticket can be confirmed, and returns it with its state.
@@ -176,23 +295,25 @@ async fn wait(
 
 /// Refuses a ticket that was made for another tool, other arguments, or elsewhere.
 async fn check_owner(
-    context: &Context,
+    shared: &Shared,
     ticket: &Ticket,
     tool: &Tool,
     arguments: &Arguments,
 ) -> Outcome {
+    let context = &shared.context;
+    let it = shared.noun();
     let fault = if ticket.environment != context.target.name() {
         format!(
-            "the ticket is for {}, and this server acts on {}",
+            "{it} is for {}, and this server acts on {}",
             ticket.environment,
             context.target.name()
         )
     } else if ticket.account != account(context).await? {
-        "the ticket is of another key".to_owned()
+        format!("{it} is of another key")
     } else if ticket.tool != tool.name {
-        format!("the ticket is for {}", ticket.tool)
+        format!("{it} is for {}", ticket.tool)
     } else if ticket.arguments != arguments.without(TICKET) {
-        "the ticket was made for other arguments".to_owned()
+        format!("{it} was made for other arguments")
     } else {
         return Ok(());
     };
@@ -228,7 +349,22 @@ struct Call<'a> {
     is_canceled: &'a AtomicBool,
 }
 
+impl Shared {
+    /// Returns the name of the argument that makes a write one, as the subject of a sentence.
+    fn noun(&self) -> &'static str {
+        if self.unattended.is_some() { "the request_id" } else { "the ticket" }
+    }
+}
+
 impl Call<'_> {
+    /// Returns the argument with which the outcome is asked for.
+    fn again(&self) -> String {
+        match self.arguments.text(REQUEST_ID) {
+            Some(id) => format!("the request_id {id:?}"),
+            None => format!("this ticket ({})", self.name),
+        }
+    }
+
     fn not_confirmed(&self) -> Failure {
         if SystemClock.now() > self.ticket.expires_at {
             return Failure::usage("the ticket has expired unconfirmed; nothing was sent")
@@ -258,7 +394,14 @@ impl Call<'_> {
                 "the same arguments make another request now than the one that was confirmed; \
                  nothing was sent",
             )
-            .with_next(format!("call {} again without a ticket, for a new one", self.tool.name)));
+            .with_next(match &self.shared.unattended {
+                Some(_) => format!("call {} again with another request_id", self.tool.name),
+                None => format!("call {} again without a ticket, for a new one", self.tool.name),
+            }));
+        }
+        if let Some(unattended) = &self.shared.unattended {
+            // What it can cost may be more by now.
+            unattended.check(&plan)?;
         }
         let _writing = self.shared.writing.lock().await;
         check_unsettled(self.shared, self.tool, self.arguments)?;
@@ -298,7 +441,10 @@ impl Call<'_> {
         }
         let mut failure = Failure::new(
             Category::UnknownOutcome,
-            "the ticket was used, and its outcome is not known: it is not sent again",
+            format!(
+                "{} was used, and its outcome is not known: it is not sent again",
+                self.shared.noun()
+            ),
         );
         failure.effect = Effect::Unknown;
         Err(failure.with_next("get_orders shows what became of the orders"))
@@ -314,10 +460,13 @@ impl Call<'_> {
         if self.tool.name == "place_order" {
             let mut unsettled =
                 self.shared.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-            unsettled.retain(|(_, ticket)| ticket != self.name);
+            unsettled.retain(|order| order.ticket != self.name);
             if record.is_none() {
-                let ticker = self.arguments.required("ticker").to_owned();
-                unsettled.push((ticker, self.name.to_owned()));
+                unsettled.push(UnsettledOrder {
+                    ticker: self.arguments.required("ticker").to_owned(),
+                    ticket: self.name.to_owned(),
+                    again: self.again(),
+                });
             }
         }
         if let Some(record) = record {
@@ -329,7 +478,7 @@ impl Call<'_> {
             Err(mut failure) => {
                 if failure.category == Category::UnknownOutcome {
                     let again =
-                        format!("call {} again with this ticket to find out", self.tool.name);
+                        format!("call {} again with {} to find out", self.tool.name, self.again());
                     let command = failure.next.take().map(|next| format!(", or: {next}"));
                     failure.next = Some(again + &command.unwrap_or_default());
                 }
@@ -350,7 +499,8 @@ impl Call<'_> {
         }
         let message = result.at("error.message").and_then(Json::as_str).unwrap_or("it failed");
         Err(Failure::usage(format!(
-            "the ticket was used before, and nothing was sent again; then it failed: {message}"
+            "{} was used before, and nothing was sent again; then it failed: {message}",
+            self.shared.noun()
         )))
     }
 
@@ -452,6 +602,17 @@ fn order_ids(request: &Json) -> BTreeSet<&str> {
 }
 
 impl Plan {
+    /// Returns the ticker of the market that it is about; `None` for all of them.
+    fn market(&self) -> Option<&str> {
+        match self {
+            Self::Place(prepared) => Some(&prepared.preview.ticker),
+            Self::Amend(prepared) => Some(&prepared.order.ticker),
+            Self::Cancel(_, order) => Some(&order.ticker),
+            Self::CancelMarket(_, market, _) => Some(market),
+            Self::CancelAll(..) => None,
+        }
+    }
+
     fn order_preview(&self) -> Option<&Preview> {
         match self {
             Self::Place(prepared) => Some(&prepared.preview),

@@ -23,19 +23,21 @@ use serde::Serialize;
 
 pub(crate) use self::look::failed;
 #[cfg(any(feature = "mcp", feature = "tui"))]
-pub(crate) use self::{change::cancel_all_at_once, place::Prepared, preview::is_confirmed};
+pub(crate) use self::{
+    change::cancel_all_at_once, place::Prepared, preview::is_confirmed, terms::amount,
+};
 #[cfg(feature = "tui")]
 pub(crate) use self::{
     change::cancel_by_id,
     place::{SentOrder, look_at, resume, send},
-    terms::{amount, count},
+    terms::count,
 };
 #[cfg(feature = "mcp")]
 pub(crate) use self::{
     change::{PreparedAmend, cancel_each, prepare_amend, resting},
     journals::{create_private, state_folder},
     look::{is_over, order as fetch_order},
-    place::{check_ceilings, check_sendable, explain, prepare, settled, submit},
+    place::{check_ceiling, check_ceilings, check_sendable, explain, prepare, settled, submit},
     preview::{Preview, confirmation},
 };
 use crate::{

@@ -287,7 +287,7 @@ fn asked(action: Action, args: &NewOrder, now: UnixMillis) -> Result<Asked, Stri
 }
 
 /// Refuses an order that can cost more than a ceiling, or whose cost is not known.
-pub(super) fn check_ceiling(preview: &Preview, ceiling: Option<Dollars>, name: &str) -> Outcome {
+pub(crate) fn check_ceiling(preview: &Preview, ceiling: Option<Dollars>, name: &str) -> Outcome {
     let Some(ceiling) = ceiling else { return Ok(()) };
     match (preview.worst_cost, &preview.fee_unknown) {
         (Some(cost), _) if cost <= ceiling => Ok(()),

@@ -15,14 +15,14 @@ pub(super) struct Lines {
     replay: Replay,
     /// The start of the recording that the frames are of, from the header of its files.
     started: Option<UnixMillis>,
-    lines: Vec<String>,
+    printed: Vec<String>,
 }
 
 impl Lines {
     pub(super) fn new() -> Self {
         // Frames are printed as they came: their prices are not read here.
         let replay = Replay::new(PriceConvention::Yes);
-        Self { replay, started: None, lines: Vec::new() }
+        Self { replay, started: None, printed: Vec::new() }
     }
 
     /// Returns the lines of the beginning of a file: none if it continues the recording before it.
@@ -37,14 +37,14 @@ impl Lines {
 
     /// Returns the lines of a frame: none for the answer to a command.
     pub(super) fn frame(&mut self, text: &str, at: UnixMillis) -> Vec<String> {
-        let lines = &mut self.lines;
+        let lines = &mut self.printed;
         self.replay.frame(text, at, |event| lines.extend(line(&event, text)));
         std::mem::take(lines)
     }
 
     /// Returns the lines of a connection that was lost.
     pub(super) fn disconnected(&mut self, reason: &str) -> Vec<String> {
-        let lines = &mut self.lines;
+        let lines = &mut self.printed;
         let lost = DisconnectReason::Failed(reason.to_owned());
         // What follows from it is said by the line below.
         self.replay.disconnected(lost, |_| {});

@@ -12,6 +12,8 @@ mod export;
 mod market;
 #[cfg(feature = "mcp")]
 mod mcp;
+#[cfg(feature = "mcp")]
+mod mcp_unattended;
 #[cfg(all(feature = "mcp", target_os = "linux"))]
 mod mcp_writes;
 mod order;

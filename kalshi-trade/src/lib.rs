@@ -19,6 +19,58 @@
 //!
 //! The decisions are pure state machines: no clock, no socket and no randomness of their own. The
 //! [`guide`] has what can go wrong, where it shows, and what to do then.
+//!
+//! # Examples
+//!
+//! A client within its rate limits, and an order that is known at its end to exist or not:
+//!
+//! ```
+//! use kalshi_sdk::{
+//!     Client,
+//!     types::{
+//!         BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
+//!     },
+//! };
+//! use kalshi_trade::{
+//!     budget::{Budget, WithBudget as _},
+//!     journal::FileJournal,
+//!     placement::{PlacementState, Placements},
+//!     retry::Retry,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let exchange = kalshi_sim::Exchange::start().await?;
+//! # let environment = exchange.environment();
+//! # let credentials = exchange.credentials(kalshi_sim::Role::Trader).ok_or("no key")?.clone();
+//! # let path = std::env::temp_dir().join(format!("kalshi-trade-front-{}", std::process::id()));
+//! let client = Client::builder()
+//!     .with_environment(environment)
+//!     .with_credentials(credentials)
+//!     .with_middleware(Retry::default())
+//!     .with_budget(&Budget::new())
+//!     .build()?;
+//! let open = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await?;
+//! let order = CreateOrderV2Request::builder()
+//!     .ticker(open.markets[0].ticker.clone())
+//!     .side(BookSide::Bid)
+//!     .count("1.00")
+//!     .price("0.0100")
+//!     .time_in_force(TimeInForce::GoodTillCanceled)
+//!     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+//!     .try_into()?;
+//! let placements = Placements::builder(client, FileJournal::builder(&path).open()?).start()?;
+//! match placements.place(order)?.outcome().await {
+//!     PlacementState::Accepted { order_id, .. } => println!("the exchange has it: {order_id}"),
+//!     PlacementState::Refused(refusal) => println!("it does not exist: {:?}", refusal.code),
+//!     other => println!("see the guide: {other:?}"),
+//! }
+//! # drop(placements);
+//! # std::fs::remove_file(&path)?;
+//! # std::fs::remove_file(format!("{}.lock", path.display()))?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod agreement;
 pub mod budget;

@@ -179,20 +179,22 @@ pub enum BookPart<'a> {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct LevelChange<'a> {
+    // By reference: a message that was just written would be read back in larger pieces than it was
+    // written in, and each such copy waits for the memory.
     pub(crate) market: &'a Market,
-    pub(crate) clock: Option<i64>,
-    pub(crate) ts_ms: Option<UnixMillis>,
+    pub(crate) clock: &'a Option<i64>,
+    pub(crate) ts_ms: &'a Option<UnixMillis>,
     /// The side; `None` for one that this version does not know.
     pub(crate) bid: Option<bool>,
-    pub(crate) price: Dollars,
-    pub(crate) delta: Count,
+    pub(crate) price: &'a Dollars,
+    pub(crate) delta: &'a Count,
 }
 
 impl LevelChange<'_> {
     #[inline]
     pub(crate) fn apply_to(&self, book: &mut impl BookShape) -> Result<(), BookError> {
         let bid = self.bid.ok_or(BookError::UnknownSide)?;
-        book.change(bid, self.price, self.delta)
+        book.change(bid, *self.price, *self.delta)
     }
 }
 
@@ -270,15 +272,15 @@ impl Product for EventContracts {
         match payload {
             Payload::OrderbookDelta(delta) => BookPart::Delta(LevelChange {
                 market: &delta.market,
-                clock: delta.clock,
-                ts_ms: delta.ts_ms,
+                clock: &delta.clock,
+                ts_ms: &delta.ts_ms,
                 bid: match delta.side {
                     MarketSide::Yes => Some(true),
                     MarketSide::No => Some(false),
                     MarketSide::Unknown(_) => None,
                 },
-                price: delta.price_dollars,
-                delta: delta.delta_fp,
+                price: &delta.price_dollars,
+                delta: &delta.delta_fp,
             }),
             Payload::OrderbookSnapshot(snapshot) => BookPart::Snapshot(WholeBook {
                 ticker: &snapshot.market_ticker,
@@ -298,7 +300,8 @@ impl Product for EventContracts {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "what it returns is large: it stays where it is read")]
     fn scan(frame: &str) -> Option<Scanned<'_>> {
         scan::scan(frame)
     }

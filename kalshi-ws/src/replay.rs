@@ -11,6 +11,7 @@ use crate::{
     Payload,
     connection::backoff::Backoff,
     event::{DisconnectReason, Event},
+    product::{EventContracts, Product as _},
     protocol::frame::Decoder,
     session::{Limits, Output, SessionState},
     types::MarketSide,
@@ -81,10 +82,28 @@ impl Replay {
     /// Calls `each` with the events of the next frame, which arrived at the time.
     #[inline]
     pub fn frame(&mut self, text: &str, received: UnixMillis, mut each: impl FnMut(Event)) {
+        // A message is large: it is made where it will be read.
+        if let Some(scanned) = EventContracts::scan(text)
+            && let (sid, seq) = (scanned.sid, Some(scanned.seq))
+            && self.session.next_delta(sid, seq, scanned.market_ticker, self.now).is_some()
+        {
+            let mut event = Event::Message(self.decoder.message(&scanned, received));
+            self.put_in_yes_prices(&mut event);
+            return each(event);
+        }
+        self.other_frame(text, received, &mut each);
+    }
+
+    /// Handles a frame about which something has to be decided.
+    #[inline(never)]
+    fn other_frame(&mut self, text: &str, received: UnixMillis, each: &mut impl FnMut(Event)) {
         let frame = self.decoder.decode(text, received);
         match self.session.frame(frame, text.len(), self.now) {
-            Some((_, event)) => each(self.in_yes_prices(event)),
-            None => self.events(&mut each),
+            Some((_, mut event)) => {
+                self.put_in_yes_prices(&mut event);
+                each(event);
+            }
+            None => self.events(each),
         }
     }
 
@@ -103,7 +122,10 @@ impl Replay {
     fn events(&mut self, each: &mut impl FnMut(Event)) {
         while let Some(output) = self.session.output() {
             match output {
-                Output::Event(_, event, _) => each(self.in_yes_prices(event)),
+                Output::Event(_, mut event, _) => {
+                    self.put_in_yes_prices(&mut event);
+                    each(event);
+                }
                 Output::ForgetNames(tickers) => self.decoder.forget(tickers),
                 Output::ForgetAllNames => self.decoder.clear(),
                 Output::Send(_) | Output::Lane { .. } | Output::Drop(_) => {}
@@ -114,18 +136,17 @@ impl Replay {
 
 impl Replay {
     #[inline]
-    fn in_yes_prices(&self, event: Event) -> Event {
-        match self.prices {
-            PriceConvention::Yes => event,
-            PriceConvention::Side => in_yes_prices(event),
+    fn put_in_yes_prices(&self, event: &mut Event) {
+        if self.prices == PriceConvention::Side {
+            put_in_yes_prices(event);
         }
     }
 }
 
 /// Gives the NO side of a book, or of a change, the price of YES. What has none keeps its price:
 /// it lies beyond zero and one, and the book refuses it.
-fn in_yes_prices(mut event: Event) -> Event {
-    let (Event::Message(message) | Event::Unmatched(message)) = &mut event else { return event };
+fn put_in_yes_prices(event: &mut Event) {
+    let (Event::Message(message) | Event::Unmatched(message)) = event else { return };
     match &mut message.payload {
         Payload::OrderbookDelta(delta) if delta.side == MarketSide::No => {
             delta.price_dollars = delta.price_dollars.complement().unwrap_or(delta.price_dollars);
@@ -137,7 +158,6 @@ fn in_yes_prices(mut event: Event) -> Event {
         }
         _ => {}
     }
-    event
 }
 
 impl std::fmt::Debug for Replay {

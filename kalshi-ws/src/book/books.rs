@@ -203,16 +203,21 @@ impl<P: Product> Books<P> {
         };
         // The messages of one change share their clock, or their time on frames without one.
         let was_crossed = entry.book.is_crossed();
-        let is_later = match delta.clock {
-            Some(_) => delta.clock != entry.clock,
-            None => delta.ts_ms.is_none() || delta.ts_ms != entry.updated,
+        let is_later = || match delta.clock {
+            Some(_) => *delta.clock != entry.clock,
+            None => delta.ts_ms.is_none() || *delta.ts_ms != entry.updated,
         };
+        let is_late_cross = was_crossed && is_later();
         let applied = match delta.apply_to(&mut entry.book) {
-            Ok(()) if was_crossed && is_later => entry.book.check_uncrossed(),
+            Ok(()) if is_late_cross => entry.book.check_uncrossed(),
             applied => applied,
         };
-        entry.updated = delta.ts_ms.or(entry.updated);
-        entry.clock = delta.clock.or(entry.clock);
+        if let Some(updated) = delta.ts_ms {
+            entry.updated = Some(*updated);
+        }
+        if let Some(clock) = delta.clock {
+            entry.clock = Some(*clock);
+        }
         match applied {
             Ok(()) => BookChange::Updated,
             Err(error) => self.corrupt(at, error),

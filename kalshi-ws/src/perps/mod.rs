@@ -252,11 +252,11 @@ impl Product for Perps {
         match payload {
             Payload::OrderbookDelta(delta) => BookPart::Delta(LevelChange {
                 market: &delta.market,
-                clock: None,
-                ts_ms: delta.ts_ms,
+                clock: &None,
+                ts_ms: &delta.ts_ms,
                 bid: delta.is_bid(),
-                price: delta.price,
-                delta: delta.delta,
+                price: &delta.price,
+                delta: &delta.delta,
             }),
             Payload::OrderbookSnapshot(snapshot) => BookPart::Snapshot(WholeBook {
                 ticker: &snapshot.market_ticker,

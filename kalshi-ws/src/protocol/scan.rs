@@ -24,7 +24,8 @@ pub struct Scanned<'a> {
 }
 
 /// Reads a delta in the documented layout.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "what it returns is large: it stays where it is read")]
 pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
     let mut rest = Rest { frame, bytes: frame.as_bytes() };
     rest.take(b"{\"type\":\"orderbook_delta\",\"sid\":")?;
@@ -40,32 +41,27 @@ pub(crate) fn scan(frame: &str) -> Option<Scanned<'_>> {
     }
     rest.take(b"\"market_ticker\":\"")?;
     let market_ticker = rest.text()?;
-    rest.clock_here(&mut clock)?;
-    rest.take(b",\"market_id\":\"")?;
+    rest.key(b",\"market_id\":\"", &mut clock)?;
     let market_id = rest.text()?;
-    rest.clock_here(&mut clock)?;
-    rest.take(b",\"price_dollars\":\"")?;
+    rest.key(b",\"price_dollars\":\"", &mut clock)?;
     let price = rest.text()?.parse().ok()?;
-    rest.clock_here(&mut clock)?;
-    rest.take(b",\"delta_fp\":\"")?;
+    rest.key(b",\"delta_fp\":\"", &mut clock)?;
     let delta = rest.text()?.parse().ok()?;
-    rest.clock_here(&mut clock)?;
-    rest.take(b",\"side\":\"")?;
+    rest.key(b",\"side\":\"", &mut clock)?;
     let yes = if rest.take(b"yes\"").is_some() {
         true
     } else {
         rest.take(b"no\"")?;
         false
     };
-    rest.clock_here(&mut clock)?;
-    if rest.take(b",\"ts\":\"").is_some() {
+    if rest.take(b",\"ts\":\"").is_some()
+        || rest.clock_here(&mut clock)? && rest.take(b",\"ts\":\"").is_some()
+    {
         rest.text()?;
-        rest.clock_here(&mut clock)?;
     }
-    rest.take(b",\"ts_ms\":")?;
+    rest.key(b",\"ts_ms\":", &mut clock)?;
     let ts_ms = rest.integer()?;
-    rest.clock_here(&mut clock)?;
-    rest.take(b"}")?;
+    rest.key(b"}", &mut clock)?;
     if sent.is_none() {
         sent = rest.optional_integer(b",\"sending_ts_ms\":")?;
     }
@@ -114,7 +110,8 @@ struct Rest<'a> {
 
 impl<'a> Rest<'a> {
     /// Goes past the words, if they come next.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a comparison with words that are known")]
     fn take<const N: usize>(&mut self, words: &[u8; N]) -> Option<()> {
         let (next, after) = self.bytes.split_first_chunk::<N>()?;
         if next != words {
@@ -125,7 +122,8 @@ impl<'a> Rest<'a> {
     }
 
     /// Reads a number without sign, leading zero or more than 18 digits.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the place in the frame stays in registers")]
     fn integer(&mut self) -> Option<i64> {
         let mut value = 0_i64;
         let mut digits = 0;
@@ -177,17 +175,30 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// Reads the clock, if it comes next and has not been read.
-    #[inline]
-    fn clock_here(&mut self, clock: &mut Option<i64>) -> Option<()> {
-        if clock.is_none() {
-            *clock = self.optional_integer(b",\"clock\":")?;
+    /// Goes past the words, which come next or behind the clock. Nothing is compared twice unless
+    /// the clock is there.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a comparison with words that are known")]
+    fn key<const N: usize>(&mut self, words: &[u8; N], clock: &mut Option<i64>) -> Option<()> {
+        if self.take(words).is_some() {
+            return Some(());
         }
-        Some(())
+        if self.clock_here(clock)? { self.take(words) } else { None }
+    }
+
+    /// Reads the clock, if it comes next and has not been read. Reports whether it was.
+    #[inline]
+    fn clock_here(&mut self, clock: &mut Option<i64>) -> Option<bool> {
+        if clock.is_some() || self.take(b",\"clock\":").is_none() {
+            return Some(false);
+        }
+        *clock = Some(self.integer()?);
+        Some(true)
     }
 
     /// Reads the text up to the next quote, and past it; no escapes and no control characters.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the place in the frame stays in registers")]
     fn text(&mut self) -> Option<&'a str> {
         let mut at = 0;
         while let Some(chunk) = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
@@ -207,7 +218,8 @@ impl<'a> Rest<'a> {
         None
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the place in the frame stays in registers")]
     fn finish(&mut self, at: usize) -> Option<&'a str> {
         let from = self.frame.len() - self.bytes.len();
         let text = self.frame.get(from..from + at)?;

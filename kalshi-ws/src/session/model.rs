@@ -931,7 +931,7 @@ fn when_quiet_what_is_on_the_wire_is_what_is_desired() {
 #[cfg(feature = "perps")]
 #[test]
 fn when_quiet_what_is_on_the_wire_of_perpetual_futures_is_what_is_desired() {
-    model::<crate::perps::Perps>(20_000);
+    model::<crate::perps::Perps>(5_000);
 }
 
 fn model<P: Modeled>(otherwise: u64) {

@@ -168,7 +168,11 @@ impl Command {
 
     /// Reports whether Ctrl-C is how the command ends, and not an interruption of it.
     pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::Sim(_)) || self.is_server()
+        match self {
+            Self::Record(_) | Self::Sim(_) => true,
+            Self::Replay(command) => command.is_server(),
+            _ => self.is_server(),
+        }
     }
 
     /// Reports whether another program speaks to the command over its standard input and output.

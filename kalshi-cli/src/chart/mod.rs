@@ -1,9 +1,14 @@
-//! `kalshi chart`: candles in the terminal, or as SVG.
+//! `kalshi chart`: candles in the terminal, or as SVG or PNG.
 
 pub(crate) mod draw;
+mod picture;
+mod png;
 mod svg;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use kalshi_sdk::{Client, OperationId, UnixSeconds};
@@ -43,6 +48,9 @@ pub(crate) struct Chart {
     /// Write SVG to a file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Write PNG to a file, of 1,920 by 1,080 pixels.
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
     /// The width in cells; that of the terminal unless given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(20..=1_000))]
     width: Option<u16>,
@@ -144,12 +152,17 @@ impl Chart {
         let period = self.period.map_or_else(|| period_for(self.last), Period::from);
         let (title, candles) = fetch(&client, &self.ticker, now, self.last, period).await?;
         let bars = bars(&candles);
+        let headline = format!("{}  {title}", self.ticker);
         if let Some(file) = &self.svg {
-            let svg = svg::svg(&format!("{}  {title}", self.ticker), &bars);
-            std::fs::write(file, svg).map_err(|error| {
-                Failure::local(format!("could not write {}: {error}", file.display()))
+            write(context, file, svg::svg(&headline, &bars).as_bytes(), bars.len())?;
+        }
+        if let Some(file) = &self.png {
+            let picture = png::png(&headline, &bars).map_err(|error| {
+                Failure::local(format!("could not encode the picture: {error}"))
             })?;
-            context.output.note(&format!("{} candles in {}", bars.len(), file.display()));
+            write(context, file, &picture, bars.len())?;
+        }
+        if self.svg.is_some() || self.png.is_some() {
             return Ok(());
         }
         if !context.output.is_table() {
@@ -164,6 +177,13 @@ impl Chart {
         }
         output::print(&text)
     }
+}
+
+fn write(context: &Context, file: &Path, picture: &[u8], candles: usize) -> Outcome {
+    std::fs::write(file, picture)
+        .map_err(|error| Failure::local(format!("could not write {}: {error}", file.display())))?;
+    context.output.note(&format!("{candles} candles in {}", file.display()));
+    Ok(())
 }
 
 fn row(bar: &Bar) -> Json {

@@ -1,6 +1,7 @@
 //! Streams as lines: live, into files, and out of files.
 
 mod lines;
+mod serve;
 pub(crate) mod watch;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::lines::Lines;
+use self::{lines::Lines, serve::Served};
 use crate::{
     args::duration,
     context::Context,
@@ -68,7 +69,12 @@ pub(crate) struct Record {
     span: Option<Duration>,
 }
 
-/// Prints a recording as `kalshi stream` printed the stream.
+/// Prints a recording as `kalshi stream` printed the stream, or serves it to clients.
+///
+/// With `--serve` clients connect, subscribe and get messages as from the exchange: snapshots of the
+/// books as they are at that moment, then what follows, with numbers of their own. Signatures are
+/// not checked. The recording plays while a client is subscribed, and waits otherwise. A gap in it
+/// cuts the connections, at its end they are closed, and the command ends.
 #[derive(Args)]
 pub(crate) struct ReplayFiles {
     /// The folder.
@@ -82,6 +88,10 @@ pub(crate) struct ReplayFiles {
     /// End before the first line after this time, such as 2026-12-31T23:59:00Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<UnixMillis>,
+    /// Serve it to clients on this port of this machine instead, as the exchange would; 0 takes any
+    /// free one.
+    #[arg(long, value_name = "PORT")]
+    serve: Option<u16>,
 }
 
 /// The subscription.
@@ -328,8 +338,18 @@ impl Record {
 }
 
 impl ReplayFiles {
-    /// Prints the recording.
-    pub(crate) async fn run(&self, _: &Context) -> Outcome {
+    /// Reports whether the command serves the recording.
+    pub(crate) fn is_server(&self) -> bool {
+        self.serve.is_some()
+    }
+
+    /// Prints the recording, or serves it.
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        if let Some(port) = self.serve {
+            let Self { folder, name, speed, until, .. } = self;
+            let served = Served { folder, name, speed: *speed, until: *until };
+            return serve::serve(context, served, port).await;
+        }
         let failed = |error: &dyn std::fmt::Display| {
             Failure::local(format!("{}: {error}", self.folder.display()))
         };

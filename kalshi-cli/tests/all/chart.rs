@@ -28,5 +28,9 @@ fn candles_are_drawn_as_text_as_rows_and_as_a_picture() {
     let ran = desk.run(&format!("chart {ticker} --svg {}", file.display()));
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
     assert!(fs::read_to_string(&file).unwrap().starts_with("<svg "));
+    let file = desk.home.path().join("chart.png");
+    let ran = desk.run(&format!("chart {ticker} --png {}", file.display()));
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    assert!(fs::read(&file).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
     assert_eq!(desk.run("chart NONE").code, 1);
 }

@@ -20,6 +20,7 @@ mod order;
 mod own_exchange;
 mod portfolio;
 mod secrets;
+mod serve;
 mod settings;
 mod stream;
 mod support;

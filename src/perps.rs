@@ -9,7 +9,7 @@
 //! # async fn run(client: kalshi_sdk::Client) -> Result<(), kalshi_sdk::Error> {
 //! let perps = client.perps();
 //! // A 403 of anything else is explained by this: members are let in one by one.
-//! let enabled = perps.get_margin_enabled().send().await?.enabled;
+//! let enabled = perps.enabled().await?;
 //! for market in &perps.get_margin_markets().send().await?.markets {
 //!     println!("{} version {}: {:?} / {:?}", market.ticker, market.market_version, market.bid, market.ask);
 //! }
@@ -19,6 +19,8 @@
 //! ```
 //!
 //! The page [`guide::perps`](crate::guide::perps) has the rest.
+
+use kalshi_types::{Decimal, Rounding};
 
 use crate::{Client, Count, Dollars, Error, Operation, PriceLevel, generated};
 
@@ -36,7 +38,7 @@ pub static OPERATIONS: &[Operation] = &generated::perps::OPERATIONS;
 ///
 /// | to do | methods |
 /// |---|---|
-/// | find out whether you may trade | [`get_margin_enabled`](Self::get_margin_enabled), [`get_margin_exchange_status`](Self::get_margin_exchange_status) |
+/// | find out whether you may trade | [`enabled`](Self::enabled), [`get_margin_enabled`](Self::get_margin_enabled), [`get_margin_exchange_status`](Self::get_margin_exchange_status) |
 /// | find markets | [`get_margin_markets`](Self::get_margin_markets), [`get_margin_market`](Self::get_margin_market), [`get_margin_corporate_actions`](Self::get_margin_corporate_actions) |
 /// | order books, trades, candles | [`get_margin_market_orderbook`](Self::get_margin_market_orderbook), [`get_margin_market_orderbooks`](Self::get_margin_market_orderbooks), [`get_margin_trades`](Self::get_margin_trades), [`get_margin_market_candlesticks`](Self::get_margin_market_candlesticks) |
 /// | funding | [`get_margin_funding_rate_estimate`](Self::get_margin_funding_rate_estimate), [`get_margin_historical_funding_rates`](Self::get_margin_historical_funding_rates), [`get_margin_premium_index`](Self::get_margin_premium_index), [`get_margin_funding_history`](Self::get_margin_funding_history) |
@@ -64,6 +66,20 @@ impl Client {
 impl<'a> Perps<'a> {
     pub(crate) fn client(self) -> &'a Client {
         self.client
+    }
+
+    /// Reports whether the account may trade perpetual futures. Members are enabled one by one: until
+    /// then orders, balances and positions are refused with a 403 ([`Error::is_forbidden`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`builder::GetMarginEnabled::send`].
+    ///
+    /// # Cancellation
+    ///
+    /// Only a read is sent: dropping the future has no effect on the account.
+    pub async fn enabled(&self) -> Result<bool, Error> {
+        Ok(self.get_margin_enabled().send().await?.enabled)
     }
 
     /// Fetches the balances without what is available, for 5 tokens.
@@ -178,6 +194,74 @@ impl types::MarginOrder {
             | Reason::ReduceOnlyCancel => OrderState::Canceled,
             _ => OrderState::Ended,
         }
+    }
+}
+
+impl types::MarginOrder {
+    /// Reports whether this is a later state of the same order than another one, both of which were
+    /// read from the exchange.
+    ///
+    /// The exchange's time of the last change decides. Between two states of one time the one with
+    /// more fills is later, then the one with fewer contracts left. Replies to writes have no such
+    /// time, and the clock of this machine says nothing about the order of changes.
+    pub fn is_later_than(&self, known: &Self) -> bool {
+        let rank = |order: &Self| {
+            let updated = order.last_update_time.or(order.created_time);
+            (updated, order.fill_count, std::cmp::Reverse(order.remaining_count))
+        };
+        self.order_id == known.order_id && rank(self) > rank(known)
+    }
+}
+
+impl types::ExitTrigger {
+    /// Reports whether the trigger can still place an order. `None` for a status that does not say so,
+    /// also one that this version does not know: read it again.
+    ///
+    /// The answer holds for this state alone. A trigger may go back from `active` to
+    /// `pending_on_entry`, so that no state excludes another later.
+    pub fn is_live(&self) -> Option<bool> {
+        use types::ExitTriggerStatus as Status;
+        match &self.status {
+            Status::PendingOnEntry | Status::Active => Some(true),
+            Status::Filled | Status::Failed | Status::Canceled => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Reports whether the trigger has everything that a request asked for.
+    ///
+    /// A repeated `client_trigger_id` is answered with the first trigger of that id and a success,
+    /// whatever its state: check this and [`is_live`](Self::is_live) before relying on it. What the
+    /// request leaves out is not compared: the exchange chooses it.
+    pub fn is_as_requested(&self, request: &types::SetCrossExitTriggerRequest) -> bool {
+        /// Reports whether a value is the one that was asked for, if one was.
+        fn fits<T: PartialEq>(asked: Option<&T>, has: Option<&T>) -> bool {
+            asked.is_none() || asked == has
+        }
+        // A count of 0 asks for the whole position.
+        let count = request.count.filter(|count| !count.is_zero());
+        fits(request.client_trigger_id.as_ref(), self.client_trigger_id.as_ref())
+            && fits(request.anchor_order_id.as_ref(), self.anchor_order_id.as_ref())
+            && fits(request.kind.as_ref(), Some(&self.kind))
+            && fits(count.as_ref(), Some(&self.count))
+            && fits(request.stop_loss_price.as_ref(), self.stop_loss_price.as_ref())
+            && fits(request.take_profit_price.as_ref(), self.take_profit_price.as_ref())
+            && fits(request.trail_amount.as_ref(), self.trail_amount.as_ref())
+            && fits(request.trail_bps.as_ref(), self.trail_bps.as_ref())
+    }
+}
+
+impl types::GetMarginFundingRateEstimateResponse {
+    /// Returns the funding in dollars that a position would receive at this estimate; below zero is
+    /// paid, as in the funding history. Longs pay while the rate is above zero.
+    ///
+    /// Position × mark × rate, rounded down to 10⁻⁶ USD: the exchange publishes no rounding. `None`
+    /// without a rate or a mark, and out of range.
+    pub fn funding_of(&self, position: Count) -> Option<Dollars> {
+        let (rate, mark) = (self.funding_rate?, self.mark_price?);
+        let position = Decimal::new(i128::from(position.as_hundredths()), 2)?;
+        let received = Decimal::ZERO.checked_sub(rate.checked_mul(position)?)?;
+        mark.mul_rounded(received, Rounding::Floor).ok()
     }
 }
 

@@ -213,18 +213,158 @@ fn an_order_is_safe_to_repeat_by_its_required_id() {
     assert_eq!((trigger.retry, trigger.cost.bucket), (RetrySafety::Reconcile, Bucket::Write));
 }
 
+fn trigger(fields: &Value) -> types::ExitTrigger {
+    serde_json::from_value(value_of("ExitTrigger", fields)).unwrap()
+}
+
 #[tokio::test]
 async fn a_replayed_trigger_is_a_success_that_shows_the_first_one() {
-    let first = value_of("ExitTrigger", &json!({"status": "canceled", "client_trigger_id": "t-1"}));
-    let server = always(Answer::json(&first)).await;
+    let request = |stop: &str, count: &str| -> types::SetCrossExitTriggerRequest {
+        types::SetCrossExitTriggerRequest::builder()
+            .client_trigger_id("t-1")
+            .count(count)
+            .stop_loss_price(stop)
+            .try_into()
+            .unwrap()
+    };
+    let asked = request("59000.00", "1.00");
+    for (status, stop, count, as_requested, live) in [
+        ("active", "59000.00", "1.00", true, Some(true)),
+        // The first one has this id, and is over.
+        ("canceled", "59000.00", "1.00", true, Some(false)),
+        // The first one has this id, and other terms.
+        ("active", "58000.00", "1.00", false, Some(true)),
+        ("active", "59000.00", "2.00", false, Some(true)),
+        ("status_of_next_year", "59000.00", "1.00", true, None),
+    ] {
+        let first = value_of(
+            "ExitTrigger",
+            &json!({
+                "status": status, "client_trigger_id": "t-1", "stop_loss_price": stop,
+                "count": count,
+            }),
+        );
+        let server = always(Answer::json(&first)).await;
+        let client = client(&server.url());
+        let set = client.perps().set_cross_margin_exit_trigger().ticker("KXBTCPERP");
+        let trigger = set.body(asked.clone()).send().await.unwrap();
+        assert_eq!(
+            (trigger.is_as_requested(&asked), trigger.is_live()),
+            (as_requested, live),
+            "{status} {stop} {count}"
+        );
+    }
+    let whole = trigger(&json!({
+        "client_trigger_id": "t-1", "stop_loss_price": "59000.00", "count": "7.00",
+    }));
+    assert!(whole.is_as_requested(&request("59000.00", "0.00")), "0 is the whole position");
+    let other = trigger(&json!({
+        "client_trigger_id": "t-2", "stop_loss_price": "59000.00", "count": "1.00",
+    }));
+    assert!(!other.is_as_requested(&asked));
+}
+
+#[test]
+fn no_status_of_a_trigger_excludes_another_one_later() {
+    // An anchored trigger goes back and forth; the document has one more that says nothing.
+    for (status, live) in [
+        ("pending_on_entry", Some(true)),
+        ("active", Some(true)),
+        ("pending_on_entry", Some(true)),
+        ("failed", Some(false)),
+        ("active", Some(true)),
+        ("filled", Some(false)),
+        ("canceled", Some(false)),
+        ("unknown", None),
+        ("status_of_next_year", None),
+    ] {
+        assert_eq!(trigger(&json!({"status": status})).is_live(), live, "{status}");
+    }
+}
+
+#[test]
+fn funding_is_received_above_zero_and_longs_pay_a_positive_rate() {
+    for (rate, position, received) in [
+        (json!(0.0001), "2.00", "-12"),
+        (json!(0.0001), "-2.00", "12"),
+        (json!(-0.0001), "2.00", "12"),
+        (json!(-0.0001), "-2.00", "-12"),
+        (json!(0), "2.00", "0"),
+        (json!(0.0001), "0.00", "0"),
+        // Rounded down: less is received, more is paid.
+        (json!(0.000_000_000_013), "0.01", "-0.000001"),
+        (json!(-0.000_000_000_013), "0.01", "0"),
+    ] {
+        let fields = json!({"funding_rate": rate, "mark_price": "60000.0000"});
+        let value = value_of("GetMarginFundingRateEstimateResponse", &fields);
+        let estimate: types::GetMarginFundingRateEstimateResponse =
+            serde_json::from_value(value).unwrap();
+        let funding = estimate.funding_of(position.parse().unwrap());
+        assert_eq!(funding, received.parse().ok(), "{rate} {position}");
+        // What was charged is of the sign that the estimate of that time had.
+        let paid = value_of(
+            "MarginFundingHistoryEntry",
+            &json!({
+                "funding_rate": rate, "quantity": position, "mark_price": "60000.0000",
+                "funding_amount": received,
+            }),
+        );
+        let paid: types::MarginFundingHistoryEntry = serde_json::from_value(paid).unwrap();
+        assert_eq!(Some(paid.funding_amount), estimate.funding_of(paid.quantity));
+    }
+    for absent in ["funding_rate", "mark_price"] {
+        let mut value = value_of(
+            "GetMarginFundingRateEstimateResponse",
+            &json!({"funding_rate": 0.0001, "mark_price": "60000.0000"}),
+        );
+        value.as_object_mut().unwrap().remove(absent);
+        let estimate: types::GetMarginFundingRateEstimateResponse =
+            serde_json::from_value(value).unwrap();
+        assert_eq!(estimate.funding_of("1".parse().unwrap()), None, "no {absent}");
+    }
+}
+
+#[test]
+fn the_exchange_decides_by_its_time_which_state_of_an_order_is_later() {
+    let state = |id: &str, updated: Value, fills: &str, remaining: &str| -> types::MarginOrder {
+        let fields = json!({
+            "order_id": id, "created_time": "2026-11-01T00:00:00Z", "last_update_time": updated,
+            "fill_count": fills, "remaining_count": remaining,
+        });
+        serde_json::from_value(value_of("MarginOrder", &fields)).unwrap()
+    };
+    let at = |second: u32| json!(format!("2026-11-01T00:00:{second:02}Z"));
+    let known = state("o-1", at(10), "2.00", "3.00");
+    for (other, later) in [
+        (state("o-1", at(11), "2.00", "3.00"), true),
+        (state("o-1", at(9), "5.00", "0.00"), false),
+        (state("o-1", at(10), "3.00", "2.00"), true),
+        (state("o-1", at(10), "2.00", "1.00"), true),
+        (state("o-1", at(10), "2.00", "3.00"), false),
+        (state("o-1", at(10), "1.00", "4.00"), false),
+        // Never changed: as old as the order.
+        (state("o-1", json!(null), "0.00", "5.00"), false),
+        (state("o-2", at(11), "2.00", "3.00"), false),
+    ] {
+        assert_eq!(other.is_later_than(&known), later, "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_member_who_is_not_enabled_is_explained_by_the_flag() {
+    let server = crate::support::Server::start(|request| {
+        if request.path().ends_with("/margin/enabled") {
+            Answer::json(&json!({"enabled": false}))
+        } else {
+            Answer::new(403, r#"{"code":"forbidden","message":"words"}"#)
+        }
+    })
+    .await;
     let client = client(&server.url());
-    let body = types::SetCrossExitTriggerRequest::builder()
-        .client_trigger_id("t-1")
-        .count("1.00")
-        .stop_loss_price("59000.00");
-    let request = client.perps().set_cross_margin_exit_trigger().ticker("KXBTCPERP").body(body);
-    let trigger = request.send().await.unwrap();
-    assert_eq!(trigger.status, types::ExitTriggerStatus::Canceled);
+    let error = client.perps().create_margin_order().body(an_order()).send().await.unwrap_err();
+    assert_eq!((error.is_forbidden(), error.effect()), (true, Effect::Rejected));
+    assert!(!client.perps().enabled().await.unwrap());
+    assert_eq!(server.last().target, "/trade-api/v2/margin/enabled");
 }
 
 #[test]

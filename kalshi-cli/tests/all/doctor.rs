@@ -2,6 +2,7 @@
 
 use std::{fs, net::TcpListener as StdListener, path::Path, sync::Arc, time::Duration};
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use kalshi_auth::{KeyType, server::KeyPair};
 use kalshi_sdk::OperationId;
 use kalshi_sim::{FaultKind, Role};
@@ -13,7 +14,7 @@ use tokio::{
 
 use crate::{
     own_exchange::{OwnExchange, write_private},
-    support::Ran,
+    support::{KEY_ID, Ran},
 };
 
 /// The report of a run.
@@ -298,6 +299,85 @@ fn what_is_new_at_the_exchange_and_headers_that_are_lost_are_said() {
     assert!(report.check("signed call")["remedy"].as_str().unwrap().contains("proxy"));
 }
 
+#[test]
+fn what_a_key_may_not_do_is_told_apart() {
+    let desk = OwnExchange::new();
+    let with = |answer: fn(&str) -> (u16, String)| {
+        let url = desk.runtime.block_on(stub(answer));
+        doctor_with(&desk, &[("KALSHI_ENV", &url)], "")
+    };
+    let forbidden = with(|path| match path {
+        "/trade-api/v2/account/limits" => (403, r#"{"error":{"code":"forbidden"}}"#.to_owned()),
+        other => good(other),
+    });
+    forbidden.has("signed call", "fail", "may not do this");
+    forbidden.has("scopes", "skip", "signed call");
+    assert_ne!(forbidden.ran.code, 0);
+
+    let unlisted = with(|path| match path {
+        "/trade-api/v2/api_keys" => (500, "{}".to_owned()),
+        other => good(other),
+    });
+    unlisted.has("scopes", "skip", "keys cannot be listed");
+    with(good).has("scopes", "skip", "without this one");
+
+    let writes = with(|path| match path {
+        "/trade-api/v2/api_keys" => (200, keys(r#"["write"]"#, "null")),
+        other => good(other),
+    });
+    writes.has("scopes", "warn", "may not read the account");
+    let expired = with(|path| match path {
+        "/trade-api/v2/api_keys" => (200, keys(r#"["read","write"]"#, "1000")),
+        other => good(other),
+    });
+    expired.has("scopes", "warn", "location has expired");
+}
+
+/// Returns a list with the key of the commands.
+fn keys(scopes: &str, expires: &str) -> String {
+    format!(
+        r#"{{"api_keys":[{{"api_key_id":"{KEY_ID}","name":"a","scopes":{scopes}}}],"api_key_region_expiration_ts":{expires}}}"#
+    )
+}
+
+#[test]
+fn what_answers_in_the_stead_of_the_exchange_is_told_apart() {
+    let desk = OwnExchange::new();
+    let with = |answer: fn(&str) -> (u16, String)| {
+        let url = desk.runtime.block_on(stub(answer));
+        doctor_with(&desk, &[("KALSHI_ENV", &url)], "")
+    };
+    let other = with(|_| (404, "{}".to_owned()));
+    other.has("public call", "fail", "404");
+    assert!(other.check("public call")["remedy"].as_str().unwrap().contains("--env"));
+
+    let refuses = with(|path| match path {
+        STREAMS => (403, "no streams for you".to_owned()),
+        other => good(other),
+    });
+    refuses.has("ws upgrade", "fail", "no streams for you");
+    let without = with(|path| match path {
+        STREAMS => (101, String::new()),
+        other => good(other),
+    });
+    without.has("ws upgrade", "fail", "does not speak WebSocket");
+    let channel = with(|path| match path {
+        STREAMS => (101, r#"{"id":1,"type":"error","msg":{"code":9,"msg":"not granted"}}"#.into()),
+        other => good(other),
+    });
+    channel.has("ws upgrade", "ok", "");
+    channel.has("ws channel", "fail", "not granted");
+    channel.has("ws ping", "ok", "");
+
+    // It takes connections, and says nothing.
+    let silent = StdListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("https://127.0.0.1:{port}/trade-api/v2");
+    let report = doctor_with(&desk, &[("KALSHI_ENV", &url)], "--timeout 1s");
+    report.has("tcp", "ok", "");
+    report.has("tls", "fail", "did not answer within 1 s");
+}
+
 /// The answers of a server that is well.
 fn good(path: &str) -> (u16, String) {
     let body = match path {
@@ -315,7 +395,11 @@ fn good(path: &str) -> (u16, String) {
     (200, body.to_owned())
 }
 
-/// Starts a server with canned answers. Its streams are upgraded, and then silent.
+/// The path of the streams.
+const STREAMS: &str = "/trade-api/ws/v2";
+
+/// Starts a server with canned answers. Its streams are upgraded, and then silent; with the status
+/// 101 they send a text first.
 async fn stub(answer: fn(&str) -> (u16, String)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -332,11 +416,21 @@ async fn serve(mut socket: TcpStream, answer: fn(&str) -> (u16, String)) {
     while socket.peek(&mut start).await.is_ok_and(|length| (1..start.len()).contains(&length)) {
         tokio::task::yield_now().await;
     }
-    if start.starts_with(b"GET /trade-api/ws/v2") {
-        let silent = tokio_tungstenite::accept_async(socket).await;
-        std::future::pending::<()>().await;
-        drop(silent);
-        return;
+    let is_stream = start.starts_with(b"GET /trade-api/ws/v2");
+    match answer(STREAMS) {
+        (101, frame) if is_stream && !frame.is_empty() => {
+            let mut socket = tokio_tungstenite::accept_async(socket).await.unwrap();
+            socket.send(frame.into()).await.unwrap();
+            while socket.next().await.is_some() {}
+            return;
+        }
+        (404, _) if is_stream => {
+            let silent = tokio_tungstenite::accept_async(socket).await;
+            std::future::pending::<()>().await;
+            drop(silent);
+            return;
+        }
+        _ => {}
     }
     let mut read = Vec::new();
     loop {

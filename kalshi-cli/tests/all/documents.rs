@@ -71,6 +71,41 @@ async fn completions_are_scripts_that_the_shells_read() {
     assert_eq!(kalshi(&["completions", "nosuchshell"]).await.code, 2);
 }
 
+/// Reads what a command prints on a terminal.
+#[cfg(unix)]
+fn at_a_terminal(variables: &[(&str, &str)]) -> String {
+    use std::io::Read as _;
+
+    let folder = Folder::new();
+    let (mut main, terminal) = crate::support::terminal("");
+    let mut command = bare(&folder, &["--env", "sim", "market", "list", "--limit", "3"]);
+    command
+        .env("TERM", "xterm")
+        .envs(variables.iter().copied())
+        .stdout(terminal)
+        .stderr(std::process::Stdio::null());
+    let reading = std::thread::spawn(move || {
+        let mut shown = Vec::new();
+        // Once the other end is closed and all is read, there is an error.
+        let _ = main.read_to_end(&mut shown);
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    assert!(command.status().unwrap().success());
+    drop(command);
+    reading.join().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn colors_are_for_terminals_and_for_those_who_want_them() {
+    assert!(at_a_terminal(&[]).contains("\u{1b}["));
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let shown = at_a_terminal(&[(name, value)]);
+        assert!(shown.contains("KX") && !shown.contains('\u{1b}'), "{name}: {shown:?}");
+    }
+    assert!(at_a_terminal(&[("NO_COLOR", "")]).contains("\u{1b}["), "an empty one does not count");
+}
+
 #[tokio::test]
 async fn no_escape_sequence_is_printed_where_no_terminal_is() {
     for words in [&["--help"][..], &["market"], &["--env", "sim", "market", "list"]] {

@@ -17,6 +17,8 @@ mod ledger;
 mod log;
 mod markets;
 mod matching;
+#[cfg(test)]
+mod matching_model;
 mod orders;
 mod position_transfer;
 pub(crate) mod principal;

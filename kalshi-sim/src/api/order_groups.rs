@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{
-        Group,
+        Group, OrderGroups,
         ids::GroupId,
         types::{Refusal, Shard, Subaccount},
     },

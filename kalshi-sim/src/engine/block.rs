@@ -7,6 +7,7 @@ use crate::engine::{
     Engine, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, payout},
     ids::{AccountId, BlockId, MarketId, OrderId},
+    matching::Matching,
     types::{
         Event, NewOrder, PositionKey, Reason, Refusal, SelfTrade, Side, Subaccount, Time,
         TimeInForce,
@@ -109,7 +110,7 @@ impl Engine {
             .market_by_ticker(&new.ticker)
             .ok_or_else(|| Refusal::parameters("market_ticker names no market"))?
             .id;
-        self.tradable(market)?;
+        self.check_tradable(market)?;
         if !new.price.is_positive() || new.price >= Dollars::ONE {
             return Err(Refusal::parameters("price_centi_cents must be 1 to 9999"));
         }
@@ -187,7 +188,7 @@ impl Engine {
             }
             (proposed, named) => proposed.or(named).unwrap_or(0),
         };
-        self.tradable(block.market)?;
+        self.check_tradable(block.market)?;
         let key = self.party_key(&block, account, number);
         if !self.ledger.provisioned(account, number, key.shard) {
             return Err(Refusal::parameters("there is no such subaccount on this shard"));

@@ -6,6 +6,7 @@ use crate::engine::{
     Engine, PositionTransfer,
     amount::SaturatingArithmetic,
     fees::Fees,
+    groups::OrderGroups,
     ids::{AccountId, GroupId, MarketId, OrderId},
     types::{
         Amend, Decrease, Executed, MarketResult, NewOrder, Refusal, Route, Shard, Subaccount, Time,

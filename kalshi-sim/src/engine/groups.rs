@@ -6,9 +6,9 @@ use kalshi_types::Count;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Engine,
     amount::SaturatingArithmetic,
     ids::{AccountId, GroupId, OrderId},
+    matching::Matching,
     types::{Event, GroupChange, Reason, Refusal, Shard, Subaccount, Time},
 };
 
@@ -55,8 +55,9 @@ impl Group {
     }
 }
 
-impl Engine {
-    pub(crate) fn create_group(
+/// The order groups of a product.
+pub(crate) trait OrderGroups: Matching {
+    fn create_group(
         &mut self,
         account: AccountId,
         subaccount: Subaccount,
@@ -64,18 +65,19 @@ impl Engine {
         limit: Count,
         now: Time,
     ) -> Result<GroupId, Refusal> {
-        self.advance(now);
+        self.pass_time(now);
         check(limit)?;
-        self.account(account)?;
-        if !self.ledger.provisioned(account, subaccount, shard) {
+        self.check_account(account)?;
+        if !self.is_provisioned(account, subaccount, shard) {
             return Err(Refusal::not_found("there is no such subaccount on this shard"));
         }
-        if self.groups.values().filter(|group| group.account == account).count() >= MAX_GROUPS {
+        if self.order_groups().values().filter(|group| group.account == account).count()
+            >= MAX_GROUPS
+        {
             return Err(Refusal::invalid("too_many_order_groups", "there are 100,000 already"));
         }
-        self.last_group += 1;
-        let id = GroupId(self.last_group);
-        self.groups.insert(
+        let id = self.take_group_id();
+        self.order_groups_mut().insert(
             id,
             Group {
                 id,
@@ -89,12 +91,12 @@ impl Engine {
                 volume: Count::ZERO,
             },
         );
-        self.emit(Event::Group { account, subaccount, group: id, change: GroupChange::Created });
+        self.publish(Event::Group { account, subaccount, group: id, change: GroupChange::Created });
         Ok(id)
     }
 
     /// Clears the trigger and the count.
-    pub(crate) fn reset_group(
+    fn reset_group(
         &mut self,
         account: AccountId,
         group: GroupId,
@@ -102,19 +104,19 @@ impl Engine {
         shard: Shard,
         now: Time,
     ) -> Result<(), Refusal> {
-        self.advance(now);
+        self.pass_time(now);
         self.group_of(account, group, subaccount, shard)?;
-        if let Some(group) = self.groups.get_mut(&group) {
+        if let Some(group) = self.order_groups_mut().get_mut(&group) {
             group.triggered = false;
             group.matched.clear();
             group.volume = Count::ZERO;
         }
-        self.emit(Event::Group { account, subaccount, group, change: GroupChange::Reset });
+        self.publish(Event::Group { account, subaccount, group, change: GroupChange::Reset });
         Ok(())
     }
 
     /// Cancels the group's orders and keeps new ones out.
-    pub(crate) fn trigger_group(
+    fn trigger_group(
         &mut self,
         account: AccountId,
         group: GroupId,
@@ -122,14 +124,14 @@ impl Engine {
         shard: Shard,
         now: Time,
     ) -> Result<(), Refusal> {
-        self.advance(now);
+        self.pass_time(now);
         self.group_of(account, group, subaccount, shard)?;
         self.trip(group);
         Ok(())
     }
 
     /// Sets the limit; one below what has been matched triggers the group.
-    pub(crate) fn limit_group(
+    fn limit_group(
         &mut self,
         account: AccountId,
         group: GroupId,
@@ -138,14 +140,19 @@ impl Engine {
         limit: Count,
         now: Time,
     ) -> Result<(), Refusal> {
-        self.advance(now);
+        self.pass_time(now);
         check(limit)?;
         self.group_of(account, group, subaccount, shard)?;
-        let now = self.now;
-        let Some(found) = self.groups.get_mut(&group) else { return Ok(()) };
+        let now = self.time();
+        let Some(found) = self.order_groups_mut().get_mut(&group) else { return Ok(()) };
         found.limit = limit;
         let over = found.volume(now) > limit;
-        self.emit(Event::Group { account, subaccount, group, change: GroupChange::LimitUpdated });
+        self.publish(Event::Group {
+            account,
+            subaccount,
+            group,
+            change: GroupChange::LimitUpdated,
+        });
         if over {
             self.trip(group);
         }
@@ -153,7 +160,7 @@ impl Engine {
     }
 
     /// Cancels the group's orders and removes it.
-    pub(crate) fn delete_group(
+    fn delete_group(
         &mut self,
         account: AccountId,
         group: GroupId,
@@ -161,67 +168,79 @@ impl Engine {
         shard: Shard,
         now: Time,
     ) -> Result<(), Refusal> {
-        self.advance(now);
+        self.pass_time(now);
         self.group_of(account, group, subaccount, shard)?;
         self.cancel_orders_of(group);
-        self.groups.remove(&group);
-        self.emit(Event::Group { account, subaccount, group, change: GroupChange::Deleted });
+        self.order_groups_mut().remove(&group);
+        self.publish(Event::Group { account, subaccount, group, change: GroupChange::Deleted });
         Ok(())
     }
 
     /// Returns a group of the account if it is bound to this subaccount and shard.
-    pub(crate) fn group_of(
+    fn group_of(
         &self,
         account: AccountId,
         group: GroupId,
         subaccount: Subaccount,
         shard: Shard,
     ) -> Result<&Group, Refusal> {
-        self.group(group)
+        self.order_groups()
+            .get(&group)
             .filter(|group| {
                 group.account == account && group.subaccount == subaccount && group.shard == shard
             })
             .ok_or_else(|| Refusal::not_found("order group not found"))
     }
 
-    pub(super) fn join_group(&mut self, group: GroupId, order: OrderId) {
-        if let Some(group) = self.groups.get_mut(&group) {
+    fn join_group(&mut self, group: GroupId, order: OrderId) {
+        if let Some(group) = self.order_groups_mut().get_mut(&group) {
             group.orders.insert(order);
         }
     }
 
-    pub(super) fn leave_group(&mut self, group: GroupId, order: OrderId) {
-        if let Some(group) = self.groups.get_mut(&group) {
+    fn leave_group(&mut self, group: GroupId, order: OrderId) {
+        if let Some(group) = self.order_groups_mut().get_mut(&group) {
             group.orders.remove(&order);
         }
     }
 
     /// Adds a trade to the group of an order. The trade that exceeds the limit is not cut.
-    pub(super) fn count_for_group(&mut self, order: OrderId, count: Count) {
-        let now = self.now;
-        let Some(id) = self.order(order).and_then(|order| order.extras().group) else { return };
-        let Some(group) = self.groups.get_mut(&id) else { return };
+    fn count_for_group(&mut self, order: OrderId, count: Count) {
+        let now = self.time();
+        let Some(id) = self.find_order(order).and_then(|order| order.extras().group) else {
+            return;
+        };
+        let Some(group) = self.order_groups_mut().get_mut(&id) else { return };
         group.add(count, now);
         if group.volume(now) > group.limit && !group.triggered {
             self.trip(id);
         }
     }
 
+    /// Cancels the orders of a group and keeps new ones out.
     fn trip(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.order_groups_mut().get_mut(&id) else { return };
         group.triggered = true;
         let (account, subaccount) = (group.account, group.subaccount);
         self.cancel_orders_of(id);
-        self.emit(Event::Group { account, subaccount, group: id, change: GroupChange::Triggered });
+        self.publish(Event::Group {
+            account,
+            subaccount,
+            group: id,
+            change: GroupChange::Triggered,
+        });
     }
 
     fn cancel_orders_of(&mut self, id: GroupId) {
-        let orders = self.group(id).map(|group| group.orders.clone()).unwrap_or_default();
+        let orders =
+            self.order_groups().get(&id).map(|group| group.orders.clone()).unwrap_or_default();
         for order in orders {
             self.cancel_and_tell(order, Reason::OrderGroupCancel);
         }
     }
 }
+
+impl<Product: Matching> OrderGroups for Product {}
 
 fn check(limit: Count) -> Result<(), Refusal> {
     match Count::from_contracts(MAX_LIMIT) {

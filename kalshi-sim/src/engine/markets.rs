@@ -11,6 +11,7 @@ use crate::engine::{
     book::Book,
     fees::Fees,
     ids::{MarketId, OrderId, TradeId},
+    matching::Matching,
     types::{
         Event, MarketChange, MarketResult, MarketStatus, NewMarket, PositionKey, Reason, Refusal,
         Settlement, Shard, Side, Time,

@@ -16,6 +16,9 @@ pub(crate) mod ids;
 mod ledger;
 mod log;
 mod markets;
+mod matching;
+#[cfg(test)]
+mod matching_model;
 mod orders;
 mod position_transfer;
 pub(crate) mod principal;
@@ -37,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use self::groups::WINDOW_MILLIS;
 pub(crate) use self::{
     block::{Block, NewBlock},
-    groups::Group,
+    groups::{Group, OrderGroups},
     ledger::{Account, LAST_SUBACCOUNT, Ledger, Payment, Position},
     markets::{Bar, Market, Minute},
     position_transfer::PositionTransfer,
@@ -49,6 +52,7 @@ use crate::engine::{
         TradeId,
     },
     log::Log,
+    matching::Matching,
     rfq::RfqBook,
     types::{Event, Order, PositionKey, Refusal, Shard, Time, Trade},
 };

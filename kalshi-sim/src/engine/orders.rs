@@ -1,19 +1,23 @@
-//! Orders: entry, matching, amendment, decrease, cancellation.
+//! Orders of event contracts: entry, amendment, decrease, cancellation, and the money of both.
 //!
-//! Price-time priority on the one YES book of a market; a trade prints at the resting order's
-//! price. A refusal leaves everything as it was.
+//! They are matched on the one YES book of a market. A refusal leaves everything as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use kalshi_types::{Count, Dollars};
 
 use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_COUNT, SaturatingArithmetic, cost, payout},
+    book::Book,
     fees::{self, Charged},
-    ids::{AccountId, MarketId, OrderId, TradeId},
+    groups::{Group, OrderGroups},
+    ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
     markets::Market,
+    matching::Matching,
     types::{
         Amend, Decrease, Event, Executed, Fill, MarketStatus, NewOrder, Order, OrderStatus, Reason,
-        Refusal, Route, SelfTrade, Shard, Side, Subaccount, Time, TimeInForce, Trade,
+        Refusal, Route, Shard, Side, Subaccount, Time, TimeInForce, Trade,
     },
 };
 
@@ -44,30 +48,7 @@ impl Engine {
         let fee = self.fee_bound(id, new.price, count, false);
         self.ledger.afford(key, new.side, new.price, count, fee)?;
         let order = self.enter(new, id, count);
-        if count.is_zero() {
-            return Ok(self.stop(order, Reason::ReduceOnlyCancel));
-        }
-        self.set_open(order, count);
-        if new.post_only && self.would_cross(order) {
-            return Ok(self.stop(order, Reason::PostOnlyCrossCancel));
-        }
-        if new.time_in_force == TimeInForce::FillOrKill && self.falls_short(order) {
-            return Ok(self.stop(order, Reason::ImmediateOrCancel));
-        }
-        let mut done = self.cross(order);
-        let stays = new.time_in_force == TimeInForce::GoodTillCanceled;
-        if done.reason != Reason::None || (!stays && done.remaining.is_positive()) {
-            let reason =
-                if done.reason == Reason::None { Reason::ImmediateOrCancel } else { done.reason };
-            self.drop_rest(order, reason);
-            done.remaining = Count::ZERO;
-            done.reason = reason;
-        } else if done.remaining.is_positive() {
-            self.rest(order);
-        }
-        self.emit(Event::Order { account: new.account, order, reason: done.reason });
-        self.mark(id);
-        Ok(done)
+        Ok(self.execute(new, order, count))
     }
 
     /// Changes an order's price, total count, expiration or client order id.
@@ -79,63 +60,7 @@ impl Engine {
         if self.market(order.market).is_none_or(|market| market.ticker != amend.ticker) {
             return Err(Refusal::invalid("order_ticker_mismatch", "the order has another ticker"));
         }
-        if order.side != amend.side {
-            return Err(Refusal::invalid("order_side_mismatch", "the order has the other side"));
-        }
-        if amend.client_order_id.is_some()
-            && amend.client_order_id.as_deref() != order.extras().client_order_id.as_deref()
-        {
-            return Err(Refusal::invalid(
-                "order_id_and_client_order_id_mismatch",
-                "the order has another client order id",
-            ));
-        }
-        Self::updatable(&order)?;
-        self.tradable(order.market)?;
-        self.on_grid(order.market, amend.price)?;
-        let remaining = amend.count.saturating_sub(order.filled);
-        if amend.count > MAX_COUNT || remaining.is_negative() {
-            return Err(Refusal::invalid(
-                "INVALID_AMEND_QTY_FOR_ORDER",
-                "the count is the new total, and must not be below what has been filled",
-            ));
-        }
-        if let Some(Some(expires)) = amend.expires
-            && expires <= self.now
-        {
-            return Err(Refusal::parameters("expiration_time is in the past"));
-        }
-        if let Some(id) = &amend.updated_client_order_id
-            && order.extras().client_order_id.as_deref() != Some(id)
-        {
-            self.unused(amend.account, id)?;
-        }
-        let moves = amend.price != order.price || remaining > order.remaining;
-        if moves && remaining.is_positive() {
-            self.affordable(&order, amend.price, remaining)?;
-        }
-        self.rename(&order, amend);
-        if let Some(expires) = amend.expires {
-            self.set_expiry(order.id, expires);
-        }
-        let changed = amend.price != order.price || remaining != order.remaining;
-        let done = if remaining.is_zero() {
-            self.cancel_resting(order.id, Reason::Amend);
-            Executed::nothing(order.id)
-        } else if moves {
-            self.requeue(order.id, amend.price, amend.count)
-        } else {
-            self.shrink(order.id, remaining, Reason::Amend);
-            if let Some(order) = self.order_mut(order.id) {
-                order.initial = amend.count;
-            }
-            Executed { remaining, ..Executed::nothing(order.id) }
-        };
-        let reason = if done.reason == Reason::None { Reason::Amend } else { done.reason };
-        self.touch(order.id, reason);
-        self.emit(Event::Order { account: order.account, order: order.id, reason });
-        self.mark(order.market);
-        Ok((done, changed))
+        self.amend_order(&order, amend)
     }
 
     /// Decreases a resting order; its rank in the queue stays. Returns what rests then.
@@ -150,30 +75,7 @@ impl Engine {
     ) -> Result<Count, Refusal> {
         self.advance(now);
         let order = self.owned(account, subaccount, order, route, "")?.bare();
-        Self::updatable(&order)?;
-        self.reachable(order.market)?;
-        let to = match decrease {
-            Decrease::By(by) if by.is_positive() => order.remaining.saturating_sub(by),
-            Decrease::To(to) => to,
-            Decrease::By(_) => Count::from_hundredths(-1),
-        };
-        if to.is_negative() || to >= order.remaining {
-            return Err(Refusal::invalid(
-                "invalid_order_size",
-                "the order must be decreased, and by no more than what rests",
-            ));
-        }
-        if to.is_zero() {
-            self.cancel_resting(order.id, Reason::Decrease);
-        } else {
-            self.shrink(order.id, to, Reason::Decrease);
-            if let Some(order) = self.order_mut(order.id) {
-                order.initial = order.filled.saturating_add(to);
-            }
-        }
-        self.emit(Event::Order { account, order: order.id, reason: Reason::Decrease });
-        self.mark(order.market);
-        Ok(to)
+        self.decrease_order(&order, decrease)
     }
 
     /// Cancels what rests of an order. Gives how much that was.
@@ -187,12 +89,7 @@ impl Engine {
     ) -> Result<Count, Refusal> {
         self.advance(now);
         let order = self.owned(account, subaccount, order, route, "")?.bare();
-        Self::updatable(&order)?;
-        self.reachable(order.market)?;
-        self.cancel_resting(order.id, Reason::None);
-        self.emit(Event::Order { account, order: order.id, reason: Reason::None });
-        self.mark(order.market);
-        Ok(order.remaining)
+        self.cancel_order(&order)
     }
 
     /// Cancels all resting orders of one subaccount or all of them, on every shard, that can be
@@ -212,16 +109,12 @@ impl Engine {
             .filter(|id| {
                 self.order(*id).is_some_and(|order| {
                     subaccount.is_none_or(|number| order.subaccount == number)
-                        && self.reachable(order.market).is_ok()
+                        && self.check_reachable(order.market).is_ok()
                 })
             })
             .collect();
         for id in &resting {
-            self.cancel_resting(*id, Reason::None);
-            self.emit(Event::Order { account, order: *id, reason: Reason::None });
-            if let Some(market) = self.order(*id).map(|order| order.market) {
-                self.mark(market);
-            }
+            self.cancel_and_tell(*id, Reason::None);
         }
         Ok(resting.len())
     }
@@ -289,26 +182,9 @@ impl Engine {
         if !new.count.is_positive() || new.count > MAX_COUNT {
             return Err(Refusal::invalid("invalid_order_size", "the count is out of range"));
         }
-        self.tradable(market.id)?;
+        self.check_tradable(market.id)?;
         self.on_grid(market.id, new.price)?;
-        let waits = new.time_in_force == TimeInForce::GoodTillCanceled;
-        match new.expires {
-            Some(_) if !waits => {
-                return Err(Refusal::parameters(
-                    "expiration_time goes with good_till_canceled only",
-                ));
-            }
-            Some(expires) if expires <= self.now => {
-                return Err(Refusal::parameters("expiration_time is in the past"));
-            }
-            _ => {}
-        }
-        if new.reduce_only && new.time_in_force != TimeInForce::ImmediateOrCancel {
-            return Err(Refusal::parameters("reduce_only goes with immediate_or_cancel only"));
-        }
-        if new.post_only && !waits {
-            return Err(Refusal::parameters("post_only goes with good_till_canceled only"));
-        }
+        self.check_lifetime(new)?;
         let account = self.account(new.account)?;
         if !self.ledger.provisioned(new.account, new.subaccount, market.shard) {
             return Err(Refusal::not_found("there is no such subaccount on this shard"));
@@ -332,30 +208,6 @@ impl Engine {
             }
         }
         Ok(market)
-    }
-
-    /// Checks that new orders and amendments are taken.
-    pub(super) fn tradable(&self, market: MarketId) -> Result<(), Refusal> {
-        self.reachable(market)?;
-        let active = |market: &&Market| market.status == MarketStatus::Active;
-        let market = self.market(market).filter(active).ok_or_else(inactive)?;
-        if self.shard(market.shard).trading_active {
-            Ok(())
-        } else {
-            Err(Refusal::unavailable("TRADING_PAUSED", "trading is paused"))
-        }
-    }
-
-    /// Checks that cancels and decreases are taken.
-    fn reachable(&self, market: MarketId) -> Result<(), Refusal> {
-        let market = self.market(market).ok_or_else(inactive)?;
-        if !self.shard(market.shard).exchange_active {
-            return Err(Refusal::unavailable("EXCHANGE_PAUSED", "the exchange is paused"));
-        }
-        match market.status {
-            MarketStatus::Active | MarketStatus::Inactive => Ok(()),
-            _ => Err(inactive()),
-        }
     }
 
     fn on_grid(&self, market: MarketId, price: Dollars) -> Result<(), Refusal> {
@@ -382,17 +234,6 @@ impl Engine {
         Ok(())
     }
 
-    fn updatable(order: &Order) -> Result<(), Refusal> {
-        match order.status {
-            OrderStatus::Resting => Ok(()),
-            OrderStatus::Executed => Err(Refusal {
-                code: "CANNOT_UPDATE_FILLED_ORDER",
-                ..Refusal::not_found("the order has been filled")
-            }),
-            OrderStatus::Canceled => Err(Refusal::not_found("the order has been canceled")),
-        }
-    }
-
     /// Returns what a reduce-only order may still trade.
     fn reducible(&self, key: PositionKey, side: Side) -> Count {
         self.ledger.position(key).map_or(Count::ZERO, |position| position.closable(side))
@@ -409,17 +250,6 @@ impl Engine {
         self.market(market).map_or(Dollars::ZERO, |market| market.fees.of(price, count, maker))
     }
 
-    /// Checks that the money for a resting order at another price or size is there.
-    fn affordable(&mut self, order: &Order, price: Dollars, count: Count) -> Result<(), Refusal> {
-        let key = self.position_key(order);
-        let held = self.fee_bound(order.market, order.price, order.remaining, true);
-        let fee = self.fee_bound(order.market, price, count, false);
-        self.ledger.release(key, order.side, order.price, order.remaining, held);
-        let outcome = self.ledger.afford(key, order.side, price, count, fee);
-        self.ledger.hold(key, order.side, order.price, order.remaining, held);
-        outcome
-    }
-
     /// Writes an order down; nothing of it is open yet.
     pub(super) fn enter(&mut self, new: &NewOrder, market: MarketId, count: Count) -> OrderId {
         let id = OrderId(u64::try_from(self.orders.len()).unwrap_or(u64::MAX).saturating_add(1));
@@ -433,123 +263,6 @@ impl Engine {
         self.ledger.history.note_order(id, None);
         self.orders.push(Order::entered(id, new, market, count, self.now));
         id
-    }
-
-    pub(super) fn set_open(&mut self, order: OrderId, count: Count) {
-        if let Some(order) = self.order_mut(order) {
-            order.remaining = count;
-            order.status = OrderStatus::Resting;
-        }
-    }
-
-    /// Ends an order that has traded nothing in this command.
-    fn stop(&mut self, order: OrderId, reason: Reason) -> Executed {
-        self.drop_rest(order, reason);
-        if let Some(account) = self.order(order).map(|order| order.account) {
-            self.emit(Event::Order { account, order, reason });
-        }
-        Executed { reason, ..Executed::nothing(order) }
-    }
-
-    fn would_cross(&self, order: OrderId) -> bool {
-        self.order(order).is_some_and(|order| {
-            self.market(order.market)
-                .and_then(|market| market.book.top(order.side.opposite()))
-                .is_some_and(|top| order.side.crosses(order.price, top.price))
-        })
-    }
-
-    /// Reports whether a fill-or-kill order finds too little. One that meets an own order first is
-    /// treated as immediate-or-cancel.
-    fn falls_short(&self, order: OrderId) -> bool {
-        let Some(order) = self.order(order) else { return true };
-        let Some(market) = self.market(order.market) else { return true };
-        let mut found = Count::ZERO;
-        for (price, maker, count) in market.book.orders(order.side.opposite()) {
-            if found >= order.remaining || !order.side.crosses(order.price, price) {
-                break;
-            }
-            let Some(maker) = self.order(maker) else { continue };
-            if maker.account == order.account {
-                return false;
-            }
-            found = found.saturating_add(count);
-        }
-        found < order.remaining
-    }
-
-    /// Trades an order that is not in the book against it.
-    fn cross(&mut self, taker: OrderId) -> Executed {
-        let mut done = Executed::nothing(taker);
-        while let Some(order) = self.order(taker) {
-            let (side, price, market) = (order.side, order.price, order.market);
-            let (account, self_trade) = (order.account, order.self_trade);
-            done.remaining = order.remaining;
-            let best = self.market(market).and_then(|market| market.book.best(side.opposite()));
-            let Some(best) = best.filter(|best| side.crosses(price, best.price)) else { break };
-            if order.remaining.is_zero() {
-                break;
-            }
-            let count = order.remaining.min(best.count);
-            let Some(maker) = self.order(best.order) else { break };
-            if maker.account == account {
-                match self_trade {
-                    SelfTrade::TakerAtCross => {
-                        done.reason = Reason::SelfTradeCancel;
-                        break;
-                    }
-                    SelfTrade::Maker => {
-                        self.cancel_and_tell(best.order, Reason::SelfTradeCancel);
-                        continue;
-                    }
-                }
-            }
-            let fee = self.match_orders(taker, best.order, best.price, count);
-            done.filled = done.filled.saturating_add(count);
-            done.value = done.value.saturating_add(cost(best.price, count));
-            done.fees = done.fees.saturating_add(fee);
-            let group = self.order(taker).and_then(|order| order.extras().group);
-            if group.is_some_and(|group| self.group(group).is_none_or(|group| group.triggered)) {
-                done.reason = Reason::OrderGroupCancel;
-                break;
-            }
-        }
-        if let Some(order) = self.order(taker) {
-            done.remaining = order.remaining;
-        }
-        // Whatever stopped it, an order without a rest has been executed.
-        if done.remaining.is_zero() {
-            done.reason = Reason::None;
-        }
-        done
-    }
-
-    /// Trades two orders with each other and returns the taker's fee.
-    fn match_orders(
-        &mut self,
-        taker: OrderId,
-        maker: OrderId,
-        price: Dollars,
-        count: Count,
-    ) -> Dollars {
-        let Some(side) = self.order(taker).map(|order| order.side) else { return Dollars::ZERO };
-        let Some(resting) = self.order(maker).map(Order::bare) else { return Dollars::ZERO };
-        let market = resting.market;
-        self.take_from_book(&resting, count);
-        let trade = self.print(market, price, count, side, false);
-        // The maker's money is freed before it is spent.
-        let netted = self.fill(maker, trade, price, count, false).1;
-        let (fee, taker_netted) = self.fill(taker, trade, price, count, true);
-        let opened = count.saturating_sub(netted).saturating_sub(taker_netted);
-        self.ledger.escrow = self.ledger.escrow.saturating_add(payout(opened));
-        if let Some(market) = self.market_mut(market) {
-            market.open_interest = market.open_interest.saturating_add(opened);
-        }
-        self.emit(Event::Order { account: resting.account, order: maker, reason: Reason::Trade });
-        for order in [maker, taker] {
-            self.count_for_group(order, count);
-        }
-        fee
     }
 
     /// Writes a trade on the tape.
@@ -600,26 +313,7 @@ impl Engine {
             },
             now,
         );
-        if let Some(order) = self.order_mut(id) {
-            let value = cost(side.leg_price(price), count);
-            order.filled = order.filled.saturating_add(count);
-            order.remaining = order.remaining.saturating_sub(count);
-            order.updated = now;
-            order.reason = Reason::Trade;
-            let extras = order.extras_mut();
-            extras.rounding = charged.rounding;
-            let (costs, fees) = if taker {
-                (&mut extras.taker_cost, &mut extras.taker_fees)
-            } else {
-                (&mut extras.maker_cost, &mut extras.maker_fees)
-            };
-            *costs = costs.saturating_add(value);
-            *fees = fees.saturating_add(charged.fee);
-            if order.remaining.is_zero() {
-                order.status = OrderStatus::Executed;
-                self.forget(id);
-            }
-        }
+        self.record_fill(id, count, cost(side.leg_price(price), count), charged, taker);
         let mut index = 0;
         if let Some(account) = self.ledger.account_mut(account) {
             index = account.fills.len();
@@ -641,185 +335,173 @@ impl Engine {
         self.emit(Event::Position { account, subaccount, market });
         (charged.fee, booked.netted)
     }
+}
 
-    /// Takes contracts of a resting order from the book, and frees the money held for them.
-    fn take_from_book(&mut self, order: &Order, count: Count) {
+impl Matching for Engine {
+    const REDUCE_ONLY: (&'static [TimeInForce], &'static str) =
+        (&[TimeInForce::ImmediateOrCancel], "reduce_only goes with immediate_or_cancel only");
+
+    fn pass_time(&mut self, now: Time) {
+        self.advance(now);
+    }
+
+    fn time(&self) -> Time {
+        self.now
+    }
+
+    fn find_order(&self, id: OrderId) -> Option<&Order> {
+        self.order(id)
+    }
+
+    fn find_order_mut(&mut self, id: OrderId) -> Option<&mut Order> {
+        self.order_mut(id)
+    }
+
+    fn book(&self, market: MarketId) -> Option<&Book> {
+        self.market(market).map(|market| &market.book)
+    }
+
+    fn book_mut(&mut self, market: MarketId) -> Option<&mut Book> {
+        self.market_mut(market).map(|market| &mut market.book)
+    }
+
+    fn resting_mut(&mut self, account: AccountId) -> Option<&mut BTreeSet<OrderId>> {
+        self.ledger.account_mut(account).map(|account| &mut account.resting)
+    }
+
+    fn touch_account(&mut self, account: AccountId, at: Time) {
+        if let Some(account) = self.ledger.account_mut(account) {
+            account.updated = account.updated.max(at);
+        }
+    }
+
+    fn take_queue_priority(&mut self) -> u64 {
+        self.next_queue_priority()
+    }
+
+    fn publish(&mut self, event: Event) {
+        self.emit(event);
+    }
+
+    fn publish_level(&mut self, order: &Order, delta: Count) {
+        self.emit_level(order, delta);
+    }
+
+    fn publish_ticker(&mut self, market: MarketId) {
+        self.mark(market);
+    }
+
+    fn schedule_expiry(&mut self, order: OrderId, at: Time) {
+        self.schedule(at, Timer::Expire(order));
+    }
+
+    fn rename(&mut self, order: &Order, client_order_id: &str) {
+        if let Some(account) = self.ledger.account_mut(order.account) {
+            account.client_order_ids.insert(Box::from(client_order_id), order.id);
+        }
+        if let Some(order) = self.order_mut(order.id) {
+            order.extras_mut().client_order_id = Some(Box::from(client_order_id));
+        }
+    }
+
+    fn check_tradable(&self, market: MarketId) -> Result<(), Refusal> {
+        self.check_reachable(market)?;
+        let active = |market: &&Market| market.status == MarketStatus::Active;
+        let market = self.market(market).filter(active).ok_or_else(inactive)?;
+        if self.shard(market.shard).trading_active {
+            Ok(())
+        } else {
+            Err(Refusal::unavailable("TRADING_PAUSED", "trading is paused"))
+        }
+    }
+
+    fn check_reachable(&self, market: MarketId) -> Result<(), Refusal> {
+        let market = self.market(market).ok_or_else(inactive)?;
+        if !self.shard(market.shard).exchange_active {
+            return Err(Refusal::unavailable("EXCHANGE_PAUSED", "the exchange is paused"));
+        }
+        match market.status {
+            MarketStatus::Active | MarketStatus::Inactive => Ok(()),
+            _ => Err(inactive()),
+        }
+    }
+
+    fn check_price(&self, order: &Order, price: Dollars) -> Result<(), Refusal> {
+        self.on_grid(order.market, price)
+    }
+
+    fn check_unused(&self, account: AccountId, client_order_id: &str) -> Result<(), Refusal> {
+        self.unused(account, client_order_id)
+    }
+
+    fn check_affordable(
+        &mut self,
+        order: &Order,
+        price: Dollars,
+        count: Count,
+    ) -> Result<(), Refusal> {
+        let key = self.position_key(order);
+        let held = self.fee_bound(order.market, order.price, order.remaining, true);
+        let fee = self.fee_bound(order.market, price, count, false);
+        self.ledger.release(key, order.side, order.price, order.remaining, held);
+        let outcome = self.ledger.afford(key, order.side, price, count, fee);
+        self.ledger.hold(key, order.side, order.price, order.remaining, held);
+        outcome
+    }
+
+    fn check_account(&self, account: AccountId) -> Result<(), Refusal> {
+        self.account(account).map(|_| ())
+    }
+
+    fn is_provisioned(&self, account: AccountId, subaccount: Subaccount, shard: Shard) -> bool {
+        self.ledger.provisioned(account, subaccount, shard)
+    }
+
+    fn hold(&mut self, order: &Order) {
+        let key = self.position_key(order);
+        let fee = self.fee_bound(order.market, order.price, order.remaining, true);
+        self.ledger.hold(key, order.side, order.price, order.remaining, fee);
+    }
+
+    fn release(&mut self, order: &Order, count: Count) {
         let key = self.position_key(order);
         let left = order.remaining.saturating_sub(count);
         let held = self.fee_bound(order.market, order.price, order.remaining, true);
         let keeps = self.fee_bound(order.market, order.price, left, true);
         self.ledger.release(key, order.side, order.price, count, held.saturating_sub(keeps));
-        if let Some(market) = self.market_mut(order.market) {
-            market.book.reduce(order.side, order.price, order.queue_priority, count);
-        }
-        self.emit_level(order, Count::ZERO.saturating_sub(count));
     }
 
-    /// Puts an order's rest into the book, behind all others at its price.
-    fn rest(&mut self, id: OrderId) {
-        let queue = self.next_queue_priority();
-        let Some(order) = self.order_mut(id) else { return };
-        order.queue_priority = queue;
-        order.status = OrderStatus::Resting;
-        let (group, expires) = (order.extras().group, order.extras().expires);
-        let order = order.bare();
-        let key = self.position_key(&order);
-        let fee = self.fee_bound(order.market, order.price, order.remaining, true);
-        self.ledger.hold(key, order.side, order.price, order.remaining, fee);
-        if let Some(market) = self.market_mut(order.market) {
-            market.book.insert(order.side, order.price, queue, id, order.remaining);
+    fn trade_orders(
+        &mut self,
+        taker: OrderId,
+        maker: &Order,
+        price: Dollars,
+        count: Count,
+    ) -> Dollars {
+        let market = maker.market;
+        let trade = self.print(market, price, count, maker.side.opposite(), false);
+        // The maker's money is freed before it is spent.
+        let netted = self.fill(maker.id, trade, price, count, false).1;
+        let (fee, taker_netted) = self.fill(taker, trade, price, count, true);
+        let opened = count.saturating_sub(netted).saturating_sub(taker_netted);
+        self.ledger.escrow = self.ledger.escrow.saturating_add(payout(opened));
+        if let Some(market) = self.market_mut(market) {
+            market.open_interest = market.open_interest.saturating_add(opened);
         }
-        if let Some(account) = self.ledger.account_mut(order.account) {
-            account.resting.insert(id);
-        }
-        if let Some(group) = group {
-            self.join_group(group, id);
-        }
-        if let Some(expires) = expires {
-            self.schedule(expires, Timer::Expire(id));
-        }
-        self.emit_level(&order, order.remaining);
+        fee
     }
 
-    /// Ends an order that is not in the book.
-    fn drop_rest(&mut self, id: OrderId, reason: Reason) {
-        let now = self.now;
-        if let Some(order) = self.order_mut(id) {
-            order.remaining = Count::ZERO;
-            order.status = OrderStatus::Canceled;
-            order.reason = reason;
-            order.updated = now;
-        }
-        self.forget(id);
+    fn order_groups(&self) -> &BTreeMap<GroupId, Group> {
+        &self.groups
     }
 
-    /// Takes a resting order out of the book and ends it.
-    pub(super) fn cancel_resting(&mut self, id: OrderId, reason: Reason) {
-        let Some(order) = self.order(id).filter(|order| order.status == OrderStatus::Resting)
-        else {
-            return;
-        };
-        let order = order.bare();
-        self.take_from_book(&order, order.remaining);
-        self.drop_rest(id, reason);
-        if let Some(account) = self.ledger.account_mut(order.account) {
-            account.updated = order.updated.max(account.updated);
-        }
+    fn order_groups_mut(&mut self) -> &mut BTreeMap<GroupId, Group> {
+        &mut self.groups
     }
 
-    /// Cancels an order that was not asked to be canceled, with an event for its owner.
-    pub(super) fn cancel_and_tell(&mut self, id: OrderId, reason: Reason) {
-        let Some(order) = self.order(id) else { return };
-        let (account, market) = (order.account, order.market);
-        self.cancel_resting(id, reason);
-        self.emit(Event::Order { account, order: id, reason });
-        self.mark(market);
-    }
-
-    pub(super) fn expire(&mut self, id: OrderId) {
-        let due = |order: &&Order| {
-            order.status == OrderStatus::Resting
-                && order.extras().expires.is_some_and(|expires| expires <= self.now)
-        };
-        if self.order(id).as_ref().is_some_and(due) {
-            self.cancel_and_tell(id, Reason::ExpiryCancel);
-        }
-    }
-
-    /// Removes an order that no longer rests from the lists of those that do.
-    fn forget(&mut self, id: OrderId) {
-        let Some(order) = self.order(id) else { return };
-        let (account, group) = (order.account, order.extras().group);
-        if let Some(account) = self.ledger.account_mut(account) {
-            account.resting.remove(&id);
-        }
-        if let Some(group) = group {
-            self.leave_group(group, id);
-        }
-    }
-
-    /// Takes a part of a resting order away; its rank in the queue stays.
-    fn shrink(&mut self, id: OrderId, to: Count, reason: Reason) {
-        let now = self.now;
-        let Some(order) = self.order(id).map(Order::bare) else { return };
-        if to < order.remaining {
-            self.take_from_book(&order, order.remaining.saturating_sub(to));
-        }
-        if let Some(order) = self.order_mut(id) {
-            order.remaining = to;
-            order.reason = reason;
-            order.updated = now;
-        }
-    }
-
-    /// Moves a resting order to another price or count: it leaves the book, trades if it crosses,
-    /// and rests behind the others.
-    fn requeue(&mut self, id: OrderId, price: Dollars, total: Count) -> Executed {
-        let Some(order) = self.order(id).map(Order::bare) else { return Executed::nothing(id) };
-        self.take_from_book(&order, order.remaining);
-        // Off every list while it is not in the book: what its own trades cancel must not find it.
-        self.forget(id);
-        if let Some(order) = self.order_mut(id) {
-            order.price = price;
-            order.initial = total;
-            order.remaining = total.saturating_sub(order.filled);
-        }
-        if order.post_only && self.would_cross(id) {
-            self.drop_rest(id, Reason::PostOnlyCrossCancel);
-            return Executed { reason: Reason::PostOnlyCrossCancel, ..Executed::nothing(id) };
-        }
-        let mut done = self.cross(id);
-        if done.reason != Reason::None {
-            self.drop_rest(id, done.reason);
-            done.remaining = Count::ZERO;
-        } else if done.remaining.is_positive() {
-            self.rest(id);
-        }
-        done
-    }
-
-    fn rename(&mut self, order: &Order, amend: &Amend) {
-        let Some(new) = amend.updated_client_order_id.as_deref() else { return };
-        if let Some(account) = self.ledger.account_mut(order.account) {
-            account.client_order_ids.insert(Box::from(new), order.id);
-        }
-        if let Some(order) = self.order_mut(order.id) {
-            order.extras_mut().client_order_id = Some(Box::from(new));
-        }
-    }
-
-    fn set_expiry(&mut self, id: OrderId, expires: Option<Time>) {
-        if let Some(order) = self.order_mut(id) {
-            order.extras_mut().expires = expires;
-        }
-        if let Some(expires) = expires {
-            self.schedule(expires, Timer::Expire(id));
-        }
-    }
-
-    fn touch(&mut self, id: OrderId, reason: Reason) {
-        let now = self.now;
-        if let Some(order) = self.order_mut(id) {
-            order.updated = now;
-            order.reason = reason;
-            let account = order.account;
-            if let Some(account) = self.ledger.account_mut(account) {
-                account.updated = now;
-            }
-        }
-    }
-}
-
-impl Executed {
-    fn nothing(order: OrderId) -> Self {
-        Self {
-            order,
-            filled: Count::ZERO,
-            remaining: Count::ZERO,
-            value: Dollars::ZERO,
-            fees: Dollars::ZERO,
-            reason: Reason::None,
-        }
+    fn take_group_id(&mut self) -> GroupId {
+        self.last_group += 1;
+        GroupId(self.last_group)
     }
 }
 

@@ -9,7 +9,7 @@ use kalshi_types::{Count, Dollars, PriceRange};
 
 use crate::{
     engine::{
-        Engine, PositionTransfer, WINDOW_MILLIS,
+        Engine, OrderGroups, PositionTransfer, WINDOW_MILLIS,
         amount::SaturatingArithmetic,
         command::{Command, Done},
         fees::{FeeType, Fees},

@@ -21,6 +21,7 @@ use crate::engine::{
     Engine, PositionKey, Timer,
     amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, other_leg},
     ids::{AccountId, BatchId, BatchQuoteId, MarketId, OrderId, QuoteId, RfqId},
+    matching::Matching,
     principal::Principal,
     types::{
         Event, MarketStatus, NewOrder, Order, OrderStatus, QuoteChange, Reason, Refusal, SelfTrade,
@@ -594,7 +595,7 @@ impl Engine {
         if !self.ledger.provisioned(new.account, new.subaccount, market.shard) {
             return Err(Refusal::parameters("there is no such subaccount on this shard"));
         }
-        self.tradable(market.id)?;
+        self.check_tradable(market.id)?;
         let sound = match new.size {
             Size::Contracts(count) => count.is_positive() && count <= MAX_COUNT,
             Size::Cost { target, .. } => target.is_positive() && target <= MAX_CASH,
@@ -662,7 +663,7 @@ impl Engine {
             return Err(Refusal::parameters("a member cannot quote on an own RFQ"));
         }
         let Some(market) = self.market(rfq.market) else { return Err(rfq_closed()) };
-        self.tradable(market.id)?;
+        self.check_tradable(market.id)?;
         if !self.ledger.provisioned(quoter.account, quoter.subaccount, market.shard) {
             return Err(Refusal::parameters("there is no such subaccount on this shard"));
         }
@@ -847,7 +848,7 @@ impl Engine {
         for (key, side, price, count) in orders.iter().copied() {
             let fee = self.fee_bound(key.market, price, count, false);
             outcome = self
-                .tradable(key.market)
+                .check_tradable(key.market)
                 .and_then(|()| self.ledger.afford(key, side, price, count, fee).map_err(too_low));
             if outcome.is_err() {
                 break;

@@ -93,7 +93,8 @@ pub struct PublisherMetrics {
     pub resets: u64,
     /// Snapshots that were published.
     pub snapshots: u64,
-    /// Frames that have no public subject: what is private, and what is of no market.
+    /// Frames that have no public subject: what is private, what is of no market, and what does not
+    /// read.
     pub unpublished: u64,
 }
 
@@ -426,6 +427,7 @@ impl Publisher {
                 let held = self.take_held(message);
                 self.message(message, change, held.as_deref().unwrap_or(text), now);
             }
+            Event::Unknown(_) | Event::Malformed(_) => self.metrics.unpublished += 1,
             Event::Unmatched(message) => {
                 self.take_held(message);
                 self.metrics.unpublished += 1;

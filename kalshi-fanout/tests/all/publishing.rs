@@ -94,10 +94,12 @@ fn frames_go_through_byte_for_byte_also_those_before_the_confirmation() {
 fn what_is_private_is_not_published() {
     let mut publisher = publisher();
     let own = delta(2, "A.1", r#","client_order_id":"secret-1","subaccount":3"#);
-    let fill = r#"{"type":"subscribed","msg":{"channel":"fill","sid":2}}"#;
-    for frame in [SUBSCRIBED, &snapshot(1, "A.1"), &own, fill] {
+    let fills = r#"{"id":2,"type":"subscribed","msg":{"channel":"fill","sid":3}}"#;
+    let fill = r#"{"type":"fill","sid":3,"msg":{"trade_id":"t","order_id":"secret-2","market_ticker":"A.1","exchange_index":0,"is_taker":true,"yes_price_dollars":"0.7500","count_fp":"5.00","fee_cost":"0.01","ts_ms":1,"post_position_fp":"5","outcome_side":"yes","book_side":"bid","subaccount":0}}"#;
+    for frame in [SUBSCRIBED, fills, &snapshot(1, "A.1"), &own, fill] {
         publisher.frame(frame, WALL, ZERO);
     }
+    assert_eq!(publisher.metrics().unpublished, 1);
     let messages = take(&mut publisher, ZERO);
     let (n, flags, payload) = books(&messages).pop().unwrap();
     assert_eq!((n, flags), (2, Flags::REDACTED.0));
@@ -209,4 +211,68 @@ fn the_last_message_of_a_quiet_market_is_missed_by_the_heartbeat() {
     follower.tick(Duration::from_secs(6));
     assert!(matches!(follower.next_event(later), Some(Event::Uncovered { .. })));
     assert_eq!(follower.number("A.1"), None);
+}
+
+fn trade(seq: u64) -> String {
+    format!(
+        r#"{{"type":"trade","sid":2,"seq":{seq},"msg":{{"trade_id":"t{seq}","market_ticker":"A.1","yes_price_dollars":"0.41","no_price_dollars":"0.59","count_fp":"1.00","taker_side":"yes","taker_outcome_side":"yes","taker_book_side":"bid","is_block_trade":false,"ts":1,"ts_ms":1000}}}}"#
+    )
+}
+
+const TRADES: &str = r#"{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":2}}"#;
+
+fn gaps(events: &[Event]) -> Vec<(Option<i64>, Option<i64>)> {
+    let gaps = events.iter().filter_map(|event| match event {
+        Event::Gap { channel: Channel::Trade, expected, received, .. } => {
+            Some((*expected, *received))
+        }
+        _ => None,
+    });
+    gaps.collect()
+}
+
+fn trades(events: &[Event]) -> usize {
+    let is_trade = |event: &&Event| matches!(event, Event::Message(message) if message.payload.kind() == "trade");
+    events.iter().filter(is_trade).count()
+}
+
+#[test]
+fn trades_come_once_and_a_lost_one_is_a_gap() {
+    let mut publisher = publisher();
+    publisher.frame(TRADES, WALL, ZERO);
+    for seq in 1..=4 {
+        publisher.frame(&trade(seq), WALL, ZERO);
+    }
+    let mut messages = take(&mut publisher, ZERO);
+    messages.retain(|message| message.subject.contains(".trade."));
+    assert_eq!(messages.len(), 4);
+    // The bus loses the second, and delivers the third twice.
+    let came = [&messages[0], &messages[2], &messages[2], &messages[3]].map(BusMessage::clone);
+    let mut follower = follower();
+    let events = give(&mut follower, &came, ZERO);
+    assert_eq!((trades(&events), gaps(&events)), (3, vec![(Some(2), Some(3))]));
+    assert_eq!(follower.metrics().repeated, 1);
+}
+
+#[test]
+fn trades_that_the_exchange_or_a_slow_bus_loses_are_gaps() {
+    let mut config = PublisherConfig::new("sim", "a");
+    config.window = 4;
+    let mut publisher = Publisher::new(config).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher.frame(TRADES, WALL, ZERO);
+    publisher.frame(&trade(1), WALL, ZERO);
+    let mut follower = follower();
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events).len()), (1, 0));
+    // The exchange's number 2 is missing.
+    publisher.frame(&trade(3), WALL, ZERO);
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events)), (1, vec![(Some(2), Some(3))]));
+    for seq in 4..=9 {
+        publisher.frame(&trade(seq), WALL, ZERO);
+    }
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events).len()), (4, 1));
+    assert_eq!((publisher.metrics().lost, publisher.metrics().unpublished), (2, 0));
 }

@@ -20,7 +20,7 @@ full="$version+spec.$spec"
 
 # Those that others depend on come first; what is not published says so in its manifest.
 crates=()
-for crate in kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-sdk kalshi-trade kalshi-sim kalshi-cli; do
+for crate in kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-fanout kalshi-sdk kalshi-trade kalshi-sim kalshi-cli; do
     manifest=$crate/Cargo.toml
     [ "$crate" = kalshi-sdk ] && manifest=Cargo.toml
     [ -f "$manifest" ] || continue

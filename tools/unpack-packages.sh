@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:?a folder}
 
-crates=(kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-sdk kalshi-trade kalshi-sim kalshi-cli)
+crates=(kalshi-types kalshi-auth kalshi-gen kalshi-ws kalshi-fanout kalshi-sdk kalshi-trade kalshi-sim kalshi-cli)
 packages=(); for crate in "${crates[@]}"; do packages+=(-p "$crate"); done
 # In a checkout there is none, before and after.
 trap 'rm -rf shipped kalshi-ws/shipped' EXIT

@@ -139,7 +139,8 @@ pub enum Event<P: Product = EventContracts> {
     Malformed(Malformed),
     /// An error of the exchange that belongs to no command and to no subscription.
     ServerError(ServerError),
-    /// Of [redundant feeds](crate::RedundantFeed) only: messages were lost that no feed covers.
+    /// Of [redundant feeds](crate::RedundantFeed), and of followers of a message bus, only: messages
+    /// were lost that no feed covers.
     Uncovered {
         /// The channel.
         channel: P::Channel,

@@ -1,0 +1,986 @@
+//! The publisher: frames of one connection in, messages for the bus out.
+//!
+//! Pure: no socket and no clock. The session of `kalshi-ws` reads the frames, so that gaps are found
+//! as a connection finds them, and its books decide when a follower may read. It refuses to publish
+//! what is private: fills, orders, positions, requests for quotes, and the client order ids that the
+//! exchange puts into the changes of your own orders.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use kalshi_types::UnixMillis;
+use kalshi_ws::{
+    BookChange, BookState, Books, Channel, DisconnectReason, Event, Message, Payload,
+    PriceConvention, Replay,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    control::Control,
+    envelope::{BusMessage, Envelope, Epoch, Flags, MESSAGE_ID},
+    levels::{hash_levels, snapshot_frame},
+    subject::{Kind, SubjectError, Subjects, escape},
+};
+
+/// The frames, and their bytes, that wait for the confirmation of their subscription.
+const MAX_HELD: usize = 10_000;
+const MAX_HELD_BYTES: usize = 64 << 20;
+
+/// The tickers that one heartbeat names; the rest is in further ones.
+const MAX_HEARTBEAT: usize = 4_000;
+
+/// The settings of a publisher.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PublisherConfig {
+    /// The name of the environment in subjects, such as `demo`.
+    pub environment: String,
+    /// The id of the publisher, which no other has.
+    pub id: String,
+    /// The number of shards.
+    pub shards: u16,
+    /// The number of messages that may wait for the bus: beyond it, order books are conflated.
+    pub window: usize,
+    /// The age of the oldest message without an acknowledgement beyond which books are conflated.
+    pub behind_after: Duration,
+    /// The age at which a message without an acknowledgement counts as lost.
+    pub publish_timeout: Duration,
+    /// The time between two snapshots of a book.
+    pub snapshot_interval: Duration,
+    /// The number of changes between two snapshots of a book.
+    pub snapshot_deltas: u32,
+    /// The time between two heartbeats.
+    pub heartbeat: Duration,
+}
+
+impl PublisherConfig {
+    /// Returns the settings of a publisher: 4 shards, a window of 4,096 messages, snapshots every
+    /// 30 seconds or 1,000 changes, a heartbeat every 5 seconds.
+    pub fn new(environment: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            environment: environment.into(),
+            id: id.into(),
+            shards: 4,
+            window: 4_096,
+            behind_after: Duration::from_millis(200),
+            publish_timeout: Duration::from_secs(10),
+            snapshot_interval: Duration::from_secs(30),
+            snapshot_deltas: 1_000,
+            heartbeat: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The counts of a publisher since its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublisherMetrics {
+    /// Messages that were given to the bus.
+    pub published: u64,
+    /// Changes of books that are in a snapshot instead of a message, because the bus was behind.
+    pub conflated: u64,
+    /// Messages without a snapshot (trades, tickers, status) that the bus was too slow for. Their
+    /// subjects have a reset in their place.
+    pub lost: u64,
+    /// Messages that the bus refused or did not acknowledge in time.
+    pub failed: u64,
+    /// Resets that were published.
+    pub resets: u64,
+    /// Snapshots that were published.
+    pub snapshots: u64,
+    /// Frames that have no public subject: what is private, what is of no market, and what does not
+    /// read.
+    pub unpublished: u64,
+}
+
+/// A message for the bus. Report its end by [`Publisher::acknowledged`] or [`Publisher::failed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The number by which its end is reported.
+    pub token: u64,
+    /// The message.
+    pub message: BusMessage,
+}
+
+/// Turns the frames of a connection into messages for the bus.
+///
+/// Feed it by [`frame`](Self::frame) and [`disconnected`](Self::disconnected), as a
+/// [`Tap`](kalshi_ws::Tap) sees them, and take what is to be published by [`next`](Self::next). It
+/// publishes only while it [leads](Self::lead).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kalshi_fanout::{Publisher, PublisherConfig};
+/// use kalshi_types::UnixMillis;
+///
+/// let now = Duration::ZERO;
+/// let mut publisher = Publisher::new(PublisherConfig::new("demo", "a"))?;
+/// publisher.lead(1, Duration::from_secs(10), now);
+/// for frame in [
+///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
+///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
+/// ] {
+///     publisher.frame(frame, UnixMillis::EPOCH, now);
+/// }
+/// let mut subjects = Vec::new();
+/// while let Some(publication) = publisher.next(UnixMillis::EPOCH, now) {
+///     subjects.push(publication.message.subject);
+///     publisher.acknowledged(publication.token);
+/// }
+/// assert!(subjects.contains(&"kx.v1.demo.snap.A".to_owned()));
+/// # Ok::<(), kalshi_fanout::subject::SubjectError>(())
+/// ```
+pub struct Publisher {
+    config: PublisherConfig,
+    subjects: Subjects,
+    control: String,
+    replay: Replay,
+    books: Books,
+    events: Vec<Event>,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    is_connected: bool,
+    lease: Option<Lease>,
+    /// Term and number of the last epoch that began: none is ever used twice.
+    last_epoch: (u64, u64),
+    epoch: Option<Epoch>,
+    /// The last epoch of this term that ended.
+    ended: Option<Epoch>,
+    markets: HashMap<Arc<str>, Market, RandomState>,
+    /// The subjects without books.
+    streams: HashMap<(Kind, Arc<str>), Stream, RandomState>,
+    /// Messages that are ready, oldest first.
+    queue: VecDeque<Pending>,
+    /// Markets whose followers must be told of a loss before anything else.
+    urgent: VecDeque<Arc<str>>,
+    /// Markets and subjects that the bus was too slow for.
+    behind: VecDeque<(Kind, Arc<str>)>,
+    /// Markets whose snapshots are due.
+    snapshots_due: VecDeque<Arc<str>>,
+    /// Markets by the time of their last snapshot.
+    by_snapshot: VecDeque<Arc<str>>,
+    in_flight: BTreeMap<u64, (Duration, Target)>,
+    next_token: u64,
+    heartbeat_due: Duration,
+    /// Shards and tickers that are left of a heartbeat.
+    heartbeat: VecDeque<Control>,
+    metrics: PublisherMetrics,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    term: u64,
+    until: Duration,
+}
+
+/// A frame that waits for the confirmation of its subscription.
+struct Held {
+    sid: Option<i64>,
+    seq: Option<i64>,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Messages go out.
+    Nothing,
+    /// The epoch begins for the market: a snapshot is due before its messages.
+    Snapshot,
+    /// A reset is due.
+    Reset,
+}
+
+struct Market {
+    subject: String,
+    snapshot_subject: String,
+    id: String,
+    n: u64,
+    due: Due,
+    /// Followers may have a book that they can read.
+    is_live: bool,
+    deltas: u32,
+    snapshot_at: Duration,
+    is_snapshot_due: bool,
+    has_changed: bool,
+}
+
+struct Stream {
+    subject: String,
+    n: u64,
+    is_behind: bool,
+}
+
+/// The part of the state that a message in flight belongs to.
+#[derive(Clone, Debug)]
+enum Target {
+    Data(Kind, Arc<str>),
+    Snapshot(Arc<str>),
+    Control(Control),
+    Heartbeat,
+}
+
+struct Pending {
+    target: Target,
+    message: BusMessage,
+}
+
+impl Publisher {
+    /// Returns a publisher that does not lead yet.
+    ///
+    /// # Errors
+    ///
+    /// The environment or the id is no token of a subject; see [`escape`].
+    pub fn new(config: PublisherConfig) -> Result<Self, SubjectError> {
+        let subjects = Subjects::new(&config.environment, config.shards)?;
+        let control = subjects.control(&config.id)?;
+        Ok(Self {
+            config,
+            subjects,
+            control,
+            replay: Replay::new(PriceConvention::Yes),
+            books: Books::new(),
+            events: Vec::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            is_connected: false,
+            lease: None,
+            last_epoch: (0, 0),
+            epoch: None,
+            ended: None,
+            markets: HashMap::default(),
+            streams: HashMap::default(),
+            queue: VecDeque::new(),
+            urgent: VecDeque::new(),
+            behind: VecDeque::new(),
+            snapshots_due: VecDeque::new(),
+            by_snapshot: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            next_token: 0,
+            heartbeat_due: Duration::ZERO,
+            heartbeat: VecDeque::new(),
+            metrics: PublisherMetrics::default(),
+        })
+    }
+
+    /// Begins to publish under a term of the lease, or goes on until a later time.
+    ///
+    /// The term of the running lease changes the time only, and one before the last is ignored.
+    /// `until` and `now` are of one monotonic clock, which all methods share; beyond `until` nothing
+    /// is published.
+    pub fn lead(&mut self, term: u64, until: Duration, now: Duration) {
+        if let Some(lease) = &mut self.lease
+            && lease.term == term
+        {
+            lease.until = until;
+            return;
+        }
+        if term < self.last_epoch.0 {
+            return;
+        }
+        self.stand_by();
+        self.lease = Some(Lease { term, until });
+        if self.is_connected {
+            self.begin_epoch(now);
+        }
+    }
+
+    /// Publishes no more, and goes on keeping the books: another publisher leads.
+    pub fn stand_by(&mut self) {
+        self.lease = None;
+        self.epoch = None;
+        self.ended = None;
+        self.discard_queue();
+    }
+
+    /// Reports whether it publishes.
+    pub fn leads(&self, now: Duration) -> bool {
+        self.lease.is_some_and(|lease| now < lease.until)
+    }
+
+    /// Reports whether frames have come since the connection was lost last. One that is not
+    /// connected should leave the lease to another.
+    pub const fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// Returns the epoch that is being published.
+    pub const fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref()
+    }
+
+    /// Returns the books of the connection.
+    pub const fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Returns the number of the last message of a market's book in this epoch.
+    pub fn last_number(&self, ticker: &str) -> Option<u64> {
+        self.markets.get(ticker).map(|market| market.n)
+    }
+
+    /// Returns the counts since the beginning.
+    pub const fn metrics(&self) -> PublisherMetrics {
+        self.metrics
+    }
+
+    /// Takes a frame of the exchange, as it was received.
+    pub fn frame(&mut self, text: &str, received: UnixMillis, now: Duration) {
+        if !self.is_connected {
+            self.is_connected = true;
+            self.begin_epoch(now);
+        }
+        let mut events = std::mem::take(&mut self.events);
+        self.replay.frame(text, received, |event| events.push(event));
+        if events.is_empty() {
+            self.hold(text);
+        }
+        for event in events.drain(..) {
+            self.event(&event, text, now);
+        }
+        self.events = events;
+    }
+
+    /// Notes that the connection to the exchange was lost.
+    pub fn disconnected(&mut self, reason: &str) {
+        let mut events = std::mem::take(&mut self.events);
+        let reason = DisconnectReason::Failed(reason.to_owned());
+        self.replay.disconnected(reason, |event| events.push(event));
+        for event in events.drain(..) {
+            self.books.apply(&event);
+        }
+        self.events = events;
+        self.held.clear();
+        self.held_bytes = 0;
+        self.is_connected = false;
+        if let Some(epoch) = self.epoch.take() {
+            self.ended = Some(epoch);
+            self.urgent.clear();
+            self.behind.clear();
+            self.snapshots_due.clear();
+            self.push_control(&Control::Ended);
+        }
+    }
+
+    /// Returns the next message for the bus; `None` while there is none, while the window is full,
+    /// and beyond the end of the lease.
+    ///
+    /// `wall` is the time of day, for the messages that come from no frame.
+    pub fn next(&mut self, wall: UnixMillis, now: Duration) -> Option<Publication> {
+        if self.lease.is_some() && !self.leads(now) {
+            self.stand_by();
+        }
+        self.lease?;
+        self.expire(now);
+        if self.in_flight.len() >= self.config.window {
+            return None;
+        }
+        if now >= self.heartbeat_due && self.heartbeat.is_empty() {
+            self.heartbeat_due = now.saturating_add(self.config.heartbeat);
+            self.make_heartbeat();
+        }
+        let pending = self.next_pending(wall, now)?;
+        let token = self.next_token;
+        self.next_token += 1;
+        self.in_flight.insert(token, (now, pending.target));
+        self.metrics.published += 1;
+        Some(Publication { token, message: pending.message })
+    }
+
+    /// Notes that the bus has taken a message.
+    pub fn acknowledged(&mut self, token: u64) {
+        self.in_flight.remove(&token);
+    }
+
+    /// Notes that the bus has refused a message, or that it is not known whether it has it. What it
+    /// was about gets a reset and a snapshot.
+    pub fn failed(&mut self, token: u64) {
+        let Some((_, target)) = self.in_flight.remove(&token) else { return };
+        self.metrics.failed += 1;
+        if self.epoch.is_none() && !matches!(target, Target::Control(_)) {
+            return;
+        }
+        match target {
+            Target::Data(Kind::Book, ticker) => self.fall_behind(&ticker),
+            Target::Data(kind, ticker) => {
+                self.metrics.lost += 1;
+                self.stream_behind(kind, &ticker);
+            }
+            Target::Snapshot(ticker) => self.snapshot_due(&ticker),
+            // The heartbeats repeat what they say.
+            Target::Control(Control::Began | Control::Ended) | Target::Heartbeat => {}
+            Target::Control(control) => self.push_control(&control),
+        }
+    }
+
+    fn event(&mut self, event: &Event, text: &str, now: Duration) {
+        let change = self.books.apply(event);
+        match event {
+            Event::Message(message) => {
+                let held = self.take_held(message);
+                self.message(message, change, held.as_deref().unwrap_or(text), now);
+            }
+            Event::Unknown(_) | Event::Malformed(_) => self.metrics.unpublished += 1,
+            Event::Unmatched(message) => {
+                self.take_held(message);
+                self.metrics.unpublished += 1;
+            }
+            Event::Gap { channel, expected, received, .. }
+                if *channel != Channel::OrderbookDelta =>
+            {
+                let channel = channel.to_string();
+                let (expected, received) = (*expected, *received);
+                self.push_control(&Control::Gap { channel, expected, received });
+            }
+            Event::Terminated { channel, .. } | Event::Unsubscribed { channel }
+                if *channel != Channel::OrderbookDelta =>
+            {
+                let channel = channel.to_string();
+                self.push_control(&Control::Gap { channel, expected: None, received: None });
+            }
+            _ => {}
+        }
+        if matches!(change, BookChange::Voided | BookChange::Removed | BookChange::Corrupt(_)) {
+            self.find_void();
+        }
+    }
+
+    /// Marks the markets whose books became void.
+    fn find_void(&mut self) {
+        for (ticker, market) in &mut self.markets {
+            let is_void = matches!(self.books.state(ticker), BookState::Void | BookState::Absent);
+            if market.is_live && is_void {
+                market.is_live = false;
+                if self.epoch.is_some() && market.due != Due::Reset {
+                    market.due = Due::Reset;
+                    self.urgent.push_back(Arc::clone(ticker));
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Message, change: BookChange, text: &str, now: Duration) {
+        let (kind, ticker) = match &message.payload {
+            Payload::OrderbookDelta(delta) => (Kind::Book, delta.market.ticker()),
+            Payload::OrderbookSnapshot(snapshot) => (Kind::Book, &*snapshot.market_ticker),
+            Payload::Trade(trade) => (Kind::Trade, &*trade.market_ticker),
+            Payload::Ticker(ticker) => (Kind::Ticker, &*ticker.market_ticker),
+            Payload::MarketLifecycleV2(market) => (Kind::Status, &*market.market_ticker),
+            Payload::MarketMetadataUpdated(market) => (Kind::Status, &*market.market_ticker),
+            Payload::MultivariateMarketLifecycle(market) => (Kind::Status, &*market.market_ticker),
+            Payload::EventLifecycle(event) => (Kind::Status, &*event.event_ticker),
+            Payload::EventFeeUpdate(event) => (Kind::Status, &*event.event_ticker),
+            _ => {
+                self.metrics.unpublished += 1;
+                return;
+            }
+        };
+        let published = match kind {
+            Kind::Book => self.book_message(message, ticker, change, text, now),
+            _ => self.stream_message(message, kind, ticker, text, now),
+        };
+        // The ticker is no token of a subject.
+        if published.is_err() {
+            self.metrics.unpublished += 1;
+        }
+    }
+
+    fn book_message(
+        &mut self,
+        message: &Message,
+        ticker: &str,
+        change: BookChange,
+        text: &str,
+        now: Duration,
+    ) -> Result<(), SubjectError> {
+        let is_behind = self.is_behind(now);
+        if !self.markets.contains_key(ticker) {
+            let market = Market::new(&self.subjects, ticker, now)?;
+            self.by_snapshot.push_back(ticker.into());
+            self.markets.insert(ticker.into(), market);
+        }
+        let Some(market) = self.markets.get_mut(ticker) else { return Ok(()) };
+        let mut flags = Flags::default();
+        let mut private = None;
+        match &message.payload {
+            Payload::OrderbookSnapshot(snapshot) => {
+                flags = Flags::SNAPSHOT;
+                market.id.clone_from(&snapshot.market_id);
+            }
+            Payload::OrderbookDelta(delta) if delta.own.is_some() => private = Some(delta),
+            _ => {}
+        }
+        match change {
+            BookChange::Replaced => market.is_live = true,
+            BookChange::Updated => {}
+            // The change that contradicts the book has a reset in its place.
+            BookChange::Corrupt(_) => return Ok(()),
+            _ => flags = flags.with(Flags::MAYBE_BAD),
+        }
+        let Some(epoch) = &self.epoch else { return Ok(()) };
+        if market.due != Due::Nothing {
+            self.metrics.conflated += 1;
+            return Ok(());
+        }
+        if is_behind {
+            self.metrics.conflated += 1;
+            self.fall_behind(ticker);
+            return Ok(());
+        }
+        let payload = match private {
+            Some(delta) => {
+                flags = flags.with(Flags::REDACTED);
+                let mut delta = delta.clone();
+                delta.own = None;
+                redacted(message, &delta).unwrap_or_default().into()
+            }
+            None => Bytes::copy_from_slice(text.as_bytes()),
+        };
+        market.n += 1;
+        market.has_changed = true;
+        market.deltas = market.deltas.saturating_add(1);
+        let is_snapshot_due =
+            change == BookChange::Replaced || market.deltas >= self.config.snapshot_deltas;
+        let envelope = Envelope {
+            epoch: epoch.clone(),
+            n: market.n,
+            seq: message.seq,
+            sid: message.sid,
+            received: message.received,
+            flags,
+            hash: None,
+        };
+        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, payload);
+        let target = Target::Data(Kind::Book, ticker.into());
+        self.queue.push_back(Pending { target, message });
+        if is_snapshot_due {
+            self.snapshot_due(ticker);
+        }
+        Ok(())
+    }
+
+    fn stream_message(
+        &mut self,
+        message: &Message,
+        kind: Kind,
+        ticker: &str,
+        text: &str,
+        now: Duration,
+    ) -> Result<(), SubjectError> {
+        let is_behind = self.is_behind(now);
+        let Some(epoch) = &self.epoch else { return Ok(()) };
+        let key = (kind, Arc::from(ticker));
+        if !self.streams.contains_key(&key) {
+            let subject = self.subjects.data(kind, ticker)?;
+            self.streams.insert(key.clone(), Stream { subject, n: 0, is_behind: false });
+        }
+        let Some(stream) = self.streams.get_mut(&key) else { return Ok(()) };
+        if is_behind || stream.is_behind {
+            self.metrics.lost += 1;
+            self.stream_behind(kind, ticker);
+            return Ok(());
+        }
+        stream.n += 1;
+        let envelope = Envelope {
+            epoch: epoch.clone(),
+            n: stream.n,
+            seq: message.seq,
+            sid: message.sid,
+            received: message.received,
+            flags: Flags::default(),
+            hash: None,
+        };
+        let payload = Bytes::copy_from_slice(text.as_bytes());
+        let message = with_id(&stream.subject, &envelope, kind, ticker, payload);
+        let target = Target::Data(kind, ticker.into());
+        self.queue.push_back(Pending { target, message });
+        Ok(())
+    }
+
+    fn is_behind(&self, now: Duration) -> bool {
+        let oldest = self.in_flight.first_key_value().map(|(_, (at, _))| *at);
+        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
+            || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
+    }
+
+    fn fall_behind(&mut self, ticker: &str) {
+        if let Some(market) = self.markets.get_mut(ticker)
+            && market.due == Due::Nothing
+        {
+            market.due = Due::Reset;
+            self.behind.push_back((Kind::Book, ticker.into()));
+        }
+    }
+
+    fn stream_behind(&mut self, kind: Kind, ticker: &str) {
+        if let Some(stream) = self.streams.get_mut(&(kind, Arc::from(ticker)))
+            && !stream.is_behind
+        {
+            stream.is_behind = true;
+            self.behind.push_back((kind, ticker.into()));
+        }
+    }
+
+    fn snapshot_due(&mut self, ticker: &str) {
+        if let Some(market) = self.markets.get_mut(ticker)
+            && !market.is_snapshot_due
+        {
+            market.is_snapshot_due = true;
+            self.snapshots_due.push_back(ticker.into());
+        }
+    }
+
+    /// Begins an epoch: all numbers start over, and every market that can be read has a snapshot.
+    fn begin_epoch(&mut self, now: Duration) {
+        let Some(Lease { term, .. }) = self.lease else { return };
+        let (last_term, last_number) = self.last_epoch;
+        let number = if term == last_term { last_number + 1 } else { 1 };
+        self.last_epoch = (term, number);
+        if self.is_behind(now) {
+            self.discard_queue();
+        }
+        self.epoch = Some(Epoch { term, number, publisher: self.config.id.clone() });
+        self.ended = None;
+        self.streams.clear();
+        self.urgent.clear();
+        self.behind.clear();
+        self.snapshots_due.clear();
+        let books = &self.books;
+        self.markets.retain(|ticker, _| books.state(ticker) != BookState::Absent);
+        let markets = &self.markets;
+        self.by_snapshot.retain(|ticker| markets.contains_key(ticker));
+        for (ticker, market) in &mut self.markets {
+            market.n = 0;
+            market.deltas = 0;
+            market.has_changed = false;
+            market.is_live = self.books.state(ticker) != BookState::Void;
+            market.is_snapshot_due = market.is_live;
+            market.due = Due::Nothing;
+            if market.is_live {
+                market.due = Due::Snapshot;
+                self.snapshots_due.push_back(Arc::clone(ticker));
+            }
+        }
+        self.push_control(&Control::Began);
+        self.heartbeat_due = now;
+        self.heartbeat.clear();
+    }
+
+    fn discard_queue(&mut self) {
+        for pending in self.queue.drain(..) {
+            match pending.target {
+                Target::Data(Kind::Book, _) => self.metrics.conflated += 1,
+                Target::Data(..) => self.metrics.lost += 1,
+                _ => {}
+            }
+        }
+        self.urgent.clear();
+        self.behind.clear();
+        self.snapshots_due.clear();
+        self.heartbeat.clear();
+        self.in_flight.clear();
+    }
+
+    /// Counts messages as failed that the bus has not acknowledged for too long.
+    fn expire(&mut self, now: Duration) {
+        while let Some((&token, &(at, _))) = self.in_flight.first_key_value()
+            && now.saturating_sub(at) >= self.config.publish_timeout
+        {
+            self.failed(token);
+        }
+    }
+
+    fn next_pending(&mut self, wall: UnixMillis, now: Duration) -> Option<Pending> {
+        if let Some(control) = self.heartbeat.pop_front() {
+            let target = match control {
+                Control::Heartbeat { .. } => Target::Heartbeat,
+                _ => Target::Control(control.clone()),
+            };
+            return self.control_message(&control, target, wall);
+        }
+        while let Some(ticker) = self.urgent.pop_front() {
+            if let Some(reset) = self.reset(&ticker, wall) {
+                return Some(reset);
+            }
+        }
+        if let Some(pending) = self.queue.pop_front() {
+            return Some(pending);
+        }
+        if self.in_flight.len() < self.config.window.div_ceil(2) {
+            while let Some((kind, ticker)) = self.behind.pop_front() {
+                let reset = match kind {
+                    Kind::Book => self.reset(&ticker, wall),
+                    kind => self.stream_reset(kind, &ticker, wall),
+                };
+                if reset.is_some() {
+                    return reset;
+                }
+            }
+        }
+        self.epoch.as_ref()?;
+        for _ in 0..self.snapshots_due.len() {
+            let ticker = self.snapshots_due.pop_front()?;
+            match self.snapshot(&ticker, wall, now) {
+                Some(snapshot) => return Some(snapshot),
+                // A change of several messages is under way: a moment later.
+                None if self.books.state(&ticker) == BookState::Crossed => {
+                    self.snapshots_due.push_back(ticker);
+                }
+                None => {
+                    if let Some(market) = self.markets.get_mut(&ticker) {
+                        market.is_snapshot_due = false;
+                        if market.due == Due::Snapshot {
+                            market.due = Due::Nothing;
+                        }
+                    }
+                }
+            }
+        }
+        for _ in 0..self.by_snapshot.len() {
+            let market = self.markets.get(self.by_snapshot.front()?)?;
+            if now.saturating_sub(market.snapshot_at) < self.config.snapshot_interval {
+                break;
+            }
+            let ticker = self.by_snapshot.pop_front()?;
+            if let Some(market) = self.markets.get_mut(&ticker) {
+                market.snapshot_at = now;
+            }
+            self.by_snapshot.push_back(Arc::clone(&ticker));
+            if let Some(snapshot) = self.snapshot(&ticker, wall, now) {
+                return Some(snapshot);
+            }
+        }
+        None
+    }
+
+    fn reset(&mut self, ticker: &Arc<str>, wall: UnixMillis) -> Option<Pending> {
+        let epoch = self.epoch.clone()?;
+        let market = self.markets.get_mut(ticker)?;
+        market.due = Due::Nothing;
+        market.n += 1;
+        market.has_changed = true;
+        self.metrics.resets += 1;
+        let envelope = Envelope {
+            epoch,
+            n: market.n,
+            seq: None,
+            sid: None,
+            received: wall,
+            flags: Flags::RESET,
+            hash: None,
+        };
+        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, Bytes::new());
+        if market.is_live {
+            self.snapshot_due(ticker);
+        }
+        Some(Pending { target: Target::Data(Kind::Book, Arc::clone(ticker)), message })
+    }
+
+    fn stream_reset(&mut self, kind: Kind, ticker: &Arc<str>, wall: UnixMillis) -> Option<Pending> {
+        let epoch = self.epoch.clone()?;
+        let stream = self.streams.get_mut(&(kind, Arc::clone(ticker)))?;
+        stream.is_behind = false;
+        stream.n += 1;
+        self.metrics.resets += 1;
+        let envelope = Envelope {
+            epoch,
+            n: stream.n,
+            seq: None,
+            sid: None,
+            received: wall,
+            flags: Flags::RESET,
+            hash: None,
+        };
+        let message = with_id(&stream.subject, &envelope, kind, ticker, Bytes::new());
+        Some(Pending { target: Target::Data(kind, Arc::clone(ticker)), message })
+    }
+
+    fn snapshot(&mut self, ticker: &Arc<str>, wall: UnixMillis, now: Duration) -> Option<Pending> {
+        let epoch = self.epoch.clone()?;
+        let market = self.markets.get_mut(ticker)?;
+        // What a reset is due for has its snapshot after it.
+        if market.due == Due::Reset {
+            return None;
+        }
+        let book = self.books.get(ticker)?;
+        let payload = snapshot_frame(ticker, &market.id, self.books.clock(ticker), book)?;
+        market.due = Due::Nothing;
+        market.is_snapshot_due = false;
+        market.deltas = 0;
+        market.snapshot_at = now;
+        self.metrics.snapshots += 1;
+        let envelope = Envelope {
+            epoch,
+            n: market.n,
+            seq: None,
+            sid: None,
+            received: wall,
+            flags: Flags::SNAPSHOT,
+            hash: Some(hash_levels(book)),
+        };
+        let subject = market.snapshot_subject.clone();
+        let message =
+            BusMessage { subject, headers: envelope.to_headers(), payload: payload.into() };
+        Some(Pending { target: Target::Snapshot(Arc::clone(ticker)), message })
+    }
+
+    fn make_heartbeat(&mut self) {
+        if self.epoch.is_none() {
+            if self.ended.is_some() {
+                self.heartbeat.push_back(Control::Ended);
+            }
+            return;
+        }
+        let shards = usize::from(self.config.shards.max(1));
+        let mut changed: Vec<Vec<(String, u64)>> = vec![Vec::new(); shards];
+        for (ticker, market) in &mut self.markets {
+            if std::mem::take(&mut market.has_changed)
+                && let Some(of_shard) = changed.get_mut(usize::from(self.subjects.shard(ticker)))
+            {
+                of_shard.push((ticker.to_string(), market.n));
+            }
+        }
+        for (shard, last) in (0..).zip(changed) {
+            let parts = last.chunks(MAX_HEARTBEAT).map(<[_]>::to_vec);
+            let empty = last.is_empty().then(Vec::new);
+            let parts = parts.chain(empty);
+            self.heartbeat.extend(parts.map(|last| Control::Heartbeat { shard, last }));
+        }
+    }
+
+    fn push_control(&mut self, control: &Control) {
+        let target = Target::Control(control.clone());
+        if let Some(pending) = self.control_message(control, target, UnixMillis::EPOCH) {
+            self.queue.push_back(pending);
+        }
+    }
+
+    fn control_message(
+        &self,
+        control: &Control,
+        target: Target,
+        received: UnixMillis,
+    ) -> Option<Pending> {
+        let epoch = self.epoch.clone().or_else(|| self.ended.clone())?;
+        let envelope = Envelope {
+            epoch,
+            n: 0,
+            seq: None,
+            sid: None,
+            received,
+            flags: Flags::default(),
+            hash: None,
+        };
+        let payload = serde_json::to_vec(control).ok()?.into();
+        let subject = self.control.clone();
+        let message = BusMessage { subject, headers: envelope.to_headers(), payload };
+        Some(Pending { target, message })
+    }
+
+    /// Keeps a frame that gave no event, in case it waits for the confirmation of its subscription.
+    fn hold(&mut self, text: &str) {
+        #[derive(Deserialize)]
+        struct Numbers {
+            sid: Option<i64>,
+            seq: Option<i64>,
+        }
+        let Ok(Numbers { sid, seq }) = serde_json::from_str(text) else { return };
+        if sid.is_none() {
+            return;
+        }
+        self.held_bytes = self.held_bytes.saturating_add(text.len());
+        self.held.push_back(Held { sid, seq, text: text.to_owned() });
+        while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
+            let Some(oldest) = self.held.pop_front() else { break };
+            self.held_bytes = self.held_bytes.saturating_sub(oldest.text.len());
+        }
+    }
+
+    /// Returns the frame of a message that waited.
+    fn take_held(&mut self, message: &Message) -> Option<String> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let is_of = |held: &Held| held.sid == message.sid && held.seq == message.seq;
+        let Some(at) = self.held.iter().position(is_of) else {
+            // The subscription is confirmed: what is left of it are replies.
+            self.held.retain(|held| held.sid != message.sid);
+            self.held_bytes = self.held.iter().map(|held| held.text.len()).sum();
+            return None;
+        };
+        let held = self.held.remove(at)?;
+        self.held_bytes = self.held_bytes.saturating_sub(held.text.len());
+        Some(held.text)
+    }
+}
+
+impl Market {
+    fn new(subjects: &Subjects, ticker: &str, now: Duration) -> Result<Self, SubjectError> {
+        Ok(Self {
+            subject: subjects.data(Kind::Book, ticker)?,
+            snapshot_subject: subjects.snapshot(ticker)?,
+            id: String::new(),
+            n: 0,
+            due: Due::Nothing,
+            is_live: false,
+            deltas: 0,
+            snapshot_at: now,
+            is_snapshot_due: false,
+            has_changed: false,
+        })
+    }
+}
+
+fn with_id(
+    subject: &str,
+    envelope: &Envelope,
+    kind: Kind,
+    ticker: &str,
+    payload: Bytes,
+) -> BusMessage {
+    let mut headers = envelope.to_headers();
+    let (epoch, n) = (&envelope.epoch, envelope.n);
+    let ticker = escape(ticker).unwrap_or_default();
+    headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{ticker}:{n}")));
+    BusMessage { subject: subject.to_owned(), headers, payload }
+}
+
+/// Writes the frame of a change without what is private to the account of the publisher.
+fn redacted(message: &Message, delta: &kalshi_ws::Delta) -> Option<String> {
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        sid: Option<i64>,
+        seq: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sending_ts_ms: Option<UnixMillis>,
+        msg: &'a kalshi_ws::Delta,
+    }
+    let frame = Frame {
+        kind: "orderbook_delta",
+        sid: message.sid,
+        seq: message.seq,
+        sending_ts_ms: message.sent,
+        msg: delta,
+    };
+    serde_json::to_string(&frame).ok()
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("epoch", &self.epoch)
+            .field("markets", &self.markets.len())
+            .field("queued", &self.queue.len())
+            .field("in_flight", &self.in_flight.len())
+            .finish_non_exhaustive()
+    }
+}

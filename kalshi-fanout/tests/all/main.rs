@@ -1,0 +1,6 @@
+//! Publishers and followers over a bus with faults, in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod chaos;
+mod publishing;

@@ -1,0 +1,278 @@
+//! What a publisher publishes, and what a follower makes of it.
+
+use std::time::Duration;
+
+use kalshi_fanout::{
+    BusMessage, Envelope, Flags, Follower, FollowerConfig, Publisher, PublisherConfig,
+};
+use kalshi_types::UnixMillis;
+use kalshi_ws::{BookState, Channel, Event};
+
+const ZERO: Duration = Duration::ZERO;
+const WALL: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
+
+const SUBSCRIBED: &str =
+    r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#;
+
+fn snapshot(seq: u64, ticker: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_snapshot","sid":1,"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"i","yes_dollars_fp":[["0.40","10.00"]]}}}}"#
+    )
+}
+
+fn delta(seq: u64, ticker: &str, more: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_delta","sid":1,"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"i","price_dollars":"0.41","delta_fp":"1.00","side":"yes","ts_ms":1{more}}}}}"#
+    )
+}
+
+fn publisher() -> Publisher {
+    let mut publisher = Publisher::new(PublisherConfig::new("sim", "a")).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher
+}
+
+/// Takes what is to be published, and acknowledges it.
+fn take(publisher: &mut Publisher, now: Duration) -> Vec<BusMessage> {
+    let mut messages = Vec::new();
+    while let Some(publication) = publisher.next(WALL, now) {
+        publisher.acknowledged(publication.token);
+        messages.push(publication.message);
+    }
+    messages
+}
+
+fn envelope(message: &BusMessage) -> Envelope {
+    let headers = message.headers.iter().map(|(name, value)| (&**name, &**value));
+    Envelope::from_headers(headers).unwrap()
+}
+
+fn books(messages: &[BusMessage]) -> Vec<(u64, u32, String)> {
+    let of_books = messages.iter().filter(|message| message.subject.contains(".book."));
+    of_books
+        .map(|message| {
+            let Envelope { n, flags, .. } = envelope(message);
+            (n, flags.0, String::from_utf8(message.payload.to_vec()).unwrap())
+        })
+        .collect()
+}
+
+fn follower() -> Follower {
+    let mut follower = Follower::new(FollowerConfig::new("sim"), || ZERO).unwrap();
+    follower.follow(["A.1"]).unwrap();
+    follower
+}
+
+fn give(follower: &mut Follower, messages: &[BusMessage], now: Duration) -> Vec<Event> {
+    let mut events = Vec::new();
+    for message in messages {
+        follower.message(message, now);
+        events.extend(std::iter::from_fn(|| follower.next_event(now)));
+    }
+    events
+}
+
+#[test]
+fn frames_go_through_byte_for_byte_also_those_before_the_confirmation() {
+    let mut publisher = publisher();
+    // With a space that no serializer of ours writes.
+    let first = snapshot(1, "A.1").replace("\"seq\":", "\"seq\": ");
+    let frames = [&first, SUBSCRIBED, &delta(2, "A.1", "")];
+    for frame in frames {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    let messages = take(&mut publisher, ZERO);
+    assert_eq!(books(&messages), [(1, 1, first), (2, 0, delta(2, "A.1", ""))]);
+    let data = messages.iter().find(|message| message.subject.contains(".book.")).unwrap();
+    assert!(data.subject.ends_with(".book.A_d1.A_d1"), "{}", data.subject);
+    let read = envelope(data);
+    assert_eq!((read.seq, read.sid, read.received), (Some(1), Some(1), WALL));
+    assert_eq!(data.headers.last().unwrap().1, "1-1-a:book:A_d1:1");
+}
+
+#[test]
+fn what_is_private_is_not_published() {
+    let mut publisher = publisher();
+    let own = delta(2, "A.1", r#","client_order_id":"secret-1","subaccount":3"#);
+    let fills = r#"{"id":2,"type":"subscribed","msg":{"channel":"fill","sid":3}}"#;
+    let fill = r#"{"type":"fill","sid":3,"msg":{"trade_id":"t","order_id":"secret-2","market_ticker":"A.1","exchange_index":0,"is_taker":true,"yes_price_dollars":"0.7500","count_fp":"5.00","fee_cost":"0.01","ts_ms":1,"post_position_fp":"5","outcome_side":"yes","book_side":"bid","subaccount":0}}"#;
+    for frame in [SUBSCRIBED, fills, &snapshot(1, "A.1"), &own, fill] {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    assert_eq!(publisher.metrics().unpublished, 1);
+    let messages = take(&mut publisher, ZERO);
+    let (n, flags, payload) = books(&messages).pop().unwrap();
+    assert_eq!((n, flags), (2, Flags::REDACTED.0));
+    assert!(payload.contains(r#""price_dollars":"0.41"#), "{payload}");
+    for message in &messages {
+        let text = String::from_utf8_lossy(&message.payload);
+        assert!(!text.contains("secret") && !text.contains("subaccount"), "{text}");
+    }
+    let mut follower = follower();
+    give(&mut follower, &messages, ZERO);
+    assert_eq!(follower.number("A.1"), Some(2));
+    assert_eq!(follower.books().state("A.1"), BookState::Valid);
+}
+
+#[test]
+fn a_gap_resets_every_book_before_anything_else() {
+    let mut publisher = publisher();
+    for frame in [SUBSCRIBED, &snapshot(1, "A.1"), &snapshot(2, "B")] {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    let before = take(&mut publisher, ZERO);
+    // The numbers 3 and 4 are missing.
+    publisher.frame(&delta(5, "B", ""), WALL, ZERO);
+    publisher.frame(&snapshot(6, "A.1"), WALL, ZERO);
+    let after = take(&mut publisher, ZERO);
+    let resets: Vec<bool> =
+        after.iter().map(|message| envelope(message).flags.contains(Flags::RESET)).collect();
+    assert_eq!(resets.iter().take(3).copied().collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(publisher.metrics().resets, 2);
+
+    let mut follower = follower();
+    give(&mut follower, &before, ZERO);
+    assert_eq!(follower.number("A.1"), Some(1));
+    let events = give(&mut follower, &after, ZERO);
+    let is_void = |event: &Event| matches!(event, Event::Uncovered { channel: Channel::OrderbookDelta, items, .. } if *items == ["A.1"]);
+    assert_eq!(events.iter().filter(|event| is_void(event)).count(), 1);
+    // The snapshot that came after the loss is newer than the reset.
+    assert_eq!(follower.number("A.1"), Some(2));
+    assert_eq!(follower.books().state("A.1"), BookState::Valid);
+}
+
+#[test]
+fn a_bus_that_is_behind_gets_a_reset_and_a_snapshot_instead_of_changes() {
+    let mut config = PublisherConfig::new("sim", "a");
+    config.window = 8;
+    let mut publisher = Publisher::new(config).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+    let mut messages = take(&mut publisher, ZERO);
+    for seq in 2..=100 {
+        publisher.frame(&delta(seq, "A.1", ""), WALL, ZERO);
+    }
+    messages.extend(take(&mut publisher, ZERO));
+    let metrics = publisher.metrics();
+    assert_eq!((metrics.conflated, metrics.resets, metrics.lost), (91, 1, 0));
+    let mut follower = follower();
+    give(&mut follower, &messages, ZERO);
+    assert_eq!(follower.books().get("A.1"), publisher.books().get("A.1"));
+    assert!(publisher.books().get("A.1").is_some());
+}
+
+#[test]
+fn nothing_is_published_beyond_the_end_of_the_lease() {
+    let mut publisher = Publisher::new(PublisherConfig::new("sim", "a")).unwrap();
+    publisher.lead(1, Duration::from_secs(10), ZERO);
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+    assert!(publisher.next(WALL, Duration::from_secs(10)).is_none());
+    // An epoch is never used twice, also not by a lease that comes back.
+    publisher.lead(1, Duration::from_secs(30), Duration::from_secs(20));
+    assert_eq!(publisher.epoch().map(|epoch| (epoch.term, epoch.number)), Some((1, 2)));
+}
+
+#[test]
+fn a_silent_publisher_makes_every_book_unreadable() {
+    let mut publisher = publisher();
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+    let messages = take(&mut publisher, ZERO);
+    let mut follower = follower();
+    give(&mut follower, &messages, ZERO);
+    follower.tick(Duration::from_millis(11_999));
+    assert!(follower.next_event(ZERO).is_none());
+    follower.tick(Duration::from_secs(12));
+    let events: Vec<Event> = std::iter::from_fn(|| follower.next_event(ZERO)).collect();
+    assert!(matches!(events.as_slice(), [Event::Stale { .. }, Event::Disconnected { .. }]));
+    assert_eq!(follower.books().state("A.1"), BookState::Void);
+    // It comes back with the next snapshot, although nothing else has changed.
+    let later = Duration::from_secs(40);
+    publisher.lead(1, Duration::from_secs(2_000), later);
+    give(&mut follower, &take(&mut publisher, later), later);
+    assert_eq!(follower.books().state("A.1"), BookState::Valid);
+}
+
+#[test]
+fn the_last_message_of_a_quiet_market_is_missed_by_the_heartbeat() {
+    let mut publisher = publisher();
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+    let mut follower = follower();
+    give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    publisher.frame(&delta(2, "A.1", ""), WALL, ZERO);
+    // The bus loses it.
+    take(&mut publisher, ZERO);
+    let later = Duration::from_secs(5);
+    give(&mut follower, &take(&mut publisher, later), later);
+    assert_eq!(follower.number("A.1"), Some(1));
+    follower.tick(Duration::from_secs(6));
+    assert!(matches!(follower.next_event(later), Some(Event::Uncovered { .. })));
+    assert_eq!(follower.number("A.1"), None);
+}
+
+fn trade(seq: u64) -> String {
+    format!(
+        r#"{{"type":"trade","sid":2,"seq":{seq},"msg":{{"trade_id":"t{seq}","market_ticker":"A.1","yes_price_dollars":"0.41","no_price_dollars":"0.59","count_fp":"1.00","taker_side":"yes","taker_outcome_side":"yes","taker_book_side":"bid","is_block_trade":false,"ts":1,"ts_ms":1000}}}}"#
+    )
+}
+
+const TRADES: &str = r#"{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":2}}"#;
+
+fn gaps(events: &[Event]) -> Vec<(Option<i64>, Option<i64>)> {
+    let gaps = events.iter().filter_map(|event| match event {
+        Event::Gap { channel: Channel::Trade, expected, received, .. } => {
+            Some((*expected, *received))
+        }
+        _ => None,
+    });
+    gaps.collect()
+}
+
+fn trades(events: &[Event]) -> usize {
+    let is_trade = |event: &&Event| matches!(event, Event::Message(message) if message.payload.kind() == "trade");
+    events.iter().filter(is_trade).count()
+}
+
+#[test]
+fn trades_come_once_and_a_lost_one_is_a_gap() {
+    let mut publisher = publisher();
+    publisher.frame(TRADES, WALL, ZERO);
+    for seq in 1..=4 {
+        publisher.frame(&trade(seq), WALL, ZERO);
+    }
+    let mut messages = take(&mut publisher, ZERO);
+    messages.retain(|message| message.subject.contains(".trade."));
+    assert_eq!(messages.len(), 4);
+    // The bus loses the second, and delivers the third twice.
+    let came = [&messages[0], &messages[2], &messages[2], &messages[3]].map(BusMessage::clone);
+    let mut follower = follower();
+    let events = give(&mut follower, &came, ZERO);
+    assert_eq!((trades(&events), gaps(&events)), (3, vec![(Some(2), Some(3))]));
+    assert_eq!(follower.metrics().repeated, 1);
+}
+
+#[test]
+fn trades_that_the_exchange_or_a_slow_bus_loses_are_gaps() {
+    let mut config = PublisherConfig::new("sim", "a");
+    config.window = 4;
+    let mut publisher = Publisher::new(config).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher.frame(TRADES, WALL, ZERO);
+    publisher.frame(&trade(1), WALL, ZERO);
+    let mut follower = follower();
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events).len()), (1, 0));
+    // The exchange's number 2 is missing.
+    publisher.frame(&trade(3), WALL, ZERO);
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events)), (1, vec![(Some(2), Some(3))]));
+    for seq in 4..=9 {
+        publisher.frame(&trade(seq), WALL, ZERO);
+    }
+    let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!((trades(&events), gaps(&events).len()), (4, 1));
+    assert_eq!((publisher.metrics().lost, publisher.metrics().unpublished), (2, 0));
+}

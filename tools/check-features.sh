@@ -44,6 +44,8 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
     echo "kalshi-auth compiles without a library to sign with" >&2
     exit 1
 fi
+# Without `perps`, which the tests of the workspace turn on.
+check -p kalshi-trade
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
@@ -69,6 +71,16 @@ if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(k
     echo "kalshi-sdk without the feature streams depends on a WebSocket" >&2
     exit 1
 fi
+
+# Perpetual futures and the clearing house are code, and no package.
+packages() { cargo tree --quiet -e normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u; }
+for features in "kalshi-sdk klear,perps" "kalshi-ws perps" "kalshi-trade perps"; do
+    read -r crate added <<<"$features"
+    if ! diff <(packages -p "$crate") <(packages -p "$crate" --features "$added"); then
+        echo "$crate depends on other packages with the features $added" >&2
+        exit 1
+    fi
+done
 
 # A library that signs is replaced by the other, and not added to.
 if cargo tree --quiet -p kalshi-sdk -e normal --prefix none | grep -E '^(rsa|sha2|ed25519-dalek) '; then

@@ -27,7 +27,7 @@ struct Case {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Edit {
+pub(crate) struct Edit {
     #[serde(default, rename = "move")]
     moved: BTreeMap<String, String>,
     #[serde(default)]
@@ -66,7 +66,7 @@ fn set(document: &mut Value, pointer: &str, value: Value) {
 }
 
 impl Edit {
-    fn apply(&self, document: &mut Value) {
+    pub(crate) fn apply(&self, document: &mut Value) {
         for (from, to) in &self.moved {
             let value = remove(document, from);
             set(document, to, value);
@@ -97,7 +97,7 @@ fn corpus() -> Vec<(Case, Value, Value)> {
 }
 
 #[track_caller]
-fn compared(old: &Value, new: &Value) -> Diff {
+pub(crate) fn compared(old: &Value, new: &Value) -> Diff {
     diff(&old.to_string(), &new.to_string()).unwrap_or_else(|(_, error)| panic!("{error}"))
 }
 
@@ -105,7 +105,7 @@ fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
 }
 
-fn line(change: &Change) -> String {
+pub(crate) fn line(change: &Change) -> String {
     let directions: Vec<String> = change.directions.iter().map(word).collect();
     let (wire, source) = (word(change.wire), word(change.source));
     format!("{} {} {wire} {source}", change.id, directions.join("+"))
@@ -140,7 +140,7 @@ fn each_single_change_has_its_ids_and_its_two_verdicts() {
 }
 
 /// Returns the differences between two comparisons that should be each other's mirror image.
-fn unmirrored(there: &Diff, back: &Diff) -> Vec<String> {
+pub(crate) fn unmirrored(there: &Diff, back: &Diff) -> Vec<String> {
     let mut rest: Vec<&Change> = back.changes.iter().collect();
     let mut wrong = Vec::new();
     for change in &there.changes {

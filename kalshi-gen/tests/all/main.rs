@@ -7,6 +7,7 @@ mod command;
 mod diff;
 mod diff_findings;
 mod diff_mutations;
+mod diff_published;
 mod families;
 mod mutations;
 mod odd_documents;

@@ -178,8 +178,8 @@ pub struct CostTable {
 #[derive(Clone, Debug)]
 struct Learned {
     default: u64,
-    /// By the name of the operation.
-    known: BTreeMap<&'static str, u64>,
+    /// By the lane and the name of the operation: two documents have operations of one name.
+    known: BTreeMap<(Lane, &'static str), u64>,
     /// Rows of operations that are not in the table of the SDK: method, template and tokens.
     others: Vec<(String, String, u64)>,
 }
@@ -205,8 +205,9 @@ impl CostTable {
 
     /// Replaces the tokens by those of the exchange's own table.
     ///
-    /// Operations that it does not list cost its default, except those with a bucket of their own. A
-    /// row whose cost is negative or above a million is ignored.
+    /// Operations that it does not list cost its default, except those with a bucket of their own and
+    /// those of perpetual futures: of these the SDK's own table is used, because the exchange's is not
+    /// known to list them. A row whose cost is negative or above a million is ignored.
     pub fn learn(&mut self, costs: &GetAccountEndpointCostsResponse) {
         let rows = costs.endpoint_costs.iter();
         let rows = rows.map(|row| (row.method.as_str(), row.path.as_str(), row.cost));
@@ -224,15 +225,17 @@ impl CostTable {
         for (method, path, cost) in rows.take(10_000) {
             let Some(cost) = believed(cost) else { continue };
             let path = below_base(path);
-            let found = OPERATIONS.iter().find(|operation| {
-                operation.method.as_str().eq_ignore_ascii_case(method)
+            let mut is_known = false;
+            for operation in all_operations() {
+                if operation.method.as_str().eq_ignore_ascii_case(method)
                     && same_template(operation.path, path)
-            });
-            match found {
-                Some(operation) => {
-                    learned.known.insert(operation.id, cost);
+                {
+                    learned.known.insert((operation.cost.lane, operation.id), cost);
+                    is_known = true;
                 }
-                None => learned.others.push((method.to_owned(), path.to_owned(), cost)),
+            }
+            if !is_known {
+                learned.others.push((method.to_owned(), path.to_owned(), cost));
             }
         }
         self.learned = Some(learned);
@@ -270,11 +273,14 @@ impl CostTable {
         {
             return u64::from(special.tokens);
         }
+        let own = u64::from(cost.tokens);
         match &self.learned {
             Some(learned) if cost.bucket != Bucket::Own => {
-                learned.known.get(operation.id).copied().unwrap_or(learned.default)
+                let is_listed_lane = cost.lane == Lane::EventContracts;
+                let unlisted = if is_listed_lane { learned.default } else { own };
+                learned.known.get(&(cost.lane, operation.id)).copied().unwrap_or(unlisted)
             }
-            _ => u64::from(cost.tokens),
+            _ => own,
         }
     }
 
@@ -310,7 +316,7 @@ impl CostTable {
         });
         let default = self.learned.as_ref().map_or(10, |learned| learned.default);
         let tokens = listed.map_or(default, |row| row.2);
-        Charge::single(BucketKey::new(Lane::EventContracts, pool), tokens)
+        Charge::single(BucketKey::new(lane_of(path), pool), tokens)
     }
 }
 
@@ -352,6 +358,27 @@ fn fits_template(template: &str, path: &str) -> bool {
     }
 }
 
+/// Returns every operation whose price is known: those of event contracts first.
+fn all_operations() -> impl Iterator<Item = &'static Operation> {
+    #[cfg(feature = "perps")]
+    let perps = kalshi_sdk::perps::OPERATIONS;
+    #[cfg(not(feature = "perps"))]
+    let perps: &[Operation] = &[];
+    OPERATIONS.iter().chain(perps)
+}
+
+/// Returns the lane that a path without an operation is of.
+fn lane_of(path: &str) -> Lane {
+    let is_below = |folder: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if ["/margin", "/portfolio/margin", "/account/limits/perps"].into_iter().any(is_below) {
+        Lane::Perpetuals
+    } else {
+        Lane::EventContracts
+    }
+}
+
 /// Returns the operation that a raw request is. A path that is written out wins over a template.
 fn operation_of(request: &RequestParts<'_>) -> Option<&'static Operation> {
     let path = below_base(request.path);
@@ -359,7 +386,8 @@ fn operation_of(request: &RequestParts<'_>) -> Option<&'static Operation> {
         operation.method == *request.method && fits_template(operation.path, path)
     };
     let parameters = |operation: &&Operation| operation.path.matches('{').count();
-    OPERATIONS.iter().filter(fits).min_by_key(parameters)
+    // Of two documents with one operation, that of event contracts, which comes first.
+    all_operations().filter(fits).min_by_key(parameters)
 }
 
 /// Yields the pairs of a query. Values are compared as they are: the ones that matter here (numbers,
@@ -611,6 +639,70 @@ mod tests {
         table.learn_rows(10, [("GET", "/nowhere/{x}", 50)].into_iter());
         assert_eq!(tokens(&table, &Method::GET, "/nowhere/1"), (50, vec![Pool::Read]));
         assert_eq!(tokens(&table, &Method::GET, "/nowhere/1/2"), (10, vec![Pool::Read]));
+    }
+
+    #[test]
+    fn a_raw_request_of_perpetual_futures_takes_from_their_buckets() {
+        let mut raw = OperationId::GetOrder.operation().clone();
+        raw.path = "";
+        let table = CostTable::new();
+        for (path, lane) in [
+            ("/trade-api/v2/margin/orders_of_next_year", Lane::Perpetuals),
+            ("/margin", Lane::Perpetuals),
+            ("/portfolio/margin/subaccounts_of_next_year", Lane::Perpetuals),
+            ("/account/limits/perps/of_next_year", Lane::Perpetuals),
+            ("/marginal", Lane::EventContracts),
+            ("/portfolio/marginal", Lane::EventContracts),
+            ("/account/limits_of_next_year", Lane::EventContracts),
+        ] {
+            let method = &Method::POST;
+            let request = RequestParts { method, path, query: "", body: b"" };
+            let charge = table.charge(&raw, &request).unwrap();
+            assert_eq!(charge, Charge::single(BucketKey::new(lane, Pool::Write), 10), "{path}");
+        }
+    }
+
+    #[cfg(feature = "perps")]
+    #[test]
+    fn operations_of_perpetual_futures_cost_what_their_document_says_unless_listed() {
+        use kalshi_sdk::perps::OperationId as Id;
+        let tokens = |table: &CostTable, id: Id, query: &str| {
+            let operation = id.operation();
+            let (method, path) = (&operation.method, operation.path);
+            let request = RequestParts { method, path, query, body: b"" };
+            let charge = table.charge(operation, &request).unwrap();
+            assert!(charge.buckets.iter().all(|key| key.lane == Lane::Perpetuals), "{id}");
+            // A raw request of the same path is that operation.
+            let mut raw = operation.clone();
+            raw.path = "";
+            let path = path.replace("{order_id}", "o-1");
+            let request = RequestParts { method, path: &path, query, body: b"" };
+            assert_eq!(table.charge(&raw, &request), Some(charge.clone()), "{id}");
+            charge.tokens
+        };
+        let asked = "compute_available_balance=true";
+        let mut table = CostTable::new();
+        assert_eq!(tokens(&table, Id::GetMarginBalance, ""), 5);
+        assert_eq!(tokens(&table, Id::GetMarginBalance, asked), 50);
+        assert_eq!(tokens(&table, Id::CreateMarginOrder, ""), 10);
+        assert_eq!(tokens(&table, Id::CancelMarginOrder, ""), 1);
+        table.learn_rows(12, [("DELETE", "/margin/orders/{id}", 3)].into_iter());
+        assert_eq!(tokens(&table, Id::CancelMarginOrder, ""), 3, "it is listed");
+        assert_eq!(tokens(&table, Id::DecreaseMarginOrder, ""), 1, "it is not");
+        assert_eq!(tokens(&table, Id::CreateMarginOrder, ""), 10);
+        assert_eq!(tokens(&table, Id::GetMarginBalance, asked), 50);
+        // One operation of both documents: each lane pays what is listed of it.
+        let path = "/portfolio/intra_exchange_instance_transfer";
+        table.learn_rows(12, [("POST", path, 7)].into_iter());
+        for operation in [
+            OperationId::IntraExchangeInstanceTransfer.operation(),
+            Id::IntraExchangeInstanceTransfer.operation(),
+        ] {
+            let (method, path) = (&operation.method, operation.path);
+            let request = RequestParts { method, path, query: "", body: b"" };
+            let charge = table.charge(operation, &request).unwrap();
+            assert_eq!((charge.tokens, charge.buckets[0].lane), (7, operation.cost.lane));
+        }
     }
 
     #[test]

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use kalshi_sdk::{
-    Client, Error,
-    operation::Lane,
-    types::{BucketLimit, GetAccountApiLimitsResponse},
-};
+use kalshi_sdk::{Client, Error, operation::Lane, types::GetAccountApiLimitsResponse};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::budget::{
@@ -28,19 +24,40 @@ const OWN_RATES: [u64; 2] = [1, 5];
 impl LaneLimits {
     /// Returns the limits that the exchange says; those before it where it says what cannot be.
     fn learned(self, response: &GetAccountApiLimitsResponse) -> Self {
-        let of = |limit: &BucketLimit, before: Limit| {
-            let refill = u64::try_from(limit.refill_rate).unwrap_or(0);
-            let capacity = u64::try_from(limit.bucket_capacity).unwrap_or(0);
-            Limit::new(refill, capacity).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the exchange's limit is not used");
-                before
-            })
-        };
+        let (read, write) = (&response.read, &response.write);
         let is_above =
             ["expert", "premier", "paragon", "prime", "prestige"].contains(&&*response.usage_tier);
         let own = Limit::known(OWN_RATES[usize::from(is_above)], 1);
-        Self::new(of(&response.read, self.read), of(&response.write, self.write), own)
+        Self::new(
+            believed(read.refill_rate, read.bucket_capacity, self.read),
+            believed(write.refill_rate, write.bucket_capacity, self.write),
+            own,
+        )
     }
+
+    /// Returns the limits of perpetual futures that the exchange says, in the same way. No operation of
+    /// theirs has a bucket of its own.
+    #[cfg(feature = "perps")]
+    fn learned_of_perps(
+        self,
+        response: &kalshi_sdk::perps::types::GetAccountApiLimitsResponse,
+    ) -> Self {
+        let (read, write) = (&response.read, &response.write);
+        Self::new(
+            believed(read.refill_rate, read.bucket_capacity, self.read),
+            believed(write.refill_rate, write.bucket_capacity, self.write),
+            self.own,
+        )
+    }
+}
+
+/// Returns the limit with a rate and a capacity; the one before it if it cannot be.
+fn believed(refill: i64, capacity: i64, before: Limit) -> Limit {
+    let of = |number: i64| u64::try_from(number).unwrap_or(0);
+    Limit::new(of(refill), of(capacity)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the exchange's limit is not used");
+        before
+    })
 }
 
 impl Budget {
@@ -49,9 +66,12 @@ impl Budget {
     ///
     /// When another call of this does so already, it waits for that one.
     ///
+    /// With the feature `perps`, the limits of perpetual futures are fetched as well if
+    /// `BudgetBuilder::with_perps` asked for that.
+    ///
     /// # Errors
     ///
-    /// That of a request that failed. What the other one said is used.
+    /// That of a request that failed. What the others said is used.
     pub async fn learn(&self, client: &Client) -> Result<(), Error> {
         let Ok(learning) = self.0.learning.try_lock() else {
             // The call that holds it asks for the same.
@@ -68,8 +88,22 @@ impl Budget {
             let lane = Lane::EventContracts;
             self.set_limits(lane, self.limits(lane).learned(limits));
         }
+        let learned = costs.and(limits.map(drop));
+        #[cfg(feature = "perps")]
+        let learned = learned.and(self.learn_perps(&client).await);
         drop(learning);
-        costs.and(limits.map(drop))
+        learned
+    }
+
+    /// Fetches the limits of perpetual futures, if that is asked for.
+    #[cfg(feature = "perps")]
+    async fn learn_perps(&self, client: &Client) -> Result<(), Error> {
+        if self.0.learns_perps {
+            let limits = client.perps().get_perps_account_api_limits().send().await?;
+            let lane = Lane::Perpetuals;
+            self.set_limits(lane, self.limits(lane).learned_of_perps(&limits));
+        }
+        Ok(())
     }
 
     /// Spawns a task that [learns](Self::learn) the limits now, every ten minutes, and after each

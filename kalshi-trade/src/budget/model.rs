@@ -858,6 +858,30 @@ fn every_signed_operation_has_a_class_that_fits_it() {
     }
 }
 
+#[cfg(feature = "perps")]
+#[test]
+fn operations_of_perpetual_futures_have_the_classes_of_their_likes() {
+    use kalshi_sdk::perps::OperationId as Id;
+    for (id, class) in [
+        (Id::CancelAllMarginOrders, Class::Emergency),
+        (Id::TriggerMarginOrderGroup, Class::Emergency),
+        (Id::CancelMarginOrder, Class::Urgent),
+        (Id::DecreaseMarginOrder, Class::Urgent),
+        (Id::DeleteMarginOrderGroup, Class::Urgent),
+        (Id::UpdateMarginOrderGroupLimit, Class::Urgent),
+        (Id::CreateMarginOrder, Class::Normal),
+        (Id::AmendMarginOrder, Class::Normal),
+        // A stop that waits behind bulk writes stops nothing.
+        (Id::SetCrossMarginExitTrigger, Class::Normal),
+        (Id::UpdateCrossMarginExitTrigger, Class::Normal),
+        (Id::SetIsolatedMarginExitTrigger, Class::Normal),
+        (Id::DeleteCrossMarginExitTriggerById, Class::Normal),
+        (Id::GetMarginOrders, Class::Normal),
+    ] {
+        assert_eq!(Class::of(id.operation()), class, "{id}");
+    }
+}
+
 /// Time, number, client, ticket, and true if it arrives at the exchange, else at the client.
 type Way = (Nanos, u64, usize, Ticket, bool);
 

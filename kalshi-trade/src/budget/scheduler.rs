@@ -87,8 +87,16 @@ impl Class {
     /// ```
     pub fn of(operation: &Operation) -> Self {
         match operation.id {
-            "cancel_all_orders" | "trigger_order_group" => return Self::Emergency,
-            "delete_order_group" | "update_order_group_limit" => return Self::Urgent,
+            "cancel_all_orders"
+            | "trigger_order_group"
+            | "cancel_all_margin_orders"
+            | "trigger_margin_order_group" => return Self::Emergency,
+            "delete_order_group"
+            | "update_order_group_limit"
+            | "delete_margin_order_group"
+            | "update_margin_order_group_limit" => return Self::Urgent,
+            // They take profit and stop losses, or end doing so.
+            id if id.contains("_exit_trigger") => return Self::Normal,
             _ => {}
         }
         let is = |prefix| operation.id.starts_with(prefix);

@@ -76,6 +76,8 @@ pub(super) struct Inner {
     pub(super) stale: Notify,
     /// Held while the limits are fetched.
     pub(super) learning: tokio::sync::Mutex<()>,
+    #[cfg(feature = "perps")]
+    pub(super) learns_perps: bool,
     write_deadline: Duration,
     deadline: Duration,
     pub(super) requeues: u32,
@@ -134,6 +136,8 @@ pub struct BudgetBuilder {
     scheduler: Scheduler,
     costs: CostTable,
     limits: Vec<(Lane, LaneLimits)>,
+    #[cfg(feature = "perps")]
+    learns_perps: bool,
     backend: Option<Arc<dyn Backend>>,
     write_deadline: Duration,
     deadline: Duration,
@@ -148,6 +152,8 @@ impl Default for BudgetBuilder {
                 .with_max_unclaimed(MAX_UNCLAIMED),
             costs: CostTable::new(),
             limits: Vec::new(),
+            #[cfg(feature = "perps")]
+            learns_perps: false,
             backend: None,
             write_deadline: DEFAULT_WRITE_DEADLINE,
             deadline: DEFAULT_DEADLINE,
@@ -166,6 +172,14 @@ impl BudgetBuilder {
     /// Sets the limits of a lane until they are learned: the lowest tier unless set.
     pub fn with_limits(mut self, lane: Lane, limits: LaneLimits) -> Self {
         self.limits.push((lane, limits));
+        self
+    }
+
+    /// Learns the limits of perpetual futures as well, with [`Budget::learn`]: for an account that is
+    /// enabled for them. Without it their buckets have the limits of the lowest tier.
+    #[cfg(feature = "perps")]
+    pub fn with_perps(mut self) -> Self {
+        self.learns_perps = true;
         self
     }
 
@@ -240,6 +254,8 @@ impl BudgetBuilder {
             changed: Notify::new(),
             stale: Notify::new(),
             learning: tokio::sync::Mutex::default(),
+            #[cfg(feature = "perps")]
+            learns_perps: self.learns_perps,
             write_deadline: self.write_deadline,
             deadline: self.deadline,
             requeues: self.requeues,

@@ -401,6 +401,67 @@ async fn limits_and_costs_are_learned_and_learned_anew_after_a_429() {
     drop(learning);
 }
 
+/// Answers every request by its path, one for each connection.
+async fn serve(listener: tokio::net::TcpListener, answer: fn(&str) -> (u16, serde_json::Value)) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    while let Ok((mut socket, _)) = listener.accept().await {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = socket.read_u8().await else { break };
+            head.push(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let path = head.split_whitespace().nth(1).unwrap_or_default();
+        let (status, body) = answer(path);
+        let body = body.to_string();
+        let length = body.len();
+        let reply = format!(
+            "HTTP/1.1 {status} words\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        socket.write_all(reply.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_perpetual_futures_are_learned_where_they_are_asked_for() {
+    fn answer(path: &str) -> (u16, serde_json::Value) {
+        let limits = |read: u32, write: u32| {
+            json!({
+                "usage_tier": "expert", "grants": [],
+                "read": {"refill_rate": read, "bucket_capacity": read},
+                "write": {"refill_rate": write, "bucket_capacity": write},
+            })
+        };
+        match path.strip_prefix("/trade-api/v2").unwrap_or_default() {
+            "/account/endpoint_costs" => (200, json!({"default_cost": 10, "endpoint_costs": []})),
+            "/account/limits" => (200, limits(600, 500)),
+            "/account/limits/perps" => (200, limits(800, 0)),
+            other => (500, json!({"code": "no_such_path", "message": other})),
+        }
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/trade-api/v2", listener.local_addr().unwrap());
+    let server = tokio::spawn(serve(listener, answer));
+    let exchange = exchange(Tier::Basic).await;
+    let limit = |rate, capacity| Limit::new(rate, capacity).unwrap();
+    for (builder, reads) in [(Budget::builder(), 400), (Budget::builder().with_perps(), 800)] {
+        let budget = builder.build();
+        let client = Client::builder()
+            .with_environment(kalshi_sdk::Environment::Custom(url.clone()))
+            .with_credentials(exchange.credentials(Role::Trader).unwrap().clone())
+            .with_budget(&budget)
+            .build()
+            .unwrap();
+        budget.learn(&client).await.unwrap();
+        assert_eq!(budget.limits(Lane::EventContracts).read, limit(600, 600));
+        let perps = budget.limits(Lane::Perpetuals);
+        assert_eq!(perps.read, limit(reads, reads));
+        assert_eq!(perps.write, limit(100, 100), "what cannot be is not used");
+    }
+    server.abort();
+}
+
 async fn wait_for(budget: &Budget, limits: LaneLimits) {
     while budget.limits(Lane::EventContracts) != limits {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! What a publisher says of itself, as JSON on its control subject.
+//! The reports of a publisher about itself, as JSON on its control subject.
 
 use serde::{Deserialize, Serialize};
 

@@ -160,7 +160,7 @@ impl Lease {
         }
     }
 
-    /// Takes the entry of the store and its revision; `None` when there is none.
+    /// Takes the entry of the store and its revision; `None` for an empty store.
     pub fn read(&mut self, entry: Option<(LeaseEntry, u64)>, wall: UnixMillis, now: Duration) {
         if !std::mem::take(&mut self.is_reading) {
             return;

@@ -369,7 +369,7 @@ impl Publisher {
         }
     }
 
-    /// Returns the next message for the bus; `None` while there is none, while the window is full,
+    /// Returns the next message for the bus; `None` while nothing waits, while the window is full,
     /// and beyond the end of the lease.
     ///
     /// `wall` is the time of day, for the messages that come from no frame.

@@ -37,8 +37,8 @@ pub enum SubjectError {
     /// A `_` that is followed by neither `_` nor `d`.
     #[error("a token of a subject has `_` before neither `_` nor `d`")]
     InvalidEscape,
-    /// The subject is none of this protocol.
-    #[error("the subject is none of this protocol, `{ROOT}`")]
+    /// The subject is not of this protocol.
+    #[error("the subject does not begin with `{ROOT}`")]
     Foreign,
 }
 
@@ -159,7 +159,7 @@ pub enum Subject {
         /// The ticker.
         ticker: String,
     },
-    /// What a publisher says of itself: `kx.v1.{env}.ctl.{publisher}`.
+    /// The reports of a publisher about itself: `kx.v1.{env}.ctl.{publisher}`.
     Control {
         /// The id of the publisher.
         publisher: String,
@@ -244,7 +244,7 @@ impl Subjects {
     ///
     /// # Errors
     ///
-    /// It is none of this environment and protocol, or a token does not read.
+    /// It is of another environment or protocol, or a token is invalid.
     pub fn parse(&self, subject: &str) -> Result<Subject, SubjectError> {
         let rest = subject.strip_prefix(&*self.prefix).ok_or(SubjectError::Foreign)?;
         let mut tokens = rest.split('.');

@@ -1,6 +1,6 @@
 //! The ceilings of a server that sends without a person, and the file that counts what was sent.
 //!
-//! What is counted was about to be sent: an order that was refused or canceled counts all the same.
+//! An order counts from before it is sent: one that was refused or canceled counts all the same.
 //! The file is shared by all servers of one key, and written before anything is sent.
 
 use std::{
@@ -34,7 +34,7 @@ const MAX_BYTES: u64 = 32 << 20;
 /// The most orders a minute that can be allowed.
 pub(super) const MAX_PER_MINUTE: i64 = 60;
 
-/// What a server may send without a person.
+/// Limits what a server may send without a person.
 #[derive(Clone, Debug)]
 pub(super) struct Ceilings {
     /// The most that one order may cost, fees included.
@@ -72,7 +72,7 @@ impl Ceilings {
         match market {
             Some(market) if self.markets.contains(market) => Ok(()),
             Some(market) => Err(Failure::usage(format!(
-                "{market} is none of the markets of --markets; nothing was sent"
+                "{market} is not among the markets of --markets; nothing was sent"
             ))),
             None => Err(Failure::usage(
                 "without a ticker this concerns markets beyond --markets; nothing was sent",

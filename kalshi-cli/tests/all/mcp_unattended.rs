@@ -142,7 +142,7 @@ fn an_order_is_sent_at_once_and_once_for_each_request_id() {
     assert_eq!(desk.run(&format!("order buy {other} yes 2 @ 0.01 --client-id my-1")).code, 0);
     let elsewhere = desk.placed().into_iter().find(|it| it.client_order_id == "my-1").unwrap();
     let writes = desk.writes().len();
-    let part = "none of the markets";
+    let part = "not among the markets";
     for (tool, arguments) in [
         ("place_order", order(&other, "four")),
         ("amend_order", json!({"order_id": elsewhere.order_id, "count": "1", "request_id": "5"})),

@@ -1,4 +1,4 @@
-//! What publishers and followers need of a bus, and what drives them by it.
+//! The bus as publishers and followers need it, and the nodes that drive them by it.
 
 mod memory;
 mod node;

@@ -72,14 +72,14 @@ pub(super) struct Served<'a> {
     pub(super) until: Option<UnixMillis>,
 }
 
-/// What a connection tells.
+/// A report of a connection to the timeline.
 enum Input {
     Opened(u64, Sender<Output>),
     Command(u64, String),
     Gone(u64),
 }
 
-/// What a connection is told.
+/// A message of the timeline to a connection.
 enum Output {
     Frame(String),
     Close(CloseCode, String),

@@ -13,7 +13,7 @@ use crate::json::Json;
 /// The most items of a subscription, as on the exchange.
 const MAX_ITEMS: usize = 500_000;
 
-/// What narrows a channel.
+/// The items that narrow a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Narrows {
     Nothing,

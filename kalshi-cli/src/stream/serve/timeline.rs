@@ -23,7 +23,7 @@ pub(super) const BOOKS: &str = "orderbook_delta";
 /// The channel of prices.
 pub(super) const TICKER: &str = "ticker";
 
-/// What a line of the recording is to clients.
+/// The effect of a line of the recording on clients.
 #[derive(Debug)]
 pub(super) enum Moment {
     /// Nothing.
@@ -60,7 +60,7 @@ pub(super) struct Body {
     pub(super) sent: Option<String>,
 }
 
-/// What is known of a market at the present moment.
+/// The state of a market at the present moment.
 #[derive(Debug, Default)]
 struct MarketState {
     id: String,

@@ -28,7 +28,8 @@
 //! use kalshi_sdk::{
 //!     Client,
 //!     types::{
-//!         BookSide, CreateOrderV2Request, GetMarketsStatus, SelfTradePreventionType, TimeInForce,
+//!         BookSide, CreateOrderV2Request, GetMarketsStatus,
+//!         SelfTradePreventionType, TimeInForce,
 //!     },
 //! };
 //! use kalshi_trade::{
@@ -50,19 +51,21 @@
 //!     .with_middleware(Retry::default())
 //!     .with_budget(&Budget::new())
 //!     .build()?;
-//! let open = client.get_markets().status(GetMarketsStatus::Open).limit(1).send().await?;
+//! let open = client.get_markets().status(GetMarketsStatus::Open).limit(1);
+//! let ticker = open.send().await?.markets[0].ticker.clone();
 //! let order = CreateOrderV2Request::builder()
-//!     .ticker(open.markets[0].ticker.clone())
+//!     .ticker(ticker)
 //!     .side(BookSide::Bid)
 //!     .count("1.00")
 //!     .price("0.0100")
 //!     .time_in_force(TimeInForce::GoodTillCanceled)
 //!     .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
 //!     .try_into()?;
-//! let placements = Placements::builder(client, FileJournal::builder(&path).open()?).start()?;
+//! let journal = FileJournal::builder(&path).open()?;
+//! let placements = Placements::builder(client, journal).start()?;
 //! match placements.place(order)?.outcome().await {
-//!     PlacementState::Accepted { order_id, .. } => println!("the exchange has it: {order_id}"),
-//!     PlacementState::Refused(refusal) => println!("it does not exist: {:?}", refusal.code),
+//!     PlacementState::Accepted { order_id, .. } => println!("accepted: {order_id}"),
+//!     PlacementState::Refused(refusal) => println!("refused: {:?}", refusal.code),
 //!     other => println!("see the guide: {other:?}"),
 //! }
 //! # drop(placements);

@@ -171,6 +171,16 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
+    /// Returns the envelope of a message that comes from no frame of the exchange.
+    pub(crate) const fn without_frame(
+        epoch: Epoch,
+        n: u64,
+        received: UnixMillis,
+        flags: Flags,
+    ) -> Self {
+        Self { epoch, n, seq: None, sid: None, received, flags, hash: None }
+    }
+
     /// Writes the headers.
     pub fn to_headers(&self) -> Vec<(String, String)> {
         let mut headers = Vec::with_capacity(8);

@@ -540,7 +540,6 @@ impl Follower {
             }
         };
         if is_live {
-            let is_whole = flags.contains(Flags::SNAPSHOT) && !flags.contains(Flags::MAYBE_BAD);
             if n == last + 1
                 && let Some(event) = event
             {
@@ -550,7 +549,7 @@ impl Follower {
             }
             self.make_stale(ticker, UncoveredCause::Lost, now);
             self.buffer(ticker, n, Buffered { flags, event });
-            if is_whole {
+            if flags.contains(Flags::SNAPSHOT) && !flags.contains(Flags::MAYBE_BAD) {
                 self.complete(ticker);
             }
             return;

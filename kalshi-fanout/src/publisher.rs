@@ -767,15 +767,7 @@ impl Publisher {
         market.n += 1;
         market.has_changed = true;
         self.metrics.resets += 1;
-        let envelope = Envelope {
-            epoch,
-            n: market.n,
-            seq: None,
-            sid: None,
-            received: wall,
-            flags: Flags::RESET,
-            hash: None,
-        };
+        let envelope = Envelope::without_frame(epoch, market.n, wall, Flags::RESET);
         let message = with_id(&market.subject, &envelope, Kind::Book, ticker, Bytes::new());
         if market.is_live {
             self.snapshot_due(ticker);
@@ -789,15 +781,7 @@ impl Publisher {
         stream.is_behind = false;
         stream.n += 1;
         self.metrics.resets += 1;
-        let envelope = Envelope {
-            epoch,
-            n: stream.n,
-            seq: None,
-            sid: None,
-            received: wall,
-            flags: Flags::RESET,
-            hash: None,
-        };
+        let envelope = Envelope::without_frame(epoch, stream.n, wall, Flags::RESET);
         let message = with_id(&stream.subject, &envelope, kind, ticker, Bytes::new());
         Some(Pending { target: Target::Data(kind, Arc::clone(ticker)), message })
     }
@@ -817,13 +801,8 @@ impl Publisher {
         market.snapshot_at = now;
         self.metrics.snapshots += 1;
         let envelope = Envelope {
-            epoch,
-            n: market.n,
-            seq: None,
-            sid: None,
-            received: wall,
-            flags: Flags::SNAPSHOT,
             hash: Some(hash_levels(book)),
+            ..Envelope::without_frame(epoch, market.n, wall, Flags::SNAPSHOT)
         };
         let subject = market.snapshot_subject.clone();
         let message =
@@ -869,15 +848,7 @@ impl Publisher {
         received: UnixMillis,
     ) -> Option<Pending> {
         let epoch = self.epoch.clone().or_else(|| self.ended.clone())?;
-        let envelope = Envelope {
-            epoch,
-            n: 0,
-            seq: None,
-            sid: None,
-            received,
-            flags: Flags::default(),
-            hash: None,
-        };
+        let envelope = Envelope::without_frame(epoch, 0, received, Flags::default());
         let payload = serde_json::to_vec(control).ok()?.into();
         let subject = self.control.clone();
         let message = BusMessage { subject, headers: envelope.to_headers(), payload };

@@ -52,7 +52,7 @@ const MAX_ORDERS: usize = 1_000;
 /// The most characters of the id of a request.
 const MAX_REQUEST_ID: usize = 128;
 
-/// What a server needs to send without a person.
+/// Holds the parts that a server needs to send without a person.
 pub(super) struct Unattended {
     ceilings: Ceilings,
     ledger: Ledger,

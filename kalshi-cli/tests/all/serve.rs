@@ -415,7 +415,7 @@ fn handshakes_of_other_paths_and_of_web_pages_are_refused() {
             assert_eq!(response.status(), status, "{header}");
         }
     });
-    // It waits for a client as long as there is none.
+    // It waits until a client comes.
     assert!(server.child.try_wait().unwrap().is_none());
     server.child.kill().unwrap();
     server.child.wait().unwrap();

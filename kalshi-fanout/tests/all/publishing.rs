@@ -1,4 +1,4 @@
-//! What a publisher publishes, and what a follower makes of it.
+//! The messages of a publisher, and the events that a follower makes of them.
 
 use std::time::Duration;
 

@@ -22,6 +22,8 @@
 //!
 //! The exchange's terms say to whom its data may be passed on: keep to your own organization.
 
+#[cfg(feature = "budget")]
+pub mod budget;
 pub mod bus;
 mod control;
 mod envelope;

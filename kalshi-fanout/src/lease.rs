@@ -113,6 +113,11 @@ impl Lease {
         Some((held.term, held.until))
     }
 
+    /// Reports whether nothing is held and no write is under way.
+    pub const fn is_idle(&self) -> bool {
+        self.held.is_none() && self.sent.is_none()
+    }
+
     /// Returns the next request to the store. `is_able` says whether this publisher could publish:
     /// if not, a lease that it holds is given up.
     pub fn next(&mut self, is_able: bool, now: Duration) -> Option<LeaseRequest> {

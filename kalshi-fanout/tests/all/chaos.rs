@@ -89,6 +89,9 @@ struct Feed {
     seq: u64,
     /// The round in which lost books get new snapshots.
     repair: Option<u64>,
+    /// Books whose last changes were lost, and what they were before: until the next frame shows the
+    /// loss, the publisher has them as they were.
+    hidden: HashMap<usize, u64>,
 }
 
 /// Epoch, market and number.
@@ -180,6 +183,7 @@ impl World {
     /// Gives a frame to a publisher, and keeps the truth at the number that it gets.
     fn feed(&mut self, at: usize, market: usize, frame: &str) {
         let (wall, now) = (self.wall(), self.now);
+        self.publishers[at].1.hidden.clear();
         self.publishers[at].0.publisher_mut().frame(frame, wall, now);
         self.keep(at, market);
     }
@@ -188,10 +192,12 @@ impl World {
         let publisher = self.publishers[at].0.publisher();
         let Some(epoch) = publisher.epoch() else { return };
         let Some(n) = publisher.last_number(&ticker(market)) else { return };
+        let hidden = self.publishers[at].1.hidden.get(&market);
+        let sum = hidden.copied().unwrap_or(self.books[market].sum);
         let sums = self.truth.entry((epoch.term, epoch.number, market, n)).or_default();
         // Before the first message of an epoch, changes go into its snapshot.
-        if sums.is_empty() || n == 0 && sums.last() != Some(&self.books[market].sum) {
-            sums.push(self.books[market].sum);
+        if sums.is_empty() || n == 0 && sums.last() != Some(&sum) {
+            sums.push(sum);
         }
     }
 
@@ -226,6 +232,7 @@ impl World {
         };
         let after = before + delta;
         let book = &mut self.books[market];
+        let sum_before = book.sum;
         if before > 0 {
             book.sum = book.sum.wrapping_sub(mark(is_bid, cents, before));
         }
@@ -247,6 +254,7 @@ impl World {
             if self.has_faults && self.random.one_in(3_000) {
                 self.count("frames of the exchange lost");
                 self.publishers[at].1.repair = Some(self.round + 20);
+                self.publishers[at].1.hidden.entry(market).or_insert(sum_before);
                 continue;
             }
             let frame = format!(

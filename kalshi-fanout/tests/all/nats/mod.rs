@@ -1,0 +1,4 @@
+//! The bus over a real `nats-server`.
+
+mod broker;
+mod bus;

@@ -327,6 +327,11 @@ impl Publisher {
         &self.books
     }
 
+    /// Reports whether the bus is behind: changes are conflated until it has caught up.
+    pub fn is_full(&self) -> bool {
+        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
+    }
+
     /// Returns the number of the last message of a market's book in this epoch.
     pub fn last_number(&self, ticker: &str) -> Option<u64> {
         self.markets.get(ticker).map(|market| market.n)
@@ -674,8 +679,7 @@ impl Publisher {
 
     fn is_behind(&self, now: Duration) -> bool {
         let oldest = self.in_flight.first_key_value().map(|(_, (at, _))| *at);
-        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
-            || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
+        self.is_full() || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
     }
 
     fn fall_behind(&mut self, ticker: &str) {

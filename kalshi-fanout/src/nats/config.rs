@@ -15,9 +15,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The time between two pings. Without an answer to three of them the connection is given up.
 const PING: Duration = Duration::from_secs(2);
 
-/// The messages of one subscription that may wait for the follower.
-const SUBSCRIPTION: usize = 16_384;
-
 /// The settings of a connection to NATS.
 ///
 /// # Examples
@@ -39,6 +36,7 @@ pub struct NatsConfig {
     client_certificate: Option<(PathBuf, PathBuf)>,
     requires_tls: bool,
     connect_timeout: Duration,
+    pub(super) queue: usize,
     pub(super) streams: StreamSettings,
 }
 
@@ -84,6 +82,7 @@ impl NatsConfig {
             client_certificate: None,
             requires_tls: false,
             connect_timeout: Duration::from_secs(5),
+            queue: 16_384,
             streams: StreamSettings::default(),
         }
     }
@@ -141,6 +140,15 @@ impl NatsConfig {
         self
     }
 
+    /// Sets the number of messages that may wait for a slow follower: of all subscriptions together,
+    /// and then of each by itself; 16,384 by default. Those beyond are dropped, which is a loss like
+    /// any other. 0 counts as 1.
+    #[must_use]
+    pub fn with_queue(mut self, messages: usize) -> Self {
+        self.queue = messages.max(1);
+        self
+    }
+
     /// Sets the limits of the streams that a publisher makes.
     #[must_use]
     pub fn with_streams(mut self, streams: StreamSettings) -> Self {
@@ -189,7 +197,7 @@ impl NatsConfig {
             .require_tls(self.requires_tls || has_secret && !is_local)
             .connection_timeout(self.connect_timeout)
             .ping_interval(PING)
-            .subscription_capacity(SUBSCRIPTION)
+            .subscription_capacity(self.queue)
             // Every subject is one that this crate has written.
             .skip_subject_validation(true)
             .max_reconnects(None)

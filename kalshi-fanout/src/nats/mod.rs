@@ -58,10 +58,6 @@ use crate::{
 /// The messages and requests that may wait to be sent.
 const OUTGOING: usize = 65_536;
 
-/// The events that may wait to be taken. Beyond it the subscriptions hold messages, and drop them
-/// when they are full.
-const INCOMING: usize = 16_384;
-
 /// The messages without an acknowledgement that are remembered: more than any window.
 const OUTSTANDING: usize = 1 << 20;
 
@@ -208,7 +204,7 @@ impl NatsBus {
         let (state, setup) = (Mutex::new(state), Notify::new());
         let shared = Arc::new(Shared { names, streams, state, setup });
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
-        let (arrived, incoming) = mpsc::channel(INCOMING);
+        let (arrived, incoming) = mpsc::channel(config.queue);
         let tasks = tasks::spawn(tasks::Parts {
             client,
             context,

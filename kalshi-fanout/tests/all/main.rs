@@ -5,3 +5,4 @@
 mod chaos;
 mod nats;
 mod publishing;
+mod truth;

@@ -125,6 +125,8 @@ pub(crate) enum Way {
     Open,
     /// Connections are closed, and new ones are refused.
     Cut,
+    /// Nothing passes, and nothing is closed.
+    Silent,
 }
 
 /// A way to a broker that can be cut.
@@ -143,14 +145,15 @@ impl Proxy {
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut way = ways.subscribe();
                 tokio::spawn(async move {
-                    if *way.borrow() == Way::Cut {
+                    if *way.borrow() != Way::Open {
                         return;
                     }
                     let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
                     select! {
                         _ = copy_bidirectional(&mut near, &mut far) => {}
-                        _ = way.wait_for(|way| *way == Way::Cut) => {}
+                        _ = way.wait_for(|way| *way != Way::Open) => {}
                     }
+                    let _ = way.wait_for(|way| *way != Way::Silent).await;
                 });
             }
         });

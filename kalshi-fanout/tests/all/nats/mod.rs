@@ -3,3 +3,4 @@
 mod broker;
 mod bus;
 mod chaos;
+mod live;

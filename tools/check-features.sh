@@ -46,6 +46,8 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
 fi
 # Without `perps`, which the tests of the workspace turn on.
 check -p kalshi-trade
+# Without `nats`, which its own tests turn on.
+check -p kalshi-fanout
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"

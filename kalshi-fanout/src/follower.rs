@@ -146,6 +146,8 @@ pub struct Follower {
     /// An epoch has been followed before.
     was_connected: bool,
     heard: Duration,
+    /// The latest time of the publisher in the epoch, by its clock.
+    newest: UnixMillis,
     markets: HashMap<String, Market, RandomState>,
     streams: HashMap<(Kind, String), Stream, RandomState>,
     outputs: VecDeque<Output>,
@@ -226,6 +228,7 @@ impl Follower {
             is_ended: false,
             was_connected: false,
             heard: Duration::ZERO,
+            newest: UnixMillis::EPOCH,
             markets: HashMap::default(),
             streams: HashMap::default(),
             outputs: VecDeque::new(),
@@ -354,13 +357,18 @@ impl Follower {
             return;
         }
         self.heard = now;
+        // A snapshot that a bus delivers once more may be older than what was lost since. One that is
+        // as new as what else has come is not; after others the log is read.
+        let is_new = self.newest != UnixMillis::EPOCH
+            && envelope.received.saturating_add(self.config.grace) >= self.newest;
+        self.newest = self.newest.max(envelope.received);
         match subject {
             Subject::Control { .. } => match serde_json::from_slice(&message.payload) {
                 Ok(control) => self.control(control, now),
                 Err(_) => self.metrics.malformed += 1,
             },
             Subject::Snapshot { ticker } => {
-                self.snapshot(&ticker, &envelope, &message.payload, true, now);
+                self.snapshot(&ticker, &envelope, &message.payload, is_new, now);
             }
             Subject::Data { kind: Kind::Book, ticker, .. } => {
                 self.book(&ticker, &envelope, &message.payload, now);
@@ -477,6 +485,7 @@ impl Follower {
             None => self.void_all_silently(now),
         }
         self.epoch = Some(epoch.clone());
+        self.newest = UnixMillis::EPOCH;
         self.is_ended = false;
         for stream in self.streams.values_mut() {
             *stream = Stream { n: 0, has_joined: false };

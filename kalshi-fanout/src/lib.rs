@@ -5,10 +5,13 @@
 //! - [`Follower`] turns the messages into the events and books that a direct connection has. A book
 //!   can be read only when it is exactly that of the publisher at one number.
 //! - [`Lease`] decides which of several publishers publishes.
-//! - [`bus`] has what they need of a bus, and one inside of the process.
+//! - [`bus`] has what they need of a bus, and one inside of the process. With the feature `nats`, the
+//!   module `nats` has one over NATS JetStream.
+//! - [`live`] runs them: a publisher from a connection to the exchange, and a follower that is read
+//!   as a connection is.
 //! - [`subject`] says where each message goes.
 //!
-//! Both halves are pure: time is an argument, and they hold no socket. What carries the messages may
+//! The cores are pure: time is an argument, and they hold no socket. What carries the messages may
 //! lose, repeat, reorder and delay them; each loss is an event, and the book is void until it has
 //! been repaired.
 //!
@@ -30,6 +33,11 @@ mod envelope;
 mod follower;
 mod lease;
 mod levels;
+pub mod live;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[doc = include_str!("operations.md")]
+pub mod operations {}
 mod publisher;
 pub mod subject;
 

@@ -156,7 +156,7 @@ pub struct Publisher {
     ended: Option<Epoch>,
     markets: HashMap<Arc<str>, Market, RandomState>,
     /// The subjects without books.
-    streams: HashMap<(Kind, Arc<str>), Stream, RandomState>,
+    streams: [HashMap<Arc<str>, Stream, RandomState>; Kind::ALL.len()],
     /// Messages that are ready, oldest first.
     queue: VecDeque<Pending>,
     /// Markets whose followers must be told of a loss before anything else.
@@ -199,6 +199,9 @@ enum Due {
 }
 
 struct Market {
+    ticker: Arc<str>,
+    /// The ticker as a token of a subject.
+    token: String,
     subject: String,
     snapshot_subject: String,
     id: String,
@@ -213,6 +216,9 @@ struct Market {
 }
 
 struct Stream {
+    ticker: Arc<str>,
+    /// The ticker as a token of a subject.
+    token: String,
     subject: String,
     n: u64,
     is_behind: bool,
@@ -256,7 +262,7 @@ impl Publisher {
             epoch: None,
             ended: None,
             markets: HashMap::default(),
-            streams: HashMap::default(),
+            streams: <_>::default(),
             queue: VecDeque::new(),
             urgent: VecDeque::new(),
             behind: VecDeque::new(),
@@ -321,6 +327,11 @@ impl Publisher {
         &self.books
     }
 
+    /// Reports whether the bus is behind: changes are conflated until it has caught up.
+    pub fn is_full(&self) -> bool {
+        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
+    }
+
     /// Returns the number of the last message of a market's book in this epoch.
     pub fn last_number(&self, ticker: &str) -> Option<u64> {
         self.markets.get(ticker).map(|market| market.n)
@@ -343,7 +354,7 @@ impl Publisher {
             self.hold(text);
         }
         for event in events.drain(..) {
-            self.event(&event, text, now);
+            self.take_event(&event, Some(text), now);
         }
         self.events = events;
     }
@@ -420,12 +431,48 @@ impl Publisher {
         }
     }
 
-    fn event(&mut self, event: &Event, text: &str, now: Duration) {
+    /// Notes that the connection to the bus was lost: every book has a snapshot again, because the
+    /// bus may have lost the last ones.
+    pub fn bus_lost(&mut self) {
+        if self.epoch.is_none() {
+            return;
+        }
+        for market in self.markets.values_mut() {
+            if market.is_live && !market.is_snapshot_due {
+                market.is_snapshot_due = true;
+                self.snapshots_due.push_back(Arc::clone(&market.ticker));
+            }
+        }
+    }
+
+    /// Takes an event of a connection whose frames are not at hand, such as one of
+    /// [redundant feeds](kalshi_ws::RedundantFeed). Do not mix it with [`frame`](Self::frame).
+    ///
+    /// The payloads are written anew, with the fields that this version knows, and have the flag
+    /// [`Flags::REDACTED`].
+    pub fn event(&mut self, event: &Event, now: Duration) {
+        match event {
+            Event::Message(_) | Event::Subscribed { .. } if !self.is_connected => {
+                self.is_connected = true;
+                self.begin_epoch(now);
+            }
+            Event::Disconnected { reason } => {
+                self.books.apply(event);
+                let reason = reason.to_string();
+                return self.disconnected(&reason);
+            }
+            Event::Closed { .. } if self.is_connected => return self.disconnected("it was closed"),
+            _ => {}
+        }
+        self.take_event(event, None, now);
+    }
+
+    fn take_event(&mut self, event: &Event, text: Option<&str>, now: Duration) {
         let change = self.books.apply(event);
         match event {
             Event::Message(message) => {
                 let held = self.take_held(message);
-                self.message(message, change, held.as_deref().unwrap_or(text), now);
+                self.message(message, change, held.as_deref().or(text), now);
             }
             Event::Unknown(_) | Event::Malformed(_) => self.metrics.unpublished += 1,
             Event::Unmatched(message) => {
@@ -439,11 +486,21 @@ impl Publisher {
                 let (expected, received) = (*expected, *received);
                 self.push_control(&Control::Gap { channel, expected, received });
             }
-            Event::Terminated { channel, .. } | Event::Unsubscribed { channel }
+            Event::Terminated { channel, .. }
+            | Event::Unsubscribed { channel }
+            | Event::Uncovered { channel, .. }
+            | Event::Lagged { channel: Some(channel), .. }
                 if *channel != Channel::OrderbookDelta =>
             {
                 let channel = channel.to_string();
                 self.push_control(&Control::Gap { channel, expected: None, received: None });
+            }
+            Event::Failover { .. } => {
+                // What has no key may be missing in between.
+                for channel in [Channel::Ticker, Channel::MarketLifecycleV2] {
+                    let channel = channel.to_string();
+                    self.push_control(&Control::Gap { channel, expected: None, received: None });
+                }
             }
             _ => {}
         }
@@ -466,7 +523,13 @@ impl Publisher {
         }
     }
 
-    fn message(&mut self, message: &Message, change: BookChange, text: &str, now: Duration) {
+    fn message(
+        &mut self,
+        message: &Message,
+        change: BookChange,
+        text: Option<&str>,
+        now: Duration,
+    ) {
         let (kind, ticker) = match &message.payload {
             Payload::OrderbookDelta(delta) => (Kind::Book, delta.market.ticker()),
             Payload::OrderbookSnapshot(snapshot) => (Kind::Book, &*snapshot.market_ticker),
@@ -497,14 +560,15 @@ impl Publisher {
         message: &Message,
         ticker: &str,
         change: BookChange,
-        text: &str,
+        text: Option<&str>,
         now: Duration,
     ) -> Result<(), SubjectError> {
         let is_behind = self.is_behind(now);
         if !self.markets.contains_key(ticker) {
-            let market = Market::new(&self.subjects, ticker, now)?;
-            self.by_snapshot.push_back(ticker.into());
-            self.markets.insert(ticker.into(), market);
+            let ticker: Arc<str> = ticker.into();
+            let market = Market::new(&self.subjects, Arc::clone(&ticker), now)?;
+            self.by_snapshot.push_back(Arc::clone(&ticker));
+            self.markets.insert(ticker, market);
         }
         let Some(market) = self.markets.get_mut(ticker) else { return Ok(()) };
         let mut flags = Flags::default();
@@ -534,14 +598,17 @@ impl Publisher {
             self.fall_behind(ticker);
             return Ok(());
         }
-        let payload = match private {
-            Some(delta) => {
+        let payload = match (private, text) {
+            (None, Some(text)) => Bytes::copy_from_slice(text.as_bytes()),
+            (private, _) => {
                 flags = flags.with(Flags::REDACTED);
-                let mut delta = delta.clone();
-                delta.own = None;
-                redacted(message, &delta).unwrap_or_default().into()
+                let public = private.map(|delta| {
+                    let mut delta = delta.clone();
+                    delta.own = None;
+                    delta
+                });
+                written(message, public.as_ref()).unwrap_or_default().into()
             }
-            None => Bytes::copy_from_slice(text.as_bytes()),
         };
         market.n += 1;
         market.has_changed = true;
@@ -557,8 +624,8 @@ impl Publisher {
             flags,
             hash: None,
         };
-        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, payload);
-        let target = Target::Data(Kind::Book, ticker.into());
+        let message = with_id(&market.subject, &envelope, Kind::Book, &market.token, payload);
+        let target = Target::Data(Kind::Book, Arc::clone(&market.ticker));
         self.queue.push_back(Pending { target, message });
         if is_snapshot_due {
             self.snapshot_due(ticker);
@@ -571,17 +638,20 @@ impl Publisher {
         message: &Message,
         kind: Kind,
         ticker: &str,
-        text: &str,
+        text: Option<&str>,
         now: Duration,
     ) -> Result<(), SubjectError> {
         let is_behind = self.is_behind(now);
         let Some(epoch) = &self.epoch else { return Ok(()) };
-        let key = (kind, Arc::from(ticker));
-        if !self.streams.contains_key(&key) {
-            let subject = self.subjects.data(kind, ticker)?;
-            self.streams.insert(key.clone(), Stream { subject, n: 0, is_behind: false });
+        let streams = streams_of(&mut self.streams, kind);
+        if !streams.contains_key(ticker) {
+            let (token, subject) = (escape(ticker)?, self.subjects.data(kind, ticker)?);
+            let ticker: Arc<str> = ticker.into();
+            let stream =
+                Stream { ticker: Arc::clone(&ticker), token, subject, n: 0, is_behind: false };
+            streams.insert(ticker, stream);
         }
-        let Some(stream) = self.streams.get_mut(&key) else { return Ok(()) };
+        let Some(stream) = streams.get_mut(ticker) else { return Ok(()) };
         if is_behind || stream.is_behind {
             self.metrics.lost += 1;
             self.stream_behind(kind, ticker);
@@ -594,20 +664,22 @@ impl Publisher {
             seq: message.seq,
             sid: message.sid,
             received: message.received,
-            flags: Flags::default(),
+            flags: if text.is_some() { Flags::default() } else { Flags::REDACTED },
             hash: None,
         };
-        let payload = Bytes::copy_from_slice(text.as_bytes());
-        let message = with_id(&stream.subject, &envelope, kind, ticker, payload);
-        let target = Target::Data(kind, ticker.into());
+        let payload = match text {
+            Some(text) => Bytes::copy_from_slice(text.as_bytes()),
+            None => written(message, None).unwrap_or_default().into(),
+        };
+        let message = with_id(&stream.subject, &envelope, kind, &stream.token, payload);
+        let target = Target::Data(kind, Arc::clone(&stream.ticker));
         self.queue.push_back(Pending { target, message });
         Ok(())
     }
 
     fn is_behind(&self, now: Duration) -> bool {
         let oldest = self.in_flight.first_key_value().map(|(_, (at, _))| *at);
-        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
-            || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
+        self.is_full() || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
     }
 
     fn fall_behind(&mut self, ticker: &str) {
@@ -615,16 +687,16 @@ impl Publisher {
             && market.due == Due::Nothing
         {
             market.due = Due::Reset;
-            self.behind.push_back((Kind::Book, ticker.into()));
+            self.behind.push_back((Kind::Book, Arc::clone(&market.ticker)));
         }
     }
 
     fn stream_behind(&mut self, kind: Kind, ticker: &str) {
-        if let Some(stream) = self.streams.get_mut(&(kind, Arc::from(ticker)))
+        if let Some(stream) = streams_of(&mut self.streams, kind).get_mut(ticker)
             && !stream.is_behind
         {
             stream.is_behind = true;
-            self.behind.push_back((kind, ticker.into()));
+            self.behind.push_back((kind, Arc::clone(&stream.ticker)));
         }
     }
 
@@ -633,7 +705,7 @@ impl Publisher {
             && !market.is_snapshot_due
         {
             market.is_snapshot_due = true;
-            self.snapshots_due.push_back(ticker.into());
+            self.snapshots_due.push_back(Arc::clone(&market.ticker));
         }
     }
 
@@ -648,7 +720,7 @@ impl Publisher {
         }
         self.epoch = Some(Epoch { term, number, publisher: self.config.id.clone() });
         self.ended = None;
-        self.streams.clear();
+        self.streams.iter_mut().for_each(HashMap::clear);
         self.urgent.clear();
         self.behind.clear();
         self.snapshots_due.clear();
@@ -768,7 +840,7 @@ impl Publisher {
         market.has_changed = true;
         self.metrics.resets += 1;
         let envelope = Envelope::without_frame(epoch, market.n, wall, Flags::RESET);
-        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, Bytes::new());
+        let message = with_id(&market.subject, &envelope, Kind::Book, &market.token, Bytes::new());
         if market.is_live {
             self.snapshot_due(ticker);
         }
@@ -777,12 +849,12 @@ impl Publisher {
 
     fn stream_reset(&mut self, kind: Kind, ticker: &Arc<str>, wall: UnixMillis) -> Option<Pending> {
         let epoch = self.epoch.clone()?;
-        let stream = self.streams.get_mut(&(kind, Arc::clone(ticker)))?;
+        let stream = streams_of(&mut self.streams, kind).get_mut(ticker)?;
         stream.is_behind = false;
         stream.n += 1;
         self.metrics.resets += 1;
         let envelope = Envelope::without_frame(epoch, stream.n, wall, Flags::RESET);
-        let message = with_id(&stream.subject, &envelope, kind, ticker, Bytes::new());
+        let message = with_id(&stream.subject, &envelope, kind, &stream.token, Bytes::new());
         Some(Pending { target: Target::Data(kind, Arc::clone(ticker)), message })
     }
 
@@ -893,10 +965,12 @@ impl Publisher {
 }
 
 impl Market {
-    fn new(subjects: &Subjects, ticker: &str, now: Duration) -> Result<Self, SubjectError> {
+    fn new(subjects: &Subjects, ticker: Arc<str>, now: Duration) -> Result<Self, SubjectError> {
         Ok(Self {
-            subject: subjects.data(Kind::Book, ticker)?,
-            snapshot_subject: subjects.snapshot(ticker)?,
+            token: escape(&ticker)?,
+            subject: subjects.data(Kind::Book, &ticker)?,
+            snapshot_subject: subjects.snapshot(&ticker)?,
+            ticker,
             id: String::new(),
             n: 0,
             due: Due::Nothing,
@@ -909,40 +983,60 @@ impl Market {
     }
 }
 
+fn streams_of<T>(streams: &mut [T; Kind::ALL.len()], kind: Kind) -> &mut T {
+    let [book, trade, ticker, status] = streams;
+    match kind {
+        Kind::Book => book,
+        Kind::Trade => trade,
+        Kind::Ticker => ticker,
+        Kind::Status => status,
+    }
+}
+
 fn with_id(
     subject: &str,
     envelope: &Envelope,
     kind: Kind,
-    ticker: &str,
+    token: &str,
     payload: Bytes,
 ) -> BusMessage {
     let mut headers = envelope.to_headers();
     let (epoch, n) = (&envelope.epoch, envelope.n);
-    let ticker = escape(ticker).unwrap_or_default();
-    headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{ticker}:{n}")));
+    headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{token}:{n}")));
     BusMessage { subject: subject.to_owned(), headers, payload }
 }
 
-/// Writes the frame of a change without what is private to the account of the publisher.
-fn redacted(message: &Message, delta: &kalshi_ws::Delta) -> Option<String> {
-    #[derive(Serialize)]
-    struct Frame<'a> {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        sid: Option<i64>,
-        seq: Option<i64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sending_ts_ms: Option<UnixMillis>,
-        msg: &'a kalshi_ws::Delta,
+/// Writes the frame of a public message, with another change in place of its own.
+fn written(message: &Message, public: Option<&kalshi_ws::Delta>) -> Option<String> {
+    fn of<T: Serialize>(message: &Message, msg: &T) -> Option<String> {
+        #[derive(Serialize)]
+        struct Frame<'a, T> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sid: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            seq: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sending_ts_ms: Option<UnixMillis>,
+            msg: &'a T,
+        }
+        let (sid, seq, sending_ts_ms) = (message.sid, message.seq, message.sent);
+        let kind = message.payload.kind();
+        serde_json::to_string(&Frame { kind, sid, seq, sending_ts_ms, msg }).ok()
     }
-    let frame = Frame {
-        kind: "orderbook_delta",
-        sid: message.sid,
-        seq: message.seq,
-        sending_ts_ms: message.sent,
-        msg: delta,
-    };
-    serde_json::to_string(&frame).ok()
+    match &message.payload {
+        Payload::OrderbookDelta(delta) => of(message, public.unwrap_or(delta)),
+        Payload::OrderbookSnapshot(snapshot) => of(message, snapshot),
+        Payload::Trade(trade) => of(message, trade),
+        Payload::Ticker(ticker) => of(message, ticker),
+        Payload::MarketLifecycleV2(market) => of(message, market),
+        Payload::MarketMetadataUpdated(market) => of(message, market),
+        Payload::MultivariateMarketLifecycle(market) => of(message, market),
+        Payload::EventLifecycle(event) => of(message, event),
+        Payload::EventFeeUpdate(event) => of(message, event),
+        _ => None,
+    }
 }
 
 impl std::fmt::Debug for Publisher {

@@ -190,7 +190,8 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts it. With the feature `ui` it reads `KALSHI_SIM_HOLD` from the environment: see the
+    /// documentation of the crate.
     ///
     /// # Errors
     ///

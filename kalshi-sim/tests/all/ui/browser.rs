@@ -45,7 +45,9 @@ fn program() -> Option<PathBuf> {
         .flat_map(|folder| names.map(|name| folder.join(name)))
         .find(|file| file.exists());
     if found.is_none() {
-        assert!(env::var_os("KALSHI_SIM_BROWSER").is_none(), "there is no Chromium here");
+        let is_required =
+            env::var_os("KALSHI_SIM_BROWSER").is_some_and(|value| value == "required");
+        assert!(!is_required, "there is no Chromium here");
         // Not by a macro: what those print is kept back while a test runs.
         let text = "SKIPPED a test of the simulator's page: there is no Chromium here\n";
         std::io::stderr().write_all(text.as_bytes()).unwrap();

@@ -149,17 +149,13 @@ export function chart(canvas, minutes) {
     pen.strokeStyle = color(name);
     pen.globalAlpha = 0.55;
     pen.beginPath();
-    let drawn = false;
-    minutes.forEach((row) => {
-      const pip = row[field];
-      if (pip === empty) drawn = false;
-      else {
-        if (drawn) pen.lineTo(x(row.minute), y(pip));
-        else pen.moveTo(x(row.minute), y(pip));
-        drawn = true;
-        pen.lineTo(Math.min(right, x(row.minute + 1)), y(pip));
-      }
-    });
+    let before = empty;
+    for (const { minute, [field]: pip } of minutes) {
+      if (before !== empty) pen.lineTo(x(minute), y(before));
+      if (pip !== empty && before === empty) pen.moveTo(x(minute), y(pip));
+      else if (pip !== empty) pen.lineTo(x(minute), y(pip));
+      before = pip;
+    }
     pen.stroke();
     pen.globalAlpha = 1;
   };

@@ -22,7 +22,7 @@ export function make(act) {
     markets: new Table('markets', 'Markets', [['ticker', '', ''], ['bid', n, '7.6ch'], ['ask', n, '7.6ch'], ['status', '', '8.6ch']], act.market),
     ladder: new Table('ladder', 'Order book by price', [['own ● ahead/nth', n, ''], ['YES bid', n, '11.6ch'], ['price', 'price', '7.4ch'], ['YES ask', n, '11.2ch']], act.price),
     trades: new Table('trades', 'Trades and market events', [['time', '', '13.6ch'], ['', '', ''], ['price', n, '8ch'], ['count', n, '9ch']]),
-    orders: new Table('orders', 'Orders of members', [['member', '', '8ch'], ['side', '', '5ch'], ['price', n, '8ch'], ['filled', n, '9ch'], ['of', n, '9ch'], ['status', '', ''], ['market', 'wide', '24ch']], act.order),
+    orders: new Table('orders', 'Orders of members', [['member', '', '8ch'], ['side', '', '5.8ch'], ['price', n, '7.6ch'], ['filled', n, '8ch'], ['of', n, '8ch'], ['status', '', ''], ['market', 'wide', '24ch']], act.order),
     timeline: new Table('timeline', 'Timeline of an order', [['time', '', '13.6ch'], ['what', '', '12ch'], ['values', 'wide', ''], ['told', '', ''], ['readable', n, '10ch']]),
     members: new Table('members', 'Members', [['', '', ''], ['trader', n, '14ch'], ['maker', n, '14ch']]),
     positions: new Table('positions', 'Positions', [['member', '', '8ch'], ['market', '', ''], ['net', n, '8ch'], ['P&L', n, '10ch']]),

@@ -61,6 +61,9 @@ pub struct RequestRecord {
 /// A request that has arrived whole and whose signature is good.
 #[derive(Debug)]
 pub(crate) struct Request {
+    /// Its number in the log.
+    #[cfg(feature = "ui")]
+    pub(crate) number: u64,
     pub(crate) operation: OperationId,
     /// `None` for an unsigned request to a public operation.
     pub(crate) key_id: Option<String>,
@@ -71,7 +74,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn carry_out(&self, state: &mut State, now: DateTime<Utc>) -> Response {
+    fn carry_out(&self, state: &mut State, now: DateTime<Utc>) -> Response {
         let relaxed = lenient::relaxed(state.rules(), self.operation.operation(), &self.body);
         let mut call = Call {
             operation: self.operation,
@@ -203,9 +206,24 @@ impl Shared {
             let oldest = delayed.remove(0);
             drop(delayed);
             let mut state = self.state();
-            oldest.request.carry_out(&mut state, now);
+            self.carry_out(&mut state, &oldest.request, now);
             self.streams.publish(&mut state);
         }
+    }
+
+    /// Carries out a request now. What it does is published later.
+    pub(crate) fn carry_out(
+        &self,
+        state: &mut State,
+        request: &Request,
+        now: DateTime<Utc>,
+    ) -> Response {
+        #[cfg(feature = "ui")]
+        self.streams.note_cause(state, Some(request.number));
+        let response = request.carry_out(state, now);
+        #[cfg(feature = "ui")]
+        self.streams.note_cause(state, None);
+        response
     }
 
     /// Lets time pass: carries out the requests that are due, each at its time, and what falls due
@@ -220,7 +238,7 @@ impl Shared {
             let Some((at, place)) = times.min() else { break };
             let request = delayed.remove(place).request;
             drop(delayed);
-            request.carry_out(state, at);
+            self.carry_out(state, &request, at);
         }
         state.advance(Time::from(now));
     }
@@ -247,7 +265,7 @@ impl Shared {
             overtaken
         };
         for one in overtaken {
-            one.request.carry_out(state, now);
+            self.carry_out(state, &one.request, now);
         }
     }
 

@@ -190,7 +190,16 @@ async fn serve(
         };
         let path = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));
-        let request = Arrived { operation: id, key_id, path, query, body, pair };
+        let request = Arrived {
+            #[cfg(feature = "ui")]
+            number,
+            operation: id,
+            key_id,
+            path,
+            query,
+            body,
+            pair,
+        };
         if let Some(delay) = hits.iter().find_map(|hit| hit.delay()) {
             shared.delay(request, delay);
             return Ok(Response::gateway_timeout());
@@ -198,12 +207,10 @@ async fn serve(
         let now = shared.now();
         let mut state = shared.state();
         shared.advance_to(&mut state, now);
-        #[cfg(feature = "ui")]
-        shared.streams.begin_request(&state, number);
-        let response = request.carry_out(&mut state, now);
+        let response = shared.carry_out(&mut state, &request, now);
         if hits.contains(&FaultKind::Duplicate) {
             // The client gets the first answer only.
-            request.carry_out(&mut state, now);
+            shared.carry_out(&mut state, &request, now);
         }
         shared.finish_overtaken(&mut state, request.key_id.as_deref(), id, now);
         shared.streams.publish(&mut state);

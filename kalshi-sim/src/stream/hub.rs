@@ -373,11 +373,17 @@ impl Hub {
         self.lock().entries.len()
     }
 
-    /// Notes that what happens from now on is done by a request. The state must be locked by the
+    /// Notes who does what happens from now on: a request, or none. The state must be locked by the
     /// caller until it is published.
     #[cfg(feature = "ui")]
-    pub(crate) fn begin_request(&self, state: &State, request: u64) {
-        self.lock().journal.begin_request(request, state.engine.pending_events());
+    pub(crate) fn note_cause(&self, state: &State, request: Option<u64>) {
+        self.lock().journal.note_cause(request, state.engine.pending_events());
+    }
+
+    /// Begins to keep a journal.
+    #[cfg(feature = "ui")]
+    pub(crate) fn start_journal(&self) {
+        self.lock().journal.start();
     }
 
     /// Reads the journal.

@@ -1,17 +1,23 @@
 //! The journal of the page: the last changes of members' orders and of markets, each with the
-//! request that made it and the connections that were told.
+//! request that made it and the connections that were told; and the last changes of all books, from
+//! which their past is worked out. Nothing is written down while it is off.
 //!
 //! Orders of others, such as simulated traders, are left out: there are too many, and no test is
 //! about them.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
+};
 
+use kalshi_types::{Count, Dollars};
 use serde_json::{Value, json};
 
 use crate::{
     engine::{
-        ids::{AccountId, MarketId, OrderId},
-        types::{Event, MarketChange},
+        amount::SaturatingArithmetic as _,
+        ids::{AccountId, MarketId, OrderId, TradeId},
+        types::{Event, MarketChange, Side},
     },
     lag::Lag,
     state::State,
@@ -19,6 +25,8 @@ use crate::{
 
 /// The number of entries that are kept.
 const MAX_ENTRIES: usize = 10_000;
+/// The number of changes of books, and of trades, that are kept.
+const MAX_CHANGES: usize = 50_000;
 /// The number of messages of one entry that are kept.
 const MAX_SENT: usize = 32;
 /// The longest time that reads trail, in milliseconds, and what the steps of random lags add.
@@ -87,13 +95,37 @@ impl Entry {
     }
 }
 
+/// A change of a book, or a trade.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Level { market: MarketId, side: Side, price: Dollars, delta: Count },
+    Trade(TradeId),
+}
+
+/// The past of books: how they were when the first of the changes came, and the changes.
+#[derive(Debug)]
+pub(crate) struct Past {
+    books: BTreeMap<String, BTreeMap<(Side, Dollars), Count>>,
+    lines: Vec<(i64, Line)>,
+}
+
+/// A change with its ticker.
+#[derive(Debug)]
+enum Line {
+    Level { ticker: String, side: Side, price: Dollars, delta: Count },
+    Trade { ticker: String, price: Dollars, count: Count, taker: Side },
+}
+
 /// The last changes, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     entries: VecDeque<Entry>,
     last: u64,
-    /// The request that is carried out, and the number of events before it.
-    cause: Option<(u64, usize)>,
+    is_on: bool,
+    /// The changes of books and the trades, oldest first, with their times.
+    changes: VecDeque<(i64, Change)>,
+    /// The request that does what happens after a number of events; `None` for what no request does.
+    causes: Vec<(usize, Option<u64>)>,
     /// The entry of each event that is being published; 0 for those without one.
     numbers: Vec<u64>,
     /// The place of the next one of them.
@@ -101,17 +133,29 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Notes that what happens from now on, after `events` events, is done by a request.
-    pub(crate) fn begin_request(&mut self, request: u64, events: usize) {
-        self.cause = Some((request, events));
+    /// Begins to write down what happens.
+    pub(crate) fn start(&mut self) {
+        self.is_on = true;
+    }
+
+    /// Notes who does what happens from now on, after `events` events: a request, or none.
+    pub(crate) fn note_cause(&mut self, request: Option<u64>, events: usize) {
+        if self.is_on {
+            self.causes.push((events, request));
+        }
     }
 
     /// Adds the events that are about to be published.
     pub(crate) fn add(&mut self, events: &[Event], state: &State, lag: Lag) {
-        let cause = self.cause.take();
         self.numbers.clear();
+        if !self.is_on {
+            return;
+        }
+        let causes = std::mem::take(&mut self.causes);
         for (place, event) in events.iter().enumerate() {
-            let request = cause.filter(|(_, before)| place >= *before).map(|(request, _)| request);
+            self.add_change(event, state.engine.now().as_millis());
+            let request = causes.iter().rev().find(|(before, _)| place >= *before);
+            let request = request.and_then(|(_, request)| *request);
             let number = match noted(event, state) {
                 Some((subject, change, details)) => {
                     self.push(state, request, subject, change, details, lag)
@@ -120,6 +164,57 @@ impl Journal {
             };
             self.numbers.push(number);
         }
+    }
+
+    fn add_change(&mut self, event: &Event, at: i64) {
+        let change = match *event {
+            Event::Level { market, side, price, delta, .. } => {
+                Change::Level { market, side, price, delta }
+            }
+            Event::Trade { trade } => Change::Trade(trade),
+            _ => return,
+        };
+        if self.changes.len() == MAX_CHANGES {
+            self.changes.pop_front();
+        }
+        self.changes.push_back((at, change));
+    }
+
+    /// Returns the past of the books that have changed. The state must be the one after the last
+    /// change.
+    pub(crate) fn past(&self, state: &State) -> Past {
+        let ticker = |id| state.engine.market(id).map(|market| market.ticker.clone());
+        let mut books: BTreeMap<String, BTreeMap<(Side, Dollars), Count>> = BTreeMap::new();
+        let mut lines = Vec::with_capacity(self.changes.len());
+        for (at, change) in &self.changes {
+            let line = match *change {
+                Change::Level { market, side, price, delta } => {
+                    let Some(ticker) = ticker(market) else { continue };
+                    // What the levels have now, less what came: what they had.
+                    let book = books.entry(ticker.clone()).or_insert_with(|| {
+                        let market = state.engine.market(market);
+                        [Side::Bid, Side::Ask]
+                            .into_iter()
+                            .flat_map(|side| {
+                                let levels = market.into_iter().flat_map(move |m| m.levels(side));
+                                levels.map(move |level| ((side, level.price), level.count))
+                            })
+                            .collect()
+                    });
+                    let level = book.entry((side, price)).or_default();
+                    *level = level.saturating_sub(delta);
+                    Line::Level { ticker, side, price, delta }
+                }
+                Change::Trade(id) => {
+                    let Some(trade) = state.engine.trade(id) else { continue };
+                    let Some(ticker) = ticker(trade.market) else { continue };
+                    let (price, count) = (trade.price, trade.count);
+                    Line::Trade { ticker, price, count, taker: trade.taker_side }
+                }
+            };
+            lines.push((*at, line));
+        }
+        Past { books, lines }
     }
 
     fn push(
@@ -177,6 +272,51 @@ impl Journal {
     /// Returns the entries that are kept, oldest first.
     pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
+    }
+}
+
+impl Past {
+    /// Writes it in the form of a recording of streams, one line for each change.
+    pub(crate) fn write(&self) -> String {
+        let start = self.lines.first().map_or(0, |(at, _)| *at);
+        let mut text = String::new();
+        let mut line = |at: i64, rest: &Value| {
+            let mut line = json!({"at": at});
+            if let (Value::Object(line), Value::Object(rest)) = (&mut line, rest.clone()) {
+                line.extend(rest);
+            }
+            // Writing into memory cannot fail.
+            let _ = writeln!(text, "{line}");
+        };
+        line(start, &json!({"header": {"version": 1, "prices": "yes", "started": start}}));
+        let frame =
+            |kind: &str, msg: Value| json!({"in": json!({"type": kind, "msg": msg}).to_string()});
+        for (ticker, book) in &self.books {
+            let side = |wanted: Side| -> Vec<[String; 2]> {
+                let levels =
+                    book.iter().filter(|((side, _), count)| *side == wanted && !count.is_zero());
+                levels.map(|((_, price), count)| [price.to_string(), count.to_string()]).collect()
+            };
+            let (yes, no) = (side(Side::Bid), side(Side::Ask));
+            let msg = json!({"market_ticker": ticker, "yes_dollars_fp": yes, "no_dollars_fp": no});
+            line(start, &frame("orderbook_snapshot", msg));
+        }
+        for (at, change) in &self.lines {
+            let frame = match change {
+                Line::Level { ticker, side, price, delta } => {
+                    let side = side.outcome();
+                    let msg = json!({"market_ticker": ticker, "side": side, "price_dollars": price, "delta_fp": delta});
+                    frame("orderbook_delta", msg)
+                }
+                Line::Trade { ticker, price, count, taker } => {
+                    let taker = taker.outcome();
+                    let msg = json!({"market_ticker": ticker, "yes_price_dollars": price, "count_fp": count, "taker_side": taker});
+                    frame("trade", msg)
+                }
+            };
+            line(*at, &frame);
+        }
+        text
     }
 }
 
@@ -254,6 +394,12 @@ mod tests {
         state
     }
 
+    fn started() -> Journal {
+        let mut journal = Journal::default();
+        journal.start();
+        journal
+    }
+
     fn place(state: &mut State) -> Vec<Event> {
         let ticker = state.engine.markets().iter().find(|m| m.prices().ask.is_some()).unwrap();
         let ticker = ticker.ticker.clone();
@@ -272,9 +418,9 @@ mod tests {
     #[test]
     fn an_order_is_noted_with_its_request_and_those_who_were_told() {
         let mut state = state(0);
-        let mut journal = Journal::default();
+        let mut journal = started();
         let events = place(&mut state);
-        journal.begin_request(7, 0);
+        journal.note_cause(Some(7), 0);
         journal.add(&events, &state, Lag::none());
         let account = state.first_account;
         let message = Sent { connection: 1, account, sid: 2, channel: "user_orders", seq: 0 };
@@ -302,7 +448,7 @@ mod tests {
     fn a_random_lag_is_over_at_the_first_moment_at_which_reads_show_the_change() {
         let mut state = state(0);
         let lag = Lag::none().with_reads(Duration::from_millis(20)..=Duration::from_millis(700));
-        let mut journal = Journal::default();
+        let mut journal = started();
         let events = place(&mut state);
         journal.add(&events, &state, lag);
         let entry = journal.entries().next().unwrap();
@@ -314,7 +460,7 @@ mod tests {
     #[test]
     fn traders_are_left_out_and_no_more_is_kept_than_the_limit() {
         let mut state = state(4);
-        let mut journal = Journal::default();
+        let mut journal = started();
         let now = state.engine.now();
         assert!(state.run_traders(2_000, now) > 500);
         let events = state.engine.take_events();
@@ -327,5 +473,78 @@ mod tests {
         }
         assert_eq!(journal.entries().count(), MAX_ENTRIES);
         assert_eq!(journal.entries().next_back().unwrap().number, 2 * MAX_ENTRIES as u64);
+    }
+
+    #[test]
+    fn what_was_carried_out_for_different_requests_is_told_apart() {
+        let mut state = state(0);
+        let mut journal = started();
+        let mut events = place(&mut state);
+        let (first, more) = (events.len(), place(&mut state));
+        events.extend(more);
+        let second = events.len();
+        events.extend(place(&mut state));
+        journal.note_cause(Some(3), 0);
+        journal.note_cause(None, first);
+        journal.note_cause(Some(9), second);
+        journal.add(&events, &state, Lag::none());
+        let mut requests: Vec<_> = journal.entries().map(|entry| entry.request).collect();
+        requests.dedup();
+        assert_eq!(requests, [Some(3), None, Some(9)]);
+        // While it is off, nothing is written down.
+        let mut off = Journal::default();
+        off.note_cause(Some(1), 0);
+        off.add(&events, &state, Lag::none());
+        assert_eq!((off.entries().count(), off.past(&state).lines.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_past_of_a_book_leads_to_the_book_of_now() {
+        let mut state = state(8);
+        let mut journal = started();
+        let before = books(&state);
+        let now = state.engine.now();
+        state.run_traders(3_000, now);
+        let events = state.engine.take_events();
+        journal.add(&events, &state, Lag::none());
+        let past = journal.past(&state);
+        assert!(past.lines.len() > 500);
+        let mut moved = past.books.clone();
+        for book in moved.values_mut() {
+            book.retain(|_, count| !count.is_zero());
+        }
+        for (ticker, book) in &moved {
+            let levels: Vec<_> = book.iter().map(|(key, count)| (*key, *count)).collect();
+            assert_eq!(levels, before[ticker], "{ticker} as it was");
+        }
+        for (_, line) in &past.lines {
+            if let Line::Level { ticker, side, price, delta } = line {
+                let level = moved.get_mut(ticker).unwrap().entry((*side, *price)).or_default();
+                *level = level.saturating_add(*delta);
+            }
+        }
+        let after = books(&state);
+        for (ticker, mut book) in moved {
+            book.retain(|_, count| !count.is_zero());
+            assert_eq!(book.into_iter().collect::<Vec<_>>(), after[&ticker], "{ticker} as it is");
+        }
+        let text = past.write();
+        assert_eq!(text.lines().count(), 1 + past.books.len() + past.lines.len());
+        assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    }
+
+    type Levels = Vec<((Side, Dollars), Count)>;
+
+    /// Returns the levels of all books.
+    fn books(state: &State) -> BTreeMap<String, Levels> {
+        let book = |market: &crate::engine::Market| {
+            let mut levels: Levels = [Side::Bid, Side::Ask]
+                .into_iter()
+                .flat_map(|side| market.levels(side).map(move |one| ((side, one.price), one.count)))
+                .collect();
+            levels.sort_unstable();
+            (market.ticker.clone(), levels)
+        };
+        state.engine.markets().iter().map(book).collect()
     }
 }

@@ -89,6 +89,7 @@ impl Ui {
     pub(crate) fn new(shared: &Arc<Shared>, base_url: &str) -> Result<Self, AuthError> {
         let shared = Arc::clone(shared);
         let by_hand = ByHand::new(&shared, base_url);
+        shared.streams.start_journal();
         Ok(Self { shared, token: Token::new()?, by_hand })
     }
 
@@ -119,6 +120,7 @@ pub(crate) fn router(ui: Arc<Ui>) -> Router {
         );
     }
     let guarded = Router::new()
+        .route("/ui/history", get(history))
         .route("/ui/orders", post(by_hand::place))
         .route("/ui/orders/{member}/{order_id}", delete(by_hand::cancel))
         .layer(middleware::from_fn_with_state(Arc::clone(&ui), with_token));
@@ -138,6 +140,15 @@ async fn with_token(Extract(ui): Extract<Arc<Ui>>, request: Request, next: Next)
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Returns the past of all books, as far as it is kept, in the form of a recording.
+async fn history(Extract(ui): Extract<Arc<Ui>>) -> HttpResponse {
+    let past = {
+        let state = ui.shared.state();
+        ui.shared.streams.read_journal(|journal| journal.past(&state))
+    };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], past.write()).into_response()
 }
 
 /// Adds the headers that keep the page to itself.

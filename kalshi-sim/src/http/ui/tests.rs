@@ -49,6 +49,7 @@ fn shared(seed: u64, traders: usize) -> (Shared, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(UnixMillis::from_millis(1_790_000_000_000)));
     let start = Start { traders, ..Start::new(seed, clock::at(clock.as_ref())) };
     let hub = Hub::new(StreamFaults::default(), DEFAULT_CAPACITY);
+    hub.start_journal();
     let time = Duration::from_secs(60);
     (Shared::new(State::new(start), Faults::new(seed), clock.clone(), hub, time), clock)
 }
@@ -422,7 +423,7 @@ fn an_order_of_a_member_is_in_the_book_its_queue_and_its_timeline() {
         let (account, now) = (state.second_account, state.engine.now());
         let (price, count) = ("0.0100".parse().unwrap(), "7.00".parse().unwrap());
         let new = NewOrder::resting(account, ticker.clone(), Side::Bid, price, count);
-        shared.streams.begin_request(&state, 42);
+        shared.streams.note_cause(&state, Some(42));
         let order = state.engine.place_order(&new, now).unwrap().order;
         shared.streams.publish(&mut state);
         order

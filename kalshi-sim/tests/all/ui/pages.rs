@@ -103,6 +103,20 @@ async fn the_page_shows_what_was_done_and_does_what_it_is_told() {
     assert_eq!(browser.value("simulator.seen.bad").await, 0);
     assert_eq!(browser.errors, Vec::<String>::new());
 
+    // The past from before the page was opened: the book without the orders of this test.
+    browser.value("document.activeElement.blur()").await;
+    browser.press("h").await;
+    browser.wait("document.querySelector('#state').textContent.startsWith('history: ')").await;
+    let best = "document.querySelector('#ladder').textContent";
+    browser.press("b").await;
+    for _ in 0..6 {
+        browser.press("PageDown").await;
+    }
+    browser.wait(&format!("{best}.includes('15.00')")).await;
+    browser.value("const first = document.querySelector('#tape'); first.value = 0; first.dispatchEvent(new Event('input'))").await;
+    browser.wait(&format!("!{best}.includes('15.00')")).await;
+    browser.value("document.querySelector('#live').click()").await;
+
     recording(&mut browser).await;
     exchange.audit().unwrap();
 }

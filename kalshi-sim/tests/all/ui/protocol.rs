@@ -158,3 +158,36 @@ async fn an_order_by_hand_goes_the_way_of_any_client() {
     assert_eq!(odd.send().await.unwrap().status(), 400);
     exchange.audit().unwrap();
 }
+
+#[tokio::test]
+async fn a_request_that_is_carried_out_late_is_named_as_the_cause_all_the_same() {
+    let exchange = exchange().await;
+    exchange.clock().freeze();
+    let ticker = open_market(&exchange).await;
+    let late = Fault::builder(FaultKind::late(std::time::Duration::from_secs(5)))
+        .with_operation(kalshi_sdk::OperationId::CreateOrderV2);
+    exchange.faults().add(late.with_times(1).build()).unwrap();
+    let order = kalshi_sdk::types::CreateOrderV2Request::builder()
+        .ticker(&*ticker)
+        .side(BookSide::Bid)
+        .price("0.0100")
+        .count("1.00")
+        .time_in_force(kalshi_sdk::types::TimeInForce::GoodTillCanceled)
+        .self_trade_prevention_type(kalshi_sdk::types::SelfTradePreventionType::TakerAtCross);
+    let client = exchange.client(Role::Trader).unwrap();
+    let error = client.create_order_v2().body(order).send().await.unwrap_err();
+    assert_eq!(error.status().unwrap().as_u16(), 504);
+    let number = exchange.requests().last().unwrap().number;
+    let mut page = Page::new(&exchange).await;
+    page.watch(&["own"], &ticker).await;
+    page.until(|_| true).await;
+    exchange.clock().advance(std::time::Duration::from_secs(5)).unwrap();
+    let frame = page.until(|frame| frame["panels"].get("own").is_some()).await;
+    let own = frame["panels"]["own"]["set"].as_object().unwrap();
+    let order: u64 = own.keys().next().unwrap().parse().unwrap();
+    page.send(&json!({"watch": {"panels": ["timeline"], "order": order}})).await;
+    let frame = page.until(|frame| frame["panels"].get("timeline").is_some()).await;
+    let timeline = frame["panels"]["timeline"]["set"].as_object().unwrap();
+    let resting = timeline.values().find(|row| row[2] == "resting").unwrap();
+    assert_eq!(resting[1], number);
+}

@@ -17,7 +17,13 @@ async fn a_page_without_the_token_a_foreign_host_and_a_foreign_origin_are_refuse
         ("origin", "null"),
         ("sec-fetch-site", "cross-site"),
     ] {
-        for path in files.into_iter().chain(["/ui", "/ui/stream", "/ui/nothing", "/ui/orders"]) {
+        for path in files.into_iter().chain([
+            "/ui",
+            "/ui/stream",
+            "/ui/history",
+            "/ui/nothing",
+            "/ui/orders",
+        ]) {
             let request = http.get(format!("{here}{path}")).header(name, value);
             let answer = request.header("x-token", token(&exchange)).send().await.unwrap();
             assert_eq!(answer.status(), 403, "{path} {name}: {value}");
@@ -32,7 +38,9 @@ async fn a_page_without_the_token_a_foreign_host_and_a_foreign_origin_are_refuse
         let refused = Page::open(&exchange, protocols, &[("origin", &here)]).await.err().unwrap();
         assert!(refused.to_string().contains("403"), "{protocols}: {refused}");
     }
-    for (method, path) in [("POST", "/ui/orders"), ("DELETE", "/ui/orders/maker/1")] {
+    for (method, path) in
+        [("POST", "/ui/orders"), ("DELETE", "/ui/orders/maker/1"), ("GET", "/ui/history")]
+    {
         for given in [None, Some(""), Some(&*zeros)] {
             let mut request = http.request(method.parse().unwrap(), format!("{here}{path}"));
             if let Some(token) = given {

@@ -167,6 +167,16 @@ function go(to) {
 
 async function open(file) {
   const { found, cut } = await lines(file);
+  replay(file.name, found, cut, '');
+}
+
+/** Opens what the exchange keeps of the past: also that of before this page. */
+async function history() {
+  const answer = await fetch('/ui/history', { headers: { 'x-token': token } });
+  replay('history', (await answer.text()).split('\n'), '', view.shown);
+}
+
+function replay(name, found, cut, ticker) {
   const read = new Recording(found);
   if (!read.length) {
     say('this is no recording of books or trades', true);
@@ -174,8 +184,8 @@ async function open(file) {
   }
   recording = read;
   view.center = true;
-  watch.ticker = read.tickers[0] ?? '';
-  say(`${file.name}: ${read.length} events${cut ? `; ${cut}` : ''}`);
+  watch.ticker = read.tickers.includes(ticker) ? ticker : read.tickers[0] ?? '';
+  say(`${name}: ${read.length} events${cut ? `; ${cut}` : ''}`);
   named('tape').max = String(read.length - 1);
   go(read.length - 1);
 }
@@ -216,6 +226,7 @@ on('active', 'click', () => shard((active) => ({ exchange_active: !active })));
 on('live', 'click', () => go(null));
 on('tape', 'input', () => go(Number(named('tape').value)));
 on('file', 'change', () => named('file').files[0] && open(named('file').files[0]));
+on('history', 'click', history);
 on('filter', 'input', () => { watch.filter = named('filter').value; look(); });
 on('help-open', 'click', () => named('help').showModal());
 on('fault-add', 'click', () => route('POST /faults'));
@@ -269,7 +280,7 @@ const KEYS = {
   '/': () => named('filter').focus(), b: () => named('ladder-box').focus(), c: () => { view.center = true; redraw('book'); },
   n: () => { view.complement = !view.complement; redraw('book'); }, o: () => named('place').price.focus(), a: () => named('route').focus(),
   f: freeze, 1: () => advance(1), 2: () => advance(60), 3: () => advance(3600), '[': () => step(-1), ']': () => step(1),
-  l: () => go(null), '?': () => named('help').showModal(),
+  l: () => go(null), h: history, '?': () => named('help').showModal(),
 };
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') document.activeElement?.blur();

@@ -77,7 +77,10 @@ export class Table {
       if (line.row.hidden) line.row.hidden = false;
       if (line.row.dataset.key !== row.key) line.row.dataset.key = row.key;
       const className = row.className ?? '';
-      if (line.row.className !== className) line.row.className = className;
+      if (line.row.className !== className) {
+        line.row.className = className;
+        line.row.ariaCurrent = className.includes('chosen') ? 'true' : null;
+      }
       if (this.choose) line.row.tabIndex = place === 0 || row.className?.includes('chosen') ? 0 : -1;
       row.cells.forEach((cell, column) => {
         const [text, extra] = Array.isArray(cell) ? cell : [cell, ''];

@@ -212,6 +212,10 @@ impl Shared {
     }
 
     /// Carries out a request now. What it does is published later.
+    #[cfg_attr(
+        not(feature = "ui"),
+        expect(clippy::unused_self, reason = "the journal of the page notes who does what")
+    )]
     pub(crate) fn carry_out(
         &self,
         state: &mut State,

@@ -191,3 +191,76 @@ async fn a_request_that_is_carried_out_late_is_named_as_the_cause_all_the_same()
     let resting = timeline.values().find(|row| row[2] == "resting").unwrap();
     assert_eq!(resting[1], number);
 }
+
+#[tokio::test]
+async fn the_panels_say_what_the_api_says() {
+    let exchange = exchange().await;
+    exchange.clock().freeze();
+    let ticker = open_market(&exchange).await;
+    // What rests is taken, and some of it sold again.
+    place(&exchange, Role::Trader, &ticker, BookSide::Bid, "0.9900", "4.00").await;
+    place(&exchange, Role::Trader, &ticker, BookSide::Ask, "0.0100", "1.00").await;
+    place(&exchange, Role::Trader, &ticker, BookSide::Bid, "0.0100", "6.00").await;
+    let client = exchange.client(Role::Trader).unwrap();
+    let get = async |path: &str| {
+        let of_market = [("ticker", &*ticker)];
+        let request = client.raw(http::Method::GET, path).query(&of_market);
+        request.send::<Value>().await.unwrap().into_inner()
+    };
+    let mut page = Page::new(&exchange).await;
+    let panels = ["book", "trades", "orders", "positions", "members", "market", "markets", "chart"];
+    page.watch(&panels, &ticker).await;
+    let frame = page.until(|frame| frame["panels"].get("positions").is_some()).await;
+    let rows = |panel: &str| frame["panels"][panel]["set"].as_object().unwrap().clone();
+
+    let book = get(&format!("/markets/{ticker}/orderbook")).await;
+    let mut levels = Vec::new();
+    for (side, letter) in [("yes_dollars", 'b'), ("no_dollars", 'a')] {
+        for level in book["orderbook_fp"][side].as_array().unwrap() {
+            let price: kalshi_sdk::Dollars = level[0].as_str().unwrap().parse().unwrap();
+            let price = if letter == 'a' { price.complement().unwrap() } else { price };
+            levels.push((format!("{letter}{price}"), level[1].clone()));
+        }
+    }
+    levels.sort_by(|a, b| a.0.cmp(&b.0));
+    let shown: Vec<_> = rows("book").into_iter().map(|(key, row)| (key, row[0].clone())).collect();
+    assert_eq!(shown, levels);
+
+    let trades = get("/markets/trades").await;
+    let newest = rows("trades").into_iter().max_by_key(|(key, _)| key.parse::<u64>().unwrap());
+    let newest = newest.unwrap().1;
+    assert_eq!(newest[1], trades["trades"][0]["yes_price_dollars"]);
+    assert_eq!(newest[2], trades["trades"][0]["count_fp"]);
+
+    let orders = get("/portfolio/orders").await;
+    let shown = rows("orders");
+    for order in orders["orders"].as_array().unwrap() {
+        let row = shown.values().find(|row| row[12] == order["order_id"]).unwrap();
+        assert_eq!(row[0], "trader");
+        for (place, field) in [
+            (2, "book_side"),
+            (3, "yes_price_dollars"),
+            (4, "initial_count_fp"),
+            (5, "fill_count_fp"),
+            (6, "remaining_count_fp"),
+            (7, "status"),
+        ] {
+            assert_eq!(row[place], order[field], "{field}");
+        }
+    }
+    assert_eq!(orders["orders"].as_array().unwrap().len(), 3);
+
+    let positions = get("/portfolio/positions").await;
+    let held = &positions["market_positions"][0];
+    let position = &rows("positions")[&format!("trader/{ticker}/0")];
+    assert_eq!(position[0], held["position_fp"]);
+    assert_eq!(position[1], held["market_exposure_dollars"]);
+    assert_eq!(position[3], held["realized_pnl_dollars"]);
+    assert_eq!(position[4], held["fees_paid_dollars"]);
+
+    let market = get(&format!("/markets/{ticker}")).await;
+    assert_eq!(rows("market")["market"][9], market["market"]["volume_fp"]);
+    assert_eq!(rows("markets")[&ticker][3], market["market"]["yes_ask_dollars"]);
+    assert!(!rows("chart").is_empty());
+    exchange.audit().unwrap();
+}

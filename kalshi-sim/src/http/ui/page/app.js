@@ -13,6 +13,8 @@ const live = new Map();
 let model = live;
 let tape = new Tape();
 let recording = null;
+/** The market that was watched before a recording was opened. */
+let kept = '';
 let place = null;
 let socket = null;
 let frame = null;
@@ -149,6 +151,7 @@ function go(to) {
   place = to;
   named('live').className = to === null ? 'on' : '';
   if (to === null) {
+    if (recording) watch.ticker = kept;
     recording = null;
     model = live;
     view.shown = frame?.ticker ?? '';
@@ -182,6 +185,7 @@ function replay(name, found, cut, ticker) {
     say('this is no recording of books or trades', true);
     return;
   }
+  if (!recording) kept = watch.ticker;
   recording = read;
   view.center = true;
   watch.ticker = read.tickers.includes(ticker) ? ticker : read.tickers[0] ?? '';

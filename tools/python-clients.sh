@@ -9,7 +9,7 @@ target="${CARGO_TARGET_DIR:-target}"
 # The SDK asks for a newer Python than it needs.
 bin="$(tools/venv.sh clients kalshi-sim/tests/python/requirements.txt --ignore-requires-python)"
 
-cargo build --package kalshi-sim
+cargo build --package kalshi-sim --features ui
 folder=""
 exchange=""
 stop() {
@@ -41,7 +41,7 @@ run() {
     timeout 120 "$bin/python" "kalshi-sim/tests/python/$1" "${@:2}"
 }
 
-cargo build --package kalshi-sim
+cargo build --package kalshi-sim --features ui
 start none
 run streams.py "$base_url" "${trader[@]}"
 run official_sdk.py "$base_url" "$admin_url" "${trader[@]}" "${maker[@]}"

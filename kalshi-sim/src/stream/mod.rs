@@ -3,10 +3,12 @@
 //! [`session`] is pure: a client's commands and the engine's events go in, frames come out, one
 //! session for each connection. [`wire`] writes the messages, [`shard`] splits a channel over
 //! several connections. [`hub`] keeps the sessions and their bounded queues, and plays faults;
-//! [`shell`] is the sockets.
+//! [`shell`] is the sockets. With the feature `ui`, `journal` keeps who was told of what.
 
 pub(crate) mod faults;
 pub(crate) mod hub;
+#[cfg(feature = "ui")]
+pub(crate) mod journal;
 pub(crate) mod session;
 mod shard;
 pub(crate) mod shell;

@@ -30,13 +30,17 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "api",
             "stream::faults",
             "stream::hub",
+            "stream::journal",
             "stream::session",
             "stream::shard",
             "stream::wire",
         ],
     ),
     ("shared", &["shared", "control", "stream::shell"]),
-    ("http", &["http::admin", "http::connection", "http::fault_injection", "http::server"]),
+    (
+        "http",
+        &["http::admin", "http::connection", "http::fault_injection", "http::server", "http::ui"],
+    ),
     ("exchange", &["exchange"]),
 ];
 

@@ -167,6 +167,9 @@ mod faults;
 mod fixtures;
 mod http;
 mod lag;
+#[cfg(feature = "perps")]
+#[expect(dead_code, reason = "the operations that use all of it follow")]
+mod perps;
 mod random;
 mod role;
 mod rules;

@@ -10,7 +10,7 @@ use std::{
 /// every layer passes on are below the fixtures, the sockets above everything else.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("base", &["random", "clock", "role", "faults", "lag", "rules"]),
-    ("engine", &["engine"]),
+    ("engine", &["engine", "perps::engine"]),
     (
         "values",
         &[
@@ -42,7 +42,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 
 /// Modules outside the layers: those that only declare others, the program, and the checks of
 /// tests.
-const OUTSIDE: [&str; 5] = ["", "main", "http", "stream", "contract"];
+const OUTSIDE: [&str; 6] = ["", "main", "http", "perps", "stream", "contract"];
 
 /// The names that are in no module of a layer.
 const CONSTANTS: [&str; 3] = ["BASE_PATH", "stream::STREAM_PATH", "contract::Contract"];

@@ -46,6 +46,7 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
 fi
 # Without `perps`, which the tests of the workspace turn on.
 check -p kalshi-trade
+check -p kalshi-sim
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
@@ -74,7 +75,7 @@ fi
 
 # Perpetual futures and the clearing house are code, and no package.
 packages() { cargo tree --quiet -e normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u; }
-for features in "kalshi-sdk klear,perps" "kalshi-ws perps" "kalshi-trade perps"; do
+for features in "kalshi-sdk klear,perps" "kalshi-ws perps" "kalshi-trade perps" "kalshi-sim perps"; do
     read -r crate added <<<"$features"
     if ! diff <(packages -p "$crate") <(packages -p "$crate" --features "$added"); then
         echo "$crate depends on other packages with the features $added" >&2

@@ -155,6 +155,7 @@
 //! What is passed on to CF Benchmarks has a payload of the simulator's own. The streams send every
 //! message that the published document describes.
 
+mod any_operation;
 mod api;
 mod auth;
 mod clock;
@@ -168,7 +169,6 @@ mod fixtures;
 mod http;
 mod lag;
 #[cfg(feature = "perps")]
-#[expect(dead_code, reason = "the operations that use all of it follow")]
 mod perps;
 mod random;
 mod role;
@@ -195,6 +195,11 @@ pub use crate::{
         faults::{Ending, StreamFaults},
         hub::StreamBacklog,
     },
+};
+#[cfg(feature = "perps")]
+pub use crate::{
+    exchange::PerpsControl,
+    perps::control::{CorporateAction, PerpsAssetClass, PerpsMarketPlan},
 };
 
 /// The path below which the API is served.

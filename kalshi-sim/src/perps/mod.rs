@@ -2,4 +2,9 @@
 //! contracts. What both products share is used from there: matching, order groups, books, requests,
 //! signatures.
 
+pub(crate) mod api;
+pub(crate) mod control;
 pub(crate) mod engine;
+mod fixtures;
+pub(crate) mod state;
+mod wire;

@@ -9,7 +9,7 @@ use std::{
 /// The modules, the lowest layer first. A module of `http` stands where it belongs: the values that
 /// every layer passes on are below the fixtures, the sockets above everything else.
 const LAYERS: [(&str, &[&str]); 9] = [
-    ("base", &["random", "clock", "role", "faults", "lag", "rules"]),
+    ("base", &["any_operation", "random", "clock", "role", "faults", "lag", "rules"]),
     ("engine", &["engine", "perps::engine"]),
     (
         "values",
@@ -20,14 +20,16 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "http::paging",
             "http::lenient",
             "wire",
+            "perps::wire",
         ],
     ),
-    ("fixtures", &["fixtures"]),
-    ("state", &["state", "auth"]),
+    ("fixtures", &["fixtures", "perps::fixtures"]),
+    ("state", &["state", "auth", "perps::state"]),
     (
         "api",
         &[
             "api",
+            "perps::api",
             "stream::faults",
             "stream::hub",
             "stream::session",
@@ -35,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "stream::wire",
         ],
     ),
-    ("shared", &["shared", "control", "stream::shell"]),
+    ("shared", &["shared", "control", "perps::control", "stream::shell"]),
     ("http", &["http::admin", "http::connection", "http::fault_injection", "http::server"]),
     ("exchange", &["exchange"]),
 ];

@@ -10,7 +10,7 @@
 pub(crate) mod actions;
 pub(crate) mod amount;
 mod audit;
-mod funding;
+pub(crate) mod funding;
 pub(crate) mod ledger;
 pub(crate) mod margin;
 pub(crate) mod markets;
@@ -26,10 +26,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use kalshi_types::Dollars;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::funding::next_funding;
 use self::{
     actions::Action,
-    funding::FundingRate,
+    funding::{FundingRate, next_funding},
     ledger::{Account, Wallet},
     margin::Parameters,
     markets::Market,

@@ -17,8 +17,8 @@ use crate::{
         ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
         matching::Matching,
         types::{
-            Amend, Decrease, Event, Executed, NewOrder, Order, Reason, Refusal, Route, SelfTrade,
-            Shard, Side, Subaccount, Time, TimeInForce, Trade,
+            Amend, Decrease, Event, Executed, NewOrder, Order, Reason, Refusal, SelfTrade, Shard,
+            Side, Subaccount, Time, TimeInForce, Trade,
         },
     },
     perps::engine::{
@@ -505,6 +505,7 @@ impl Matching for Perps {
 }
 
 /// Returns a change of an order, as requests of perpetual futures make it: they name no shard.
+#[cfg(test)]
 pub(crate) fn amendment(
     (account, subaccount): WalletKey,
     order: OrderId,
@@ -523,6 +524,6 @@ pub(crate) fn amendment(
         client_order_id: None,
         updated_client_order_id: None,
         expires: None,
-        route: Route::default(),
+        route: crate::engine::types::Route::default(),
     }
 }

@@ -217,6 +217,18 @@ impl Perps {
         self.triggers.get(&id)
     }
 
+    /// Returns the triggers of a slot, also those that are over, the oldest first.
+    pub(crate) fn triggers_of(
+        &self,
+        key: WalletKey,
+        market: MarketId,
+        mode: Mode,
+    ) -> impl Iterator<Item = &Trigger> {
+        self.triggers.values().filter(move |trigger| {
+            trigger.key() == key && trigger.new.market == market && trigger.new.mode == mode
+        })
+    }
+
     /// Returns the live triggers of a slot, the oldest first.
     pub(crate) fn slot(
         &self,
@@ -224,12 +236,7 @@ impl Perps {
         market: MarketId,
         mode: Mode,
     ) -> impl Iterator<Item = &Trigger> {
-        self.triggers.values().filter(move |trigger| {
-            trigger.key() == key
-                && trigger.new.market == market
-                && trigger.new.mode == mode
-                && trigger.is_live()
-        })
+        self.triggers_of(key, market, mode).filter(|trigger| trigger.is_live())
     }
 
     /// Sets a trigger. One of the whole position takes the place of those of its kind in the slot. A
@@ -355,6 +362,7 @@ impl Perps {
 
     fn check_trigger(&self, new: &NewTrigger) -> Result<(), Refusal> {
         let key = (new.account, new.subaccount);
+        self.check_legs(key, new.market, new.legs)?;
         let named = new.count.is_some() || new.anchor.is_some();
         if new.count.is_some() && new.anchor.is_some() {
             return Err(Refusal::parameters("count and anchor_order_id exclude each other"));
@@ -407,7 +415,7 @@ impl Perps {
         {
             return Err(Refusal::not_found("there is no position in this market"));
         }
-        self.check_legs(key, new.market, new.legs)
+        Ok(())
     }
 
     fn check_legs(&self, key: WalletKey, market: MarketId, legs: Legs) -> Result<(), Refusal> {

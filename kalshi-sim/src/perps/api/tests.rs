@@ -131,7 +131,7 @@ fn an_order_trades_rests_and_is_read_back() {
     assert_eq!(word(&mut bench, &id), "Decrease");
     let refused = bench.place("bid", 990, 3, json!({"market_version": 2}));
     assert_eq!(refused["error"]["code"], "market_version_mismatch");
-    let refused = bench.place("bid", 990, 3, json!({"reduce_onyl": true}));
+    let refused = bench.place("bid", 990, 3, json!({"reduces_only": true}));
     assert_eq!(refused["error"]["code"], "invalid_parameters");
 }
 

@@ -48,6 +48,7 @@ fi
 check -p kalshi-trade
 # Without `nats`, which its own tests turn on.
 check -p kalshi-fanout
+check -p kalshi-sim
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
@@ -90,7 +91,7 @@ grep -Fq "$page" "$folder/debug/libkalshi_sim.rlib" || { echo "no page with the 
 
 # Perpetual futures and the clearing house are code, and no package.
 packages() { cargo tree --quiet -e normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u; }
-for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-ws perps" "kalshi-trade perps"; do
+for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-sim perps" "kalshi-ws perps" "kalshi-trade perps"; do
     read -r crate added <<<"$features"
     if ! diff <(packages -p "$crate") <(packages -p "$crate" --features "$added"); then
         echo "$crate depends on other packages with the features $added" >&2

@@ -127,10 +127,15 @@ fn child_scope(operation: &Operation) -> Option<&'static str> {
         ("get_balance", _) => Some("read::portfolio_balance"),
         ("get_block_trade_proposals", _) => Some("read::block_trade_accept"),
         ("accept_block_trade_proposal", _) => Some("write::block_trade_accept"),
-        ("apply_subaccount_transfer" | "intra_exchange_instance_transfer", _) => {
-            Some("write::transfer")
-        }
-        (_, "orders" | "order-groups" | "communications" | "multivariate") if !read => {
+        (
+            "apply_subaccount_transfer"
+            | "apply_margin_subaccount_transfer"
+            | "intra_exchange_instance_transfer",
+            _,
+        ) => Some("write::transfer"),
+        (_, "orders" | "order-groups" | "communications" | "multivariate" | "exit-triggers")
+            if !read =>
+        {
             Some("write::trade")
         }
         (_, "fcm") if !read => Some("write::fcm_risk"),

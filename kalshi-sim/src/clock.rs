@@ -5,12 +5,26 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, TimeZone as _, Utc, Weekday};
 use kalshi_auth::Clock;
 
 /// Returns the clock's time; the end of time if it is beyond chrono's years.
 pub(crate) fn at(clock: &dyn Clock) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(clock.now().as_millis()).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Returns how far the clocks of New York are behind UTC: five hours, four from the second Sunday of
+/// March to the first of November.
+pub(crate) fn new_york_behind(at: DateTime<Utc>) -> chrono::Duration {
+    let sunday = |month, number, hour| {
+        NaiveDate::from_weekday_of_month_opt(at.year(), month, Weekday::Sun, number)
+            .and_then(|day| day.and_hms_opt(hour, 0, 0))
+            .map(|changes| Utc.from_utc_datetime(&changes))
+    };
+    // The clocks change at two in the morning of the old time.
+    let (begins, ends) = (sunday(3, 2, 7), sunday(11, 1, 6));
+    let summer = begins.is_some_and(|begins| begins <= at) && ends.is_some_and(|ends| at < ends);
+    chrono::Duration::hours(if summer { 4 } else { 5 })
 }
 
 /// A clock that can be frozen and moved forwards. Signatures are still checked against the clock

@@ -18,7 +18,15 @@ pub(crate) struct Contract {
 
 impl Contract {
     pub(crate) fn load() -> Self {
-        let text = include_str!("../../openapi.yaml");
+        Self::of(include_str!("../../openapi.yaml"))
+    }
+
+    /// Loads the document of perpetual futures.
+    pub(crate) fn of_perps() -> Self {
+        Self::of(include_str!("../../perps_openapi.yaml"))
+    }
+
+    fn of(text: &str) -> Self {
         let mut document: Value = serde_norway::from_str(text).expect("the document is YAML");
         let paths = document["paths"].take();
         let mut schemas = document["components"]["schemas"].take();
@@ -33,8 +41,13 @@ impl Contract {
             }
         }
         // By its words it is null where a sport has none; the schema forgets that.
-        let plays = &mut schemas["GetGameStatsResponse"]["properties"]["pbp"];
-        *plays = json!({"anyOf": [plays.take(), {"type": "null"}]});
+        if let Some(plays) = schemas.pointer_mut("/GetGameStatsResponse/properties/pbp") {
+            *plays = json!({"anyOf": [plays.take(), {"type": "null"}]});
+        }
+        // The streams of perpetual futures have two reasons more, which orders are read with, too.
+        if let Some(Value::Array(reasons)) = schemas.pointer_mut("/LastUpdateReason/enum") {
+            reasons.extend([json!("CloseCancel"), json!("HaltCancel")]);
+        }
         let error = json!({
             "type": "object",
             "required": ["code", "message"],

@@ -168,7 +168,7 @@ impl From<EventFee> for Fees {
 
 impl Shared {
     /// Carries out a command of the exchange, and notifies the streams.
-    fn command<T>(
+    pub(crate) fn command<T>(
         &self,
         command: impl FnOnce(&mut State, Time) -> Result<T, Refusal>,
     ) -> Result<T, ControlError> {
@@ -360,7 +360,10 @@ impl Shared {
     }
 
     pub(crate) fn audit(&self) -> Result<(), String> {
-        self.state().engine.audit()
+        let state = self.state();
+        #[cfg(feature = "perps")]
+        state.perps.engine.audit()?;
+        state.engine.audit()
     }
 
     /// Lets the simulated traders send `commands` commands. Returns how many the engine carried

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kalshi_sdk::OperationId;
 use serde::{Deserialize, Serialize};
 
-use crate::{random::Random, role::Role};
+use crate::{any_operation::AnyOperation, random::Random, role::Role};
 
 /// The effect of a fault on a request.
 ///
@@ -130,6 +130,10 @@ pub struct Fault {
     /// Only requests of this operation; of all unless given.
     #[serde(default, with = "operation_id")]
     pub operation: Option<OperationId>,
+    /// Only requests of this operation of perpetual futures; of all unless given.
+    #[cfg(feature = "perps")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "perps_operation_id")]
+    pub perps_operation: Option<kalshi_sdk::perps::OperationId>,
     /// Only requests signed with this key.
     #[serde(default)]
     pub key_id: Option<String>,
@@ -166,11 +170,58 @@ mod operation_id {
     }
 }
 
+/// The same of perpetual futures.
+#[cfg(feature = "perps")]
+mod perps_operation_id {
+    use kalshi_sdk::perps::OperationId;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<OperationId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        id.map(OperationId::as_str).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<OperationId>, D::Error> {
+        let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let found = OperationId::all().find(|id| id.as_str() == name);
+        found.map(Some).ok_or_else(|| D::Error::custom(format!("there is no operation {name}")))
+    }
+}
+
 impl Fault {
     /// Returns a builder of a fault that hits every request.
     pub fn builder(fault: FaultKind) -> FaultBuilder {
-        let fault = Self { fault, operation: None, key_id: None, one_in: 1, times: None };
+        let fault = Self {
+            fault,
+            operation: None,
+            #[cfg(feature = "perps")]
+            perps_operation: None,
+            key_id: None,
+            one_in: 1,
+            times: None,
+        };
         FaultBuilder { fault }
+    }
+
+    /// Reports whether the fault is for an operation.
+    fn is_for(&self, operation: AnyOperation) -> bool {
+        match operation {
+            #[cfg(not(feature = "perps"))]
+            AnyOperation::Events(id) => self.operation.is_none_or(|named| named == id),
+            #[cfg(feature = "perps")]
+            AnyOperation::Events(id) => {
+                self.operation.map_or(self.perps_operation.is_none(), |named| named == id)
+            }
+            #[cfg(feature = "perps")]
+            AnyOperation::Perps(id) => {
+                self.perps_operation.map_or(self.operation.is_none(), |named| named == id)
+            }
+        }
     }
 }
 
@@ -185,6 +236,14 @@ impl FaultBuilder {
     /// Hits only requests of one operation.
     pub fn with_operation(mut self, operation: OperationId) -> Self {
         self.fault.operation = Some(operation);
+        self
+    }
+
+    /// Hits only requests of one operation of perpetual futures, or also of it if another one is
+    /// named.
+    #[cfg(feature = "perps")]
+    pub fn with_perps_operation(mut self, operation: kalshi_sdk::perps::OperationId) -> Self {
+        self.fault.perps_operation = Some(operation);
         self
     }
 
@@ -255,10 +314,15 @@ impl Faults {
     }
 
     /// Returns the faults that hit this request, and counts them.
-    pub(crate) fn hit(&mut self, operation: OperationId, key_id: Option<&str>) -> Vec<FaultKind> {
+    pub(crate) fn hit(
+        &mut self,
+        operation: impl Into<AnyOperation>,
+        key_id: Option<&str>,
+    ) -> Vec<FaultKind> {
+        let operation = operation.into();
         let mut hits = Vec::new();
         for FaultReport { fault, hits: count } in &mut self.rules {
-            let named = fault.operation.is_none_or(|named| named == operation)
+            let named = fault.is_for(operation)
                 && fault.key_id.as_deref().is_none_or(|named| Some(named) == key_id);
             let over = fault.times.is_some_and(|times| *count >= times);
             if !named || over || fault.one_in == 0 {

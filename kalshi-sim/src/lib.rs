@@ -165,6 +165,7 @@
 //! What is passed on to CF Benchmarks has a payload of the simulator's own. The streams send every
 //! message that the published document describes.
 
+mod any_operation;
 mod api;
 mod auth;
 mod clock;
@@ -177,6 +178,8 @@ mod faults;
 mod fixtures;
 mod http;
 mod lag;
+#[cfg(feature = "perps")]
+mod perps;
 mod random;
 mod role;
 mod rules;
@@ -202,6 +205,11 @@ pub use crate::{
         faults::{Ending, StreamFaults},
         hub::StreamBacklog,
     },
+};
+#[cfg(feature = "perps")]
+pub use crate::{
+    exchange::PerpsControl,
+    perps::control::{CorporateAction, PerpsAssetClass, PerpsMarketPlan},
 };
 
 /// The path below which the API is served.

@@ -13,6 +13,7 @@ use kalshi_sdk::OperationId;
 use serde_json::Value;
 
 use crate::{
+    any_operation::AnyOperation,
     api,
     auth::Signed,
     clock::ExchangeClock,
@@ -64,7 +65,7 @@ pub(crate) struct Request {
     /// Its number in the log.
     #[cfg(feature = "ui")]
     pub(crate) number: u64,
-    pub(crate) operation: OperationId,
+    pub(crate) operation: AnyOperation,
     /// `None` for an unsigned request to a public operation.
     pub(crate) key_id: Option<String>,
     pub(crate) path: Vec<String>,
@@ -77,7 +78,6 @@ impl Request {
     fn carry_out(&self, state: &mut State, now: DateTime<Utc>) -> Response {
         let relaxed = lenient::relaxed(state.rules(), self.operation.operation(), &self.body);
         let mut call = Call {
-            operation: self.operation,
             caller: None,
             subtrader: None,
             path: &self.path,
@@ -86,7 +86,12 @@ impl Request {
             now,
             pair: self.pair.as_ref(),
         };
-        api::answer(state, &mut call, self.key_id.as_deref())
+        let key_id = self.key_id.as_deref();
+        match self.operation {
+            AnyOperation::Events(id) => api::answer(state, id, &mut call, key_id),
+            #[cfg(feature = "perps")]
+            AnyOperation::Perps(id) => crate::perps::api::answer(state, id, &mut call, key_id),
+        }
     }
 }
 
@@ -252,7 +257,7 @@ impl Shared {
         &self,
         state: &mut State,
         key_id: Option<&str>,
-        operation: OperationId,
+        operation: AnyOperation,
         now: DateTime<Utc>,
     ) {
         let overtaken: Vec<Delayed> = {
@@ -262,7 +267,7 @@ impl Shared {
             }
             let all = std::mem::take(&mut *delayed);
             let (overtaken, kept) = all.into_iter().partition(|one| {
-                matches!(one.due, Due::After(by) if by.is_none_or(|by| by == operation))
+                matches!(one.due, Due::After(by) if by.is_none_or(|by| AnyOperation::Events(by) == operation))
                     && one.request.key_id.as_deref() == key_id
             });
             *delayed = kept;

@@ -38,7 +38,7 @@ pub(crate) fn of_market(state: &State, call: &Call<'_>) -> HandlerResult {
         return Err(Response::not_found());
     }
     let rows: Vec<Value> =
-        candles(market, range, latest).iter().map(|candle| candle.shown(LIVE)).collect();
+        candles(&market.minutes, range, latest).iter().map(|candle| candle.shown(LIVE)).collect();
     Ok(Response::ok(json!({"ticker": market.ticker, "candlesticks": rows})))
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn of_markets(state: &State, call: &Call<'_>) -> HandlerResult {
     let mut count = 0;
     for ticker in tickers {
         let Some(market) = state.engine.market_by_ticker(ticker) else { continue };
-        let candles = candles(market, range, latest);
+        let candles = candles(&market.minutes, range, latest);
         count += candles.len();
         if count > MAX_BATCH {
             return Err(Response::bad_request("the range has more than 10,000 candles"));
@@ -79,7 +79,7 @@ pub(crate) fn of_event(state: &State, call: &Call<'_>) -> HandlerResult {
         return Err(Response::not_found());
     }
     let mut lists: Vec<Vec<Candle>> =
-        markets.iter().map(|market| candles(market, range, false)).collect();
+        markets.iter().map(|market| candles(&market.minutes, range, false)).collect();
     let end = cut(&mut lists, MAX_EVENT).unwrap_or(range.end);
     let tickers: Vec<&str> = markets.iter().map(|market| market.ticker.as_str()).collect();
     let lists: Vec<Vec<Value>> =
@@ -101,7 +101,7 @@ pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
     if last.saturating_sub(first) >= MAX_ARCHIVED {
         return Err(Response::bad_request("the range holds more than 10,000 candles"));
     }
-    let mut made = candles(market, range, false).into_iter().peekable();
+    let mut made = candles(&market.minutes, range, false).into_iter().peekable();
     let before = market.minutes.range(..first.saturating_mul(range.period)).rev();
     let mut state = before.clone().next().map_or_else(Minute::empty, |(_, minute)| *minute);
     let mut previous = before.clone().find_map(|(_, minute)| minute.price.map(|bar| bar.close));
@@ -122,7 +122,7 @@ pub(crate) fn of_archived(market: &Market, query: &Query) -> HandlerResult {
 
 /// The candles that end between two times, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
+pub(crate) struct Range {
     start: i64,
     end: i64,
     /// In minutes.
@@ -130,7 +130,7 @@ struct Range {
 }
 
 impl Range {
-    fn read(query: &Query) -> Result<Self, Response> {
+    pub(crate) fn read(query: &Query) -> Result<Self, Response> {
         let required = |key: &str| {
             query.integer(key)?.ok_or_else(|| Response::bad_request(&format!("{key} is required")))
         };
@@ -158,12 +158,12 @@ impl Range {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Candle {
+pub(crate) struct Candle {
     /// Unix seconds.
-    end: i64,
-    minute: Minute,
+    pub(crate) end: i64,
+    pub(crate) minute: Minute,
     /// The last trade's price before the period.
-    previous: Option<Dollars>,
+    pub(crate) previous: Option<Dollars>,
 }
 
 /// The names of a candle's numbers.
@@ -207,11 +207,10 @@ fn bar(bar: Option<Bar>, Naming { dollars, .. }: Naming) -> Value {
 /// With `latest`, one is made up in front if there is data from before the range: it carries the
 /// last state to the first end of a period after the start. A true candle that ends there stands
 /// for itself: it has the price from before the range, too.
-fn candles(market: &Market, range: Range, latest: bool) -> Vec<Candle> {
+pub(crate) fn candles(minutes: &BTreeMap<i64, Minute>, range: Range, latest: bool) -> Vec<Candle> {
     let (first, last) = range.periods();
     let from = first.saturating_mul(range.period);
     let until = last.saturating_add(1).saturating_mul(range.period);
-    let minutes = &market.minutes;
     if from >= until {
         return Vec::new();
     }

@@ -46,7 +46,6 @@ fn ask(
 ) -> Response {
     let pairs = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let call = Call {
-        operation,
         caller: Some(member(account, operation.operation().tag == "fcm")),
         subtrader: None,
         path,
@@ -56,7 +55,7 @@ fn ask(
         pair: None,
     };
     state.advance(call.time());
-    dispatch(call.operation, state, &call).unwrap_or_else(|refused| refused)
+    dispatch(operation, state, &call).unwrap_or_else(|refused| refused)
 }
 
 /// Returns everything that a member can read of their account.

@@ -6,7 +6,7 @@
 
 mod account;
 mod api_keys;
-mod candles;
+pub(crate) mod candles;
 mod communications;
 mod events;
 mod exchange;
@@ -15,15 +15,18 @@ mod historical;
 #[cfg(test)]
 mod lag_tests;
 mod market;
-mod order_groups;
-mod orders;
-mod portfolio;
+pub(crate) mod order_groups;
+pub(crate) mod orders;
+pub(crate) mod portfolio;
 mod seeded;
 #[cfg(test)]
 mod tests;
-mod usage;
+pub(crate) mod usage;
 
-use kalshi_sdk::server::{Operations, dispatch};
+use kalshi_sdk::{
+    OperationId,
+    server::{Operations, dispatch},
+};
 
 use crate::{
     auth,
@@ -36,15 +39,25 @@ use crate::{
 };
 
 /// Carries out a request whose signature by `key_id` has been checked.
-pub(crate) fn answer(state: &mut State, call: &mut Call<'_>, key_id: Option<&str>) -> Response {
-    handle(state, call, key_id).unwrap_or_else(|refusal| refusal)
+pub(crate) fn answer(
+    state: &mut State,
+    operation: OperationId,
+    call: &mut Call<'_>,
+    key_id: Option<&str>,
+) -> Response {
+    handle(state, operation, call, key_id).unwrap_or_else(|refusal| refusal)
 }
 
-fn handle(state: &mut State, call: &mut Call<'_>, key_id: Option<&str>) -> HandlerResult {
+fn handle(
+    state: &mut State,
+    asked: OperationId,
+    call: &mut Call<'_>,
+    key_id: Option<&str>,
+) -> HandlerResult {
     if let Some(id) = key_id {
         // The key may have been deleted since its signature was checked.
         let key = state.keys.get(id).ok_or_else(|| Response::unauthorized("NOT_FOUND"))?;
-        let operation = call.operation.operation();
+        let operation = asked.operation();
         auth::permit(key, operation, state.rules())?;
         let caller = key.principal();
         call.caller = Some(caller);
@@ -55,7 +68,7 @@ fn handle(state: &mut State, call: &mut Call<'_>, key_id: Option<&str>) -> Handl
         }
     }
     state.advance(call.time());
-    dispatch(call.operation, state, &*call)
+    dispatch(asked, state, &*call)
 }
 
 macro_rules! answers {

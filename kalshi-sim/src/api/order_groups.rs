@@ -21,22 +21,28 @@ use crate::{
 /// would not protect anything.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Limit {
+pub(crate) struct Limit {
     contracts_limit: Option<i64>,
     contracts_limit_fp: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Create {
-    subaccount: Option<i64>,
+pub(crate) struct Create {
+    pub(crate) subaccount: Option<i64>,
     contracts_limit: Option<i64>,
     contracts_limit_fp: Option<String>,
-    exchange_index: Option<i64>,
+    pub(crate) exchange_index: Option<i64>,
+}
+
+impl From<Create> for Limit {
+    fn from(new: Create) -> Self {
+        Self { contracts_limit: new.contracts_limit, contracts_limit_fp: new.contracts_limit_fp }
+    }
 }
 
 impl Limit {
-    fn count(&self) -> Result<Count, Response> {
+    pub(crate) fn count(&self) -> Result<Count, Response> {
         let whole = self
             .contracts_limit
             .map(|contracts| {
@@ -64,10 +70,9 @@ impl Limit {
 pub(crate) fn create(state: &mut State, call: &Call<'_>) -> HandlerResult {
     let caller = call.caller()?;
     let new: Create = call.read()?;
-    let limit =
-        Limit { contracts_limit: new.contracts_limit, contracts_limit_fp: new.contracts_limit_fp };
     let subaccount = caller.one(new.subaccount)?;
     let shard = request::existing_shard("exchange_index", new.exchange_index)?;
+    let limit = Limit::from(new);
     let group = state.engine.create_group(
         caller.account,
         subaccount,
@@ -145,7 +150,7 @@ pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
 
 /// Returns what both reads show. Every group cancels its orders by itself, so the flag says nothing
 /// about whether it has.
-fn shown(group: &Group) -> Value {
+pub(crate) fn shown(group: &Group) -> Value {
     json!({
         "contracts_limit_fp": group.limit,
         "is_auto_cancel_enabled": true,

@@ -585,7 +585,7 @@ pub(crate) fn move_cash(state: &mut State, call: &Call<'_>) -> HandlerResult {
             "the API key is restricted to one subaccount, and may move its cash between shards only",
         ));
     }
-    let id = state.transfers.accept(&mut state.engine, transfer, call.time())?;
+    let id = state.accept_transfer(transfer, call.time())?;
     Ok(Response::ok(json!({"transfer_id": id.to_string()})))
 }
 
@@ -736,7 +736,6 @@ mod tests {
                 fcm_member: self.fcm_member,
             };
             let call = Call {
-                operation,
                 caller: Some(caller),
                 subtrader: None,
                 path: &[],
@@ -746,7 +745,7 @@ mod tests {
                 pair: None,
             };
             self.state.advance(Time::from(now));
-            dispatch(call.operation, &mut self.state, &call).unwrap_or_else(|refused| refused)
+            dispatch(operation, &mut self.state, &call).unwrap_or_else(|refused| refused)
         }
 
         fn rows(&mut self, id: &str, query: &[(&str, &str)], list: &str) -> Vec<Value> {

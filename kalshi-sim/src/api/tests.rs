@@ -61,7 +61,6 @@ impl Bench {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let query = Query::new(serde_urlencoded::from_str(query).expect("a query"));
         let call = Call {
-            operation,
             caller: Some(self.caller),
             subtrader: None,
             path: &path,

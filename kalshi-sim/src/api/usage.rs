@@ -48,18 +48,20 @@ pub(crate) fn upgrade(state: &mut State, call: &Call<'_>) -> HandlerResult {
 
 /// Answers with the capacities and rates of the account's token buckets.
 pub(crate) fn limits(state: &State, call: &Call<'_>) -> HandlerResult {
-    Ok(shown_limits(state.limits.tier(call.caller()?.account)))
+    let tier = state.limits.tier(call.caller()?.account);
+    Ok(shown_limits(tier, tier.capacities(), "event_contract"))
 }
 
-fn shown_limits(tier: Tier) -> Response {
-    let (rates, capacities) = (tier.rates(), tier.capacities());
+/// Returns the limits of a tier with its capacities of reads and writes, for one product.
+pub(crate) fn shown_limits(tier: Tier, capacities: (i64, i64), product: &str) -> Response {
+    let rates = tier.rates();
     // No limit is no tier of the exchange; the highest one is the nearest.
     let word = if tier == Tier::Unlimited { Tier::Prestige.as_str() } else { tier.as_str() };
     let grants = if tier == Tier::Basic {
         json!([])
     } else {
         json!([{
-            "exchange_instance": "event_contract",
+            "exchange_instance": product,
             "level": word,
             "expires_ts": null,
             "source": "manual",

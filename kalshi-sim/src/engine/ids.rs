@@ -113,6 +113,19 @@ id!(
     0x5
 );
 
+#[cfg(feature = "perps")]
+id!(
+    /// An exit trigger of a position on margin.
+    TriggerId(u64),
+    0x8
+);
+#[cfg(feature = "perps")]
+id!(
+    /// A notice of a corporate action.
+    ActionId(u64),
+    0x2
+);
+
 fn print(kind: u64, number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let spread = number.wrapping_mul(SPREAD);
     // The second half repeats the first in other bits, so that a changed digit is no id.

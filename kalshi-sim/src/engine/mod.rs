@@ -6,17 +6,17 @@
 
 pub(crate) mod amount;
 mod block;
-mod book;
+pub(crate) mod book;
 pub(crate) mod command;
 mod event_fees;
 pub(crate) mod fees;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod ids;
 mod ledger;
-mod log;
-mod markets;
-mod matching;
+pub(crate) mod log;
+pub(crate) mod markets;
+pub(crate) mod matching;
 #[cfg(test)]
 mod matching_model;
 mod orders;

@@ -162,6 +162,12 @@ pub(crate) enum Reason {
     PauseCancel,
     CloseCancel,
     ImmediateOrCancel,
+    /// The margin did not suffice.
+    #[cfg(feature = "perps")]
+    MarginCancel,
+    /// The market was halted.
+    #[cfg(feature = "perps")]
+    HaltCancel,
 }
 
 impl Reason {
@@ -179,6 +185,10 @@ impl Reason {
             Self::PauseCancel => "PauseCancel",
             Self::CloseCancel => "CloseCancel",
             Self::ImmediateOrCancel => "IocCancel",
+            #[cfg(feature = "perps")]
+            Self::MarginCancel => "MarginCancel",
+            #[cfg(feature = "perps")]
+            Self::HaltCancel => "HaltCancel",
         }
     }
 }

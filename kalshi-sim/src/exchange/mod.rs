@@ -7,6 +7,8 @@ mod faults;
 mod hold;
 mod markets;
 mod members;
+#[cfg(feature = "perps")]
+mod perps;
 mod streams;
 
 use std::{
@@ -21,6 +23,8 @@ use kalshi_auth::{AuthError, Credentials};
 use kalshi_sdk::{Client, Environment};
 use tokio::{sync::oneshot, task::JoinHandle};
 
+#[cfg(feature = "perps")]
+pub use self::perps::PerpsControl;
 pub use self::{
     builder::ExchangeBuilder, clock::ClockControl, faults::FaultControl, markets::MarketControl,
     members::MemberControl, streams::StreamControl,
@@ -151,6 +155,12 @@ impl Exchange {
     /// Returns the handle of its members.
     pub fn members(&self) -> MemberControl<'_> {
         MemberControl { exchange: self }
+    }
+
+    /// Returns the handle of perpetual futures.
+    #[cfg(feature = "perps")]
+    pub fn perps(&self) -> PerpsControl<'_> {
+        PerpsControl { exchange: self }
     }
 
     /// Sets how far what members read trails what the exchange did, from now on. What has been

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use kalshi_auth::server::KeyPair;
-use kalshi_sdk::OperationId;
 use kalshi_types::{Count, Dollars};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,7 +21,6 @@ use crate::{
 /// One request, without its socket.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
-    pub(crate) operation: OperationId,
     /// The member that signed it; `None` for an unsigned request to a public operation.
     pub(crate) caller: Option<Principal>,
     /// The one customer of an FCM that the key acts for.

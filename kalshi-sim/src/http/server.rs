@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     BASE_PATH,
+    any_operation::AnyOperation,
     faults::FaultKind,
     http::{connection::Cutter, fault_injection, query::Query, response::Response},
     shared::{Request as Arrived, RequestRecord, Shared},
@@ -52,7 +53,7 @@ const REMOVED: [(MethodFilter, &str); 6] = [
 /// Returns one route for each path of the operation table, and those of removed operations.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut paths: BTreeMap<&str, MethodRouter> = BTreeMap::new();
-    for id in OperationId::all() {
+    for id in AnyOperation::all() {
         let operation = id.operation();
         let shared = Arc::clone(shared);
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
@@ -141,7 +142,7 @@ async fn elsewhere(request: Request) -> HttpResponse {
 
 async fn serve(
     shared: &Arc<Shared>,
-    id: OperationId,
+    id: AnyOperation,
     cutter: &Cutter,
     parameters: &RawPathParams,
     request: Request,
@@ -184,9 +185,10 @@ async fn serve(
         if hits.contains(&FaultKind::ResetBefore) {
             fault_injection::cut(cutter).await;
         }
-        let pair = match id {
-            OperationId::GenerateApiKey => Some(make_pair(body.clone()).await?),
-            _ => None,
+        let pair = if id == AnyOperation::Events(OperationId::GenerateApiKey) {
+            Some(make_pair(body.clone()).await?)
+        } else {
+            None
         };
         let path = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));

@@ -189,9 +189,60 @@ impl Limits {
         })
     }
 
+    /// Returns the bucket sizes of reads and writes of perpetual futures: as those of event contracts,
+    /// but without a burst of reads.
+    #[cfg(feature = "perps")]
+    pub(crate) fn perps_capacities(tier: Tier) -> (i64, i64) {
+        (tier.rates().0, tier.capacities().1)
+    }
+
+    /// Takes the tokens of a request of perpetual futures, an order from the bucket of its market
+    /// group; false, and none taken, if there are too few.
+    #[cfg(feature = "perps")]
+    pub(crate) fn admit_perps(
+        &mut self,
+        (account, tier): (AccountId, Tier),
+        operation: &Operation,
+        query: &Query,
+        group: Shard,
+        now: Time,
+    ) -> bool {
+        if tier == Tier::Unlimited {
+            return true;
+        }
+        let with = operation.cost.by_parameter;
+        let with = with.filter(|with| query.get(with.name) == Some(with.value));
+        let tokens = with.map_or(operation.cost.tokens, |with| with.tokens);
+        let lane = match operation.cost.bucket {
+            BucketKind::Write if group > 0 => Lane::Shard(group),
+            BucketKind::Write => Lane::Write,
+            _ => Lane::Read,
+        };
+        let cost = i64::from(tokens).saturating_mul(1_000);
+        let capacities = Self::perps_capacities(tier);
+        let bucket = self.bucket(account, lane, tier, capacities, now);
+        if bucket.tokens < cost {
+            return false;
+        }
+        bucket.tokens -= cost;
+        true
+    }
+
     /// Returns a bucket with the tokens that it has by now.
     fn refilled(&mut self, account: AccountId, lane: Lane, tier: Tier, now: Time) -> &mut Bucket {
-        let (rates, capacities) = (tier.rates(), tier.capacities());
+        self.bucket(account, lane, tier, tier.capacities(), now)
+    }
+
+    /// Returns a bucket of some capacity of reads and writes with the tokens that it has by now.
+    fn bucket(
+        &mut self,
+        account: AccountId,
+        lane: Lane,
+        tier: Tier,
+        capacities: (i64, i64),
+        now: Time,
+    ) -> &mut Bucket {
+        let rates = tier.rates();
         let (rate, capacity) = match lane {
             Lane::Read => (rates.0, capacities.0),
             Lane::Write | Lane::Shard(_) => (rates.1, capacities.1),

@@ -17,14 +17,14 @@ use serde_json::Value;
 use self::{
     keys::{Key, Keys},
     limits::{Limits, Tier},
-    transfers::Transfers,
+    transfers::{NewTransfer, Transfers},
 };
 use crate::{
     engine::{
         Engine, Market,
         fees::Fees,
         history::View,
-        ids::AccountId,
+        ids::{AccountId, TransferId},
         types::{Refusal, Subaccount, Time},
     },
     fixtures::{Fixtures, MarketAccess, Plan, catalog::Catalog, seeding, traders::Traders},
@@ -55,6 +55,8 @@ pub(crate) struct State {
     lag: Lag,
     rules: Rules,
     agenda: Agenda,
+    #[cfg(feature = "perps")]
+    pub(crate) perps: crate::perps::state::PerpsState,
 }
 
 /// The exchange's scheduled actions beyond the engine's own timers.
@@ -130,6 +132,12 @@ impl State {
             lag: Lag::none(),
             rules: Rules::default(),
             agenda: Agenda::default(),
+            #[cfg(feature = "perps")]
+            perps: crate::perps::state::PerpsState::new(
+                seed,
+                start.into(),
+                &[first_account, second_account],
+            ),
         }
     }
 
@@ -167,13 +175,59 @@ impl State {
             let next = self.agenda.tasks.first_entry();
             let Some(entry) = next.filter(|one| one.key().0 <= now) else { break };
             let ((at, _), task) = entry.remove_entry();
-            self.transfers.advance(&mut self.engine, at);
+            self.advance_engines(at);
             self.carry_out(task, at);
         }
-        self.transfers.advance(&mut self.engine, now);
+        self.advance_engines(now);
         if let Some(readable) = self.readable() {
             self.engine.forget_history(readable);
         }
+    }
+
+    /// Lets time pass for the engines and the transfers between them.
+    fn advance_engines(&mut self, now: Time) {
+        #[cfg(feature = "perps")]
+        while let Some(step) = self.transfers.next_step().filter(|step| *step <= now) {
+            self.transfers.advance(&mut self.engine, step);
+            self.collect_margined(step);
+        }
+        self.transfers.advance(&mut self.engine, now);
+        #[cfg(feature = "perps")]
+        self.perps.engine.advance(now);
+    }
+
+    /// Pays cash into perpetual futures that has come there.
+    #[cfg(feature = "perps")]
+    fn collect_margined(&mut self, now: Time) {
+        for (account, amount) in self.transfers.take_arrived() {
+            self.perps.engine.open_account(account);
+            if self.perps.engine.deposit(account, amount, now).is_err() {
+                // More than an account may hold: it stays where it was.
+                self.transfers.put_margined(account, 0, amount);
+                return;
+            }
+        }
+    }
+
+    /// Accepts a transfer between shards or products: its steps follow. Cash that leaves perpetual
+    /// futures is taken from there at once.
+    pub(crate) fn accept_transfer(
+        &mut self,
+        new: NewTransfer,
+        now: Time,
+    ) -> Result<TransferId, Refusal> {
+        #[cfg(feature = "perps")]
+        if new.from.instance == transfers::Instance::Margined {
+            let (account, shard, amount) = (new.account, new.from.shard, new.amount);
+            // Refused below if there is too little.
+            if self.perps.engine.withdraw(account, amount, now).is_ok() {
+                self.transfers.put_margined(account, shard, amount);
+            }
+        }
+        let accepted = self.transfers.accept(&mut self.engine, new, now);
+        #[cfg(feature = "perps")]
+        self.collect_margined(now);
+        accepted
     }
 
     /// Takes the tokens of several reads from an account, or none of them if there are too few.

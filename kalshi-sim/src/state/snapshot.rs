@@ -63,6 +63,10 @@ struct Saved {
     agenda: Agenda,
     keys: Vec<SavedKey>,
     key_ids: Random,
+    /// Absent in what an exchange without the feature has written.
+    #[cfg(feature = "perps")]
+    #[serde(default)]
+    perps: Option<crate::perps::state::PerpsState>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,6 +109,8 @@ pub(crate) fn save(state: &State, path: &Path) -> io::Result<()> {
         agenda: state.agenda().clone(),
         keys,
         key_ids: state.keys.random(),
+        #[cfg(feature = "perps")]
+        perps: Some(state.perps.clone()),
     };
     let beside = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = (|| {
@@ -160,6 +166,11 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
     state.transfers = saved.transfers;
     state.limits = saved.limits;
     state.traders = saved.traders;
+    #[cfg(feature = "perps")]
+    if let Some(perps) = saved.perps {
+        perps.engine.audit().map_err(|wrong| damaged(&wrong))?;
+        state.perps = perps;
+    }
     state.resume(saved.agenda);
     Ok(state)
 }

@@ -34,7 +34,8 @@ pub(crate) struct Transfers {
     used: BTreeMap<AccountId, BTreeSet<(Namespace, String)>>,
     /// The transfers that have a step to take, by the time of it.
     pending: BTreeSet<(Time, TransferId)>,
-    /// Cash on the exchange of margined contracts, which is not played beyond that.
+    /// Cash on the exchange of margined contracts: all of it without the feature `perps`, with it
+    /// what is on its way.
     margined: BTreeMap<(AccountId, Shard), Dollars>,
     targets: BTreeMap<AccountId, Targets>,
 }
@@ -374,6 +375,42 @@ impl Transfers {
         } else {
             self.targets.insert(account, targets);
         }
+    }
+
+    /// Returns the time of the next step of a transfer.
+    #[cfg(feature = "perps")]
+    pub(crate) fn next_step(&self) -> Option<Time> {
+        self.pending.first().map(|(due, _)| *due)
+    }
+
+    /// Takes the cash that has come to the exchange of margined contracts, or was put here for a
+    /// transfer that was not accepted. What a pending transfer is about to move stays.
+    #[cfg(feature = "perps")]
+    pub(crate) fn take_arrived(&mut self) -> Vec<(AccountId, Dollars)> {
+        let mut leaving: BTreeMap<(AccountId, Shard), Dollars> = BTreeMap::new();
+        let pending = self.pending.iter().filter_map(|(_, id)| self.rows.get(id.index()));
+        for transfer in pending.filter(|one| one.steps == 0) {
+            if transfer.from.instance == Instance::Margined {
+                let sum = leaving.entry((transfer.account, transfer.from.shard)).or_default();
+                *sum = sum.saturating_add(transfer.amount);
+            }
+        }
+        let mut arrived = Vec::new();
+        for ((account, shard), held) in &mut self.margined {
+            let stays = leaving.get(&(*account, *shard)).copied().unwrap_or_default();
+            let free = held.saturating_sub(stays);
+            if free.is_positive() {
+                *held = stays;
+                arrived.push((*account, free));
+            }
+        }
+        arrived
+    }
+
+    /// Puts cash of the exchange of margined contracts on its way.
+    #[cfg(feature = "perps")]
+    pub(crate) fn put_margined(&mut self, account: AccountId, shard: Shard, amount: Dollars) {
+        self.add(account, shard, amount);
     }
 
     /// Returns cash of an account on the exchange of margined contracts.

@@ -270,6 +270,9 @@ fn last_update_reason(reason: Reason) -> Option<&'static str> {
         | Reason::PostOnlyCrossCancel
         | Reason::ReduceOnlyCancel
         | Reason::CloseCancel => Some(reason.as_str()),
+        // Of the other product.
+        #[cfg(feature = "perps")]
+        Reason::MarginCancel | Reason::HaltCancel => None,
     }
 }
 

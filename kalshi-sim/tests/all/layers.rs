@@ -9,8 +9,8 @@ use std::{
 /// The modules, the lowest layer first. A module of `http` stands where it belongs: the values that
 /// every layer passes on are below the fixtures, the sockets above everything else.
 const LAYERS: [(&str, &[&str]); 9] = [
-    ("base", &["random", "clock", "role", "faults", "lag", "rules"]),
-    ("engine", &["engine"]),
+    ("base", &["any_operation", "random", "clock", "role", "faults", "lag", "rules"]),
+    ("engine", &["engine", "perps::engine"]),
     (
         "values",
         &[
@@ -20,14 +20,16 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "http::paging",
             "http::lenient",
             "wire",
+            "perps::wire",
         ],
     ),
-    ("fixtures", &["fixtures"]),
-    ("state", &["state", "auth"]),
+    ("fixtures", &["fixtures", "perps::fixtures"]),
+    ("state", &["state", "auth", "perps::state"]),
     (
         "api",
         &[
             "api",
+            "perps::api",
             "stream::faults",
             "stream::hub",
             "stream::journal",
@@ -36,7 +38,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "stream::wire",
         ],
     ),
-    ("shared", &["shared", "control", "stream::shell"]),
+    ("shared", &["shared", "control", "perps::control", "stream::shell"]),
     (
         "http",
         &["http::admin", "http::connection", "http::fault_injection", "http::server", "http::ui"],
@@ -46,7 +48,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 
 /// Modules outside the layers: those that only declare others, the program, and the checks of
 /// tests.
-const OUTSIDE: [&str; 5] = ["", "main", "http", "stream", "contract"];
+const OUTSIDE: [&str; 6] = ["", "main", "http", "perps", "stream", "contract"];
 
 /// The names that are in no module of a layer.
 const CONSTANTS: [&str; 3] = ["BASE_PATH", "stream::STREAM_PATH", "contract::Contract"];

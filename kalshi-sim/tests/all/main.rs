@@ -17,6 +17,8 @@ mod money;
 mod operation_conformance;
 mod orders;
 mod other_clients;
+mod perps;
+mod perps_conformance;
 mod portfolio;
 mod program;
 mod rules;

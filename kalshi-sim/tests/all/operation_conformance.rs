@@ -36,7 +36,11 @@ pub(crate) struct Step {
 }
 
 fn step(id: &str) -> Step {
-    let operation = Operation::by_id(id).unwrap_or_else(|| panic!("there is no {id}"));
+    step_of(Operation::by_id(id).unwrap_or_else(|| panic!("there is no {id}")))
+}
+
+/// Returns a step of an operation of any document.
+pub(crate) fn step_of(operation: &'static Operation) -> Step {
     let statuses = vec![operation.success];
     let by = if operation.tag == "fcm" { Role::FcmMember } else { Role::Trader };
     Step { operation, path: vec![], query: String::new(), body: None, keep: vec![], statuses, by }
@@ -48,17 +52,17 @@ impl Step {
         self
     }
 
-    fn query(mut self, query: &str) -> Self {
+    pub(crate) fn query(mut self, query: &str) -> Self {
         query.clone_into(&mut self.query);
         self
     }
 
-    fn body(mut self, body: Value) -> Self {
+    pub(crate) fn body(mut self, body: Value) -> Self {
         self.body = Some(body);
         self
     }
 
-    fn keep(mut self, fact: &'static str, pointer: &'static str) -> Self {
+    pub(crate) fn keep(mut self, fact: &'static str, pointer: &'static str) -> Self {
         self.keep.push((fact, pointer));
         self
     }
@@ -137,15 +141,15 @@ impl Walker {
         ] {
             let (status, body) = self.ask(&Method::GET, place, query, None, None).await;
             assert_eq!(status, 200, "{place} {body:?}");
-            self.keep(found, body.as_ref());
+            self.learn_from(found, body.as_ref());
         }
         let event = format!("/events/{}", self.facts["event_ticker"]);
         let (_, body) = self.ask(&Method::GET, &event, "", None, None).await;
-        self.keep(&[("series_ticker", "/event/series_ticker")], body.as_ref());
+        self.learn_from(&[("series_ticker", "/event/series_ticker")], body.as_ref());
         for (event, leg) in [("leg_event", "leg"), ("other_leg_event", "other_leg")] {
             let query = format!("event_ticker={}&limit=1", self.facts[event]);
             let (_, body) = self.ask(&Method::GET, "/markets", &query, None, None).await;
-            self.keep(&[(leg, "/markets/0/ticker")], body.as_ref());
+            self.learn_from(&[(leg, "/markets/0/ticker")], body.as_ref());
         }
         let now = kalshi_auth::Clock::now(&SystemClock).as_millis() / 1_000;
         for (fact, value) in [("start", now - 7_200), ("end", now), ("later", now + 86_400)] {
@@ -157,7 +161,7 @@ impl Walker {
         self.facts.insert("public_key".to_owned(), pem);
     }
 
-    fn keep(&mut self, found: &[(&str, &str)], body: Option<&Value>) {
+    pub(crate) fn learn_from(&mut self, found: &[(&str, &str)], body: Option<&Value>) {
         for (fact, pointer) in found {
             let value = body.and_then(|body| body.pointer(pointer)).and_then(Value::as_str);
             if let Some(value) = value {
@@ -205,11 +209,11 @@ impl Walker {
         let signed = (step.operation.access == Access::Signed).then_some(step.by);
         let method = &step.operation.method;
         let (status, body) = self.ask(method, &path, &query, body.as_ref(), signed).await;
-        self.keep(&step.keep, body.as_ref());
+        self.learn_from(&step.keep, body.as_ref());
         (status, body)
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: &Method,
         path: &str,
@@ -551,12 +555,37 @@ fn communication_steps() -> Vec<Step> {
     ]
 }
 
+/// A document, and the requests that are sent to each of its operations.
+pub(crate) struct Document {
+    pub(crate) contract: Contract,
+    pub(crate) operations: &'static [Operation],
+    pub(crate) steps: Vec<Step>,
+    /// What makes rows of the lists.
+    pub(crate) preparation: Vec<Step>,
+    /// Lists with pages.
+    pub(crate) lists: usize,
+}
+
+fn events() -> Document {
+    Document {
+        contract: Contract::load(),
+        operations: OPERATIONS,
+        steps: steps(),
+        preparation: account_steps().into_iter().chain(order_steps()).collect(),
+        lists: 13,
+    }
+}
+
 #[tokio::test]
 async fn every_operation_answers_a_sound_request_as_published() {
-    let mut walker = Walker::start().await;
-    let mut contract = Contract::load();
+    walk(&mut Walker::start().await, events()).await;
+}
+
+/// Sends the requests of a document and validates the answers.
+pub(crate) async fn walk(walker: &mut Walker, document: Document) {
+    let Document { mut contract, operations, steps, .. } = document;
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
-    for step in &steps() {
+    for step in &steps {
         let id = step.operation.id;
         seen.insert(id);
         let (status, body) = walker.take(step).await;
@@ -566,23 +595,26 @@ async fn every_operation_answers_a_sound_request_as_published() {
             wrong.push(format!("{id}: {difference}"));
         }
     }
-    let all: BTreeSet<&str> = OPERATIONS.iter().map(|operation| operation.id).collect();
+    let all: BTreeSet<&str> = operations.iter().map(|operation| operation.id).collect();
     assert_eq!(seen, all, "each operation is taken");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]
 async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
-    let mut walker = Walker::start().await;
-    let mut contract = Contract::load();
-    // Something to list.
-    for step in account_steps().into_iter().chain(order_steps()) {
-        walker.take(&step).await;
+    page_through(&mut Walker::start().await, events()).await;
+}
+
+/// Reads every list of a document in pages.
+pub(crate) async fn page_through(walker: &mut Walker, document: Document) {
+    let Document { mut contract, steps, preparation, lists: most, .. } = document;
+    for step in &preparation {
+        walker.take(step).await;
     }
     let mut lists = 0;
     let mut taken = BTreeSet::new();
     // Each operation once, by the member who asks first.
-    for step in steps().iter().filter(|step| taken.insert(step.operation.id)) {
+    for step in steps.iter().filter(|step| taken.insert(step.operation.id)) {
         let operation = step.operation;
         let Some(pagination) = operation.pagination else { continue };
         let parameter = |name: &str| operation.parameters.iter().any(|p| p.name == name);
@@ -601,7 +633,7 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
         let whole = loop {
             let (status, body) = ask(&format!("{key}={most}")).await;
             if status == 200 {
-                break body.unwrap();
+                break body.expect("a page");
             }
             assert_eq!(status, 400, "{}", operation.id);
             most /= 2;
@@ -612,7 +644,7 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
         let (mut all, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
         loop {
             let (status, body) = ask(&format!("{key}={size}&cursor={cursor}")).await;
-            let body = body.unwrap();
+            let body = body.expect("a page");
             assert_eq!(status, 200, "{} {body}", operation.id);
             contract
                 .check(operation, status, Some(&body))
@@ -633,21 +665,24 @@ async fn lists_page_through_all_rows_once_and_refuse_bad_limits_and_cursors() {
         for query in ["-1", "1000000", "x"].map(|limit| format!("{key}={limit}")) {
             let (status, body) = ask(&query).await;
             assert_eq!(status, 400, "{} {query}", operation.id);
-            contract.check(operation, status, body.as_ref()).unwrap();
+            contract.check(operation, status, body.as_ref()).expect("as published");
         }
         let (status, _) = ask(&format!("{key}=1&cursor=%25%25")).await;
         assert_eq!(status, 400, "{} and a bad cursor", operation.id);
     }
-    println!("{lists} lists");
-    assert!(lists >= 13, "{lists}");
+    assert!(lists >= most, "{lists}");
 }
 
 #[tokio::test]
 async fn what_does_not_exist_is_not_found_and_what_is_not_signed_is_not_answered() {
-    let mut walker = Walker::start().await;
-    let mut contract = Contract::load();
+    look_for_nothing(&mut Walker::start().await, events()).await;
+}
+
+/// Asks for what does not exist, and without a signature.
+pub(crate) async fn look_for_nothing(walker: &mut Walker, document: Document) {
+    let Document { mut contract, steps, .. } = document;
     let known = walker.facts.clone();
-    for step in &steps() {
+    for step in &steps {
         let operation = step.operation;
         if ["communications", "fcm"].contains(&operation.tag) {
             continue;
@@ -659,7 +694,7 @@ async fn what_does_not_exist_is_not_found_and_what_is_not_signed_is_not_answered
             let method = &operation.method;
             let (status, reply) = walker.ask(method, &path, &query, body.as_ref(), None).await;
             assert_eq!(status, 401, "{}", operation.id);
-            contract.check(operation, status, reply.as_ref()).unwrap();
+            contract.check(operation, status, reply.as_ref()).expect("as published");
         }
         if operation.path.contains('{') {
             walker.facts.clear();
@@ -671,7 +706,7 @@ async fn what_does_not_exist_is_not_found_and_what_is_not_signed_is_not_answered
             // The weather answers 400 for a city that it does not know.
             let expected = if path.contains("/weather/") { 400 } else { 404 };
             assert_eq!(status, expected, "{} {reply:?}", operation.id);
-            contract.check(operation, status, reply.as_ref()).unwrap();
+            contract.check(operation, status, reply.as_ref()).expect("as published");
         }
     }
 }

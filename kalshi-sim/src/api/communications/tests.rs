@@ -59,7 +59,6 @@ impl Floor {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let query = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let call = Call {
-            operation: id.parse().unwrap(),
             caller: Some(caller),
             subtrader: None,
             path: &path,
@@ -69,7 +68,7 @@ impl Floor {
             pair: None,
         };
         self.state.advance(call.time());
-        dispatch(call.operation, &mut self.state, &call).unwrap_or_else(|refused| refused)
+        dispatch(id.parse().unwrap(), &mut self.state, &call).unwrap_or_else(|refused| refused)
     }
 
     fn read<T: DeserializeOwned + Serialize>(

@@ -1,0 +1,51 @@
+//! The state of perpetual futures beside that of event contracts: the engine, the buckets of its
+//! requests, and the subtraders of clearing members.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{ids::AccountId, types::Time},
+    perps::{engine::Perps, fixtures},
+    state::limits::Limits,
+};
+
+/// More than a firm would have; a limit, so that memory has one.
+const MAX_SUBTRADERS: usize = 10_000;
+/// The account of the first subtrader; the next ones are below. Those of members begin at 1.
+const FIRST_SUBTRADER: u32 = u32::MAX - 2;
+
+/// Everything that perpetual futures add to an exchange.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PerpsState {
+    pub(crate) engine: Perps,
+    pub(crate) limits: Limits,
+    /// The subtraders of each clearing member, by their ids.
+    pub(crate) firms: BTreeMap<AccountId, BTreeMap<String, AccountId>>,
+    subtraders: u32,
+}
+
+impl PerpsState {
+    pub(crate) fn new(seed: u64, start: Time, members: &[AccountId]) -> Self {
+        Self {
+            engine: fixtures::exchange(seed, start, members),
+            limits: Limits::default(),
+            firms: BTreeMap::new(),
+            subtraders: 0,
+        }
+    }
+
+    /// Opens the account of a subtrader; `None` if there are too many.
+    pub(crate) fn open_subtrader(&mut self, firm: AccountId, id: String) -> Option<AccountId> {
+        let subtraders = self.firms.entry(firm).or_default();
+        if subtraders.len() >= MAX_SUBTRADERS {
+            return None;
+        }
+        let account = AccountId(FIRST_SUBTRADER.checked_sub(self.subtraders)?);
+        self.subtraders += 1;
+        subtraders.insert(id, account);
+        self.engine.open_account(account);
+        Some(account)
+    }
+}

@@ -2,8 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -26,6 +30,8 @@ use crate::{
 
 /// The number of requests that the log keeps.
 const MAX_LOG: usize = 1_000;
+/// The longest time that a long run leaves the state to one who waits for it.
+const HAND_OVER: Duration = Duration::from_millis(1);
 /// The number of requests that can wait to be carried out after their answers.
 const MAX_DELAYED: usize = 10_000;
 
@@ -151,6 +157,8 @@ impl RequestLog {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// The number of threads that wait for the state.
+    waiting: AtomicUsize,
     /// In the order in which they came. Locked after the state, if at all.
     delayed: Mutex<Vec<Delayed>>,
     /// The time in which a request must arrive.
@@ -171,6 +179,7 @@ impl Shared {
     ) -> Self {
         Self {
             state: Mutex::new(state),
+            waiting: AtomicUsize::new(0),
             delayed: Mutex::default(),
             request_time,
             log: Mutex::default(),
@@ -182,7 +191,27 @@ impl Shared {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // A handler that panicked has sent no answer; the state is still the best there is.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                state
+            }
+        }
+    }
+
+    /// Lets those who wait for the state have it: who locks it again at once is faster than they
+    /// wake up. It must not be locked by the caller.
+    pub(crate) fn let_others(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let began = Instant::now();
+            while self.waiting.load(Ordering::Relaxed) > 0 && began.elapsed() < HAND_OVER {
+                thread::yield_now();
+            }
+        }
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, RequestLog> {

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{
+        Market,
         amount::SaturatingArithmetic as _,
         ids::{AccountId, MarketId, OrderId, TradeId},
-        types::{Event, MarketChange, Side},
+        types::{Event, MarketChange, MarketStatus, Side, Trade},
     },
     lag::Lag,
     state::State,
@@ -27,6 +28,9 @@ use crate::{
 const MAX_ENTRIES: usize = 10_000;
 /// The number of changes of books, and of trades, that are kept.
 const MAX_CHANGES: usize = 50_000;
+/// The number of trades from before them, and of books that have not changed, in the past.
+const MAX_EARLIER: usize = 10_000;
+const MAX_STILL: usize = 240;
 /// The number of messages of one entry that are kept.
 const MAX_SENT: usize = 32;
 /// The longest time that reads trail, in milliseconds, and what the steps of random lags add.
@@ -102,9 +106,13 @@ pub(crate) enum Change {
     Trade(TradeId),
 }
 
-/// The past of books: how they were when the first of the changes came, and the changes.
+/// The past of books: trades from before, how the books were when the first of the changes came, and
+/// the changes.
 #[derive(Debug)]
 pub(crate) struct Past {
+    /// The time of the first change.
+    start: i64,
+    earlier: Vec<(i64, Line)>,
     books: BTreeMap<String, BTreeMap<(Side, Dollars), Count>>,
     lines: Vec<(i64, Line)>,
 }
@@ -180,11 +188,22 @@ impl Journal {
         self.changes.push_back((at, change));
     }
 
-    /// Returns the past of the books that have changed. The state must be the one after the last
+    /// Returns the past of all books, as far as it is kept. The state must be the one after the last
     /// change.
     pub(crate) fn past(&self, state: &State) -> Past {
         let ticker = |id| state.engine.market(id).map(|market| market.ticker.clone());
-        let mut books: BTreeMap<String, BTreeMap<(Side, Dollars), Count>> = BTreeMap::new();
+        let levels = |market: &Market| {
+            let sides = [Side::Bid, Side::Ask].into_iter();
+            let levels = sides.flat_map(|side| market.levels(side).map(move |one| (side, one)));
+            levels.map(|(side, level)| ((side, level.price), level.count)).collect()
+        };
+        let open = state.engine.markets().iter().filter(|one| one.status == MarketStatus::Active);
+        let mut books: BTreeMap<String, BTreeMap<(Side, Dollars), Count>> =
+            open.take(MAX_STILL).map(|market| (market.ticker.clone(), levels(market))).collect();
+        let traded = |trade: &Trade| {
+            let (price, count, taker) = (trade.price, trade.count, trade.taker_side);
+            Some(Line::Trade { ticker: ticker(trade.market)?, price, count, taker })
+        };
         let mut lines = Vec::with_capacity(self.changes.len());
         for (at, change) in &self.changes {
             let line = match *change {
@@ -192,29 +211,33 @@ impl Journal {
                     let Some(ticker) = ticker(market) else { continue };
                     // What the levels have now, less what came: what they had.
                     let book = books.entry(ticker.clone()).or_insert_with(|| {
-                        let market = state.engine.market(market);
-                        [Side::Bid, Side::Ask]
-                            .into_iter()
-                            .flat_map(|side| {
-                                let levels = market.into_iter().flat_map(move |m| m.levels(side));
-                                levels.map(move |level| ((side, level.price), level.count))
-                            })
-                            .collect()
+                        state.engine.market(market).map(levels).unwrap_or_default()
                     });
                     let level = book.entry((side, price)).or_default();
                     *level = level.saturating_sub(delta);
                     Line::Level { ticker, side, price, delta }
                 }
                 Change::Trade(id) => {
-                    let Some(trade) = state.engine.trade(id) else { continue };
-                    let Some(ticker) = ticker(trade.market) else { continue };
-                    let (price, count) = (trade.price, trade.count);
-                    Line::Trade { ticker, price, count, taker: trade.taker_side }
+                    let Some(line) = state.engine.trade(id).and_then(traded) else { continue };
+                    line
                 }
             };
             lines.push((*at, line));
         }
-        Past { books, lines }
+        // All trades are kept by the engine; those that are no change here came before.
+        let first = self.changes.iter().find_map(|(_, change)| match change {
+            Change::Trade(id) => Some(*id),
+            Change::Level { .. } => None,
+        });
+        let all = state.engine.trades().iter().rev();
+        let before = all.skip_while(|trade| first.is_some_and(|first| trade.id >= first));
+        let mut earlier: Vec<(i64, Line)> = before
+            .take(MAX_EARLIER)
+            .filter_map(|trade| Some((trade.at.as_millis(), traded(trade)?)))
+            .collect();
+        earlier.reverse();
+        let start = lines.first().map_or(state.engine.now().as_millis(), |(at, _)| *at);
+        Past { start, earlier, books, lines }
     }
 
     fn push(
@@ -278,7 +301,7 @@ impl Journal {
 impl Past {
     /// Writes it in the form of a recording of streams, one line for each change.
     pub(crate) fn write(&self) -> String {
-        let start = self.lines.first().map_or(0, |(at, _)| *at);
+        let start = self.earlier.first().map_or(self.start, |(at, _)| *at);
         let mut text = String::new();
         let mut line = |at: i64, rest: &Value| {
             let mut line = json!({"at": at});
@@ -289,8 +312,9 @@ impl Past {
             let _ = writeln!(text, "{line}");
         };
         line(start, &json!({"header": {"version": 1, "prices": "yes", "started": start}}));
-        let frame =
-            |kind: &str, msg: Value| json!({"in": json!({"type": kind, "msg": msg}).to_string()});
+        for (at, change) in &self.earlier {
+            line(*at, &change.frame());
+        }
         for (ticker, book) in &self.books {
             let side = |wanted: Side| -> Vec<[String; 2]> {
                 let levels =
@@ -299,25 +323,36 @@ impl Past {
             };
             let (yes, no) = (side(Side::Bid), side(Side::Ask));
             let msg = json!({"market_ticker": ticker, "yes_dollars_fp": yes, "no_dollars_fp": no});
-            line(start, &frame("orderbook_snapshot", msg));
+            line(self.start, &frame("orderbook_snapshot", &msg));
         }
         for (at, change) in &self.lines {
-            let frame = match change {
-                Line::Level { ticker, side, price, delta } => {
-                    let side = side.outcome();
-                    let msg = json!({"market_ticker": ticker, "side": side, "price_dollars": price, "delta_fp": delta});
-                    frame("orderbook_delta", msg)
-                }
-                Line::Trade { ticker, price, count, taker } => {
-                    let taker = taker.outcome();
-                    let msg = json!({"market_ticker": ticker, "yes_price_dollars": price, "count_fp": count, "taker_side": taker});
-                    frame("trade", msg)
-                }
-            };
-            line(*at, &frame);
+            line(*at, &change.frame());
         }
         text
     }
+}
+
+impl Line {
+    /// Returns the change as a message of the streams, in the field of a recording.
+    fn frame(&self) -> Value {
+        match self {
+            Self::Level { ticker, side, price, delta } => {
+                let side = side.outcome();
+                let msg = json!({"market_ticker": ticker, "side": side, "price_dollars": price, "delta_fp": delta});
+                frame("orderbook_delta", &msg)
+            }
+            Self::Trade { ticker, price, count, taker } => {
+                let taker = taker.outcome();
+                let msg = json!({"market_ticker": ticker, "yes_price_dollars": price, "count_fp": count, "taker_side": taker});
+                frame("trade", &msg)
+            }
+        }
+    }
+}
+
+/// Returns a received frame of a recording.
+fn frame(kind: &str, msg: &Value) -> Value {
+    json!({"in": json!({"type": kind, "msg": msg}).to_string()})
 }
 
 /// Returns what is noted of an event.
@@ -529,7 +564,9 @@ mod tests {
             assert_eq!(book.into_iter().collect::<Vec<_>>(), after[&ticker], "{ticker} as it is");
         }
         let text = past.write();
-        assert_eq!(text.lines().count(), 1 + past.books.len() + past.lines.len());
+        let lines = past.earlier.len() + past.books.len() + past.lines.len();
+        assert_eq!(text.lines().count(), 1 + lines);
+        assert!(past.earlier.len() > 10, "trades from before");
         assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
     }
 
@@ -537,7 +574,7 @@ mod tests {
 
     /// Returns the levels of all books.
     fn books(state: &State) -> BTreeMap<String, Levels> {
-        let book = |market: &crate::engine::Market| {
+        let book = |market: &Market| {
             let mut levels: Levels = [Side::Bid, Side::Ask]
                 .into_iter()
                 .flat_map(|side| market.levels(side).map(move |one| ((side, one.price), one.count)))

@@ -264,3 +264,44 @@ async fn the_panels_say_what_the_api_says() {
     assert!(!rows("chart").is_empty());
     exchange.audit().unwrap();
 }
+
+#[tokio::test]
+async fn the_history_of_a_saved_state_has_its_trades_and_its_books() {
+    let name = format!("kalshi-sim-history-{}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let before = exchange().await;
+    let ticker = open_market(&before).await;
+    place(&before, Role::Trader, &ticker, BookSide::Bid, "0.9900", "4.00").await;
+    place(&before, Role::Trader, &ticker, BookSide::Bid, "0.0100", "6.00").await;
+    before.save(&file).unwrap();
+    drop(before);
+    let exchange = kalshi_sim::Exchange::builder().with_admin_port(0).with_state_file(&file);
+    let exchange = exchange.start().await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    place(&exchange, Role::Maker, &ticker, BookSide::Bid, "0.0200", "3.00").await;
+    let url = format!("{}/ui/history", exchange.admin_url().unwrap());
+    let request = reqwest::Client::new().get(url).header("x-token", token(&exchange));
+    let text = request.send().await.unwrap().text().await.unwrap();
+    let frames: Vec<Value> = text
+        .lines()
+        .filter_map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["in"].as_str().map(str::to_owned)
+        })
+        .map(|frame| serde_json::from_str(&frame).unwrap())
+        .filter(|frame: &Value| frame["msg"]["market_ticker"] == *ticker)
+        .collect();
+    let places = |kind: &str| {
+        let found = frames.iter().enumerate().filter(move |(_, frame)| frame["type"] == kind);
+        found.map(|(place, _)| place).collect::<Vec<_>>()
+    };
+    let (trades, books) = (places("trade"), places("orderbook_snapshot"));
+    let deltas = places("orderbook_delta");
+    // What was traded before is there, then the book as it was loaded, then what came.
+    assert!(frames[*trades.last().unwrap()]["msg"]["count_fp"] == "4.00");
+    assert_eq!((books.len(), deltas.len()), (1, 1));
+    assert!(trades.last() < books.first() && books < deltas);
+    let bids = frames[books[0]]["msg"]["yes_dollars_fp"].as_array().unwrap();
+    assert!(bids.contains(&json!(["0.0100", "6.00"])), "{bids:?}");
+    assert!(!bids.iter().any(|level| level[0] == "0.0200"), "{bids:?}");
+    assert_eq!(frames[deltas[0]]["msg"]["delta_fp"], "3.00");
+}

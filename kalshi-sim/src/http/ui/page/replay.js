@@ -150,15 +150,22 @@ export class Recording {
     })));
     const trades = new Map();
     const events = new Map();
-    for (let back = place; back >= 0 && trades.size < 60 && events.size < 60 && place - back < 20000; back -= 1) {
+    const minutes = new Map();
+    for (let back = place; back >= 0 && place - back < 20000; back -= 1) {
       const { at, type, msg, note } = this.events[back];
       const key = String(back);
-      if (note) events.set(key, [at, '', note]);
-      else if (type === 'market_lifecycle_v2') events.set(key, [at, msg.market_ticker ?? '', msg.event_type ?? 'event']);
+      if (note && events.size < 60) events.set(key, [at, '', note]);
+      else if (type === 'market_lifecycle_v2' && events.size < 60) events.set(key, [at, msg.market_ticker ?? '', msg.event_type ?? 'event']);
       else if (type === 'trade' && msg.market_ticker === shown) {
-        trades.set(key, [at, decimal(units(msg.yes_price_dollars, 4), 4), msg.count_fp, msg.taker_outcome_side === 'no' || msg.taker_side === 'no' ? 'ask' : 'bid', false]);
+        const price = decimal(units(msg.yes_price_dollars, 4), 4);
+        const minute = String(Math.floor(at / 60000));
+        // Backwards: the first price that is seen is the last one of its minute.
+        const [, low, high, close] = minutes.get(minute)?.[2] ?? [price, price, price, price];
+        minutes.set(minute, ['0.0000', '1.0000', [price, price < low ? price : low, price > high ? price : high, close], '']);
+        if (trades.size < 60) trades.set(key, [at, price, msg.count_fp, msg.taker_outcome_side === 'no' || msg.taker_side === 'no' ? 'ask' : 'bid', false]);
       }
     }
+    model.set('chart', new Map([...minutes].slice(0, 240)));
     model.set('trades', trades);
     model.set('events', events);
     const grid = [{ start: '0.0000', end: '1.0000', step: '0.0100' }];

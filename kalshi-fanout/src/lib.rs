@@ -17,8 +17,9 @@
 //!
 //! # What it refuses to do
 //!
-//! - It publishes nothing that is private: no fills, orders, positions or requests for quotes, and no
-//!   client order id of a change of a book by one of your own orders.
+//! - It publishes nothing that is private: no requests for quotes, no client order id of a change of a
+//!   book by one of your own orders, and no fills, orders and positions unless the settings name the
+//!   account.
 //! - It never shows a book across a hole in the numbers of its messages.
 //! - A publisher whose lease is over publishes nothing, and a follower takes nothing of a publisher
 //!   that has been replaced.

@@ -30,6 +30,7 @@ pub mod bus;
 mod control;
 mod envelope;
 mod follower;
+mod frame;
 mod lease;
 mod levels;
 pub mod live;
@@ -46,6 +47,7 @@ pub use crate::{
         BusMessage, Envelope, EnvelopeError, Epoch, Flags, MAX_HEADER, MAX_HEADERS, MESSAGE_ID,
     },
     follower::{Follower, FollowerConfig, FollowerMetrics, FollowerRequest},
+    frame::write_frame,
     lease::{Lease, LeaseEntry, LeaseRequest, LeaseWrite},
     levels::hash_levels,
     publisher::{Publication, Publisher, PublisherConfig, PublisherMetrics},

@@ -18,11 +18,12 @@ use kalshi_ws::{
     BookChange, BookState, Books, Channel, DisconnectReason, Event, Malformed, Message, Payload,
     PriceConvention, Replay, Sid, Unknown,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     control::Control,
     envelope::{BusMessage, Envelope, Epoch, Flags, MESSAGE_ID},
+    frame::written,
     levels::{hash_levels, snapshot_frame},
     subject::{Kind, SubjectError, Subjects, escape},
 };
@@ -1120,42 +1121,6 @@ fn with_id(
     let (epoch, n) = (&envelope.epoch, envelope.n);
     headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{token}:{n}")));
     BusMessage { subject: subject.to_owned(), headers, payload }
-}
-
-/// Writes the frame of a public message, with another change in place of its own.
-fn written(message: &Message, public: Option<&kalshi_ws::Delta>) -> Option<String> {
-    fn of<T: Serialize>(message: &Message, msg: &T) -> Option<String> {
-        #[derive(Serialize)]
-        struct Frame<'a, T> {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            sid: Option<i64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            seq: Option<i64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            sending_ts_ms: Option<UnixMillis>,
-            msg: &'a T,
-        }
-        let (sid, seq, sending_ts_ms) = (message.sid, message.seq, message.sent);
-        let kind = message.payload.kind();
-        serde_json::to_string(&Frame { kind, sid, seq, sending_ts_ms, msg }).ok()
-    }
-    match &message.payload {
-        Payload::OrderbookDelta(delta) => of(message, public.unwrap_or(delta)),
-        Payload::OrderbookSnapshot(snapshot) => of(message, snapshot),
-        Payload::Trade(trade) => of(message, trade),
-        Payload::Ticker(ticker) => of(message, ticker),
-        Payload::MarketLifecycleV2(market) => of(message, market),
-        Payload::MarketMetadataUpdated(market) => of(message, market),
-        Payload::MultivariateMarketLifecycle(market) => of(message, market),
-        Payload::EventLifecycle(event) => of(message, event),
-        Payload::EventFeeUpdate(event) => of(message, event),
-        Payload::Fill(fill) => of(message, fill),
-        Payload::UserOrder(order) => of(message, order),
-        Payload::MarketPosition(position) => of(message, position),
-        _ => None,
-    }
 }
 
 impl std::fmt::Debug for Publisher {

@@ -66,6 +66,8 @@ pub struct StreamSettings {
     pub has_accounts: bool,
     /// The time for which that stream keeps messages; 7 days by default.
     pub account_retention: Duration,
+    /// The bytes that it keeps, beyond which the oldest messages go; 512 MiB by default.
+    pub account_max_bytes: u64,
 }
 
 impl Default for StreamSettings {
@@ -78,6 +80,7 @@ impl Default for StreamSettings {
             in_memory: false,
             has_accounts: false,
             account_retention: Duration::from_secs(7 * 24 * 3_600),
+            account_max_bytes: 512 << 20,
         }
     }
 }

@@ -89,6 +89,7 @@ pub(super) async fn ensure(
         name: names.accounts.clone(),
         subjects: names.account_subjects.clone(),
         max_age: settings.account_retention,
+        max_bytes: i64::try_from(settings.account_max_bytes).unwrap_or(i64::MAX),
         duplicate_window: data.duplicate_window,
         ..data.clone()
     });

@@ -204,7 +204,7 @@ async fn an_account_has_a_stream_only_if_the_settings_ask_for_it() {
     without.publish(1, own(), NOW);
     assert_eq!(next(&mut without).await, BusEvent::Failed(1));
     let mut streams = StreamSettings::default();
-    streams.max_bytes = 1 << 20;
+    (streams.max_bytes, streams.account_max_bytes) = (1 << 20, 1 << 20);
     streams.has_accounts = true;
     let config = broker::config(&broker.url()).with_streams(streams);
     let mut with = NatsBus::publisher(config).await.unwrap();

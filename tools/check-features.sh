@@ -49,6 +49,7 @@ check -p kalshi-trade
 # Without `nats`, which its own tests turn on.
 check -p kalshi-fanout
 check -p kalshi-sim
+check -p kalshi-cli --features fanout
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"

@@ -139,6 +139,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Export(Box<export::Export>),
     Chart(Box<chart::Chart>),
+    /// One connection to the streams for many processes, over a message broker.
+    #[cfg(feature = "fanout")]
+    #[command(subcommand)]
+    Fanout(Box<crate::fanout::Command>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
     #[cfg(feature = "mcp")]
@@ -170,6 +174,8 @@ impl Command {
     pub(crate) fn ends_by_interrupt(&self) -> bool {
         match self {
             Self::Record(_) | Self::Sim(_) => true,
+            #[cfg(feature = "fanout")]
+            Self::Fanout(command) => command.ends_by_interrupt(),
             Self::Replay(command) => command.is_server(),
             _ => self.is_server(),
         }
@@ -205,6 +211,8 @@ impl Command {
             Self::Replay(command) => command.run(context).await,
             Self::Export(command) => command.run(context).await,
             Self::Chart(command) => command.run(context).await,
+            #[cfg(feature = "fanout")]
+            Self::Fanout(command) => Box::pin(command.run(context)).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
             #[cfg(feature = "mcp")]

@@ -17,8 +17,9 @@
 //!
 //! # What it refuses to do
 //!
-//! - It publishes nothing that is private: no fills, orders, positions or requests for quotes, and no
-//!   client order id of a change of a book by one of your own orders.
+//! - It publishes nothing that is private: no requests for quotes, no client order id of a change of a
+//!   book by one of your own orders, and no fills, orders and positions unless the settings name the
+//!   account.
 //! - It never shows a book across a hole in the numbers of its messages.
 //! - A publisher whose lease is over publishes nothing, and a follower takes nothing of a publisher
 //!   that has been replaced.
@@ -31,6 +32,7 @@ pub mod bus;
 mod control;
 mod envelope;
 mod follower;
+mod frame;
 mod lease;
 mod levels;
 pub mod live;
@@ -47,6 +49,7 @@ pub use crate::{
         BusMessage, Envelope, EnvelopeError, Epoch, Flags, MAX_HEADER, MAX_HEADERS, MESSAGE_ID,
     },
     follower::{Follower, FollowerConfig, FollowerMetrics, FollowerRequest},
+    frame::write_frame,
     lease::{Lease, LeaseEntry, LeaseRequest, LeaseWrite},
     levels::hash_levels,
     publisher::{Publication, Publisher, PublisherConfig, PublisherMetrics},

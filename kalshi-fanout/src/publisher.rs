@@ -2,8 +2,8 @@
 //!
 //! Pure: no socket and no clock. The session of `kalshi-ws` reads the frames, so that gaps are found
 //! as a connection finds them, and its books decide when a follower may read. It refuses to publish
-//! what is private: fills, orders, positions, requests for quotes, and the client order ids that the
-//! exchange puts into the changes of your own orders.
+//! what is private: requests for quotes, the client order ids that the exchange puts into the changes
+//! of your own orders, and, unless the settings name the account, fills, orders and positions.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,14 +15,15 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    BookChange, BookState, Books, Channel, DisconnectReason, Event, Message, Payload,
-    PriceConvention, Replay,
+    BookChange, BookState, Books, Channel, DisconnectReason, Event, Malformed, Message, Payload,
+    PriceConvention, Replay, Sid, Unknown,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     control::Control,
     envelope::{BusMessage, Envelope, Epoch, Flags, MESSAGE_ID},
+    frame::written,
     levels::{hash_levels, snapshot_frame},
     subject::{Kind, SubjectError, Subjects, escape},
 };
@@ -33,6 +34,8 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// The tickers that one heartbeat names; the rest is in further ones.
 const MAX_HEARTBEAT: usize = 4_000;
+
+const KINDS: usize = Kind::ALL.len() + Kind::OWN.len();
 
 /// The settings of a publisher.
 #[derive(Clone, Debug)]
@@ -56,6 +59,11 @@ pub struct PublisherConfig {
     pub snapshot_deltas: u32,
     /// The time between two heartbeats.
     pub heartbeat: Duration,
+    /// The name under which fills, orders and positions of your account are published. `None`, the
+    /// default, publishes nothing of them.
+    ///
+    /// They are private: the bus must let nobody else read `kx.v1.{env}.own.>`.
+    pub account: Option<String>,
 }
 
 impl PublisherConfig {
@@ -72,6 +80,7 @@ impl PublisherConfig {
             snapshot_interval: Duration::from_secs(30),
             snapshot_deltas: 1_000,
             heartbeat: Duration::from_secs(5),
+            account: None,
         }
     }
 }
@@ -154,9 +163,13 @@ pub struct Publisher {
     epoch: Option<Epoch>,
     /// The last epoch of this term that ended.
     ended: Option<Epoch>,
+    /// The kinds of your account that the connection is subscribed to.
+    own: Vec<(Kind, Sid)>,
+    /// Those that are to be reported to be alive.
+    own_due: VecDeque<Kind>,
     markets: HashMap<Arc<str>, Market, RandomState>,
     /// The subjects without books.
-    streams: [HashMap<Arc<str>, Stream, RandomState>; Kind::ALL.len()],
+    streams: [HashMap<Arc<str>, Stream, RandomState>; KINDS],
     /// Messages that are ready, oldest first.
     queue: VecDeque<Pending>,
     /// Markets whose followers must be told of a loss before anything else.
@@ -243,9 +256,12 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// The environment or the id is no token of a subject; see [`escape`].
+    /// The environment, the id or the account is no token of a subject; see [`escape`].
     pub fn new(config: PublisherConfig) -> Result<Self, SubjectError> {
         let subjects = Subjects::new(&config.environment, config.shards)?;
+        if let Some(account) = &config.account {
+            escape(account)?;
+        }
         let control = subjects.control(&config.id)?;
         Ok(Self {
             config,
@@ -261,6 +277,8 @@ impl Publisher {
             last_epoch: (0, 0),
             epoch: None,
             ended: None,
+            own: Vec::new(),
+            own_due: VecDeque::new(),
             markets: HashMap::default(),
             streams: <_>::default(),
             queue: VecDeque::new(),
@@ -371,6 +389,8 @@ impl Publisher {
         self.held.clear();
         self.held_bytes = 0;
         self.is_connected = false;
+        self.own.clear();
+        self.own_due.clear();
         if let Some(epoch) = self.epoch.take() {
             self.ended = Some(epoch);
             self.urgent.clear();
@@ -474,17 +494,39 @@ impl Publisher {
                 let held = self.take_held(message);
                 self.message(message, change, held.as_deref().or(text), now);
             }
-            Event::Unknown(_) | Event::Malformed(_) => self.metrics.unpublished += 1,
+            Event::Unknown(Unknown { sid, .. }) | Event::Malformed(Malformed { sid, .. }) => {
+                self.metrics.unpublished += 1;
+                // It may have been of your account, whose messages have no numbers.
+                let may_be = |(_, own): &&(Kind, Sid)| sid.is_none_or(|sid| sid == *own);
+                let lost: Vec<Kind> = self.own.iter().filter(may_be).map(|own| own.0).collect();
+                for kind in lost {
+                    self.own_lost(kind);
+                }
+            }
+            Event::Subscribed { channel, sid } => self.own_subscribed(channel, *sid),
             Event::Unmatched(message) => {
                 self.take_held(message);
                 self.metrics.unpublished += 1;
             }
             Event::Gap { channel, expected, received, .. }
-                if *channel != Channel::OrderbookDelta =>
+                if *channel != Channel::OrderbookDelta && own_kind(channel).is_none() =>
             {
                 let channel = channel.to_string();
                 let (expected, received) = (*expected, *received);
                 self.push_control(&Control::Gap { channel, expected, received });
+            }
+            Event::Terminated { channel, .. }
+            | Event::Unsubscribed { channel }
+            | Event::Uncovered { channel, .. }
+            | Event::Lagged { channel: Some(channel), .. }
+            | Event::Gap { channel, .. }
+                if own_kind(channel).is_some() =>
+            {
+                let Some(kind) = own_kind(channel) else { return };
+                if matches!(event, Event::Unsubscribed { .. } | Event::Terminated { .. }) {
+                    self.own.retain(|(own, _)| *own != kind);
+                }
+                self.own_lost(kind);
             }
             Event::Terminated { channel, .. }
             | Event::Unsubscribed { channel }
@@ -496,6 +538,8 @@ impl Publisher {
                 self.push_control(&Control::Gap { channel, expected: None, received: None });
             }
             Event::Failover { .. } => {
+                self.own_lost(Kind::Order);
+                self.own_lost(Kind::Position);
                 // What has no key may be missing in between.
                 for channel in [Channel::Ticker, Channel::MarketLifecycleV2] {
                     let channel = channel.to_string();
@@ -507,6 +551,44 @@ impl Publisher {
         if matches!(change, BookChange::Voided | BookChange::Removed | BookChange::Corrupt(_)) {
             self.find_void();
         }
+    }
+
+    /// Notes that a channel of your account is subscribed to.
+    fn own_subscribed(&mut self, channel: &Channel, sid: Sid) {
+        let Some(kind) = own_kind(channel) else { return };
+        if self.config.account.is_some() {
+            self.own.retain(|(own, _)| *own != kind);
+            self.own.push((kind, sid));
+            self.own_due.push_back(kind);
+        }
+    }
+
+    /// Puts a reset in the place of messages of your account that were lost.
+    fn own_lost(&mut self, kind: Kind) {
+        if self.epoch.is_some()
+            && let Some(account) = self.config.account.clone()
+            && self.stream(kind, &account).is_ok()
+        {
+            self.stream_behind(kind, &account);
+        }
+    }
+
+    /// Makes the next report that a subject of your account is alive, with its last number.
+    fn own_alive(&mut self, wall: UnixMillis) -> Option<Pending> {
+        let (epoch, account) = (self.epoch.clone()?, self.config.account.clone()?);
+        let kind = self.own_due.pop_front()?;
+        let subject = self.subjects.data(kind, &account).ok()?;
+        let streams = streams_of(&mut self.streams, kind);
+        let stream = streams.get(&*account);
+        // A reset is due, and says more.
+        if stream.is_some_and(|stream| stream.is_behind) {
+            return None;
+        }
+        let n = stream.map_or(0, |stream| stream.n);
+        let envelope = Envelope::without_frame(epoch, n, wall, Flags::ALIVE);
+        let headers = envelope.to_headers();
+        let message = BusMessage { subject, headers, payload: Bytes::new() };
+        Some(Pending { target: Target::Heartbeat, message })
     }
 
     /// Marks the markets whose books became void.
@@ -540,8 +622,19 @@ impl Publisher {
             Payload::MultivariateMarketLifecycle(market) => (Kind::Status, &*market.market_ticker),
             Payload::EventLifecycle(event) => (Kind::Status, &*event.event_ticker),
             Payload::EventFeeUpdate(event) => (Kind::Status, &*event.event_ticker),
-            _ => {
-                self.metrics.unpublished += 1;
+            private => {
+                let kind = match private {
+                    Payload::Fill(_) => Some(Kind::Fill),
+                    Payload::UserOrder(_) => Some(Kind::Order),
+                    Payload::MarketPosition(_) => Some(Kind::Position),
+                    _ => None,
+                };
+                let published = kind
+                    .zip(self.config.account.clone())
+                    .map(|(kind, account)| self.stream_message(message, kind, &account, text, now));
+                if !matches!(published, Some(Ok(()))) {
+                    self.metrics.unpublished += 1;
+                }
                 return;
             }
         };
@@ -642,16 +735,8 @@ impl Publisher {
         now: Duration,
     ) -> Result<(), SubjectError> {
         let is_behind = self.is_behind(now);
-        let Some(epoch) = &self.epoch else { return Ok(()) };
-        let streams = streams_of(&mut self.streams, kind);
-        if !streams.contains_key(ticker) {
-            let (token, subject) = (escape(ticker)?, self.subjects.data(kind, ticker)?);
-            let ticker: Arc<str> = ticker.into();
-            let stream =
-                Stream { ticker: Arc::clone(&ticker), token, subject, n: 0, is_behind: false };
-            streams.insert(ticker, stream);
-        }
-        let Some(stream) = streams.get_mut(ticker) else { return Ok(()) };
+        let Some(epoch) = self.epoch.clone() else { return Ok(()) };
+        let stream = self.stream(kind, ticker)?;
         if is_behind || stream.is_behind {
             self.metrics.lost += 1;
             self.stream_behind(kind, ticker);
@@ -659,7 +744,7 @@ impl Publisher {
         }
         stream.n += 1;
         let envelope = Envelope {
-            epoch: epoch.clone(),
+            epoch,
             n: stream.n,
             seq: message.seq,
             sid: message.sid,
@@ -675,6 +760,19 @@ impl Publisher {
         let target = Target::Data(kind, Arc::clone(&stream.ticker));
         self.queue.push_back(Pending { target, message });
         Ok(())
+    }
+
+    /// Returns the numbers of a subject without books.
+    fn stream(&mut self, kind: Kind, ticker: &str) -> Result<&mut Stream, SubjectError> {
+        let streams = streams_of(&mut self.streams, kind);
+        if !streams.contains_key(ticker) {
+            let (token, subject) = (escape(ticker)?, self.subjects.data(kind, ticker)?);
+            let key: Arc<str> = ticker.into();
+            let stream =
+                Stream { ticker: Arc::clone(&key), token, subject, n: 0, is_behind: false };
+            streams.insert(key, stream);
+        }
+        streams.get_mut(ticker).ok_or(SubjectError::Empty)
     }
 
     fn is_behind(&self, now: Duration) -> bool {
@@ -785,6 +883,11 @@ impl Publisher {
         if let Some(pending) = self.queue.pop_front() {
             return Some(pending);
         }
+        for _ in 0..self.own_due.len() {
+            if let Some(alive) = self.own_alive(wall) {
+                return Some(alive);
+            }
+        }
         if self.in_flight.len() < self.config.window.div_ceil(2) {
             while let Some((kind, ticker)) = self.behind.pop_front() {
                 let reset = match kind {
@@ -889,6 +992,7 @@ impl Publisher {
             }
             return;
         }
+        self.own_due = self.own.iter().map(|(kind, _)| *kind).collect();
         let shards = usize::from(self.config.shards.max(1));
         let mut changed: Vec<Vec<(String, u64)>> = vec![Vec::new(); shards];
         for (ticker, market) in &mut self.markets {
@@ -983,13 +1087,26 @@ impl Market {
     }
 }
 
-fn streams_of<T>(streams: &mut [T; Kind::ALL.len()], kind: Kind) -> &mut T {
-    let [book, trade, ticker, status] = streams;
+fn streams_of<T>(streams: &mut [T; KINDS], kind: Kind) -> &mut T {
+    let [book, trade, ticker, status, fill, order, position] = streams;
     match kind {
         Kind::Book => book,
         Kind::Trade => trade,
         Kind::Ticker => ticker,
         Kind::Status => status,
+        Kind::Fill => fill,
+        Kind::Order => order,
+        Kind::Position => position,
+    }
+}
+
+/// The kind of your account's data that a channel has.
+pub(crate) fn own_kind(channel: &Channel) -> Option<Kind> {
+    match channel {
+        Channel::Fill => Some(Kind::Fill),
+        Channel::UserOrders => Some(Kind::Order),
+        Channel::MarketPositions => Some(Kind::Position),
+        _ => None,
     }
 }
 
@@ -1004,39 +1121,6 @@ fn with_id(
     let (epoch, n) = (&envelope.epoch, envelope.n);
     headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{token}:{n}")));
     BusMessage { subject: subject.to_owned(), headers, payload }
-}
-
-/// Writes the frame of a public message, with another change in place of its own.
-fn written(message: &Message, public: Option<&kalshi_ws::Delta>) -> Option<String> {
-    fn of<T: Serialize>(message: &Message, msg: &T) -> Option<String> {
-        #[derive(Serialize)]
-        struct Frame<'a, T> {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            sid: Option<i64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            seq: Option<i64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            sending_ts_ms: Option<UnixMillis>,
-            msg: &'a T,
-        }
-        let (sid, seq, sending_ts_ms) = (message.sid, message.seq, message.sent);
-        let kind = message.payload.kind();
-        serde_json::to_string(&Frame { kind, sid, seq, sending_ts_ms, msg }).ok()
-    }
-    match &message.payload {
-        Payload::OrderbookDelta(delta) => of(message, public.unwrap_or(delta)),
-        Payload::OrderbookSnapshot(snapshot) => of(message, snapshot),
-        Payload::Trade(trade) => of(message, trade),
-        Payload::Ticker(ticker) => of(message, ticker),
-        Payload::MarketLifecycleV2(market) => of(message, market),
-        Payload::MarketMetadataUpdated(market) => of(message, market),
-        Payload::MultivariateMarketLifecycle(market) => of(message, market),
-        Payload::EventLifecycle(event) => of(message, event),
-        Payload::EventFeeUpdate(event) => of(message, event),
-        _ => None,
-    }
 }
 
 impl std::fmt::Debug for Publisher {

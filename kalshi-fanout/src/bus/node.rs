@@ -152,7 +152,8 @@ impl<B: Bus> FollowerNode<B> {
         }
     }
 
-    /// Follows a kind of data of a market, such as its trades. What comes is events.
+    /// Follows a kind of data of a market, such as its trades, or of your account: then its name is in
+    /// place of the ticker. What comes is events.
     ///
     /// # Errors
     ///

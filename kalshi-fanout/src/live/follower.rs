@@ -108,7 +108,8 @@ impl<B: Bus> LiveFollower<B> {
         self.node.follow(tickers)
     }
 
-    /// Follows a kind of data of a market, such as its trades. What comes is events.
+    /// Follows a kind of data of a market, such as its trades, or of your account: then its name is in
+    /// place of the ticker. What comes is events.
     ///
     /// # Errors
     ///

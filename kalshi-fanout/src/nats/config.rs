@@ -61,12 +61,27 @@ pub struct StreamSettings {
     pub replicas: usize,
     /// Keeps messages in memory instead of files.
     pub in_memory: bool,
+    /// Makes a further stream, of fills, orders and positions of your accounts. A publisher that has
+    /// an [account](crate::PublisherConfig::account) needs it.
+    pub has_accounts: bool,
+    /// The time for which that stream keeps messages; 7 days by default.
+    pub account_retention: Duration,
+    /// The bytes that it keeps, beyond which the oldest messages go; 512 MiB by default.
+    pub account_max_bytes: u64,
 }
 
 impl Default for StreamSettings {
     fn default() -> Self {
         let retention = Duration::from_secs(48 * 3_600);
-        Self { retention, max_bytes: 8 << 30, replicas: 1, in_memory: false }
+        Self {
+            retention,
+            max_bytes: 8 << 30,
+            replicas: 1,
+            in_memory: false,
+            has_accounts: false,
+            account_retention: Duration::from_secs(7 * 24 * 3_600),
+            account_max_bytes: 512 << 20,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A bus over NATS JetStream.
 //!
-//! A [`NatsBus`] is one connection to a broker. Three things of the broker carry an environment:
+//! A [`NatsBus`] is one connection to a broker. Four things of the broker carry an environment:
 //!
 //! - the stream `kx_v1_{env}_md` keeps market data and control messages for [some
 //!   time](StreamSettings): the log that a follower reads after a loss;
 //! - the stream `kx_v1_{env}_snap` keeps the last snapshot of each book;
+//! - the stream `kx_v1_{env}_own`, if the settings ask for it, keeps what is published of your accounts;
 //! - the key-value bucket `kx_v1_{env}` has the lease of the publishers.
 //!
 //! [`NatsBus::publisher`] makes what is missing, also after the broker has lost it.

@@ -16,6 +16,8 @@ pub(super) struct Names {
     /// The stream of the last snapshots.
     pub(super) snapshots: String,
     snapshot_subjects: Vec<String>,
+    accounts: String,
+    account_subjects: Vec<String>,
     /// The bucket of the lease.
     pub(super) bucket: String,
 }
@@ -33,6 +35,8 @@ impl Names {
             ],
             snapshots: format!("kx_v1_{environment}_snap"),
             snapshot_subjects: vec![format!("kx.v1.{environment}.snap.*")],
+            accounts: format!("kx_v1_{environment}_own"),
+            account_subjects: vec![format!("kx.v1.{environment}.own.>")],
             bucket: format!("kx_v1_{environment}"),
         })
     }
@@ -81,7 +85,15 @@ pub(super) async fn ensure(
         allow_direct: true,
         ..stream::Config::default()
     };
-    for config in [data, snapshots, bucket] {
+    let accounts = settings.has_accounts.then(|| stream::Config {
+        name: names.accounts.clone(),
+        subjects: names.account_subjects.clone(),
+        max_age: settings.account_retention,
+        max_bytes: i64::try_from(settings.account_max_bytes).unwrap_or(i64::MAX),
+        duplicate_window: data.duplicate_window,
+        ..data.clone()
+    });
+    for config in [data, snapshots, bucket].into_iter().chain(accounts) {
         let (name, subjects) = (config.name.clone(), config.subjects.clone());
         let unusable = |reason: String| NatsError::Stream { name: name.clone(), reason };
         let found = context.get_or_create_stream(config).await;

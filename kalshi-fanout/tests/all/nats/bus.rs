@@ -6,7 +6,7 @@ use kalshi_auth::{Clock as _, SystemClock};
 use kalshi_fanout::{
     BusMessage, LeaseEntry, LeaseRequest, LeaseWrite,
     bus::{Bus, BusEvent},
-    nats::{NatsBus, NatsError},
+    nats::{NatsBus, NatsError, StreamSettings},
 };
 use kalshi_types::UnixMillis;
 use tokio::time::timeout;
@@ -194,6 +194,21 @@ async fn a_connection_that_is_cut_is_a_loss() {
     publish(&mut publisher, 2, message(BOOK, "2", "3")).await;
     let of_book = |event: &BusEvent| matches!(event, BusEvent::Message(_));
     assert_eq!(sorted(&wait_for(&mut follower, of_book).await).payload, "3");
+}
+
+#[tokio::test]
+async fn an_account_has_a_stream_only_if_the_settings_ask_for_it() {
+    let Some(broker) = Broker::start() else { return };
+    let own = || message("kx.v1.sim.own.main.fill", "1", "1");
+    let mut without = broker::publisher(&broker.url()).await;
+    without.publish(1, own(), NOW);
+    assert_eq!(next(&mut without).await, BusEvent::Failed(1));
+    let mut streams = StreamSettings::default();
+    (streams.max_bytes, streams.account_max_bytes) = (1 << 20, 1 << 20);
+    streams.has_accounts = true;
+    let config = broker::config(&broker.url()).with_streams(streams);
+    let mut with = NatsBus::publisher(config).await.unwrap();
+    publish(&mut with, 2, own()).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ mod order;
 mod own_exchange;
 #[cfg(feature = "perps")]
 mod perps;
+#[cfg(feature = "perps")]
+mod perps_order;
 mod portfolio;
 mod secrets;
 mod serve;

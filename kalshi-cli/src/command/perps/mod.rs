@@ -12,6 +12,7 @@ use crate::{
     api::{Call, PERPS, Request},
     context::Context,
     failure::Outcome,
+    order::perps as order,
 };
 
 /// The operations that each command may use. `perps api` uses any.
@@ -37,8 +38,12 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("perps market get", &[OperationId::GetMarginMarket]),
     ("perps market list", &[OperationId::GetMarginMarkets]),
     ("perps market trades", &[OperationId::GetMarginTrades]),
+    ("perps order ask", &order::PLACES),
+    ("perps order bid", &order::PLACES),
+    ("perps order cancel", &order::CANCELS),
     ("perps order get", &[OperationId::GetMarginOrder]),
     ("perps order list", &[OperationId::GetMarginOrders]),
+    ("perps order settle", &order::SETTLES),
     ("perps portfolio balance", &[OperationId::GetMarginBalance]),
     ("perps portfolio fills", &[OperationId::GetMarginFills]),
     ("perps portfolio positions", &[OperationId::GetMarginPositions]),
@@ -77,7 +82,7 @@ pub(crate) enum Command {
     /// Markets: lists, books, trades, candles, corporate actions.
     #[command(subcommand)]
     Market(market::Command),
-    /// Your orders.
+    /// Places, cancels and reads orders.
     #[command(subcommand)]
     Order(portfolio::OrderCommand),
     /// Your money, positions and fills.

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     failure::Outcome,
     json::Json,
+    order::perps as order,
 };
 
 /// The columns of orders. An order has no status: what remains and the reason of its last change say
@@ -45,6 +46,14 @@ pub(crate) enum OrderCommand {
     },
     /// Shows one order.
     Get { id: String },
+    /// Bids for contracts: `kalshi perps order bid KXBTCPERP 2 @ 30000.25`.
+    Bid(Box<order::NewOrder>),
+    /// Asks for contracts to be bought: `kalshi perps order ask KXBTCPERP 2 @ 30000.25`.
+    Ask(Box<order::NewOrder>),
+    /// Cancels orders by their ids.
+    Cancel(order::Cancel),
+    /// Goes on finding out whether an order exists whose answer was lost.
+    Settle(order::Settle),
 }
 
 impl OrderCommand {
@@ -61,6 +70,10 @@ impl OrderCommand {
                 let call = call(OperationId::GetMarginOrder).with("order_id", id);
                 show(context, call, Some("order"), &[]).await
             }
+            Self::Bid(args) => Box::pin(order::place(context, order::Side::Bid, &args)).await,
+            Self::Ask(args) => Box::pin(order::place(context, order::Side::Ask, &args)).await,
+            Self::Cancel(args) => order::cancel(context, &args).await,
+            Self::Settle(args) => order::settle(context, &args).await,
         }
     }
 }

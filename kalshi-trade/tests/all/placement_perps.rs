@@ -8,11 +8,12 @@ use std::{
 
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{
-    Client, Environment,
+    Client, Effect, Environment,
     auth::Clock,
     middleware::{self, Extensions, Middleware, Next, Request, Response, async_trait},
     perps::types::{
-        BookSide, CreateMarginOrderRequest, MarginMarket, SelfTradePreventionType, TimeInForce,
+        BookSide, CreateMarginOrderRequest, MarginMarket, SelfTradePreventionType,
+        SetCrossExitTriggerRequest, TimeInForce,
     },
 };
 use kalshi_trade::{
@@ -20,7 +21,9 @@ use kalshi_trade::{
     placement::{
         ChangeState, ChangeTarget, PlaceError, PlacementState, Placements, UndecidedCause,
         WithdrawnCause,
-        perps::{MarketError, is_market_version_refusal},
+        perps::{
+            MarketError, TriggerError, TriggerOutcome, is_market_version_refusal, set_exit_trigger,
+        },
     },
 };
 use kalshi_types::UnixMillis;
@@ -56,6 +59,7 @@ enum Fault {
 #[derive(Debug, Default)]
 struct State {
     orders: Vec<Value>,
+    triggers: Vec<Value>,
     faults: VecDeque<Fault>,
     /// True while lists are empty and orders are not found.
     is_blind: bool,
@@ -148,6 +152,26 @@ impl Exchange {
                     json!({ "order_id": order_id, "client_order_id": body["client_order_id"],
                     "fill_count": "0.00", "remaining_count": body["count"] }),
                 )
+            }
+            ("PUT", "/margin/cross/positions/KXBTCPERP/exit_trigger") => {
+                let id = &body["client_trigger_id"];
+                let known = state.triggers.iter().find(|one| one["client_trigger_id"] == *id);
+                let trigger = known.cloned().unwrap_or_else(|| {
+                    let mut trigger = json!({
+                        "id": format!("x-{}", state.triggers.len() + 1), "ticker": "KXBTCPERP",
+                        "kind": "bracket", "status": "active", "count": "0.00",
+                        "filled_count": "0.00", "created_time": "2026-11-27T00:00:00Z",
+                        "updated_time": "2026-11-27T00:00:00Z",
+                    });
+                    for (name, value) in body.as_object().unwrap() {
+                        trigger[name] = value.clone();
+                    }
+                    trigger
+                });
+                if known.is_none() {
+                    state.triggers.push(trigger.clone());
+                }
+                (200, trigger)
             }
             _ => {
                 let Some(rest) = path.strip_prefix("/margin/orders/") else {
@@ -475,4 +499,60 @@ async fn changes_are_settled_and_a_cancel_is_sent_until_the_order_is_over() {
     assert_eq!(cancel.outcome().await, ChangeState::Reached);
     assert_eq!(exchange.count("DELETE /margin/orders/o-1?"), 3);
     assert_eq!(exchange.lock().orders[0]["remaining_count"], "0.00");
+}
+
+fn trigger(id: &str, price: &str) -> SetCrossExitTriggerRequest {
+    SetCrossExitTriggerRequest::builder()
+        .client_trigger_id(id)
+        .count("1.00")
+        .stop_loss_price(price)
+        .try_into()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_trigger_is_set_once_and_a_success_is_no_proof() {
+    let exchange = Exchange::new();
+    let client = exchange.client();
+    let set = async |request: &SetCrossExitTriggerRequest| {
+        set_exit_trigger(&client, "KXBTCPERP", None, request).await
+    };
+    let first = trigger("t-1", "29000.00");
+    // Carried out or not, the request whose answer is lost sets one trigger.
+    exchange.fault(Fault::LostAnswer);
+    exchange.fault(Fault::Lost);
+    let outcome = set(&first).await.unwrap();
+    assert!(matches!(outcome, TriggerOutcome::InPlace(_)), "{outcome:?}");
+    assert_eq!(exchange.lock().triggers.len(), 1);
+    assert_eq!(exchange.count("PUT"), 3);
+    // The id of another one: the exchange answers with a success.
+    let outcome = set(&trigger("t-1", "28000.00")).await.unwrap();
+    assert!(matches!(outcome, TriggerOutcome::Another(_)), "{outcome:?}");
+    for (status, is_over) in [("canceled", true), ("filled", true), ("suspended", false)] {
+        exchange.lock().triggers[0]["status"] = json!(status);
+        let outcome = set(&first).await.unwrap();
+        assert_eq!(matches!(outcome, TriggerOutcome::Over(_)), is_over, "{outcome:?}");
+        assert_eq!(matches!(outcome, TriggerOutcome::Unclear(_)), !is_over, "{outcome:?}");
+        assert_eq!(outcome.trigger().id, "x-1");
+    }
+    // What is refused is not repeated, and what stays unknown is said to be.
+    let before = exchange.count("PUT");
+    exchange.fault(Fault::Conflict);
+    let error = set(&trigger("t-2", "29000.00")).await.unwrap_err();
+    assert!(matches!(&error, TriggerError::Request(error) if error.is_conflict()), "{error:?}");
+    assert_eq!(exchange.count("PUT"), before + 1);
+    for _ in 0..4 {
+        exchange.fault(Fault::Lost);
+    }
+    let error = set(&trigger("t-3", "29000.00")).await.unwrap_err();
+    assert!(
+        matches!(&error, TriggerError::Request(error) if error.effect() == Effect::Unknown),
+        "{error:?}"
+    );
+    assert_eq!(exchange.count("PUT"), before + 5);
+    for id in ["", &"x".repeat(65)] {
+        let error = set(&trigger(id, "29000.00")).await.unwrap_err();
+        assert!(matches!(error, TriggerError::NoId));
+    }
+    assert_eq!(exchange.count("PUT"), before + 5);
 }

@@ -13,6 +13,8 @@
 //!   event contracts; the document has no time of their own.
 //! - Answers to changes have no time. A change whose answer is lost takes a minute to settle.
 //! - There are no batches.
+//! - An exit trigger is set once by its `client_trigger_id`, and a success is looked at: see
+//!   [`set_exit_trigger`].
 //!
 //! # Examples
 //!
@@ -54,13 +56,17 @@
 
 mod market;
 pub(super) mod read;
+mod trigger;
 
 use std::time::Duration;
 
 use kalshi_sdk::perps::types::{CreateMarginOrderRequest, MarginMarket};
 use kalshi_ws::perps::Event;
 
-pub use self::market::{MarketError, check_change, check_order};
+pub use self::{
+    market::{MarketError, check_change, check_order},
+    trigger::{TriggerError, TriggerOutcome, set_exit_trigger},
+};
 use super::{
     Change, ChangeError, ChangeTarget, PlaceError, Placement, Placements, Refusal,
     batch::Seat,

@@ -44,11 +44,12 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
     echo "kalshi-auth compiles without a library to sign with" >&2
     exit 1
 fi
-# Without `perps`, which the tests of the workspace turn on.
+# Without `perps` and `klear`, which the tests of the workspace turn on.
 check -p kalshi-trade
 # Without `nats`, which its own tests turn on.
 check -p kalshi-fanout
 check -p kalshi-sim
+check -p kalshi-cli
 check -p kalshi-cli --features fanout
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
@@ -92,7 +93,7 @@ grep -Fq "$page" "$folder/debug/libkalshi_sim.rlib" || { echo "no page with the 
 
 # Perpetual futures and the clearing house are code, and no package.
 packages() { cargo tree --quiet -e normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u; }
-for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-sim perps" "kalshi-ws perps" "kalshi-trade perps"; do
+for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-sim perps" "kalshi-ws perps" "kalshi-trade perps" "kalshi-cli klear,perps"; do
     read -r crate added <<<"$features"
     if ! diff <(packages -p "$crate") <(packages -p "$crate" --features "$added"); then
         echo "$crate depends on other packages with the features $added" >&2

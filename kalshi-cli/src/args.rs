@@ -147,6 +147,14 @@ pub(crate) enum Command {
     Tui(Box<tui::Tui>),
     #[cfg(feature = "mcp")]
     Mcp(Box<mcp::Command>),
+    /// Perpetual futures, which the exchange also calls margin.
+    #[cfg(feature = "perps")]
+    #[command(subcommand)]
+    Perps(Box<command::perps::Command>),
+    /// The clearing house, for clearing members.
+    #[cfg(feature = "klear")]
+    #[command(subcommand)]
+    Klear(Box<command::klear::Command>),
     Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
@@ -161,6 +169,10 @@ impl Command {
     pub(crate) fn default_format(&self) -> Format {
         match self {
             Self::Api(command) if !command.is_table() => Format::Json,
+            #[cfg(feature = "perps")]
+            Self::Perps(command) if command.is_plain_call() => Format::Json,
+            #[cfg(feature = "klear")]
+            Self::Klear(command) if command.is_plain_call() => Format::Json,
             _ => Format::Table,
         }
     }
@@ -217,6 +229,10 @@ impl Command {
             Self::Tui(command) => command.run(context).await,
             #[cfg(feature = "mcp")]
             Self::Mcp(command) => Box::pin(command.run(context)).await,
+            #[cfg(feature = "perps")]
+            Self::Perps(command) => Box::pin(command.run(context)).await,
+            #[cfg(feature = "klear")]
+            Self::Klear(command) => command.run(context).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

@@ -68,7 +68,7 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_depend_on_each_other_as_drawn() {
-    let drawn: [(&str, &[&str]); 8] = [
+    let drawn: [(&str, &[&str]); 9] = [
         ("kalshi-types", &[]),
         ("kalshi-gen", &[]),
         ("kalshi-auth", &["kalshi-types"]),
@@ -76,7 +76,21 @@ fn crates_depend_on_each_other_as_drawn() {
         (".", &["kalshi-auth", "kalshi-types", "kalshi-ws"]),
         ("kalshi-sim", &["kalshi-auth", "kalshi-sdk", "kalshi-types"]),
         ("kalshi-trade", &["kalshi-sdk", "kalshi-types", "kalshi-ws"]),
-        ("kalshi-cli", &["kalshi-auth", "kalshi-sdk", "kalshi-sim", "kalshi-trade", "kalshi-ws"]),
+        (
+            "kalshi-fanout",
+            &["kalshi-auth", "kalshi-sdk", "kalshi-trade", "kalshi-types", "kalshi-ws"],
+        ),
+        (
+            "kalshi-cli",
+            &[
+                "kalshi-auth",
+                "kalshi-fanout",
+                "kalshi-sdk",
+                "kalshi-sim",
+                "kalshi-trade",
+                "kalshi-ws",
+            ],
+        ),
     ];
     for (folder, expected) in drawn {
         let found = dependencies(folder);

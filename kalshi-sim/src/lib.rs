@@ -200,6 +200,7 @@ pub use crate::{
 pub use crate::{
     exchange::PerpsControl,
     perps::control::{CorporateAction, PerpsAssetClass, PerpsMarketPlan},
+    stream::PERPS_STREAM_PATH,
 };
 
 /// The path below which the API is served.

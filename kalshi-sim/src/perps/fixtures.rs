@@ -58,6 +58,8 @@ pub(crate) fn exchange(seed: u64, start: Time, members: &[AccountId]) -> Perps {
     for ticker in &tickers {
         quote(&mut perps, ticker, start);
     }
+    // Before the start there are no readers.
+    perps.take_events();
     perps
 }
 

@@ -30,7 +30,10 @@ use crate::{
     http::response::Response,
     shared::Shared,
     state::limits::Tier,
-    stream::hub::{LinkState, Next, Queue},
+    stream::{
+        hub::{LinkState, Next, Queue},
+        product::Product,
+    },
 };
 
 /// The interval of the server's pings.
@@ -45,14 +48,22 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const MAX_REST: u64 = 64 * 1024 * 1024;
 
 /// Answers the handshake, and serves the connection in a task of its own.
-pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> HttpResponse {
-    match accept(shared, &mut request) {
+pub(crate) fn upgrade(
+    shared: &Arc<Shared>,
+    product: Product,
+    mut request: Request,
+) -> HttpResponse {
+    match accept(shared, product, &mut request) {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, Response> {
+fn accept(
+    shared: &Arc<Shared>,
+    product: Product,
+    request: &mut Request,
+) -> Result<HttpResponse, Response> {
     let (_, caller) =
         shared.authenticate(request.method(), request.uri().path(), request.headers())?;
     let account = caller.account;
@@ -83,7 +94,7 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, R
             .max_frame_size(Some(MAX_FRAME));
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let (id, queue) = shared.streams.connect(caller);
+        let (id, queue) = shared.streams.connect(caller, product);
         serve(&shared, id, &queue, socket).await;
         shared.streams.disconnect(id);
     });

@@ -183,6 +183,12 @@ impl PerpsControl<'_> {
         self.exchange.shared.perps_position(account, ticker)
     }
 
+    /// Lets the two market makers of the start send `commands` commands at once: orders around the
+    /// marks, and cancels. Returns how many were carried out. The same seed gives the same commands.
+    pub fn run_traders(&self, commands: u64) -> u64 {
+        self.exchange.shared.run_perps_traders(commands)
+    }
+
     /// Returns the URL of the streams: `ws://127.0.0.1:PORT/trade-api/ws/v2/margin`.
     pub fn stream_url(&self) -> String {
         format!("ws://{}{PERPS_STREAM_PATH}", self.exchange.address)

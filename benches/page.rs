@@ -5,8 +5,7 @@
 //! cargo bench --bench page [-- PAGES [chunked]]
 //! ```
 //!
-//! Prints processor time of this process per page (user and system, from `/proc/self/stat`, so Linux
-//! only) and the pages of memory that the system had to map, rounds of each kind in turn. With
+//! Prints processor time of this process per page (of all its threads, from `/proc`, so Linux only) and the pages of memory that the system had to map, rounds of each kind in turn. With
 //! `chunked` the server announces no length, as with compression.
 
 #![recursion_limit = "256"]
@@ -132,9 +131,9 @@ impl Kind {
         let before = Used::now()?;
         round(pages).await?;
         let after = Used::now()?;
-        let each = |all: u64| u32::try_from(all / pages.max(1) as u64);
-        self.micros.push(each((after.ticks - before.ticks) * 10_000)?);
-        self.faults.push(each(after.faults - before.faults)?);
+        let each = |all: u128| u32::try_from(all / pages.max(1) as u128);
+        self.micros.push(each(after.processor.saturating_sub(before.processor).as_micros())?);
+        self.faults.push(each((after.faults - before.faults).into())?);
         Ok(())
     }
 

@@ -26,12 +26,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, Method, header::AUTHORIZATION};
 use kalshi_auth::{Clock, Environment, Origin, Service};
 use zeroize::Zeroizing;
 
 use crate::{
-    CallReport, Client, ClientBuilder, Drift, Error, ErrorKind, Operation, generated,
+    CallReport, Client, ClientBuilder, Drift, Error, ErrorKind, Operation, RawRequest, generated,
     middleware::{self, Extensions, Middleware, Next, NotSent, Request, Response, async_trait},
 };
 
@@ -83,6 +83,13 @@ impl Klear {
     #[must_use]
     pub fn with_extension<T: Clone + Send + Sync + 'static>(&self, value: T) -> Self {
         Self { client: self.client.with_extension(value) }
+    }
+
+    /// Returns a builder of a request to any path below the base URL, with the token: as
+    /// [`Client::raw`], for what this version does not know. Whatever the request says of its
+    /// access, the token goes with it.
+    pub fn raw(&self, method: Method, path: &str) -> RawRequest {
+        self.client.raw(method, path).bearer()
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -97,6 +97,14 @@ impl RawRequest {
         self
     }
 
+    /// Leaves it to a layer to add a bearer token.
+    #[cfg(feature = "klear")]
+    pub(crate) fn bearer(mut self) -> Self {
+        static BEARER: Operation = raw(Access::Bearer);
+        self.operation = &BEARER;
+        self
+    }
+
     /// Makes it a request of an operation of the table, with its access: layers, logs and errors then
     /// name the operation, and an error may show the body unless the operation is
     /// [`secret`](Operation::secret). Method and path stay those of the request.

@@ -44,13 +44,20 @@ if cargo check --quiet -p kalshi-auth --no-default-features 2>/dev/null; then
     echo "kalshi-auth compiles without a library to sign with" >&2
     exit 1
 fi
-# Without `perps`, which the tests of the workspace turn on.
+# Without `perps` and `klear`, which the tests of the workspace turn on.
 check -p kalshi-trade
+# Without `nats`, which its own tests turn on.
+check -p kalshi-fanout
 check -p kalshi-sim
+check -p kalshi-cli
+check -p kalshi-cli --features fanout
 check -p kalshi-types --no-default-features
 for feature in centi-units chrono rust_decimal; do
     check -p kalshi-types --no-default-features --features "$feature"
 done
+# The simulator as a library, and with its page.
+check -p kalshi-sim --lib
+check -p kalshi-sim --lib --features ui
 check -p kalshi-gen --lib --no-default-features
 check -p kalshi-gen --lib --no-default-features --features review
 
@@ -73,9 +80,20 @@ if cargo tree --quiet -p kalshi-sdk -e normal,build --prefix none | grep -E '^(k
     exit 1
 fi
 
+# The simulator as a library has not one byte of its page, and the page is no package.
+folder="${CARGO_TARGET_DIR:-target}"
+page='Order book by price'
+cargo build --quiet -p kalshi-sim --lib
+if grep -Fq "$page" "$folder/debug/libkalshi_sim.rlib"; then
+    echo "kalshi-sim without the feature ui has its page" >&2
+    exit 1
+fi
+cargo build --quiet -p kalshi-sim --lib --features ui
+grep -Fq "$page" "$folder/debug/libkalshi_sim.rlib" || { echo "no page with the feature ui" >&2; exit 1; }
+
 # Perpetual futures and the clearing house are code, and no package.
 packages() { cargo tree --quiet -e normal,build --prefix none "$@" | sed 's/ (\*)$//' | sort -u; }
-for features in "kalshi-sdk klear,perps" "kalshi-ws perps" "kalshi-trade perps" "kalshi-sim perps"; do
+for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-sim perps" "kalshi-ws perps" "kalshi-trade perps" "kalshi-cli klear,perps"; do
     read -r crate added <<<"$features"
     if ! diff <(packages -p "$crate") <(packages -p "$crate" --features "$added"); then
         echo "$crate depends on other packages with the features $added" >&2

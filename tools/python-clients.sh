@@ -9,7 +9,7 @@ target="${CARGO_TARGET_DIR:-target}"
 # The SDK asks for a newer Python than it needs.
 bin="$(tools/venv.sh clients kalshi-sim/tests/python/requirements.txt --ignore-requires-python)"
 
-cargo build --package kalshi-sim
+cargo build --package kalshi-sim --features ui
 folder=""
 exchange=""
 stop() {
@@ -41,7 +41,7 @@ run() {
     timeout 120 "$bin/python" "kalshi-sim/tests/python/$1" "${@:2}"
 }
 
-cargo build --package kalshi-sim
+cargo build --package kalshi-sim --features ui
 start none
 run streams.py "$base_url" "${trader[@]}"
 run official_sdk.py "$base_url" "$admin_url" "${trader[@]}" "${maker[@]}"
@@ -54,5 +54,5 @@ done
 # The other direction: Python's websockets as the exchange's end, for kalshi-ws. By the build of
 # the whole workspace, as in the tests: -p would choose other features.
 "$bin/python" kalshi-ws/tests/python/peer.py \
-    cargo test --workspace --test all -- --ignored --exact \
+    cargo test --workspace --features kalshi-cli/klear,kalshi-cli/perps --test all -- --ignored --exact \
     websocket::websockets_for_python_are_read_and_answered

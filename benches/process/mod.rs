@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -81,8 +82,9 @@ fn body(request: &[u8]) -> Option<&[u8]> {
 
 /// The resources that this process has used so far.
 pub(crate) struct Used {
-    /// User and system time, in steps of 10 ms.
-    pub(crate) ticks: u64,
+    /// Time that its threads have run. One that has ended is left out; those of a bench do not end
+    /// while it measures.
+    pub(crate) processor: Duration,
     /// Pages of memory that were mapped, without reading a disk.
     #[allow(dead_code, reason = "not every bench counts them")]
     pub(crate) faults: u64,
@@ -90,11 +92,17 @@ pub(crate) struct Used {
 
 impl Used {
     pub(crate) fn now() -> Result<Self, Failure> {
+        let mut nanos = 0;
+        for thread in fs::read_dir("/proc/self/task")? {
+            nanos += number(&fs::read_to_string(thread?.path().join("schedstat"))?, 0)?;
+        }
         let text = fs::read_to_string("/proc/self/stat")?;
         // The name of the program, in brackets, may hold spaces.
-        let fields: Vec<_> =
-            text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let field = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).ok_or("no time");
-        Ok(Self { ticks: field(11)? + field(12)?, faults: field(7)? })
+        let faults = number(text.rsplit(')').next().unwrap_or_default(), 7)?;
+        Ok(Self { processor: Duration::from_nanos(nanos), faults })
     }
+}
+
+fn number(text: &str, at: usize) -> Result<u64, Failure> {
+    Ok(text.split_whitespace().nth(at).ok_or("the system tells no such number")?.parse()?)
 }

@@ -139,10 +139,22 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Export(Box<export::Export>),
     Chart(Box<chart::Chart>),
+    /// One connection to the streams for many processes, over a message broker.
+    #[cfg(feature = "fanout")]
+    #[command(subcommand)]
+    Fanout(Box<crate::fanout::Command>),
     #[cfg(feature = "tui")]
     Tui(Box<tui::Tui>),
     #[cfg(feature = "mcp")]
     Mcp(Box<mcp::Command>),
+    /// Perpetual futures, which the exchange also calls margin.
+    #[cfg(feature = "perps")]
+    #[command(subcommand)]
+    Perps(Box<command::perps::Command>),
+    /// The clearing house, for clearing members.
+    #[cfg(feature = "klear")]
+    #[command(subcommand)]
+    Klear(Box<command::klear::Command>),
     Sim(sim::Command),
     Setup(setup::Command),
     /// The configuration file.
@@ -157,6 +169,10 @@ impl Command {
     pub(crate) fn default_format(&self) -> Format {
         match self {
             Self::Api(command) if !command.is_table() => Format::Json,
+            #[cfg(feature = "perps")]
+            Self::Perps(command) if command.is_plain_call() => Format::Json,
+            #[cfg(feature = "klear")]
+            Self::Klear(command) if command.is_plain_call() => Format::Json,
             _ => Format::Table,
         }
     }
@@ -170,6 +186,8 @@ impl Command {
     pub(crate) fn ends_by_interrupt(&self) -> bool {
         match self {
             Self::Record(_) | Self::Sim(_) => true,
+            #[cfg(feature = "fanout")]
+            Self::Fanout(command) => command.ends_by_interrupt(),
             Self::Replay(command) => command.is_server(),
             _ => self.is_server(),
         }
@@ -205,10 +223,16 @@ impl Command {
             Self::Replay(command) => command.run(context).await,
             Self::Export(command) => command.run(context).await,
             Self::Chart(command) => command.run(context).await,
+            #[cfg(feature = "fanout")]
+            Self::Fanout(command) => Box::pin(command.run(context)).await,
             #[cfg(feature = "tui")]
             Self::Tui(command) => command.run(context).await,
             #[cfg(feature = "mcp")]
             Self::Mcp(command) => Box::pin(command.run(context)).await,
+            #[cfg(feature = "perps")]
+            Self::Perps(command) => Box::pin(command.run(context)).await,
+            #[cfg(feature = "klear")]
+            Self::Klear(command) => command.run(context).await,
             Self::Sim(command) => command.run(context).await,
             Self::Setup(command) => command.run(context).await,
             Self::Config(command) => command.run(context),

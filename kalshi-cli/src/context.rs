@@ -6,8 +6,9 @@ use std::{
     str::FromStr,
 };
 
+use http::Method;
 use kalshi_sdk::{
-    Client, ClientBuilder, Credentials, Environment, Operation,
+    CallReport, Client, ClientBuilder, Credentials, Environment, Operation, RawRequest,
     auth::{Clock as _, Service, SystemClock, is_loopback},
     streams,
 };
@@ -16,11 +17,14 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::{
+    api::Table,
     args::{self, Global},
     failure::{Failure, Outcome},
     output::Output,
     profile::Profile,
 };
+
+const USER_AGENT: &str = concat!("kalshi-cli/", env!("CARGO_PKG_VERSION"));
 
 /// The environment as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,20 +216,12 @@ impl Context {
     pub(crate) async fn client_builder(&self) -> Outcome<ClientBuilder> {
         let mut builder = Client::builder()
             .with_environment(self.environment().await?)
-            .with_user_agent(concat!("kalshi-cli/", env!("CARGO_PKG_VERSION")));
+            .with_user_agent(USER_AGENT);
         if let Some(timeout) = self.global.timeout.or(self.profile.timeout) {
             builder = builder.with_timeout(timeout).with_connect_timeout(timeout);
         }
         if self.global.verbose {
-            builder = builder.on_call(|call| {
-                let status = call.status.map_or_else(|| "-".to_owned(), |s| s.as_u16().to_string());
-                crate::output::error_line(&format!(
-                    "{} {status} {} ms, {} bytes",
-                    call.operation.id,
-                    call.duration.as_millis(),
-                    call.bytes
-                ));
-            });
+            builder = builder.on_call(print_call);
         }
         Ok(builder)
     }
@@ -251,6 +247,44 @@ impl Context {
             kalshi_sdk::operation::Access::Public => self.public_client().await,
             _ => self.client().await,
         }
+    }
+
+    /// Returns a request to the path of an operation, by the client that the operation needs.
+    pub(crate) async fn raw(
+        &self,
+        operation: &Operation,
+        method: Method,
+        path: &str,
+    ) -> Outcome<RawRequest> {
+        if Table::of(operation).service == Service::Klear {
+            return self.klear_raw(method, path).await;
+        }
+        Ok(self.client_for(operation).await?.raw(method, path))
+    }
+
+    /// Returns a request to a path of the clearing house.
+    #[cfg(feature = "klear")]
+    pub(crate) async fn klear_raw(&self, method: Method, path: &str) -> Outcome<RawRequest> {
+        let (id, token) = crate::command::klear::token()?;
+        let mut builder = kalshi_sdk::klear::Klear::builder()
+            .with_environment(self.environment().await?)
+            .with_user_agent(USER_AGENT)
+            .with_token(id, token.as_str());
+        if let Some(timeout) = self.global.timeout.or(self.profile.timeout) {
+            builder = builder.with_timeout(timeout).with_connect_timeout(timeout);
+        }
+        if self.global.verbose {
+            builder = builder.on_call(print_call);
+        }
+        let klear = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(klear.raw(method, path))
+    }
+
+    /// Not reached: without the feature there is no operation of the clearing house.
+    #[cfg(not(feature = "klear"))]
+    #[expect(clippy::unused_async, reason = "it stands in for the one with the feature")]
+    pub(crate) async fn klear_raw(&self, _: Method, _: &str) -> Outcome<RawRequest> {
+        Err(Failure::local("this program was built without the feature klear"))
     }
 
     /// Returns the builder of a stream connection's settings, with environment and credentials.
@@ -380,6 +414,17 @@ impl Context {
             Err(Failure::declined())
         }
     }
+}
+
+/// Prints a line of a call that has ended.
+fn print_call(call: &CallReport) {
+    let status = call.status.map_or_else(|| "-".to_owned(), |s| s.as_u16().to_string());
+    crate::output::error_line(&format!(
+        "{} {status} {} ms, {} bytes",
+        call.operation.id,
+        call.duration.as_millis(),
+        call.bytes
+    ));
 }
 
 fn build(builder: ClientBuilder) -> Outcome<Client> {

@@ -100,9 +100,20 @@ fn leaves() -> Vec<Leaf> {
 }
 
 fn operations(path: &str) -> Vec<&'static str> {
-    let used = OPERATIONS_USED.iter().filter(|(known, _)| covers(known, path));
-    let used = used.max_by_key(|(known, _)| known.len());
-    used.map(|(_, ids)| ids.iter().map(|id| id.as_str()).collect()).unwrap_or_default()
+    let used = operations_used().into_iter().filter(|(known, _)| covers(known, path));
+    used.max_by_key(|(known, _)| known.len()).map(|(_, ids)| ids).unwrap_or_default()
+}
+
+/// Returns the commands that name their operations, each with the names of these.
+fn operations_used() -> Vec<(&'static str, Vec<&'static str>)> {
+    let used = OPERATIONS_USED.iter();
+    let used = used.map(|(named, ids)| (*named, ids.iter().map(|id| id.as_str()).collect()));
+    #[cfg(feature = "perps")]
+    let used = used.chain({
+        let used = crate::command::perps::OPERATIONS_USED.iter();
+        used.map(|(named, ids)| (*named, ids.iter().map(|id| id.as_str()).collect()))
+    });
+    used.collect()
 }
 
 /// Reports whether an entry is about a command: that command, or a group that it is in.
@@ -270,7 +281,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 16] = [
+    const WITHOUT: [&str; 22] = [
         "api",
         "api list",
         "api show",
@@ -280,8 +291,14 @@ mod tests {
         "config set",
         "docs",
         "export recording",
+        "klear api",
+        "klear api list",
+        "klear api show",
         "mcp",
         "mcp confirm",
+        "perps api",
+        "perps api list",
+        "perps api show",
         "record",
         "replay",
         "sim",
@@ -296,7 +313,7 @@ mod tests {
             let is_named = !operations(path).is_empty() || WITHOUT.contains(&path.as_str());
             assert!(is_named, "{path} is not in OPERATIONS_USED");
         }
-        for (named, ids) in OPERATIONS_USED {
+        for (named, ids) in operations_used() {
             assert!(tree.iter().any(|path| covers(named, path)), "there is no {named}");
             assert!(!ids.is_empty(), "{named}");
         }

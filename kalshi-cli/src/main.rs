@@ -9,6 +9,8 @@ mod docs;
 mod doctor;
 mod export;
 mod failure;
+#[cfg(feature = "fanout")]
+mod fanout;
 mod json;
 #[cfg(feature = "mcp")]
 mod mcp;

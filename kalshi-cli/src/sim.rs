@@ -21,9 +21,14 @@ pub(crate) struct Command {
     /// The port on 127.0.0.1; 0 takes any free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Also serve the admin API (clock, results, pauses, deposits, faults) on this port.
+    /// Also serve the admin API (clock, results, pauses, deposits, faults) and the page on this
+    /// port.
     #[arg(long, value_name = "PORT")]
     admin: Option<u16>,
+    /// Open the page that shows the exchange in a browser; with the admin API on any free port
+    /// unless one is given.
+    #[arg(long)]
+    open: bool,
     /// The seed of the markets: the same seed makes the same markets.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -46,7 +51,7 @@ impl Command {
             .with_seed(self.seed)
             .with_markets(self.markets)
             .with_traders(self.traders);
-        if let Some(port) = self.admin {
+        if let Some(port) = self.admin.or(self.open.then_some(0)) {
             builder = builder.with_admin_port(port);
         }
         if let Some(file) = state {
@@ -73,6 +78,7 @@ impl Command {
                 ("KALSHI_PRIVATE_KEY_PATH", Json::optional(file)),
                 ("streams", Json::text(exchange.stream_url())),
                 ("admin", Json::optional(exchange.admin_url())),
+                ("page", Json::optional(exchange.ui_url())),
             ]),
             &[],
         )?;
@@ -82,6 +88,11 @@ impl Command {
                 .note("public operations only: --save-key FILE makes a key for the others");
         }
         context.output.note("Ctrl-C stops it");
+        if self.open
+            && let Err(error) = exchange.open_ui()
+        {
+            context.output.note(&format!("could not open a browser: {error}"));
+        }
         tokio::signal::ctrl_c()
             .await
             .map_err(|error| Failure::local(format!("could not wait for Ctrl-C: {error}")))?;

@@ -76,6 +76,9 @@ impl Flags {
     /// The payload was rewritten without what is private to the publisher's account.
     pub const REDACTED: Self = Self(16);
 
+    /// Nothing new: the number is that of the last message on the subject. There is no payload.
+    pub const ALIVE: Self = Self(32);
+
     /// Reports whether all of the other's bits are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -146,6 +146,8 @@ pub struct Follower {
     /// An epoch has been followed before.
     was_connected: bool,
     heard: Duration,
+    /// The latest time of the publisher in the epoch, by its clock.
+    newest: UnixMillis,
     markets: HashMap<String, Market, RandomState>,
     streams: HashMap<(Kind, String), Stream, RandomState>,
     outputs: VecDeque<Output>,
@@ -166,6 +168,16 @@ struct Stream {
     n: u64,
     /// The epoch may have numbers before the first one that came.
     has_joined: bool,
+    /// Of your account: its subscription is confirmed, as far as is known here.
+    is_subscribed: bool,
+    /// The highest number that was announced, and when it must have come.
+    announced: Option<(u64, Duration)>,
+}
+
+impl Stream {
+    const fn new(has_joined: bool) -> Self {
+        Self { n: 0, has_joined, is_subscribed: false, announced: None }
+    }
 }
 
 struct Market {
@@ -226,6 +238,7 @@ impl Follower {
             is_ended: false,
             was_connected: false,
             heard: Duration::ZERO,
+            newest: UnixMillis::EPOCH,
             markets: HashMap::default(),
             streams: HashMap::default(),
             outputs: VecDeque::new(),
@@ -278,8 +291,11 @@ impl Follower {
         Ok([self.pattern(Kind::Book, ticker)?, self.subjects.snapshot(ticker)?])
     }
 
-    /// Returns the pattern to subscribe to for a kind of data of a market. What it brings becomes
-    /// events without a further call.
+    /// Returns the pattern to subscribe to for a kind of data of a market, or of your account: then
+    /// its name is in place of the ticker. What it brings becomes events without a further call.
+    ///
+    /// Of your account there is an [`Event::Subscribed`] first, so that a
+    /// [`Portfolio`](kalshi_ws::Portfolio) is kept as on a connection.
     ///
     /// # Errors
     ///
@@ -354,16 +370,24 @@ impl Follower {
             return;
         }
         self.heard = now;
+        // A snapshot that a bus delivers once more may be older than what was lost since. One that is
+        // as new as what else has come is not; after others the log is read.
+        let is_new = self.newest != UnixMillis::EPOCH
+            && envelope.received.saturating_add(self.config.grace) >= self.newest;
+        self.newest = self.newest.max(envelope.received);
         match subject {
             Subject::Control { .. } => match serde_json::from_slice(&message.payload) {
                 Ok(control) => self.control(control, now),
                 Err(_) => self.metrics.malformed += 1,
             },
             Subject::Snapshot { ticker } => {
-                self.snapshot(&ticker, &envelope, &message.payload, true, now);
+                self.snapshot(&ticker, &envelope, &message.payload, is_new, now);
             }
             Subject::Data { kind: Kind::Book, ticker, .. } => {
                 self.book(&ticker, &envelope, &message.payload, now);
+            }
+            Subject::Own { kind, account } => {
+                self.own(kind, account, &envelope, &message.payload, now);
             }
             Subject::Data { kind, ticker, .. } => {
                 self.stream(kind, ticker, &envelope, &message.payload);
@@ -420,6 +444,7 @@ impl Follower {
             // Its lease is over by now: whichever publisher speaks next leads.
             self.epoch = None;
         }
+        self.find_late(now);
         let is_readable = self.epoch.is_some() && !self.is_ended;
         let most_requests = 2 * self.markets.len();
         let mut late = Vec::new();
@@ -477,9 +502,10 @@ impl Follower {
             None => self.void_all_silently(now),
         }
         self.epoch = Some(epoch.clone());
+        self.newest = UnixMillis::EPOCH;
         self.is_ended = false;
         for stream in self.streams.values_mut() {
-            *stream = Stream { n: 0, has_joined: false };
+            *stream = Stream::new(false);
         }
         if self.was_connected {
             self.push(Event::Reconnected { attempts: 1 });
@@ -703,8 +729,7 @@ impl Follower {
 
     fn stream(&mut self, kind: Kind, ticker: String, envelope: &Envelope, payload: &[u8]) {
         let n = envelope.n;
-        let stream =
-            self.streams.entry((kind, ticker)).or_insert(Stream { n: 0, has_joined: true });
+        let stream = self.streams.entry((kind, ticker)).or_insert_with(|| Stream::new(true));
         let due = stream.n + 1;
         // The first message of a subject may be any: it was there before the follower.
         let is_first = stream.n == 0 && stream.has_joined;
@@ -715,21 +740,74 @@ impl Follower {
         stream.n = n;
         let is_reset = envelope.flags.contains(Flags::RESET);
         if is_reset || n > due && !is_first {
-            let channel = match kind {
-                Kind::Trade => Channel::Trade,
-                Kind::Ticker => Channel::Ticker,
-                _ => Channel::MarketLifecycleV2,
-            };
-            let (expected, received) = (i64::try_from(due).ok(), i64::try_from(n).ok());
-            let sid = envelope.sid.unwrap_or_default();
-            self.push(Event::Gap { channel, sid, expected, received });
+            self.push_gap(kind, envelope.sid, due, n);
         }
         if is_reset {
             return;
         }
-        match self.decode(payload, envelope.received) {
-            Some(event) => self.push(event),
-            None => self.metrics.malformed += 1,
+        if let Some(event) = self.decode(payload, envelope.received) {
+            self.push(event);
+        } else {
+            self.metrics.malformed += 1;
+            self.push_gap(kind, envelope.sid, n, n);
+        }
+    }
+
+    fn push_gap(&mut self, kind: Kind, sid: Option<i64>, due: u64, n: u64) {
+        let (expected, received) = (i64::try_from(due).ok(), i64::try_from(n).ok());
+        let sid = sid.unwrap_or_default();
+        self.push(Event::Gap { channel: channel_of(kind), sid, expected, received });
+    }
+
+    /// Takes a message of your account. The first one confirms the subscription: from then on every
+    /// message comes, or a gap is reported.
+    fn own(
+        &mut self,
+        kind: Kind,
+        account: String,
+        envelope: &Envelope,
+        payload: &[u8],
+        now: Duration,
+    ) {
+        if self.is_ended {
+            return;
+        }
+        let until = now.saturating_add(self.config.grace);
+        let key = (kind, account);
+        let stream = self.streams.entry(key.clone()).or_insert_with(|| Stream::new(true));
+        let is_alive = envelope.flags.contains(Flags::ALIVE);
+        if !stream.is_subscribed {
+            stream.is_subscribed = true;
+            stream.has_joined = false;
+            // What came before is for a reconciliation, which begins after the confirmation.
+            stream.n = if is_alive { envelope.n } else { envelope.n.saturating_sub(1) };
+            let sid = envelope.sid.unwrap_or_default();
+            self.push(Event::Subscribed { channel: channel_of(kind), sid });
+        } else if is_alive && envelope.n > stream.n {
+            let announced = stream.announced.filter(|(n, _)| *n >= envelope.n);
+            stream.announced = announced.or(Some((envelope.n, until)));
+        }
+        if !is_alive {
+            let (kind, account) = key;
+            self.stream(kind, account, envelope, payload);
+        }
+    }
+
+    /// Reports announced messages of your account that have not come.
+    fn find_late(&mut self, now: Duration) {
+        let mut late = Vec::new();
+        for ((kind, _), stream) in &mut self.streams {
+            let Some((announced, until)) = stream.announced else { continue };
+            if announced <= stream.n {
+                stream.announced = None;
+            } else if now >= until {
+                stream.announced = None;
+                late.push((*kind, stream.n + 1, announced));
+                stream.n = announced;
+            }
+        }
+        for (kind, due, announced) in late {
+            self.push_gap(kind, None, due, announced);
         }
     }
 
@@ -796,6 +874,19 @@ impl Market {
         if self.announced.is_none_or(|(announced, _)| announced < n) {
             self.announced = Some((n, until));
         }
+    }
+}
+
+/// The channel that a direct connection has a kind of data from.
+const fn channel_of(kind: Kind) -> Channel {
+    match kind {
+        Kind::Book => Channel::OrderbookDelta,
+        Kind::Trade => Channel::Trade,
+        Kind::Ticker => Channel::Ticker,
+        Kind::Status => Channel::MarketLifecycleV2,
+        Kind::Fill => Channel::Fill,
+        Kind::Order => Channel::UserOrders,
+        Kind::Position => Channel::MarketPositions,
     }
 }
 

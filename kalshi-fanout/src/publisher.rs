@@ -2,8 +2,8 @@
 //!
 //! Pure: no socket and no clock. The session of `kalshi-ws` reads the frames, so that gaps are found
 //! as a connection finds them, and its books decide when a follower may read. It refuses to publish
-//! what is private: fills, orders, positions, requests for quotes, and the client order ids that the
-//! exchange puts into the changes of your own orders.
+//! what is private: requests for quotes, the client order ids that the exchange puts into the changes
+//! of your own orders, and, unless the settings name the account, fills, orders and positions.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,14 +15,15 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    BookChange, BookState, Books, Channel, DisconnectReason, Event, Message, Payload,
-    PriceConvention, Replay,
+    BookChange, BookState, Books, Channel, DisconnectReason, Event, Malformed, Message, Payload,
+    PriceConvention, Replay, Sid, Unknown,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     control::Control,
     envelope::{BusMessage, Envelope, Epoch, Flags, MESSAGE_ID},
+    frame::written,
     levels::{hash_levels, snapshot_frame},
     subject::{Kind, SubjectError, Subjects, escape},
 };
@@ -33,6 +34,8 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// The tickers that one heartbeat names; the rest is in further ones.
 const MAX_HEARTBEAT: usize = 4_000;
+
+const KINDS: usize = Kind::ALL.len() + Kind::OWN.len();
 
 /// The settings of a publisher.
 #[derive(Clone, Debug)]
@@ -56,6 +59,11 @@ pub struct PublisherConfig {
     pub snapshot_deltas: u32,
     /// The time between two heartbeats.
     pub heartbeat: Duration,
+    /// The name under which fills, orders and positions of your account are published. `None`, the
+    /// default, publishes nothing of them.
+    ///
+    /// They are private: the bus must let nobody else read `kx.v1.{env}.own.>`.
+    pub account: Option<String>,
 }
 
 impl PublisherConfig {
@@ -72,6 +80,7 @@ impl PublisherConfig {
             snapshot_interval: Duration::from_secs(30),
             snapshot_deltas: 1_000,
             heartbeat: Duration::from_secs(5),
+            account: None,
         }
     }
 }
@@ -154,9 +163,13 @@ pub struct Publisher {
     epoch: Option<Epoch>,
     /// The last epoch of this term that ended.
     ended: Option<Epoch>,
+    /// The kinds of your account that the connection is subscribed to.
+    own: Vec<(Kind, Sid)>,
+    /// Those that are to be reported to be alive.
+    own_due: VecDeque<Kind>,
     markets: HashMap<Arc<str>, Market, RandomState>,
     /// The subjects without books.
-    streams: HashMap<(Kind, Arc<str>), Stream, RandomState>,
+    streams: [HashMap<Arc<str>, Stream, RandomState>; KINDS],
     /// Messages that are ready, oldest first.
     queue: VecDeque<Pending>,
     /// Markets whose followers must be told of a loss before anything else.
@@ -199,6 +212,9 @@ enum Due {
 }
 
 struct Market {
+    ticker: Arc<str>,
+    /// The ticker as a token of a subject.
+    token: String,
     subject: String,
     snapshot_subject: String,
     id: String,
@@ -213,6 +229,9 @@ struct Market {
 }
 
 struct Stream {
+    ticker: Arc<str>,
+    /// The ticker as a token of a subject.
+    token: String,
     subject: String,
     n: u64,
     is_behind: bool,
@@ -237,9 +256,12 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// The environment or the id is no token of a subject; see [`escape`].
+    /// The environment, the id or the account is no token of a subject; see [`escape`].
     pub fn new(config: PublisherConfig) -> Result<Self, SubjectError> {
         let subjects = Subjects::new(&config.environment, config.shards)?;
+        if let Some(account) = &config.account {
+            escape(account)?;
+        }
         let control = subjects.control(&config.id)?;
         Ok(Self {
             config,
@@ -255,8 +277,10 @@ impl Publisher {
             last_epoch: (0, 0),
             epoch: None,
             ended: None,
+            own: Vec::new(),
+            own_due: VecDeque::new(),
             markets: HashMap::default(),
-            streams: HashMap::default(),
+            streams: <_>::default(),
             queue: VecDeque::new(),
             urgent: VecDeque::new(),
             behind: VecDeque::new(),
@@ -321,6 +345,11 @@ impl Publisher {
         &self.books
     }
 
+    /// Reports whether the bus is behind: changes are conflated until it has caught up.
+    pub fn is_full(&self) -> bool {
+        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
+    }
+
     /// Returns the number of the last message of a market's book in this epoch.
     pub fn last_number(&self, ticker: &str) -> Option<u64> {
         self.markets.get(ticker).map(|market| market.n)
@@ -343,7 +372,7 @@ impl Publisher {
             self.hold(text);
         }
         for event in events.drain(..) {
-            self.event(&event, text, now);
+            self.take_event(&event, Some(text), now);
         }
         self.events = events;
     }
@@ -360,6 +389,8 @@ impl Publisher {
         self.held.clear();
         self.held_bytes = 0;
         self.is_connected = false;
+        self.own.clear();
+        self.own_due.clear();
         if let Some(epoch) = self.epoch.take() {
             self.ended = Some(epoch);
             self.urgent.clear();
@@ -420,36 +451,144 @@ impl Publisher {
         }
     }
 
-    fn event(&mut self, event: &Event, text: &str, now: Duration) {
+    /// Notes that the connection to the bus was lost: every book has a snapshot again, because the
+    /// bus may have lost the last ones.
+    pub fn bus_lost(&mut self) {
+        if self.epoch.is_none() {
+            return;
+        }
+        for market in self.markets.values_mut() {
+            if market.is_live && !market.is_snapshot_due {
+                market.is_snapshot_due = true;
+                self.snapshots_due.push_back(Arc::clone(&market.ticker));
+            }
+        }
+    }
+
+    /// Takes an event of a connection whose frames are not at hand, such as one of
+    /// [redundant feeds](kalshi_ws::RedundantFeed). Do not mix it with [`frame`](Self::frame).
+    ///
+    /// The payloads are written anew, with the fields that this version knows, and have the flag
+    /// [`Flags::REDACTED`].
+    pub fn event(&mut self, event: &Event, now: Duration) {
+        match event {
+            Event::Message(_) | Event::Subscribed { .. } if !self.is_connected => {
+                self.is_connected = true;
+                self.begin_epoch(now);
+            }
+            Event::Disconnected { reason } => {
+                self.books.apply(event);
+                let reason = reason.to_string();
+                return self.disconnected(&reason);
+            }
+            Event::Closed { .. } if self.is_connected => return self.disconnected("it was closed"),
+            _ => {}
+        }
+        self.take_event(event, None, now);
+    }
+
+    fn take_event(&mut self, event: &Event, text: Option<&str>, now: Duration) {
         let change = self.books.apply(event);
         match event {
             Event::Message(message) => {
                 let held = self.take_held(message);
-                self.message(message, change, held.as_deref().unwrap_or(text), now);
+                self.message(message, change, held.as_deref().or(text), now);
             }
-            Event::Unknown(_) | Event::Malformed(_) => self.metrics.unpublished += 1,
+            Event::Unknown(Unknown { sid, .. }) | Event::Malformed(Malformed { sid, .. }) => {
+                self.metrics.unpublished += 1;
+                // It may have been of your account, whose messages have no numbers.
+                let may_be = |(_, own): &&(Kind, Sid)| sid.is_none_or(|sid| sid == *own);
+                let lost: Vec<Kind> = self.own.iter().filter(may_be).map(|own| own.0).collect();
+                for kind in lost {
+                    self.own_lost(kind);
+                }
+            }
+            Event::Subscribed { channel, sid } => self.own_subscribed(channel, *sid),
             Event::Unmatched(message) => {
                 self.take_held(message);
                 self.metrics.unpublished += 1;
             }
             Event::Gap { channel, expected, received, .. }
-                if *channel != Channel::OrderbookDelta =>
+                if *channel != Channel::OrderbookDelta && own_kind(channel).is_none() =>
             {
                 let channel = channel.to_string();
                 let (expected, received) = (*expected, *received);
                 self.push_control(&Control::Gap { channel, expected, received });
             }
-            Event::Terminated { channel, .. } | Event::Unsubscribed { channel }
+            Event::Terminated { channel, .. }
+            | Event::Unsubscribed { channel }
+            | Event::Uncovered { channel, .. }
+            | Event::Lagged { channel: Some(channel), .. }
+            | Event::Gap { channel, .. }
+                if own_kind(channel).is_some() =>
+            {
+                let Some(kind) = own_kind(channel) else { return };
+                if matches!(event, Event::Unsubscribed { .. } | Event::Terminated { .. }) {
+                    self.own.retain(|(own, _)| *own != kind);
+                }
+                self.own_lost(kind);
+            }
+            Event::Terminated { channel, .. }
+            | Event::Unsubscribed { channel }
+            | Event::Uncovered { channel, .. }
+            | Event::Lagged { channel: Some(channel), .. }
                 if *channel != Channel::OrderbookDelta =>
             {
                 let channel = channel.to_string();
                 self.push_control(&Control::Gap { channel, expected: None, received: None });
+            }
+            Event::Failover { .. } => {
+                self.own_lost(Kind::Order);
+                self.own_lost(Kind::Position);
+                // What has no key may be missing in between.
+                for channel in [Channel::Ticker, Channel::MarketLifecycleV2] {
+                    let channel = channel.to_string();
+                    self.push_control(&Control::Gap { channel, expected: None, received: None });
+                }
             }
             _ => {}
         }
         if matches!(change, BookChange::Voided | BookChange::Removed | BookChange::Corrupt(_)) {
             self.find_void();
         }
+    }
+
+    /// Notes that a channel of your account is subscribed to.
+    fn own_subscribed(&mut self, channel: &Channel, sid: Sid) {
+        let Some(kind) = own_kind(channel) else { return };
+        if self.config.account.is_some() {
+            self.own.retain(|(own, _)| *own != kind);
+            self.own.push((kind, sid));
+            self.own_due.push_back(kind);
+        }
+    }
+
+    /// Puts a reset in the place of messages of your account that were lost.
+    fn own_lost(&mut self, kind: Kind) {
+        if self.epoch.is_some()
+            && let Some(account) = self.config.account.clone()
+            && self.stream(kind, &account).is_ok()
+        {
+            self.stream_behind(kind, &account);
+        }
+    }
+
+    /// Makes the next report that a subject of your account is alive, with its last number.
+    fn own_alive(&mut self, wall: UnixMillis) -> Option<Pending> {
+        let (epoch, account) = (self.epoch.clone()?, self.config.account.clone()?);
+        let kind = self.own_due.pop_front()?;
+        let subject = self.subjects.data(kind, &account).ok()?;
+        let streams = streams_of(&mut self.streams, kind);
+        let stream = streams.get(&*account);
+        // A reset is due, and says more.
+        if stream.is_some_and(|stream| stream.is_behind) {
+            return None;
+        }
+        let n = stream.map_or(0, |stream| stream.n);
+        let envelope = Envelope::without_frame(epoch, n, wall, Flags::ALIVE);
+        let headers = envelope.to_headers();
+        let message = BusMessage { subject, headers, payload: Bytes::new() };
+        Some(Pending { target: Target::Heartbeat, message })
     }
 
     /// Marks the markets whose books became void.
@@ -466,7 +605,13 @@ impl Publisher {
         }
     }
 
-    fn message(&mut self, message: &Message, change: BookChange, text: &str, now: Duration) {
+    fn message(
+        &mut self,
+        message: &Message,
+        change: BookChange,
+        text: Option<&str>,
+        now: Duration,
+    ) {
         let (kind, ticker) = match &message.payload {
             Payload::OrderbookDelta(delta) => (Kind::Book, delta.market.ticker()),
             Payload::OrderbookSnapshot(snapshot) => (Kind::Book, &*snapshot.market_ticker),
@@ -477,8 +622,19 @@ impl Publisher {
             Payload::MultivariateMarketLifecycle(market) => (Kind::Status, &*market.market_ticker),
             Payload::EventLifecycle(event) => (Kind::Status, &*event.event_ticker),
             Payload::EventFeeUpdate(event) => (Kind::Status, &*event.event_ticker),
-            _ => {
-                self.metrics.unpublished += 1;
+            private => {
+                let kind = match private {
+                    Payload::Fill(_) => Some(Kind::Fill),
+                    Payload::UserOrder(_) => Some(Kind::Order),
+                    Payload::MarketPosition(_) => Some(Kind::Position),
+                    _ => None,
+                };
+                let published = kind
+                    .zip(self.config.account.clone())
+                    .map(|(kind, account)| self.stream_message(message, kind, &account, text, now));
+                if !matches!(published, Some(Ok(()))) {
+                    self.metrics.unpublished += 1;
+                }
                 return;
             }
         };
@@ -497,14 +653,15 @@ impl Publisher {
         message: &Message,
         ticker: &str,
         change: BookChange,
-        text: &str,
+        text: Option<&str>,
         now: Duration,
     ) -> Result<(), SubjectError> {
         let is_behind = self.is_behind(now);
         if !self.markets.contains_key(ticker) {
-            let market = Market::new(&self.subjects, ticker, now)?;
-            self.by_snapshot.push_back(ticker.into());
-            self.markets.insert(ticker.into(), market);
+            let ticker: Arc<str> = ticker.into();
+            let market = Market::new(&self.subjects, Arc::clone(&ticker), now)?;
+            self.by_snapshot.push_back(Arc::clone(&ticker));
+            self.markets.insert(ticker, market);
         }
         let Some(market) = self.markets.get_mut(ticker) else { return Ok(()) };
         let mut flags = Flags::default();
@@ -534,14 +691,17 @@ impl Publisher {
             self.fall_behind(ticker);
             return Ok(());
         }
-        let payload = match private {
-            Some(delta) => {
+        let payload = match (private, text) {
+            (None, Some(text)) => Bytes::copy_from_slice(text.as_bytes()),
+            (private, _) => {
                 flags = flags.with(Flags::REDACTED);
-                let mut delta = delta.clone();
-                delta.own = None;
-                redacted(message, &delta).unwrap_or_default().into()
+                let public = private.map(|delta| {
+                    let mut delta = delta.clone();
+                    delta.own = None;
+                    delta
+                });
+                written(message, public.as_ref()).unwrap_or_default().into()
             }
-            None => Bytes::copy_from_slice(text.as_bytes()),
         };
         market.n += 1;
         market.has_changed = true;
@@ -557,8 +717,8 @@ impl Publisher {
             flags,
             hash: None,
         };
-        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, payload);
-        let target = Target::Data(Kind::Book, ticker.into());
+        let message = with_id(&market.subject, &envelope, Kind::Book, &market.token, payload);
+        let target = Target::Data(Kind::Book, Arc::clone(&market.ticker));
         self.queue.push_back(Pending { target, message });
         if is_snapshot_due {
             self.snapshot_due(ticker);
@@ -571,17 +731,12 @@ impl Publisher {
         message: &Message,
         kind: Kind,
         ticker: &str,
-        text: &str,
+        text: Option<&str>,
         now: Duration,
     ) -> Result<(), SubjectError> {
         let is_behind = self.is_behind(now);
-        let Some(epoch) = &self.epoch else { return Ok(()) };
-        let key = (kind, Arc::from(ticker));
-        if !self.streams.contains_key(&key) {
-            let subject = self.subjects.data(kind, ticker)?;
-            self.streams.insert(key.clone(), Stream { subject, n: 0, is_behind: false });
-        }
-        let Some(stream) = self.streams.get_mut(&key) else { return Ok(()) };
+        let Some(epoch) = self.epoch.clone() else { return Ok(()) };
+        let stream = self.stream(kind, ticker)?;
         if is_behind || stream.is_behind {
             self.metrics.lost += 1;
             self.stream_behind(kind, ticker);
@@ -589,25 +744,40 @@ impl Publisher {
         }
         stream.n += 1;
         let envelope = Envelope {
-            epoch: epoch.clone(),
+            epoch,
             n: stream.n,
             seq: message.seq,
             sid: message.sid,
             received: message.received,
-            flags: Flags::default(),
+            flags: if text.is_some() { Flags::default() } else { Flags::REDACTED },
             hash: None,
         };
-        let payload = Bytes::copy_from_slice(text.as_bytes());
-        let message = with_id(&stream.subject, &envelope, kind, ticker, payload);
-        let target = Target::Data(kind, ticker.into());
+        let payload = match text {
+            Some(text) => Bytes::copy_from_slice(text.as_bytes()),
+            None => written(message, None).unwrap_or_default().into(),
+        };
+        let message = with_id(&stream.subject, &envelope, kind, &stream.token, payload);
+        let target = Target::Data(kind, Arc::clone(&stream.ticker));
         self.queue.push_back(Pending { target, message });
         Ok(())
     }
 
+    /// Returns the numbers of a subject without books.
+    fn stream(&mut self, kind: Kind, ticker: &str) -> Result<&mut Stream, SubjectError> {
+        let streams = streams_of(&mut self.streams, kind);
+        if !streams.contains_key(ticker) {
+            let (token, subject) = (escape(ticker)?, self.subjects.data(kind, ticker)?);
+            let key: Arc<str> = ticker.into();
+            let stream =
+                Stream { ticker: Arc::clone(&key), token, subject, n: 0, is_behind: false };
+            streams.insert(key, stream);
+        }
+        streams.get_mut(ticker).ok_or(SubjectError::Empty)
+    }
+
     fn is_behind(&self, now: Duration) -> bool {
         let oldest = self.in_flight.first_key_value().map(|(_, (at, _))| *at);
-        self.queue.len().saturating_add(self.in_flight.len()) >= self.config.window
-            || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
+        self.is_full() || oldest.is_some_and(|at| now.saturating_sub(at) > self.config.behind_after)
     }
 
     fn fall_behind(&mut self, ticker: &str) {
@@ -615,16 +785,16 @@ impl Publisher {
             && market.due == Due::Nothing
         {
             market.due = Due::Reset;
-            self.behind.push_back((Kind::Book, ticker.into()));
+            self.behind.push_back((Kind::Book, Arc::clone(&market.ticker)));
         }
     }
 
     fn stream_behind(&mut self, kind: Kind, ticker: &str) {
-        if let Some(stream) = self.streams.get_mut(&(kind, Arc::from(ticker)))
+        if let Some(stream) = streams_of(&mut self.streams, kind).get_mut(ticker)
             && !stream.is_behind
         {
             stream.is_behind = true;
-            self.behind.push_back((kind, ticker.into()));
+            self.behind.push_back((kind, Arc::clone(&stream.ticker)));
         }
     }
 
@@ -633,7 +803,7 @@ impl Publisher {
             && !market.is_snapshot_due
         {
             market.is_snapshot_due = true;
-            self.snapshots_due.push_back(ticker.into());
+            self.snapshots_due.push_back(Arc::clone(&market.ticker));
         }
     }
 
@@ -648,7 +818,7 @@ impl Publisher {
         }
         self.epoch = Some(Epoch { term, number, publisher: self.config.id.clone() });
         self.ended = None;
-        self.streams.clear();
+        self.streams.iter_mut().for_each(HashMap::clear);
         self.urgent.clear();
         self.behind.clear();
         self.snapshots_due.clear();
@@ -713,6 +883,11 @@ impl Publisher {
         if let Some(pending) = self.queue.pop_front() {
             return Some(pending);
         }
+        for _ in 0..self.own_due.len() {
+            if let Some(alive) = self.own_alive(wall) {
+                return Some(alive);
+            }
+        }
         if self.in_flight.len() < self.config.window.div_ceil(2) {
             while let Some((kind, ticker)) = self.behind.pop_front() {
                 let reset = match kind {
@@ -768,7 +943,7 @@ impl Publisher {
         market.has_changed = true;
         self.metrics.resets += 1;
         let envelope = Envelope::without_frame(epoch, market.n, wall, Flags::RESET);
-        let message = with_id(&market.subject, &envelope, Kind::Book, ticker, Bytes::new());
+        let message = with_id(&market.subject, &envelope, Kind::Book, &market.token, Bytes::new());
         if market.is_live {
             self.snapshot_due(ticker);
         }
@@ -777,12 +952,12 @@ impl Publisher {
 
     fn stream_reset(&mut self, kind: Kind, ticker: &Arc<str>, wall: UnixMillis) -> Option<Pending> {
         let epoch = self.epoch.clone()?;
-        let stream = self.streams.get_mut(&(kind, Arc::clone(ticker)))?;
+        let stream = streams_of(&mut self.streams, kind).get_mut(ticker)?;
         stream.is_behind = false;
         stream.n += 1;
         self.metrics.resets += 1;
         let envelope = Envelope::without_frame(epoch, stream.n, wall, Flags::RESET);
-        let message = with_id(&stream.subject, &envelope, kind, ticker, Bytes::new());
+        let message = with_id(&stream.subject, &envelope, kind, &stream.token, Bytes::new());
         Some(Pending { target: Target::Data(kind, Arc::clone(ticker)), message })
     }
 
@@ -817,6 +992,7 @@ impl Publisher {
             }
             return;
         }
+        self.own_due = self.own.iter().map(|(kind, _)| *kind).collect();
         let shards = usize::from(self.config.shards.max(1));
         let mut changed: Vec<Vec<(String, u64)>> = vec![Vec::new(); shards];
         for (ticker, market) in &mut self.markets {
@@ -893,10 +1069,12 @@ impl Publisher {
 }
 
 impl Market {
-    fn new(subjects: &Subjects, ticker: &str, now: Duration) -> Result<Self, SubjectError> {
+    fn new(subjects: &Subjects, ticker: Arc<str>, now: Duration) -> Result<Self, SubjectError> {
         Ok(Self {
-            subject: subjects.data(Kind::Book, ticker)?,
-            snapshot_subject: subjects.snapshot(ticker)?,
+            token: escape(&ticker)?,
+            subject: subjects.data(Kind::Book, &ticker)?,
+            snapshot_subject: subjects.snapshot(&ticker)?,
+            ticker,
             id: String::new(),
             n: 0,
             due: Due::Nothing,
@@ -909,40 +1087,40 @@ impl Market {
     }
 }
 
+fn streams_of<T>(streams: &mut [T; KINDS], kind: Kind) -> &mut T {
+    let [book, trade, ticker, status, fill, order, position] = streams;
+    match kind {
+        Kind::Book => book,
+        Kind::Trade => trade,
+        Kind::Ticker => ticker,
+        Kind::Status => status,
+        Kind::Fill => fill,
+        Kind::Order => order,
+        Kind::Position => position,
+    }
+}
+
+/// The kind of your account's data that a channel has.
+pub(crate) fn own_kind(channel: &Channel) -> Option<Kind> {
+    match channel {
+        Channel::Fill => Some(Kind::Fill),
+        Channel::UserOrders => Some(Kind::Order),
+        Channel::MarketPositions => Some(Kind::Position),
+        _ => None,
+    }
+}
+
 fn with_id(
     subject: &str,
     envelope: &Envelope,
     kind: Kind,
-    ticker: &str,
+    token: &str,
     payload: Bytes,
 ) -> BusMessage {
     let mut headers = envelope.to_headers();
     let (epoch, n) = (&envelope.epoch, envelope.n);
-    let ticker = escape(ticker).unwrap_or_default();
-    headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{ticker}:{n}")));
+    headers.push((MESSAGE_ID.to_owned(), format!("{epoch}:{kind}:{token}:{n}")));
     BusMessage { subject: subject.to_owned(), headers, payload }
-}
-
-/// Writes the frame of a change without what is private to the account of the publisher.
-fn redacted(message: &Message, delta: &kalshi_ws::Delta) -> Option<String> {
-    #[derive(Serialize)]
-    struct Frame<'a> {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        sid: Option<i64>,
-        seq: Option<i64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sending_ts_ms: Option<UnixMillis>,
-        msg: &'a kalshi_ws::Delta,
-    }
-    let frame = Frame {
-        kind: "orderbook_delta",
-        sid: message.sid,
-        seq: message.seq,
-        sending_ts_ms: message.sent,
-        msg: delta,
-    };
-    serde_json::to_string(&frame).ok()
 }
 
 impl std::fmt::Debug for Publisher {

@@ -106,7 +106,7 @@ const fn check_length(length: usize, most: usize) -> Result<(), SubjectError> {
     }
 }
 
-/// The kind of market data on a subject.
+/// The kind of data on a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
@@ -118,11 +118,25 @@ pub enum Kind {
     Ticker,
     /// The life of a market or an event.
     Status,
+    /// Fills of your account.
+    Fill,
+    /// Orders of your account.
+    Order,
+    /// Positions of your account.
+    Position,
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind of market data.
     pub const ALL: [Self; 4] = [Self::Book, Self::Trade, Self::Ticker, Self::Status];
+
+    /// Every kind of data of your account: private, and not published unless that is requested.
+    pub const OWN: [Self; 3] = [Self::Fill, Self::Order, Self::Position];
+
+    /// Reports whether it is of your account.
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::Fill | Self::Order | Self::Position)
+    }
 
     /// Returns the token of the kind.
     pub const fn as_str(self) -> &'static str {
@@ -131,6 +145,9 @@ impl Kind {
             Self::Trade => "trade",
             Self::Ticker => "ticker",
             Self::Status => "status",
+            Self::Fill => "fill",
+            Self::Order => "order",
+            Self::Position => "position",
         }
     }
 }
@@ -158,6 +175,13 @@ pub enum Subject {
     Snapshot {
         /// The ticker.
         ticker: String,
+    },
+    /// Data of your account: `kx.v1.{env}.own.{account}.{kind}`.
+    Own {
+        /// The kind.
+        kind: Kind,
+        /// The name of the account.
+        account: String,
     },
     /// The reports of a publisher about itself: `kx.v1.{env}.ctl.{publisher}`.
     Control {
@@ -206,12 +230,16 @@ impl Subjects {
         u16::try_from(hash % u64::from(self.shards)).unwrap_or_default()
     }
 
-    /// Returns the subject of market data.
+    /// Returns the subject of market data, or of data of your account: then the name of the account
+    /// is in place of the ticker.
     ///
     /// # Errors
     ///
     /// The ticker is no token; see [`escape`].
     pub fn data(&self, kind: Kind, ticker: &str) -> Result<String, SubjectError> {
+        if kind.is_own() {
+            return Ok(format!("{}own.{}.{kind}", self.prefix, escape(ticker)?));
+        }
         let series = ticker.split('-').next().filter(|series| !series.is_empty());
         let (series, escaped) = (escape(series.unwrap_or(ticker))?, escape(ticker)?);
         Ok(format!("{}md.{}.{kind}.{series}.{escaped}", self.prefix, self.shard(ticker)))
@@ -258,6 +286,12 @@ impl Subjects {
                 let ticker = unescape(next()?)?;
                 Subject::Data { shard, kind: kind.ok_or(SubjectError::Foreign)?, ticker }
             }
+            "own" => {
+                let account = unescape(next()?)?;
+                let kind = next()?;
+                let kind = Kind::OWN.into_iter().find(|known| known.as_str() == kind);
+                Subject::Own { kind: kind.ok_or(SubjectError::Foreign)?, account }
+            }
             "snap" => Subject::Snapshot { ticker: unescape(next()?)? },
             "ctl" => Subject::Control { publisher: unescape(next()?)? },
             _ => return Err(SubjectError::Foreign),
@@ -302,6 +336,11 @@ mod tests {
                 prop_assert!(shard < shards.max(1));
                 let read = subjects.parse(&text).unwrap();
                 prop_assert_eq!(read, Subject::Data { shard, kind, ticker: ticker.clone() });
+            }
+            for kind in Kind::OWN {
+                let text = subjects.data(kind, &ticker).unwrap();
+                let read = subjects.parse(&text).unwrap();
+                prop_assert_eq!(read, Subject::Own { kind, account: ticker.clone() });
             }
         }
 

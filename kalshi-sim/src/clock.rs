@@ -80,6 +80,11 @@ impl ExchangeClock {
         })
     }
 
+    #[cfg(feature = "ui")]
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.hands().frozen.is_some()
+    }
+
     pub(crate) fn freeze(&self) {
         let now = self.now();
         self.hands().frozen = Some(now);

@@ -372,7 +372,6 @@ impl Shared {
         let mut done = 0;
         let mut left = commands;
         while left > 0 {
-            // Others get the lock in between.
             let turn = left.min(500);
             left -= turn;
             let now = self.now();
@@ -380,6 +379,8 @@ impl Shared {
             self.advance_to(&mut state, now);
             done += state.run_traders(turn, Time::from(now));
             self.streams.publish(&mut state);
+            drop(state);
+            self.let_others();
         }
         done
     }

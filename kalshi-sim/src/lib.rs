@@ -114,8 +114,18 @@
 //! | `GET /requests` | |
 //! | `GET /audit` | |
 //!
-//! Only programs on this machine are answered, and no page in a browser: a request must name this
-//! machine as its `Host`, and one with an `Origin` must have been made by the admin API itself.
+//! Only programs on this machine are answered, and no page of others in a browser: a request must
+//! name this machine as its `Host`, and one with an `Origin` must have been made by the admin API
+//! itself.
+//!
+//! # The page
+//!
+//! With the feature `ui` the admin port has a page that shows the exchange: `Exchange::ui_url`,
+//! `Exchange::open_ui`, `kalshi-sim --open`. What it shows is read from the state ten times a second
+//! at most, as values, and nothing that it does changes a run: the same commands give the same state
+//! with a page and without. It asks for the token of its address. With `KALSHI_SIM_HOLD=1` in the
+//! environment, an exchange serves a page on threads of its own, and when a test panics it stays open
+//! until Enter is pressed.
 //!
 //! # Reads that trail, and requests that are late
 //!

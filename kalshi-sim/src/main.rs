@@ -27,6 +27,10 @@ struct Arguments {
     /// any free one.
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+    /// Open the page that shows the exchange in a browser; with the admin API on any free port
+    /// unless one is given.
+    #[arg(long)]
+    open: bool,
     /// The seed of the markets: the same seed makes the same markets.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -122,7 +126,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(file) = &arguments.state {
         builder = builder.with_state_file(file);
     }
-    if let Some(port) = arguments.admin_port {
+    if let Some(port) = arguments.admin_port.or(arguments.open.then_some(0)) {
         builder = builder.with_admin_port(port);
     }
     let given = [
@@ -165,7 +169,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(url) = exchange.admin_url() {
         println!("admin API on {url}");
     }
+    if let Some(url) = exchange.ui_url() {
+        println!("page at {url}");
+    }
     io::stdout().flush()?;
+    if arguments.open
+        && let Err(error) = exchange.open_ui()
+    {
+        eprintln!("could not open a browser: {error}");
+    }
     tokio::signal::ctrl_c().await?;
     if let Some(file) = &arguments.state {
         exchange.save(file)?;

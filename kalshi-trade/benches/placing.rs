@@ -5,7 +5,7 @@
 //! cargo bench -p kalshi-trade --bench placing [-- ORDERS [WAY]]
 //! ```
 //!
-//! Prints processor time of this process per order (user and system, from `/proc/self/stat`, so
+//! Prints processor time of this process per order (of all its threads, from `/proc`, so
 //! Linux only) and orders per second, rounds of each way in turn; with a way, of that one only, for
 //! a profiler. Journals lie in the folder for temporary files: what a sync costs there is the
 //! disk's affair.
@@ -169,12 +169,11 @@ impl Way {
     #[expect(clippy::cast_precision_loss, reason = "a count of orders")]
     async fn round(&mut self, orders: usize) -> Result<(), Failure> {
         self.place(orders / 10).await?;
-        let (before, wall) = (Used::now()?.ticks, Instant::now());
+        let (before, wall) = (Used::now()?.processor, Instant::now());
         self.place(orders).await?;
         self.wall += wall.elapsed();
-        // In steps of 10 ms.
-        let ticks = Used::now()?.ticks.saturating_sub(before);
-        self.micros.push(ticks as f64 * 10_000.0 / orders as f64);
+        let used = Used::now()?.processor.saturating_sub(before);
+        self.micros.push(used.as_secs_f64() * 1e6 / orders as f64);
         self.orders += orders;
         Ok(())
     }

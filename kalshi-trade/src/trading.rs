@@ -44,7 +44,7 @@ use crate::{
     fees::FeeSchedule,
     group::{GroupError, GroupStatus, Groups, OrderGroup},
     guard::{self, Guard},
-    journal::{Journal, KnownOrder, OrderChange},
+    journal::{Journal, KnownOrder, OrderChange, Product},
     orders::{
         IntentError, Life, ManagedOrder, OrderEvent, OrderIntent, OrderKey, OrderManager,
         OverReason,
@@ -431,7 +431,7 @@ impl TradingBuilder {
         let portfolio = Portfolio::new()
             .with_clock(Arc::clone(&clock))
             .with_fills_since(now.saturating_sub(FILLS_BEFORE_START));
-        let open = placements.restored().iter().map(|one| (one.clone(), None)).collect();
+        let open = restored(&placements).map(|one| (one.clone(), None)).collect();
         // Those of earlier sessions are no foreign orders.
         let mut orders = OrderManager::new();
         orders.expect_own(placements.own_ids());
@@ -490,11 +490,18 @@ async fn restore(
     for time in times {
         guard.restore_order(time);
     }
-    for placement in placements.restored() {
+    for placement in restored(placements) {
         let intent = placement.intent();
         guard.restore_unknown(began, intent.id().as_str(), intent.body());
     }
     Ok(guard)
+}
+
+/// Returns the orders of event contracts that an earlier session left open. Those of another product
+/// are settled, too, and no part of what this handle measures.
+fn restored(placements: &Placements) -> impl Iterator<Item = &Placement> {
+    let is_own = |one: &&Placement| one.intent().product() == Product::EventContracts;
+    placements.restored().iter().filter(is_own)
 }
 
 type Status = (Result<ExchangeStatus, Error>, Option<Schedule>);

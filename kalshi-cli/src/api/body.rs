@@ -4,7 +4,7 @@ use std::io::{Read as _, stdin};
 
 use kalshi_sdk::{Operation, operation};
 
-use super::schema;
+use super::{schema, table::Table};
 use crate::{
     failure::{Failure, Outcome},
     json::Json,
@@ -94,8 +94,11 @@ impl Body {
 }
 
 fn usage(operation: &Operation, text: &str) -> Failure {
-    let mut failure = Failure::usage(format!("{}: {text}", operation.id))
-        .with_next(format!("kalshi api show {}", operation.id));
+    let mut failure = Failure::usage(format!("{}: {text}", operation.id)).with_next(format!(
+        "kalshi {} show {}",
+        Table::of(operation).command,
+        operation.id
+    ));
     failure.operation = Some(operation.id.to_owned());
     failure
 }

@@ -13,7 +13,7 @@ use kalshi_sdk::{
 };
 use serde_json::value::RawValue;
 
-use super::{body::Body, parameters};
+use super::{body::Body, parameters, table::Table};
 use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
@@ -54,6 +54,12 @@ impl Call {
             Some(value) => self.with(name, value),
             None => self,
         }
+    }
+
+    /// Returns the body.
+    #[cfg(feature = "perps")]
+    pub(crate) fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
     }
 
     pub(crate) fn with_body(mut self, body: Body) -> Self {
@@ -110,7 +116,8 @@ impl Call {
 
     /// Returns the request as `--dry-run` prints it. The signature is not in it.
     pub(crate) async fn describe(&self, context: &Context) -> Outcome<Json> {
-        let mut url = format!("{}{}", context.environment().await?.rest_url(), self.path());
+        let service = Table::of(self.operation).service;
+        let mut url = format!("{}{}", context.environment().await?.url(service), self.path());
         for (index, (name, value)) in self.query().into_iter().enumerate() {
             url.push(if index == 0 { '?' } else { '&' });
             let _ = write!(url, "{}={}", parameters::encode(name), parameters::encode(&value));
@@ -128,11 +135,9 @@ impl Call {
     /// Sends the call and returns the text of the answer; it may be empty.
     pub(crate) async fn send_text(&self, context: &Context) -> Outcome<String> {
         self.check()?;
-        let client = context.client_for(self.operation).await?;
-        let request = client
-            .raw(self.operation.method.clone(), &self.path())
-            .operation(self.operation)
-            .query(&self.query());
+        let (method, path) = (self.operation.method.clone(), self.path());
+        let request = context.raw(self.operation, method, &path).await?;
+        let request = request.operation(self.operation).query(&self.query());
         send(self.with_json(request)?, self.operation).await
     }
 

@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use http::Method;
 use kalshi_sdk::{
-    OPERATIONS, Operation, OperationId,
+    Operation, OperationId, RawRequest,
+    auth::Service,
     operation::{Access, Bucket, Lane, Parameter, ParameterKind, Place, RetrySafety},
 };
 use serde_json::value::RawValue;
 
 use super::{
-    Body, Call,
+    Body, Call, TRADE_API,
     call::{Next, send},
+    table::{Table, read_method, split_query},
 };
 use crate::{
     context::Context,
@@ -34,6 +36,13 @@ use crate::{
         kalshi api create_order_group --body '{\"contracts_limit\": 10}' --dry-run"
 )]
 pub(crate) struct Command {
+    #[command(flatten)]
+    request: Request,
+}
+
+// No documentation comment: it would take the place of that of the commands that it is a part of.
+#[derive(Args)]
+pub(crate) struct Request {
     #[command(subcommand)]
     action: Option<Action>,
     /// The name of an operation (`get_markets`, `GetMarkets`), or METHOD and PATH.
@@ -80,29 +89,40 @@ fn pair(text: &str) -> Result<(String, String), String> {
 impl Command {
     /// Reports whether the command prints a table unless told otherwise.
     pub(crate) fn is_table(&self) -> bool {
-        self.action.is_some()
+        self.request.is_table()
     }
 
     pub(crate) async fn run(self, context: &Context) -> Outcome {
+        self.request.run(context, &TRADE_API).await
+    }
+}
+
+impl Request {
+    /// Reports whether a table is printed unless told otherwise.
+    pub(crate) fn is_table(&self) -> bool {
+        self.action.is_some()
+    }
+
+    pub(crate) async fn run(self, context: &Context, table: &'static Table) -> Outcome {
         match &self.action {
-            Some(Action::List { tag }) => list(context, tag.as_deref()),
-            Some(Action::Show { operation }) => show(context, find(operation)?),
-            None => self.call(context).await,
+            Some(Action::List { tag }) => list(context, table, tag.as_deref()),
+            Some(Action::Show { operation }) => show(context, table.find(operation)?),
+            None => self.call(context, table).await,
         }
     }
 
-    async fn call(&self, context: &Context) -> Outcome {
+    async fn call(&self, context: &Context, table: &'static Table) -> Outcome {
         let (operation, from_path) = match self.operation.as_slice() {
-            [name] => (find(name)?, Vec::new()),
+            [name] => (table.find(name)?, Vec::new()),
             [method, path] => {
                 let method = read_method(method)?;
                 let (path, query) = split_query(path)?;
-                match by_path(&method, path) {
+                match table.by_path(&method, path) {
                     Some((operation, mut given)) => {
                         given.extend(query);
                         (operation, given)
                     }
-                    None => return self.undocumented(context, method, path, query).await,
+                    None => return self.undocumented(context, table, method, path, query).await,
                 }
             }
             _ => return Err(Failure::usage("name an operation, or METHOD and PATH")),
@@ -145,6 +165,7 @@ impl Command {
     async fn undocumented(
         &self,
         context: &Context,
+        table: &Table,
         method: Method,
         path: &str,
         query: Vec<(String, String)>,
@@ -155,11 +176,12 @@ impl Command {
         // It stands in for the operation of the failure: only the method matters.
         let operation = undocumented(&method);
         if context.global.dry_run {
+            let base = context.environment().await?.url(table.service).into_owned();
             let request = Json::object([
                 ("operation", Json::Null),
                 ("environment", Json::text(context.target.name())),
                 ("method", Json::text(method.as_str())),
-                ("url", Json::text(format!("{}{path}", context.environment().await?.rest_url()))),
+                ("url", Json::text(format!("{base}{path}"))),
                 (
                     "query",
                     Json::Object(
@@ -178,18 +200,7 @@ impl Command {
             super::ceiling::check(context, operation)?;
             context.confirm(&format!("{method} {path}"), method.as_str()).await?;
         }
-        // Public reads are not signed, and nothing says which these are: sign if there is a key.
-        let client = match context.client().await {
-            Ok(client) => client,
-            Err(failure) if is_write || failure.category != Category::Credentials => {
-                return Err(failure);
-            }
-            Err(_) => context.public_client().await?,
-        };
-        let mut request = client.raw(method, path).query(&query);
-        if client.credentials().is_none() {
-            request = request.public();
-        }
+        let mut request = to_unknown(context, table, method, path).await?.query(&query);
         if let Some(body) = body {
             let body = RawValue::from_string(body.text().to_owned())
                 .map_err(|error| Failure::usage(format!("the body is not JSON: {error}")))?;
@@ -206,6 +217,28 @@ impl Command {
     }
 }
 
+/// Returns a request to a path that is in no table, authenticated as far as there are credentials.
+async fn to_unknown(
+    context: &Context,
+    table: &Table,
+    method: Method,
+    path: &str,
+) -> Outcome<RawRequest> {
+    if table.service == Service::Klear {
+        return context.klear_raw(method, path).await;
+    }
+    // Public reads are not signed, and nothing says which these are: sign if there is a key.
+    let client = match context.client().await {
+        Ok(client) => client,
+        Err(failure) if method != Method::GET || failure.category != Category::Credentials => {
+            return Err(failure);
+        }
+        Err(_) => context.public_client().await?,
+    };
+    let request = client.raw(method, path);
+    Ok(if client.credentials().is_none() { request.public() } else { request })
+}
+
 /// Returns an operation of the table with the same kind of effect, for the failure of a path that is
 /// not in it.
 fn undocumented(method: &Method) -> &'static Operation {
@@ -217,92 +250,9 @@ fn undocumented(method: &Method) -> &'static Operation {
     stand_in.operation()
 }
 
-fn read_method(text: &str) -> Outcome<Method> {
-    let upper = text.to_ascii_uppercase();
-    match upper.as_str() {
-        "GET" | "POST" | "PUT" | "PATCH" | "DELETE" => {
-            upper.parse().map_err(|_| Failure::usage(format!("{text:?} is no method")))
-        }
-        _ => Err(Failure::usage(format!("{text:?} is neither GET, POST, PUT, PATCH nor DELETE"))),
-    }
-}
-
-/// Splits `/path?a=b`, with its parameters decoded.
-fn split_query(path: &str) -> Outcome<(&str, Vec<(String, String)>)> {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let mut pairs = Vec::new();
-    for part in query.split('&').filter(|part| !part.is_empty()) {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let decoded = |text: &str| {
-            decode(&text.replace('+', " "))
-                .ok_or_else(|| Failure::usage(format!("{part:?} is not percent-encoded text")))
-        };
-        pairs.push((decoded(name)?, decoded(value)?));
-    }
-    Ok((path, pairs))
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        if first == b'%' {
-            let two = std::str::from_utf8(after.get(..2)?).ok()?;
-            if !two.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return None;
-            }
-            bytes.push(u8::from_str_radix(two, 16).ok()?);
-            rest = after.get(2..)?;
-        } else {
-            bytes.push(first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Returns the operation with a method and a path, and the parameters that stand in the path. Literal
-/// parts win over parameters: `/events/multivariate` is no event.
-fn by_path(method: &Method, path: &str) -> Option<(&'static Operation, Vec<(String, String)>)> {
-    let parts: Vec<&str> = path.split('/').collect();
-    let fits = |operation: &'static Operation| {
-        let template: Vec<&str> = operation.path.split('/').collect();
-        if operation.method != *method || template.len() != parts.len() {
-            return None;
-        }
-        let mut given = Vec::new();
-        for (expected, part) in template.iter().zip(&parts) {
-            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-                // A template that is named as it stands takes its parameters from -p.
-                Some(name) if *part == format!("{{{name}}}") => {}
-                Some(name) => given.push((name.to_owned(), decode(part)?)),
-                None if expected == part => {}
-                None => return None,
-            }
-        }
-        Some((operation, given))
-    };
-    OPERATIONS.iter().filter_map(fits).min_by_key(|(_, given)| given.len())
-}
-
-/// Returns the operation with a name: that of the client's method, that of the document, or method
-/// and path.
-pub(crate) fn find(name: &str) -> Outcome<&'static Operation> {
-    if let Some((method, path)) = name.split_once(' ') {
-        let method = read_method(method)?;
-        let found = by_path(&method, path).map(|(operation, _)| operation);
-        return found.ok_or_else(|| Failure::usage(format!("no operation is at {name:?}")));
-    }
-    let by_document = || OPERATIONS.iter().find(|operation| operation.operation_id == name);
-    match name.parse::<OperationId>() {
-        Ok(id) => Ok(id.operation()),
-        Err(error) => by_document()
-            .ok_or_else(|| Failure::usage(error.to_string()).with_next("kalshi api list")),
-    }
-}
-
-fn list(context: &Context, tag: Option<&str>) -> Outcome {
-    let rows: Vec<Json> = OPERATIONS
+fn list(context: &Context, table: &Table, tag: Option<&str>) -> Outcome {
+    let rows: Vec<Json> = table
+        .operations()
         .iter()
         .filter(|operation| tag.is_none_or(|tag| operation.tag == tag))
         .map(|operation| {
@@ -319,7 +269,7 @@ fn list(context: &Context, tag: Option<&str>) -> Outcome {
         })
         .collect();
     if rows.is_empty() {
-        let mut tags: Vec<_> = OPERATIONS.iter().map(|operation| operation.tag).collect();
+        let mut tags: Vec<_> = table.operations().iter().map(|operation| operation.tag).collect();
         tags.dedup();
         tags.sort_unstable();
         tags.dedup();
@@ -452,6 +402,8 @@ fn bucket(bucket: Bucket) -> &'static str {
 fn lane(lane: Lane) -> &'static str {
     match lane {
         Lane::EventContracts => "event_contracts",
+        #[cfg(feature = "klear")]
+        Lane::Clearing => "clearing",
         _ => "perpetuals",
     }
 }
@@ -468,53 +420,5 @@ fn kind(parameter: &Parameter) -> &'static str {
         ParameterKind::UnixSeconds => "seconds since 1970",
         ParameterKind::UnixMillis => "milliseconds since 1970",
         _ => "other",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_is_found_by_each_of_its_names() {
-        for operation in OPERATIONS {
-            let names = [
-                operation.id.to_owned(),
-                operation.operation_id.to_owned(),
-                format!("{} {}", operation.method, operation.path),
-            ];
-            for name in names {
-                assert_eq!(find(&name).unwrap().id, operation.id, "{name}");
-            }
-            let filled = operation.path.replace('{', "x").replace('}', "y");
-            let (found, given) = by_path(&operation.method, &filled).unwrap();
-            assert_eq!(found.id, operation.id, "{filled}");
-            let in_path = operation.parameters.iter().filter(|p| p.place == Place::Path);
-            assert_eq!(given.len(), in_path.count());
-        }
-    }
-
-    #[test]
-    fn a_literal_path_wins_over_a_parameter() {
-        let (found, given) = by_path(&Method::GET, "/events/multivariate").unwrap();
-        assert_eq!((found.id, given.len()), ("get_multivariate_events", 0));
-        let (found, given) = by_path(&Method::GET, "/markets/A%2FB").unwrap();
-        assert_eq!((found.id, given[0].1.as_str()), ("get_market", "A/B"));
-        assert!(by_path(&Method::GET, "/nowhere").is_none());
-    }
-
-    #[test]
-    fn a_misspelt_name_names_the_nearest() {
-        let failure = find("get_balances").unwrap_err();
-        assert!(failure.message.contains("\"get_balance\""), "{}", failure.message);
-        assert!(find("FETCH /markets").is_err() && find("GET /nowhere").is_err());
-    }
-
-    #[test]
-    fn a_query_in_the_path_is_decoded() {
-        let (path, query) = split_query("/markets?limit=2&status=a%20b+c").unwrap();
-        assert_eq!((path, query.len()), ("/markets", 2));
-        assert_eq!(query[1].1, "a b c");
-        assert!(split_query("/markets?a=%ZZ").is_err() && split_query("/markets?a=%FF").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of the operation table: every command ends here.
+//! Calls of the operation tables: every command ends here.
 
 mod body;
 mod call;
@@ -6,11 +6,19 @@ mod ceiling;
 mod command;
 mod parameters;
 mod schema;
+mod table;
 
+#[cfg(any(feature = "klear", feature = "perps"))]
+pub(crate) use self::command::Request;
 #[cfg(feature = "mcp")]
-pub(crate) use self::command::{description, find};
+pub(crate) use self::command::description;
+#[cfg(feature = "klear")]
+pub(crate) use self::table::KLEAR;
+#[cfg(feature = "perps")]
+pub(crate) use self::table::PERPS;
 pub(crate) use self::{
     body::Body,
     call::{Call, Next, interrupted},
     command::Command,
+    table::{TRADE_API, Table},
 };

@@ -8,6 +8,7 @@ use kalshi_sdk::{
     operation::{Parameter, ParameterKind},
 };
 
+use super::table::Table;
 use crate::failure::{Failure, Outcome};
 
 /// Checks the parameters of a call: all are known, the required ones are there, and each has the form
@@ -41,8 +42,11 @@ pub(super) fn check(operation: &Operation, given: &[(String, String)]) -> Outcom
 }
 
 fn usage(operation: &Operation, text: impl std::fmt::Display) -> Failure {
-    let mut failure = Failure::usage(format!("{}: {text}", operation.id))
-        .with_next(format!("kalshi api show {}", operation.id));
+    let mut failure = Failure::usage(format!("{}: {text}", operation.id)).with_next(format!(
+        "kalshi {} show {}",
+        Table::of(operation).command,
+        operation.id
+    ));
     failure.operation = Some(operation.id.to_owned());
     failure
 }

@@ -1,7 +1,7 @@
 //! `kalshi group`: order groups, which cancel their orders when too much of them fills.
 
 use clap::Subcommand;
-use kalshi_sdk::{Count, OperationId};
+use kalshi_sdk::{Count, Operation, OperationId};
 
 use super::{rows, show, write};
 use crate::{
@@ -40,43 +40,73 @@ pub(crate) enum Command {
     Delete { id: String },
 }
 
+/// The operations on the order groups of a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operations {
+    pub(crate) list: &'static Operation,
+    pub(crate) get: &'static Operation,
+    pub(crate) create: &'static Operation,
+    pub(crate) limit: &'static Operation,
+    pub(crate) reset: &'static Operation,
+    pub(crate) trigger: &'static Operation,
+    pub(crate) delete: &'static Operation,
+}
+
+impl Operations {
+    /// Returns those of event contracts.
+    fn of_event_contracts() -> Self {
+        Self {
+            list: OperationId::GetOrderGroups.operation(),
+            get: OperationId::GetOrderGroup.operation(),
+            create: OperationId::CreateOrderGroup.operation(),
+            limit: OperationId::UpdateOrderGroupLimit.operation(),
+            reset: OperationId::ResetOrderGroup.operation(),
+            trigger: OperationId::TriggerOrderGroup.operation(),
+            delete: OperationId::DeleteOrderGroup.operation(),
+        }
+    }
+}
+
 impl Command {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let on = |operation, id: &str| Call::new(operation).with("order_group_id", id);
+        self.run_on(context, Operations::of_event_contracts()).await
+    }
+
+    /// Runs the command on the order groups of a product.
+    pub(crate) async fn run_on(self, context: &Context, operations: Operations) -> Outcome {
+        let on = |operation, id: &str| Call::of(operation).with("order_group_id", id);
         match self {
             Self::List { subaccount } => {
-                let call =
-                    Call::new(OperationId::GetOrderGroups).with_optional("subaccount", subaccount);
+                let call = Call::of(operations.list).with_optional("subaccount", subaccount);
                 let columns = ["id", "contracts_limit_fp", "is_auto_cancel_enabled"];
                 rows(context, call, "order_groups", &columns).await
             }
-            Self::Get { id } => show(context, on(OperationId::GetOrderGroup, &id), None, &[]).await,
+            Self::Get { id } => show(context, on(operations.get, &id), None, &[]).await,
             Self::Create { contracts, subaccount } => {
                 let mut body = vec![("contracts_limit_fp", Json::text(contracts.to_string()))];
                 if let Some(subaccount) = subaccount {
                     body.push(("subaccount", Json::number(subaccount)));
                 }
-                let call = Call::new(OperationId::CreateOrderGroup)
-                    .with_body(Body::new(Json::object(body)));
+                let call = Call::of(operations.create).with_body(Body::new(Json::object(body)));
                 write(context, call, format!("make a group with a limit of {contracts}")).await
             }
             Self::Limit { id, contracts } => {
                 let body =
                     Json::object([("contracts_limit_fp", Json::text(contracts.to_string()))]);
-                let call = on(OperationId::UpdateOrderGroupLimit, &id).with_body(Body::new(body));
+                let call = on(operations.limit, &id).with_body(Body::new(body));
                 write(context, call, format!("set the limit of the group {id} to {contracts}"))
                     .await
             }
             Self::Reset { id } => {
-                let call = on(OperationId::ResetOrderGroup, &id);
+                let call = on(operations.reset, &id);
                 write(context, call, format!("reset the group {id}")).await
             }
             Self::Trigger { id } => {
-                let call = on(OperationId::TriggerOrderGroup, &id);
+                let call = on(operations.trigger, &id);
                 write(context, call, format!("cancel the orders of the group {id}")).await
             }
             Self::Delete { id } => {
-                let call = on(OperationId::DeleteOrderGroup, &id);
+                let call = on(operations.delete, &id);
                 write(context, call, format!("delete the group {id}")).await
             }
         }

@@ -4,7 +4,11 @@ pub(crate) mod event;
 pub(crate) mod exchange;
 pub(crate) mod group;
 pub(crate) mod key;
+#[cfg(feature = "klear")]
+pub(crate) mod klear;
 pub(crate) mod market;
+#[cfg(feature = "perps")]
+pub(crate) mod perps;
 pub(crate) mod portfolio;
 pub(crate) mod rfq;
 pub(crate) mod transfer;

@@ -9,7 +9,7 @@ use super::{
     tools::Tool,
 };
 use crate::{
-    api::{Call, description, find},
+    api::{Call, TRADE_API, description},
     args::Moment,
     command::{Interval, market},
     context::Context,
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, tool: &Tool, arguments: &Arguments) -
     match tool.name {
         "find_operations" => Ok(operations(arguments)),
         "describe_operation" => {
-            Ok(Answer::Document(description(find(arguments.required("operation"))?)?))
+            Ok(Answer::Document(description(TRADE_API.find(arguments.required("operation"))?)?))
         }
         "call_read" => first_page(context, call_read(arguments)?).await,
         "search_markets" => {
@@ -124,7 +124,7 @@ fn operations(arguments: &Arguments) -> Answer {
 
 /// Returns the call of an operation that a model named. Its method is that of the table.
 fn call_read(arguments: &Arguments) -> Outcome<Call> {
-    let operation = find(arguments.required("operation"))?;
+    let operation = TRADE_API.find(arguments.required("operation"))?;
     if !may_read(operation) {
         return Err(Failure::usage(format!(
             "{} is not for call_read: that reads, and not of keys, transfers, deposits, usage \

@@ -7,6 +7,8 @@ mod change;
 mod confirm;
 mod journals;
 mod look;
+#[cfg(feature = "perps")]
+pub(crate) mod perps;
 mod place;
 mod preview;
 mod terms;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// An order is sent within this time, or not at all.
-const SEND_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const SEND_WITHIN: Duration = Duration::from_secs(5);
 
 /// An order that was looked at, and can be sent.
 pub(crate) struct Prepared {
@@ -128,7 +128,8 @@ pub(crate) async fn submit(
     settle_within: Duration,
 ) -> Outcome<Json> {
     let sent = send(context, prepared)?;
-    let state = outcome(context, &sent.placement, settle_within).await;
+    let next = settle_command(sent.placement.id().as_str());
+    let state = outcome(context, &sent.placement, settle_within, &next).await;
     sent.forget(&state);
     conclude(&sent.client, sent.placement.id(), state, sent.request.as_ref()).await
 }
@@ -241,7 +242,7 @@ pub(crate) fn resume(context: &Context, client: &Client) -> Outcome<Vec<SentOrde
     Ok(resumed)
 }
 
-fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
+pub(super) fn start(client: &Client, journal: impl Journal + 'static) -> Outcome<Placements> {
     Placements::builder(client.clone(), journal)
         .start()
         .map_err(|error| Failure::local(format!("could not start placing: {error}")))
@@ -315,7 +316,11 @@ pub(super) fn journals(context: &Context, client: &Client) -> Outcome<Option<Jou
 fn check_unsettled(journals: &Journals, ticker: &str) -> Outcome {
     let unsettled = journals.unsettled()?;
     let Some(open) = unsettled.iter().find(|open| open.ticker == ticker) else { return Ok(()) };
-    let id = &open.client_order_id;
+    Err(unsettled_failure(&open.client_order_id, settle_command(&open.client_order_id)))
+}
+
+/// Returns the failure of an order in a market in which another one may exist.
+pub(super) fn unsettled_failure(id: &str, next: String) -> Failure {
     let failure = Failure::new(
         Category::UnknownOutcome,
         format!(
@@ -323,26 +328,32 @@ fn check_unsettled(journals: &Journals, ticker: &str) -> Outcome {
              new was sent"
         ),
     );
-    Err(failure.with_next(settle_command(id)))
+    failure.with_next(next)
 }
 
 /// Returns the command that goes on where another one stopped.
 pub(super) fn settle_command(client_id: &str) -> String {
+    settle_command_of("order settle", client_id)
+}
+
+/// Returns that command for a product.
+pub(super) fn settle_command_of(words: &str, client_id: &str) -> String {
     let is_plain = client_id
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
     if is_plain {
-        format!("kalshi order settle {client_id}")
+        format!("kalshi {words} {client_id}")
     } else {
-        format!("kalshi order settle '{}'", client_id.replace('\'', r"'\''"))
+        format!("kalshi {words} '{}'", client_id.replace('\'', r"'\''"))
     }
 }
 
-/// Waits for the outcome, and says so once if the answer was lost.
+/// Waits for the outcome, and says so once if the answer was lost, with the command that goes on.
 pub(super) async fn outcome(
     context: &Context,
     placement: &Placement,
     within: Duration,
+    next: &str,
 ) -> PlacementState {
     let mut settling_since = None;
     loop {
@@ -362,10 +373,9 @@ pub(super) async fn outcome(
                 context,
                 &format!(
                     "the answer was lost: finding out whether {} exists, for up to {} s; an order \
-                     that does not takes a minute to prove. After Ctrl-C go on with: {}\n",
+                     that does not takes a minute to prove. After Ctrl-C go on with: {next}\n",
                     placement.id(),
                     within.as_secs(),
-                    settle_command(placement.id().as_str())
                 ),
             );
         }
@@ -376,7 +386,7 @@ pub(super) async fn outcome(
 }
 
 /// Reports whether the order may exist, or come to exist, without an answer that says so.
-fn may_exist(state: &PlacementState) -> bool {
+pub(super) fn may_exist(state: &PlacementState) -> bool {
     !matches!(
         state,
         PlacementState::Accepted { .. }
@@ -431,7 +441,7 @@ fn of_order(category: Category, message: String, effect: Effect) -> Failure {
 }
 
 /// Returns the failure of an order in a state in which it was not accepted.
-fn failure(client_id: &ClientOrderId, state: PlacementState) -> Failure {
+pub(super) fn failure(client_id: &ClientOrderId, state: PlacementState) -> Failure {
     match state {
         PlacementState::Refused(refusal) => {
             let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
@@ -503,7 +513,8 @@ pub(crate) async fn settled(
         let settlement = journal.history().settlement(client_id.as_str()).cloned();
         let placements = start(&client, journal)?;
         if let Some(placement) = placements.restored().first() {
-            let state = outcome(context, placement, settle_within).await;
+            let next = settle_command(client_id.as_str());
+            let state = outcome(context, placement, settle_within, &next).await;
             if !may_exist(&state) {
                 journals.remove(&client_id);
             }

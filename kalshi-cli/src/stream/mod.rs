@@ -236,7 +236,7 @@ fn print_lines(lines: &mut Lines, frame: Frame) -> Vec<String> {
 }
 
 /// Waits for a time; forever without one.
-async fn at(time: Option<Instant>) {
+pub(crate) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
@@ -248,7 +248,7 @@ async fn connect(config: streams::ConfigBuilder) -> Outcome<Connection> {
     Connection::connect(config).await.map_err(|error| failed(&error))
 }
 
-fn failed(error: &streams::ConnectError) -> Failure {
+pub(crate) fn failed(error: &streams::ConnectError) -> Failure {
     let category = if error.is_key_refused() { Category::Credentials } else { Category::Network };
     let mut text = format!("could not connect to the streams: {error}");
     let mut cause = std::error::Error::source(error);
@@ -267,7 +267,7 @@ fn subscribe(connection: &Connection, subscription: Subscription) -> Outcome {
 }
 
 /// Looks at an event of the connection for what ends the command.
-fn check(event: Option<Event>) -> Outcome {
+pub(crate) fn check(event: Option<Event>) -> Outcome {
     match event {
         Some(Event::Refused { channel, items, reason }) => {
             let what = if items.is_empty() { String::new() } else { format!(" {items:?} of") };

@@ -9,6 +9,8 @@ mod documents;
 mod exchange;
 mod exits;
 mod export;
+#[cfg(feature = "klear")]
+mod klear;
 mod market;
 #[cfg(feature = "mcp")]
 mod mcp;
@@ -18,11 +20,17 @@ mod mcp_unattended;
 mod mcp_writes;
 mod order;
 mod own_exchange;
+#[cfg(feature = "perps")]
+mod perps;
+#[cfg(feature = "perps")]
+mod perps_order;
 mod portfolio;
 mod secrets;
 mod serve;
 mod settings;
 mod stream;
+#[cfg(any(feature = "klear", feature = "perps"))]
+mod stub;
 mod support;
 #[cfg(all(target_os = "linux", feature = "tui"))]
 mod tui;

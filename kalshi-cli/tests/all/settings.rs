@@ -134,13 +134,15 @@ async fn an_exchange_is_served_until_ctrl_c() {
 
     let folder = Folder::new();
     let key = folder.path().join("sim.pem");
-    let words = ["sim", "--admin", "0", "--save-key", key.to_str().unwrap(), "-o", "ndjson", "-q"];
-    let mut child =
-        bare(&folder, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let words = ["sim", "--open", "--save-key", key.to_str().unwrap(), "-o", "ndjson", "-q"];
+    let mut command = bare(&folder, &words);
+    command.env("BROWSER", "true").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert!(listening["admin"].is_string(), "{listening}");
+    let admin = listening["admin"].as_str().unwrap();
+    assert!(listening["page"].as_str().unwrap().starts_with(&format!("{admin}/ui/#")));
     let mut command = bare(&folder, &["portfolio", "balance"]);
     for name in ["KALSHI_ENV", "KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY_PATH"] {
         command.env(name, listening[name].as_str().unwrap());

@@ -3,7 +3,10 @@
 mod memory;
 mod node;
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use kalshi_types::UnixMillis;
 
@@ -39,6 +42,13 @@ pub trait Bus {
 
     /// Returns the next event that has come.
     fn next(&mut self, now: Duration) -> Option<BusEvent>;
+
+    /// Waits until [`next`](Self::next) may have an event. A bus that does not say so is looked at
+    /// ten times a second.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
 }
 
 /// An event of a bus.

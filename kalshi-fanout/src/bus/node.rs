@@ -1,6 +1,9 @@
 //! A publisher and a follower with their bus.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Books, Event};
@@ -10,8 +13,11 @@ use crate::{
     follower::{Follower, FollowerRequest},
     lease::Lease,
     publisher::Publisher,
-    subject::SubjectError,
+    subject::{Kind, SubjectError},
 };
+
+/// The time between two looks at what is due by time.
+const TICK: Duration = Duration::from_millis(20);
 
 /// A publisher that leads while it holds the lease.
 ///
@@ -47,6 +53,7 @@ impl<B: Bus> PublisherNode<B> {
                 BusEvent::Failed(token) => self.publisher.failed(token),
                 BusEvent::LeaseRead(entry) => self.lease.read(entry, wall, now),
                 BusEvent::LeaseWritten(end) => self.lease.written(end),
+                BusEvent::Lost => self.publisher.bus_lost(),
                 _ => {}
             }
         }
@@ -64,11 +71,25 @@ impl<B: Bus> PublisherNode<B> {
     }
 }
 
+impl<B: Bus> PublisherNode<B> {
+    /// Waits until the bus may have an event, for [`step`](Self::step).
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.bus.poll_ready(cx)
+    }
+
+    /// Reports whether it does not hold the lease, and no answer about it is due: another publisher
+    /// can take over.
+    pub const fn is_idle(&self) -> bool {
+        self.lease.is_idle()
+    }
+}
+
 /// A follower with its bus. It has the events and books that a connection has.
 #[derive(Debug)]
 pub struct FollowerNode<B> {
     follower: Follower,
     bus: B,
+    tick_due: Duration,
 }
 
 impl<B: Bus> FollowerNode<B> {
@@ -77,7 +98,7 @@ impl<B: Bus> FollowerNode<B> {
         for pattern in follower.patterns() {
             bus.subscribe(&pattern);
         }
-        Self { follower, bus }
+        Self { follower, bus, tick_due: Duration::ZERO }
     }
 
     /// Follows the order books of markets, besides those that are followed already.
@@ -102,7 +123,10 @@ impl<B: Bus> FollowerNode<B> {
     /// Returns the next event, and applies it to the [books](Self::books); `None` until the time has
     /// passed or something has come.
     pub fn next(&mut self, now: Duration) -> Option<Event> {
-        self.follower.tick(now);
+        if now >= self.tick_due {
+            self.tick_due = now.saturating_add(TICK);
+            self.follower.tick(now);
+        }
         loop {
             if let Some(event) = self.follower.next_event(now) {
                 return Some(event);
@@ -126,6 +150,23 @@ impl<B: Bus> FollowerNode<B> {
                 _ => {}
             }
         }
+    }
+
+    /// Follows a kind of data of a market, such as its trades, or of your account: then its name is in
+    /// place of the ticker. What comes is events.
+    ///
+    /// # Errors
+    ///
+    /// The ticker is no token of a subject.
+    pub fn follow_kind(&mut self, kind: Kind, ticker: &str) -> Result<(), SubjectError> {
+        let pattern = self.follower.pattern(kind, ticker)?;
+        self.bus.subscribe(&pattern);
+        Ok(())
+    }
+
+    /// Waits until the bus may have an event, for [`next`](Self::next).
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.bus.poll_ready(cx)
     }
 
     /// Returns the order books, as of the last event that was taken.

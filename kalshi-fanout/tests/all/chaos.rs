@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    env,
     time::Duration,
 };
 
@@ -20,7 +19,9 @@ use kalshi_fanout::{
     bus::{Bus, BusEvent, Faults, FollowerNode, MemoryBroker, MemoryBus, PublisherNode},
 };
 use kalshi_types::UnixMillis;
-use kalshi_ws::{BookState, Event, OrderBook, Outcome};
+use kalshi_ws::{BookState, Event};
+
+use crate::truth::{Book, Change, Random, SUBSCRIBED, number, shown, ticker};
 
 const MARKETS: usize = 60;
 const PUBLISHERS: usize = 3;
@@ -30,58 +31,6 @@ const CHANGES_A_ROUND: u64 = 10;
 const ROUND: Duration = Duration::from_millis(20);
 const ROUNDS_A_PHASE: u64 = 5_000;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0) % bound
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap()
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-}
-
-fn mix(mut mixed: u64) -> u64 {
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// A book as a number: the sum of its levels, in cents and hundredths of contracts.
-fn mark(is_bid: bool, cents: i64, hundredths: i64) -> u64 {
-    mix(cents.unsigned_abs() ^ mix(hundredths.unsigned_abs() ^ u64::from(is_bid) << 63))
-}
-
-fn shown(book: &OrderBook) -> u64 {
-    let bids = book.bids(Outcome::Yes).map(|level| (true, level));
-    let levels = bids.chain(book.asks(Outcome::Yes).map(|level| (false, level)));
-    levels.fold(0, |sum: u64, (is_bid, level)| {
-        let cents = level.price.to_cents().unwrap();
-        sum.wrapping_add(mark(is_bid, cents, level.count.as_hundredths()))
-    })
-}
-
-fn ticker(market: usize) -> String {
-    // Two that a bad escape would mix up are among them.
-    match market {
-        0 => "KX-A.D".to_owned(),
-        1 => "KX-A_D".to_owned(),
-        market => format!("KX-{market}"),
-    }
-}
-
-#[derive(Default)]
-struct Book {
-    levels: BTreeMap<(bool, i64), i64>,
-    sum: u64,
-}
-
 /// A connection of a publisher to the exchange.
 #[derive(Default)]
 struct Feed {
@@ -89,6 +38,9 @@ struct Feed {
     seq: u64,
     /// The round in which lost books get new snapshots.
     repair: Option<u64>,
+    /// Books whose last changes were lost, and what they were before: until the next frame shows the
+    /// loss, the publisher has them as they were.
+    hidden: HashMap<usize, u64>,
 }
 
 /// Epoch, market and number.
@@ -180,6 +132,7 @@ impl World {
     /// Gives a frame to a publisher, and keeps the truth at the number that it gets.
     fn feed(&mut self, at: usize, market: usize, frame: &str) {
         let (wall, now) = (self.wall(), self.now);
+        self.publishers[at].1.hidden.clear();
         self.publishers[at].0.publisher_mut().frame(frame, wall, now);
         self.keep(at, market);
     }
@@ -188,10 +141,12 @@ impl World {
         let publisher = self.publishers[at].0.publisher();
         let Some(epoch) = publisher.epoch() else { return };
         let Some(n) = publisher.last_number(&ticker(market)) else { return };
+        let hidden = self.publishers[at].1.hidden.get(&market);
+        let sum = hidden.copied().unwrap_or(self.books[market].sum);
         let sums = self.truth.entry((epoch.term, epoch.number, market, n)).or_default();
         // Before the first message of an epoch, changes go into its snapshot.
-        if sums.is_empty() || n == 0 && sums.last() != Some(&self.books[market].sum) {
-            sums.push(self.books[market].sum);
+        if sums.is_empty() || n == 0 && sums.last() != Some(&sum) {
+            sums.push(sum);
         }
     }
 
@@ -199,44 +154,14 @@ impl World {
         let feed = &mut self.publishers[at].1;
         feed.seq += 1;
         let seq = feed.seq;
-        let side = |wanted: bool| {
-            let levels = self.books[market].levels.iter().filter(|((bid, _), _)| *bid == wanted);
-            let levels = levels.map(|((_, cents), count)| {
-                format!("[\"0.{cents:02}\",\"{}.{:02}\"]", count / 100, count % 100)
-            });
-            levels.collect::<Vec<_>>().join(",")
-        };
-        let (bids, asks, ticker) = (side(true), side(false), ticker(market));
-        let frame = format!(
-            r#"{{"type":"orderbook_snapshot","sid":1,"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"id","yes_dollars_fp":[{bids}],"no_dollars_fp":[{asks}]}}}}"#
-        );
+        let frame = self.books[market].snapshot(&ticker(market), seq);
         self.feed(at, market, &frame);
     }
 
     fn change(&mut self) {
         let market = self.random.index(MARKETS);
-        let is_bid = self.random.one_in(2);
-        let cents = if is_bid { 40 } else { 50 } + i64::try_from(self.random.below(10)).unwrap();
-        let grow = 1 + i64::try_from(self.random.below(500)).unwrap();
-        let before = self.books[market].levels.get(&(is_bid, cents)).copied().unwrap_or_default();
-        let delta = if before > 0 && grow % 2 == 0 {
-            if self.random.one_in(3) { -before } else { -grow.min(before) }
-        } else {
-            grow
-        };
-        let after = before + delta;
-        let book = &mut self.books[market];
-        if before > 0 {
-            book.sum = book.sum.wrapping_sub(mark(is_bid, cents, before));
-        }
-        if after > 0 {
-            book.sum = book.sum.wrapping_add(mark(is_bid, cents, after));
-            book.levels.insert((is_bid, cents), after);
-        } else {
-            book.levels.remove(&(is_bid, cents));
-        }
-        let side = if is_bid { "yes" } else { "no" };
-        let (sign, contracts) = (if delta < 0 { "-" } else { "" }, delta.abs());
+        let sum_before = self.books[market].sum;
+        let change = Change::random(&mut self.random, &mut self.books[market]);
         let ticker = ticker(market);
         for at in 0..PUBLISHERS {
             if !self.publishers[at].1.is_up {
@@ -247,13 +172,10 @@ impl World {
             if self.has_faults && self.random.one_in(3_000) {
                 self.count("frames of the exchange lost");
                 self.publishers[at].1.repair = Some(self.round + 20);
+                self.publishers[at].1.hidden.entry(market).or_insert(sum_before);
                 continue;
             }
-            let frame = format!(
-                r#"{{"type":"orderbook_delta","sid":1,"seq":{seq},"msg":{{"market_ticker":"{ticker}","market_id":"id","price_dollars":"0.{cents:02}","delta_fp":"{sign}{}.{:02}","side":"{side}","ts_ms":1}}}}"#,
-                contracts / 100,
-                contracts % 100
-            );
+            let frame = change.frame(&ticker, seq);
             self.feed(at, market, &frame);
         }
     }
@@ -266,9 +188,7 @@ impl World {
                     continue;
                 }
                 self.publishers[at].1 = Feed { is_up: true, ..Feed::default() };
-                let ack =
-                    r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#;
-                self.feed(at, 0, ack);
+                self.feed(at, 0, SUBSCRIBED);
                 for market in 0..MARKETS {
                     self.snapshot(at, market);
                 }
@@ -453,10 +373,6 @@ impl World {
             }
         }
     }
-}
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use kalshi_fanout::{
-    BusMessage, Envelope, Flags, Follower, FollowerConfig, Publisher, PublisherConfig,
+    BusMessage, Envelope, Flags, Follower, FollowerConfig, FollowerRequest, Publisher,
+    PublisherConfig,
 };
 use kalshi_types::UnixMillis;
-use kalshi_ws::{BookState, Channel, Event};
+use kalshi_ws::{BookState, Channel, DisconnectReason, Event, PriceConvention, Replay};
 
 const ZERO: Duration = Duration::ZERO;
 const WALL: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
@@ -231,7 +232,7 @@ fn gaps(events: &[Event]) -> Vec<(Option<i64>, Option<i64>)> {
     gaps.collect()
 }
 
-fn trades(events: &[Event]) -> usize {
+fn trades_of(events: &[Event]) -> usize {
     let is_trade = |event: &&Event| matches!(event, Event::Message(message) if message.payload.kind() == "trade");
     events.iter().filter(is_trade).count()
 }
@@ -250,7 +251,7 @@ fn trades_come_once_and_a_lost_one_is_a_gap() {
     let came = [&messages[0], &messages[2], &messages[2], &messages[3]].map(BusMessage::clone);
     let mut follower = follower();
     let events = give(&mut follower, &came, ZERO);
-    assert_eq!((trades(&events), gaps(&events)), (3, vec![(Some(2), Some(3))]));
+    assert_eq!((trades_of(&events), gaps(&events)), (3, vec![(Some(2), Some(3))]));
     assert_eq!(follower.metrics().repeated, 1);
 }
 
@@ -264,15 +265,114 @@ fn trades_that_the_exchange_or_a_slow_bus_loses_are_gaps() {
     publisher.frame(&trade(1), WALL, ZERO);
     let mut follower = follower();
     let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
-    assert_eq!((trades(&events), gaps(&events).len()), (1, 0));
+    assert_eq!((trades_of(&events), gaps(&events).len()), (1, 0));
     // The exchange's number 2 is missing.
     publisher.frame(&trade(3), WALL, ZERO);
     let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
-    assert_eq!((trades(&events), gaps(&events)), (1, vec![(Some(2), Some(3))]));
+    assert_eq!((trades_of(&events), gaps(&events)), (1, vec![(Some(2), Some(3))]));
     for seq in 4..=9 {
         publisher.frame(&trade(seq), WALL, ZERO);
     }
     let events = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
-    assert_eq!((trades(&events), gaps(&events).len()), (4, 1));
+    assert_eq!((trades_of(&events), gaps(&events).len()), (4, 1));
     assert_eq!((publisher.metrics().lost, publisher.metrics().unpublished), (2, 0));
+}
+
+#[test]
+fn a_snapshot_that_is_delivered_once_more_is_not_taken_for_the_newest() {
+    let mut publisher = publisher();
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+    let of_subject = |messages: &[BusMessage], part: &str| -> Vec<BusMessage> {
+        let found = messages.iter().filter(|message| message.subject.contains(part));
+        found.cloned().collect()
+    };
+    let old = of_subject(&take(&mut publisher, ZERO), ".snap.");
+    // Ten minutes on, the book has changed; and the heartbeat that says so is over.
+    let later = WALL.saturating_add(Duration::from_secs(600));
+    publisher.frame(&delta(2, "A.1", ""), later, ZERO);
+    let log = take(&mut publisher, ZERO);
+    let now = Duration::from_secs(600);
+    publisher.lead(1, 2 * now, now);
+    let beat = |publisher: &mut Publisher, now| {
+        let mut messages = Vec::new();
+        while let Some(publication) = publisher.next(later, now) {
+            publisher.acknowledged(publication.token);
+            messages.push(publication.message);
+        }
+        of_subject(&messages, ".ctl.")
+    };
+    beat(&mut publisher, now);
+    let now = now + Duration::from_secs(5);
+    let quiet = beat(&mut publisher, now);
+    assert!(!quiet.is_empty());
+
+    // A follower joins, and the bus delivers the first snapshot again.
+    let mut follower = follower();
+    give(&mut follower, &quiet, now);
+    give(&mut follower, &old, now);
+    assert_eq!(follower.number("A.1"), None);
+    let request = std::iter::from_fn(|| follower.next_request()).last();
+    assert!(matches!(request, Some(FollowerRequest::Log { .. })), "{request:?}");
+    for message in of_subject(&log, ".book.") {
+        follower.logged(&message, now);
+    }
+    follower.log_end("A.1");
+    assert_eq!(follower.number("A.1"), Some(2));
+}
+
+#[test]
+fn events_of_redundant_feeds_are_published_with_what_they_say() {
+    let events = |frames: &[&str]| {
+        let (mut replay, mut events) = (Replay::new(PriceConvention::Yes), Vec::new());
+        for frame in frames {
+            replay.frame(frame, WALL, |event| events.push(event));
+        }
+        events
+    };
+    let own = delta(2, "A.1", r#","client_order_id":"secret","subaccount":3"#);
+    let frames = [SUBSCRIBED, &snapshot(1, "A.1"), &own, &delta(3, "A.1", "")];
+    let mut publisher = publisher();
+    for event in events(&frames) {
+        publisher.event(&event, ZERO);
+    }
+    let trades = [TRADES, &trade(1)];
+    for event in events(&trades) {
+        publisher.event(&event, ZERO);
+    }
+    let messages = take(&mut publisher, ZERO);
+    let mut follower = follower();
+    let came = give(&mut follower, &messages, ZERO);
+    assert_eq!(follower.books().get("A.1"), publisher.books().get("A.1"));
+    assert_eq!((follower.number("A.1"), trades_of(&came)), (Some(3), 1));
+    for message in &messages {
+        let text = String::from_utf8_lossy(&message.payload);
+        assert!(!text.contains("secret") && !text.contains("subaccount"), "{text}");
+    }
+    // Another feed leads: nothing is known of what has no key.
+    publisher.event(&Event::Failover { from: 0, to: 1 }, ZERO);
+    let came = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    let is_gap = |event: &&Event| matches!(event, Event::Gap { channel: Channel::Ticker, .. });
+    assert_eq!(came.iter().filter(is_gap).count(), 1);
+    // All are lost: the epoch ends.
+    let reason = DisconnectReason::Silent;
+    publisher.event(&Event::Disconnected { reason }, ZERO);
+    assert!(!publisher.is_connected() && publisher.epoch().is_none());
+    give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!(follower.books().state("A.1"), BookState::Void);
+}
+
+#[test]
+fn a_bus_that_was_lost_gets_every_snapshot_again() {
+    let mut publisher = publisher();
+    for frame in [SUBSCRIBED, &snapshot(1, "A.1"), &snapshot(2, "B")] {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    take(&mut publisher, ZERO);
+    publisher.bus_lost();
+    publisher.bus_lost();
+    let mut subjects: Vec<String> =
+        take(&mut publisher, ZERO).into_iter().map(|message| message.subject).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["kx.v1.sim.snap.A_d1", "kx.v1.sim.snap.B"]);
 }

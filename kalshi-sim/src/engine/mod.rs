@@ -188,6 +188,12 @@ impl Engine {
         std::mem::take(&mut self.events)
     }
 
+    /// Returns the number of events since they were taken.
+    #[cfg(feature = "ui")]
+    pub(crate) fn pending_events(&self) -> usize {
+        self.events.len()
+    }
+
     pub(crate) fn market(&self, id: MarketId) -> Option<&Market> {
         self.markets.get(id.index())
     }

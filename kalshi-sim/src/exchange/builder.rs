@@ -24,6 +24,11 @@ use crate::{
         shell,
     },
 };
+#[cfg(feature = "ui")]
+use crate::{
+    exchange::hold,
+    http::ui::{self, Ui},
+};
 
 /// More traders than one engine could serve.
 const MAX_TRADERS: usize = 1_000;
@@ -91,9 +96,17 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Serves the admin API on a port of its own; 0 takes any free one. Off unless set.
+    /// Serves the admin API on a port of its own; 0 takes any free one. Off unless set. With the
+    /// feature `ui`, the page of `Exchange::ui_url` is there, too.
     pub fn with_admin_port(mut self, port: u16) -> Self {
         self.admin_port = Some(port);
+        self
+    }
+
+    /// Returns the builder with an admin API, on any port unless one is set.
+    #[cfg(feature = "ui")]
+    pub(super) fn with_ui(mut self) -> Self {
+        self.admin_port = Some(self.admin_port.unwrap_or(0));
         self
     }
 
@@ -177,13 +190,23 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts it. With the feature `ui` it reads `KALSHI_SIM_HOLD` from the environment: see the
+    /// documentation of the crate.
     ///
     /// # Errors
     ///
     /// [`StartError`]: no port, no random numbers for the key, a state that could not be loaded, or a
     /// fault of an unknown key.
     pub async fn start(self) -> Result<Exchange, StartError> {
+        #[cfg(feature = "ui")]
+        if hold::is_wanted() {
+            return hold::start(self).await;
+        }
+        self.start_here().await
+    }
+
+    /// Starts it with its tasks on the runtime of the caller.
+    pub(super) async fn start_here(self) -> Result<Exchange, StartError> {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let mut state = match self.state_file.filter(|file| file.exists()) {
             Some(file) => snapshot::load(&file)
@@ -231,6 +254,11 @@ impl ExchangeBuilder {
         let task = tokio::spawn(served);
         let base_url = format!("http://{address}{BASE_PATH}");
         let time = shell::keep_time(Arc::clone(&shared));
+        #[cfg(feature = "ui")]
+        let ui = match self.admin_port {
+            None => None,
+            Some(_) => Some(Arc::new(Ui::new(&shared, &base_url).map_err(StartError::Key)?)),
+        };
         let admin = match self.admin_port {
             None => None,
             Some(port) => {
@@ -238,11 +266,27 @@ impl ExchangeBuilder {
                 let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(listen)?;
                 let address = listener.local_addr().map_err(listen)?;
                 let router = admin::router(&shared);
+                #[cfg(feature = "ui")]
+                let router = router.merge(ui.clone().map(ui::router).unwrap_or_default());
+                let router = admin::guarded(router);
                 let serve = async move { axum::serve(listener, router).await };
                 Some((address, tokio::spawn(serve)))
             }
         };
         let stop = Some(stop);
-        Ok(Exchange { address, base_url, admin, credentials, shared, stop, task, time })
+        Ok(Exchange {
+            address,
+            base_url,
+            admin,
+            credentials,
+            shared,
+            stop,
+            task,
+            time,
+            #[cfg(feature = "ui")]
+            ui,
+            #[cfg(feature = "ui")]
+            held: None,
+        })
     }
 }

@@ -3,6 +3,8 @@
 mod builder;
 mod clock;
 mod faults;
+#[cfg(feature = "ui")]
+mod hold;
 mod markets;
 mod members;
 #[cfg(feature = "perps")]
@@ -27,6 +29,8 @@ pub use self::{
     builder::ExchangeBuilder, clock::ClockControl, faults::FaultControl, markets::MarketControl,
     members::MemberControl, streams::StreamControl,
 };
+#[cfg(feature = "ui")]
+use crate::http::ui::Ui;
 use crate::{
     control::ControlError,
     engine::{ids::AccountId, types::Refusal},
@@ -75,6 +79,11 @@ pub struct Exchange {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     time: JoinHandle<()>,
+    #[cfg(feature = "ui")]
+    ui: Option<Arc<Ui>>,
+    /// The threads of an exchange that a failing test leaves open.
+    #[cfg(feature = "ui")]
+    held: Option<hold::Held>,
 }
 
 /// The reason for which an exchange did not start.
@@ -214,6 +223,41 @@ impl Exchange {
         self.admin.as_ref().map(|(address, _)| format!("http://{address}"))
     }
 
+    /// Returns the address of the page that shows this exchange, if the admin API was asked for:
+    /// `http://127.0.0.1:PORT/ui/#TOKEN`. Whoever has it can do to this exchange what the admin API
+    /// can, and place orders as its members.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let exchange = kalshi_sim::Exchange::builder().with_admin_port(0).start().await?;
+    /// if let Some(url) = exchange.ui_url() {
+    ///     println!("watch it at {url}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+    /// ```
+    #[cfg(feature = "ui")]
+    pub fn ui_url(&self) -> Option<String> {
+        let (admin, ui) = (self.admin_url()?, self.ui.as_ref()?);
+        Some(format!("{admin}/ui/#{}", ui.token()))
+    }
+
+    /// Opens the page in the browser of the user: with the program that the environment variable
+    /// `BROWSER` names, or else with that of the system.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system if the program could not be started; [`io::ErrorKind::NotFound`] as
+    /// well if there is no page, for [`ui_url`](Self::ui_url) is `None`.
+    #[cfg(feature = "ui")]
+    pub fn open_ui(&self) -> io::Result<()> {
+        let url = self.ui_url().ok_or(io::ErrorKind::NotFound)?;
+        hold::open(&url)
+    }
+
     /// Writes the whole state to a file, for [`ExchangeBuilder::with_state_file`]. A file that is
     /// there is replaced when the new one is complete. Faults, and the requests that wait to be
     /// carried out after their answers, are not in it: to a client these have timed out, and then
@@ -279,6 +323,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        #[cfg(feature = "ui")]
+        if self.held.is_some() && std::thread::panicking() {
+            hold::wait(self);
+        }
         self.task.abort();
         self.time.abort();
         if let Some((_, task)) = &self.admin {

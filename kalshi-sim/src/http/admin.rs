@@ -102,8 +102,12 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     table()
         .method_not_allowed_fallback(|| async { Response::method_not_allowed() })
         .fallback(|| async { Response::not_found() })
-        .layer(middleware::from_fn(guard))
         .with_state(Arc::clone(shared))
+}
+
+/// Returns the routes behind the guard that keeps pages of others away.
+pub(crate) fn guarded(router: Router) -> Router {
+    router.layer(middleware::from_fn(guard))
 }
 
 /// Refuses what a page in a browser on this machine may have sent. Loopback is no protection
@@ -469,6 +473,12 @@ async fn requests(Extract(shared): Api) -> HttpResponse {
                 "path": request.path,
                 "query": request.query,
                 "signed": request.signed,
+                "number": request.number,
+                "at": request.at,
+                "key_id": request.key_id,
+                "faults": request.faults,
+                "status": request.status,
+                "took_micros": request.took.map(|took| u64::try_from(took.as_micros()).ok()),
             })
         })
         .collect();

@@ -10,3 +10,5 @@ pub(crate) mod query;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod server;
+#[cfg(feature = "ui")]
+pub(crate) mod ui;

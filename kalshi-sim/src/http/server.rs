@@ -1,6 +1,10 @@
 //! The shell of sockets around the state: routes, bodies, signatures.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -158,12 +162,20 @@ async fn serve(
     let operation = id.operation();
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    shared.record(RequestRecord {
+    let began = Instant::now();
+    let at = shared.now();
+    let number = shared.log().add(RequestRecord {
         operation: operation.id,
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         query: query.to_owned(),
         signed: parts.headers.contains_key(kalshi_auth::ACCESS_SIGNATURE),
+        number: 0,
+        at,
+        key_id: None,
+        faults: Vec::new(),
+        status: None,
+        took: None,
     });
     let mut hits = Vec::new();
     let answered = async {
@@ -175,6 +187,10 @@ async fn serve(
             None
         };
         hits = shared.faults().hit(id, key_id.as_deref());
+        shared.log().amend(number, |record| {
+            record.key_id.clone_from(&key_id);
+            record.faults.clone_from(&hits);
+        });
         if let Some(response) = hits.iter().find_map(fault_injection::instead) {
             return Ok(response);
         }
@@ -188,7 +204,16 @@ async fn serve(
         };
         let path = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));
-        let request = Arrived { operation: id, key_id, path, query, body, pair };
+        let request = Arrived {
+            #[cfg(feature = "ui")]
+            number,
+            operation: id,
+            key_id,
+            path,
+            query,
+            body,
+            pair,
+        };
         if let Some(delay) = hits.iter().find_map(|hit| hit.delay()) {
             shared.delay(request, delay);
             return Ok(Response::gateway_timeout());
@@ -196,17 +221,22 @@ async fn serve(
         let now = shared.now();
         let mut state = shared.state();
         shared.advance_to(&mut state, now);
-        let response = request.carry_out(&mut state, now);
+        let response = shared.carry_out(&mut state, &request, now);
         if hits.contains(&FaultKind::Duplicate) {
             // The client gets the first answer only.
-            request.carry_out(&mut state, now);
+            shared.carry_out(&mut state, &request, now);
         }
         shared.finish_overtaken(&mut state, request.key_id.as_deref(), id, now);
         shared.streams.publish(&mut state);
         Ok(response)
     };
     let response = answered.await.unwrap_or_else(|refusal: Response| refusal).into_response();
-    fault_injection::after(&hits, cutter, response).await
+    let response = fault_injection::after(&hits, cutter, response).await;
+    shared.log().amend(number, |record| {
+        record.status = Some(response.status().as_u16());
+        record.took = Some(began.elapsed());
+    });
+    response
 }
 
 /// Reads the body of a request: JSON, or nothing.

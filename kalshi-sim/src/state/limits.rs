@@ -169,6 +169,26 @@ impl Limits {
         enough
     }
 
+    /// Returns the tokens that an account has by now for reads and for writes on shard 0, each with
+    /// the size of its bucket; `None` without limits. Nothing is changed.
+    #[cfg(feature = "ui")]
+    pub(crate) fn left(&self, account: AccountId, now: Time) -> Option<[(i64, i64); 2]> {
+        let tier = self.tier(account);
+        let (rates, capacities) = (tier.rates(), tier.capacities());
+        let left = |lane, rate: i64, capacity: i64| {
+            let full = capacity * 1_000;
+            let Some(bucket) = self.buckets.get(&(account, lane)) else {
+                return (capacity, capacity);
+            };
+            let passed = now.as_millis().saturating_sub(bucket.at.as_millis()).max(0);
+            let tokens = bucket.tokens.saturating_add(passed.saturating_mul(rate)).min(full);
+            (tokens.div_euclid(1_000), capacity)
+        };
+        (tier != Tier::Unlimited).then(|| {
+            [left(Lane::Read, rates.0, capacities.0), left(Lane::Write, rates.1, capacities.1)]
+        })
+    }
+
     /// Returns the bucket sizes of reads and writes of perpetual futures: as those of event contracts,
     /// but without a burst of reads.
     #[cfg(feature = "perps")]
@@ -412,6 +432,21 @@ mod tests {
         let batch = |items: usize| json!({"orders": vec![json!({}); items]});
         assert_eq!(burst(&mut limits, "batch_create_orders_v2", &batch(11), 0), 0);
         assert_eq!(burst(&mut limits, "batch_create_orders_v2", &batch(10), 0), 1);
+    }
+
+    #[cfg(feature = "ui")]
+    #[test]
+    fn what_is_left_is_what_can_be_spent() {
+        let mut limits = Limits::new(Tier::Basic);
+        let left = |limits: &Limits, now| limits.left(AccountId(1), Time::from_millis(now));
+        assert_eq!(left(&limits, 0), Some([(600, 600), (100, 100)]));
+        assert_eq!(burst(&mut limits, "get_positions", &Value::Null, 0), 60);
+        for now in [0, 49, 50, 1_234, 3_000, 1_000_000] {
+            let [(tokens, _), writes] = left(&limits, now).unwrap();
+            let spent = burst(&mut limits.clone(), "get_positions", &Value::Null, now);
+            assert_eq!((usize::try_from(tokens / 10).unwrap(), writes), (spent, (100, 100)));
+        }
+        assert_eq!(left(&Limits::new(Tier::Unlimited), 0), None);
     }
 
     #[test]

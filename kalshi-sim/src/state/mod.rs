@@ -141,6 +141,12 @@ impl State {
         }
     }
 
+    /// Returns the members that keys can be registered for.
+    #[cfg(feature = "ui")]
+    pub(crate) fn members(&self) -> [AccountId; 2] {
+        [self.first_account, self.second_account]
+    }
+
     /// Registers a key for the member of a role.
     pub(crate) fn add_key(&mut self, role: Role, id: String, public_key: PublicKey) {
         let account = if role == Role::Maker { self.second_account } else { self.first_account };

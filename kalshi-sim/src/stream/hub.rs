@@ -12,6 +12,11 @@ use std::{
 
 use tokio::sync::Notify;
 
+#[cfg(feature = "ui")]
+use crate::stream::{
+    journal::{Journal, Sent},
+    session::SubscriptionView,
+};
 use crate::{
     engine::{ids::AccountId, principal::Principal},
     lag::Lag,
@@ -19,7 +24,7 @@ use crate::{
     state::State,
     stream::{
         faults::{Dice, Ending, Fate, StreamFaults},
-        product::{self, Product},
+        product::{self, AnyEvent, Product},
         session::{Frame, Session},
     },
 };
@@ -57,10 +62,14 @@ struct Inner {
     now: i64,
     /// The delay of streams.
     lag: Lag,
+    #[cfg(feature = "ui")]
+    journal: Journal,
 }
 
 #[derive(Debug)]
 struct Entry {
+    #[cfg(feature = "ui")]
+    id: u64,
     account: AccountId,
     session: Session,
     queue: Arc<Queue>,
@@ -128,6 +137,22 @@ pub(crate) enum LinkState {
     Cut,
 }
 
+/// A connection as the page shows it.
+#[cfg(feature = "ui")]
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    pub(crate) account: AccountId,
+    pub(crate) state: LinkState,
+    /// The frames that wait for the reader, and their bytes.
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// The age of the oldest of them, in milliseconds of the engine.
+    pub(crate) trails_by: i64,
+    pub(crate) takes_commands: bool,
+    pub(crate) subscriptions: Vec<SubscriptionView>,
+}
+
 /// The next action of a connection's sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -149,6 +174,8 @@ impl Hub {
                 admitted: BTreeMap::new(),
                 now: 0,
                 lag: Lag::none(),
+                #[cfg(feature = "ui")]
+                journal: Journal::default(),
             }),
         }
     }
@@ -193,8 +220,16 @@ impl Hub {
         let queue = Arc::new(Queue::default());
         queue.release(inner.lag.streamed(inner.now));
         let dice = Dice::new(&faults, id);
-        let entry =
-            Entry { account, session, queue: Arc::clone(&queue), faults, dice, swapped: None };
+        let entry = Entry {
+            #[cfg(feature = "ui")]
+            id,
+            account,
+            session,
+            queue: Arc::clone(&queue),
+            faults,
+            dice,
+            swapped: None,
+        };
         inner.entries.insert(id, entry);
         (id, queue)
     }
@@ -232,10 +267,22 @@ impl Hub {
         if events.iter().all(Vec::is_empty) {
             return;
         }
+        #[cfg(feature = "ui")]
+        inner.journal.add(
+            events.iter().flatten().filter_map(AnyEvent::of_events),
+            state,
+            inner.lag,
+        );
         let mut frames = Vec::new();
         for entry in inner.entries.values_mut() {
+            #[cfg(feature = "ui")]
+            inner.journal.rewind();
             for event in events.iter().flatten() {
                 entry.session.publish(event, state, &mut frames);
+                #[cfg(feature = "ui")]
+                if event.of_events().is_some() {
+                    inner.journal.next_event(entry.messages(&frames));
+                }
                 for frame in frames.drain(..) {
                     entry.push(frame, Some(inner.capacity), now);
                 }
@@ -333,6 +380,48 @@ impl Hub {
         self.lock().entries.len()
     }
 
+    /// Notes who does what happens from now on: a request, or none. The state must be locked by the
+    /// caller until it is published.
+    #[cfg(feature = "ui")]
+    pub(crate) fn note_cause(&self, state: &State, request: Option<u64>) {
+        self.lock().journal.note_cause(request, state.engine.pending_events());
+    }
+
+    /// Begins to keep a journal.
+    #[cfg(feature = "ui")]
+    pub(crate) fn start_journal(&self) {
+        self.lock().journal.start();
+    }
+
+    /// Reads the journal.
+    #[cfg(feature = "ui")]
+    pub(crate) fn read_journal<T>(&self, read: impl FnOnce(&Journal) -> T) -> T {
+        read(&self.lock().journal)
+    }
+
+    /// Returns the connections and their subscriptions.
+    #[cfg(feature = "ui")]
+    pub(crate) fn links(&self) -> Vec<Link> {
+        let inner = self.lock();
+        let links = inner.entries.values().map(|entry| {
+            let queued = entry.queue.lock();
+            Link {
+                id: entry.id,
+                account: entry.account,
+                state: queued.state,
+                frames: queued.frames.len(),
+                bytes: queued.bytes,
+                trails_by: queued
+                    .frames
+                    .front()
+                    .map_or(0, |frame| inner.now.saturating_sub(frame.at)),
+                takes_commands: queued.takes_commands(),
+                subscriptions: entry.session.subscriptions(),
+            }
+        });
+        links.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -358,6 +447,16 @@ impl Inner {
 }
 
 impl Entry {
+    /// Returns what the journal keeps of frames.
+    #[cfg(feature = "ui")]
+    fn messages(&self, frames: &[Frame]) -> impl Iterator<Item = Sent> {
+        frames.iter().filter_map(|frame| {
+            let sid = frame.data_of?;
+            let (channel, seq) = self.session.channel(sid)?;
+            Some(Sent { connection: self.id, account: self.account, sid, channel, seq })
+        })
+    }
+
     fn is_of(&self, member: Option<AccountId>) -> bool {
         member.is_none_or(|account| account == self.account)
     }

@@ -4,9 +4,12 @@
 //! session for each connection. [`wire`] writes the messages, [`shard`] splits a channel over
 //! several connections. [`hub`] keeps the sessions and their bounded queues, and plays faults;
 //! [`shell`] is the sockets, [`product`] what differs between event contracts and perpetual futures.
+//! With the feature `ui`, `journal` keeps who was told of what.
 
 pub(crate) mod faults;
 pub(crate) mod hub;
+#[cfg(feature = "ui")]
+pub(crate) mod journal;
 pub(crate) mod product;
 pub(crate) mod session;
 mod shard;

@@ -31,6 +31,18 @@ pub(crate) enum AnyEvent {
     Perps(PerpsEvent),
 }
 
+#[cfg(feature = "ui")]
+impl AnyEvent {
+    /// Returns the event if it is one of event contracts.
+    pub(super) fn of_events(&self) -> Option<&Event> {
+        match self {
+            Self::Events(event) => Some(event),
+            #[cfg(feature = "perps")]
+            Self::Perps(_) => None,
+        }
+    }
+}
+
 /// Takes the events of all products since the last call; those of one are in their order.
 pub(super) fn take_events(state: &mut State) -> Vec<Vec<AnyEvent>> {
     vec![

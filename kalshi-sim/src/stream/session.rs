@@ -234,6 +234,18 @@ pub(crate) struct Session {
     rate: Rate,
 }
 
+/// A subscription as the page shows it.
+#[cfg(feature = "ui")]
+#[derive(Debug)]
+pub(crate) struct SubscriptionView {
+    pub(crate) sid: u64,
+    pub(crate) channel: &'static str,
+    /// The number of markets; `None` stands for all.
+    pub(crate) markets: Option<usize>,
+    /// The number of the last message; `None` for channels without numbers.
+    pub(crate) seq: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 struct Command {
     #[serde(default)]
@@ -359,6 +371,24 @@ impl Session {
             }
             out.push(subscription.data(*sid, kind, &msg, now));
         }
+    }
+
+    /// Returns the channel of a subscription, and the number of its last message.
+    #[cfg(feature = "ui")]
+    pub(crate) fn channel(&self, sid: u64) -> Option<(&'static str, u64)> {
+        self.subscriptions.get(&sid).map(|one| (one.channel.as_str(), one.seq))
+    }
+
+    /// Returns the subscriptions as the page shows them.
+    #[cfg(feature = "ui")]
+    pub(crate) fn subscriptions(&self) -> Vec<SubscriptionView> {
+        let views = self.subscriptions.iter().map(|(sid, one)| SubscriptionView {
+            sid: *sid,
+            channel: one.channel.as_str(),
+            markets: one.markets.as_ref().map(BTreeSet::len),
+            seq: one.channel.is_numbered().then_some(one.seq),
+        });
+        views.collect()
     }
 
     /// Sends what time makes due: the values of indices and underlyings, once a second or five

@@ -47,6 +47,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The bytes that are still read of it.
 const MAX_REST: u64 = 64 * 1024 * 1024;
 
+/// A socket of the exchange's side.
+pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
 /// Answers the handshake, and serves the connection in a task of its own.
 pub(crate) fn upgrade(
     shared: &Arc<Shared>,
@@ -70,6 +73,22 @@ fn accept(
     if shared.streams.is_down(account) {
         return Err(Response::unavailable());
     }
+    let accept = accept_key(request)?;
+    let limit = connections(shared.state().limits.tier(account));
+    let Some(admission) = Admission::new(shared, account, limit) else {
+        return Err(Response::too_many_requests());
+    };
+    let shared = Arc::clone(shared);
+    switch(request, &accept, MAX_FRAME, move |socket| async move {
+        let _admission = admission;
+        let (id, queue) = shared.streams.connect(caller, product);
+        serve(&shared, id, &queue, socket).await;
+        shared.streams.disconnect(id);
+    })
+}
+
+/// Checks that a request is a handshake. Returns the value that accepts it.
+pub(crate) fn accept_key(request: &Request) -> Result<String, Response> {
     let wants = |name: header::HeaderName, word: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
@@ -78,25 +97,25 @@ fn accept(
         return Err(Response::bad_request("this path takes WebSocket handshakes only"));
     }
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let accept = derive_accept_key(key.ok_or_else(|| Response::bad_request("no handshake key"))?);
-    let limit = connections(shared.state().limits.tier(account));
-    let Some(admission) = Admission::new(shared, account, limit) else {
-        return Err(Response::too_many_requests());
-    };
+    Ok(derive_accept_key(key.ok_or_else(|| Response::bad_request("no handshake key"))?))
+}
+
+/// Answers a handshake, and serves the socket in a task of its own.
+pub(crate) fn switch<F: Future<Output = ()> + Send + 'static>(
+    request: &mut Request,
+    accept: &str,
+    max_frame: usize,
+    serve: impl FnOnce(Socket) -> F + Send + 'static,
+) -> Result<HttpResponse, Response> {
     let upgraded = hyper::upgrade::on(request);
-    let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let _admission = admission;
         // A client that went away during the handshake needs no connection.
         let Ok(upgraded) = upgraded.await else { return };
         let config = tokio_tungstenite::tungstenite::protocol::WebSocketConfig::default()
-            .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
+            .max_message_size(Some(max_frame))
+            .max_frame_size(Some(max_frame));
         let io = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let (id, queue) = shared.streams.connect(caller, product);
-        serve(&shared, id, &queue, socket).await;
-        shared.streams.disconnect(id);
+        serve(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await).await;
     });
     HttpResponse::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)

@@ -34,13 +34,17 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "stream::product",
             "stream::faults",
             "stream::hub",
+            "stream::journal",
             "stream::session",
             "stream::shard",
             "stream::wire",
         ],
     ),
     ("shared", &["shared", "control", "perps::control", "stream::shell"]),
-    ("http", &["http::admin", "http::connection", "http::fault_injection", "http::server"]),
+    (
+        "http",
+        &["http::admin", "http::connection", "http::fault_injection", "http::server", "http::ui"],
+    ),
     ("exchange", &["exchange"]),
 ];
 

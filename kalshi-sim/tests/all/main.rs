@@ -26,6 +26,7 @@ mod rules;
 mod stream_conformance;
 mod streams;
 mod surface;
+mod ui;
 
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{Client, Error};

@@ -52,7 +52,7 @@ pub(crate) async fn send(socket: &mut Socket, command: &Value) {
     socket.send(Message::text(command.to_string())).await.expect("it is connected");
 }
 
-async fn frame(socket: &mut Socket) -> Value {
+pub(crate) async fn frame(socket: &mut Socket) -> Value {
     loop {
         let message = timeout(SOON, socket.next()).await.expect("a frame comes soon");
         match message.expect("it is connected").expect("it is sound") {

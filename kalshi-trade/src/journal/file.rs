@@ -11,7 +11,7 @@ use std::{
 use kalshi_sdk::auth::{Clock, SystemClock};
 
 use super::{
-    Appended, History, Journal, JournalError, JournalErrorKind, OwnIds, Record, Session,
+    Appended, History, Journal, JournalError, JournalErrorKind, OwnIds, Product, Record, Session,
     history::SettledCounts,
     record::{HEADER, MAX_LINE, frame, unframe},
 };
@@ -164,6 +164,7 @@ impl FileJournalBuilder {
         let file = open_file(&path, &path)?;
         try_lock(&file, &path)?;
         let Contents { history, tail } = read(&file, &path)?;
+        check_products(&history, &path, Product::is_supported)?;
         prepare_tail(&file, tail).map_err(|error| JournalError::io("write", &path, error))?;
 
         let number = history.session().map_or(0, |session| session.number).checked_add(1);
@@ -439,6 +440,23 @@ enum Tail {
     Torn(u64),
 }
 
+/// Checks that what is not settled is of products that can be settled.
+fn check_products(
+    history: &History,
+    path: &Path,
+    is_supported: fn(Product) -> bool,
+) -> Result<(), JournalError> {
+    if !history.has_unsupported(is_supported) {
+        return Ok(());
+    }
+    let text = format!(
+        "the journal {} has orders of perpetual futures that are not settled: open it with a program \
+         that was built with the feature `perps`",
+        path.display()
+    );
+    Err(JournalError::new(JournalErrorKind::Version, text))
+}
+
 /// Reads a file, with bounded memory for a line.
 fn read(file: &File, path: &Path) -> Result<Contents, JournalError> {
     let mut reader = BufReader::new(file);
@@ -574,7 +592,9 @@ mod tests {
     use kalshi_types::UnixMillis;
 
     use super::*;
-    use crate::journal::{ChangeIntent, ChangeSettlement, Intent, OrderChange};
+    use crate::journal::{
+        ChangeIntent, ChangeSettlement, ClientOrderId, Intent, OrderChange, Settlement,
+    };
 
     /// A disk that writes a part of what it is given, or does not sync.
     #[derive(Default)]
@@ -895,22 +915,49 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_with_an_open_order_of_a_product_that_is_left_out_is_refused_and_kept() {
+        let path = temporary("products");
+        let body = r#"{"client_order_id":"a-1","ticker":"T","side":"bid"}"#;
+        let perps = Intent::of(Product::Perps, body).unwrap();
+        let at = UnixMillis::EPOCH;
+        let without: fn(Product) -> bool = |product| product == Product::EventContracts;
+        let history = || {
+            let Contents { history, .. } = read(&File::open(&path).unwrap(), &path).unwrap();
+            history
+        };
+        let open = || FileJournal::builder(&path).open().unwrap();
+        let _ = open().append(&Record::Intent { intent: perps.clone(), at }).unwrap();
+        let error = check_products(&history(), &path, without).unwrap_err();
+        assert_eq!(error.kind(), JournalErrorKind::Version);
+        assert!(error.to_string().contains("the feature `perps`"), "{error}");
+        assert!(check_products(&history(), &path, |_| true).is_ok());
+        assert_eq!(history().unsettled().next().map(|open| open.intent.clone()), Some(perps));
+        let id: ClientOrderId = "a-1".parse().unwrap();
+        let settlement = Settlement::Withdrawn;
+        // The id is taken, whatever the product: once it is settled, too.
+        let intent = Intent::new(body).unwrap();
+        let journal = open();
+        assert!(journal.append(&Record::Intent { intent: intent.clone(), at }).is_err());
+        let _ = journal.append(&Record::Settled { id, settlement, at }).unwrap();
+        assert!(journal.append(&Record::Intent { intent, at }).is_err());
+        drop(journal);
+        assert!(check_products(&history(), &path, without).is_ok());
+        let change = ChangeIntent::new(1, "o-1", "T", OrderChange::Cancel);
+        let intent = ChangeIntent { product: Product::Perps, ..change };
+        let _ = open().append(&Record::Change { intent: intent.clone(), at }).unwrap();
+        assert!(check_products(&history(), &path, without).is_err());
+        assert_eq!(history().unsettled_changes().next().map(|open| &open.intent), Some(&intent));
+        // Compacting leaves it what it is.
+        open().compact().unwrap();
+        assert!(check_products(&history(), &path, without).is_err());
+    }
+
+    #[test]
     fn a_rewrite_is_due_when_much_is_settled_and_after_a_failure_when_twice_that_is() {
         let path = temporary("due");
         let journal = FileJournal::builder(&path).open().unwrap();
         let change = |number| {
-            let (order_id, ticker) = ("o-1".to_owned(), "T".to_owned());
-            let change = OrderChange::Cancel;
-            let (subaccount, exchange_index, known) = (None, None, None);
-            let intent = ChangeIntent {
-                number,
-                order_id,
-                ticker,
-                subaccount,
-                exchange_index,
-                known,
-                change,
-            };
+            let intent = ChangeIntent::new(number, "o-1", "T", OrderChange::Cancel);
             let at = UnixMillis::EPOCH;
             let settlement = ChangeSettlement::Reached;
             let _ = journal.append(&Record::Change { intent, at }).unwrap();

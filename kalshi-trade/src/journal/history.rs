@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use kalshi_types::UnixMillis;
 
-use super::{ChangeIntent, ClientOrderId, Intent, OwnIds, Record, Session, Settlement};
+use super::{ChangeIntent, ClientOrderId, Intent, OwnIds, Product, Record, Session, Settlement};
 
 /// The most sessions that are remembered to have placed orders. The oldest are forgotten first.
 const MAX_PAST: usize = 10_000;
@@ -270,6 +270,13 @@ impl History {
     /// Returns the changes of orders whose outcome is not known.
     pub fn unsettled_changes(&self) -> impl ExactSizeIterator<Item = &UnsettledChange> {
         self.changes.values()
+    }
+
+    /// Reports whether an order or a change is not settled that this build can do nothing about.
+    pub(super) fn has_unsupported(&self, is_supported: fn(Product) -> bool) -> bool {
+        let intents = self.unsettled.values().map(|unsettled| unsettled.intent.product());
+        let changes = self.changes.values().map(|change| change.intent.product);
+        intents.chain(changes).any(|product| !is_supported(product))
     }
 
     /// Returns a number that no open change has.

@@ -16,6 +16,33 @@ const MAX_NAME: usize = 12;
 /// The longest body, in bytes: a line of the journal, escaped, has room for it.
 pub(super) const MAX_BODY: usize = 8 * 1024;
 
+/// The product that an order is of.
+#[cfg_attr(not(feature = "perps"), expect(unreachable_pub, reason = "there is no other product"))]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Product {
+    /// Event contracts.
+    #[default]
+    EventContracts,
+    /// Perpetual futures.
+    Perps,
+}
+
+impl Product {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    pub(super) fn is_event_contracts(&self) -> bool {
+        *self == Self::EventContracts
+    }
+
+    /// Reports whether this build can place and settle orders of the product.
+    pub(super) fn is_supported(self) -> bool {
+        cfg!(feature = "perps") || self == Self::EventContracts
+    }
+}
+
 /// The `client_order_id` of an order: 1 to 64 visible ASCII characters. Cheap to clone.
 ///
 /// # Examples
@@ -205,6 +232,7 @@ fn mark_of(client_order_id: &str) -> Option<&str> {
 /// meanwhile, so that it is the same however often it is carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ChangeIntent {
     /// Counts the changes of the journal that are open, without order.
     pub number: u64,
@@ -221,6 +249,43 @@ pub struct ChangeIntent {
     pub known: Option<KnownOrder>,
     /// The change.
     pub change: OrderChange,
+    #[serde(default, skip_serializing_if = "Product::is_event_contracts")]
+    pub(crate) product: Product,
+}
+
+impl ChangeIntent {
+    /// Returns the change of an order of event contracts, in the primary subaccount, of which no state
+    /// is known.
+    pub fn new(
+        number: u64,
+        order_id: impl Into<String>,
+        ticker: impl Into<String>,
+        change: OrderChange,
+    ) -> Self {
+        Self {
+            number,
+            order_id: order_id.into(),
+            ticker: ticker.into(),
+            subaccount: None,
+            exchange_index: None,
+            known: None,
+            change,
+            product: Product::EventContracts,
+        }
+    }
+
+    /// Returns the same change of an order of perpetual futures.
+    #[cfg(feature = "perps")]
+    #[must_use]
+    pub fn of_perps(self) -> Self {
+        Self { product: Product::Perps, ..self }
+    }
+
+    /// Returns the product that the order is of.
+    #[cfg(feature = "perps")]
+    pub fn product(&self) -> Product {
+        self.product
+    }
 }
 
 /// The state of an order before a change, by which it is told from the state after it.
@@ -248,7 +313,7 @@ pub enum OrderChange {
     Amend {
         /// Its side of the book, which does not change.
         side: BookSide,
-        /// The price of YES, in dollars per contract.
+        /// The price of YES, in dollars per contract; that of the contract, for perpetual futures.
         yes_price: Dollars,
         /// The contracts, those that are filled included.
         total: Count,
@@ -279,6 +344,7 @@ pub struct Intent(Arc<Fields>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Fields {
+    product: Product,
     id: ClientOrderId,
     ticker: String,
     side: String,
@@ -295,13 +361,28 @@ struct Facts {
 }
 
 impl Intent {
-    /// Returns the intent of a request body.
+    /// Returns the intent of a request body of event contracts.
     ///
     /// # Errors
     ///
     /// [`JournalErrorKind::Invalid`] if the body is not a JSON object with `client_order_id`,
     /// `ticker` and `side`, or has more than 8 KiB.
     pub fn new(body: impl Into<String>) -> Result<Self, JournalError> {
+        Self::of(Product::EventContracts, body)
+    }
+
+    /// Returns the intent of a request body of perpetual futures.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    #[cfg(feature = "perps")]
+    pub fn of_perps(body: impl Into<String>) -> Result<Self, JournalError> {
+        Self::of(Product::Perps, body)
+    }
+
+    /// Returns the intent of a request body of a product.
+    pub(crate) fn of(product: Product, body: impl Into<String>) -> Result<Self, JournalError> {
         let body = body.into();
         check_length(&body)?;
         let Facts { client_order_id, ticker, side } =
@@ -309,7 +390,7 @@ impl Intent {
                 let text = format!("the body of an order is not as expected: {error}");
                 JournalError::new(JournalErrorKind::Invalid, text)
             })?;
-        Self::from_parts(client_order_id, ticker, side, body)
+        Self::from_parts(product, client_order_id, ticker, side, body)
     }
 
     /// Returns the intent of a request body that has this id, market and side, without reading it.
@@ -318,6 +399,7 @@ impl Intent {
     ///
     /// [`JournalErrorKind::Invalid`] if the body has more than 8 KiB.
     pub(crate) fn from_parts(
+        product: Product,
         id: ClientOrderId,
         ticker: String,
         side: String,
@@ -325,12 +407,23 @@ impl Intent {
     ) -> Result<Self, JournalError> {
         check_length(&body)?;
         let hash = hash(&body);
-        Ok(Self(Arc::new(Fields { id, ticker, side, body, hash })))
+        Ok(Self(Arc::new(Fields { product, id, ticker, side, body, hash })))
     }
 
     /// Returns the `client_order_id`.
     pub fn id(&self) -> &ClientOrderId {
         &self.0.id
+    }
+
+    /// Returns the product that the order is of.
+    #[cfg(feature = "perps")]
+    pub fn product(&self) -> Product {
+        self.0.product
+    }
+
+    #[cfg(not(feature = "perps"))]
+    pub(crate) fn product(&self) -> Product {
+        self.0.product
     }
 
     /// Returns the market.

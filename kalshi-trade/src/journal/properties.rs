@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::{
     ChangeIntent, ChangeSettlement, ClientOrderId, ClientOrderIds, Durability, FileJournal,
-    History, Intent, Journal, JournalErrorKind, KnownOrder, MemoryJournal, OrderChange, Record,
-    Settlement, record::unframe,
+    History, Intent, Journal, JournalErrorKind, KnownOrder, MemoryJournal, OrderChange, Product,
+    Record, Settlement, record::unframe,
 };
 
 /// A path of its own, removed in the end.
@@ -53,7 +53,10 @@ fn records(plans: &[Plan]) -> Vec<Record> {
         format!(r#"{{"client_order_id":"{}","ticker":"T\u00e9","side":"ask"}}"#, id(number))
     };
     let mut records: Vec<Record> = (0..plans.len())
-        .map(|number| Record::Intent { intent: Intent::new(body(number)).unwrap(), at })
+        .map(|number| {
+            let product = if number % 2 == 0 { Product::EventContracts } else { Product::Perps };
+            Record::Intent { intent: Intent::of(product, body(number)).unwrap(), at }
+        })
         .collect();
     for (number, (sendings, _)) in plans.iter().enumerate() {
         let attempts = (2..).take(usize::from(*sendings));
@@ -98,13 +101,11 @@ fn change(number: u64, kind: u8) -> ChangeIntent {
         },
     };
     ChangeIntent {
-        number,
-        order_id: format!("o-{number}"),
-        ticker: "T\u{e9}".to_owned(),
         subaccount: (kind > 0).then_some(3),
         exchange_index: (kind > 0).then_some(2),
         known: (kind > 0).then_some(known),
-        change,
+        product: if kind == 1 { Product::Perps } else { Product::EventContracts },
+        ..ChangeIntent::new(number, format!("o-{number}"), "T\u{e9}", change)
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeIntent, ClientOrderId, Intent, Session, intent::MAX_BODY};
+use super::{ChangeIntent, ClientOrderId, Intent, Product, Session, intent::MAX_BODY};
 
 /// The first line of a file.
 pub(super) const HEADER: &str = r#"{"kind":"kalshi-trade journal","version":1}"#;
@@ -122,26 +122,82 @@ pub enum Settlement {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
-    Opened { number: u32, nonce: u64, opened: UnixMillis },
-    Intent { body: String, hash: u64, at: UnixMillis },
-    Sending { id: ClientOrderId, attempt: u32, at: UnixMillis },
-    Settled { id: ClientOrderId, settlement: Settlement, at: UnixMillis },
-    Past { number: u32, nonce: u64 },
-    Change { intent: ChangeIntent, at: UnixMillis },
-    ChangeSettled { number: u64, settlement: ChangeSettlement, at: UnixMillis },
+    Opened {
+        number: u32,
+        nonce: u64,
+        opened: UnixMillis,
+    },
+    Intent {
+        body: String,
+        hash: u64,
+        at: UnixMillis,
+        #[serde(default)]
+        product: Product,
+    },
+    Sending {
+        id: ClientOrderId,
+        attempt: u32,
+        at: UnixMillis,
+    },
+    Settled {
+        id: ClientOrderId,
+        settlement: Settlement,
+        at: UnixMillis,
+    },
+    Past {
+        number: u32,
+        nonce: u64,
+    },
+    Change {
+        intent: ChangeIntent,
+        at: UnixMillis,
+    },
+    ChangeSettled {
+        number: u64,
+        settlement: ChangeSettlement,
+        at: UnixMillis,
+    },
 }
 
 /// A record as it is written: the same members.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum LineRef<'a> {
-    Opened { number: u32, nonce: u64, opened: UnixMillis },
-    Intent { body: &'a str, hash: u64, at: UnixMillis },
-    Sending { id: &'a ClientOrderId, attempt: u32, at: UnixMillis },
-    Settled { id: &'a ClientOrderId, settlement: &'a Settlement, at: UnixMillis },
-    Past { number: u32, nonce: u64 },
-    Change { intent: &'a ChangeIntent, at: UnixMillis },
-    ChangeSettled { number: u64, settlement: ChangeSettlement, at: UnixMillis },
+    Opened {
+        number: u32,
+        nonce: u64,
+        opened: UnixMillis,
+    },
+    Intent {
+        body: &'a str,
+        hash: u64,
+        at: UnixMillis,
+        #[serde(skip_serializing_if = "Product::is_event_contracts")]
+        product: Product,
+    },
+    Sending {
+        id: &'a ClientOrderId,
+        attempt: u32,
+        at: UnixMillis,
+    },
+    Settled {
+        id: &'a ClientOrderId,
+        settlement: &'a Settlement,
+        at: UnixMillis,
+    },
+    Past {
+        number: u32,
+        nonce: u64,
+    },
+    Change {
+        intent: &'a ChangeIntent,
+        at: UnixMillis,
+    },
+    ChangeSettled {
+        number: u64,
+        settlement: ChangeSettlement,
+        at: UnixMillis,
+    },
 }
 
 impl<'a> From<&'a Record> for LineRef<'a> {
@@ -150,9 +206,12 @@ impl<'a> From<&'a Record> for LineRef<'a> {
             Record::Opened(Session { number, nonce, opened }) => {
                 Self::Opened { number: *number, nonce: *nonce, opened: *opened }
             }
-            Record::Intent { intent, at } => {
-                Self::Intent { body: intent.body(), hash: intent.hash(), at: *at }
-            }
+            Record::Intent { intent, at } => Self::Intent {
+                body: intent.body(),
+                hash: intent.hash(),
+                at: *at,
+                product: intent.product(),
+            },
             Record::Sending { id, attempt, at } => Self::Sending { id, attempt: *attempt, at: *at },
             Record::Settled { id, settlement, at } => Self::Settled { id, settlement, at: *at },
             Record::Past { number, nonce } => Self::Past { number: *number, nonce: *nonce },
@@ -190,8 +249,8 @@ impl Record {
             Line::Opened { number, nonce, opened } => {
                 Self::Opened(Session { number, nonce, opened })
             }
-            Line::Intent { body, hash, at } => {
-                let intent = Intent::new(body).map_err(|error| error.to_string())?;
+            Line::Intent { body, hash, at, product } => {
+                let intent = Intent::of(product, body).map_err(|error| error.to_string())?;
                 if intent.hash() != hash {
                     return Err("the body of an order does not have its hash".to_owned());
                 }
@@ -224,7 +283,13 @@ fn append_intent(text: &mut Vec<u8>, intent: &Intent, at: UnixMillis) -> bool {
         }
         text.push(*byte);
     }
-    write!(text, r#"","hash":{},"at":{}}}"#, intent.hash(), at.as_millis()).is_ok()
+    let product: &[u8] = match intent.product() {
+        Product::EventContracts => b"}",
+        Product::Perps => br#","product":"perps"}"#,
+    };
+    let is_written = write!(text, r#"","hash":{},"at":{}"#, intent.hash(), at.as_millis()).is_ok();
+    text.extend_from_slice(product);
+    is_written
 }
 
 /// Returns the CRC-32 of a JSON text in hexadecimal digits.
@@ -267,11 +332,18 @@ mod tests {
             r#"{"client_order_id":"a\\\"1","ticker":"T\u00e9\\ \n é 🦀","side":"ask"}"#,
             "{\"client_order_id\":\"a\",\n\t\"ticker\":\"T\u{7f}\",\"side\":\"bid\"}\r\n",
         ] {
+            for product in [Product::EventContracts, Product::Perps] {
+                let intent = Intent::of(product, body).unwrap();
+                let record = Record::Intent { intent, at };
+                let mut line = b"before".to_vec();
+                record.append_line(&mut line).unwrap();
+                let json = serde_json::to_string(&LineRef::from(&record)).unwrap();
+                assert_eq!(Record::from_json(&json), Ok(record));
+                let expected = frame(&json);
+                assert_eq!(String::from_utf8(line).unwrap(), format!("before{expected}"));
+            }
             let record = Record::Intent { intent: Intent::new(body).unwrap(), at };
-            let mut line = b"before".to_vec();
-            record.append_line(&mut line).unwrap();
             let expected = frame(&serde_json::to_string(&LineRef::from(&record)).unwrap());
-            assert_eq!(String::from_utf8(line).unwrap(), format!("before{expected}"));
             let json = unframe(expected.trim_end_matches('\n').as_bytes()).unwrap();
             assert_eq!(Record::from_json(json).unwrap(), record);
         }

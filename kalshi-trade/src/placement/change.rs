@@ -130,7 +130,7 @@ pub enum ChangeInput {
 pub struct OrderView {
     /// The exchange's id of it.
     pub order_id: String,
-    /// The price of YES, in dollars per contract.
+    /// The price of YES, in dollars per contract; that of the contract, for perpetual futures.
     pub yes_price: Dollars,
     /// The contracts that were filled.
     pub filled: Count,
@@ -168,8 +168,9 @@ pub enum ChangeRuling {
 pub enum ChangeAnswer {
     /// A success that names the order.
     Done {
-        /// The time at which the exchange carried it out.
-        at: UnixMillis,
+        /// The time at which the exchange carried it out; `None` where the answer has none, as those
+        /// about perpetual futures.
+        at: Option<UnixMillis>,
     },
     /// The exchange does not find an open order with the id (404), and did nothing. That proves
     /// neither that the order is over nor that it is not: the id may be that of another shard.
@@ -493,7 +494,7 @@ impl ChangeMachine {
         }
         match answer {
             ChangeAnswer::Done { at } => {
-                self.done_at = Some(at);
+                self.done_at = at;
                 self.end(ChangeState::Reached);
             }
             ChangeAnswer::NotSent { is_temporary: true } => self.requeue(None, now),

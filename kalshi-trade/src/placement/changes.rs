@@ -15,12 +15,11 @@ use kalshi_sdk::{
     types::{AmendOrderV2Request, DecreaseOrderV2Request, ExchangeIndex},
 };
 use kalshi_types::UnixMillis;
-use kalshi_ws::Event;
 use tokio::sync::oneshot;
 
 use super::{
     ChangeAnswer, ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeStep, ChangeTimes,
-    Placements,
+    OrderView, Placements,
     batch::{self, Limited, Seat},
     link::{Link, TaskEnd},
     read, reads,
@@ -29,7 +28,7 @@ use super::{
 use crate::{
     budget::withdrawal::{SendLimit, Withdrawal},
     cancels::{self, Cancel},
-    journal::{ChangeIntent, History, KnownOrder, OrderChange, Record},
+    journal::{ChangeIntent, History, KnownOrder, OrderChange, Product, Record},
 };
 
 /// An order that is to be changed.
@@ -188,13 +187,25 @@ impl Placements {
         change: OrderChange,
         within: Duration,
     ) -> Result<Change, ChangeError> {
+        self.change_of(Product::EventContracts, target, change, within)
+    }
+
+    /// Changes an order of a product.
+    pub(super) fn change_of(
+        &self,
+        product: Product,
+        target: ChangeTarget,
+        change: OrderChange,
+        within: Duration,
+    ) -> Result<Change, ChangeError> {
         let mut open = lock(&self.0.changes_of_orders.by_order);
         let others = open.get(&target.order_id).into_iter().flatten();
         let is_changing = others.into_iter().any(|one| !one.state().is_final());
         if change != OrderChange::Cancel && is_changing {
             return Err(ChangeError::Pending);
         }
-        Ok(self.begin(&mut open, target, change, within, Seat::none(), None))
+        let intent = self.intent(product, target, change);
+        Ok(self.begin(&mut open, intent, within, Seat::none(), None))
     }
 
     /// Renews an order: an amend that sets a later time of expiry and leaves the rest as it is. It is
@@ -216,7 +227,8 @@ impl Placements {
         if others.into_iter().any(|one| !one.is_renewal && !one.state().is_final()) {
             return Err(ChangeError::Pending);
         }
-        let renewal = self.begin(&mut open, target, change, within, Seat::none(), None);
+        let intent = self.intent(Product::EventContracts, target, change);
+        let renewal = self.begin(&mut open, intent, within, Seat::none(), None);
         // Those that are open are told apart by it.
         let all = open.get_mut(&renewal.intent.order_id).into_iter().flatten();
         for one in all.filter(|one| one.intent.number == renewal.intent.number) {
@@ -229,11 +241,18 @@ impl Placements {
     /// to the first attempt.
     pub(crate) fn cancel(&self, target: ChangeTarget) -> (Change, oneshot::Receiver<FirstAnswer>) {
         let (answer, answered) = oneshot::channel();
-        let cancel = OrderChange::Cancel;
+        let cancel = self.intent(Product::EventContracts, target, OrderChange::Cancel);
         let mut open = lock(&self.0.changes_of_orders.by_order);
-        let seat = Seat::none();
-        let change = self.begin(&mut open, target, cancel, Duration::ZERO, seat, Some(answer));
+        let change = self.begin(&mut open, cancel, Duration::ZERO, Seat::none(), Some(answer));
         (change, answered)
+    }
+
+    /// Cancels an order of a product.
+    #[cfg(feature = "perps")]
+    pub(super) fn cancel_of(&self, product: Product, target: ChangeTarget) -> Change {
+        let cancel = self.intent(product, target, OrderChange::Cancel);
+        let mut open = lock(&self.0.changes_of_orders.by_order);
+        self.begin(&mut open, cancel, Duration::ZERO, Seat::none(), None)
     }
 
     /// Cancels several orders with one request, or with one for each
@@ -254,8 +273,8 @@ impl Placements {
                 continue;
             }
             let (seat, place) = Seat::new();
-            let cancel = OrderChange::Cancel;
-            changes.push(self.begin(&mut open, target, cancel, Duration::ZERO, seat, None));
+            let cancel = self.intent(Product::EventContracts, target, OrderChange::Cancel);
+            changes.push(self.begin(&mut open, cancel, Duration::ZERO, seat, None));
             places.push(place);
         }
         drop(open);
@@ -274,10 +293,11 @@ impl Placements {
         lock(&self.0.changes_of_orders.by_order).values().flatten().cloned().collect()
     }
 
-    pub(super) fn observe_changes(&self, event: &Event) {
-        let Some(order) = read::view(event) else { return };
+    /// Takes in a state of an order of a product.
+    pub(super) fn observe_change(&self, product: Product, order: &OrderView) {
         let open = lock(&self.0.changes_of_orders.by_order);
-        for change in open.get(&order.order_id).into_iter().flatten() {
+        let changes = open.get(&order.order_id).into_iter().flatten();
+        for change in changes.filter(|change| change.intent.product == product) {
             change.tell(ChangeInput::Seen(order.clone()));
         }
     }
@@ -296,22 +316,32 @@ impl Placements {
         }
     }
 
+    /// Returns a change as it is written.
+    fn intent(&self, product: Product, target: ChangeTarget, change: OrderChange) -> ChangeIntent {
+        let number = self.0.changes_of_orders.next.fetch_add(1, Ordering::Relaxed);
+        let ChangeTarget { order_id, ticker, subaccount, exchange_index, known } = target;
+        let (exchange_index, known) = match product {
+            Product::EventContracts => {
+                let known = lock(&self.0.changes_of_orders.times).known(&order_id, known);
+                let exchange_index = exchange_index.filter(|shard| *shard >= 0);
+                (exchange_index.or_else(|| lock(&self.0.shards).shard_of(&ticker)), known)
+            }
+            // Its requests name no shard. Its answers have no time, so that a state of the order
+            // cannot be told to be newer than the change before: that takes the proof.
+            Product::Perps => (None, None),
+        };
+        let change = ChangeIntent::new(number, order_id, ticker, change);
+        ChangeIntent { subaccount, exchange_index, known, product, ..change }
+    }
+
     fn begin(
         &self,
         open: &mut HashMap<String, Vec<Change>>,
-        target: ChangeTarget,
-        change: OrderChange,
+        intent: ChangeIntent,
         within: Duration,
         seat: Seat<Limited<ChangeIntent>, ChangeInput>,
         answer: Option<oneshot::Sender<FirstAnswer>>,
     ) -> Change {
-        let number = self.0.changes_of_orders.next.fetch_add(1, Ordering::Relaxed);
-        let ChangeTarget { order_id, ticker, subaccount, exchange_index, known } = target;
-        let known = lock(&self.0.changes_of_orders.times).known(&order_id, known);
-        let exchange_index = exchange_index.filter(|shard| *shard >= 0);
-        let exchange_index = exchange_index.or_else(|| lock(&self.0.shards).shard_of(&ticker));
-        let intent =
-            ChangeIntent { number, order_id, ticker, subaccount, exchange_index, known, change };
         let send_by = self.0.clock.now().saturating_add(within);
         let machine = ChangeMachine::new(intent, self.0.config, send_by);
         let (change, end) = Change::new(&machine);
@@ -377,7 +407,14 @@ async fn perform(shared: &Arc<Shared>, action: Action) -> ChangeInput {
             let complete_until = reads::watermark(Arc::clone(shared)).await;
             complete_until.map_or(ChangeInput::ReadFailed, ChangeInput::Watermark)
         }
-        Action::ReadOrder(intent, number) => read::order(&shared.settling, &intent, number).await,
+        Action::ReadOrder(intent, number) => match intent.product {
+            Product::EventContracts => read::order(&shared.settling, &intent, number).await,
+            #[cfg(feature = "perps")]
+            Product::Perps => super::perps::read::order(&shared.settling, &intent, number).await,
+            // A journal that has one is not opened.
+            #[cfg(not(feature = "perps"))]
+            Product::Perps => ChangeInput::ReadFailed,
+        },
     }
 }
 
@@ -484,7 +521,12 @@ async fn send(
     answer: Option<oneshot::Sender<FirstAnswer>>,
 ) -> ChangeInput {
     let (intent, limit) = limited.split();
-    let result = request(&shared.client.with_extension(limit), &intent).await;
+    let client = shared.client.with_extension(limit);
+    let result = match intent.product {
+        #[cfg(feature = "perps")]
+        Product::Perps => super::perps::read::change(&client, &intent).await,
+        _ => request(&client, &intent).await,
+    };
     let named = result.as_ref().map(|(named, at)| (named.as_str(), *at));
     let come_to = read::change_answer(&intent.order_id, named);
     if let Some(answer) = answer {
@@ -495,7 +537,10 @@ async fn send(
 }
 
 /// Sends one change, and returns the id of the order that the answer names, and its time.
-async fn request(client: &Client, intent: &ChangeIntent) -> Result<(String, UnixMillis), Error> {
+async fn request(
+    client: &Client,
+    intent: &ChangeIntent,
+) -> Result<(String, Option<UnixMillis>), Error> {
     let (order_id, ticker) = (&*intent.order_id, &*intent.ticker);
     let exchange_index = intent.exchange_index;
     match &intent.change {
@@ -503,7 +548,7 @@ async fn request(client: &Client, intent: &ChangeIntent) -> Result<(String, Unix
             let request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
             let request = request.exchange_index(exchange_index).subaccount(intent.subaccount);
             let answer = request.send().await?.into_inner();
-            Ok((answer.order_id, answer.ts_ms))
+            Ok((answer.order_id, Some(answer.ts_ms)))
         }
         OrderChange::Amend { side, yes_price, total, expires } => {
             let body = AmendOrderV2Request::builder()
@@ -515,7 +560,7 @@ async fn request(client: &Client, intent: &ChangeIntent) -> Result<(String, Unix
                 .exchange_index(exchange_index.map(ExchangeIndex::from));
             let request = client.amend_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
-            Ok((answer.order_id, answer.ts_ms))
+            Ok((answer.order_id, Some(answer.ts_ms)))
         }
         OrderChange::Decrease { remaining } => {
             let body =
@@ -523,7 +568,7 @@ async fn request(client: &Client, intent: &ChangeIntent) -> Result<(String, Unix
             let body = body.exchange_index(exchange_index.map(ExchangeIndex::from));
             let request = client.decrease_order_v2().order_id(order_id).body(body);
             let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
-            Ok((answer.order_id, answer.ts_ms))
+            Ok((answer.order_id, Some(answer.ts_ms)))
         }
     }
 }

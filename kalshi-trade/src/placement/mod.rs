@@ -15,6 +15,8 @@ mod config;
 mod link;
 mod machine;
 mod pauses;
+#[cfg(feature = "perps")]
+pub mod perps;
 mod read;
 mod reads;
 mod shell;

@@ -20,17 +20,18 @@ const BATCH_STATUS: u16 = 201;
 
 /// Returns what an answer to a create comes to.
 pub(super) fn answer(result: Result<types::CreateOrderV2Response, Error>) -> Answer {
-    let error = match result {
+    match result {
         Ok(created) => {
-            return Answer::Created {
-                order_id: created.order_id,
-                client_order_id: created.client_order_id,
-            };
+            Answer::Created { order_id: created.order_id, client_order_id: created.client_order_id }
         }
-        Err(error) => error,
-    };
+        Err(error) => failed(&error),
+    }
+}
+
+/// Returns what the failure of a create comes to.
+pub(super) fn failed(error: &Error) -> Answer {
     match (error.effect(), error.status()) {
-        (Effect::NotSent, _) => Answer::NotSent { is_temporary: is_temporary(&error) },
+        (Effect::NotSent, _) => Answer::NotSent { is_temporary: is_temporary(error) },
         // After a lost attempt of the same call, too: some order has the id.
         _ if error.is_conflict() => Answer::Conflict,
         (Effect::Rejected, _) if error.is_rate_limited() => {
@@ -59,7 +60,7 @@ pub(super) fn batch_answers(
         Err(error) if error.is_conflict() => return vec![Answer::Unknown; ids.len()],
         Err(error) => error,
     };
-    vec![answer(Err(error)); ids.len()]
+    vec![failed(&error); ids.len()]
 }
 
 /// Returns what the row of one order comes to. One that does not name the order, and one without a
@@ -93,7 +94,7 @@ fn refused_row(error: types::ErrorResponse) -> Answer {
 /// Returns what an answer to a change of an order comes to, which may name another order.
 pub(super) fn change_answer(
     order_id: &str,
-    result: Result<(&str, UnixMillis), &Error>,
+    result: Result<(&str, Option<UnixMillis>), &Error>,
 ) -> ChangeAnswer {
     let error = match result {
         Ok((named, at)) if named == order_id => return ChangeAnswer::Done { at },
@@ -125,7 +126,7 @@ pub(super) fn batch_cancel_answers(
         Err(error) => return vec![change_answer("", Err(error)); order_ids.len()],
     };
     let answers = order_ids.iter().zip(rows).map(|(order_id, row)| match (&row.error, row.ts_ms) {
-        (None, Some(at)) => change_answer(order_id, Ok((&row.order_id, at))),
+        (None, Some(at)) => change_answer(order_id, Ok((&row.order_id, Some(at)))),
         (Some(_), _) => ChangeAnswer::NotFound,
         (None, None) => ChangeAnswer::Unknown,
     });
@@ -159,7 +160,7 @@ pub(super) struct Question {
 pub(super) async fn list(client: &Client, ticker: &str, questions: &[Question]) -> Vec<Input> {
     let mut list = List::new(questions);
     let live = client.get_orders().ticker(ticker).limit(LIMIT);
-    list.read(live.stream()).await;
+    list.read(live.stream(), order_sighting).await;
     let first_sent = list.undecided().map(|question| question.first_sent).min();
     if let Some(first_sent) = first_sent.filter(|_| list.is_complete) {
         match client.get_historical_cutoff().send().await {
@@ -169,7 +170,7 @@ pub(super) async fn list(client: &Client, ticker: &str, questions: &[Question]) 
                     < first_sent.saturating_sub(Duration::from_secs(86_400)) => {}
             Ok(_) => {
                 let archived = client.get_historical_orders().ticker(ticker).limit(LIMIT);
-                list.read(archived.stream()).await;
+                list.read(archived.stream(), order_sighting).await;
             }
             Err(error) => list.fail(&error),
         }
@@ -178,16 +179,16 @@ pub(super) async fn list(client: &Client, ticker: &str, questions: &[Question]) 
 }
 
 /// A list as far as it was read, and the orders in it that have one of the ids.
-struct List<'a> {
+pub(super) struct List<'a> {
     questions: &'a [Question],
     found: HashMap<&'a str, Vec<Sighting>>,
     rows: usize,
-    is_complete: bool,
+    pub(super) is_complete: bool,
     has_failed: bool,
 }
 
 impl<'a> List<'a> {
-    fn new(questions: &'a [Question]) -> Self {
+    pub(super) fn new(questions: &'a [Question]) -> Self {
         let found = questions.iter().map(|question| (question.id.as_str(), Vec::new())).collect();
         Self { questions, found, rows: 0, is_complete: true, has_failed: false }
     }
@@ -201,7 +202,7 @@ impl<'a> List<'a> {
     }
 
     /// Takes in rows. One that does not decode may be any of the orders.
-    async fn read(&mut self, mut rows: Rows<'_, types::Order>) {
+    pub(super) async fn read<T>(&mut self, mut rows: Rows<'_, T>, sighting: fn(T) -> Sighting) {
         while let Some(row) = rows.next().await {
             self.rows = self.rows.saturating_add(1);
             if self.rows > MAX_ROWS {
@@ -209,21 +210,16 @@ impl<'a> List<'a> {
                 return;
             }
             match row {
-                Ok(order) => self.take(order),
+                Ok(order) => self.take(sighting(order)),
                 Err(error) if error.is_row() => self.is_complete = false,
                 Err(error) => return self.fail(&error),
             }
         }
     }
 
-    fn take(&mut self, order: types::Order) {
+    fn take(&mut self, order: Sighting) {
         if let Some(found) = self.found.get_mut(order.client_order_id.as_str()) {
-            found.push(Sighting {
-                client_order_id: order.client_order_id,
-                order_id: order.order_id,
-                ticker: order.ticker,
-                side: side(order.book_side.as_str()),
-            });
+            found.push(order);
         }
     }
 
@@ -234,7 +230,7 @@ impl<'a> List<'a> {
         self.has_failed = true;
     }
 
-    fn answers(self) -> Vec<Input> {
+    pub(super) fn answers(self) -> Vec<Input> {
         let answers = self.questions.iter().map(|question| {
             let orders = self.found.get(question.id.as_str()).cloned().unwrap_or_default();
             if self.has_failed && orders.is_empty() {
@@ -246,37 +242,59 @@ impl<'a> List<'a> {
     }
 }
 
+fn order_sighting(order: types::Order) -> Sighting {
+    Sighting {
+        client_order_id: order.client_order_id,
+        order_id: order.order_id,
+        ticker: order.ticker,
+        side: side(order.book_side.as_str()),
+    }
+}
+
 /// Reads an order by its id, in the archive, too.
 pub(super) async fn order(client: &Client, change: &ChangeIntent, number: u32) -> ChangeInput {
     let order_id = change.order_id.as_str();
-    let order = match client.get_order().order_id(order_id).send().await {
-        Ok(answer) => Some(OrderView::from(&answer.order)),
+    let read = match client.get_order().order_id(order_id).send().await {
+        Ok(answer) => Ok(Some(OrderView::from(&answer.order))),
         Err(error) if error.is_not_found() => {
             let archived = client.get_historical_orders().ticker(&*change.ticker).limit(LIMIT);
-            let mut rows = archived.stream();
-            let mut count = 0;
-            loop {
-                count += 1;
-                match rows.next().await {
-                    None => break None,
-                    Some(_) if count > MAX_ROWS => return ChangeInput::ReadFailed,
-                    Some(Ok(order)) if order.order_id == order_id => {
-                        break Some(OrderView::from(&order));
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        warn(&error);
-                        return ChangeInput::ReadFailed;
-                    }
-                }
-            }
+            find(archived.stream(), order_id, |order| OrderView::from(order)).await
         }
+        Err(error) => Err(error),
+    };
+    order_read(number, read)
+}
+
+/// Returns the order of a list that has this id.
+///
+/// # Errors
+///
+/// The list could not be read up to it.
+pub(super) async fn find<T>(
+    mut rows: Rows<'_, T>,
+    order_id: &str,
+    view: fn(&T) -> OrderView,
+) -> Result<Option<OrderView>, Error> {
+    // A list that is longer than any is as good as one that has no end: the next read begins anew.
+    for _ in 0..MAX_ROWS {
+        let Some(row) = rows.next().await else { break };
+        let order = view(&row?);
+        if order.order_id == order_id {
+            return Ok(Some(order));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what a read of an order comes to.
+pub(super) fn order_read(number: u32, read: Result<Option<OrderView>, Error>) -> ChangeInput {
+    match read {
+        Ok(order) => ChangeInput::Read { number, order },
         Err(error) => {
             warn(&error);
-            return ChangeInput::ReadFailed;
+            ChangeInput::ReadFailed
         }
-    };
-    ChangeInput::Read { number, order }
+    }
 }
 
 impl From<&types::Order> for OrderView {
@@ -332,7 +350,7 @@ pub(super) fn sighting(event: &Event) -> Option<Sighting> {
 }
 
 /// Returns the side of the book, if it is one that an order can be sent with.
-fn side(text: &str) -> Option<String> {
+pub(super) fn side(text: &str) -> Option<String> {
     matches!(text, "bid" | "ask").then(|| text.to_owned())
 }
 
@@ -413,7 +431,7 @@ mod tests {
         let body: types::BatchCancelOrdersV2Response =
             serde_json::from_value(json!({ "orders": rows })).unwrap();
         let expected = vec![
-            ChangeAnswer::Done { at: UnixMillis::from_millis(7) },
+            ChangeAnswer::Done { at: Some(UnixMillis::from_millis(7)) },
             ChangeAnswer::NotFound,
             ChangeAnswer::Unknown,
             ChangeAnswer::Unknown,

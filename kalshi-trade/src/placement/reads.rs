@@ -15,6 +15,7 @@ use super::{
     read::{self, Question},
     shell::{Shared, lock},
 };
+use crate::journal::Product;
 
 /// The time that a read waits for others that want the same: those whose answers were lost
 /// together ask within the same moment.
@@ -23,7 +24,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// The reads that are asked for. A key is there as long as a task reads for it.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    lists: Mutex<HashMap<String, Vec<ListWaiter>>>,
+    lists: Mutex<HashMap<(Product, String), Vec<ListWaiter>>>,
     watermark: Mutex<Option<Vec<oneshot::Sender<Option<UnixMillis>>>>>,
 }
 
@@ -34,39 +35,53 @@ struct ListWaiter {
 }
 
 /// Lists the orders of a market, with all others that ask for it.
-pub(super) async fn list(shared: Arc<Shared>, ticker: String, question: Question) -> Input {
+pub(super) async fn list(
+    shared: Arc<Shared>,
+    product: Product,
+    ticker: String,
+    question: Question,
+) -> Input {
+    let market = (product, ticker);
     let (reply, answer) = oneshot::channel();
     let waiter = ListWaiter { question, reply };
     let is_first = {
         let mut lists = lock(&shared.reads.lists);
-        let is_first = !lists.contains_key(&ticker);
-        lists.entry(ticker.clone()).or_default().push(waiter);
+        let is_first = !lists.contains_key(&market);
+        lists.entry(market.clone()).or_default().push(waiter);
         is_first
     };
     if is_first {
         let reader = Arc::clone(&shared);
-        shared.runtime.spawn(async move { serve_lists(&reader, ticker).await });
+        shared.runtime.spawn(async move { serve_lists(&reader, market).await });
     }
     // The runtime ends.
     answer.await.unwrap_or(Input::ReadFailed)
 }
 
 /// Lists the orders of a market as long as a task asks for it.
-async fn serve_lists(shared: &Shared, ticker: String) {
+async fn serve_lists(shared: &Shared, market: (Product, String)) {
     loop {
         tokio::time::sleep(GATHER).await;
         let waiters = {
             let mut lists = lock(&shared.reads.lists);
-            let waiters = lists.get_mut(&ticker).map(std::mem::take).unwrap_or_default();
+            let waiters = lists.get_mut(&market).map(std::mem::take).unwrap_or_default();
             if waiters.is_empty() {
-                lists.remove(&ticker);
+                lists.remove(&market);
                 return;
             }
             waiters
         };
         let (questions, replies): (Vec<Question>, Vec<_>) =
             waiters.into_iter().map(|waiter| (waiter.question, waiter.reply)).unzip();
-        let answers = read::list(&shared.settling, &ticker, &questions).await;
+        let (product, ticker) = &market;
+        let answers = match product {
+            Product::EventContracts => read::list(&shared.settling, ticker, &questions).await,
+            #[cfg(feature = "perps")]
+            Product::Perps => super::perps::read::list(&shared.settling, ticker, &questions).await,
+            // A journal that has one is not opened.
+            #[cfg(not(feature = "perps"))]
+            Product::Perps => vec![Input::ReadFailed; questions.len()],
+        };
         for (reply, answer) in replies.into_iter().zip(answers) {
             let _ = reply.send(answer);
         }

@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Step,
+    Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling,
+    Sighting, Step,
     batch::{self, Limited, Seat},
     changes::OpenChanges,
     link::{Link, TaskEnd},
@@ -39,7 +40,7 @@ use crate::{
     },
     journal::{
         ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, JournalErrorKind, OwnIds,
-        Record,
+        Product, Record,
     },
     pause::Paused,
     risk::RiskError,
@@ -48,7 +49,7 @@ use crate::{
 
 /// The time within which an order is sent, unless the caller says otherwise: a late order is a
 /// wrong order.
-const SEND_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const SEND_WITHIN: Duration = Duration::from_secs(1);
 
 /// The longest sleep. A clock may step, and the machine may be suspended.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
@@ -165,6 +166,10 @@ pub enum PlaceError {
     /// [waited for](crate::trading::UnsettledPolicy::Hold).
     #[error("the outcome of the order {0:?} of the same market and side is unknown: wait for it")]
     Unsettled(String),
+    /// The order does not fit the market of perpetual futures that it is for.
+    #[cfg(feature = "perps")]
+    #[error(transparent)]
+    Market(#[from] super::perps::MarketError),
     /// The order group was triggered: the exchange would refuse the order. See
     /// [`group`](crate::group).
     #[error("the order group {0:?} was triggered: reset it before placing in it")]
@@ -372,7 +377,7 @@ impl Placements {
         if order.client_order_id.is_some() {
             return Err(PlaceError::HasClientOrderId);
         }
-        let id = lock(&self.0.ids).next_id();
+        let id = self.next_id();
         order.client_order_id = Some(id.as_str().to_owned());
         self.prepare_as(id, order, within, seat)
     }
@@ -397,8 +402,17 @@ impl Placements {
         order: CreateOrderV2Request,
         within: Duration,
     ) -> Result<Placement, PlaceError> {
+        let id = order.client_order_id.clone().unwrap_or_default();
+        self.place_under(&id, |id| self.prepare_as(id, order, within, Seat::none()))
+    }
+
+    /// Places an order of any product under an id that is open for none.
+    pub(super) fn place_under(
+        &self,
+        id: &str,
+        prepare: impl FnOnce(ClientOrderId) -> Result<(Task, Placement), PlaceError>,
+    ) -> Result<Placement, PlaceError> {
         self.check_restored()?;
-        let id = order.client_order_id.as_deref().unwrap_or_default();
         let id: ClientOrderId = id.parse().map_err(PlaceError::Invalid)?;
         // Held until the order is among them, so that one of two with the same id is refused.
         let mut open = lock(&self.0.open);
@@ -406,7 +420,7 @@ impl Placements {
             let text = "an order with this client order id is open";
             return Err(PlaceError::Invalid(JournalError::new(JournalErrorKind::Invalid, text)));
         }
-        let (task, placement) = self.prepare_as(id, order, within, Seat::none())?;
+        let (task, placement) = prepare(id)?;
         self.spawn_in(&mut open, task, placement.clone());
         Ok(placement)
     }
@@ -426,23 +440,47 @@ impl Placements {
                 shards.learn(&order.ticker, *shard);
             }
         }
+        Ok(self.task(intent, Request::EventContracts(order), within, seat))
+    }
+
+    /// Returns the task of an order that is sent within that time.
+    pub(super) fn task(
+        &self,
+        intent: Intent,
+        request: Request,
+        within: Duration,
+        seat: Seat<Limited<CreateOrderV2Request>, Input>,
+    ) -> (Task, Placement) {
         let now = self.0.clock.now();
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);
         let (placement, end) = Placement::new(&machine);
-        let (request, first_sent, withdrawal) = (Some(order), now, Withdrawal::default());
-        let task = Task { machine, end, request, first_sent, seat, withdrawal };
-        Ok((task, placement))
+        let (request, first_sent, withdrawal) = (Some(request), now, Withdrawal::default());
+        (Task { machine, end, request, first_sent, seat, withdrawal }, placement)
+    }
+
+    /// Returns a client order id that no other order has.
+    pub(super) fn next_id(&self) -> ClientOrderId {
+        lock(&self.0.ids).next_id()
     }
 
     /// Takes in an event of a connection: a message about an order or a fill may be the evidence
     /// that an order or a change is waiting for. Give it every event of the channels `user_orders` and
     /// `fill`.
     pub fn observe(&self, event: &Event) {
-        self.observe_changes(event);
-        let Some(sighting) = read::sighting(event) else { return };
+        if let Some(order) = read::view(event) {
+            self.observe_change(Product::EventContracts, &order);
+        }
+        if let Some(sighting) = read::sighting(event) {
+            self.observe_order(Product::EventContracts, sighting);
+        }
+    }
+
+    /// Takes in that an order of a product exists. Each product has client order ids of its own.
+    pub(super) fn observe_order(&self, product: Product, sighting: Sighting) {
         let open = lock(&self.0.open);
-        if let Some(placement) = open.get(sighting.client_order_id.as_str()) {
+        let placement = open.get(sighting.client_order_id.as_str());
+        if let Some(placement) = placement.filter(|one| one.intent.product() == product) {
             placement.tell(Input::Seen(sighting));
         }
     }
@@ -556,12 +594,36 @@ fn is_outcome(state: &PlacementState) -> bool {
     )
 }
 
+/// The request that places an order.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    EventContracts(CreateOrderV2Request),
+    #[cfg(feature = "perps")]
+    Perps(kalshi_sdk::perps::types::CreateMarginOrderRequest),
+}
+
+impl Request {
+    /// Reads the request of an intent.
+    fn of(intent: &Intent) -> Option<Self> {
+        match intent.product() {
+            Product::EventContracts => {
+                serde_json::from_str(intent.body()).ok().map(Self::EventContracts)
+            }
+            #[cfg(feature = "perps")]
+            Product::Perps => serde_json::from_str(intent.body()).ok().map(Self::Perps),
+            // A journal that has one is not opened.
+            #[cfg(not(feature = "perps"))]
+            Product::Perps => None,
+        }
+    }
+}
+
 /// One machine and what it needs.
-struct Task {
+pub(super) struct Task {
     machine: PlacementMachine,
     end: TaskEnd<PlacementState, Input>,
     /// The body that is sent first; `None` in an order of an earlier session.
-    request: Option<CreateOrderV2Request>,
+    request: Option<Request>,
     first_sent: UnixMillis,
     /// The batch that it is sent with.
     seat: Seat<Limited<CreateOrderV2Request>, Input>,
@@ -572,10 +634,10 @@ struct Task {
 enum Action {
     Write(Record),
     Written(oneshot::Receiver<bool>),
-    Send(Limited<CreateOrderV2Request>),
+    Send(Limited<Request>),
     Sent(oneshot::Receiver<Input>),
     ReadWatermark,
-    List(String, Question),
+    List(Product, String, Question),
 }
 
 async fn perform(shared: &Arc<Shared>, action: Action) -> Input {
@@ -589,7 +651,9 @@ async fn perform(shared: &Arc<Shared>, action: Action) -> Input {
             let complete_until = reads::watermark(Arc::clone(shared)).await;
             complete_until.map_or(Input::ReadFailed, Input::Watermark)
         }
-        Action::List(ticker, question) => reads::list(Arc::clone(shared), ticker, question).await,
+        Action::List(product, ticker, question) => {
+            reads::list(Arc::clone(shared), product, ticker, question).await
+        }
     }
 }
 
@@ -622,10 +686,7 @@ impl Task {
                         self.machine.apply(Input::Answered(unsent), now);
                         continue;
                     };
-                    Some(match self.seat.send(request) {
-                        Ok(answer) => Action::Sent(answer),
-                        Err(request) => Action::Send(request),
-                    })
+                    Some(self.send(request))
                 }
                 Step::ReadWatermark => Some(Action::ReadWatermark),
                 Step::List { number } => {
@@ -636,7 +697,7 @@ impl Task {
                         first_sent: self.first_sent,
                         is_decisive: self.machine.is_list_decisive(),
                     };
-                    Some(Action::List(intent.ticker().to_owned(), question))
+                    Some(Action::List(intent.product(), intent.ticker().to_owned(), question))
                 }
                 Step::WaitUntil(at) => {
                     self.seat.leave();
@@ -696,10 +757,27 @@ impl Task {
         Ok(write_now(shared, &record))
     }
 
+    /// Hands a request over to its batch, or sends it by itself: only event contracts have batches.
+    fn send(&mut self, limited: Limited<Request>) -> Action {
+        let Limited { request, within, withdrawal } = limited;
+        match request {
+            Request::EventContracts(request) => {
+                match self.seat.send(Limited { request, within, withdrawal }) {
+                    Ok(answer) => Action::Sent(answer),
+                    Err(Limited { request, within, withdrawal }) => {
+                        let request = Request::EventContracts(request);
+                        Action::Send(Limited { request, within, withdrawal })
+                    }
+                }
+            }
+            #[cfg(feature = "perps")]
+            request @ Request::Perps(_) => Action::Send(Limited { request, within, withdrawal }),
+        }
+    }
+
     /// Returns what is sent: from the second time on, as it was written.
-    fn request(&mut self, now: UnixMillis) -> Option<Limited<CreateOrderV2Request>> {
-        let body = self.machine.intent().body();
-        let request = self.request.take().or_else(|| serde_json::from_str(body).ok())?;
+    fn request(&mut self, now: UnixMillis) -> Option<Limited<Request>> {
+        let request = self.request.take().or_else(|| Request::of(self.machine.intent()))?;
         let within = Some(self.machine.send_by().abs_diff(now));
         Some(Limited { request, within, withdrawal: self.withdrawal.clone() })
     }
@@ -744,6 +822,18 @@ pub(crate) fn settling(client: &Client) -> Client {
 
 /// Returns the intent of an order that has this id.
 fn intent_of(id: ClientOrderId, order: &CreateOrderV2Request) -> Result<Intent, JournalError> {
+    let (ticker, side) = (order.ticker.clone(), order.side.as_str());
+    intent_from(Product::EventContracts, id, ticker, side, order)
+}
+
+/// Returns the intent of an order of a product, in that market and on that side.
+pub(super) fn intent_from(
+    product: Product,
+    id: ClientOrderId,
+    ticker: String,
+    side: &str,
+    order: &impl serde::Serialize,
+) -> Result<Intent, JournalError> {
     let mut body = Vec::with_capacity(BODY_ROOM);
     let body = serde_json::to_writer(&mut body, order).ok().and_then(|()| {
         // What serde writes is text.
@@ -753,7 +843,7 @@ fn intent_of(id: ClientOrderId, order: &CreateOrderV2Request) -> Result<Intent, 
         let text = "the order cannot be written as JSON";
         JournalError::new(JournalErrorKind::Invalid, text)
     })?;
-    Intent::from_parts(id, order.ticker.clone(), order.side.as_str().to_owned(), body)
+    Intent::from_parts(product, id, ticker, side.to_owned(), body)
 }
 
 /// Returns what the request on its way comes to, once; never if there is none.
@@ -773,11 +863,17 @@ pub(super) async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
     tokio::time::sleep(left.min(MAX_SLEEP)).await;
 }
 
-async fn send(shared: &Shared, limited: Limited<CreateOrderV2Request>) -> Input {
+async fn send(shared: &Shared, limited: Limited<Request>) -> Input {
     let (request, limit) = limited.split();
     let client = shared.client.with_extension(limit);
-    let result = client.create_order_v2().body(request).send().await;
-    Input::Answered(read::answer(result.map(ResponseValue::into_inner)))
+    Input::Answered(match request {
+        Request::EventContracts(request) => {
+            let result = client.create_order_v2().body(request).send().await;
+            read::answer(result.map(ResponseValue::into_inner))
+        }
+        #[cfg(feature = "perps")]
+        Request::Perps(request) => super::perps::read::send(&client, request).await,
+    })
 }
 
 /// Sends orders as one batch, and returns what became of each.

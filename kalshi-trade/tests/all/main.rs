@@ -14,6 +14,7 @@ mod placement_budget;
 mod placement_changes;
 mod placement_changes_model;
 mod placement_model;
+mod placement_perps;
 mod placement_requests;
 mod placement_shell;
 mod placement_trading;

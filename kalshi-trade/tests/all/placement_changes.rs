@@ -70,15 +70,8 @@ fn amended() -> OrderView {
 fn new(change: OrderChange) -> ChangeMachine {
     let known =
         KnownOrder { updated: at(0), yes_price: cents(40), total: contracts(10), expires: None };
-    let intent = ChangeIntent {
-        number: 1,
-        order_id: "o-1".to_owned(),
-        ticker: "T".to_owned(),
-        subaccount: None,
-        exchange_index: None,
-        known: Some(known),
-        change,
-    };
+    let mut intent = ChangeIntent::new(1, "o-1", "T", change);
+    intent.known = Some(known);
     ChangeMachine::new(intent, PlacementConfig::default(), at(1_000))
 }
 
@@ -135,7 +128,7 @@ fn a_full_disk_stops_an_amend_and_no_cancel() {
     machine.poll(at(0));
     machine.apply(ChangeInput::WriteFailed, at(0));
     assert_eq!(machine.poll(at(0)), ChangeStep::Send { attempt: 1 });
-    machine.apply(ChangeInput::Answered(ChangeAnswer::Done { at: at(1) }), at(1));
+    machine.apply(ChangeInput::Answered(ChangeAnswer::Done { at: Some(at(1)) }), at(1));
     // There is nothing of it in the journal.
     assert_eq!(machine.poll(at(1)), ChangeStep::Done);
 }

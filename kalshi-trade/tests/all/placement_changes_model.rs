@@ -288,15 +288,8 @@ impl Run {
             Mistake::OldStateTells => known,
             _ => self.times.known("o-1", known),
         };
-        let intent = ChangeIntent {
-            number: self.next_change,
-            order_id: "o-1".to_owned(),
-            ticker: "T".to_owned(),
-            subaccount: None,
-            exchange_index: None,
-            known,
-            change,
-        };
+        let mut intent = ChangeIntent::new(self.next_change, "o-1", "T", change);
+        intent.known = known;
         self.next_change += 1;
         let within = if self.dice.one_in(2) { 1_000 } else { 600_000 };
         let send_by = UnixMillis::from_millis(self.agenda.now + self.skew + within);
@@ -342,7 +335,7 @@ impl Run {
             (Mistake::NotFoundIsDone, ChangeInput::Answered(ChangeAnswer::NotFound))
                 if is_cancel =>
             {
-                ChangeInput::Answered(ChangeAnswer::Done { at: UnixMillis::EPOCH })
+                ChangeInput::Answered(ChangeAnswer::Done { at: Some(UnixMillis::EPOCH) })
             }
             (_, input) => input,
         };
@@ -525,7 +518,7 @@ impl Run {
         let refused = ChangeAnswer::Refused(Refusal::new(400, None));
         match self.after(intent) {
             _ if self.order().is_over => ChangeAnswer::NotFound,
-            Some(_) => ChangeAnswer::Done { at: UnixMillis::from_millis(self.agenda.now) },
+            Some(_) => ChangeAnswer::Done { at: Some(UnixMillis::from_millis(self.agenda.now)) },
             None => refused,
         }
     }

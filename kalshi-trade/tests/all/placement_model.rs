@@ -1,10 +1,13 @@
 //! The machine of placements against a small exchange that loses, repeats and delays, in virtual
-//! time: one order for an intent, never two, and no intent is forgotten.
+//! time: one order for an intent, never two, and no intent is forgotten. Orders of both products are
+//! under one journal; the exchange has a list and client order ids of its own for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kalshi_trade::{
-    journal::{ClientOrderIds, History, Intent, Journal, MemoryJournal, Record, Settlement},
+    journal::{
+        ClientOrderIds, History, Intent, Journal, MemoryJournal, Product, Record, Settlement,
+    },
     placement::{
         Answer, Input, PlacementConfig, PlacementMachine, PlacementState, Refusal, Ruling,
         Sighting, Step, UndecidedCause, WithdrawnCause,
@@ -29,11 +32,14 @@ enum Mistake {
     JournalAfterSend,
     /// An order of a batch that the answer does not speak of is taken for refused.
     SilenceIsRefusal,
+    /// Orders are looked for in the list of the other product.
+    OtherList,
 }
 
 /// An order at the exchange.
 #[derive(Clone, Debug)]
 struct Order {
+    product: Product,
     client_order_id: String,
     /// The sending that it came from; `None` for somebody else's.
     sending: Option<u64>,
@@ -51,6 +57,7 @@ enum Event {
     },
     /// The exchange carries a request out.
     Execute {
+        product: Product,
         client_order_id: String,
         sending: u64,
     },
@@ -184,8 +191,8 @@ impl Run {
                     }
                 }
             }
-            Event::Execute { client_order_id, sending } => {
-                self.execute(&client_order_id, sending);
+            Event::Execute { product, client_order_id, sending } => {
+                self.execute(product, &client_order_id, sending);
             }
             Event::Input { process, machine, input } => {
                 if self.is_alive && process == self.process {
@@ -244,8 +251,12 @@ impl Run {
     fn place(&mut self) {
         let id = self.ids.next_id();
         let body = format!(r#"{{"client_order_id":"{id}","ticker":"T","side":"bid"}}"#);
+        let product = product(self.dice.one_in(2));
         if self.dice.one_in(50) {
+            // Of either product: only that of the same one is in the way.
+            let is_same = self.dice.one_in(2);
             self.orders.push(Order {
+                product: if is_same { product } else { other(product) },
                 client_order_id: id.as_str().to_owned(),
                 sending: None,
                 ticker: "OTHER",
@@ -254,7 +265,10 @@ impl Run {
             });
         }
         let send_by = UnixMillis::from_millis(self.agenda.now + self.skew + self.send_within);
-        let intent = Intent::new(body).unwrap();
+        let intent = match product {
+            Product::Perps => Intent::of_perps(body).unwrap(),
+            _ => Intent::new(body).unwrap(),
+        };
         self.machines.push(PlacementMachine::new(intent, self.config, send_by));
         self.poll(self.machines.len() - 1);
     }
@@ -305,8 +319,10 @@ impl Run {
         });
         if *after == PlacementState::Absent {
             let id = self.machines[machine].intent().id().as_str();
-            let exists =
-                self.orders.iter().any(|order| order.client_order_id == id && order.ticker == "T");
+            let product = self.machines[machine].intent().product();
+            let exists = self.orders.iter().any(|order| {
+                order.client_order_id == id && order.ticker == "T" && order.product == product
+            });
             let comes = self.agenda.events().any(
                 |event| matches!(event, Event::Execute { client_order_id, .. } if client_order_id == id),
             );
@@ -389,14 +405,15 @@ impl Run {
     /// Signs the order and sends it, into whatever happens to it.
     fn send(&mut self, machine: usize) {
         let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
+        let product = self.machines[machine].intent().product();
         let sending = self.agenda.next_serial();
-        let execute = Event::Execute { client_order_id: client_order_id.clone(), sending };
+        let execute = Event::Execute { product, client_order_id: client_order_id.clone(), sending };
         let soon = self.agenda.now + 1 + self.dice.below(40);
         let created = Answer::Created {
             order_id: format!("o-{sending}"),
             client_order_id: Some(client_order_id.clone()),
         };
-        let is_taken = self.is_taken(&client_order_id);
+        let is_taken = self.is_taken(product, &client_order_id);
         let verdict = if is_taken { Answer::Conflict } else { created };
         let fault = if self.agenda.now < FAULTS_END { self.dice.below(16) } else { 15 };
         let (executions, answer): (Vec<i64>, Answer) = match fault {
@@ -449,12 +466,13 @@ impl Run {
         let answered = soon + if self.is_faulty(8) { self.dice.below(30_000) } else { 1 };
         for machine in machines.iter().copied() {
             let client_order_id = self.machines[machine].intent().id().as_str().to_owned();
+            let product = self.machines[machine].intent().product();
             let sending = self.agenda.next_serial();
             let created = Answer::Created {
                 order_id: format!("o-{sending}"),
                 client_order_id: Some(client_order_id.clone()),
             };
-            let is_taken = self.is_taken(&client_order_id);
+            let is_taken = self.is_taken(product, &client_order_id);
             let verdict = if is_taken { Answer::Conflict } else { created };
             let (at, answer) = match fault {
                 0 => (None, Answer::Unknown),
@@ -471,7 +489,7 @@ impl Run {
                 },
             };
             if let Some(at) = at {
-                self.schedule(at, Event::Execute { client_order_id, sending });
+                self.schedule(at, Event::Execute { product, client_order_id, sending });
             }
             let input = Input::Answered(answer);
             self.schedule(answered, Event::Input { process, machine, input });
@@ -486,15 +504,16 @@ impl Run {
         Answer::Unknown
     }
 
-    fn is_taken(&self, client_order_id: &str) -> bool {
+    fn is_taken(&self, product: Product, client_order_id: &str) -> bool {
         self.orders.iter().any(|order| {
-            order.client_order_id == client_order_id
+            order.product == product
+                && order.client_order_id == client_order_id
                 && (!self.are_ids_free_again || order.over > self.agenda.now)
         })
     }
 
-    fn execute(&mut self, client_order_id: &str, sending: u64) {
-        if self.is_taken(client_order_id) {
+    fn execute(&mut self, product: Product, client_order_id: &str, sending: u64) {
+        if self.is_taken(product, client_order_id) {
             return;
         }
         let over = if self.dice.one_in(2) {
@@ -508,6 +527,7 @@ impl Run {
             return;
         }
         self.orders.push(Order {
+            product,
             client_order_id: client_order_id.to_owned(),
             sending: Some(sending),
             ticker: "T",
@@ -537,10 +557,16 @@ impl Run {
     /// Lists the orders of the market as they are readable now. The answer arrives later.
     fn list(&mut self, machine: usize, number: u32) {
         let until = self.readable();
+        let product = match (self.machines[machine].intent().product(), self.mistake) {
+            (product, Mistake::OtherList) => other(product),
+            (product, _) => product,
+        };
+        self.seen.insert(if product == Product::Perps { "perps list" } else { "list" });
         let mut orders: Vec<Sighting> = self
             .orders
             .iter()
             .filter(|order| order.created <= until && order.ticker == "T")
+            .filter(|order| order.product == product)
             .map(|order| Sighting {
                 client_order_id: order.client_order_id.clone(),
                 order_id: format!("o-{}", order.sending.unwrap_or(0)),
@@ -597,14 +623,25 @@ impl Run {
         }
         for open in history.unsettled() {
             let id = open.intent.id().as_str();
-            let is_foreign =
-                self.orders.iter().any(|order| order.client_order_id == id && order.ticker != "T");
+            let is_foreign = self.orders.iter().any(|order| {
+                order.client_order_id == id
+                    && order.ticker != "T"
+                    && order.product == open.intent.product()
+            });
             if !is_foreign {
                 return Err(format!("{id} is not settled"));
             }
         }
         Ok(())
     }
+}
+
+fn product(is_perps: bool) -> Product {
+    if is_perps { Product::Perps } else { Product::EventContracts }
+}
+
+fn other(of: Product) -> Product {
+    product(of != Product::Perps)
 }
 
 /// Returns the seed of the first violation in `runs` runs, and what it is.
@@ -631,7 +668,9 @@ fn there_is_one_order_for_an_intent_whatever_happens() {
         "batch",
         "found",
         "id in use",
+        "list",
         "not written",
+        "perps list",
         "queued again",
         "refused",
         "restored",
@@ -649,6 +688,11 @@ fn an_unknown_outcome_that_is_taken_for_none_is_found() {
 #[test]
 fn a_list_that_is_taken_for_proof_is_found() {
     assert!(violation(10_000, Mistake::ListIsProof).is_some());
+}
+
+#[test]
+fn an_order_that_is_looked_for_in_the_list_of_the_other_product_is_found() {
+    assert!(violation(10_000, Mistake::OtherList).is_some());
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! `kalshi klear`.
+
+use crate::stub::{Request, Stub};
+
+const ID: &str = "admin-7";
+const TOKEN: &str = "klear-secret-token";
+
+async fn stub() -> Stub {
+    let answer = |request: &Request| match request.line().as_str() {
+        "GET /klear-api/v1/margin/settlement_balance" => {
+            Some((200, r#"{"balance_available_centicents":12345678901234567}"#.to_owned()))
+        }
+        "GET /klear-api/v1/margin/new_thing" => Some((200, r#"{"new":1}"#.to_owned())),
+        "POST /klear-api/v1/margin/withdraw_settlement_balance" => None,
+        _ => Some((404, r#"{"code":"not_found","message":"no"}"#.to_owned())),
+    };
+    Stub::start(answer).await
+}
+
+#[tokio::test]
+async fn calls_go_to_the_clearing_house_with_the_token_and_nothing_shows_it() {
+    let stub = stub().await;
+    let file = stub.folder.file("token", &format!("{TOKEN}\n"));
+    for from_file in [false, true] {
+        for words in [
+            &["klear", "api", "get_settlement_balance", "-v"][..],
+            &["klear", "api", "GET", "/margin/settlement_balance"],
+            &["klear", "api", "GET", "/margin/new_thing"],
+        ] {
+            let mut command = stub.command(words);
+            command.env("KALSHI_KLEAR_USER_ID", ID);
+            if from_file {
+                command.env("KALSHI_KLEAR_TOKEN_FILE", &file);
+            } else {
+                command.env("KALSHI_KLEAR_TOKEN", TOKEN);
+            }
+            let (ran, requests) = stub.finish(command).await;
+            assert!(!format!("{ran:?}").contains(TOKEN), "{ran:#?}");
+            let output = ran.ok();
+            // The digits are those of the answer.
+            let expected =
+                if words.contains(&"/margin/new_thing") { "1" } else { "12345678901234567" };
+            assert!(output.contains(expected), "{output}");
+            assert_eq!(requests.len(), 1);
+            let expected = format!("Bearer {ID}:{TOKEN}");
+            assert_eq!(requests[0].header("authorization"), Some(&*expected));
+            assert_eq!(requests[0].header("kalshi-access-signature"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent_and_the_variables_are_named() {
+    let stub = stub().await;
+    let words = ["klear", "api", "get_settlement_balance"];
+    let (ran, requests) = stub.run(&words).await;
+    let failure = ran.failure(4);
+    assert!(failure["message"].as_str().unwrap().contains("KALSHI_KLEAR_TOKEN"), "{failure}");
+    assert!(requests.is_empty());
+    let mut command = stub.command(&words);
+    command.env("KALSHI_KLEAR_USER_ID", ID).env("KALSHI_KLEAR_TOKEN_FILE", "/no/such/file");
+    assert_eq!(stub.finish(command).await.0.code, 4);
+}
+
+#[tokio::test]
+async fn a_withdrawal_without_an_answer_is_of_unknown_outcome() {
+    let stub = stub().await;
+    let body = r#"{"amount":"12.50"}"#;
+    let words = ["klear", "api", "withdraw_settlement_balance", "--body", body];
+    let with_token = |words: &[&str]| {
+        let mut command = stub.command(words);
+        command.env("KALSHI_KLEAR_USER_ID", ID).env("KALSHI_KLEAR_TOKEN", TOKEN);
+        command
+    };
+    let (ran, requests) = stub.finish(with_token(&words)).await;
+    assert_eq!(ran.failure(6)["operation"], "withdraw_settlement_balance");
+    assert_eq!((requests.len(), requests[0].body.as_str()), (1, body));
+    let (ran, requests) = stub.finish(with_token(&[&words[..], &["--dry-run"]].concat())).await;
+    let request = ran.json();
+    assert!(requests.is_empty());
+    let url = request["url"].as_str().unwrap();
+    assert!(url.ends_with("/klear-api/v1/margin/withdraw_settlement_balance"), "{url}");
+}
+
+#[tokio::test]
+async fn every_operation_is_listed_and_described() {
+    let stub = stub().await;
+    let (ran, _) = stub.run(&["klear", "api", "list", "-o", "json"]).await;
+    let list = ran.json();
+    let rows = list["operations"].as_array().unwrap();
+    assert_eq!(rows.len(), kalshi_sdk::klear::OPERATIONS.len());
+    assert!(rows.iter().all(|row| row["access"] == "bearer"));
+    let (ran, _) = stub.run(&["klear", "api", "show", "withdraw_settlement_balance"]).await;
+    assert!(ran.ok().contains("amount"));
+    let (ran, _) = stub.run(&["klear", "api", "get_markets"]).await;
+    assert_eq!(ran.failure(2)["next"], "kalshi klear api list");
+}

@@ -1,0 +1,232 @@
+//! `kalshi perps order`: placed once, settled, canceled.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::{Value, json};
+
+use crate::stub::{Answer, Request, Stub};
+
+/// An exchange with one market.
+#[derive(Default)]
+struct Exchange {
+    orders: Mutex<Vec<Value>>,
+    /// The answer to the next writes is lost, although they are carried out.
+    loses_answers: AtomicBool,
+    /// Reads do not show orders.
+    is_blind: AtomicBool,
+    /// The market has changed since it was read.
+    has_changed: AtomicBool,
+}
+
+impl Exchange {
+    fn answer(&self, request: &Request) -> Answer {
+        let target = request.target.strip_prefix("/trade-api/v2").unwrap_or(&request.target);
+        let path = target.split('?').next().unwrap_or_default();
+        let mut orders = self.orders.lock().unwrap();
+        let is_blind = self.is_blind.load(Ordering::SeqCst);
+        let answer = match (request.method.as_str(), path) {
+            ("GET", "/margin/exchange/status") => {
+                (200, json!({"exchange_active": true, "trading_active": true}))
+            }
+            ("GET", "/margin/markets/KXBTCPERP") => (
+                200,
+                json!({"market": {
+                    "ticker": "KXBTCPERP", "market_id": "m-1", "status": "active", "exchange_index": 0,
+                    "tick_size": "0.25", "fractional_trading_enabled": false, "market_version": 3,
+                    "contract_size": "1", "underlying_multiplier": "1", "halt_sources": [],
+                    "funding_cap": 0, "funding_deadband": 0, "funding_limit_unit": "percentage",
+                    "funding_invalid_premium_handling": "dampen",
+                }}),
+            ),
+            ("GET", "/margin/markets/KXBTCPERP/orderbook") => (
+                200,
+                json!({"orderbook": {
+                    "bids": [["29999.0000", "1.00"]], "asks": [["30001.0000", "4.00"]],
+                }}),
+            ),
+            ("GET", "/margin/fee_tiers") => (
+                200,
+                json!({
+                    "maker_fee_rates": {"KXBTCPERP": 0.0001}, "taker_fee_rates": {"KXBTCPERP": 0.0002},
+                }),
+            ),
+            ("GET", "/margin/positions") => (200, json!({"positions": []})),
+            ("GET", "/exchange/user_data_timestamp") => {
+                (200, json!({"as_of_time": "2026-01-01T00:00:00Z"}))
+            }
+            ("GET", "/margin/orders") => {
+                let shown = if is_blind { Vec::new() } else { orders.clone() };
+                (200, json!({ "orders": shown, "cursor": "" }))
+            }
+            ("POST", "/margin/orders") if self.has_changed.load(Ordering::SeqCst) => {
+                (409, json!({"code": "market_version_mismatch", "message": "changed"}))
+            }
+            ("POST", "/margin/orders")
+                if orders
+                    .iter()
+                    .any(|order| order["client_order_id"] == request.json()["client_order_id"]) =>
+            {
+                (409, json!({"code": "order_already_exists", "message": "the id is in use"}))
+            }
+            ("POST", "/margin/orders") => {
+                let body = request.json();
+                let order_id = format!("o-{}", orders.len() + 1);
+                orders.push(json!({
+                    "order_id": order_id, "user_id": "u", "client_order_id": body["client_order_id"],
+                    "ticker": body["ticker"], "side": body["side"], "price": body["price"],
+                    "fill_count": "0.00", "remaining_count": body["count"],
+                    "last_update_reason": "Amend",
+                }));
+                (
+                    201,
+                    json!({ "order_id": order_id, "client_order_id": body["client_order_id"],
+                    "fill_count": "0.00", "remaining_count": body["count"] }),
+                )
+            }
+            (method, path) => {
+                let id = path.strip_prefix("/margin/orders/").unwrap_or_default();
+                let found = orders.iter_mut().find(|order| order["order_id"] == id);
+                match found.filter(|_| method == "DELETE" || !is_blind) {
+                    Some(order) if method == "DELETE" => {
+                        order["remaining_count"] = json!("0.00");
+                        order["last_update_reason"] = json!("Decrease");
+                        (200, json!({ "order_id": id, "reduced_by": "2.00" }))
+                    }
+                    Some(order) => (200, json!({ "order": order })),
+                    None => (404, json!({"code": "not_found", "message": "no"})),
+                }
+            }
+        };
+        let is_lost = request.method != "GET" && self.loses_answers.load(Ordering::SeqCst);
+        (!is_lost).then(|| (answer.0, answer.1.to_string()))
+    }
+}
+
+async fn start() -> (Arc<Exchange>, Stub) {
+    let exchange = Arc::<Exchange>::default();
+    let of_stub = Arc::clone(&exchange);
+    let stub = Stub::start(move |request| of_stub.answer(request)).await;
+    (exchange, stub)
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
+fn writes(requests: &[Request]) -> Vec<&Request> {
+    requests.iter().filter(|request| request.method != "GET").collect()
+}
+
+const BID: &str = "perps order bid KXBTCPERP 2 @ 30000.25 -o json";
+
+#[tokio::test]
+async fn an_order_is_shown_sent_once_and_printed_as_the_exchange_has_it() {
+    let (_, stub) = start().await;
+    let (ran, requests) = stub.run(&words(&format!("{BID} --dry-run"))).await;
+    let shown = ran.json();
+    assert_eq!((writes(&requests).len(), &shown["body"]["market_version"]), (0, &json!(3)));
+    assert_eq!(shown["preview"]["value"], "60000.5000");
+    assert_eq!(shown["preview"]["fee"], "12.0001");
+    let (ran, requests) = stub.run(&words(BID)).await;
+    assert!(ran.stderr.contains("buy 2.00 × 30000.2500"), "{ran:?}");
+    assert_eq!(ran.json()["order_id"], "o-1");
+    let sent = writes(&requests);
+    assert_eq!(sent.len(), 1);
+    let body = sent[0].json();
+    assert_eq!((&body["side"], &body["price"]), (&json!("bid"), &json!("30000.2500")));
+    assert!(body["client_order_id"].as_str().unwrap().starts_with("cli-"));
+    // The same id places no second order: it is the first one, or the failure says that it is another.
+    let same = "perps order ask KXBTCPERP 1 @ 30002.00 --client-id same -o json";
+    for _ in 0..2 {
+        let (ran, _) = stub.run(&words(same)).await;
+        assert_eq!(ran.json()["order_id"], "o-2");
+    }
+    let (ran, _) = stub.run(&words(&same.replace("30002.00", "30003.00"))).await;
+    let failure = ran.failure(1);
+    assert!(failure["message"].as_str().unwrap().contains("which this is not"), "{failure}");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_or_costs_too_much_or_is_not_confirmed_is_not_sent() {
+    let (_, stub) = start().await;
+    for text in [
+        "perps order bid KXBTCPERP 2 @ 30000.30",
+        "perps order bid KXBTCPERP 1.5 @ 30000.25",
+        "perps order bid KXBTCPERP 2 @ 30000.25 --reduce-only",
+        "perps order bid KXBTCPERP 2 @ 30000.25 --tif ioc --post-only",
+        // A cent less than price × count and the fee.
+        "perps order bid KXBTCPERP 2 @ 30000.25 --max-cost 60012.49",
+        "perps order bid KXBTCPERP 2 @ 30000.25 --ask",
+    ] {
+        let (ran, requests) = stub.run(&words(text)).await;
+        assert_eq!((ran.code, writes(&requests).len()), (2, 0), "{text}: {ran:?}");
+    }
+    let (ran, _) = stub.run(&words(&format!("{BID} --max-cost 60012.51"))).await;
+    assert_eq!(ran.json()["order_id"], "o-1");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled_and_nothing_is_placed_beside_it() {
+    let (exchange, stub) = start().await;
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words(BID)).await;
+    assert_eq!(ran.json()["order_id"], "o-1");
+    assert_eq!(writes(&requests).len(), 1);
+
+    exchange.is_blind.store(true, Ordering::SeqCst);
+    let unknown = format!("{BID} --client-id lost-1 --settle-within 1s");
+    let (ran, requests) = stub.run(&words(&unknown)).await;
+    let failure = ran.failure(6);
+    assert_eq!(failure["operation"], "create_margin_order");
+    assert_eq!(failure["next"], "kalshi perps order settle lost-1");
+    assert_eq!(writes(&requests).len(), 1);
+    // It may exist: nothing is placed in its stead.
+    let (ran, requests) = stub.run(&words(BID)).await;
+    assert_eq!((ran.code, writes(&requests).len()), (6, 0), "{ran:?}");
+    exchange.is_blind.store(false, Ordering::SeqCst);
+    exchange.loses_answers.store(false, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words("perps order settle lost-1 -o json")).await;
+    assert_eq!(ran.json()["order_id"], "o-2");
+    assert!(writes(&requests).is_empty());
+    let (ran, requests) = stub.run(&words(BID)).await;
+    assert_eq!((ran.json()["order_id"].as_str(), writes(&requests).len()), (Some("o-3"), 1));
+    let (ran, _) = stub.run(&words("perps order settle no-such-id -o json")).await;
+    assert_eq!(ran.code, 6, "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_order_for_another_version_of_the_market_is_refused_and_not_sent_again() {
+    let (exchange, stub) = start().await;
+    exchange.has_changed.store(true, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words(BID)).await;
+    let failure = ran.failure(1);
+    assert_eq!(
+        (&failure["code"], &failure["status"]),
+        (&json!("market_version_mismatch"), &json!(409))
+    );
+    assert!(failure["next"].as_str().unwrap().contains("perps market get KXBTCPERP"), "{failure}");
+    assert_eq!(writes(&requests).len(), 1);
+}
+
+#[tokio::test]
+async fn a_cancel_is_done_when_the_order_says_so() {
+    let (exchange, stub) = start().await;
+    for _ in 0..2 {
+        stub.run(&words(BID)).await.0.ok();
+    }
+    let (ran, _) = stub.run(&words("perps order cancel o-1 -o json")).await;
+    assert_eq!(ran.json()["orders"][0]["result"], "canceled");
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words("perps order cancel o-2 -o json")).await;
+    assert_eq!(ran.json()["orders"][0]["result"], "over");
+    assert_eq!(writes(&requests).len(), 1);
+    exchange.is_blind.store(true, Ordering::SeqCst);
+    let (ran, _) = stub.run(&words("perps order cancel o-2")).await;
+    assert_eq!(ran.code, 6, "{ran:?}");
+    let (ran, requests) = stub.run(&words("perps order cancel o-2 --dry-run")).await;
+    ran.ok();
+    assert!(requests.is_empty());
+}

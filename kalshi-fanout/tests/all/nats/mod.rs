@@ -1,0 +1,6 @@
+//! The bus over a real `nats-server`.
+
+mod broker;
+mod bus;
+mod chaos;
+mod live;

@@ -1,0 +1,558 @@
+//! Orders of perpetual futures, against an exchange that is a layer of the client, in virtual time.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use kalshi_auth::{Credentials, KeyType, server::KeyPair};
+use kalshi_sdk::{
+    Client, Effect, Environment,
+    auth::Clock,
+    middleware::{self, Extensions, Middleware, Next, Request, Response, async_trait},
+    perps::types::{
+        BookSide, CreateMarginOrderRequest, MarginMarket, SelfTradePreventionType,
+        SetCrossExitTriggerRequest, TimeInForce,
+    },
+};
+use kalshi_trade::{
+    journal::{Journal, MemoryJournal, OrderChange, Product, Settlement},
+    placement::{
+        ChangeState, ChangeTarget, PlaceError, PlacementState, Placements, UndecidedCause,
+        WithdrawnCause,
+        perps::{
+            MarketError, TriggerError, TriggerOutcome, is_market_version_refusal, set_exit_trigger,
+        },
+    },
+};
+use kalshi_types::UnixMillis;
+use kalshi_ws::perps as ws;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::limit;
+
+/// The clock of virtual time.
+#[derive(Debug)]
+struct Virtual(Instant);
+
+impl Clock for Virtual {
+    fn now(&self) -> UnixMillis {
+        UnixMillis::from_millis(1_790_000_000_000).saturating_add(self.0.elapsed())
+    }
+}
+
+/// What happens to a write.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It is carried out, and its answer is lost.
+    LostAnswer,
+    /// It gets lost on its way.
+    Lost,
+    /// It is carried out, and answered as one whose id is taken.
+    Conflict,
+    /// A corporate action has changed the market.
+    Version,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    orders: Vec<Value>,
+    triggers: Vec<Value>,
+    faults: VecDeque<Fault>,
+    /// True while lists are empty and orders are not found.
+    is_blind: bool,
+    /// Method, path and query of each request.
+    requests: Vec<String>,
+    bodies: Vec<Value>,
+}
+
+/// The exchange.
+#[derive(Clone, Debug)]
+struct Exchange {
+    state: Arc<Mutex<State>>,
+    clock: Arc<Virtual>,
+}
+
+impl Exchange {
+    fn new() -> Self {
+        Self { state: Arc::default(), clock: Arc::new(Virtual(Instant::now())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
+        let credentials = Credentials::from_pem("key", pair.private_key_pem()).unwrap();
+        Client::builder()
+            .with_environment(Environment::Custom("http://127.0.0.1:9/trade-api/v2".to_owned()))
+            .with_credentials(credentials)
+            .with_middleware(self.clone())
+            .build()
+            .unwrap()
+    }
+
+    fn placements(&self, journal: &MemoryJournal) -> Placements {
+        Placements::builder(self.client(), journal.clone())
+            .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .start()
+            .unwrap()
+    }
+
+    fn journal(&self) -> MemoryJournal {
+        MemoryJournal::new(7, self.clock.now())
+    }
+
+    fn fault(&self, fault: Fault) {
+        self.lock().faults.push_back(fault);
+    }
+
+    /// Returns the number of requests that begin so.
+    fn count(&self, begin: &str) -> usize {
+        self.lock().requests.iter().filter(|line| line.starts_with(begin)).count()
+    }
+
+    fn answer(&self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
+        let mut state = self.lock();
+        state.requests.push(format!("{method} {path}?{query}"));
+        state.bodies.push(body.clone());
+        let is_read = method == "GET";
+        let fault = if is_read { None } else { state.faults.pop_front() };
+        if matches!(fault, Some(Fault::Lost)) {
+            return (502, json!({}));
+        }
+        if matches!(fault, Some(Fault::Version)) {
+            return (409, json!({"code": "market_version_mismatch", "message": "changed"}));
+        }
+        let answer = match (method, path) {
+            ("GET", "/exchange/user_data_timestamp") => {
+                let now = self.clock.now().to_datetime().unwrap();
+                (200, json!({ "as_of_time": now.to_rfc3339() }))
+            }
+            ("GET", "/margin/orders") => {
+                let market = query.split('&').find_map(|pair| pair.strip_prefix("ticker="));
+                let orders = state.orders.iter().filter(|order| {
+                    !state.is_blind && market.is_none_or(|market| order["ticker"] == market)
+                });
+                (200, json!({ "orders": orders.collect::<Vec<_>>(), "cursor": "" }))
+            }
+            ("POST", "/margin/orders") => {
+                let order_id = format!("o-{}", state.orders.len() + 1);
+                state.orders.push(json!({
+                    "order_id": order_id, "user_id": "u", "client_order_id": body["client_order_id"],
+                    "ticker": body["ticker"], "side": body["side"], "price": body["price"],
+                    "fill_count": "0.00", "remaining_count": body["count"],
+                    "last_update_reason": "Amend", "last_update_time": "2026-11-27T00:00:00Z",
+                }));
+                (
+                    201,
+                    json!({ "order_id": order_id, "client_order_id": body["client_order_id"],
+                    "fill_count": "0.00", "remaining_count": body["count"] }),
+                )
+            }
+            ("PUT", "/margin/cross/positions/KXBTCPERP/exit_trigger") => {
+                let id = &body["client_trigger_id"];
+                let known = state.triggers.iter().find(|one| one["client_trigger_id"] == *id);
+                let trigger = known.cloned().unwrap_or_else(|| {
+                    let mut trigger = json!({
+                        "id": format!("x-{}", state.triggers.len() + 1), "ticker": "KXBTCPERP",
+                        "kind": "bracket", "status": "active", "count": "0.00",
+                        "filled_count": "0.00", "created_time": "2026-11-27T00:00:00Z",
+                        "updated_time": "2026-11-27T00:00:00Z",
+                    });
+                    for (name, value) in body.as_object().unwrap() {
+                        trigger[name] = value.clone();
+                    }
+                    trigger
+                });
+                if known.is_none() {
+                    state.triggers.push(trigger.clone());
+                }
+                (200, trigger)
+            }
+            _ => {
+                let Some(rest) = path.strip_prefix("/margin/orders/") else {
+                    return (404, json!({"code": "not_found"}));
+                };
+                let (id, action) = rest.split_once('/').unwrap_or((rest, method));
+                let is_blind = state.is_blind;
+                let found = state.orders.iter_mut().find(|order| order["order_id"] == id);
+                let Some(order) = found.filter(|_| !(is_read && is_blind)) else {
+                    return (404, json!({"code": "not_found"}));
+                };
+                match action {
+                    "GET" => (200, json!({ "order": order })),
+                    "DELETE" => {
+                        order["remaining_count"] = json!("0.00");
+                        (200, json!({ "order_id": id, "reduced_by": "1.00" }))
+                    }
+                    "amend" => {
+                        order["price"] = body["price"].clone();
+                        order["remaining_count"] = body["count"].clone();
+                        (200, json!({ "order_id": id }))
+                    }
+                    _ => {
+                        order["remaining_count"] = body["reduce_to"].clone();
+                        (200, json!({ "order_id": id, "remaining_count": body["reduce_to"] }))
+                    }
+                }
+            }
+        };
+        match fault {
+            Some(Fault::LostAnswer) => (502, json!({})),
+            Some(Fault::Conflict) => (409, json!({"code": "order_already_exists"})),
+            _ => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Middleware for Exchange {
+    async fn handle(
+        &self,
+        request: Request,
+        _: &mut Extensions,
+        _: Next<'_>,
+    ) -> middleware::Result<Response> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let url = request.url();
+        let path = url.path().strip_prefix("/trade-api/v2").unwrap();
+        let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
+        let body = serde_json::from_slice(body).unwrap_or_default();
+        let query = url.query().unwrap_or_default();
+        let (status, answer) = self.answer(request.method().as_str(), path, query, &body);
+        let answer = http::Response::builder().status(status).body(answer.to_string()).unwrap();
+        Ok(Response::from(answer))
+    }
+}
+
+fn market() -> MarginMarket {
+    let market = json!({
+        "ticker": "KXBTCPERP", "market_id": "m-1", "status": "active", "exchange_index": 0,
+        "tick_size": "0.25", "fractional_trading_enabled": false, "market_version": 3,
+        "contract_size": "1", "underlying_multiplier": "1", "halt_sources": [],
+        "funding_cap": 0, "funding_deadband": 0, "funding_limit_unit": "percentage",
+        "funding_invalid_premium_handling": "dampen",
+    });
+    serde_json::from_value(market).unwrap()
+}
+
+fn order(id: &str) -> CreateMarginOrderRequest {
+    CreateMarginOrderRequest::builder()
+        .ticker("KXBTCPERP")
+        .client_order_id(id)
+        .side(BookSide::Bid)
+        .count("2.00")
+        .price("30000.25")
+        .time_in_force(TimeInForce::GoodTillCanceled)
+        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
+        .try_into()
+        .unwrap()
+}
+
+fn accepted(order_id: &str) -> PlacementState {
+    PlacementState::Accepted { order_id: order_id.to_owned() }
+}
+
+const CREATE: &str = "POST /margin/orders?";
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_placed_for_a_version_of_its_market_and_is_in_the_journal_with_its_product() {
+    let exchange = Exchange::new();
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let perps = placements.perps();
+    let placement = perps.place(order(&perps.next_id()), &market()).unwrap();
+    assert_eq!(placement.outcome().await, accepted("o-1"));
+    assert_eq!(placement.intent().product(), Product::Perps);
+    let body = exchange.lock().bodies[0].clone();
+    assert_eq!((&body["market_version"], &body["ticker"]), (&json!(3), &json!("KXBTCPERP")));
+    // Byte for byte what was written.
+    assert_eq!(body, serde_json::from_str::<Value>(placement.intent().body()).unwrap());
+    assert_ne!(perps.next_id(), placement.id().as_str());
+    // What does not fit the market is neither written nor sent.
+    let mut misfit = order("misfit");
+    misfit.count = "0.50".parse().unwrap();
+    let error = perps.place(misfit, &market()).unwrap_err();
+    assert!(matches!(error, PlaceError::Market(MarketError::Count(_))), "{error:?}");
+    assert!(!journal.own_ids().contains("misfit"));
+    assert_eq!(exchange.count(CREATE), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_and_a_409_are_settled_by_the_list_and_nothing_is_sent_again() {
+    for fault in [Fault::LostAnswer, Fault::Conflict] {
+        let exchange = Exchange::new();
+        exchange.fault(fault);
+        let journal = exchange.journal();
+        let placements = exchange.placements(&journal);
+        let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+        assert_eq!(placement.outcome().await, accepted("o-1"), "{fault:?}");
+        assert_eq!(exchange.count(CREATE), 1);
+        // Found soon, in the list of its market.
+        assert_eq!(exchange.count("GET /margin/orders?limit=10000&ticker=KXBTCPERP"), 1);
+        assert_eq!(exchange.count("GET /portfolio"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_of_the_market_is_a_refusal_and_never_sent_with_the_new_one() {
+    let exchange = Exchange::new();
+    exchange.fault(Fault::Version);
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+    let PlacementState::Refused(refusal) = placement.outcome().await else {
+        panic!("{:?}", placement.state())
+    };
+    assert!(is_market_version_refusal(&refusal) && refusal.status == 409);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(exchange.lock().requests.len(), 1);
+    let settlement = journal.history().settlement("a-1").cloned();
+    assert_eq!(settlement, Some(Settlement::Refused { status: 409 }));
+}
+
+fn user_order(id: &str, ticker: &str) -> ws::Event {
+    let frame = json!({ "type": "user_order", "sid": 1, "sending_ts_ms": 1, "msg": {
+        "order_id": "o-1", "user_id": "u", "client_order_id": id, "ticker": ticker, "side": "bid",
+        "price": "30000.25", "fill_count": "0.00", "remaining_count": "2.00", "created_ts_ms": 1,
+        "order_source": "user",
+    } });
+    match ws::Decoder::new().decode(&frame.to_string(), UnixMillis::EPOCH) {
+        ws::Frame::Message(message) => ws::Event::Message(message),
+        frame => panic!("{frame:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_its_own_streams_is_evidence_and_one_of_the_other_product_is_not() {
+    let exchange = Exchange::new();
+    exchange.fault(Fault::LostAnswer);
+    exchange.lock().is_blind = true;
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(placement.state(), PlacementState::Settling);
+    // An order of event contracts with the same id, which has nothing to do with it.
+    let frame = json!({ "type": "user_order", "sid": 1, "sending_ts_ms": 1, "msg": {
+        "order_id": "e-1", "user_id": "u", "client_order_id": "a-1", "ticker": "KXOTHER",
+        "status": "resting", "side": "yes", "is_yes": true, "outcome_side": "yes",
+        "book_side": "bid", "yes_price_dollars": "0.40", "no_price_dollars": "0.60",
+        "fill_count_fp": "0.00", "remaining_count_fp": "1.00", "initial_count_fp": "1.00",
+        "taker_fill_cost_dollars": "0", "maker_fill_cost_dollars": "0",
+        "taker_fees_dollars": "0", "maker_fees_dollars": "0", "created_ts_ms": 1,
+    } });
+    match kalshi_ws::Decoder::new().decode(&frame.to_string(), UnixMillis::EPOCH) {
+        kalshi_ws::Frame::Message(message) => {
+            placements.observe(&kalshi_ws::Event::Message(message));
+        }
+        frame => panic!("{frame:?}"),
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(placement.state(), PlacementState::Settling);
+    placements.perps().observe(&user_order("a-1", "KXBTCPERP"));
+    assert_eq!(placement.outcome().await, accepted("o-1"));
+    assert_eq!(exchange.count(CREATE), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn absence_is_proven_by_all_orders_of_the_account_after_the_window() {
+    let exchange = Exchange::new();
+    exchange.fault(Fault::Lost);
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let began = Instant::now();
+    let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+    assert_eq!(placement.outcome().await, PlacementState::GivenUp);
+    assert!(began.elapsed() > Duration::from_secs(60));
+    let lists: Vec<String> = {
+        let state = exchange.lock();
+        state
+            .requests
+            .iter()
+            .filter(|line| line.starts_with("GET /margin/orders?"))
+            .cloned()
+            .collect()
+    };
+    // The last of them, and no other.
+    assert_eq!(lists.last().unwrap(), "GET /margin/orders?limit=10000");
+    assert_eq!(lists.iter().filter(|line| !line.contains("ticker=")).count(), 1);
+    assert_eq!(exchange.count(CREATE), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_market_has_another_ticker_by_now_is_not_called_absent() {
+    let exchange = Exchange::new();
+    exchange.fault(Fault::LostAnswer);
+    exchange.lock().is_blind = true;
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    {
+        let mut state = exchange.lock();
+        state.orders[0]["ticker"] = json!("KXNEWPERP");
+        state.is_blind = false;
+    }
+    let state = placement.outcome().await;
+    assert_eq!(state, PlacementState::Undecided(UndecidedCause::IdInUse));
+    assert_eq!(exchange.count(CREATE), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_session_left_open_is_settled_before_anything_is_placed() {
+    let exchange = Exchange::new();
+    let journal = exchange.journal();
+    for (id, fault) in [("a-1", Fault::LostAnswer), ("a-2", Fault::Lost)] {
+        exchange.fault(fault);
+        exchange.lock().is_blind = true;
+        let placements = exchange.placements(&journal);
+        let placement = placements.perps().place(order(id), &market());
+        // The second of them waits for what the first session left.
+        if id == "a-2" {
+            assert!(matches!(placement, Err(PlaceError::Restoring(1))), "{placement:?}");
+            exchange.lock().is_blind = false;
+            placements.ready().await;
+            assert_eq!(placements.restored()[0].state(), accepted("o-1"));
+            placements.perps().place(order(id), &market()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // The session ends here: its tasks go on as far as they can, which the list does not show.
+        drop(placements);
+        journal.reopen(8, exchange.clock.now()).unwrap();
+    }
+    let placements = exchange.placements(&journal);
+    placements.ready().await;
+    let restored = placements.restored().iter().map(|one| (one.id().as_str(), one.state()));
+    assert_eq!(restored.collect::<Vec<_>>(), [("a-2", PlacementState::GivenUp)]);
+    assert_eq!(exchange.count(CREATE), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_order_id_is_used_once_over_both_products() {
+    let exchange = Exchange::new();
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let event_order = || {
+        let mut order = limit("KXTEST", BookSide::Bid, "0.40", "1.00");
+        order.client_order_id = Some("a-1".to_owned());
+        order
+    };
+    let within = Duration::from_secs(1);
+    let placement = placements.perps().place(order("a-1"), &market()).unwrap();
+    let error = placements.place_identified(event_order(), within).unwrap_err();
+    assert!(matches!(error, PlaceError::Invalid(_)), "{error:?}");
+    assert_eq!(placement.outcome().await, accepted("o-1"));
+    // It is over, and its id is used all the same.
+    tokio::time::sleep(within).await;
+    let placement = placements.place_identified(event_order(), within).unwrap();
+    let withdrawn = PlacementState::Withdrawn(WithdrawnCause::Journal);
+    assert_eq!(placement.outcome().await, withdrawn);
+    let again = placements.perps().place(order("a-1"), &market());
+    // Taken for as long as evidence about the other would be taken in.
+    assert!(matches!(again, Err(PlaceError::Invalid(_))), "{again:?}");
+    assert_eq!(exchange.lock().requests.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_settled_and_a_cancel_is_sent_until_the_order_is_over() {
+    let exchange = Exchange::new();
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let perps = placements.perps();
+    let placement = perps.place(order("a-1"), &market()).unwrap();
+    assert_eq!(placement.outcome().await, accepted("o-1"));
+    let target = || ChangeTarget::new("o-1", "KXBTCPERP");
+    let amend = |price: &str| OrderChange::Amend {
+        side: BookSide::Bid,
+        yes_price: price.parse().unwrap(),
+        total: "3.00".parse().unwrap(),
+        expires: None,
+    };
+    let within = Duration::from_secs(1);
+    let change = |change| perps.change(target(), change, &market(), within);
+    assert_eq!(change(amend("30000.50")).unwrap().outcome().await, ChangeState::Reached);
+    assert!(change(amend("30000.51")).is_err());
+    // A lost answer: shown by a read after the window, and not sent again.
+    for (fault, price, outcome) in [
+        (Fault::LostAnswer, "30001.00", ChangeState::Reached),
+        (Fault::Lost, "30002.00", ChangeState::NotReached),
+    ] {
+        exchange.fault(fault);
+        let began = Instant::now();
+        assert_eq!(change(amend(price)).unwrap().outcome().await, outcome);
+        assert!(began.elapsed() > Duration::from_secs(60));
+    }
+    assert_eq!(exchange.count("POST /margin/orders/o-1/amend?"), 3);
+    let decrease = OrderChange::Decrease { remaining: "1.00".parse().unwrap() };
+    assert_eq!(change(decrease).unwrap().outcome().await, ChangeState::Reached);
+    // A cancel is sent again.
+    for _ in 0..2 {
+        exchange.fault(Fault::Lost);
+    }
+    let cancel = perps.cancel(target());
+    assert_eq!(cancel.intent().product(), Product::Perps);
+    assert_eq!(cancel.outcome().await, ChangeState::Reached);
+    assert_eq!(exchange.count("DELETE /margin/orders/o-1?"), 3);
+    assert_eq!(exchange.lock().orders[0]["remaining_count"], "0.00");
+}
+
+fn trigger(id: &str, price: &str) -> SetCrossExitTriggerRequest {
+    SetCrossExitTriggerRequest::builder()
+        .client_trigger_id(id)
+        .count("1.00")
+        .stop_loss_price(price)
+        .try_into()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_trigger_is_set_once_and_a_success_is_no_proof() {
+    let exchange = Exchange::new();
+    let client = exchange.client();
+    let set = async |request: &SetCrossExitTriggerRequest| {
+        set_exit_trigger(&client, "KXBTCPERP", None, request).await
+    };
+    let first = trigger("t-1", "29000.00");
+    // Carried out or not, the request whose answer is lost sets one trigger.
+    exchange.fault(Fault::LostAnswer);
+    exchange.fault(Fault::Lost);
+    let outcome = set(&first).await.unwrap();
+    assert!(matches!(outcome, TriggerOutcome::InPlace(_)), "{outcome:?}");
+    assert_eq!(exchange.lock().triggers.len(), 1);
+    assert_eq!(exchange.count("PUT"), 3);
+    // The id of another one: the exchange answers with a success.
+    let outcome = set(&trigger("t-1", "28000.00")).await.unwrap();
+    assert!(matches!(outcome, TriggerOutcome::Another(_)), "{outcome:?}");
+    for (status, is_over) in [("canceled", true), ("filled", true), ("suspended", false)] {
+        exchange.lock().triggers[0]["status"] = json!(status);
+        let outcome = set(&first).await.unwrap();
+        assert_eq!(matches!(outcome, TriggerOutcome::Over(_)), is_over, "{outcome:?}");
+        assert_eq!(matches!(outcome, TriggerOutcome::Unclear(_)), !is_over, "{outcome:?}");
+        assert_eq!(outcome.trigger().id, "x-1");
+    }
+    // What is refused is not repeated, and what stays unknown is said to be.
+    let before = exchange.count("PUT");
+    exchange.fault(Fault::Conflict);
+    let error = set(&trigger("t-2", "29000.00")).await.unwrap_err();
+    assert!(matches!(&error, TriggerError::Request(error) if error.is_conflict()), "{error:?}");
+    assert_eq!(exchange.count("PUT"), before + 1);
+    for _ in 0..4 {
+        exchange.fault(Fault::Lost);
+    }
+    let error = set(&trigger("t-3", "29000.00")).await.unwrap_err();
+    assert!(
+        matches!(&error, TriggerError::Request(error) if error.effect() == Effect::Unknown),
+        "{error:?}"
+    );
+    assert_eq!(exchange.count("PUT"), before + 5);
+    for id in ["", &"x".repeat(65)] {
+        let error = set(&trigger(id, "29000.00")).await.unwrap_err();
+        assert!(matches!(error, TriggerError::NoId));
+    }
+    assert_eq!(exchange.count("PUT"), before + 5);
+}

@@ -30,6 +30,7 @@ done
 run hold_markets 10000
 run book
 run fills
+run perps
 # Takes a minute more if an order whose answer was lost has to be proven absent.
 EXAMPLE_SECONDS=10 run market_maker
 run recorder record "$scratch"

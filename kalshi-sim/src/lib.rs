@@ -31,6 +31,14 @@
 //! in the archive alone; settlements never leave the live tier. A subtrader starts with $10,000 on
 //! each shard, too.
 //!
+//! With the feature `perps` it plays perpetual futures, too: every operation of their document and
+//! their streams, on an engine of their own with the same matching. `Exchange::perps` sets marks,
+//! announces corporate actions, pauses markets, and lets members in. A member starts with $10,000
+//! there. Three markets have traded for three days, with orders on both sides. Margin and liquidation
+//! follow the parameters that the exchange publishes by a model of the simulator's own, because the
+//! formulas are not published; all positions of a subaccount are margined together, and an exit
+//! trigger of an isolated position is one of the primary's. Reads do not trail there.
+//!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.
 //!
@@ -210,6 +218,7 @@ pub use crate::{
 pub use crate::{
     exchange::PerpsControl,
     perps::control::{CorporateAction, PerpsAssetClass, PerpsMarketPlan},
+    stream::PERPS_STREAM_PATH,
 };
 
 /// The path below which the API is served.

@@ -628,6 +628,19 @@ pub(crate) enum GroupChange {
     LimitUpdated,
 }
 
+impl GroupChange {
+    /// Returns the word of the streams.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Triggered => "triggered",
+            Self::Reset => "reset",
+            Self::Deleted => "deleted",
+            Self::LimitUpdated => "limit_updated",
+        }
+    }
+}
+
 /// The events of a market's life that streams publish; opening and closing by time are silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MarketChange {

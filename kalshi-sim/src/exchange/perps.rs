@@ -7,6 +7,7 @@ use crate::{
     exchange::Exchange,
     perps::control::{CorporateAction, PerpsMarketPlan},
     role::Role,
+    stream::PERPS_STREAM_PATH,
 };
 
 /// The perpetual futures of an exchange: see [`Exchange::perps`].
@@ -180,6 +181,17 @@ impl PerpsControl<'_> {
     pub fn position(&self, role: Role, ticker: &str) -> Option<Count> {
         let account = self.exchange.account(role).ok()?;
         self.exchange.shared.perps_position(account, ticker)
+    }
+
+    /// Lets the two market makers of the start send `commands` commands at once: orders around the
+    /// marks, and cancels. Returns how many were carried out. The same seed gives the same commands.
+    pub fn run_traders(&self, commands: u64) -> u64 {
+        self.exchange.shared.run_perps_traders(commands)
+    }
+
+    /// Returns the URL of the streams: `ws://127.0.0.1:PORT/trade-api/ws/v2/margin`.
+    pub fn stream_url(&self) -> String {
+        format!("ws://{}{PERPS_STREAM_PATH}", self.exchange.address)
     }
 
     /// Returns what the insurance fund holds, in dollars; below zero what it owes. Rounding leaves a

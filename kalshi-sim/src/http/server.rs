@@ -22,6 +22,8 @@ use kalshi_sdk::{
 };
 use serde_json::{Value, json};
 
+#[cfg(feature = "perps")]
+use crate::stream::PERPS_STREAM_PATH;
 use crate::{
     BASE_PATH,
     any_operation::AnyOperation,
@@ -29,7 +31,7 @@ use crate::{
     http::{connection::Cutter, fault_injection, query::Query, response::Response},
     shared::{Request as Arrived, RequestRecord, Shared},
     state::keys::Keys,
-    stream::{STREAM_PATH, hub::index_value, session::INDICES, shell},
+    stream::{STREAM_PATH, hub::index_value, product::Product, session::INDICES, shell},
 };
 
 /// The cost of a request that is passed on to CF Benchmarks, in reads: 50 tokens.
@@ -85,6 +87,14 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         routes.route(&format!("{BASE_PATH}{path}"), handler)
     });
     let (streams, indices) = (Arc::clone(shared), Arc::clone(shared));
+    #[cfg(feature = "perps")]
+    let routes = {
+        let streams = Arc::clone(shared);
+        let upgrade = move |request: Request| async move {
+            shell::upgrade(&streams, Product::Perps, request)
+        };
+        routes.route(PERPS_STREAM_PATH, get(upgrade))
+    };
     routes
         .route(
             &format!("{BASE_PATH}/cfbenchmarks/{{*path}}"),
@@ -94,7 +104,9 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         )
         .route(
             STREAM_PATH,
-            get(move |request: Request| async move { shell::upgrade(&streams, request) }),
+            get(move |request: Request| async move {
+                shell::upgrade(&streams, Product::Events, request)
+            }),
         )
         .method_not_allowed_fallback(|| async { Response::method_not_allowed() })
         .fallback(elsewhere)

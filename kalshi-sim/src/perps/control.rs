@@ -18,6 +18,7 @@ use crate::{
         markets::{AssetClass, FundingTerms, LimitUnit, NewMarket},
     },
     shared::Shared,
+    state::State,
 };
 
 /// The class of an underlying, by which initial margins are multiplied.
@@ -235,6 +236,12 @@ impl Shared {
             let id = ActionId::parse(id).ok_or_else(|| Refusal::not_found("no such action"))?;
             engine.call_off(id, now)
         })
+    }
+
+    /// Lets the market makers send commands. Returns how many were carried out.
+    pub(crate) fn run_perps_traders(&self, commands: u64) -> u64 {
+        let run = |state: &mut State, now| Ok(state.perps.run_traders(commands, now));
+        self.command(run).unwrap_or_default()
     }
 
     /// Returns the position of a member in a market, of all its subaccounts together.

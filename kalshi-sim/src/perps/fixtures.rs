@@ -12,7 +12,7 @@ use crate::{
     perps::engine::{
         Perps,
         amount::{Rate, micros},
-        markets::{AssetClass, FundingTerms, LimitUnit, NewMarket},
+        markets::{AssetClass, FundingTerms, LimitUnit, Market, NewMarket, Status},
     },
     random::Random,
 };
@@ -27,6 +27,8 @@ const HOURS: i64 = 72;
 const HOUR_MILLIS: i64 = 3_600_000;
 /// Levels of each side of a book.
 const LEVELS: i64 = 10;
+/// Orders of a market maker that rest at the same time.
+const MAX_RESTING: usize = 300;
 /// Contracts at each level.
 const LEVEL_SIZE: i64 = 100;
 
@@ -58,6 +60,8 @@ pub(crate) fn exchange(seed: u64, start: Time, members: &[AccountId]) -> Perps {
     for ticker in &tickers {
         quote(&mut perps, ticker, start);
     }
+    // Before the start there are no readers.
+    perps.take_events();
     perps
 }
 
@@ -155,6 +159,32 @@ fn quote(perps: &mut Perps, ticker: &str, at: Time) {
             let _ = perps.place_order(&order, 0, at);
         }
     }
+}
+
+/// Lets the market makers send a command: an order around the mark of any market that trades, or the
+/// end of one that rests. Reports whether it was carried out.
+pub(crate) fn make_market(perps: &mut Perps, random: &mut Random, at: Time) -> bool {
+    let maker = MAKERS[usize::from(random.below(2) == 0)];
+    let resting = perps.account(maker).map_or(0, |account| account.resting.len());
+    if resting > MAX_RESTING || (resting > 0 && random.below(3) == 0) {
+        let place = usize::try_from(random.next()).unwrap_or(usize::MAX) % resting;
+        let order = perps.account(maker).ok().and_then(|account| account.resting.iter().nth(place));
+        let Some(order) = order.copied() else { return false };
+        return perps.cancel(maker, 0, order, at).is_ok();
+    }
+    let trading: Vec<&Market> =
+        perps.markets().iter().filter(|market| market.status() == Status::Active).collect();
+    let place = usize::try_from(random.next()).unwrap_or(usize::MAX) % trading.len().max(1);
+    let Some(market) = trading.get(place) else { return false };
+    // Half a percent around the mark.
+    let parts = i128::from(random.below(101)) + 9_950;
+    let price = micros(i128::from(market.settlement_mark.price.as_micros()) * parts / 10_000);
+    let Some(price) = price.floor_to(market.tick) else { return false };
+    let count = i64::try_from(random.below(50)).unwrap_or_default() + 1;
+    let count = Count::from_contracts(count).unwrap_or(Count::ONE);
+    let side = if random.below(2) == 0 { Side::Bid } else { Side::Ask };
+    let order = NewOrder::resting(maker, market.ticker.clone(), side, price, count);
+    perps.place_order(&order, 0, at).is_ok()
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@ pub(crate) mod api;
 pub(crate) mod control;
 pub(crate) mod engine;
 mod fixtures;
+pub(crate) mod messages;
 pub(crate) mod state;
 mod wire;

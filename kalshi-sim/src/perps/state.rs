@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::{ids::AccountId, types::Time},
     perps::{engine::Perps, fixtures},
+    random::Random,
     state::limits::Limits,
 };
 
@@ -24,6 +25,7 @@ pub(crate) struct PerpsState {
     /// The subtraders of each clearing member, by their ids.
     pub(crate) firms: BTreeMap<AccountId, BTreeMap<String, AccountId>>,
     subtraders: u32,
+    random: Random,
 }
 
 impl PerpsState {
@@ -33,7 +35,17 @@ impl PerpsState {
             limits: Limits::default(),
             firms: BTreeMap::new(),
             subtraders: 0,
+            random: Random::new(seed),
         }
+    }
+
+    /// Lets the market makers send commands. Returns how many were carried out.
+    pub(crate) fn run_traders(&mut self, commands: u64, now: Time) -> u64 {
+        let mut done = 0;
+        for _ in 0..commands {
+            done += u64::from(fixtures::make_market(&mut self.engine, &mut self.random, now));
+        }
+        done
     }
 
     /// Opens the account of a subtrader; `None` if there are too many.

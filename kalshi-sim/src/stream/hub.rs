@@ -24,6 +24,7 @@ use crate::{
     state::State,
     stream::{
         faults::{Dice, Ending, Fate, StreamFaults},
+        product::{self, AnyEvent, Product},
         session::{Frame, Session},
     },
 };
@@ -209,13 +210,13 @@ impl Hub {
         }
     }
 
-    pub(crate) fn connect(&self, caller: Principal) -> (u64, Arc<Queue>) {
+    pub(crate) fn connect(&self, caller: Principal, product: Product) -> (u64, Arc<Queue>) {
         let account = caller.account;
         let mut inner = self.lock();
         inner.last += 1;
         let id = inner.last;
         let faults = inner.own_faults.get(&account).unwrap_or(&inner.faults).clone();
-        let session = Session::new(caller, faults.clone());
+        let session = Session::new(caller, product, faults.clone());
         let queue = Arc::new(Queue::default());
         queue.release(inner.lag.streamed(inner.now));
         let dice = Dice::new(&faults, id);
@@ -255,7 +256,7 @@ impl Hub {
 
     /// Publishes to all connections what has happened since the last call.
     pub(crate) fn publish(&self, state: &mut State) {
-        let events = state.engine.take_events();
+        let events = product::take_events(state);
         let now = state.engine.now().as_millis();
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -263,19 +264,25 @@ impl Hub {
         if inner.lag.streamed(now).is_some() {
             inner.release();
         }
-        if events.is_empty() {
+        if events.iter().all(Vec::is_empty) {
             return;
         }
         #[cfg(feature = "ui")]
-        inner.journal.add(&events, state, inner.lag);
+        inner.journal.add(
+            events.iter().flatten().filter_map(AnyEvent::of_events),
+            state,
+            inner.lag,
+        );
         let mut frames = Vec::new();
         for entry in inner.entries.values_mut() {
             #[cfg(feature = "ui")]
             inner.journal.rewind();
-            for event in &events {
+            for event in events.iter().flatten() {
                 entry.session.publish(event, state, &mut frames);
                 #[cfg(feature = "ui")]
-                inner.journal.next_event(entry.messages(&frames));
+                if event.of_events().is_some() {
+                    inner.journal.next_event(entry.messages(&frames));
+                }
                 for frame in frames.drain(..) {
                     entry.push(frame, Some(inner.capacity), now);
                 }

@@ -154,13 +154,18 @@ impl Journal {
     }
 
     /// Adds the events that are about to be published.
-    pub(crate) fn add(&mut self, events: &[Event], state: &State, lag: Lag) {
+    pub(crate) fn add<'a>(
+        &mut self,
+        events: impl Iterator<Item = &'a Event>,
+        state: &State,
+        lag: Lag,
+    ) {
         self.numbers.clear();
         if !self.is_on {
             return;
         }
         let causes = std::mem::take(&mut self.causes);
-        for (place, event) in events.iter().enumerate() {
+        for (place, event) in events.enumerate() {
             self.add_change(event, state.engine.now().as_millis());
             let request = causes.iter().rev().find(|(before, _)| place >= *before);
             let request = request.and_then(|(_, request)| *request);
@@ -456,7 +461,7 @@ mod tests {
         let mut journal = started();
         let events = place(&mut state);
         journal.note_cause(Some(7), 0);
-        journal.add(&events, &state, Lag::none());
+        journal.add(events.iter(), &state, Lag::none());
         let account = state.first_account;
         let message = Sent { connection: 1, account, sid: 2, channel: "user_orders", seq: 0 };
         for _ in 0..MAX_SENT + 3 {
@@ -474,7 +479,7 @@ mod tests {
         assert_eq!(entry.readable_at(), Some(entry.at));
         // The next ones were made by no request.
         let events = place(&mut state);
-        journal.add(&events, &state, Lag::none().with_reads(Duration::from_millis(300)));
+        journal.add(events.iter(), &state, Lag::none().with_reads(Duration::from_millis(300)));
         let entry = journal.entries().next_back().unwrap();
         assert_eq!((entry.request, entry.readable_at()), (None, Some(entry.at + 300)));
     }
@@ -485,7 +490,7 @@ mod tests {
         let lag = Lag::none().with_reads(Duration::from_millis(20)..=Duration::from_millis(700));
         let mut journal = started();
         let events = place(&mut state);
-        journal.add(&events, &state, lag);
+        journal.add(events.iter(), &state, lag);
         let entry = journal.entries().next().unwrap();
         let readable = entry.readable_at().unwrap();
         assert!(lag.readable(readable).unwrap() >= entry.at);
@@ -499,12 +504,12 @@ mod tests {
         let now = state.engine.now();
         assert!(state.run_traders(2_000, now) > 500);
         let events = state.engine.take_events();
-        journal.add(&events, &state, Lag::none());
+        journal.add(events.iter(), &state, Lag::none());
         assert_eq!(journal.entries().count(), 0);
         for _ in 0..MAX_ENTRIES {
             let market = state.engine.markets()[0].id;
             let event = Event::Market { market, change: MarketChange::Settled };
-            journal.add(&[event.clone(), event], &state, Lag::none());
+            journal.add([event.clone(), event].iter(), &state, Lag::none());
         }
         assert_eq!(journal.entries().count(), MAX_ENTRIES);
         assert_eq!(journal.entries().next_back().unwrap().number, 2 * MAX_ENTRIES as u64);
@@ -522,14 +527,14 @@ mod tests {
         journal.note_cause(Some(3), 0);
         journal.note_cause(None, first);
         journal.note_cause(Some(9), second);
-        journal.add(&events, &state, Lag::none());
+        journal.add(events.iter(), &state, Lag::none());
         let mut requests: Vec<_> = journal.entries().map(|entry| entry.request).collect();
         requests.dedup();
         assert_eq!(requests, [Some(3), None, Some(9)]);
         // While it is off, nothing is written down.
         let mut off = Journal::default();
         off.note_cause(Some(1), 0);
-        off.add(&events, &state, Lag::none());
+        off.add(events.iter(), &state, Lag::none());
         assert_eq!((off.entries().count(), off.past(&state).lines.len()), (0, 0));
     }
 
@@ -541,7 +546,7 @@ mod tests {
         let now = state.engine.now();
         state.run_traders(3_000, now);
         let events = state.engine.take_events();
-        journal.add(&events, &state, Lag::none());
+        journal.add(events.iter(), &state, Lag::none());
         let past = journal.past(&state);
         assert!(past.lines.len() > 500);
         let mut moved = past.books.clone();

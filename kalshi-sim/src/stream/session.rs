@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+#[cfg(feature = "perps")]
+use crate::perps::{engine::PerpsEvent, messages};
 use crate::{
     engine::{
         ids::{BatchId, MarketId},
         principal::Principal,
-        types::{BatchChange, Event, MarketChange, MarketStatus, QuoteChange},
+        types::{BatchChange, Event, MarketChange, QuoteChange},
     },
     state::State,
     stream::{
         faults::{Ending, StreamFaults},
+        product::{AnyEvent, Product},
         shard::Shard,
         wire,
     },
@@ -28,6 +31,9 @@ const MAX_COMMANDS: u32 = 10_000;
 const MAX_COMMANDS_ON_ONE: u32 = 5_000;
 /// The shortest time between two messages with the best bids of a batch, in milliseconds.
 const BEST_QUOTES_PAUSE: i64 = 250;
+/// The shortest time between two tickers of a market of perpetual futures, in milliseconds.
+#[cfg(feature = "perps")]
+const TICKER_PAUSE: i64 = 1_000;
 
 /// The indices of CF Benchmarks that there are.
 pub(crate) const INDICES: [&str; 2] = ["BRTI", "ETHUSD_RTI"];
@@ -41,7 +47,7 @@ pub(crate) struct Frame {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Channel {
+pub(super) enum Channel {
     OrderbookDelta,
     Ticker,
     Trade,
@@ -55,10 +61,12 @@ enum Channel {
     CfBenchmarks,
     CfBenchmarks5Hz,
     Pyth,
+    #[cfg(feature = "perps")]
+    CorporateActions,
 }
 
 impl Channel {
-    const ALL: [Self; 13] = [
+    const ALL: &[Self] = &[
         Self::OrderbookDelta,
         Self::Ticker,
         Self::Trade,
@@ -72,6 +80,8 @@ impl Channel {
         Self::CfBenchmarks,
         Self::CfBenchmarks5Hz,
         Self::Pyth,
+        #[cfg(feature = "perps")]
+        Self::CorporateActions,
     ];
 
     fn as_str(self) -> &'static str {
@@ -89,11 +99,14 @@ impl Channel {
             Self::CfBenchmarks => "cfbenchmarks_value",
             Self::CfBenchmarks5Hz => "cfbenchmarks_value_5hz",
             Self::Pyth => "pyth_value",
+            #[cfg(feature = "perps")]
+            Self::CorporateActions => "corporate_actions",
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| channel.as_str() == text)
+    fn parse(product: Product, text: &str) -> Option<Self> {
+        let of_product = |channel: &&Self| product.has(**channel);
+        Self::ALL.iter().filter(of_product).find(|channel| channel.as_str() == text).copied()
     }
 
     /// Reports whether it sends values of indices.
@@ -103,6 +116,10 @@ impl Channel {
 
     /// Reports whether a list of markets narrows it.
     fn filters_by_market(self) -> bool {
+        #[cfg(feature = "perps")]
+        if self == Self::CorporateActions {
+            return true;
+        }
         matches!(
             self,
             Self::OrderbookDelta
@@ -131,6 +148,7 @@ impl Channel {
 
 #[derive(Clone, Debug)]
 struct Subscription {
+    product: Product,
     channel: Channel,
     /// `None`: all.
     markets: Option<BTreeSet<MarketId>>,
@@ -142,7 +160,10 @@ struct Subscription {
     shard: Option<Shard>,
     names: Names,
     rate: Rate,
-    best_quotes: BTreeMap<BatchId, BestQuotes>,
+    best_quotes: BTreeMap<BatchId, Paced>,
+    /// The tickers of markets, where they are merged.
+    #[cfg(feature = "perps")]
+    tickers: BTreeMap<MarketId, Paced>,
 }
 
 /// The indices or underlyings of a subscription.
@@ -153,11 +174,34 @@ struct Names {
     chosen: BTreeSet<String>,
 }
 
-/// The time at which the best bids of a batch were sent, and whether they have changed since.
+/// Messages about one thing that are merged when they come too fast: the time at which the last one
+/// was sent, and whether something has changed since.
 #[derive(Clone, Copy, Debug)]
-struct BestQuotes {
+struct Paced {
     sent: i64,
     is_due: bool,
+}
+
+impl Paced {
+    const NEVER: Self = Self { sent: i64::MIN, is_due: false };
+
+    /// Reports whether a message may be sent now; if not, it is due later.
+    fn may_send(&mut self, pause: i64, now: i64) -> bool {
+        self.is_due = now.saturating_sub(self.sent) < pause;
+        if !self.is_due {
+            self.sent = now;
+        }
+        !self.is_due
+    }
+
+    /// Reports whether what was held back is to be sent now.
+    fn is_over(&mut self, pause: i64, now: i64) -> bool {
+        let is_over = self.is_due && now.saturating_sub(self.sent) >= pause;
+        if is_over {
+            *self = Self { sent: now, is_due: false };
+        }
+        is_over
+    }
 }
 
 /// Counts the commands of a second.
@@ -182,6 +226,7 @@ impl Rate {
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     reader: Principal,
+    product: Product,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
     /// The faults set when the connection began.
@@ -262,9 +307,9 @@ struct Refused {
 
 impl Session {
     /// Returns a session with the faults that are set when it begins.
-    pub(crate) fn new(reader: Principal, faults: StreamFaults) -> Self {
+    pub(crate) fn new(reader: Principal, product: Product, faults: StreamFaults) -> Self {
         let rate = Rate::default();
-        Self { reader, subscriptions: BTreeMap::new(), last_sid: 0, faults, rate }
+        Self { reader, product, subscriptions: BTreeMap::new(), last_sid: 0, faults, rate }
     }
 
     /// Carries out a command of the client.
@@ -288,7 +333,31 @@ impl Session {
     }
 
     /// Turns what has happened into messages for those who subscribed to it.
-    pub(crate) fn publish(&mut self, event: &Event, state: &State, out: &mut Vec<Frame>) {
+    pub(crate) fn publish(&mut self, event: &AnyEvent, state: &State, out: &mut Vec<Frame>) {
+        match event {
+            AnyEvent::Events(event) if self.product == Product::Events => {
+                self.publish_event(event, state, out);
+            }
+            #[cfg(feature = "perps")]
+            AnyEvent::Perps(event) if self.product == Product::Perps => {
+                self.publish_perps(event, state, out);
+            }
+            // Of the other product.
+            _ => {}
+        }
+    }
+
+    #[cfg(feature = "perps")]
+    fn publish_perps(&mut self, event: &PerpsEvent, state: &State, out: &mut Vec<Frame>) {
+        let now = state.engine.now().as_millis();
+        for (sid, subscription) in &mut self.subscriptions {
+            if let Some((kind, msg)) = subscription.perps_message(event, state, self.reader, now) {
+                out.push(subscription.data(*sid, kind, &msg, now));
+            }
+        }
+    }
+
+    fn publish_event(&mut self, event: &Event, state: &State, out: &mut Vec<Frame>) {
         let now = state.engine.now().as_millis();
         let reader = self.reader;
         for (sid, subscription) in &mut self.subscriptions {
@@ -340,6 +409,13 @@ impl Session {
                 Channel::Communications => {
                     for msg in subscription.due_best_quotes(state, now) {
                         out.push(subscription.data(*sid, "rfq_batch_best_quotes", &msg, now));
+                    }
+                    continue;
+                }
+                #[cfg(feature = "perps")]
+                Channel::Ticker => {
+                    for msg in subscription.due_tickers(state, now) {
+                        out.push(subscription.data(*sid, "ticker", &msg, now));
                     }
                     continue;
                 }
@@ -454,8 +530,9 @@ impl Session {
         reply: Response<'_>,
         out: &mut Vec<Frame>,
     ) -> Result<(), Refused> {
-        let channel = Channel::parse(name).ok_or_else(|| refused(8, "unknown channel"))?;
-        let markets = markets(channel, params, reply.state)?;
+        let product = self.product;
+        let channel = Channel::parse(product, name).ok_or_else(|| refused(8, "unknown channel"))?;
+        let markets = markets(product, channel, params, reply.state)?;
         if channel == Channel::OrderbookDelta && markets.is_none() {
             return Err(refused(14, "market ticker required"));
         }
@@ -476,6 +553,7 @@ impl Session {
             let mut names = Names::default();
             names.add(channel, asked_names(channel, params));
             let subscription = Subscription {
+                product,
                 channel,
                 markets,
                 seq: 0,
@@ -486,6 +564,8 @@ impl Session {
                 names,
                 rate: Rate::default(),
                 best_quotes: BTreeMap::new(),
+                #[cfg(feature = "perps")]
+                tickers: BTreeMap::new(),
             };
             self.subscriptions.insert(sid, subscription);
             let msg = json!({"channel": channel.as_str(), "sid": sid});
@@ -568,10 +648,10 @@ impl Session {
         let action = params.action.as_deref().ok_or_else(|| refused(15, "action required"))?;
         let unsupported = || refused(13, "unsupported action");
         let subscription = self.subscriptions.get_mut(&sid).ok_or_else(unsupported)?;
-        let channel = subscription.channel;
+        let (product, channel) = (subscription.product, subscription.channel);
         match action {
             "add_markets" | "delete_markets" if channel.filters_by_market() => {
-                let named = required_markets(channel, params, reply.state)?;
+                let named = required_markets(product, channel, params, reply.state)?;
                 if action == "delete_markets" {
                     if let Some(markets) = &mut subscription.markets {
                         markets.retain(|market| !named.contains(market));
@@ -588,7 +668,7 @@ impl Session {
                 }
             }
             "get_snapshot" if channel == Channel::OrderbookDelta => {
-                let mut named = required_markets(channel, params, reply.state)?;
+                let mut named = required_markets(product, channel, params, reply.state)?;
                 if let Some(known) = &subscription.markets {
                     named.retain(|market| known.contains(market));
                 }
@@ -639,20 +719,17 @@ impl Session {
         let Some(subscription) = self.subscriptions.get_mut(&sid) else { return };
         let all: Vec<MarketId> = match markets {
             Some(markets) => markets.iter().copied().collect(),
-            None => state
-                .engine
-                .markets()
-                .iter()
-                .filter(|market| market.status == MarketStatus::Active)
-                .map(|market| market.id)
-                .collect(),
+            None => subscription.product.trading(state),
         };
         for market in all {
-            let Some(market) = state.engine.market(market) else { continue };
-            let (kind, msg) = match subscription.channel {
-                Channel::Ticker => ("ticker", wire::ticker(state, market).to_string()),
-                _ => ("orderbook_snapshot", wire::snapshot(market, subscription.yes_prices)),
+            let product = subscription.product;
+            let (kind, msg) = if subscription.channel == Channel::Ticker {
+                ("ticker", product.ticker(state, market))
+            } else {
+                let snapshot = product.snapshot(state, market, subscription.yes_prices);
+                ("orderbook_snapshot", snapshot)
             };
+            let Some(msg) = msg else { continue };
             let seq = subscription.number();
             let text = wire::frame(kind, reply.id, Some(sid), seq, Some(&msg), reply.now);
             out.push(Frame { text, data_of: Some(sid) });
@@ -726,8 +803,8 @@ impl Subscription {
             return Some(json!({"index_ids": self.names.listed()}));
         }
         let markets = self.markets.as_ref().filter(|_| !self.short_acks)?;
-        let markets = markets.iter().filter_map(|market| state.engine.market(*market));
-        let tickers: Vec<&str> = markets.map(|market| market.ticker.as_str()).collect();
+        let ticker = |market: &MarketId| self.product.name(state, *market);
+        let tickers: Vec<&str> = markets.iter().filter_map(ticker).collect();
         Some(json!({"market_tickers": tickers}))
     }
 
@@ -804,6 +881,59 @@ impl Subscription {
         Some((kind, msg.to_string()))
     }
 
+    /// Returns the message about an event of perpetual futures, if the subscription gets one.
+    #[cfg(feature = "perps")]
+    fn perps_message(
+        &mut self,
+        event: &PerpsEvent,
+        state: &State,
+        reader: Principal,
+        now: i64,
+    ) -> Option<(&'static str, String)> {
+        let market = messages::market_of(state, event);
+        if market.is_some_and(|market| !self.wants(market)) {
+            return None;
+        }
+        let msg = match (self.channel, event) {
+            (Channel::OrderbookDelta, PerpsEvent::Matched(event @ Event::Level { .. })) => {
+                ("orderbook_delta", messages::delta(state, event, reader)?)
+            }
+            (Channel::Ticker, PerpsEvent::Matched(Event::Ticker { market })) => {
+                let paced = self.tickers.entry(*market).or_insert(Paced::NEVER);
+                let may_send = paced.may_send(TICKER_PAUSE, now);
+                ("ticker", may_send.then(|| messages::ticker(state, *market))??)
+            }
+            (Channel::Trade, PerpsEvent::Matched(Event::Trade { trade })) => {
+                ("trade", messages::trade(state, *trade)?)
+            }
+            (Channel::Fill, PerpsEvent::Matched(Event::Fill { account, fill })) => {
+                ("fill", messages::fill(state, reader, *account, *fill)?)
+            }
+            (Channel::UserOrders, PerpsEvent::Matched(Event::Order { order, .. })) => {
+                ("user_order", messages::user_order(state, reader, *order)?)
+            }
+            (
+                Channel::OrderGroupUpdates,
+                PerpsEvent::Matched(Event::Group { account, subaccount, group, change }),
+            ) if reader.owns(*account, *subaccount) => {
+                ("order_group_updates", messages::group(state, *group, *change))
+            }
+            (Channel::CorporateActions, PerpsEvent::Action(action)) => {
+                ("corporate_actions_delta", messages::corporate_action(state, *action)?)
+            }
+            _ => return None,
+        };
+        Some((msg.0, msg.1.to_string()))
+    }
+
+    /// Returns the tickers that were held back long enough.
+    #[cfg(feature = "perps")]
+    fn due_tickers(&mut self, state: &State, now: i64) -> Vec<String> {
+        let due = self.tickers.iter_mut().filter(|(_, paced)| paced.is_due);
+        let due = due.filter_map(|(id, paced)| paced.is_over(TICKER_PAUSE, now).then_some(*id));
+        due.filter_map(|market| self.product.ticker(state, market)).collect()
+    }
+
     /// Returns the message about a request for quotes, a quote, or a batch of them.
     fn communication(
         &mut self,
@@ -870,21 +1000,14 @@ impl Subscription {
 
     /// Reports whether the best bids of a batch may be sent now; if not, they are sent later.
     fn may_send_best(&mut self, batch: BatchId, now: i64) -> bool {
-        let never = BestQuotes { sent: i64::MIN, is_due: false };
-        let best = self.best_quotes.entry(batch).or_insert(never);
-        best.is_due = now.saturating_sub(best.sent) < BEST_QUOTES_PAUSE;
-        if !best.is_due {
-            best.sent = now;
-        }
-        !best.is_due
+        self.best_quotes.entry(batch).or_insert(Paced::NEVER).may_send(BEST_QUOTES_PAUSE, now)
     }
 
     /// Returns the best bids that were held back long enough.
     fn due_best_quotes(&mut self, state: &State, now: i64) -> Vec<String> {
         let mut due = Vec::new();
         for (batch, best) in &mut self.best_quotes {
-            if best.is_due && now.saturating_sub(best.sent) >= BEST_QUOTES_PAUSE {
-                *best = BestQuotes { sent: now, is_due: false };
+            if best.is_over(BEST_QUOTES_PAUSE, now) {
                 let batch = state.engine.batch(*batch);
                 due.extend(batch.and_then(|batch| wire::best_quotes(state, batch)));
             }
@@ -912,6 +1035,7 @@ impl Subscription {
 /// Returns the markets that a command names; `None` if it names none, or the channel has no such
 /// filter.
 fn markets(
+    product: Product,
     channel: Channel,
     params: &Params,
     state: &State,
@@ -937,15 +1061,15 @@ fn markets(
     }
     let mut named = BTreeSet::new();
     for ticker in market_tickers.iter().flatten().chain(market_ticker) {
-        let market = state.engine.market_by_ticker(ticker).ok_or_else(|| Refused {
+        let market = product.market(state, ticker).ok_or_else(|| Refused {
             market: Some(ticker.clone()),
             ..refused(11, "market not found")
         })?;
-        named.insert(market.id);
+        named.insert(market);
     }
     for id in market_ids.iter().flatten().chain(market_id) {
         let market = MarketId::parse(id)
-            .filter(|market| state.engine.live_market(*market).is_some())
+            .filter(|market| product.has_market(state, *market))
             .ok_or_else(|| refused(11, "market not found"))?;
         named.insert(market);
     }
@@ -957,11 +1081,12 @@ fn markets(
 
 /// Returns the markets that a command has to name.
 fn required_markets(
+    product: Product,
     channel: Channel,
     params: &Params,
     state: &State,
 ) -> Result<BTreeSet<MarketId>, Refused> {
-    markets(channel, params, state)?.ok_or_else(|| refused(14, "market ticker required"))
+    markets(product, channel, params, state)?.ok_or_else(|| refused(14, "market ticker required"))
 }
 
 fn shard(params: &Params) -> Result<Option<Shard>, Refused> {
@@ -1027,7 +1152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::types::{NewOrder, Side, Time},
+        engine::types::{MarketStatus, NewOrder, Side, Time},
         state::Start,
     };
 
@@ -1044,7 +1169,7 @@ mod tests {
         fn new() -> Self {
             let state = State::new(Start::new(7, start()));
             let reader = Principal { account: state.first_account, bound: None, fcm_member: false };
-            let session = Session::new(reader, StreamFaults::default());
+            let session = Session::new(reader, Product::Events, StreamFaults::default());
             Self { state, session }
         }
 
@@ -1057,7 +1182,7 @@ mod tests {
         fn events(&mut self) -> Vec<Value> {
             let mut out = Vec::new();
             for event in self.state.engine.take_events() {
-                self.session.publish(&event, &self.state, &mut out);
+                self.session.publish_event(&event, &self.state, &mut out);
             }
             out.iter().map(|frame| serde_json::from_str(&frame.text).unwrap()).collect()
         }
@@ -1303,7 +1428,7 @@ mod tests {
     fn errors_name_nothing_on_demand() {
         let mut test = Test::new();
         let faults = StreamFaults { errors_name_nothing: true, ..StreamFaults::default() };
-        test.session = Session::new(test.session.reader, faults);
+        test.session = Session::new(test.session.reader, Product::Events, faults);
         test.send(&subscribe(1, &json!({"channels": ["trade"]})));
         let frames = test.send(&update(&json!({"sid": 1, "action": "dance"})));
         assert!(frames[0]["sid"].is_null() && frames[0]["seq"].is_null());
@@ -1485,7 +1610,7 @@ mod tests {
         test.place(&ticker, Side::Bid, Dollars::CENT, 1);
         let mut out = Vec::new();
         for event in test.state.engine.take_events() {
-            test.session.publish(&event, &test.state, &mut out);
+            test.session.publish_event(&event, &test.state, &mut out);
         }
         let fields = [
             "type",
@@ -1668,7 +1793,7 @@ mod tests {
         let reader = test.session.reader;
         let mut shards: Vec<Session> = (0..3)
             .map(|key| {
-                let mut session = Session::new(reader, StreamFaults::default());
+                let mut session = Session::new(reader, Product::Events, StreamFaults::default());
                 let part = json!({
                     "channels": ["communications"], "shard_factor": 3, "shard_key": key,
                 });
@@ -1693,7 +1818,7 @@ mod tests {
         for (place, session) in shards.iter_mut().enumerate() {
             let mut out = Vec::new();
             for event in &events {
-                session.publish(event, &test.state, &mut out);
+                session.publish_event(event, &test.state, &mut out);
             }
             for frame in out {
                 let frame: Value = serde_json::from_str(&frame.text).unwrap();

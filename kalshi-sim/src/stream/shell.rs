@@ -30,7 +30,10 @@ use crate::{
     http::response::Response,
     shared::Shared,
     state::limits::Tier,
-    stream::hub::{LinkState, Next, Queue},
+    stream::{
+        hub::{LinkState, Next, Queue},
+        product::Product,
+    },
 };
 
 /// The interval of the server's pings.
@@ -48,14 +51,22 @@ const MAX_REST: u64 = 64 * 1024 * 1024;
 pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the handshake, and serves the connection in a task of its own.
-pub(crate) fn upgrade(shared: &Arc<Shared>, mut request: Request) -> HttpResponse {
-    match accept(shared, &mut request) {
+pub(crate) fn upgrade(
+    shared: &Arc<Shared>,
+    product: Product,
+    mut request: Request,
+) -> HttpResponse {
+    match accept(shared, product, &mut request) {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, Response> {
+fn accept(
+    shared: &Arc<Shared>,
+    product: Product,
+    request: &mut Request,
+) -> Result<HttpResponse, Response> {
     let (_, caller) =
         shared.authenticate(request.method(), request.uri().path(), request.headers())?;
     let account = caller.account;
@@ -70,7 +81,7 @@ fn accept(shared: &Arc<Shared>, request: &mut Request) -> Result<HttpResponse, R
     let shared = Arc::clone(shared);
     switch(request, &accept, MAX_FRAME, move |socket| async move {
         let _admission = admission;
-        let (id, queue) = shared.streams.connect(caller);
+        let (id, queue) = shared.streams.connect(caller, product);
         serve(&shared, id, &queue, socket).await;
         shared.streams.disconnect(id);
     })

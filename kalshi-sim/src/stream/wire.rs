@@ -301,15 +301,8 @@ pub(super) fn position(
 }
 
 pub(super) fn group(state: &State, id: GroupId, change: GroupChange) -> Value {
-    let word = match change {
-        GroupChange::Created => "created",
-        GroupChange::Triggered => "triggered",
-        GroupChange::Reset => "reset",
-        GroupChange::Deleted => "deleted",
-        GroupChange::LimitUpdated => "limit_updated",
-    };
     let mut msg = json!({
-        "event_type": word,
+        "event_type": change.as_str(),
         "order_group_id": id.to_string(),
         "ts_ms": state.engine.now().as_millis(),
     });

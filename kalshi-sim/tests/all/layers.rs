@@ -30,6 +30,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
         &[
             "api",
             "perps::api",
+            "perps::messages",
+            "stream::product",
             "stream::faults",
             "stream::hub",
             "stream::journal",
@@ -51,7 +53,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
 const OUTSIDE: [&str; 6] = ["", "main", "http", "perps", "stream", "contract"];
 
 /// The names that are in no module of a layer.
-const CONSTANTS: [&str; 3] = ["BASE_PATH", "stream::STREAM_PATH", "contract::Contract"];
+const CONSTANTS: [&str; 4] =
+    ["BASE_PATH", "stream::STREAM_PATH", "stream::PERPS_STREAM_PATH", "contract::Contract"];
 
 /// Returns the rank and the name of the layer that a path belongs to.
 fn layer(path: &str) -> Option<(usize, &'static str)> {

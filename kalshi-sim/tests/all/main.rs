@@ -19,6 +19,7 @@ mod orders;
 mod other_clients;
 mod perps;
 mod perps_conformance;
+mod perps_streams;
 mod portfolio;
 mod program;
 mod rules;

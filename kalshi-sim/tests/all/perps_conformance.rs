@@ -20,7 +20,7 @@ fn step(id: OperationId) -> Step {
 }
 
 /// Returns a walker that knows the market that it asks about, and prices around its mark.
-async fn walker() -> Walker {
+pub(crate) async fn walker() -> Walker {
     let mut walker = Walker::start().await;
     let (status, body) =
         walker.ask(&Method::GET, &format!("/margin/markets/{TICKER}"), "", None, None).await;
@@ -79,7 +79,7 @@ fn document() -> Document {
     }
 }
 
-fn steps() -> Vec<Step> {
+pub(crate) fn steps() -> Vec<Step> {
     let mut steps = market_steps();
     steps.extend(order_steps());
     steps.extend(account_steps());

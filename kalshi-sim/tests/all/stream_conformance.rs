@@ -21,11 +21,14 @@ use crate::{
 };
 
 /// The messages of the exchange, by their types.
-struct Document(BTreeMap<String, Validator>);
+pub(crate) struct Document(pub(crate) BTreeMap<String, Validator>);
 
 impl Document {
     fn load() -> Self {
-        let text = include_str!("../../../asyncapi.yaml");
+        Self::of(include_str!("../../../asyncapi.yaml"))
+    }
+
+    pub(crate) fn of(text: &str) -> Self {
         let document: Value = serde_norway::from_str(text).expect("the document is YAML");
         let mut schemas = document["components"]["schemas"].clone();
         let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -48,7 +51,7 @@ impl Document {
         Self(validators.collect())
     }
 
-    fn check(&self, frame: &Value) -> Result<(), String> {
+    pub(crate) fn check(&self, frame: &Value) -> Result<(), String> {
         let kind = frame["type"].as_str().unwrap_or_default();
         let validator = self.0.get(kind).ok_or_else(|| format!("no message {kind}: {frame}"))?;
         differences(validator, frame).map_err(|wrong| format!("{kind}: {wrong}: {frame}"))
@@ -114,7 +117,7 @@ async fn listen(walker: &Walker, role: Role, tickers: &[String]) -> JoinHandle<V
     tokio::spawn(collect(socket))
 }
 
-async fn collect(mut socket: Socket) -> Vec<Value> {
+pub(crate) async fn collect(mut socket: Socket) -> Vec<Value> {
     let mut frames = Vec::new();
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Text(text) = message {
@@ -191,7 +194,7 @@ async fn everything_that_happens_is_told_as_published() {
 
 /// Returns the places where the numbers of a subscription have a hole, and numbers where there are
 /// none.
-fn holes(frames: &[Value]) -> Vec<String> {
+pub(crate) fn holes(frames: &[Value]) -> Vec<String> {
     let without = ["fill", "market_position", "ticker", "user_order"];
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
     let mut wrong = Vec::new();

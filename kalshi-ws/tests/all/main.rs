@@ -12,6 +12,8 @@ mod frames;
 mod link;
 #[cfg(feature = "perps")]
 mod perps;
+#[cfg(feature = "perps")]
+mod perps_soak;
 mod portfolio;
 #[cfg(feature = "recorder")]
 mod recordings;

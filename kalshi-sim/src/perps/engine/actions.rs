@@ -20,7 +20,7 @@ use crate::{
         types::{Reason, Refusal, Time},
     },
     perps::engine::{
-        Perps, Timer, WalletKey,
+        Perps, PerpsEvent, Timer, WalletKey,
         amount::{credited, divide_down, micros, negated},
         markets::{Mark, Market},
     },
@@ -100,6 +100,8 @@ pub(crate) struct Action {
     pub(crate) status: ActionStatus,
     pub(crate) at: Time,
     pub(crate) updated: Time,
+    /// The settlement marks before and after it, of a split.
+    pub(crate) marks: Option<(Dollars, Dollars)>,
 }
 
 impl Perps {
@@ -130,6 +132,7 @@ impl Perps {
                 status: ActionStatus::Scheduled,
                 at,
                 updated,
+                marks: None,
             });
             engine.schedule(at, Timer::Act(id));
             Ok(id)
@@ -181,13 +184,21 @@ impl Perps {
         let open = self.market(action.market).filter(|market| !market.closed).cloned();
         // Tickers may have been taken, and counts may have grown, since it was announced.
         let applies = open.is_some_and(|market| self.check_terms(&market, &action.terms).is_ok());
+        let mark =
+            |engine: &Self| engine.market(action.market).map(|market| market.settlement_mark.price);
+        let before = mark(self);
         if applies {
             self.apply(action.market, &action.terms);
+        }
+        let marks = before.zip(mark(self));
+        if applies {
+            self.events.push(PerpsEvent::Action(id));
         }
         let now = self.now;
         if let Some(action) = self.actions.get_mut(id.index()) {
             action.status = if applies { ActionStatus::Applied } else { ActionStatus::Lapsed };
             action.updated = now;
+            action.marks = marks.filter(|_| applies);
         }
     }
 

@@ -61,6 +61,15 @@ enum Timer {
     Resume(MarketId),
 }
 
+/// An event for the streams. The state after the command has the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PerpsEvent {
+    /// Of the matching, which knows no product.
+    Matched(Event),
+    /// A corporate action was carried out.
+    Action(ActionId),
+}
+
 /// The books and the money of perpetual futures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Perps {
@@ -91,6 +100,8 @@ pub(crate) struct Perps {
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
     now: Time,
+    #[serde(skip)]
+    events: Vec<PerpsEvent>,
     /// The wallets whose margin is to be looked at.
     #[serde(skip)]
     suspects: BTreeSet<WalletKey>,
@@ -161,6 +172,11 @@ impl Perps {
             self.check_margins();
             self.check_triggers();
         }
+    }
+
+    /// Takes the events since the last call, oldest first.
+    pub(crate) fn take_events(&mut self) -> Vec<PerpsEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Returns the time of the last command.
@@ -353,6 +369,7 @@ impl Perps {
     /// Notes that the marks of a market have changed.
     fn marked(&mut self, market: MarketId) {
         self.remarked.insert(market);
+        self.note_event(Event::Ticker { market });
         let holders = self.accounts.iter().flat_map(|(id, account)| {
             let holds = move |(number, wallet): (&Subaccount, &Wallet)| {
                 wallet.positions.contains_key(&market).then_some((*id, *number))
@@ -367,14 +384,15 @@ impl Perps {
         self.timers.insert((at, self.last_timer), timer);
     }
 
-    /// Notes what follows from an event of the matching.
-    fn note_event(&mut self, event: &Event) {
+    /// Keeps an event of the matching, and notes what follows from it.
+    fn note_event(&mut self, event: Event) {
         if let Event::Order { order, .. } = event
-            && let Some(order) = self.order(*order)
+            && let Some(order) = self.order(order)
         {
             let key = ((order.account, order.subaccount), order.market);
             self.moved.insert(key);
         }
+        self.events.push(PerpsEvent::Matched(event));
     }
 }
 

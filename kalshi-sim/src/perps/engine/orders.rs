@@ -372,12 +372,13 @@ impl Matching for Perps {
     }
 
     fn publish(&mut self, event: Event) {
-        self.note_event(&event);
+        self.note_event(event);
     }
 
     fn publish_level(&mut self, order: &Order, delta: Count) {
         let Order { id, market, side, price, .. } = *order;
-        self.note_event(&Event::Level { market, side, price, delta, order: id, clock: 0 });
+        // Messages of this product have no clock.
+        self.note_event(Event::Level { market, side, price, delta, order: id, clock: 0 });
     }
 
     fn publish_ticker(&mut self, market: MarketId) {
@@ -385,7 +386,7 @@ impl Matching for Perps {
         if let Some(market) = self.market_mut(market) {
             market.note(now);
         }
-        self.note_event(&Event::Ticker { market });
+        self.note_event(Event::Ticker { market });
     }
 
     fn schedule_expiry(&mut self, order: OrderId, at: Time) {

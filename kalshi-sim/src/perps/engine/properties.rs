@@ -12,10 +12,12 @@ use crate::{
     engine::{
         OrderGroups as _,
         ids::{AccountId, GroupId, MarketId, OrderId, TriggerId},
-        types::{Decrease, NewOrder, OrderStatus, Refusal, SelfTrade, Side, Time, TimeInForce},
+        types::{
+            Decrease, Event, NewOrder, OrderStatus, Refusal, SelfTrade, Side, Time, TimeInForce,
+        },
     },
     perps::engine::{
-        Perps,
+        Perps, PerpsEvent,
         actions::{NewAction, Terms},
         margin::Marks,
         markets::{Halts, Market, NewMarket},
@@ -40,6 +42,8 @@ struct Run {
     groups: Vec<(AccountId, GroupId)>,
     triggers: Vec<(AccountId, TriggerId)>,
     counts: BTreeMap<&'static str, u64>,
+    /// Books rebuilt from the events alone.
+    books: BTreeMap<(MarketId, Side), BTreeMap<Dollars, Count>>,
 }
 
 impl Run {
@@ -64,6 +68,7 @@ impl Run {
             groups: Vec::new(),
             triggers: Vec::new(),
             counts,
+            books: BTreeMap::new(),
         }
     }
 
@@ -296,6 +301,14 @@ impl Run {
             _ => self.operate(now),
         }
         self.perps.advance(Time::from_millis(self.now));
+        for event in self.perps.take_events() {
+            if let PerpsEvent::Matched(Event::Level { market, side, price, delta, .. }) = event {
+                let levels = self.books.entry((market, side)).or_default();
+                let level = levels.entry(price).or_default();
+                *level = level.checked_add(delta).unwrap();
+                levels.retain(|_, count| !count.is_zero());
+            }
+        }
     }
 
     fn check(&self) {
@@ -331,6 +344,11 @@ impl Run {
             }
         }
         for market in self.perps.markets() {
+            for side in [Side::Bid, Side::Ask] {
+                let levels = market.book.levels(side).map(|level| (level.price, level.count));
+                let rebuilt = self.books.get(&(market.id, side)).cloned().unwrap_or_default();
+                assert_eq!(levels.collect::<BTreeMap<_, _>>(), rebuilt);
+            }
             let volume: i64 = market
                 .trades
                 .iter()

@@ -24,12 +24,13 @@ mod tests;
 pub(crate) mod usage;
 
 use kalshi_sdk::{
-    OperationId,
+    Operation, OperationId,
     server::{Operations, dispatch},
 };
 
 use crate::{
     auth,
+    engine::principal::Principal,
     fixtures::search,
     http::{
         request::Call,
@@ -55,13 +56,8 @@ fn handle(
     key_id: Option<&str>,
 ) -> HandlerResult {
     if let Some(id) = key_id {
-        // The key may have been deleted since its signature was checked.
-        let key = state.keys.get(id).ok_or_else(|| Response::unauthorized("NOT_FOUND"))?;
         let operation = asked.operation();
-        auth::permit(key, operation, state.rules())?;
-        let caller = key.principal();
-        call.caller = Some(caller);
-        call.subtrader.clone_from(&key.subtrader);
+        let caller = identify(state, call, id, operation)?;
         let now = call.time();
         if !state.limits.admit(caller.account, operation, call.query, call.body, now) {
             return Err(Response::too_many_requests());
@@ -71,6 +67,23 @@ fn handle(
     dispatch(asked, state, &*call)
 }
 
+/// Tells a call whose key signed it, if the key may carry out the operation.
+pub(crate) fn identify(
+    state: &State,
+    call: &mut Call<'_>,
+    key_id: &str,
+    operation: &'static Operation,
+) -> Result<Principal, Response> {
+    // The key may have been deleted since its signature was checked.
+    let key = state.keys.get(key_id).ok_or_else(|| Response::unauthorized("NOT_FOUND"))?;
+    auth::permit(key, operation, state.rules())?;
+    let caller = key.principal();
+    call.caller = Some(caller);
+    call.subtrader.clone_from(&key.subtrader);
+    Ok(caller)
+}
+
+/// Writes the methods of a product's `Operations`, each by its answer.
 macro_rules! answers {
     ($state:ident, $call:ident: $($operation:ident => $answer:expr,)*) => {
         $(
@@ -82,6 +95,9 @@ macro_rules! answers {
         )*
     };
 }
+
+#[cfg(feature = "perps")]
+pub(crate) use answers;
 
 impl<'a, 'b> Operations<&'a Call<'b>> for &mut State {
     type Response = HandlerResult;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     engine::{
         Group, OrderGroups,
-        ids::GroupId,
+        ids::{AccountId, GroupId},
         types::{Refusal, Shard, Subaccount},
     },
     http::{
@@ -119,9 +119,16 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> HandlerResult {
 pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let account = call.caller()?.account;
     let subaccount = call.any_subaccount()?;
-    let rows: Vec<Value> = state
-        .engine
-        .groups()
+    Ok(listed(state.engine.groups(), account, subaccount))
+}
+
+/// Returns the groups of an account, of all its subaccounts unless one is named.
+pub(crate) fn listed<'a>(
+    groups: impl Iterator<Item = &'a Group>,
+    account: AccountId,
+    subaccount: Option<Subaccount>,
+) -> Response {
+    let rows: Vec<Value> = groups
         .filter(|group| group.account == account)
         .filter(|group| subaccount.is_none_or(|number| group.subaccount == number))
         .map(|group| {
@@ -130,7 +137,7 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
             row
         })
         .collect();
-    Ok(Response::ok(json!({"order_groups": rows})))
+    Response::ok(json!({"order_groups": rows}))
 }
 
 /// Returns a group on any shard, and in any subaccount unless one is named.
@@ -142,15 +149,20 @@ pub(crate) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
         .filter(|group| group.account == account)
         .filter(|group| subaccount.is_none_or(|number| group.subaccount == number))
         .ok_or_else(missing)?;
+    Ok(with_orders(group))
+}
+
+/// Returns one group.
+pub(crate) fn with_orders(group: &Group) -> Response {
     let mut row = shown(group);
     // Only those that rest: finished orders leave the group.
     row["orders"] = group.orders.iter().map(ToString::to_string).collect();
-    Ok(Response::ok(row))
+    Response::ok(row)
 }
 
 /// Returns what both reads show. Every group cancels its orders by itself, so the flag says nothing
 /// about whether it has.
-pub(crate) fn shown(group: &Group) -> Value {
+fn shown(group: &Group) -> Value {
     json!({
         "contracts_limit_fp": group.limit,
         "is_auto_cancel_enabled": true,
@@ -164,6 +176,6 @@ fn named(call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard), Response> {
     Ok((group, call.one_subaccount()?, call.query.shard()?.unwrap_or_default()))
 }
 
-fn missing() -> Response {
+pub(crate) fn missing() -> Response {
     Refusal::not_found("order group not found").into()
 }

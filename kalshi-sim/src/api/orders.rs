@@ -385,7 +385,7 @@ fn readable<'a>(
         .ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
-fn named(id: &str) -> Result<OrderId, Response> {
+pub(crate) fn named(id: &str) -> Result<OrderId, Response> {
     OrderId::parse(id).ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
@@ -405,25 +405,39 @@ fn permitted(
 fn executed(state: &State, done: &Executed) -> Map<String, Value> {
     let mut row = answered(state, done.order, "remaining_count", done.remaining);
     row.insert("fill_count".to_owned(), json!(done.filled));
+    add_averages(&mut row, done);
+    row
+}
+
+/// Adds the averages of what a request has traded, if it has traded.
+pub(crate) fn add_averages(row: &mut Map<String, Value>, done: &Executed) {
     if let (Some(price), Some(fee)) =
         (average(done.value, done.filled), average(done.fees, done.filled))
     {
         row.insert("average_fill_price".to_owned(), json!(price));
         row.insert("average_fee_paid".to_owned(), json!(fee));
     }
-    row
 }
 
 /// Returns the order's ids, the engine's time, and a count.
 fn answered(state: &State, order: OrderId, field: &str, count: Count) -> Map<String, Value> {
+    let mut row = ids_and_count(state.engine.order(order), order, field, count);
+    row.insert("ts_ms".to_owned(), json!(state.engine.now().as_millis()));
+    row
+}
+
+/// Returns the ids of an order, and a count.
+pub(crate) fn ids_and_count(
+    found: Option<&Order>,
+    order: OrderId,
+    field: &str,
+    count: Count,
+) -> Map<String, Value> {
     let mut row = Map::from_iter([
         ("order_id".to_owned(), json!(order.to_string())),
         (field.to_owned(), json!(count)),
-        ("ts_ms".to_owned(), json!(state.engine.now().as_millis())),
     ]);
-    let client_order_id =
-        state.engine.order(order).and_then(|o| o.extras().client_order_id.as_deref());
-    if let Some(id) = client_order_id {
+    if let Some(id) = found.and_then(|order| order.extras().client_order_id.as_deref()) {
         row.insert("client_order_id".to_owned(), json!(id));
     }
     row

@@ -9,7 +9,7 @@ use crate::engine::{
     amount::SaturatingArithmetic,
     ids::{AccountId, GroupId, OrderId},
     matching::Matching,
-    types::{Event, GroupChange, Reason, Refusal, Shard, Subaccount, Time},
+    types::{Event, GroupChange, NewOrder, Reason, Refusal, Shard, Subaccount, Time},
 };
 
 /// The time for which matched contracts count, in milliseconds.
@@ -190,6 +190,18 @@ pub(crate) trait OrderGroups: Matching {
                 group.account == account && group.subaccount == subaccount && group.shard == shard
             })
             .ok_or_else(|| Refusal::not_found("order group not found"))
+    }
+
+    /// Checks that the group of a new order takes orders.
+    fn check_group(&self, new: &NewOrder, shard: Shard) -> Result<(), Refusal> {
+        let Some(id) = new.group else { return Ok(()) };
+        if self.group_of(new.account, id, new.subaccount, shard)?.triggered {
+            return Err(Refusal::invalid(
+                "order_group_triggered",
+                "the order group has been triggered; reset it first",
+            ));
+        }
+        Ok(())
     }
 
     fn join_group(&mut self, group: GroupId, order: OrderId) {

@@ -19,6 +19,32 @@ use crate::engine::{
     },
 };
 
+/// Open orders of one account.
+const MAX_OPEN_ORDERS: usize = 200_000;
+/// The longest client order id, in bytes.
+const MAX_CLIENT_ORDER_ID: usize = 256;
+
+/// Checks that an account with so many open orders may have another one.
+pub(crate) fn check_open_orders(open: usize) -> Result<(), Refusal> {
+    if open >= MAX_OPEN_ORDERS {
+        return Err(Refusal::invalid("too_many_open_orders", "200,000 orders are open already"));
+    }
+    Ok(())
+}
+
+/// Checks the length of a client order id.
+pub(crate) fn check_client_order_id(id: &str) -> Result<(), Refusal> {
+    if id.len() > MAX_CLIENT_ORDER_ID {
+        return Err(Refusal::parameters("the client order id is too long"));
+    }
+    Ok(())
+}
+
+/// Returns the refusal of a client order id that an order has.
+pub(crate) fn already_exists() -> Refusal {
+    Refusal::conflict("order_already_exists", "there is an order with this client order id")
+}
+
 /// The orders, books and money of a product, and the matching that is the same for all of them.
 pub(crate) trait Matching: Sized {
     /// The times in force that a reduce-only order may have, in the words of its refusal.

@@ -14,17 +14,12 @@ use crate::engine::{
     groups::{Group, OrderGroups},
     ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
     markets::Market,
-    matching::Matching,
+    matching::{self, Matching},
     types::{
         Amend, Decrease, Event, Executed, Fill, MarketStatus, NewOrder, Order, OrderStatus, Reason,
         Refusal, Route, Shard, Side, Subaccount, Time, TimeInForce, Trade,
     },
 };
-
-/// Open orders of one account.
-const MAX_OPEN_ORDERS: usize = 200_000;
-/// The longest client order id, in bytes.
-const MAX_CLIENT_ORDER_ID: usize = 256;
 
 impl Engine {
     /// Places an order and trades it as far as it goes.
@@ -189,24 +184,11 @@ impl Engine {
         if !self.ledger.provisioned(new.account, new.subaccount, market.shard) {
             return Err(Refusal::not_found("there is no such subaccount on this shard"));
         }
-        if account.resting.len() >= MAX_OPEN_ORDERS {
-            return Err(Refusal::invalid(
-                "too_many_open_orders",
-                "200,000 orders are open already",
-            ));
-        }
+        matching::check_open_orders(account.resting.len())?;
         if let Some(id) = &new.client_order_id {
             self.unused(new.account, id)?;
         }
-        if let Some(id) = new.group {
-            let group = self.group_of(new.account, id, new.subaccount, market.shard)?;
-            if group.triggered {
-                return Err(Refusal::invalid(
-                    "order_group_triggered",
-                    "the order group has been triggered; reset it first",
-                ));
-            }
-        }
+        self.check_group(new, market.shard)?;
         Ok(market)
     }
 
@@ -218,18 +200,13 @@ impl Engine {
     }
 
     pub(super) fn unused(&self, account: AccountId, client_order_id: &str) -> Result<(), Refusal> {
-        if client_order_id.len() > MAX_CLIENT_ORDER_ID {
-            return Err(Refusal::parameters("the client order id is too long"));
-        }
+        matching::check_client_order_id(client_order_id)?;
         let used = self.account(account)?.client_order_ids.get(client_order_id);
         let is_over = |order: &Order| order.status != OrderStatus::Resting;
         let is_free_again =
             |id: &OrderId| self.reuse_client_order_ids && self.order(*id).is_some_and(is_over);
         if used.is_some_and(|id| !is_free_again(id)) {
-            return Err(Refusal::conflict(
-                "order_already_exists",
-                "there is an order with this client order id",
-            ));
+            return Err(matching::already_exists());
         }
         Ok(())
     }

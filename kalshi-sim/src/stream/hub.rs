@@ -24,7 +24,7 @@ use crate::{
     state::State,
     stream::{
         faults::{Dice, Ending, Fate, StreamFaults},
-        product::{self, AnyEvent, Product},
+        product::{self, Product},
         session::{Frame, Session},
     },
 };
@@ -264,20 +264,16 @@ impl Hub {
         if inner.lag.streamed(now).is_some() {
             inner.release();
         }
-        if events.iter().all(Vec::is_empty) {
+        if events.is_empty() {
             return;
         }
         #[cfg(feature = "ui")]
-        inner.journal.add(
-            events.iter().flatten().filter_map(AnyEvent::of_events),
-            state,
-            inner.lag,
-        );
+        inner.journal.add(events.iter().filter_map(product::AnyEvent::of_events), state, inner.lag);
         let mut frames = Vec::new();
         for entry in inner.entries.values_mut() {
             #[cfg(feature = "ui")]
             inner.journal.rewind();
-            for event in events.iter().flatten() {
+            for event in &events {
                 entry.session.publish(event, state, &mut frames);
                 #[cfg(feature = "ui")]
                 if event.of_events().is_some() {

@@ -34,6 +34,10 @@ pub(crate) enum AnyEvent {
 #[cfg(feature = "ui")]
 impl AnyEvent {
     /// Returns the event if it is one of event contracts.
+    #[cfg_attr(
+        not(feature = "perps"),
+        expect(clippy::unnecessary_wraps, reason = "with one product it always is")
+    )]
     pub(super) fn of_events(&self) -> Option<&Event> {
         match self {
             Self::Events(event) => Some(event),
@@ -44,12 +48,11 @@ impl AnyEvent {
 }
 
 /// Takes the events of all products since the last call; those of one are in their order.
-pub(super) fn take_events(state: &mut State) -> Vec<Vec<AnyEvent>> {
-    vec![
-        state.engine.take_events().into_iter().map(AnyEvent::Events).collect(),
-        #[cfg(feature = "perps")]
-        state.perps.engine.take_events().into_iter().map(AnyEvent::Perps).collect(),
-    ]
+pub(super) fn take_events(state: &mut State) -> Vec<AnyEvent> {
+    let events = state.engine.take_events().into_iter().map(AnyEvent::Events);
+    #[cfg(feature = "perps")]
+    let events = events.chain(state.perps.engine.take_events().into_iter().map(AnyEvent::Perps));
+    events.collect()
 }
 
 impl Product {

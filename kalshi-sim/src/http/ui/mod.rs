@@ -9,6 +9,8 @@
 //! besides. The page gets it in the fragment of its address, which no browser sends.
 
 mod by_hand;
+#[cfg(test)]
+mod chromium;
 mod conflation;
 mod model;
 mod socket;

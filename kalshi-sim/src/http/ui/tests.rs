@@ -1,15 +1,14 @@
 //! The page's model against the engine, under random events and acknowledgements; the same cases in
 //! the page's own code.
 
-use std::{
-    collections::BTreeMap, env, fs, path::PathBuf, process::Command, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, env, fs, process::Command, sync::Arc, time::Duration};
 
 use kalshi_auth::{ManualClock, UnixMillis};
 use serde_json::{Value, json};
 
 use super::{
     FILES, Token,
+    chromium::chromium,
     conflation::{Head, Model, PATIENCE, Page},
     model::{self, Panel, Watch},
 };
@@ -347,29 +346,9 @@ fn the_files_are_small_name_no_other_place_and_write_text_as_text() {
     assert_eq!(token.as_str().len(), 32);
 }
 
-/// Returns the browser that the tests of the page run in. Without one they are skipped, unless
-/// `KALSHI_SIM_BROWSER` is `required`.
-fn browser() -> Option<PathBuf> {
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = env::split_paths(&folders)
-        .flat_map(|folder| names.map(|name| folder.join(name)))
-        .find(|file| file.exists());
-    if found.is_none() {
-        let is_required =
-            env::var_os("KALSHI_SIM_BROWSER").is_some_and(|value| value == "required");
-        assert!(!is_required, "there is no Chromium here");
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"SKIPPED a test of the simulator's page: there is no Chromium here\n",
-        );
-    }
-    found
-}
-
 #[test]
 fn the_page_reduces_the_same_cases_to_the_same_rows() {
-    let Some(browser) = browser() else { return };
+    let Some(browser) = chromium() else { return };
     let mut pair = Pair::new(77);
     pair.choose();
     for _ in 0..250 {

@@ -1,14 +1,14 @@
 //! Order groups. A group is bound to the market group that it was created for, which later requests
 //! do not name.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    api::order_groups::{Create, Limit, shown},
+    api::order_groups::{Create, Limit, listed, missing, with_orders},
     engine::{
         Group, OrderGroups as _,
         ids::GroupId,
-        types::{Refusal, Shard, Subaccount},
+        types::{Shard, Subaccount},
     },
     http::{
         request::{self, Call},
@@ -68,19 +68,7 @@ pub(super) fn delete(state: &mut State, call: &Call<'_>) -> HandlerResult {
 pub(super) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let account = member(state, call)?.account;
     let subaccount = call.any_subaccount()?;
-    let rows: Vec<Value> = state
-        .perps
-        .engine
-        .groups()
-        .filter(|group| group.account == account)
-        .filter(|group| subaccount.is_none_or(|number| group.subaccount == number))
-        .map(|group| {
-            let mut row = shown(group);
-            row["id"] = json!(group.id.to_string());
-            row
-        })
-        .collect();
-    Ok(Response::ok(json!({"order_groups": rows})))
+    Ok(listed(state.perps.engine.groups(), account, subaccount))
 }
 
 pub(super) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
@@ -90,9 +78,7 @@ pub(super) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     if subaccount.is_some_and(|number| group.subaccount != number) {
         return Err(missing());
     }
-    let mut row = shown(group);
-    row["orders"] = group.orders.iter().map(ToString::to_string).collect();
-    Ok(Response::ok(row))
+    Ok(with_orders(group))
 }
 
 fn found<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Group, Response> {
@@ -108,8 +94,4 @@ fn named(state: &State, call: &Call<'_>) -> Result<(GroupId, Subaccount, Shard),
     member(state, call)?;
     let group = found(state, call)?;
     Ok((group.id, call.one_subaccount()?, group.shard))
-}
-
-fn missing() -> Response {
-    Refusal::not_found("order group not found").into()
 }

@@ -22,8 +22,7 @@ use kalshi_sdk::perps::{
 use serde_json::json;
 
 use crate::{
-    api::portfolio::move_cash,
-    auth,
+    api::{answers, identify, portfolio::move_cash},
     engine::{principal::Principal, types::Shard},
     http::{
         request::Call,
@@ -49,13 +48,8 @@ fn handle(
     key_id: Option<&str>,
 ) -> HandlerResult {
     if let Some(id) = key_id {
-        // The key may have been deleted since its signature was checked.
-        let key = state.keys.get(id).ok_or_else(|| Response::unauthorized("NOT_FOUND"))?;
         let entry = operation.operation();
-        auth::permit(key, entry, state.rules())?;
-        let caller = key.principal();
-        call.caller = Some(caller);
-        call.subtrader.clone_from(&key.subtrader);
+        let caller = identify(state, call, id, entry)?;
         let (now, tier) = (call.time(), state.limits.tier(caller.account));
         let group = market_group(state, operation, call);
         if !state.perps.limits.admit_perps((caller.account, tier), entry, call.query, group, now) {
@@ -91,18 +85,6 @@ fn member(state: &State, call: &Call<'_>) -> Result<Principal, Response> {
     } else {
         Err(Response::forbidden("the account is not enabled for margin trading"))
     }
-}
-
-macro_rules! answers {
-    ($state:ident, $call:ident: $($operation:ident => $answer:expr,)*) => {
-        $(
-            #[allow(unused_variables, reason = "not every answer needs both")]
-            fn $operation(self, $call: &'a Call<'b>) -> HandlerResult {
-                let $state = self;
-                $answer
-            }
-        )*
-    };
 }
 
 impl<'a, 'b> Operations<&'a Call<'b>> for &mut State {

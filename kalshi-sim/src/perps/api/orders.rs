@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::orders::average,
+    api::orders::{add_averages, ids_and_count, named},
     engine::{
         ids::{GroupId, MarketId, OrderId},
         types::{
@@ -214,15 +214,11 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
 pub(super) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let engine = &state.perps.engine;
-    let order = OrderId::parse(call.first())
-        .and_then(|id| engine.order(id))
+    let order = engine
+        .order(named(call.first())?)
         .filter(|order| caller.owns(order.account, order.subaccount))
         .ok_or_else(|| Refusal::not_found("order not found"))?;
     Ok(Response::ok(json!({"order": wire::order(engine, order)})))
-}
-
-fn named(id: &str) -> Result<OrderId, Response> {
-    OrderId::parse(id).ok_or_else(|| Refusal::not_found("order not found").into())
 }
 
 /// Returns what a request has traded and what rests of the order.
@@ -234,24 +230,11 @@ fn executed(engine: &Perps, done: &Executed) -> Map<String, Value> {
         .filter(|order| order.status == OrderStatus::Resting)
         .map_or(Count::ZERO, |order| order.remaining);
     row.insert("remaining_count".to_owned(), json!(rests));
-    if let (Some(price), Some(fee)) =
-        (average(done.value, done.filled), average(done.fees, done.filled))
-    {
-        row.insert("average_fill_price".to_owned(), json!(price));
-        row.insert("average_fee_paid".to_owned(), json!(fee));
-    }
+    add_averages(&mut row, done);
     row
 }
 
 /// Returns the order's ids and a count.
 fn answered(engine: &Perps, order: OrderId, field: &str, count: Count) -> Map<String, Value> {
-    let mut row = Map::from_iter([
-        ("order_id".to_owned(), json!(order.to_string())),
-        (field.to_owned(), json!(count)),
-    ]);
-    let client_order_id = engine.order(order).and_then(|o| o.extras().client_order_id.as_deref());
-    if let Some(id) = client_order_id {
-        row.insert("client_order_id".to_owned(), json!(id));
-    }
-    row
+    ids_and_count(engine.order(order), order, field, count)
 }

@@ -15,7 +15,7 @@ use crate::{
         book::Book,
         fees::Charged,
         ids::{AccountId, GroupId, MarketId, OrderId, TradeId},
-        matching::Matching,
+        matching::{self, Matching},
         types::{
             Amend, Decrease, Event, Executed, NewOrder, Order, Reason, Refusal, SelfTrade, Shard,
             Side, Subaccount, Time, TimeInForce, Trade,
@@ -28,11 +28,6 @@ use crate::{
         markets::{Market, Status},
     },
 };
-
-/// Open orders of one account.
-const MAX_OPEN_ORDERS: usize = 200_000;
-/// The longest client order id, in bytes.
-const MAX_CLIENT_ORDER_ID: usize = 256;
 
 /// The origin of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,24 +217,11 @@ impl Perps {
         if !account.wallets.contains_key(&new.subaccount) {
             return Err(Refusal::not_found("there is no such subaccount"));
         }
-        if account.resting.len() >= MAX_OPEN_ORDERS {
-            return Err(Refusal::invalid(
-                "too_many_open_orders",
-                "200,000 orders are open already",
-            ));
-        }
+        matching::check_open_orders(account.resting.len())?;
         if let Some(id) = &new.client_order_id {
             self.check_unused(new.account, id)?;
         }
-        if let Some(id) = new.group {
-            let group = self.group_of(new.account, id, new.subaccount, market.shard)?;
-            if group.triggered {
-                return Err(Refusal::invalid(
-                    "order_group_triggered",
-                    "the order group has been triggered; reset it first",
-                ));
-            }
-        }
+        self.check_group(new, market.shard)?;
         Ok(market.id)
     }
 
@@ -427,14 +409,9 @@ impl Matching for Perps {
 
     /// An id is used up for ever.
     fn check_unused(&self, account: AccountId, client_order_id: &str) -> Result<(), Refusal> {
-        if client_order_id.len() > MAX_CLIENT_ORDER_ID {
-            return Err(Refusal::parameters("the client order id is too long"));
-        }
+        matching::check_client_order_id(client_order_id)?;
         if self.account(account)?.client_order_ids.contains_key(client_order_id) {
-            return Err(Refusal::conflict(
-                "order_already_exists",
-                "there is an order with this client order id",
-            ));
+            return Err(matching::already_exists());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,6 +14,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::sleep};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+use super::chromium::chromium;
 
 /// The time in which a page must come to what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,30 +38,11 @@ impl Drop for Browser {
     }
 }
 
-/// Returns the program; `None`, and says so, if there is none here. With `KALSHI_SIM_BROWSER=required`
-/// that is a failure.
-fn program() -> Option<PathBuf> {
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = env::split_paths(&folders)
-        .flat_map(|folder| names.map(|name| folder.join(name)))
-        .find(|file| file.exists());
-    if found.is_none() {
-        let is_required =
-            env::var_os("KALSHI_SIM_BROWSER").is_some_and(|value| value == "required");
-        assert!(!is_required, "there is no Chromium here");
-        // Not by a macro: what those print is kept back while a test runs.
-        let text = "SKIPPED a test of the simulator's page: there is no Chromium here\n";
-        std::io::stderr().write_all(text.as_bytes()).unwrap();
-    }
-    found
-}
-
 impl Browser {
     /// Opens an address in a window of this size.
     pub(super) async fn open(url: &str, width: u32, height: u32) -> Option<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let program = program()?;
+        let program = chromium()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("kalshi-sim-browser-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod browser;
+#[path = "../../../src/http/ui/chromium.rs"]
+mod chromium;
 mod held;
 mod pages;
 mod protocol;

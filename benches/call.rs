@@ -102,7 +102,7 @@ async fn by_hand(
     Ok(())
 }
 
-/// What a request took in each round, in nanoseconds.
+/// The time of a request in each round, in nanoseconds.
 #[derive(Default)]
 struct Cost {
     processor: Vec<u64>,

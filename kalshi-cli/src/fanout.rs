@@ -65,8 +65,8 @@ pub(crate) struct Publish {
     /// The tickers of the markets.
     #[arg(required = true)]
     tickers: Vec<String>,
-    /// Also publish your fills, orders and positions, under this name. Nobody else may read the
-    /// broker's subjects `kx.v1.*.own.>`.
+    /// Also publish your fills, orders and positions, under this name. Let only your own processes
+    /// read the broker's subjects `kx.v1.*.own.>`.
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// The most storage for the log, in MiB; with an account, a sixteenth of it more for that.

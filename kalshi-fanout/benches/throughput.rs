@@ -11,6 +11,9 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its user")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
 
+#[path = "../../kalshi-ws/benches/exchange/mod.rs"]
+mod exchange;
+
 use std::{
     env, fs,
     io::{Read as _, Write as _},
@@ -34,7 +37,8 @@ use kalshi_fanout::{
     nats::{NatsBus, NatsConfig, StreamSettings},
 };
 use kalshi_ws::{Config, ConfigBuilder, Connection, Environment, Event, Payload, Subscription};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::exchange::{accept, append, processor_time};
 
 const MARKETS: usize = 50;
 /// The time of one turn.
@@ -75,19 +79,6 @@ fn delta(number: usize) -> String {
         ticker(market),
         2 + number,
     )
-}
-
-/// Appends a frame of the server: a whole text, not masked.
-fn append(wire: &mut Vec<u8>, text: &str) {
-    wire.push(0x81);
-    match u16::try_from(text.len()).unwrap() {
-        short @ 0..126 => wire.push(u8::try_from(short).unwrap()),
-        long => {
-            wire.push(126);
-            wire.extend(long.to_be_bytes());
-        }
-    }
-    wire.extend(text.as_bytes());
 }
 
 /// The exchange's end of one connection, which begins to write when told.
@@ -136,35 +127,8 @@ impl Sender {
     }
 }
 
-/// Answers the handshake.
-fn accept(tcp: &mut TcpStream) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte).unwrap();
-        request.extend(byte);
-    }
-    let request = String::from_utf8(request).unwrap();
-    let key = request.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
-    });
-    let response = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.unwrap().as_bytes())
-    );
-    tcp.write_all(response.as_bytes()).unwrap();
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap()
-}
-
-/// Returns the processor time of this thread, in nanoseconds.
-fn processor_time() -> u64 {
-    thread::yield_now();
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
 }
 
 struct Broker {
@@ -235,7 +199,7 @@ fn number_of(event: &Event) -> Option<usize> {
     usize::try_from(delta.clock? - 2).ok()
 }
 
-/// What one turn took.
+/// The processor time and the latencies of one turn.
 #[derive(Default)]
 struct Taken {
     /// Processor time of the thread, in nanoseconds.

@@ -8,10 +8,11 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its user")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
 
+mod exchange;
+
 use std::{
     env,
     fmt::Write as _,
-    fs,
     hint::{black_box, spin_loop},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -25,10 +26,9 @@ use futures_util::StreamExt as _;
 use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_ws::{Config, Connection, Environment, Event, Subscription};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_tungstenite::{
-    client_async,
-    tungstenite::{Message, handshake::derive_accept_key},
-};
+use tokio_tungstenite::{client_async, tungstenite::Message};
+
+use crate::exchange::{accept, append, processor_time};
 
 const MARKETS: usize = 50;
 /// The frames of one turn.
@@ -131,19 +131,6 @@ fn wire() -> Wire {
     Wire { start, deltas, ends }
 }
 
-/// Appends a frame of the server: a whole text, not masked.
-fn append(wire: &mut Vec<u8>, text: &str) {
-    wire.push(0x81);
-    match u16::try_from(text.len()).unwrap() {
-        short @ 0..126 => wire.push(u8::try_from(short).unwrap()),
-        long => {
-            wire.push(126);
-            wire.extend(long.to_be_bytes());
-        }
-    }
-    wire.extend(text.as_bytes());
-}
-
 /// The exchange's end of one connection.
 struct Sender {
     address: SocketAddr,
@@ -191,34 +178,6 @@ fn send_paced(tcp: &mut TcpStream, wire: &Wire) -> Vec<Instant> {
         from = *end;
     }
     sent
-}
-
-/// Answers the handshake.
-fn accept(tcp: &mut TcpStream) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte).unwrap();
-        request.extend(byte);
-    }
-    let request = String::from_utf8(request).unwrap();
-    let key = request.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
-    });
-    let response = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.unwrap().as_bytes())
-    );
-    tcp.write_all(response.as_bytes()).unwrap();
-}
-
-/// Returns the processor time of this thread, in nanoseconds.
-fn processor_time() -> u64 {
-    // The kernel brings the number up to date when the thread is scheduled anew.
-    thread::yield_now();
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// Counts the frames of one turn.

@@ -533,6 +533,11 @@ async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
     if let Some(order) = look::by_client_id(client, None, id.as_str()).await? {
         return super::json(&order);
     }
+    Err(unlisted(id, settle_command(id.as_str())))
+}
+
+/// Returns the failure of an order that no list shows, where no journal proves anything.
+pub(super) fn unlisted(id: &ClientOrderId, next: String) -> Failure {
     let mut failure = Failure::new(
         Category::UnknownOutcome,
         format!(
@@ -542,5 +547,5 @@ async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
         ),
     );
     failure.effect = Effect::Unknown;
-    Err(failure.with_next(settle_command(id.as_str())))
+    failure.with_next(next)
 }

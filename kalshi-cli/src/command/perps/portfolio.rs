@@ -145,7 +145,7 @@ impl Command {
     }
 }
 
-/// What the exchange computes only when it is asked to, and sends as zeros otherwise.
+/// The members of a balance that are computed only on request, and are zeros otherwise.
 const AVAILABLE: [&str; 2] = ["available_balance", "resting_orders_margin"];
 
 async fn balance(context: &Context, available: bool) -> Outcome {

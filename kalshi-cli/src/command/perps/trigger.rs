@@ -84,7 +84,7 @@ pub(crate) enum Command {
         #[arg(long)]
         subaccount: Option<u32>,
     },
-    /// Cancels an exit trigger by its id, or all of a position. It is no failure if there is none.
+    /// Cancels an exit trigger by its id, or all of a position. Without one it succeeds, too.
     Cancel {
         ticker: String,
         /// The trigger; all of them unless named.

@@ -28,7 +28,8 @@ use super::{
     confirm::Consent,
     journals::{Journals, state_folder},
     place::{
-        SEND_WITHIN, failure, may_exist, outcome, settle_command_of, start, unsettled_failure,
+        SEND_WITHIN, failure, may_exist, outcome, settle_command_of, start, unlisted,
+        unsettled_failure,
     },
     terms,
 };
@@ -465,16 +466,7 @@ async fn found_by_list(client: &Client, id: &ClientOrderId) -> Outcome<Json> {
             return super::json(&order);
         }
     }
-    let mut failure = Failure::new(
-        Category::UnknownOutcome,
-        format!(
-            "no order with the client id {id} is listed, and this machine has no journal of it. \
-             Reads trail the exchange, and a request can arrive late: that proves nothing within \
-             two minutes of its sending"
-        ),
-    );
-    failure.effect = Effect::Unknown;
-    Err(failure.with_next(settle_command(id.as_str())))
+    Err(unlisted(id, settle_command(id.as_str())))
 }
 
 fn print(context: &Context, order: &Json) -> Outcome {

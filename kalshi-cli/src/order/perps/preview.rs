@@ -1,4 +1,4 @@
-//! What an order of perpetual futures would be, and what it can come to. Pure.
+//! The preview of an order of perpetual futures: its value, its fee, its effect. Pure.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::{
     output::safe,
 };
 
-/// What is read before an order is sent.
+/// The state of the market, read before an order is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) market: MarginMarket,
@@ -26,7 +26,7 @@ pub(super) struct Seen {
     pub(super) taker_rate: Option<Decimal>,
 }
 
-/// What an order would be.
+/// An order before it is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Preview {
     environment: String,

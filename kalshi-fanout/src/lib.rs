@@ -10,6 +10,8 @@
 //! - [`live`] runs them: a publisher from a connection to the exchange, and a follower that is read
 //!   as a connection is.
 //! - [`subject`] says where each message goes.
+//! - With the feature `budget`, the module `budget` is one rate budget for the processes of several
+//!   machines, a back end of `kalshi_trade::budget`.
 //!
 //! The cores are pure: time is an argument, and they hold no socket. What carries the messages may
 //! lose, repeat, reorder and delay them; each loss is an event, and the book is void until it has

@@ -62,7 +62,7 @@ pub struct PublisherConfig {
     /// The name under which fills, orders and positions of your account are published. `None`, the
     /// default, publishes nothing of them.
     ///
-    /// They are private: the bus must let nobody else read `kx.v1.{env}.own.>`.
+    /// They are private: the bus must let only your processes read `kx.v1.{env}.own.>`.
     pub account: Option<String>,
 }
 

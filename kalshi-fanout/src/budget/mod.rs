@@ -1,7 +1,7 @@
 //! One rate budget for the processes of several machines.
 //!
-//! A [`KvBudget`] keeps the buckets of an account in a store with compare-and-set, such as the
-//! key-value store of NATS. It is a back end of [`kalshi_trade::budget`]: each process has a
+//! A [`KvBudget`] keeps the buckets of an account in a store with compare-and-set. What such a store
+//! has to do is [`KvStore`]; here is one in memory, and none over a broker yet. It is a back end of [`kalshi_trade::budget`]: each process has a
 //! [`Budget`](kalshi_trade::budget::Budget) with its queue, and takes slices of a few hundredths of a
 //! second from the common buckets. On one machine a
 //! [`LockFile`](kalshi_trade::budget::LockFile) does the same without a broker.
@@ -13,14 +13,17 @@
 //!   `n`th part of each bucket, where `n` is the number of members of the last minute. When it answers
 //!   again, all go on with their shares for two more seconds, so that each of them knows, and then
 //!   begin with empty buckets.
-//! - **An urgent request never waits for the store.** A cancel is granted by the last state that is
-//!   known, or counts as debt of the share, and the store is told afterwards.
-//! - **What is lost costs time, never a 429:** an entry that is missing or cannot be read counts as an
-//!   empty bucket, which fills within seconds. A process that dies loses at most one slice.
+//! - **An urgent request does not wait for the store.** A cancel is granted by the last state that is
+//!   known, or counts as debt of the share, and the store is told afterwards. Only where nothing is
+//!   known, or the tokens are not there, is the store asked: for a quarter of a second at the most.
+//! - **What is lost costs time:** an entry that is missing or cannot be read counts as an empty bucket,
+//!   which fills within seconds. A process that dies loses at most one slice.
 //!
-//! A single member that is cut off cannot tell that the others still have the store. It takes its
-//! share, and they take all: for that time the account may use more than it has, by the `n`th part,
-//! and a 429 is answered as [always](kalshi_trade::budget#what-it-cannot-know).
+//! Two cases may cost an account a 429, which is answered as
+//! [always](kalshi_trade::budget#what-it-cannot-know). A member that asked for nothing while the store
+//! was away does not know of it, and may be the first to take from the bucket. And a single member
+//! that is cut off cannot tell that the others still have the store: it takes its share, and they
+//! take all, so that the account may use more than it has, by the `n`th part.
 //!
 //! # Examples
 //!
@@ -147,7 +150,7 @@ struct Reference {
 struct Bucket {
     /// The entry as it was seen last.
     seen: Option<(Shared, u64)>,
-    /// True if nobody else has written between the last two looks: the entry need not be read.
+    /// True if no other member has written between the last two looks: the entry need not be read.
     is_mine: bool,
     /// Tokens that urgent requests took and that the store was not told of.
     owed: u64,
@@ -165,7 +168,7 @@ struct Share {
     taken: u64,
 }
 
-/// What a look at the store came to.
+/// The result of a look at the store.
 enum Look {
     Grant(Grant),
     /// Take the fixed share.
@@ -447,7 +450,7 @@ impl Inner {
         }
     }
 
-    /// Changes an entry, and reports whether nobody else did at the same time.
+    /// Changes an entry. False if another member did at the same time: nothing is changed then.
     async fn change(
         &self,
         key: BucketKey,
@@ -517,7 +520,7 @@ impl Inner {
         }
     }
 
-    /// Returns the bucket as it was seen last, if nobody else seems to use it.
+    /// Returns the bucket as it was seen last, if no other member seems to use it.
     fn known(&self, slice: &Slice) -> Option<Found> {
         let state = self.state();
         let bucket = state.buckets.get(&slice.key).filter(|bucket| bucket.is_mine)?;
@@ -560,7 +563,7 @@ impl Inner {
         })
     }
 
-    /// Writes a bucket, and reports whether nobody else did.
+    /// Writes a bucket. False if another member did since it was read: nothing is written then.
     async fn write(&self, name: &str, key: BucketKey, found: &Found) -> Result<bool, BackendError> {
         let shared = Shared { at: found.now, ..found.shared };
         let write = self.store.write(name, shared.write(), found.expected).await?;

@@ -69,7 +69,7 @@ pub enum NatsError {
     /// The settings cannot work.
     #[error("the settings of the bus are invalid: {reason}")]
     Config {
-        /// What is invalid.
+        /// The setting that is invalid.
         reason: String,
     },
     /// No connection could be made.

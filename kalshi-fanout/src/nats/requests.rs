@@ -43,7 +43,8 @@ pub(super) enum Request {
     Log { ticker: String, pattern: String, since: UnixMillis },
 }
 
-/// Carries out a request. Without an answer in time there is none, and the follower repeats it.
+/// Carries out a request and hands on its answer. One that is late is left out: the follower repeats
+/// the request.
 pub(super) async fn answer(
     context: &Context,
     shared: &Shared,

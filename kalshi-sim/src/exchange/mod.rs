@@ -224,7 +224,7 @@ impl Exchange {
     }
 
     /// Returns the address of the page that shows this exchange, if the admin API was asked for:
-    /// `http://127.0.0.1:PORT/ui/#TOKEN`. Whoever has it can do to this exchange what the admin API
+    /// `http://127.0.0.1:PORT/ui/#TOKEN`. With it one can do to this exchange what the admin API
     /// can, and place orders as its members.
     ///
     /// # Examples

@@ -158,7 +158,7 @@ impl Wallet {
         let closing = if closes { size(before).min(count) } else { Count::ZERO };
         let removed = share(position.cost, closing, size(before));
         let closed_at = cost(price, closing);
-        // Whoever was long sells, whoever was short buys back.
+        // Those who were long sell, those who were short buy back.
         let received = if before.is_positive() { closed_at } else { negated(closed_at) };
         let realized =
             if closing.is_zero() { Dollars::ZERO } else { received.saturating_sub(removed) };

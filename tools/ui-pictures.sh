@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Takes pictures of the simulator's page with Chromium, at both widths, light and dark, to be looked
-# at; the three of the README and the guide are replaced. Needs Chromium and Python 3.
+# at; the three of the READMEs are replaced. Needs Chromium and Python 3.
 # tools/ui-pictures.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."

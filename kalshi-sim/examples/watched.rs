@@ -1,6 +1,6 @@
 //! Measures what a page that is open costs the engine, and how old its frames are.
 //!
-//! `cargo run --release -p kalshi-sim --example watched -- [COMMANDS] [ROUNDS]`
+//! `cargo run --release -p kalshi-sim --features ui --example watched -- [COMMANDS] [ROUNDS]`
 //!
 //! The same commands go to one exchange, with a page and without by turns, so that whatever else the
 //! machine does falls on both. The page watches every panel and acknowledges each frame.

@@ -114,6 +114,23 @@
 //! | `GET /requests` | |
 //! | `GET /audit` | |
 //!
+//! With the feature `perps`, also:
+//!
+//! | Request | Body |
+//! |---|---|
+//! | `GET /perps` | |
+//! | `POST /perps/markets` | `PerpsMarketPlan`: `{"ticker": "KXAPERP", "reference": "50000.00", "contract_size_millionths": 1000}` |
+//! | `POST /perps/markets/{ticker}/marks` | `{"settlement_mark": "64.00", "liquidation_mark": "64.00", "reference": "64000.00"}`, or some of them; `"reference": null` takes it away |
+//! | `POST /perps/markets/{ticker}/pause` | |
+//! | `POST /perps/markets/{ticker}/resume` | |
+//! | `POST /perps/markets/{ticker}/actions` | `CorporateAction`: `{"action": {"type": "stock_split", "old": 1, "new": 2}, "in_seconds": 60}`; the answer has the `id` |
+//! | `DELETE /perps/actions/{id}` | |
+//! | `POST /perps/trading` | `{"active": false}` |
+//! | `POST /perps/fund` | moves the time to the next funding |
+//! | `POST /perps/deposits` | `{"key_id": "…", "amount_dollars": "10.00"}` |
+//! | `POST /perps/members` | `{"key_id": "…", "enabled": false}` |
+//! | `POST /perps/traders` | `{"commands": 100}`, 100,000 at most |
+//!
 //! Only programs on this machine are answered, and no page of others in a browser: a request must
 //! name this machine as its `Host`, and one with an `Origin` must have been made by the admin API
 //! itself.

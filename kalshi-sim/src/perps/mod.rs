@@ -8,4 +8,4 @@ pub(crate) mod engine;
 mod fixtures;
 pub(crate) mod messages;
 pub(crate) mod state;
-mod wire;
+pub(crate) mod wire;

@@ -32,7 +32,7 @@ pub(super) fn estimate(state: &State, call: &Call<'_>) -> HandlerResult {
     let next = next_funding(now).ok_or_else(Response::unavailable)?;
     let mut row = json!({"next_funding_time": time(next)});
     // Without a premium there is no data.
-    if let Some(premium) = market.premium() {
+    if let Some(premium) = market.estimated_premium() {
         let rate = market.funding_rate(last_funding(now).unwrap_or(now), now);
         row["market_ticker"] = json!(market.ticker);
         row["computed_time"] = time(now);

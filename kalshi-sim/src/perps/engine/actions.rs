@@ -17,7 +17,7 @@ use crate::{
     engine::{
         amount::{SaturatingArithmetic, cost},
         ids::{ActionId, MarketId},
-        types::{Reason, Refusal, Time},
+        types::{Event, Reason, Refusal, Time},
     },
     perps::engine::{
         Perps, PerpsEvent, Timer, WalletKey,
@@ -188,12 +188,11 @@ impl Perps {
             |engine: &Self| engine.market(action.market).map(|market| market.settlement_mark.price);
         let before = mark(self);
         if applies {
+            // First, so that no reader meets a new ticker before it is told of the change.
+            self.events.push(PerpsEvent::Action(id));
             self.apply(action.market, &action.terms);
         }
         let marks = before.zip(mark(self));
-        if applies {
-            self.events.push(PerpsEvent::Action(id));
-        }
         let now = self.now;
         if let Some(action) = self.actions.get_mut(id.index()) {
             action.status = if applies { ActionStatus::Applied } else { ActionStatus::Lapsed };
@@ -220,10 +219,12 @@ impl Perps {
                 if let Some(market) = self.market_mut(id) {
                     market.ticker.clone_from(new);
                 }
+                self.note_event(Event::Ticker { market: id });
             }
             Terms::FinalSettlement { per_contract, .. } => {
                 self.cancel_market(id, false, Reason::CloseCancel);
                 self.settle_finally(id, *per_contract);
+                self.note_event(Event::Ticker { market: id });
             }
         }
     }

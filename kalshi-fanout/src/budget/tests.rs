@@ -213,6 +213,7 @@ async fn accidents_of_the_store_cost_hardly_a_refusal_and_none_afterwards() {
             (dice >> 33) % sides
         };
         let store = MemoryStore::new(Duration::from_millis(1 + throw(20)));
+        store.set_late(seed % 2 == 1);
         let limit = limit([100, 600, 4_800][usize::try_from(throw(3)).unwrap()], 1 + throw(3));
         let there = There::new(limit);
         let members = 2 + throw(6);
@@ -240,6 +241,63 @@ async fn accidents_of_the_store_cost_hardly_a_refusal_and_none_afterwards() {
         assert_eq!(limited(&there), before, "seed {seed}");
         drop(processes);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_late_is_no_sign_of_the_store() {
+    let (store, limit) = (MemoryStore::new(Duration::from_millis(1)), limit(1_000, 3));
+    store.set_late(true);
+    let mut members = Vec::new();
+    for number in 0..8 {
+        let member = format!("p{number}");
+        members.push(KvBudget::join(Arc::new(store.client()), "account", &member).await.unwrap());
+    }
+    sleep(BEAT + Duration::from_secs(1)).await;
+    assert!(members.iter().all(|member| member.members() == 8));
+    let slice = |least: u64, most: u64| {
+        let mut slice = Slice::new(WRITES, limit, least);
+        slice.most = most;
+        slice
+    };
+    let use_up = async |member: &KvBudget, seconds: u64| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let mut taken = 0;
+        while Instant::now() < until {
+            match member.take(&slice(10, 500)).await.unwrap() {
+                Grant::Tokens(tokens) => taken += tokens,
+                Grant::Wait(wait) => sleep(Duration::from_nanos(wait)).await,
+                other => panic!("{other:?}"),
+            }
+        }
+        taken
+    };
+    // One uses all of the bucket, and knows that it is the only one.
+    use_up(&members[0], 3).await;
+    store.set_away(true);
+    // Another one notices before the first one writes again, which is done in the end.
+    assert!(matches!(members[1].take(&slice(10, 10)).await.unwrap(), Grant::Wait(_)));
+    sleep(Duration::from_millis(100)).await;
+    assert!(matches!(members[0].take(&slice(10, 10)).await.unwrap(), Grant::Wait(_)));
+    use_up(&members[1], 4).await;
+    store.set_away(false);
+    let key = members[0].inner.key(WRITES);
+    let entry = store.read(&key).await.unwrap().unwrap();
+    let late = Shared::read(&entry.value, entry.written_at, limit).unwrap();
+    assert!(entry.written_at - late.at > nanos(LATE), "the write was not late");
+    // All have used their shares meanwhile: the bucket there is not full.
+    sleep(PROBE).await;
+    let taken = use_up(&members[1], 1).await;
+    assert!(taken <= 3 * 1_000 / 8, "{taken}: more than the share");
+    for member in &members[1..] {
+        let grant = member.take(&slice(300, 300)).await.unwrap();
+        assert!(matches!(grant, Grant::Wait(_)), "{grant:?}");
+    }
+    // It begins as an empty one, for all.
+    sleep(HOLD + Duration::from_millis(500)).await;
+    assert_eq!(members[0].take(&slice(300, 300)).await.unwrap(), Grant::Tokens(300));
+    let entry = store.read(&key).await.unwrap().unwrap();
+    let shared = Shared::read(&entry.value, entry.written_at, limit).unwrap();
+    assert!(shared.hold > late.at && shared.bucket.available(entry.written_at, limit) < 1_500);
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@
 //! there. Three markets have traded for three days, with orders on both sides. Margin and liquidation
 //! follow the parameters that the exchange publishes by a model of the simulator's own, because the
 //! formulas are not published; all positions of a subaccount are margined together, and an exit
-//! trigger of an isolated position is one of the primary's. Reads do not trail there.
+//! trigger of an isolated position is one of the primary's.
 //!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.

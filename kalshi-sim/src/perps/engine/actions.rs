@@ -255,6 +255,7 @@ impl Perps {
     fn pay_dividend(&mut self, id: MarketId, per_contract: Dollars) {
         let mut left_over = Dollars::ZERO;
         for (account, found) in &mut self.accounts {
+            self.history.note_account(*account, found);
             for (subaccount, wallet) in &mut found.wallets {
                 let Some(position) = wallet.positions.get(&id) else { continue };
                 let parts = i128::from(position.count.as_hundredths())
@@ -271,6 +272,7 @@ impl Perps {
     /// Closes all positions at a price, and the market with them.
     fn settle_finally(&mut self, id: MarketId, price: Dollars) {
         for (account, found) in &mut self.accounts {
+            self.history.note_account(*account, found);
             for (subaccount, wallet) in &mut found.wallets {
                 let Some(position) = wallet.positions.remove(&id) else { continue };
                 wallet.cash = wallet.cash.saturating_add(position.profit(price));

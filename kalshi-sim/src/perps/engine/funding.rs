@@ -145,6 +145,7 @@ impl Perps {
     fn pay_funding(&mut self, rate: FundingRate) {
         let mut left_over = Dollars::ZERO;
         for (id, account) in &mut self.accounts {
+            self.history.note_account(*id, account);
             let Account { wallets, funding, .. } = account;
             for (subaccount, wallet) in wallets {
                 if let Some(payment) = funding_of(wallet, *subaccount, rate) {

@@ -513,7 +513,7 @@ impl Run {
             assert_eq!(reader.orders.len(), account.orders.len());
             for order in account.orders.iter().filter_map(|id| engine.order(*id)) {
                 let told = &reader.orders[&order.id.to_string()];
-                let read = crate::perps::wire::order(engine, order);
+                let read = crate::perps::wire::order(engine.view(None), order);
                 for field in [
                     "client_order_id",
                     "side",

@@ -630,9 +630,14 @@ impl Inner {
             return Ok(Look::Again);
         }
         if is_there && found.shared.at > share.since {
-            // The others had the bucket all the time.
+            // The others had the bucket all the time, or one of them that took no share is back first.
             found.pay(slice.limit);
+            let before = found.shared.bucket.state();
             found.shared.bucket.take(now, share.taken.min(slice.limit.capacity()), slice.limit);
+            // The exchange's is never less than empty, whatever was taken in shares.
+            let empty = Gcra::empty(now, slice.limit).state();
+            let after = found.shared.bucket.state().min(empty).max(before);
+            found.shared.bucket = Gcra::from_state(after);
             if self.write(name, slice.key, &found).await? {
                 self.end_share(slice.key);
                 return Ok(Look::Again);

@@ -204,6 +204,31 @@ async fn one_that_is_cut_off_goes_on_with_its_share_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_was_idle_and_is_the_first_to_come_back_costs_no_time() {
+    for is_wiped in [false, true] {
+        let store = MemoryStore::new(Duration::from_millis(1));
+        let there = There::new(limit(1_200, 3));
+        let processes = start(&store, 8, &there).await;
+        let idle = KvBudget::join(Arc::new(store.client()), "account", "idle").await.unwrap();
+        store.set_away(true);
+        sleep(Duration::from_secs(20)).await;
+        if is_wiped {
+            store.wipe();
+        }
+        store.set_away(false);
+        let grant = idle.take(&Slice::new(WRITES, limit(1_200, 3), 10)).await.unwrap();
+        assert_eq!(matches!(grant, Grant::Tokens(_)), !is_wiped, "{grant:?}");
+        // All that was taken in shares, by eight members, is not owed.
+        sleep(Duration::from_secs(2)).await;
+        assert!(processes.iter().all(|process| !process.shared.is_away()));
+        let before = limited(&there);
+        let used = used(&there, 8).await;
+        assert!(used >= 90, "wiped: {is_wiped}, {used} %");
+        assert_eq!(limited(&there), before, "wiped: {is_wiped}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn accidents_of_the_store_cost_hardly_a_refusal_and_none_afterwards() {
     let seeds = std::env::var("FANOUT_BUDGET_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     for seed in 0..seeds.unwrap_or(4_u64) {

@@ -148,6 +148,8 @@ mod parquet {
     use super::*;
     use crate::support::{Folder, Ran, bare, finish};
 
+    mod compact;
+
     /// The values of a row as text, decimals with all their digits; nothing for null.
     type Row = BTreeMap<String, String>;
 

@@ -182,6 +182,7 @@ async fn a_bucket_of_other_subjects_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_reads_what_it_wrote_and_goes_on_without_one_of_its_servers() {
     const NAMES: [&str; 3] = ["b0", "b1", "b2"];
+    let _alone = super::MACHINE.lock().await;
     let Some(mut brokers) = Broker::cluster() else { return };
     let until = Instant::now() + 2 * PATIENCE;
     let mut settings = StreamSettings::default();

@@ -307,6 +307,7 @@ fn seconds() -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_share_a_bucket_over_a_broker_that_fails() {
+    let _alone = super::MACHINE.lock().await;
     let Some(broker) = Broker::start() else { return };
     let mut world = World::start(broker).await;
     world.wait_for_all("with the broker").await;

@@ -6,3 +6,7 @@ mod bus;
 mod chaos;
 mod live;
 mod store;
+
+/// The machine, for tests of many processes and for those whose leases are short: the one would be the
+/// fault of the other.
+static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kalshi_auth::{Clock as _, SystemClock};
 use kalshi_fanout::{
     budget::{KvStore as _, KvWrite},
-    nats::{NatsError, NatsStore},
+    nats::{NatsError, NatsStore, StreamSettings},
 };
 use tokio::time::{Instant, sleep};
 
@@ -177,4 +177,62 @@ async fn a_bucket_of_other_subjects_is_refused() {
     let error = NatsStore::connect(broker::config(&broker.url())).await.unwrap_err();
     assert!(matches!(error, NatsError::Stream { .. }), "{error}");
     assert!(error.to_string().contains("does not have the subjects"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_reads_what_it_wrote_and_goes_on_without_one_of_its_servers() {
+    const NAMES: [&str; 3] = ["b0", "b1", "b2"];
+    let _alone = super::MACHINE.lock().await;
+    let Some(mut brokers) = Broker::cluster() else { return };
+    let until = Instant::now() + 2 * PATIENCE;
+    let mut settings = StreamSettings::default();
+    settings.replicas = 3;
+    let urls: Vec<String> = brokers.iter().map(Broker::url).collect();
+    // Each begins with another server.
+    let connect = async |first: usize| {
+        let config = broker::config(&urls[first]).with_streams(settings);
+        let rest = urls.iter().enumerate().filter(|(at, _)| *at != first);
+        let config = rest.fold(config, |config, (_, url)| config.with_server(url));
+        loop {
+            match NatsStore::connect(config.clone()).await {
+                Ok(store) => return store,
+                // The servers choose their leader.
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let stores = [connect(0).await, connect(1).await, connect(2).await];
+    let mut last = write(&stores[0], "a", None).await.unwrap();
+    // Whichever server a member is at, it has what was written last.
+    for turn in 1..60 {
+        last = write(&stores[turn % 3], "b", Some(last)).await.unwrap();
+        let read = stores[(turn + 1) % 3].read(KEY).await.unwrap().unwrap();
+        assert_eq!(read.revision, last);
+    }
+
+    let client = async_nats::connect(&urls[0]).await.unwrap();
+    let mut stream = jetstream::new(client).get_stream("KV_kx_v1_sim_budget").await.unwrap();
+    let leader = stream.info().await.unwrap().cluster.clone().unwrap().leader.unwrap();
+    let leader = NAMES.iter().position(|name| *name == leader).unwrap();
+    brokers[leader].kill();
+    for (at, store) in stores.iter().enumerate() {
+        // What has no answer may have been written.
+        loop {
+            let found = store.read(KEY).await;
+            let revision = found.as_ref().ok().and_then(Option::as_ref).map(|entry| entry.revision);
+            if let Some(revision) = revision {
+                assert!(revision >= last, "{at}: an entry that was written is gone");
+                last = revision;
+                let write = store.write(KEY, Bytes::from_static(b"c"), Some(revision)).await;
+                if let Ok(KvWrite::Written(next)) = write {
+                    assert!(next > last);
+                    last = next;
+                    break;
+                }
+            }
+            assert!(Instant::now() < until, "{at}: {found:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const TABLES: [&str; 5] = ["trades", "ticker", "book_deltas", "book_snapshots", "gaps"];
 
-fn compact(folder: &Folder, from: &Path, into: &Path) -> Ran {
+pub(super) fn compact(folder: &Folder, from: &Path, into: &Path) -> Ran {
     let words = ["export", "compact", from.to_str().unwrap(), "--into", into.to_str().unwrap()];
     finish(&mut bare(folder, &words))
 }

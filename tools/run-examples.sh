@@ -31,6 +31,7 @@ run hold_markets 10000
 run book
 run fills
 run perps
+run klear
 # Takes a minute more if an order whose answer was lost has to be proven absent.
 EXAMPLE_SECONDS=10 run market_maker
 run recorder record "$scratch"

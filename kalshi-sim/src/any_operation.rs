@@ -1,7 +1,8 @@
 //! Operations of every product that the exchange serves.
 
+use kalshi_auth::Service;
 #[cfg(feature = "perps")]
-use kalshi_sdk::{OPERATIONS, perps};
+use kalshi_sdk::{OPERATIONS, klear, perps};
 use kalshi_sdk::{Operation, OperationId};
 
 /// The operation of a request, of any product.
@@ -10,6 +11,8 @@ pub(crate) enum AnyOperation {
     Events(OperationId),
     #[cfg(feature = "perps")]
     Perps(perps::OperationId),
+    #[cfg(feature = "perps")]
+    Klear(klear::OperationId),
 }
 
 impl From<OperationId> for AnyOperation {
@@ -24,7 +27,7 @@ impl AnyOperation {
     pub(crate) fn all() -> Vec<Self> {
         let events = OperationId::all().map(Self::Events);
         #[cfg(feature = "perps")]
-        let events = events.chain(of_perps());
+        let events = events.chain(of_perps()).chain(klear::OperationId::all().map(Self::Klear));
         events.collect()
     }
 
@@ -34,6 +37,20 @@ impl AnyOperation {
             Self::Events(id) => id.operation(),
             #[cfg(feature = "perps")]
             Self::Perps(id) => id.operation(),
+            #[cfg(feature = "perps")]
+            Self::Klear(id) => id.operation(),
+        }
+    }
+
+    /// Returns the path below which the operation is.
+    pub(crate) fn base_path(self) -> &'static str {
+        match self {
+            Self::Events(_) => Service::Rest.path(),
+            #[cfg(feature = "perps")]
+            // Its paths have the part of the product in them.
+            Self::Perps(_) => Service::Rest.path(),
+            #[cfg(feature = "perps")]
+            Self::Klear(_) => Service::Klear.path(),
         }
     }
 }

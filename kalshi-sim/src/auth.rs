@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use kalshi_auth::{ACCESS_KEY, ACCESS_SIGNATURE, ACCESS_TIMESTAMP, server::PublicKey};
-use kalshi_sdk::{Operation, operation::Access};
+#[cfg(any(feature = "perps", feature = "ui"))]
+use kalshi_auth::{AuthError, KeyType, server::KeyPair};
+use kalshi_sdk::{
+    Operation,
+    operation::{Access, Lane},
+};
 use kalshi_types::UnixMillis;
 use rsa::{
     RsaPublicKey,
@@ -94,6 +99,15 @@ impl Signed {
     }
 }
 
+/// Makes a secret up, from the random numbers that keys are made of.
+#[cfg(any(feature = "perps", feature = "ui"))]
+pub(crate) fn made_up_secret() -> Result<String, AuthError> {
+    let pair = KeyPair::generate(KeyType::Ed25519)?;
+    let digest = Sha256::digest(pair.private_key_pem());
+    let half = digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+    Ok(format!("{half:032x}"))
+}
+
 /// Checks that a key's scopes and binding allow an operation.
 pub(crate) fn permit(key: &Key, operation: &Operation, rules: Rules) -> Result<(), Response> {
     if operation.access != Access::Signed {
@@ -106,7 +120,10 @@ pub(crate) fn permit(key: &Key, operation: &Operation, rules: Rules) -> Result<(
         let message = format!("the API key lacks the scope {}", child.unwrap_or(parent));
         return Err(Response::forbidden(&message));
     }
-    let takes_subtrader = rules.subtrader_keys_read && TAKES_SUBTRADER.contains(&operation.id);
+    let takes_subtrader = (rules.subtrader_keys_read && TAKES_SUBTRADER.contains(&operation.id))
+        || (key.is_of_perps_subtrader()
+            && operation.cost.lane == Lane::Perpetuals
+            && operation.tag != "fcm");
     if key.subtrader.is_some() && !takes_subtrader {
         return Err(Response::forbidden(
             "the API key is restricted to one subtrader and cannot use this endpoint",

@@ -26,11 +26,20 @@ impl Contract {
         Self::of(include_str!("../../perps_openapi.yaml"))
     }
 
+    /// Loads the document of the clearing house, whose errors have no frame.
+    pub(crate) fn of_klear() -> Self {
+        let mut contract = Self::of(include_str!("../../klear_openapi.yaml"));
+        contract.errors = build(&contract.schemas["Error"]);
+        contract
+    }
+
     fn of(text: &str) -> Self {
         let mut document: Value = serde_norway::from_str(text).expect("the document is YAML");
         let paths = document["paths"].take();
         let mut schemas = document["components"]["schemas"].take();
+        let named = schemas.clone();
         for (name, schema) in schemas.as_object_mut().expect("there are schemas") {
+            merge(schema, &named);
             tighten(schema);
             match name.as_str() {
                 "FixedPointDollars" => schema["pattern"] = json!(r"^-?\d+\.\d{2,6}$"),
@@ -107,6 +116,23 @@ impl Contract {
             }
         }
     }
+}
+
+/// Makes one object of a schema that is several together, so that it can be closed.
+fn merge(schema: &mut Value, named: &Value) {
+    let Some(parts) = schema["allOf"].as_array().filter(|parts| parts.len() > 1) else { return };
+    let mut merged = json!({"type": "object", "required": [], "properties": {}});
+    for part in parts {
+        let name = part["$ref"].as_str().and_then(|place| place.rsplit('/').next());
+        let part = name.map_or(part, |name| &named[name]);
+        if let Value::Array(required) = &mut merged["required"] {
+            required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        }
+        if let Value::Object(properties) = &mut merged["properties"] {
+            properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+        }
+    }
+    *schema = merged;
 }
 
 pub(crate) fn build(schema: &Value) -> Validator {

@@ -362,7 +362,7 @@ impl Shared {
     pub(crate) fn audit(&self) -> Result<(), String> {
         let state = self.state();
         #[cfg(feature = "perps")]
-        state.perps.engine.audit()?;
+        state.perps.audit()?;
         state.engine.audit()
     }
 

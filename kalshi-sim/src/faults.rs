@@ -134,6 +134,10 @@ pub struct Fault {
     #[cfg(feature = "perps")]
     #[serde(default, skip_serializing_if = "Option::is_none", with = "perps_operation_id")]
     pub perps_operation: Option<kalshi_sdk::perps::OperationId>,
+    /// Only requests of this operation of the clearing house; of all unless given.
+    #[cfg(feature = "perps")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "klear_operation_id")]
+    pub klear_operation: Option<kalshi_sdk::klear::OperationId>,
     /// Only requests signed with this key.
     #[serde(default)]
     pub key_id: Option<String>,
@@ -170,28 +174,42 @@ mod operation_id {
     }
 }
 
-/// The same of perpetual futures.
+/// The same of another document.
 #[cfg(feature = "perps")]
-mod perps_operation_id {
-    use kalshi_sdk::perps::OperationId;
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+macro_rules! operation_id_of {
+    ($module:ident, $document:ident) => {
+        mod $module {
+            use kalshi_sdk::$document::OperationId;
+            use serde::{
+                Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _,
+            };
 
-    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
-    pub(super) fn serialize<S: Serializer>(
-        id: &Option<OperationId>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        id.map(OperationId::as_str).serialize(serializer)
-    }
+            #[expect(clippy::ref_option, reason = "serde gives it so")]
+            pub(super) fn serialize<S: Serializer>(
+                id: &Option<OperationId>,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                id.map(OperationId::as_str).serialize(serializer)
+            }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<OperationId>, D::Error> {
-        let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let found = OperationId::all().find(|id| id.as_str() == name);
-        found.map(Some).ok_or_else(|| D::Error::custom(format!("there is no operation {name}")))
-    }
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Option<OperationId>, D::Error> {
+                let Some(name) = Option::<String>::deserialize(deserializer)? else {
+                    return Ok(None);
+                };
+                let found = OperationId::all().find(|id| id.as_str() == name);
+                let unknown = || D::Error::custom(format!("there is no operation {name}"));
+                found.map(Some).ok_or_else(unknown)
+            }
+        }
+    };
 }
+
+#[cfg(feature = "perps")]
+operation_id_of!(perps_operation_id, perps);
+#[cfg(feature = "perps")]
+operation_id_of!(klear_operation_id, klear);
 
 impl Fault {
     /// Returns a builder of a fault that hits every request.
@@ -201,6 +219,8 @@ impl Fault {
             operation: None,
             #[cfg(feature = "perps")]
             perps_operation: None,
+            #[cfg(feature = "perps")]
+            klear_operation: None,
             key_id: None,
             one_in: 1,
             times: None,
@@ -208,20 +228,22 @@ impl Fault {
         FaultBuilder { fault }
     }
 
-    /// Reports whether the fault is for an operation.
+    /// Reports whether the fault is for an operation: one that names none is for all of them.
     fn is_for(&self, operation: AnyOperation) -> bool {
-        match operation {
-            #[cfg(not(feature = "perps"))]
-            AnyOperation::Events(id) => self.operation.is_none_or(|named| named == id),
-            #[cfg(feature = "perps")]
-            AnyOperation::Events(id) => {
-                self.operation.map_or(self.perps_operation.is_none(), |named| named == id)
+        #[cfg(not(feature = "perps"))]
+        let names_none = self.operation.is_none();
+        #[cfg(feature = "perps")]
+        let names_none = self.operation.is_none()
+            && self.perps_operation.is_none()
+            && self.klear_operation.is_none();
+        names_none
+            || match operation {
+                AnyOperation::Events(id) => self.operation == Some(id),
+                #[cfg(feature = "perps")]
+                AnyOperation::Perps(id) => self.perps_operation == Some(id),
+                #[cfg(feature = "perps")]
+                AnyOperation::Klear(id) => self.klear_operation == Some(id),
             }
-            #[cfg(feature = "perps")]
-            AnyOperation::Perps(id) => {
-                self.perps_operation.map_or(self.operation.is_none(), |named| named == id)
-            }
-        }
     }
 }
 
@@ -244,6 +266,14 @@ impl FaultBuilder {
     #[cfg(feature = "perps")]
     pub fn with_perps_operation(mut self, operation: kalshi_sdk::perps::OperationId) -> Self {
         self.fault.perps_operation = Some(operation);
+        self
+    }
+
+    /// Hits only requests of one operation of the clearing house, or also of it if another one is
+    /// named.
+    #[cfg(feature = "perps")]
+    pub fn with_klear_operation(mut self, operation: kalshi_sdk::klear::OperationId) -> Self {
+        self.fault.klear_operation = Some(operation);
         self
     }
 

@@ -39,6 +39,11 @@
 //! formulas are not published; all positions of a subaccount are margined together, and an exit
 //! trigger of an isolated position is one of the primary's.
 //!
+//! The clearing house of perpetual futures comes with it, with every operation of its document at
+//! `/klear-api/v1`: `Exchange::klear` has a client and a bearer token for each role. It settles at
+//! midnight in New York and reads the ledger; how it computes obligations, balances and margins is a
+//! model, which `KlearControl` and the guide of `kalshi-sdk` describe.
+//!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.
 //!
@@ -233,7 +238,7 @@ pub use crate::{
 };
 #[cfg(feature = "perps")]
 pub use crate::{
-    exchange::PerpsControl,
+    exchange::{KlearControl, KlearToken, PerpsControl},
     perps::control::{CorporateAction, PerpsAssetClass, PerpsMarketPlan},
     stream::PERPS_STREAM_PATH,
 };

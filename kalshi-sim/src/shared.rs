@@ -53,7 +53,8 @@ pub struct RequestRecord {
     pub number: u64,
     /// The exchange's time when it arrived.
     pub at: DateTime<Utc>,
-    /// The id of the key that signed it; `None` if it has no signature or a bad one.
+    /// The id of the key that signed it, or of the administrator whose bearer token it has; `None`
+    /// if it has neither or a bad one.
     pub key_id: Option<String>,
     /// The faults that hit it.
     pub faults: Vec<FaultKind>,
@@ -65,14 +66,14 @@ pub struct RequestRecord {
     pub took: Option<Duration>,
 }
 
-/// A request that has arrived whole and whose signature is good.
+/// A request that has arrived whole and whose signature or token is good.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// Its number in the log.
     #[cfg(feature = "ui")]
     pub(crate) number: u64,
     pub(crate) operation: AnyOperation,
-    /// `None` for an unsigned request to a public operation.
+    /// Of the key, or of the administrator; `None` for an unsigned request to a public operation.
     pub(crate) key_id: Option<String>,
     pub(crate) path: Vec<String>,
     pub(crate) query: Query,
@@ -97,6 +98,10 @@ impl Request {
             AnyOperation::Events(id) => api::answer(state, id, &mut call, key_id),
             #[cfg(feature = "perps")]
             AnyOperation::Perps(id) => crate::perps::api::answer(state, id, &mut call, key_id),
+            #[cfg(feature = "perps")]
+            AnyOperation::Klear(id) => {
+                crate::perps::klear::api::answer(state, id, &mut call, key_id)
+            }
         }
     }
 }

@@ -125,6 +125,12 @@ id!(
     ActionId(u64),
     0x2
 );
+#[cfg(feature = "perps")]
+id!(
+    /// Something of the clearing house: an obligation, a row of one, a withdrawal, a netting group.
+    ClearingId(u64),
+    0x1
+);
 
 fn print(kind: u64, number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let spread = number.wrapping_mul(SPREAD);

@@ -6,6 +6,8 @@ use kalshi_auth::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
+#[cfg(feature = "perps")]
+use crate::exchange::klear;
 use crate::{
     BASE_PATH,
     clock::at,
@@ -244,6 +246,8 @@ impl ExchangeBuilder {
         let address = listener.local_addr().map_err(listen)?;
         let streams =
             Hub::new(self.stream_faults, self.stream_capacity.unwrap_or(DEFAULT_CAPACITY));
+        #[cfg(feature = "perps")]
+        let klear_tokens = klear::open(&mut state, address).map_err(StartError::Key)?;
         let shared = Arc::new(Shared::new(state, faults, clock, streams, self.request_time));
         shared.set_rules(self.rules);
         shared.set_lag(self.lag);
@@ -283,6 +287,8 @@ impl ExchangeBuilder {
             stop,
             task,
             time,
+            #[cfg(feature = "perps")]
+            klear_tokens,
             #[cfg(feature = "ui")]
             ui,
             #[cfg(feature = "ui")]

@@ -5,6 +5,8 @@ mod clock;
 mod faults;
 #[cfg(feature = "ui")]
 mod hold;
+#[cfg(feature = "perps")]
+mod klear;
 mod markets;
 mod members;
 #[cfg(feature = "perps")]
@@ -23,11 +25,14 @@ use kalshi_auth::{AuthError, Credentials};
 use kalshi_sdk::{Client, Environment};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-#[cfg(feature = "perps")]
-pub use self::perps::PerpsControl;
 pub use self::{
     builder::ExchangeBuilder, clock::ClockControl, faults::FaultControl, markets::MarketControl,
     members::MemberControl, streams::StreamControl,
+};
+#[cfg(feature = "perps")]
+pub use self::{
+    klear::{KlearControl, KlearToken},
+    perps::PerpsControl,
 };
 #[cfg(feature = "ui")]
 use crate::http::ui::Ui;
@@ -79,6 +84,9 @@ pub struct Exchange {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     time: JoinHandle<()>,
+    /// Of the administrators that may ask the clearing house.
+    #[cfg(feature = "perps")]
+    klear_tokens: BTreeMap<Role, KlearToken>,
     #[cfg(feature = "ui")]
     ui: Option<Arc<Ui>>,
     /// The threads of an exchange that a failing test leaves open.
@@ -161,6 +169,12 @@ impl Exchange {
     #[cfg(feature = "perps")]
     pub fn perps(&self) -> PerpsControl<'_> {
         PerpsControl { exchange: self }
+    }
+
+    /// Returns the handle of the clearing house of perpetual futures.
+    #[cfg(feature = "perps")]
+    pub fn klear(&self) -> KlearControl<'_> {
+        KlearControl { exchange: self }
     }
 
     /// Sets how far what members read trails what the exchange did, from now on. What has been

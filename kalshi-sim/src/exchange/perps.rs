@@ -152,6 +152,20 @@ impl PerpsControl<'_> {
         self.exchange.shared.on_perps(|engine, now| engine.deposit(account, amount, now))
     }
 
+    /// Pays cash into the account of a subtrader of a futures commission merchant, which has none at
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: there is no such subtrader, or the amount is out of range.
+    pub fn deposit_for_subtrader(
+        &self,
+        subtrader_id: &str,
+        amount: Dollars,
+    ) -> Result<(), ControlError> {
+        self.exchange.shared.deposit_for_subtrader(subtrader_id, amount)
+    }
+
     /// Announces a corporate action that is carried out after a time of the exchange's clock. Returns
     /// the id of its notice.
     ///

@@ -54,6 +54,22 @@ impl Query {
         self.integer(key)?.ok_or_else(|| Response::bad_request(&format!("{key} is required")))
     }
 
+    /// Returns a text that must be there.
+    #[cfg(feature = "perps")]
+    pub(crate) fn required<'a>(&'a self, key: &'a str) -> Result<&'a str, Response> {
+        self.get(key).ok_or_else(|| Response::bad_request(&format!("{key} is required")))
+    }
+
+    /// Returns a day.
+    #[cfg(feature = "perps")]
+    pub(crate) fn day(&self, key: &str) -> Result<Option<chrono::NaiveDate>, Response> {
+        let day = self.get(key).map(|text| {
+            let wrong = |_| Response::bad_request(&format!("{key} must be a day like 2026-10-31"));
+            text.parse().map_err(wrong)
+        });
+        day.transpose()
+    }
+
     /// Returns one word of a list.
     pub(crate) fn word<'a>(
         &'a self,

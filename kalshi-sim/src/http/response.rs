@@ -113,6 +113,17 @@ impl Response {
         Self::nested(413, "request_too_large", "the body is larger than 1 MiB", None)
     }
 
+    /// Returns a refusal as the clearing house sends it: the error without its frame.
+    #[cfg(feature = "perps")]
+    pub(crate) fn without_frame(mut self) -> Self {
+        if let Some(Value::Object(body)) = &mut self.body
+            && body.get("error").is_some_and(Value::is_object)
+        {
+            self.body = body.remove("error");
+        }
+        self
+    }
+
     /// Returns the error inside, for the row of a batch.
     pub(crate) fn into_error(self) -> Value {
         match self.body {

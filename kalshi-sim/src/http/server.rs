@@ -16,14 +16,14 @@ use axum::{
 use futures_util::StreamExt as _;
 use http::{HeaderValue, Method, StatusCode, header};
 use kalshi_auth::server::KeyPair;
+#[cfg(feature = "perps")]
+use kalshi_sdk::klear;
 use kalshi_sdk::{
     Operation, OperationId,
     operation::{self, Access},
 };
 use serde_json::{Value, json};
 
-#[cfg(feature = "perps")]
-use crate::stream::PERPS_STREAM_PATH;
 use crate::{
     BASE_PATH,
     any_operation::AnyOperation,
@@ -32,6 +32,11 @@ use crate::{
     shared::{Request as Arrived, RequestRecord, Shared},
     state::keys::Keys,
     stream::{STREAM_PATH, hub::index_value, product::Product, session::INDICES, shell},
+};
+#[cfg(feature = "perps")]
+use crate::{
+    perps::klear::api::reports::{self, REPORTS_PATH},
+    stream::PERPS_STREAM_PATH,
 };
 
 /// The cost of a request that is passed on to CF Benchmarks, in reads: 50 tokens.
@@ -54,7 +59,7 @@ const REMOVED: [(MethodFilter, &str); 6] = [
 
 /// Returns one route for each path of the operation table, and those of removed operations.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
-    let mut paths: BTreeMap<&str, MethodRouter> = BTreeMap::new();
+    let mut paths: BTreeMap<String, MethodRouter> = BTreeMap::new();
     for id in AnyOperation::all() {
         let operation = id.operation();
         let shared = Arc::clone(shared);
@@ -70,8 +75,9 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
                 }
             },
         );
-        let router = paths.remove(operation.path).unwrap_or_default().merge(handler);
-        paths.insert(operation.path, router);
+        let path = format!("{}{}", id.base_path(), operation.path);
+        let router = paths.remove(&path).unwrap_or_default().merge(handler);
+        paths.insert(path, router);
     }
     for (filter, path) in REMOVED {
         let shared = Arc::clone(shared);
@@ -80,12 +86,13 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
             let signed = shared.authenticate(method, path, request.headers());
             signed.err().unwrap_or_else(Response::removed_order_path).into_response()
         });
-        let router = paths.remove(path).unwrap_or_default().merge(handler);
+        let path = format!("{BASE_PATH}{path}");
+        let router = paths.remove(&path).unwrap_or_default().merge(handler);
         paths.insert(path, router);
     }
-    let routes = paths.into_iter().fold(Router::new(), |routes, (path, handler)| {
-        routes.route(&format!("{BASE_PATH}{path}"), handler)
-    });
+    let routes = paths
+        .into_iter()
+        .fold(Router::new(), |routes, (path, handler)| routes.route(&path, handler));
     let (streams, indices) = (Arc::clone(shared), Arc::clone(shared));
     #[cfg(feature = "perps")]
     let routes = {
@@ -93,7 +100,11 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         let upgrade = move |request: Request| async move {
             shell::upgrade(&streams, Product::Perps, request)
         };
-        routes.route(PERPS_STREAM_PATH, get(upgrade))
+        let reports = Arc::clone(shared);
+        let report = move |request: Request| async move { report(&reports, &request) };
+        routes
+            .route(PERPS_STREAM_PATH, get(upgrade))
+            .route(&format!("{REPORTS_PATH}/{{*path}}"), get(report))
     };
     routes
         .route(
@@ -135,6 +146,22 @@ fn cf_benchmarks(shared: &Shared, path: &str, request: &Request) -> Result<Respo
     let millis = now.timestamp_millis();
     let row = json!({"value": index_value(id, millis.div_euclid(1_000)), "time": millis});
     Ok(Response::ok(json!({"data": {"serverTime": now, "payload": [row]}})))
+}
+
+/// Answers with the file of a report, which its link lets anybody read for a while. The log of
+/// requests has nothing of it: the link is a secret.
+#[cfg(feature = "perps")]
+fn report(shared: &Shared, request: &Request) -> HttpResponse {
+    let uri = request.uri();
+    let query = Query::new(form(uri.query().unwrap_or_default()));
+    let file = reports::file(&shared.state(), uri.path(), &query, shared.now().into());
+    match file {
+        Ok(text) => {
+            let csv = HeaderValue::from_static("text/csv; charset=utf-8");
+            ([(header::CONTENT_TYPE, csv)], text).into_response()
+        }
+        Err(refusal) => refusal.without_frame().into_response(),
+    }
 }
 
 /// Redirects a path with a slash at the end to the one without; answers 404 for any other.
@@ -180,11 +207,14 @@ async fn serve(
     let mut hits = Vec::new();
     let answered = async {
         let body = read(operation, &parts.headers, body, shared.request_time).await?;
-        let key_id = if operation.access == Access::Signed {
-            let path = parts.uri.path();
-            Some(shared.authenticate(&parts.method, path, &parts.headers)?.0)
-        } else {
-            None
+        let key_id = match operation.access {
+            Access::Signed => {
+                let path = parts.uri.path();
+                Some(shared.authenticate(&parts.method, path, &parts.headers)?.0)
+            }
+            #[cfg(feature = "perps")]
+            Access::Bearer => Some(shared.state().perps.access.authenticate(&parts.headers)?),
+            _ => None,
         };
         hits = shared.faults().hit(id, key_id.as_deref());
         shared.log().amend(number, |record| {
@@ -197,11 +227,7 @@ async fn serve(
         if hits.contains(&FaultKind::ResetBefore) {
             fault_injection::cut(cutter).await;
         }
-        let pair = if id == AnyOperation::Events(OperationId::GenerateApiKey) {
-            Some(make_pair(body.clone()).await?)
-        } else {
-            None
-        };
+        let pair = if generates_key(id) { Some(make_pair(body.clone()).await?) } else { None };
         let path = parameters.iter().map(|(_, value)| value.to_owned()).collect();
         let query = Query::new(form(query));
         let request = Arrived {
@@ -230,7 +256,13 @@ async fn serve(
         shared.streams.publish(&mut state);
         Ok(response)
     };
-    let response = answered.await.unwrap_or_else(|refusal: Response| refusal).into_response();
+    let response = answered.await.unwrap_or_else(|refusal: Response| refusal);
+    #[cfg(feature = "perps")]
+    let response = match id {
+        AnyOperation::Klear(_) => response.without_frame(),
+        _ => response,
+    };
+    let response = response.into_response();
     let response = fault_injection::after(&hits, cutter, response).await;
     shared.log().amend(number, |record| {
         record.status = Some(response.status().as_u16());
@@ -294,6 +326,17 @@ async fn discard(body: Body) {
         }
     };
     let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
+}
+
+/// Reports whether an operation answers with a key pair that it makes.
+fn generates_key(id: AnyOperation) -> bool {
+    match id {
+        AnyOperation::Events(id) => id == OperationId::GenerateApiKey,
+        #[cfg(feature = "perps")]
+        AnyOperation::Klear(id) => id == klear::OperationId::GenerateMarginFcmApiKey,
+        #[cfg(feature = "perps")]
+        AnyOperation::Perps(_) => false,
+    }
 }
 
 /// Makes a key pair off the threads that serve others.

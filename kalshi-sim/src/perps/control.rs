@@ -305,6 +305,19 @@ impl Shared {
         })
     }
 
+    pub(crate) fn deposit_for_subtrader(
+        &self,
+        id: &str,
+        amount: Dollars,
+    ) -> Result<(), ControlError> {
+        self.command(|state, now| {
+            let perps = &mut state.perps;
+            let account = perps.firms.values().find_map(|subtraders| subtraders.get(id)).copied();
+            let account = account.ok_or_else(|| Refusal::not_found("no such subtrader"))?;
+            perps.engine.deposit(account, amount, now)
+        })
+    }
+
     pub(crate) fn announce(
         &self,
         ticker: &str,

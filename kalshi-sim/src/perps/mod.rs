@@ -6,6 +6,7 @@ pub(crate) mod api;
 pub(crate) mod control;
 pub(crate) mod engine;
 mod fixtures;
+pub(crate) mod klear;
 pub(crate) mod messages;
 pub(crate) mod state;
 pub(crate) mod wire;

@@ -7,7 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{ids::AccountId, types::Time},
-    perps::{engine::Perps, fixtures},
+    perps::{
+        engine::Perps,
+        fixtures,
+        klear::{
+            access::Access,
+            house::{ClearingHouse, Firms, Ledger},
+        },
+    },
     random::Random,
     state::limits::Limits,
 };
@@ -22,8 +29,11 @@ const FIRST_SUBTRADER: u32 = u32::MAX - 2;
 pub(crate) struct PerpsState {
     pub(crate) engine: Perps,
     pub(crate) limits: Limits,
-    /// The subtraders of each clearing member, by their ids.
-    pub(crate) firms: BTreeMap<AccountId, BTreeMap<String, AccountId>>,
+    pub(crate) firms: Firms,
+    pub(crate) house: ClearingHouse,
+    /// Who may ask the clearing house; made anew at each start.
+    #[serde(skip)]
+    pub(crate) access: Access,
     subtraders: u32,
     random: Random,
 }
@@ -34,9 +44,31 @@ impl PerpsState {
             engine: fixtures::exchange(seed, start, members),
             limits: Limits::default(),
             firms: BTreeMap::new(),
+            house: ClearingHouse::new(start, members),
+            access: Access::default(),
             subtraders: 0,
             random: Random::new(seed),
         }
+    }
+
+    /// Lets time pass for the engine and the clearing house, each step of which finds the engine at
+    /// its own time.
+    pub(crate) fn advance(&mut self, now: Time) {
+        while let Some(step) = self.house.next_step().filter(|step| *step <= now) {
+            self.engine.advance(step);
+            self.house.step(Ledger { engine: &self.engine, firms: &self.firms }, step);
+        }
+        self.engine.advance(now);
+    }
+
+    /// Checks that the ledger adds up, and that the clearing house agrees with it.
+    ///
+    /// # Errors
+    ///
+    /// A description of the first sum that does not add up.
+    pub(crate) fn audit(&self) -> Result<(), String> {
+        self.engine.audit()?;
+        self.house.audit(Ledger { engine: &self.engine, firms: &self.firms })
     }
 
     /// Lets the market makers send commands. Returns how many were carried out.

@@ -36,6 +36,12 @@ impl Key {
     pub(crate) fn principal(&self) -> Principal {
         Principal { account: self.account, bound: self.subaccount, fcm_member: self.fcm_member }
     }
+
+    /// Reports whether the key acts as a subtrader of perpetual futures, whose account is its own. A
+    /// key for a subtrader of event contracts is one of the firm's.
+    pub(crate) fn is_of_perps_subtrader(&self) -> bool {
+        self.subtrader.is_some() && !self.fcm_member
+    }
 }
 
 /// The API keys of all accounts, by id.
@@ -160,9 +166,6 @@ impl Keys {
         new: NewKey,
         public_key: PublicKey,
     ) -> Result<String, Response> {
-        if new.name.is_empty() || new.name.len() > 256 {
-            return Err(Response::bad_request("name must have 1 to 256 bytes"));
-        }
         if new.fcm_subtrader_id.is_some() && new.subaccount.is_some() {
             return Err(Response::bad_request("a key has a subaccount or a subtrader, not both"));
         }
@@ -175,11 +178,7 @@ impl Keys {
             None => vec!["read".to_owned(), "write".to_owned()],
             Some(scopes) => checked(scopes)?,
         };
-        if self.keys.len() >= MAX_KEYS {
-            return Err(Response::bad_request("the account has too many keys"));
-        }
-        let id = self.random.id();
-        let key = Key {
+        self.add_key(Key {
             name: new.name,
             scopes,
             account,
@@ -187,7 +186,18 @@ impl Keys {
             fcm_member: new.fcm_subtrader_id.is_some(),
             subtrader: new.fcm_subtrader_id,
             verifier: Arc::new(public_key),
-        };
+        })
+    }
+
+    /// Adds a key under a new id, which is returned.
+    pub(crate) fn add_key(&mut self, key: Key) -> Result<String, Response> {
+        if key.name.is_empty() || key.name.len() > 256 {
+            return Err(Response::bad_request("name must have 1 to 256 bytes"));
+        }
+        if self.keys.len() >= MAX_KEYS {
+            return Err(Response::bad_request("the account has too many keys"));
+        }
+        let id = self.random.id();
         self.keys.insert(id.clone(), key);
         Ok(id)
     }

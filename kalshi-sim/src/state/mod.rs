@@ -191,11 +191,12 @@ impl State {
         #[cfg(feature = "perps")]
         while let Some(step) = self.transfers.next_step().filter(|step| *step <= now) {
             self.transfers.advance(&mut self.engine, step);
+            self.perps.advance(step);
             self.collect_margined(step);
         }
         self.transfers.advance(&mut self.engine, now);
         #[cfg(feature = "perps")]
-        self.perps.engine.advance(now);
+        self.perps.advance(now);
     }
 
     /// Pays cash into perpetual futures that has come there.

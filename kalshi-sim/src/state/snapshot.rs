@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The first line of a file. The number grows when the content changes.
-const HEAD: &[u8] = b"kalshi-sim state 4\n";
+const HEAD: &[u8] = b"kalshi-sim state 5\n";
 
 /// The reason for which a file is not the state of an exchange.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ pub(crate) fn load(path: &Path) -> Result<State, LoadError> {
     state.traders = saved.traders;
     #[cfg(feature = "perps")]
     if let Some(perps) = saved.perps {
-        perps.engine.audit().map_err(|wrong| damaged(&wrong))?;
+        perps.audit().map_err(|wrong| damaged(&wrong))?;
         state.perps = perps;
     }
     state.resume(saved.agenda);

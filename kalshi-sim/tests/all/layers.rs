@@ -10,7 +10,7 @@ use std::{
 /// every layer passes on are below the fixtures, the sockets above everything else.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("base", &["any_operation", "random", "clock", "role", "faults", "lag", "rules"]),
-    ("engine", &["engine", "perps::engine"]),
+    ("engine", &["engine", "perps::engine", "perps::klear::house"]),
     (
         "values",
         &[
@@ -24,12 +24,13 @@ const LAYERS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("fixtures", &["fixtures", "perps::fixtures"]),
-    ("state", &["state", "auth", "perps::state"]),
+    ("state", &["state", "auth", "perps::klear::access", "perps::state"]),
     (
         "api",
         &[
             "api",
             "perps::api",
+            "perps::klear::api",
             "perps::messages",
             "stream::product",
             "stream::faults",
@@ -50,7 +51,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 
 /// Modules outside the layers: those that only declare others, the program, and the checks of
 /// tests.
-const OUTSIDE: [&str; 6] = ["", "main", "http", "perps", "stream", "contract"];
+const OUTSIDE: [&str; 7] = ["", "main", "http", "perps", "perps::klear", "stream", "contract"];
 
 /// The names that are in no module of a layer.
 const CONSTANTS: [&str; 4] =

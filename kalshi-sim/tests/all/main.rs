@@ -8,6 +8,8 @@ mod families;
 mod faults;
 mod flood;
 mod keys;
+mod klear;
+mod klear_conformance;
 mod lag;
 mod late;
 mod layers;

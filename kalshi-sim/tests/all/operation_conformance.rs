@@ -8,7 +8,10 @@ use std::{
 
 use http::Method;
 use kalshi_auth::{KeyType, Signer, SystemClock, server::KeyPair};
-use kalshi_sdk::{OPERATIONS, Operation, operation::Access};
+use kalshi_sdk::{
+    OPERATIONS, Operation,
+    operation::{Access, Parameter, Place},
+};
 use kalshi_sim::{Exchange, Role};
 use serde_json::{Value, json};
 
@@ -17,6 +20,8 @@ use crate::contract::Contract;
 /// An exchange, a way to ask it anything, and what has been learned from its answers.
 pub(crate) struct Walker {
     pub(crate) exchange: Exchange,
+    /// The URL below which it asks: that of the Trade API, or that of the clearing house.
+    pub(crate) base: String,
     http: reqwest::Client,
     signers: BTreeMap<Role, Signer>,
     pub(crate) facts: BTreeMap<String, String>,
@@ -72,7 +77,7 @@ impl Step {
         self
     }
 
-    fn by(mut self, role: Role) -> Self {
+    pub(crate) fn by(mut self, role: Role) -> Self {
         self.by = role;
         self
     }
@@ -92,7 +97,8 @@ impl Walker {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("it is sound");
-        let mut walker = Self { exchange, http, signers, facts: BTreeMap::new() };
+        let base = exchange.base_url().to_owned();
+        let mut walker = Self { exchange, base, http, signers, facts: BTreeMap::new() };
         walker.learn().await;
         walker
     }
@@ -206,13 +212,14 @@ impl Walker {
         let path = self.path(step);
         let query = self.filled(&step.query);
         let body = step.body.as_ref().map(|body| self.filled_body(body));
-        let signed = (step.operation.access == Access::Signed).then_some(step.by);
+        let signed = (step.operation.access != Access::Public).then_some(step.by);
         let method = &step.operation.method;
         let (status, body) = self.ask(method, &path, &query, body.as_ref(), signed).await;
         self.learn_from(&step.keep, body.as_ref());
         (status, body)
     }
 
+    /// Sends a request, signed by the key of a role, or with its token at the clearing house.
     pub(crate) async fn ask(
         &self,
         method: &Method,
@@ -221,8 +228,7 @@ impl Walker {
         body: Option<&Value>,
         signed: Option<Role>,
     ) -> (u16, Option<Value>) {
-        let mut url =
-            reqwest::Url::parse(&format!("{}{path}", self.exchange.base_url())).expect("a URL");
+        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base)).expect("a URL");
         if !query.is_empty() {
             url.set_query(Some(query));
         }
@@ -232,7 +238,11 @@ impl Walker {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let mut request = request.build().expect("it is sound");
-        if let Some(role) = signed {
+        if let Some(role) = signed.filter(|_| self.base == self.exchange.klear().base_url()) {
+            let token = self.exchange.klear().token(role).expect("it has a token");
+            let value = format!("Bearer {}:{}", token.admin_user_id(), token.access_token());
+            request.headers_mut().insert("authorization", value.parse().expect("a value"));
+        } else if let Some(role) = signed {
             let headers = self.signers[&role].sign(method.as_str(), &path).expect("it signs");
             headers.insert_into(request.headers_mut());
         }
@@ -624,9 +634,15 @@ pub(crate) async fn page_through(walker: &mut Walker, document: Document) {
         }
         lists += 1;
         let path = walker.path(step);
-        let signed = (operation.access == Access::Signed).then_some(step.by);
-        let ask =
-            async |query: &str| walker.ask(&operation.method, &path, query, None, signed).await;
+        let signed = (operation.access != Access::Public).then_some(step.by);
+        // What the list needs to be asked at all.
+        let is_needed = |p: &Parameter| p.required && p.place == Place::Query && p.name != key;
+        let needs = operation.parameters.iter().any(is_needed);
+        let needed = if needs { walker.filled(&step.query) + "&" } else { String::new() };
+        let ask = async |query: &str| {
+            let query = format!("{needed}{query}");
+            walker.ask(&operation.method, &path, &query, None, signed).await
+        };
         let rows = |body: &Value| body[pagination.items].as_array().cloned().unwrap_or_default();
         // The largest page there is: half of what is refused first.
         let mut most = 16_384;
@@ -689,7 +705,7 @@ pub(crate) async fn look_for_nothing(walker: &mut Walker, document: Document) {
         }
         let query = walker.filled(&step.query);
         let body = step.body.as_ref().map(|body| walker.filled_body(body));
-        if operation.access == Access::Signed {
+        if operation.access != Access::Public {
             let path = walker.path(step);
             let method = &operation.method;
             let (status, reply) = walker.ask(method, &path, &query, body.as_ref(), None).await;
@@ -700,7 +716,7 @@ pub(crate) async fn look_for_nothing(walker: &mut Walker, document: Document) {
             walker.facts.clear();
             let path = walker.path(step);
             walker.facts.clone_from(&known);
-            let signed = (operation.access == Access::Signed).then_some(step.by);
+            let signed = (operation.access != Access::Public).then_some(step.by);
             let method = &operation.method;
             let (status, reply) = walker.ask(method, &path, &query, body.as_ref(), signed).await;
             // The weather answers 400 for a city that it does not know.

@@ -19,8 +19,15 @@ fn step(id: OperationId) -> Step {
     step_of(id.operation())
 }
 
-/// Returns a walker that knows the market that it asks about, and prices around its mark.
+/// Returns a walker on an exchange with corporate actions to come.
 pub(crate) async fn walker() -> Walker {
+    let walker = trading_walker().await;
+    announce(&walker.exchange);
+    walker
+}
+
+/// Returns a walker that knows the market that it asks about, and prices around its mark.
+pub(crate) async fn trading_walker() -> Walker {
     let mut walker = Walker::start().await;
     let (status, body) =
         walker.ask(&Method::GET, &format!("/margin/markets/{TICKER}"), "", None, None).await;
@@ -32,7 +39,6 @@ pub(crate) async fn walker() -> Walker {
         ("ask", "/market/ask"),
     ];
     walker.learn_from(&found, body.as_ref());
-    announce(&walker.exchange);
     walker
 }
 
@@ -112,7 +118,7 @@ fn market_steps() -> Vec<Step> {
     ]
 }
 
-fn order_steps() -> Vec<Step> {
+pub(crate) fn order_steps() -> Vec<Step> {
     let keep = |step: Step| step.keep("order_id", "/order_id");
     let in_group = {
         let mut body = order("bid", "{bid}", "in a group");

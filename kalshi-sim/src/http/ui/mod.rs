@@ -27,11 +27,11 @@ use axum::{
     routing::{delete, get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use kalshi_auth::{AuthError, KeyType, server::KeyPair};
+use kalshi_auth::AuthError;
 use sha2::{Digest as _, Sha256};
 
 use self::by_hand::ByHand;
-use crate::{http::response::Response, shared::Shared};
+use crate::{auth, http::response::Response, shared::Shared};
 
 /// The files of the page: name, type and text.
 const FILES: [(&str, &str, &str); 7] = [
@@ -69,10 +69,7 @@ impl fmt::Debug for Token {
 impl Token {
     /// Makes a token up, from the random numbers that keys are made of.
     fn new() -> Result<Self, AuthError> {
-        let pair = KeyPair::generate(KeyType::Ed25519)?;
-        let digest = Sha256::digest(pair.private_key_pem());
-        let half = digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
-        Ok(Self(format!("{half:032x}")))
+        auth::made_up_secret().map(Self)
     }
 
     /// Reports whether a text is the token. Digests are compared, so that the time of it says

@@ -27,7 +27,7 @@ const MAX_WINDOW: i64 = 3_600;
 
 pub(super) fn estimate(state: &State, call: &Call<'_>) -> HandlerResult {
     let engine = &state.perps.engine;
-    let market = engine.market_by_ticker(required(call.query, "ticker")?)?;
+    let market = engine.market_by_ticker(call.query.required("ticker")?)?;
     let now = call.time();
     let next = next_funding(now).ok_or_else(Response::unavailable)?;
     let mut row = json!({"next_funding_time": time(next)});
@@ -70,7 +70,7 @@ pub(super) fn historical(state: &State, call: &Call<'_>) -> HandlerResult {
 /// Lists the premium of each second of a window; 0 also where none could be measured.
 pub(super) fn premium_index(state: &State, call: &Call<'_>) -> HandlerResult {
     let engine = &state.perps.engine;
-    let market = engine.market_by_ticker(required(call.query, "ticker")?)?;
+    let market = engine.market_by_ticker(call.query.required("ticker")?)?;
     let start = call.query.required_integer("start_ts")?;
     let end = call.query.required_integer("end_ts")?;
     for (field, seconds) in [("start_ts", start), ("end_ts", end)] {
@@ -97,7 +97,7 @@ pub(super) fn premium_index(state: &State, call: &Call<'_>) -> HandlerResult {
 pub(super) fn history(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let subaccount = call.any_subaccount()?;
-    let (start, end) = (date(call.query, "start_date")?, date(call.query, "end_date")?);
+    let (start, end) = (day(call.query, "start_date")?, day(call.query, "end_date")?);
     if start > end {
         return Err(Response::bad_request("start_date must not be after end_date"));
     }
@@ -130,12 +130,8 @@ pub(super) fn history(state: &State, call: &Call<'_>) -> HandlerResult {
     Ok(Response::ok(json!({"funding_history": rows})))
 }
 
-fn required<'a>(query: &'a Query, key: &'a str) -> Result<&'a str, Response> {
-    query.get(key).ok_or_else(|| Response::bad_request(&format!("{key} is required")))
-}
-
-fn date(query: &Query, key: &str) -> Result<NaiveDate, Response> {
-    required(query, key)?
-        .parse()
-        .map_err(|_| Response::bad_request(&format!("{key} must be a day like 2026-10-31")))
+/// Reads a day that must be there.
+fn day(query: &Query, key: &str) -> Result<NaiveDate, Response> {
+    query.required(key)?;
+    query.day(key)?.ok_or_else(Response::not_found)
 }

@@ -3,7 +3,7 @@
 //! The trait has no default methods: an operation that the document gains does not compile until it
 //! stands here.
 
-mod actions;
+pub(crate) mod actions;
 mod fcm;
 mod funding;
 mod groups;

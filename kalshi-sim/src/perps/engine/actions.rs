@@ -17,11 +17,12 @@ use crate::{
     engine::{
         amount::{SaturatingArithmetic, cost},
         ids::{ActionId, MarketId},
-        types::{Event, Reason, Refusal, Time},
+        types::{Event, Reason, Refusal, Subaccount, Time},
     },
     perps::engine::{
         Perps, PerpsEvent, Timer, WalletKey,
         amount::{credited, divide_down, micros, negated},
+        ledger::ActionPayment,
         markets::{Mark, Market},
     },
 };
@@ -102,6 +103,21 @@ pub(crate) struct Action {
     pub(crate) updated: Time,
     /// The settlement marks before and after it, of a split.
     pub(crate) marks: Option<(Dollars, Dollars)>,
+}
+
+impl Action {
+    /// Returns what the action did to a position: its counts before and after, what was paid for it,
+    /// and all cash that moved.
+    fn payment(
+        &self,
+        subaccount: Subaccount,
+        at: Time,
+        (before, after): (Count, Count),
+        (paid, cash): (Dollars, Dollars),
+    ) -> ActionPayment {
+        let (action, market) = (self.id, self.market);
+        ActionPayment { action, market, subaccount, at, before, after, paid, cash }
+    }
 }
 
 impl Perps {
@@ -190,7 +206,7 @@ impl Perps {
         if applies {
             // First, so that no reader meets a new ticker before it is told of the change.
             self.events.push(PerpsEvent::Action(id));
-            self.apply(action.market, &action.terms);
+            self.apply(&action);
         }
         let marks = before.zip(mark(self));
         let now = self.now;
@@ -201,14 +217,15 @@ impl Perps {
         }
     }
 
-    fn apply(&mut self, id: MarketId, terms: &Terms) {
-        match terms {
+    fn apply(&mut self, action: &Action) {
+        let id = action.market;
+        match &action.terms {
             Terms::CashDividend { per_contract, .. }
             | Terms::SpecialDividend { per_contract, .. }
-            | Terms::SpinOff { per_contract, .. } => self.pay_dividend(id, *per_contract),
+            | Terms::SpinOff { per_contract, .. } => self.pay_dividend(action, *per_contract),
             Terms::Split { old, new, .. } => {
                 self.halt(id);
-                self.split(id, *old, *new);
+                self.split(action, *old, *new);
                 self.drop_triggers(id);
                 self.marked(id);
             }
@@ -223,7 +240,7 @@ impl Perps {
             }
             Terms::FinalSettlement { per_contract, .. } => {
                 self.cancel_market(id, false, Reason::CloseCancel);
-                self.settle_finally(id, *per_contract);
+                self.settle_finally(action, *per_contract);
                 self.note_event(Event::Ticker { market: id });
             }
         }
@@ -252,7 +269,8 @@ impl Perps {
     }
 
     /// Credits longs and charges shorts.
-    fn pay_dividend(&mut self, id: MarketId, per_contract: Dollars) {
+    fn pay_dividend(&mut self, action: &Action, per_contract: Dollars) {
+        let (id, at) = (action.market, self.now);
         let mut left_over = Dollars::ZERO;
         for (account, found) in &mut self.accounts {
             self.history.note_account(*account, found);
@@ -263,6 +281,9 @@ impl Perps {
                 let amount = credited(parts, 100);
                 wallet.cash = wallet.cash.saturating_add(amount);
                 left_over = left_over.saturating_add(negated(amount));
+                let count = position.count;
+                let row = action.payment(*subaccount, at, (count, count), (amount, amount));
+                found.action_payments.push(row);
                 self.suspects.insert((*account, *subaccount));
             }
         }
@@ -270,18 +291,22 @@ impl Perps {
     }
 
     /// Closes all positions at a price, and the market with them.
-    fn settle_finally(&mut self, id: MarketId, price: Dollars) {
+    fn settle_finally(&mut self, action: &Action, price: Dollars) {
+        let (id, at) = (action.market, self.now);
         for (account, found) in &mut self.accounts {
             self.history.note_account(*account, found);
             for (subaccount, wallet) in &mut found.wallets {
                 let Some(position) = wallet.positions.remove(&id) else { continue };
-                wallet.cash = wallet.cash.saturating_add(position.profit(price));
+                let profit = position.profit(price);
+                wallet.cash = wallet.cash.saturating_add(profit);
+                let counts = (position.count, Count::ZERO);
+                let row = action.payment(*subaccount, at, counts, (Dollars::ZERO, profit));
+                found.action_payments.push(row);
                 let key = (*account, *subaccount);
                 self.suspects.insert(key);
                 self.moved.insert((key, id));
             }
         }
-        let at = self.now;
         if let Some(market) = self.market_mut(id) {
             market.closed = true;
             market.open_interest = Count::ZERO;
@@ -292,7 +317,8 @@ impl Perps {
         }
     }
 
-    fn split(&mut self, id: MarketId, old: u32, new: u32) {
+    fn split(&mut self, action: &Action, old: u32, new: u32) {
+        let (id, at) = (action.market, self.now);
         let Some(market) = self.market_mut(id) else { return };
         let (old, new) = (i128::from(old), i128::from(new));
         let unit = if market.fractional { 1 } else { 100 };
@@ -322,27 +348,31 @@ impl Perps {
         let mut open_interest = Count::ZERO;
         for (key, count, exact) in rounded(&before, old, new, unit) {
             open_interest = open_interest.saturating_add(count.max(Count::ZERO));
-            let Some(wallet) = self.wallet_mut(key) else { continue };
+            let Some(account) = self.noted_account(key.0) else { continue };
+            let Some(wallet) = account.wallets.get_mut(&key.1) else { continue };
             let Some(position) = wallet.positions.get_mut(&id) else { continue };
+            let held = position.count;
             // What rounding adds is bought at the mark, what it takes is sold.
             let added = i128::from(count.as_hundredths()) * old - exact;
             let paid = micros(divide_down(added * i128::from(mark.as_micros()), old * 100));
             position.count = count;
             position.cost = position.cost.saturating_add(paid);
             left_over = left_over.saturating_add(paid);
+            let mut cash = Dollars::ZERO;
             if count.is_zero() {
-                let profit = negated(position.cost);
-                wallet.cash = wallet.cash.saturating_add(profit);
+                cash = negated(position.cost);
+                wallet.cash = wallet.cash.saturating_add(cash);
                 wallet.positions.remove(&id);
             }
+            let row = action.payment(key.1, at, (held, count), (Dollars::ZERO, cash));
+            account.action_payments.push(row);
             self.moved.insert((key, id));
         }
         // The costs of all positions have to cancel out again.
         self.insurance = self.insurance.saturating_add(left_over);
-        let now = self.now;
         if let Some(market) = self.market_mut(id) {
             market.open_interest = open_interest;
-            market.note_premium(now);
+            market.note_premium(at);
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::{
         amount::{SaturatingArithmetic, cost, share},
-        ids::{MarketId, OrderId, TradeId},
+        ids::{ActionId, MarketId, OrderId, TradeId},
         types::{Side, Subaccount, Time},
     },
     perps::engine::{
@@ -35,6 +35,12 @@ pub(crate) struct Account {
     pub(crate) client_order_ids: BTreeMap<Box<str>, OrderId>,
     pub(crate) fills: Vec<Fill>,
     pub(crate) funding: Vec<FundingPayment>,
+    /// Cash that came from outside of the ledger or went there, oldest first.
+    #[serde(default)]
+    pub(crate) movements: Vec<CashMovement>,
+    /// What corporate actions did to its positions, oldest first.
+    #[serde(default)]
+    pub(crate) action_payments: Vec<ActionPayment>,
     /// Ids of transfers between subaccounts that were made.
     pub(crate) transfers: BTreeSet<String>,
     /// What its positions and orders in one market may be worth, by its clearing member.
@@ -113,6 +119,40 @@ pub(crate) struct FundingPayment {
     pub(crate) count: Count,
     /// Received; below zero paid.
     pub(crate) amount: Dollars,
+}
+
+/// The cause of a movement of cash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CashCause {
+    /// Paid in or out: a deposit, a transfer between products.
+    Transfer,
+    /// The insurance fund took what the member owed.
+    Insurance,
+    /// The clearing house has booked it itself.
+    Clearing,
+}
+
+/// Cash that came from outside of the ledger, or below zero went there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CashMovement {
+    pub(crate) at: Time,
+    pub(crate) amount: Dollars,
+    pub(crate) cause: CashCause,
+}
+
+/// The result of a corporate action for a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ActionPayment {
+    pub(crate) action: ActionId,
+    pub(crate) market: MarketId,
+    pub(crate) subaccount: Subaccount,
+    pub(crate) at: Time,
+    pub(crate) before: Count,
+    pub(crate) after: Count,
+    /// Received for a dividend or a spin-off; below zero paid.
+    pub(crate) paid: Dollars,
+    /// All cash that moved: with what a position that ended has realized.
+    pub(crate) cash: Dollars,
 }
 
 /// The result of a trade for a position.

@@ -32,7 +32,7 @@ use crate::{
         amount::{
             MAX_NOTIONAL, STEP, divide_down, divide_up, micros, negated, opposite, part_up, size,
         },
-        ledger::{OpenOrders, Position, Wallet},
+        ledger::{CashCause, CashMovement, OpenOrders, Position, Wallet},
         markets::{AssetClass, Market},
         orders::Source,
     },
@@ -425,9 +425,13 @@ impl Perps {
 
     /// Lets the insurance fund take what a member without positions owes.
     fn cover(&mut self, key: WalletKey) {
-        let Some(wallet) = self.wallet_mut(key) else { return };
+        let at = self.now;
+        let Some(account) = self.noted_account(key.0) else { return };
+        let Some(wallet) = account.wallets.get_mut(&key.1) else { return };
         if wallet.positions.is_empty() && wallet.cash.is_negative() {
             let owed = std::mem::replace(&mut wallet.cash, Dollars::ZERO);
+            let movement = CashMovement { at, amount: negated(owed), cause: CashCause::Insurance };
+            account.movements.push(movement);
             self.insurance = self.insurance.saturating_add(owed);
         }
     }

@@ -31,7 +31,7 @@ use self::{
     actions::Action,
     funding::{FundingRate, next_funding},
     history::PerpsHistory,
-    ledger::{Account, Wallet},
+    ledger::{Account, CashCause, CashMovement, Wallet},
     margin::Parameters,
     markets::Market,
     orders::Source,
@@ -319,14 +319,27 @@ impl Perps {
         amount: Dollars,
         now: Time,
     ) -> Result<(), Refusal> {
+        self.pay_in(id, amount, CashCause::Transfer, now)
+    }
+
+    /// Pays cash into the primary subaccount of a member, for a cause.
+    pub(crate) fn pay_in(
+        &mut self,
+        id: AccountId,
+        amount: Dollars,
+        cause: CashCause,
+        now: Time,
+    ) -> Result<(), Refusal> {
         self.command(now, |engine| {
-            let wallet =
-                engine.wallet_mut((id, 0)).ok_or_else(|| Refusal::not_found("no such account"))?;
+            let at = engine.now;
+            let account = engine.account_mut(id)?;
+            let wallet = account.wallets.entry(0).or_default();
             let sum = wallet.cash.saturating_add(amount);
             if !amount.is_positive() || sum > MAX_CASH {
                 return Err(Refusal::parameters("the amount is out of range"));
             }
             wallet.cash = sum;
+            account.movements.push(CashMovement { at, amount, cause });
             engine.paid_in = engine.paid_in.saturating_add(amount);
             engine.suspects.insert((id, 0));
             Ok(())
@@ -347,14 +360,27 @@ impl Perps {
         amount: Dollars,
         now: Time,
     ) -> Result<(), Refusal> {
+        self.pay_out(id, amount, CashCause::Transfer, now)
+    }
+
+    /// Takes cash out of the primary subaccount of a member, for a cause.
+    pub(crate) fn pay_out(
+        &mut self,
+        id: AccountId,
+        amount: Dollars,
+        cause: CashCause,
+        now: Time,
+    ) -> Result<(), Refusal> {
         self.command(now, |engine| {
             if !amount.is_positive() || amount > engine.withdrawable((id, 0)) {
                 return Err(too_low());
             }
-            if let Some(wallet) = engine.wallet_mut((id, 0)) {
-                wallet.cash = wallet.cash.saturating_sub(amount);
-                engine.paid_in = engine.paid_in.saturating_sub(amount);
-            }
+            let at = engine.now;
+            let account = engine.account_mut(id)?;
+            let wallet = account.wallets.entry(0).or_default();
+            wallet.cash = wallet.cash.saturating_sub(amount);
+            account.movements.push(CashMovement { at, amount: amount::negated(amount), cause });
+            engine.paid_in = engine.paid_in.saturating_sub(amount);
             Ok(())
         })
     }

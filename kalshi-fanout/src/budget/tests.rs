@@ -450,3 +450,20 @@ async fn no_time_is_measured_by_an_entry_that_is_older_than_what_was_written() {
     let error = KvBudget::join(Arc::new(store), "a", "b").await.unwrap_err().to_string();
     assert_eq!(error, "the store does not have what was written");
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_members_that_are_gone_do_not_hold_up_one_that_joins() {
+    let store = MemoryStore::new(Duration::from_millis(5));
+    let write = async |member: &str| {
+        let key = format!("budget.account.member.{member}");
+        store.write(&key, Bytes::from_static(b"1"), None).await.unwrap();
+    };
+    for number in 0..1_000 {
+        write(&format!("gone-{number}")).await;
+    }
+    sleep(MEMBER).await;
+    write("alive").await;
+    // One after the other, the reads would take five seconds.
+    let shared = KvBudget::join(Arc::new(store.clone()), "account", "new").await.unwrap();
+    assert_eq!(shared.members(), 2);
+}

@@ -68,6 +68,7 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kalshi_sdk::middleware::async_trait;
 use kalshi_trade::budget::{
     Backend, BackendError, BucketKey, Gcra, Grant, Limit, Nanos, Slice, take_slice,
@@ -89,6 +90,9 @@ const MEMBER: Duration = Duration::from_secs(60);
 
 /// The members that are counted at most.
 const MAX_MEMBERS: usize = 1_024;
+
+/// The signs of life that are read at once: those of members that are gone may be many.
+const READS: usize = 32;
 
 /// The time within which the store has to have answered.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -420,11 +424,14 @@ impl Inner {
             }
         }
         let oldest = time.now().saturating_sub(nanos(MEMBER));
-        let mut count = 0;
-        for key in self.store.keys(&members).await?.into_iter().take(MAX_MEMBERS) {
-            let entry = self.store.read(&key).await?;
-            count += u64::from(entry.is_some_and(|entry| entry.written_at >= oldest));
-        }
+        let keys = self.store.keys(&members).await?.into_iter().take(MAX_MEMBERS);
+        let reads = keys.map(|key| async move { self.store.read(&key).await });
+        let count =
+            stream::iter(reads).buffer_unordered(READS).try_fold(0, async |count, entry| {
+                let is_alive = entry.is_some_and(|entry| entry.written_at >= oldest);
+                Ok(count + u64::from(is_alive))
+            });
+        let count = count.await?;
         self.state().count(count);
         self.is_back();
         Ok(())

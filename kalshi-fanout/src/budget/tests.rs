@@ -414,3 +414,56 @@ async fn a_store_that_does_not_answer_or_a_name_that_is_none_is_an_error() {
     let error = KvBudget::join(Arc::new(store), "a", "b").await.unwrap_err().to_string();
     assert_eq!(error, "the store of the shared budget does not answer");
 }
+
+/// A store that answers with what was there ten seconds ago.
+#[derive(Debug)]
+struct Behind(MemoryStore);
+
+#[async_trait]
+impl KvStore for Behind {
+    async fn read(&self, key: &str) -> Result<Option<KvEntry>, BackendError> {
+        let mut found = self.0.read(key).await?;
+        if let Some(entry) = &mut found {
+            entry.revision -= 1;
+            entry.written_at -= nanos(BEAT);
+        }
+        Ok(found)
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+    ) -> Result<KvWrite, BackendError> {
+        self.0.write(key, value, expected).await
+    }
+
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>, BackendError> {
+        self.0.keys(prefix).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_time_is_measured_by_an_entry_that_is_older_than_what_was_written() {
+    let store = Behind(MemoryStore::new(Duration::from_millis(1)));
+    let error = KvBudget::join(Arc::new(store), "a", "b").await.unwrap_err().to_string();
+    assert_eq!(error, "the store does not have what was written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_members_that_are_gone_do_not_hold_up_one_that_joins() {
+    let store = MemoryStore::new(Duration::from_millis(5));
+    let write = async |member: &str| {
+        let key = format!("budget.account.member.{member}");
+        store.write(&key, Bytes::from_static(b"1"), None).await.unwrap();
+    };
+    for number in 0..1_000 {
+        write(&format!("gone-{number}")).await;
+    }
+    sleep(MEMBER).await;
+    write("alive").await;
+    // One after the other, the reads would take five seconds.
+    let shared = KvBudget::join(Arc::new(store.clone()), "account", "new").await.unwrap();
+    assert_eq!(shared.members(), 2);
+}

@@ -56,6 +56,20 @@ impl Broker {
         Some(started.expect("nats-server does not start"))
     }
 
+    /// Starts a broker with a configuration; `None` as [`start`](Self::start) does.
+    pub(crate) fn with_configuration(text: &str) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let name = format!("kalshi-fanout-{}.conf", std::process::id());
+        let file = env::temp_dir().join(name);
+        fs::write(&file, text).unwrap();
+        let arguments = vec!["-c".to_owned(), file.to_str().unwrap().to_owned()];
+        let started = (0..10).find_map(|_| Self::at(free_port(), arguments.clone()));
+        fs::remove_file(file).unwrap();
+        Some(started.expect("nats-server does not start"))
+    }
+
     /// Starts a cluster of three brokers; `None` as [`start`](Self::start) does.
     pub(crate) fn cluster() -> Option<Vec<Self>> {
         if !is_installed() {

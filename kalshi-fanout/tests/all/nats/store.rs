@@ -1,12 +1,12 @@
 //! The store of a shared budget by itself: compare-and-set, what is deleted, what is lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{self, kv::Store};
 use bytes::Bytes;
 use kalshi_auth::{Clock as _, SystemClock};
 use kalshi_fanout::{
-    budget::{KvStore as _, KvWrite},
+    budget::{KvBudget, KvStore as _, KvWrite},
     nats::{NatsError, NatsStore, StreamSettings},
 };
 use tokio::time::{Instant, sleep};
@@ -177,6 +177,37 @@ async fn a_bucket_of_other_subjects_is_refused() {
     let error = NatsStore::connect(broker::config(&broker.url())).await.unwrap_err();
     assert!(matches!(error, NatsError::Stream { .. }), "{error}");
     assert!(error.to_string().contains("does not have the subjects"), "{error}");
+}
+
+/// The rights that the page on operations names are enough, and those of one account do not let it write
+/// what another has.
+#[tokio::test]
+async fn a_member_with_the_rights_of_the_page_shares_its_budget_and_writes_no_other() {
+    let page = include_str!("../../../src/operations.md");
+    let row = page.lines().find(|line| line.starts_with("| process with a shared budget |"));
+    let mut cells = row.unwrap().split('|').skip(2);
+    let mut subjects = || {
+        let cell = cells.next().unwrap().replace("{env}", "sim").replace("{account}", "main");
+        cell.trim().replace('`', "\"")
+    };
+    let (publish, subscribe) = (subjects(), subjects());
+    let configuration = format!(
+        "authorization {{ users = [ {{ user: member, password: secret, permissions: {{ \
+         publish: [{publish}], subscribe: [{subscribe}] }} }} ] }}"
+    );
+    let Some(broker) = Broker::with_configuration(&configuration) else { return };
+    let config = broker::config(&broker.url()).with_user("member", "secret");
+    let store = NatsStore::connect(config.clone()).await.unwrap();
+    let first = write(&store, "a", None).await.unwrap();
+    assert_eq!(store.read(KEY).await.unwrap().unwrap().revision, first);
+    assert_eq!(store.keys("budget.main.").await.unwrap(), [KEY]);
+    let shared = KvBudget::join(Arc::new(store), "main", "a").await.unwrap();
+    assert_eq!(shared.members(), 1);
+
+    let store = NatsStore::connect(config).await.unwrap();
+    let other = store.write("budget.other.bucket.a1", Bytes::from_static(b"1"), None).await;
+    assert!(other.is_err(), "{other:?}");
+    assert_eq!(store.read("budget.other.bucket.a1").await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

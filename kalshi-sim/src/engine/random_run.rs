@@ -110,7 +110,7 @@ pub(crate) struct Run<S: Subject> {
     pub(crate) random: Random,
     pub(crate) now: i64,
     pub(crate) accounts: Vec<AccountId>,
-    /// How many commands were done, and how many were refused with each code.
+    /// The number of commands that were done, and of refusals by their code.
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) ids: u64,
     groups: Vec<(AccountId, GroupId, Subaccount)>,

@@ -93,7 +93,8 @@ async fn disaster<P: Player>(player: &P, number: usize, random: &mut Random) {
 /// reconciled; nothing else is.
 async fn agrees_with_rest<P: Player>(player: &mut P) {
     let rest = player.rest().await;
-    let agreed = timeout(PATIENCE, async {
+    // Before the wait for an event ends, which says less.
+    let agreed = timeout(PATIENCE / 2, async {
         while player.state() != rest {
             // Nothing more may come after the last confirmation.
             if player.is_subscribed() && !player.is_current() {

@@ -1,4 +1,4 @@
-//! What differs between the products: how the exchange is driven, and the form of its books.
+//! The differences between the products: how the exchange is driven, and the form of its books.
 
 use std::future::Future;
 

@@ -101,6 +101,9 @@ for features in "kalshi-sdk klear,perps" "kalshi-sim ui" "kalshi-sim perps" "kal
     fi
 done
 
+# Without them none of their names is there, and none of their code is generated.
+tools/check-default-build.sh
+
 # A library that signs is replaced by the other, and not added to.
 if cargo tree --quiet -p kalshi-sdk -e normal --prefix none | grep -E '^(rsa|sha2|ed25519-dalek) '; then
     echo "kalshi-sdk signs with AWS-LC and depends on the other libraries" >&2

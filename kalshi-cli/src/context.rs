@@ -265,7 +265,15 @@ impl Context {
     /// Returns a request to a path of the clearing house.
     #[cfg(feature = "klear")]
     pub(crate) async fn klear_raw(&self, method: Method, path: &str) -> Outcome<RawRequest> {
-        let (id, token) = crate::command::klear::token()?;
+        let (id, token) = match self.target {
+            Target::Sim => {
+                let token = self.exchange().await?.klear().token(Role::Trader).cloned();
+                let token = token.ok_or_else(|| Failure::local("the exchange has no token"))?;
+                let secret = Zeroizing::new(token.access_token().to_owned());
+                (token.admin_user_id().to_owned(), secret)
+            }
+            _ => crate::command::klear::token()?,
+        };
         let mut builder = kalshi_sdk::klear::Klear::builder()
             .with_environment(self.environment().await?)
             .with_user_agent(USER_AGENT)

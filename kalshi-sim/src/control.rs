@@ -344,9 +344,19 @@ impl Shared {
         self.streams.set_lag(lag);
     }
 
+    /// Reports whether an id is that of a key, or of an administrator of the clearing house.
+    fn knows(&self, id: &str) -> bool {
+        let state = self.state();
+        #[cfg(feature = "perps")]
+        if state.perps.access.get(id).is_some() {
+            return true;
+        }
+        state.keys.get(id).is_some()
+    }
+
     /// Adds a fault, which may name a known key only.
     pub(crate) fn add_fault(&self, fault: Fault) -> Result<(), ControlError> {
-        if fault.key_id.as_ref().is_some_and(|id| self.account_of(id).is_none()) {
+        if fault.key_id.as_ref().is_some_and(|id| !self.knows(id)) {
             return Err(
                 Refusal::parameters("the exchange does not know the key of the fault").into()
             );

@@ -138,7 +138,8 @@ pub struct Fault {
     #[cfg(feature = "perps")]
     #[serde(default, skip_serializing_if = "Option::is_none", with = "klear_operation_id")]
     pub klear_operation: Option<kalshi_sdk::klear::OperationId>,
-    /// Only requests signed with this key.
+    /// Only requests signed with this key, or with the token of this administrator of the clearing
+    /// house.
     #[serde(default)]
     pub key_id: Option<String>,
     /// Hits one in `one_in` of them, by the dice; 1 hits all, 0 none.

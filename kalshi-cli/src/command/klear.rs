@@ -27,7 +27,8 @@ pub(crate) enum Command {
 /// Calls an operation of the clearing house by its name, or by method and path.
 ///
 /// The bearer token is that of the variables `KALSHI_KLEAR_USER_ID`, the id of the administrator, and
-/// `KALSHI_KLEAR_TOKEN`, or `KALSHI_KLEAR_TOKEN_FILE` for a file that has the token.
+/// `KALSHI_KLEAR_TOKEN`, or `KALSHI_KLEAR_TOKEN_FILE` for a file that has the token. With `--env sim`
+/// it is that of the exchange in this process.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,

@@ -1,6 +1,11 @@
 //! `kalshi klear`.
 
-use crate::stub::{Request, Stub};
+use kalshi_sim::Role;
+
+use crate::{
+    stub::{Request, Stub},
+    support::{Folder, Setup, bare, run},
+};
 
 const ID: &str = "admin-7";
 const TOKEN: &str = "klear-secret-token";
@@ -94,4 +99,42 @@ async fn every_operation_is_listed_and_described() {
     assert!(ran.ok().contains("amount"));
     let (ran, _) = stub.run(&["klear", "api", "get_markets"]).await;
     assert_eq!(ran.failure(2)["next"], "kalshi klear api list");
+}
+
+#[tokio::test]
+async fn an_exchange_in_the_process_settles_and_pays_out_without_an_account() {
+    let folder = Folder::new();
+    let state = folder.path().join("exchange");
+    let state = state.to_str().unwrap();
+    let with_state = async |words: &[&str]| {
+        let words = [&["--env", "sim", "--sim-state", state, "klear", "api"], words].concat();
+        run(bare(&folder, &words)).await
+    };
+    let body = r#"{"amount":"12.50"}"#;
+    let withdraw = ["withdraw_settlement_balance", "--body", body, "--yes"];
+    let id = with_state(&withdraw).await.json()["id"].as_str().unwrap().to_owned();
+    let query = format!("id={id}");
+    let words = ["get_settlement_balance_withdrawal", "-p", &query, "-o", "json"];
+    assert_eq!(with_state(&words).await.json()["amount"], "12.5000");
+    let balance = with_state(&["get_settlement_balance", "-o", "json"]).await.json();
+    assert_eq!(balance["balance_available_centicents"], 99_875_000);
+    let list = ["get_settlement_balance_history", "-o", "json"];
+    let entries = with_state(&list).await.json();
+    assert!(entries.to_string().contains(&id), "{entries}");
+}
+
+#[tokio::test]
+async fn an_exchange_elsewhere_lets_its_own_token_in_and_no_other() {
+    let setup = Setup::new().await;
+    let klear = setup.exchange.klear();
+    let token = klear.token(Role::Trader).unwrap();
+    for (secret, code) in [(token.access_token(), 0), ("another", 4)] {
+        let mut command = setup.public(&["klear", "api", "get_guaranty_fund_balance"]);
+        command.env("KALSHI_KLEAR_USER_ID", token.admin_user_id());
+        command.env("KALSHI_KLEAR_TOKEN", secret);
+        let ran = run(command).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(!format!("{ran:?}").contains(token.access_token()));
+    }
+    assert_eq!(setup.asked(0), ["get_guaranty_fund_balance"; 2]);
 }

@@ -108,6 +108,7 @@ async fn a_withdrawal_moves_money_once_and_is_paid_out() {
     // The answer is lost: the history says that it was carried out, and nothing is sent again.
     let lost = Fault::builder(FaultKind::ResetAfter)
         .with_klear_operation(OperationId::WithdrawSettlementBalance)
+        .with_key_id("admin-trader")
         .with_times(1)
         .build();
     let json = serde_json::to_string(&lost).expect("it is JSON");

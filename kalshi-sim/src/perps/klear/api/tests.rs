@@ -390,3 +390,43 @@ fn a_large_position_is_reported_until_the_day_after_it_is_gone() {
     let last = bench.ask(OperationId::GetLargeTraderPositions, "");
     assert_eq!(last["report_date"], "2026-09-23");
 }
+
+#[test]
+fn lists_inside_of_an_obligation_end_at_a_thousand_rows_and_say_so() {
+    let mut bench = Bench::new();
+    let (firm, second) = (bench.first, bench.second);
+    // Three times of funding a day for each of them.
+    let subtraders: i64 = 340;
+    for number in 0..subtraders {
+        let perps = &mut bench.state.perps;
+        let account = perps.open_subtrader(firm, format!("s{number}")).expect("an account");
+        perps.engine.deposit(account, dollars("100"), bench.now).expect("it is paid in");
+        for (account, side) in [(second, Side::Ask), (account, Side::Bid)] {
+            let (ticker, price) = (TICKER.to_owned(), dollars("50"));
+            let order = NewOrder::resting(account, ticker, side, price, count(1));
+            perps.engine.place_order(&order, 0, bench.now).expect("it is taken");
+        }
+    }
+    bench.pass(DAY_MILLIS);
+    bench.pass(DAY_MILLIS);
+    let row = bench.obligations(firm).remove(0);
+    assert_eq!(row["funding_payments"].as_array().map(Vec::len), Some(1_000));
+    assert_eq!(row["funding_payments_truncated"], true);
+    assert_eq!(row["settlement_details"].as_array().map(Vec::len), Some(340));
+    assert_eq!(row["settlement_details_truncated"], false);
+    let id = row["id"].as_str().expect("an id");
+    let (mut ids, mut cursor) = (std::collections::BTreeSet::new(), String::new());
+    loop {
+        let query = format!("limit=600&cursor={cursor}");
+        let list = OperationId::GetObligationFundingPayments;
+        let (status, page) = bench.ask_as(firm, list, &[id], &query, Value::Null);
+        assert_eq!(status, 200);
+        let rows = page["funding_payments"].as_array().expect("rows");
+        ids.extend(rows.iter().map(|row| row["id"].to_string()));
+        page["cursor"].as_str().expect("a cursor").clone_into(&mut cursor);
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 1_020);
+}

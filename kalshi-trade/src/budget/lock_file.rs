@@ -369,14 +369,8 @@ mod tests {
     }
 
     fn slice(pool: Pool, tokens: u64) -> Slice {
-        Slice {
-            key: BucketKey::new(Lane::EventContracts, pool),
-            least: tokens,
-            most: tokens,
-            reserve: 0,
-            limit: Limit::new(100, 100).unwrap(),
-            is_urgent: false,
-        }
+        let key = BucketKey::new(Lane::EventContracts, pool);
+        Slice::new(key, Limit::new(100, 100).unwrap(), tokens)
     }
 
     fn take(file: &LockFile, pool: Pool, tokens: u64) -> Grant {

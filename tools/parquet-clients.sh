@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 
 bin="$(tools/venv.sh parquet kalshi-cli/tests/python/requirements.txt)"
 # By the build of the whole workspace, as in the tests: -p would choose other features.
-KALSHI_PYTHON="$PWD/$bin/python" cargo test --workspace --features kalshi-cli/klear,kalshi-cli/perps --test all -- --ignored --exact \
+KALSHI_PYTHON="$PWD/$bin/python" cargo test --workspace --features kalshi-cli/fanout,kalshi-cli/klear,kalshi-cli/perps --test all -- --ignored --exact \
     export::parquet::duckdb_and_polars_answer_the_queries_of_the_page

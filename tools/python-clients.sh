@@ -54,5 +54,5 @@ done
 # The other direction: Python's websockets as the exchange's end, for kalshi-ws. By the build of
 # the whole workspace, as in the tests: -p would choose other features.
 "$bin/python" kalshi-ws/tests/python/peer.py \
-    cargo test --workspace --features kalshi-cli/klear,kalshi-cli/perps --test all -- --ignored --exact \
+    cargo test --workspace --features kalshi-cli/fanout,kalshi-cli/klear,kalshi-cli/perps --test all -- --ignored --exact \
     websocket::websockets_for_python_are_read_and_answered

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 22] = [
+    const WITHOUT: [&str; 23] = [
         "api",
         "api list",
         "api show",
@@ -290,6 +290,7 @@ mod tests {
         "config path",
         "config set",
         "docs",
+        "export compact",
         "export recording",
         "klear api",
         "klear api list",

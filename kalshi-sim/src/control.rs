@@ -379,6 +379,16 @@ impl Shared {
     /// Lets the simulated traders send `commands` commands. Returns how many the engine carried
     /// out.
     pub(crate) fn run_traders(&self, commands: u64) -> u64 {
+        self.in_turns(commands, State::run_traders)
+    }
+
+    /// Carries out `commands` commands, a few at a time so that others come between. `run` returns
+    /// how many of a turn were carried out; the sum is returned.
+    pub(crate) fn in_turns(
+        &self,
+        commands: u64,
+        mut run: impl FnMut(&mut State, u64, Time) -> u64,
+    ) -> u64 {
         let mut done = 0;
         let mut left = commands;
         while left > 0 {
@@ -387,7 +397,7 @@ impl Shared {
             let now = self.now();
             let mut state = self.state();
             self.advance_to(&mut state, now);
-            done += state.run_traders(turn, Time::from(now));
+            done += run(&mut state, turn, Time::from(now));
             self.streams.publish(&mut state);
             drop(state);
             self.let_others();

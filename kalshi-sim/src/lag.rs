@@ -22,6 +22,10 @@ const LONGEST: u32 = 60_000;
 /// writes are those of the engine and never trail, nor do the books, trades and markets that are
 /// public, queue positions, order groups, quotes and transfers.
 ///
+/// The same goes for perpetual futures: orders, fills, positions, balances, margins, what is used of
+/// notional limits and funding that was paid are those of the same moment. Exit triggers do not
+/// trail.
+///
 /// While streams trail, a connection carries everything later by that much, answers to its
 /// commands as well as messages, in their order; pings are not late.
 ///

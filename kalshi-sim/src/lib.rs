@@ -37,12 +37,12 @@
 //! there. Three markets have traded for three days, with orders on both sides. Margin and liquidation
 //! follow the parameters that the exchange publishes by a model of the simulator's own, because the
 //! formulas are not published; all positions of a subaccount are margined together, and an exit
-//! trigger of an isolated position is one of the primary's. Reads do not trail there.
+//! trigger of an isolated position is one of the primary's.
 //!
 //! The clearing house of perpetual futures comes with it, with every operation of its document at
 //! `/klear-api/v1`: `Exchange::klear` has a client and a bearer token for each role. It settles at
 //! midnight in New York and reads the ledger; how it computes obligations, balances and margins is a
-//! model, which `KlearControl` and the guide of `kalshi-sdk` describe.
+//! model, which `KlearControl` and the guide of `kalshi-sdk` describe. Its reads do not trail.
 //!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.
@@ -118,6 +118,23 @@
 //! | `POST /streams/end` | [`Ending`]: `{"ending": "channel_error"}` |
 //! | `GET /requests` | |
 //! | `GET /audit` | |
+//!
+//! With the feature `perps`, also:
+//!
+//! | Request | Body |
+//! |---|---|
+//! | `GET /perps` | |
+//! | `POST /perps/markets` | `PerpsMarketPlan`: `{"ticker": "KXAPERP", "reference": "50000.00", "contract_size_millionths": 1000}` |
+//! | `POST /perps/markets/{ticker}/marks` | `{"settlement_mark": "64.00", "liquidation_mark": "64.00", "reference": "64000.00"}`, or some of them; `"reference": null` takes it away |
+//! | `POST /perps/markets/{ticker}/pause` | |
+//! | `POST /perps/markets/{ticker}/resume` | |
+//! | `POST /perps/markets/{ticker}/actions` | `CorporateAction`: `{"action": {"type": "stock_split", "old": 1, "new": 2}, "in_seconds": 60}`; the answer has the `id` |
+//! | `DELETE /perps/actions/{id}` | |
+//! | `POST /perps/trading` | `{"active": false}` |
+//! | `POST /perps/fund` | moves the time to the next funding |
+//! | `POST /perps/deposits` | `{"key_id": "…", "amount_dollars": "10.00"}` |
+//! | `POST /perps/members` | `{"key_id": "…", "enabled": false}` |
+//! | `POST /perps/traders` | `{"commands": 100}`, 100,000 at most |
 //!
 //! Only programs on this machine are answered, and no page of others in a browser: a request must
 //! name this machine as its `Host`, and one with an `Origin` must have been made by the admin API

@@ -24,30 +24,30 @@ use kalshi_sim::{Exchange, Fault, FaultKind, Lag, MarketPlan, Role, StreamFaults
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Answer, Random, Request, Server, builder, client};
+use crate::support::{Answer, Request, Server, builder, client};
 
 /// Nothing here takes longer, however slow the machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Markets of these tests, whose books are empty at the start.
-const TICKERS: [&str; 3] = ["KXACCOUNT-26-A", "KXACCOUNT-26-B", "KXACCOUNT-26-C"];
+pub(crate) const TICKERS: [&str; 3] = ["KXACCOUNT-26-A", "KXACCOUNT-26-B", "KXACCOUNT-26-C"];
 
 /// The key of a fill.
-type Name = (String, String);
+pub(crate) type Name = (String, String);
 
 /// A trader with a stream and a view, and somebody to trade with.
-struct Desk {
-    exchange: Exchange,
-    trader: Client,
-    maker: Client,
+pub(crate) struct Desk {
+    pub(crate) exchange: Exchange,
+    pub(crate) trader: Client,
+    pub(crate) maker: Client,
     stream: Connection,
-    portfolio: Portfolio,
+    pub(crate) portfolio: Portfolio,
     /// Every fill that the view reported as new, from wherever.
-    fills: BTreeMap<Name, FillRecord>,
+    pub(crate) fills: BTreeMap<Name, FillRecord>,
 }
 
 impl Desk {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let exchange = Exchange::start().await.unwrap();
         for ticker in TICKERS {
             exchange.markets().list(MarketPlan::new(ticker, 1_000_000)).unwrap();
@@ -64,7 +64,7 @@ impl Desk {
     }
 
     /// Handles the next event.
-    async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         let event = timeout(PATIENCE, self.stream.next()).await.expect("no event").unwrap();
         self.apply(&event);
         event
@@ -80,7 +80,7 @@ impl Desk {
     }
 
     /// Handles what has come already.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Some(Some(event)) = self.stream.next().now_or_never() {
             self.apply(&event);
         }
@@ -92,7 +92,7 @@ impl Desk {
         }
     }
 
-    async fn reconcile(&mut self) -> Reconciled {
+    pub(crate) async fn reconcile(&mut self) -> Reconciled {
         loop {
             let found = self.portfolio.reconcile(&self.trader).await.unwrap();
             for fill in &found.missed {
@@ -110,7 +110,7 @@ impl Desk {
         }
     }
 
-    fn count(&mut self, fill: FillRecord) {
+    pub(crate) fn count(&mut self, fill: FillRecord) {
         let before = self.fills.insert(name(&fill), fill);
         assert_eq!(before, None, "a fill counted twice");
     }
@@ -141,7 +141,7 @@ impl Desk {
         self.exchange.audit().unwrap();
     }
 
-    fn view(&self) -> (Vec<OrderRecord>, Vec<PositionRecord>) {
+    pub(crate) fn view(&self) -> (Vec<OrderRecord>, Vec<PositionRecord>) {
         let mut orders: Vec<OrderRecord> = self.portfolio.orders().cloned().collect();
         orders.sort_by(|a, b| a.order_id.cmp(&b.order_id));
         let mut positions: Vec<PositionRecord> = self.portfolio.positions().cloned().collect();
@@ -167,14 +167,14 @@ impl Desk {
 
 /// The account over REST, read and turned into records here once more: other code than the
 /// library's.
-struct Rest {
-    fills: BTreeMap<Name, FillRecord>,
+pub(crate) struct Rest {
+    pub(crate) fills: BTreeMap<Name, FillRecord>,
     orders: Vec<OrderRecord>,
     positions: Vec<PositionRecord>,
 }
 
 impl Rest {
-    async fn read(client: &Client) -> Self {
+    pub(crate) async fn read(client: &Client) -> Self {
         let mut rows = client.get_fills().limit(100).stream().try_collect().await.unwrap();
         rows.extend(client.get_fills_historical().stream().try_collect().await.unwrap());
         let fills = rows.into_iter().map(|fill| FillRecord {
@@ -237,7 +237,7 @@ impl Rest {
         Self { fills, orders, positions }
     }
 
-    fn orders_and_positions(&self) -> (Vec<OrderRecord>, Vec<PositionRecord>) {
+    pub(crate) fn orders_and_positions(&self) -> (Vec<OrderRecord>, Vec<PositionRecord>) {
         (self.orders.clone(), self.positions.clone())
     }
 }
@@ -264,7 +264,7 @@ fn name(fill: &FillRecord) -> Name {
 }
 
 /// Returns the fields of a fill that both sides have.
-fn plain(fill: FillRecord) -> FillRecord {
+pub(crate) fn plain(fill: FillRecord) -> FillRecord {
     FillRecord { client_order_id: None, position_after: None, ..fill }
 }
 
@@ -284,7 +284,7 @@ fn count(text: &str) -> Count {
     text.parse().unwrap()
 }
 
-fn order(
+pub(crate) fn order(
     ticker: &str,
     side: BookSide,
     price: Dollars,
@@ -299,7 +299,7 @@ fn order(
         .self_trade_prevention_type("maker")
 }
 
-async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> String {
+pub(crate) async fn place(client: &Client, order: Complete<CreateOrderV2Request>) -> String {
     client.create_order_v2().body(order).send().await.unwrap().into_inner().order_id
 }
 
@@ -312,7 +312,7 @@ async fn trade(rests: &Client, takes: &Client, ticker: &str, contracts: &str) ->
 }
 
 /// Creates a numbered subaccount with a thousand dollars on the first shard.
-async fn subaccount(client: &Client, transfer: &str) -> i64 {
+pub(crate) async fn subaccount(client: &Client, transfer: &str) -> i64 {
     let new = client.create_subaccount().body(CreateSubaccountRequest::builder());
     let number = new.send().await.unwrap().subaccount_number;
     let cash = ApplySubaccountTransferRequest::builder()
@@ -324,7 +324,7 @@ async fn subaccount(client: &Client, transfer: &str) -> i64 {
     number
 }
 
-const TRANSFERS: [&str; 2] =
+pub(crate) const TRANSFERS: [&str; 2] =
     ["6b1f0a3e-0000-4000-8000-000000000001", "6b1f0a3e-0000-4000-8000-000000000002"];
 
 #[tokio::test]
@@ -564,104 +564,6 @@ async fn lists_longer_than_a_page_are_read_to_the_end() {
     assert_eq!(desk.portfolio.orders().len(), ROWS);
     assert_eq!(desk.fills.len(), old + ROWS);
     desk.agrees_with_rest().await;
-}
-
-/// Steps at random in three subaccounts, with ten cuts at random among them, and messages that come
-/// twice.
-#[tokio::test]
-async fn whatever_happens_the_view_ends_where_rest_is() {
-    const STEPS: usize = 700;
-    for seed in [1, 2] {
-        let mut random = Random::new(seed);
-        let mut desk = Desk::open().await;
-        let old = desk.fills.len();
-        let mut numbers = vec![0];
-        for transfer in TRANSFERS {
-            numbers.push(subaccount(&desk.trader, transfer).await);
-        }
-        let mut faults = StreamFaults::default();
-        faults.duplicate_one_in = 5;
-        desk.exchange.streams().set_faults(Target::All, faults).unwrap();
-        let mut cuts: BTreeSet<usize> = BTreeSet::new();
-        while cuts.len() < 10 {
-            cuts.insert(random.below(STEPS));
-        }
-        let mut reported = 0;
-        for step in 0..STEPS {
-            if cuts.contains(&step) {
-                desk.exchange.streams().cut(Target::All).unwrap();
-            }
-            desk.drain();
-            // Sooner or later, and not at once.
-            if !desk.portfolio.is_subscribed() || desk.portfolio.is_current() || random.chance(60) {
-                act(&mut random, &desk.trader, &desk.maker, &numbers).await;
-            } else if random.chance(50) {
-                reported += desk.reconcile().await.missed.len();
-            } else {
-                // The account changes while it is read, and the stream is read meanwhile.
-                let begun = desk.portfolio.begin();
-                let (account, ()) =
-                    tokio::join!(desk.trader.fetch_account(begun.fills_since()), async {
-                        for _ in 0..3 {
-                            act(&mut random, &desk.trader, &desk.maker, &numbers).await;
-                        }
-                    });
-                desk.drain();
-                let found = desk.portfolio.finish(begun, account.unwrap());
-                reported += found.missed.len();
-                for fill in found.missed {
-                    desk.count(fill);
-                }
-            }
-            if step % 50 == 49 {
-                desk.agrees_with_rest().await;
-            }
-        }
-        let fills = desk.fills.len() - old;
-        println!("seed {seed}: {fills} fills, {reported} by REST first");
-        assert!(fills > 150 && reported > 0, "{fills} fills, {reported} by REST first");
-        // The last cut may still be on its way.
-        desk.exchange.streams().cut(Target::All).unwrap();
-        while desk.portfolio.is_subscribed() {
-            desk.event().await;
-        }
-        desk.subscribed().await;
-        desk.reconcile().await;
-        assert!(desk.portfolio.is_current());
-        desk.agrees_with_rest().await;
-        act(&mut random, &desk.trader, &desk.maker, &numbers).await;
-        desk.agrees_with_rest().await;
-    }
-}
-
-/// Places an order of either, or cancels one of the trader's.
-async fn act(random: &mut Random, trader: &Client, maker: &Client, numbers: &[i64]) {
-    let ticker = *random.pick(&TICKERS);
-    if random.chance(15) {
-        let rests = trader.get_orders().status("resting").limit(20).send().await.unwrap();
-        if let Some(row) = rests.orders.first() {
-            trader
-                .cancel_order_v2()
-                .order_id(&*row.order_id)
-                .market_ticker(&*row.ticker)
-                .subaccount(row.subaccount_number.unwrap_or(0))
-                .send()
-                .await
-                .unwrap();
-        }
-        return;
-    }
-    let side = if random.chance(50) { BookSide::Bid } else { BookSide::Ask };
-    let price = Dollars::from_cents(random.between(49, 51)).unwrap();
-    let contracts = Count::from_hundredths(random.between(1, 6) * 50);
-    let new = order(ticker, side, price, contracts);
-    if random.chance(50) {
-        place(maker, new).await;
-    } else {
-        let number = *random.pick(numbers);
-        let named = format!("mine-{}", random.next());
-        place(trader, new.subaccount(number).client_order_id(named)).await;
-    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod account;
+mod account_soak;
 mod architecture;
 mod claims;
 mod claims_requests;

@@ -3,6 +3,8 @@
 //! Rows are written as they come, so that a list may be of any length.
 
 #[cfg(feature = "parquet")]
+mod compact;
+#[cfg(feature = "parquet")]
 mod parquet;
 #[cfg(feature = "parquet")]
 mod recording;
@@ -175,6 +177,8 @@ pub(crate) enum Export {
     },
     #[cfg(feature = "parquet")]
     Recording(recording::Recording),
+    #[cfg(feature = "parquet")]
+    Compact(compact::Compact),
 }
 
 /// The time of the rows.
@@ -256,6 +260,8 @@ impl Export {
             Self::Book { ticker, to } => write_book(context, ticker, to).await,
             #[cfg(feature = "parquet")]
             Self::Recording(recording) => recording.run(context).await,
+            #[cfg(feature = "parquet")]
+            Self::Compact(compact) => compact.run(context).await,
         }
     }
 }

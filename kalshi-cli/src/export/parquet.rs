@@ -21,7 +21,10 @@ use parquet::{
         properties::{EnabledStatistics, WriterProperties},
         writer::{SerializedColumnWriter, SerializedFileWriter},
     },
-    schema::{parser::parse_message_type, types::ColumnPath},
+    schema::{
+        parser::parse_message_type,
+        types::{ColumnPath, Type},
+    },
 };
 
 use crate::failure::{Failure, Outcome};
@@ -30,7 +33,7 @@ use crate::failure::{Failure, Outcome};
 pub(super) const SCHEMA_VERSION: &str = "1";
 
 /// The rows that are held until they are written, as one row group.
-const GROUP_ROWS: usize = 128 << 10;
+pub(super) const GROUP_ROWS: usize = 128 << 10;
 
 /// The bytes of texts that are held until they are written.
 const GROUP_BYTES: usize = 24 << 20;
@@ -202,9 +205,7 @@ impl TableFile {
     pub(super) fn create(path: PathBuf, table: &'static Table) -> Outcome<Self> {
         let draft = draft(&path);
         let file = File::create(&draft).map_err(|error| failed(&draft, &error))?;
-        let fields: String = table.columns.iter().map(Column::schema).collect();
-        let schema = parse_message_type(&format!("message {} {{ {fields} }}", table.name));
-        let writer = schema
+        let writer = schema(table)
             .and_then(|schema| {
                 SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties(table)))
             })
@@ -317,6 +318,12 @@ impl TableFile {
         name().map_err(|error| failed(&path, &error))?;
         Ok(self.rows)
     }
+}
+
+/// Returns the schema of a table.
+pub(super) fn schema(table: &Table) -> Result<Type, ParquetError> {
+    let fields: String = table.columns.iter().map(Column::schema).collect();
+    parse_message_type(&format!("message {} {{ {fields} }}", table.name))
 }
 
 /// Returns the name of a file that is not whole yet.

@@ -19,7 +19,7 @@ fn without_features(json: &str) -> String {
         match line {
             "    {" => command = format!("{line}\n"),
             "    }," | "    }" if !command.is_empty() => {
-                let is_extra = ["perps", "klear"]
+                let is_extra = ["fanout", "klear", "perps"]
                     .iter()
                     .any(|name| command.contains(&format!("\n      \"command\": \"{name} ")));
                 if !is_extra {

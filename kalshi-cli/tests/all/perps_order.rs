@@ -1,4 +1,4 @@
-//! `kalshi perps order`: placed once, settled, canceled.
+//! `kalshi perps order`: placed once, settled, changed, canceled.
 
 use std::sync::{
     Arc, Mutex,
@@ -19,6 +19,8 @@ struct Exchange {
     is_blind: AtomicBool,
     /// The market has changed since it was read.
     has_changed: AtomicBool,
+    /// Changes of orders are not carried out.
+    forgets_changes: AtomicBool,
 }
 
 impl Exchange {
@@ -85,6 +87,20 @@ impl Exchange {
                     json!({ "order_id": order_id, "client_order_id": body["client_order_id"],
                     "fill_count": "0.00", "remaining_count": body["count"] }),
                 )
+            }
+            ("POST", path) if path.ends_with("/amend") || path.ends_with("/decrease") => {
+                let id = path.split('/').nth(3).unwrap_or_default();
+                let body = request.json();
+                let order = orders.iter_mut().find(|order| order["order_id"] == id).unwrap();
+                if self.forgets_changes.load(Ordering::SeqCst) {
+                    // It stays as it is.
+                } else if path.ends_with("/amend") {
+                    order["price"] = body["price"].clone();
+                    order["remaining_count"] = body["count"].clone();
+                } else {
+                    order["remaining_count"] = body["reduce_to"].clone();
+                }
+                (200, json!({"order_id": id, "remaining_count": order["remaining_count"]}))
             }
             (method, path) => {
                 let id = path.strip_prefix("/margin/orders/").unwrap_or_default();
@@ -229,4 +245,77 @@ async fn a_cancel_is_done_when_the_order_says_so() {
     let (ran, requests) = stub.run(&words("perps order cancel o-2 --dry-run")).await;
     ran.ok();
     assert!(requests.is_empty());
+}
+
+#[tokio::test]
+async fn an_order_is_amended_as_it_was_shown_and_printed_as_the_exchange_has_it() {
+    let (_, stub) = start().await;
+    stub.run(&words(BID)).await.0.ok();
+    let amend = "perps order amend o-1 --price 30000.50 --count 3 -o json";
+    let (ran, requests) = stub.run(&words(&format!("{amend} --dry-run"))).await;
+    let shown = ran.json();
+    assert_eq!(writes(&requests).len(), 0);
+    assert!(shown["url"].as_str().unwrap().ends_with("/margin/orders/o-1/amend"), "{shown}");
+    assert_eq!(shown["preview"]["value"], "90001.5000");
+    let body = json!({
+        "ticker": "KXBTCPERP", "side": "bid", "price": "30000.5000", "count": "3.00",
+    });
+    assert_eq!(shown["body"], body);
+    let (ran, requests) = stub.run(&words(amend)).await;
+    assert!(ran.stderr.contains("2.00 × 30000.2500 → 3.00 × 30000.5000"), "{ran:?}");
+    assert_eq!(ran.json()["price"], "30000.5000");
+    let sent = writes(&requests);
+    assert_eq!((sent.len(), sent[0].json()), (1, body));
+    for text in [
+        "perps order amend o-1",
+        "perps order amend o-1 --price 30000.30",
+        "perps order amend o-1 --price 0",
+        "perps order amend o-1 --count 1.5",
+        "perps order amend o-1 --price 30000.25 --max-cost 90000",
+        "perps order amend o-1 --price 30000.25 --ask",
+        "perps order decrease o-1",
+        "perps order decrease o-1 --by 1 --to 1",
+        "perps order decrease o-1 --by 4",
+        "perps order decrease o-1 --to 3",
+        "perps order decrease o-1 --to 1.5",
+        "perps order decrease o-1 --to 1 --ask",
+    ] {
+        let (ran, requests) = stub.run(&words(text)).await;
+        assert_eq!((ran.code, writes(&requests).len()), (2, 0), "{text}: {ran:?}");
+    }
+    let (ran, requests) =
+        stub.run(&words("perps order decrease o-1 --by 1 --dry-run -o json")).await;
+    assert_eq!((writes(&requests).len(), &ran.json()["body"]), (0, &json!({"reduce_to": "2.00"})));
+    let (ran, requests) = stub.run(&words("perps order decrease o-1 --by 1 -o json")).await;
+    assert_eq!(ran.json()["remaining_count"], "2.00");
+    assert_eq!(writes(&requests)[0].json(), json!({"reduce_to": "2.00"}));
+    // What is over is not changed.
+    let (ran, _) = stub.run(&words("perps order decrease o-1 --to 0 -o json")).await;
+    assert_eq!(ran.json()["remaining_count"], "0.00");
+    for text in ["perps order amend o-1 --price 30000.25", "perps order decrease o-1 --to 0"] {
+        let (ran, requests) = stub.run(&words(text)).await;
+        assert_eq!((ran.code, writes(&requests).len()), (1, 0), "{text}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_is_lost_is_read_back_and_sent_once() {
+    let (exchange, stub) = start().await;
+    stub.run(&words(BID)).await.0.ok();
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    for (text, field, value) in [
+        ("perps order amend o-1 --price 30001 -o json", "price", "30001.0000"),
+        ("perps order decrease o-1 --to 1 -o json", "remaining_count", "1.00"),
+    ] {
+        let (ran, requests) = stub.run(&words(text)).await;
+        assert_eq!(ran.json()[field], value);
+        assert_eq!(writes(&requests).len(), 1, "{text}");
+    }
+    // The order does not show the change: its outcome is not known.
+    exchange.forgets_changes.store(true, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words("perps order amend o-1 --price 30002 -o json")).await;
+    let failure = ran.failure(6);
+    assert_eq!(failure["operation"], "amend_margin_order");
+    assert_eq!(failure["next"], "kalshi perps order get o-1");
+    assert_eq!(writes(&requests).len(), 1);
 }

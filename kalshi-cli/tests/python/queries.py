@@ -46,6 +46,11 @@ def check_sums(rows, expected):
     assert found == expected, f"{found} and {expected}"
 
 
+def days(page):
+    """Returns a query of hours as one of the days that they were merged into."""
+    return re.sub(r"/hour=\d+", "", page.replace("history/", "days/"))
+
+
 def text(price, count):
     return [str(price.normalize()), str(count.normalize())]
 
@@ -67,6 +72,8 @@ volumes, book_in_polars = blocks("python")
 
 check_sums(sql(recorded), EXPECTED["recorded"])
 check_sums(python(volumes)["volumes"].rows(), EXPECTED["recorded"])
+check_sums(sql(days(recorded)), EXPECTED["recorded"])
+check_sums(python(days(volumes))["volumes"].rows(), EXPECTED["recorded"])
 check_sums(sql(exported), EXPECTED["exported"])
 assert sum(row[2] for row in sql(gaps)) == EXPECTED["gaps"]
 
@@ -88,5 +95,10 @@ for moment in EXPECTED["books"]:
         assert prices == [sorted(prices[0], reverse=True), sorted(prices[1])], prices
     table = python(query(book_in_polars))["book"]
     check_book(table.select("side", "price", "count").rows(), moment["book"], f"Polars at {at}")
+    check_book(sql(days(query(book_at))), moment["book"], f"DuckDB by days at {at}")
+    table = python(days(query(book_in_polars)))["book"]
+    check_book(
+        table.select("side", "price", "count").rows(), moment["book"], f"Polars by days at {at}"
+    )
 
 print(f"{len(EXPECTED['books'])} books, {len(EXPECTED['recorded'])} markets: equal")

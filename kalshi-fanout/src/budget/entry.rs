@@ -39,6 +39,11 @@ impl Shared {
         Self { bucket: Gcra::empty(now, limit), limit, hold: 0, at: now }
     }
 
+    /// Returns a bucket that is empty until a time, before which every member takes its fixed share.
+    pub(super) fn held(until: Nanos, limit: Limit) -> Self {
+        Self { hold: until, ..Self::empty(until, limit) }
+    }
+
     /// Reads an entry; `None` if it cannot be read.
     pub(super) fn read(value: &[u8], now: Nanos, limit: Limit) -> Option<Self> {
         let written = Some(value).filter(|value| value.len() <= MAX_LENGTH)?;

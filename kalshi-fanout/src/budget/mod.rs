@@ -1,7 +1,8 @@
 //! One rate budget for the processes of several machines.
 //!
 //! A [`KvBudget`] keeps the buckets of an account in a store with compare-and-set. What such a store
-//! has to do is [`KvStore`]; here is one in memory, and none over a broker yet. It is a back end of [`kalshi_trade::budget`]: each process has a
+//! has to do is [`KvStore`]; with the feature `nats`, `nats::NatsStore` is one over NATS JetStream, and
+//! [`MemoryStore`] is one for tests. It is a back end of [`kalshi_trade::budget`]: each process has a
 //! [`Budget`](kalshi_trade::budget::Budget) with its queue, and takes slices of a few hundredths of a
 //! second from the common buckets. On one machine a
 //! [`LockFile`](kalshi_trade::budget::LockFile) does the same without a broker.
@@ -16,6 +17,11 @@
 //! - **An urgent request does not wait for the store.** A cancel is granted by the last state that is
 //!   known, or counts as debt of the share, and the store is told afterwards. Only where nothing is
 //!   known, or the tokens are not there, is the store asked: for a quarter of a second at the most.
+//! - **A write that is late is no sign of the store.** A broker or a network may hold a write back and do
+//!   it when its member has long given up and takes its share. The compare-and-set lets it happen only
+//!   where no other member has written since, and the next one that reads it sees by its two times that
+//!   it is late: more than a second. Then all keep to their shares for two seconds and begin with empty
+//!   buckets, as when the store was away.
 //! - **What is lost costs time:** an entry that is missing or cannot be read counts as an empty bucket,
 //!   which fills within seconds. A process that dies loses at most one slice.
 //!
@@ -97,6 +103,10 @@ const PROBE: Duration = Duration::from_millis(500);
 /// The time for which all keep to their shares when the store is back: more than [`PROBE`] and
 /// [`TIMEOUT`], so that each of them has asked.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// The age, when it is written, from which on a state is late: its member has given up waiting. Longer
+/// than any member waits for a write, and than its measurement of the store's time may be wrong.
+const LATE: Duration = GRACE;
 
 /// The times that a write is tried against those of others.
 const ATTEMPTS: usize = 6;
@@ -186,6 +196,9 @@ struct Found {
     expected: Option<u64>,
     /// True if there was none that could be read: it begins as an empty one, from now on.
     is_new: bool,
+    /// True if it was written late, so that the store was away for some: it is to begin as an empty one
+    /// after a time in which fixed shares are taken.
+    is_late: bool,
     owed: u64,
     share: Option<Share>,
     now: Nanos,
@@ -383,8 +396,11 @@ impl Inner {
                 }
             }
         };
-        let Some(entry) = self.store.read(&own).await? else {
-            return Err(BackendError::new("the store forgot what was written"));
+        let revision = self.state().beat;
+        let entry = self.store.read(&own).await?;
+        // The time of an older entry would be wrong by the time between two signs of life.
+        let Some(entry) = entry.filter(|entry| Some(entry.revision) == revision) else {
+            return Err(BackendError::new("the store does not have what was written"));
         };
         let way = after.duration_since(before);
         let at = before + way / 2;
@@ -498,6 +514,10 @@ impl Inner {
             None => self.read(&name, slice.key, slice.limit).await?,
         };
         self.is_back();
+        if found.is_late {
+            let is_written = self.write(&name, slice.key, &found).await?;
+            return Ok(if is_written { Look::Share } else { Look::Conflict });
+        }
         if found.now < found.shared.hold {
             return Ok(Look::Share);
         }
@@ -529,6 +549,7 @@ impl Inner {
             shared,
             expected: Some(revision),
             is_new: false,
+            is_late: false,
             owed: bucket.owed,
             share: bucket.share,
             now: state.reference.now(),
@@ -542,6 +563,7 @@ impl Inner {
         let now = state.reference.now();
         let bucket = state.buckets.entry(key).or_default();
         let expected = entry.as_ref().map(|entry| entry.revision);
+        let written_at = entry.as_ref().map_or(0, |entry| entry.written_at);
         let shared = entry.as_ref().and_then(|entry| {
             let shared = Shared::read(&entry.value, now, limit);
             if shared.is_none() {
@@ -551,12 +573,23 @@ impl Inner {
         });
         let seen = shared.zip(expected);
         let before = std::mem::replace(&mut bucket.seen, seen);
-        bucket.is_mine =
-            seen.zip(before).is_some_and(|((_, revision), (_, before))| revision == before);
+        let is_late =
+            shared.is_some_and(|shared| written_at.saturating_sub(shared.at) > nanos(LATE));
+        bucket.is_mine = !is_late
+            && seen.zip(before).is_some_and(|((_, revision), (_, before))| revision == before);
+        let shared_now = match shared {
+            Some(shared) if !is_late => shared,
+            None => Shared::empty(now, limit),
+            Some(_) => {
+                tracing::warn!(bucket = %key, "a write to a shared bucket was late: shares are taken");
+                Shared::held(now.saturating_add(nanos(HOLD)), limit)
+            }
+        };
         Ok(Found {
-            shared: shared.unwrap_or_else(|| Shared::empty(now, limit)),
+            shared: shared_now,
             expected,
             is_new: shared.is_none(),
+            is_late,
             owed: bucket.owed,
             share: bucket.share,
             now,
@@ -597,17 +630,21 @@ impl Inner {
             return Ok(Look::Again);
         }
         if is_there && found.shared.at > share.since {
-            // The others had the bucket all the time.
+            // The others had the bucket all the time, or one of them that took no share is back first.
             found.pay(slice.limit);
+            let before = found.shared.bucket.state();
             found.shared.bucket.take(now, share.taken.min(slice.limit.capacity()), slice.limit);
+            // The exchange's is never less than empty, whatever was taken in shares.
+            let empty = Gcra::empty(now, slice.limit).state();
+            let after = found.shared.bucket.state().min(empty).max(before);
+            found.shared.bucket = Gcra::from_state(after);
             if self.write(name, slice.key, &found).await? {
                 self.end_share(slice.key);
                 return Ok(Look::Again);
             }
             return Ok(Look::Conflict);
         }
-        let hold = now.saturating_add(nanos(HOLD));
-        found.shared = Shared { hold, ..Shared::empty(hold, slice.limit) };
+        found.shared = Shared::held(now.saturating_add(nanos(HOLD)), slice.limit);
         if self.write(name, slice.key, &found).await? {
             return Ok(Look::Share);
         }

@@ -37,7 +37,7 @@ pub trait KvStore: fmt::Debug + Send + Sync {
         expected: Option<u64>,
     ) -> Result<KvWrite, BackendError>;
 
-    /// Returns the keys that begin with `prefix`.
+    /// Returns the keys that begin with `prefix`. Some may be of entries that are gone.
     ///
     /// # Errors
     ///
@@ -82,10 +82,16 @@ struct Contents {
     entries: BTreeMap<String, KvEntry>,
     revision: u64,
     is_away: bool,
+    /// True if writes that come while it is away are kept.
+    is_late: bool,
+    late: Vec<(String, Bytes, Option<u64>)>,
 }
 
 /// The time at which its clock starts, in nanoseconds since 1970.
 const EPOCH: Nanos = 1_795_000_000_000_000_000;
+
+/// The late writes that are kept at most.
+const MAX_LATE: usize = 1_024;
 
 impl MemoryStore {
     /// Returns an empty store whose answers take `delay`.
@@ -102,6 +108,35 @@ impl MemoryStore {
     /// Lets the store answer nothing to anybody, or answer again.
     pub fn set_away(&self, is_away: bool) {
         self.contents().is_away = is_away;
+        if !is_away {
+            self.write_late();
+        }
+    }
+
+    /// Lets writes that come while the store is away be done, in their order, when it answers again, as
+    /// a network may do; or lets them be lost, as they are unless set.
+    pub fn set_late(&self, is_late: bool) {
+        self.contents().is_late = is_late;
+    }
+
+    fn write_late(&self) {
+        let late = std::mem::take(&mut self.contents().late);
+        for (key, value, expected) in late {
+            self.write_now(&key, value, expected);
+        }
+    }
+
+    fn write_now(&self, key: &str, value: Bytes, expected: Option<u64>) -> KvWrite {
+        let passed = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut contents = self.contents();
+        if contents.entries.get(key).map(|entry| entry.revision) != expected {
+            return KvWrite::Conflict;
+        }
+        contents.revision += 1;
+        let revision = contents.revision;
+        let written_at = EPOCH.saturating_add(passed);
+        contents.entries.insert(key.to_owned(), KvEntry { value, revision, written_at });
+        KvWrite::Written(revision)
     }
 
     /// Lets the store answer nothing to this client, or answer again.
@@ -109,9 +144,11 @@ impl MemoryStore {
         *self.is_cut_off.lock().unwrap_or_else(PoisonError::into_inner) = is_cut_off;
     }
 
-    /// Loses all entries.
+    /// Loses all entries, and the late writes.
     pub fn wipe(&self) {
-        self.contents().entries.clear();
+        let mut contents = self.contents();
+        contents.entries.clear();
+        contents.late.clear();
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -119,11 +156,15 @@ impl MemoryStore {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_unreachable(&self) -> bool {
+        let is_cut_off = *self.is_cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        is_cut_off || self.contents().is_away
+    }
+
     /// Waits for half of the delay, and for ever while the store is away.
     async fn way(&self) {
         sleep(self.delay / 2).await;
-        let is_cut_off = *self.is_cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_cut_off || self.contents().is_away {
+        if self.is_unreachable() {
             std::future::pending::<()>().await;
         }
     }
@@ -144,20 +185,17 @@ impl KvStore for MemoryStore {
         value: Bytes,
         expected: Option<u64>,
     ) -> Result<KvWrite, BackendError> {
-        self.way().await;
-        let write = {
-            let passed = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let mut contents = self.contents();
-            if contents.entries.get(key).map(|entry| entry.revision) == expected {
-                contents.revision += 1;
-                let revision = contents.revision;
-                let written_at = EPOCH.saturating_add(passed);
-                contents.entries.insert(key.to_owned(), KvEntry { value, revision, written_at });
-                KvWrite::Written(revision)
-            } else {
-                KvWrite::Conflict
+        sleep(self.delay / 2).await;
+        if self.is_unreachable() {
+            {
+                let mut contents = self.contents();
+                if contents.is_away && contents.is_late && contents.late.len() < MAX_LATE {
+                    contents.late.push((key.to_owned(), value, expected));
+                }
             }
-        };
+            return std::future::pending().await;
+        }
+        let write = self.write_now(key, value, expected);
         self.way().await;
         Ok(write)
     }

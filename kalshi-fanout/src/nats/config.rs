@@ -175,6 +175,11 @@ impl NatsConfig {
         &self.environment
     }
 
+    #[cfg(feature = "budget")]
+    pub(super) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// Returns hosts and ports, without what a URL may hold besides.
     pub(super) fn hosts(&self) -> String {
         let hosts = self.servers.iter().map(|server| match server.parse::<ServerAddr>() {

@@ -25,6 +25,8 @@
 
 mod config;
 mod requests;
+#[cfg(feature = "budget")]
+mod store;
 mod streams;
 mod tasks;
 
@@ -45,6 +47,8 @@ use tokio::{
 };
 
 pub use self::config::{NatsConfig, StreamSettings};
+#[cfg(feature = "budget")]
+pub use self::store::NatsStore;
 use self::{
     requests::Request,
     streams::Names,

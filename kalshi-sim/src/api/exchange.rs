@@ -58,6 +58,6 @@ pub(crate) fn schedule(now: DateTime<Utc>) -> Response {
 /// Returns how far the reads of the portfolio are: everything that happened up to this time is
 /// readable.
 pub(crate) fn user_data_timestamp(state: &State, now: DateTime<Utc>) -> Response {
-    let as_of = state.view().as_of().and_then(UnixMillis::to_datetime);
+    let as_of = state.as_of().and_then(UnixMillis::to_datetime);
     Response::ok(json!({"as_of_time": as_of.unwrap_or(now)}))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{
     amount::{MAX_CASH, MAX_COUNT, SaturatingArithmetic, cost, payout, share},
-    history::History,
+    history::EventHistory,
     ids::{AccountId, MarketId, OrderId},
     markets::Market,
     types::{Fill, PositionKey, Refusal, Settlement, Shard, Side, Subaccount, Time},
@@ -267,7 +267,7 @@ pub(crate) struct Ledger {
     pub(crate) escrow: Dollars,
     /// The accounts before their latest changes, for reads that trail.
     #[serde(skip)]
-    pub(super) history: History,
+    pub(super) history: EventHistory,
 }
 
 impl Ledger {

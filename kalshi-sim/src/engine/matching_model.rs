@@ -16,7 +16,7 @@ use crate::{
         groups::{Group, OrderGroups, WINDOW_MILLIS},
         ids::{AccountId, GroupId, MarketId, OrderId},
         matching::Matching,
-        properties::setting,
+        random_run::setting,
         types::{
             Amend, Decrease, Event, Executed, NewOrder, Order, OrderStatus, Reason, Refusal, Route,
             SelfTrade, Shard, Side, Subaccount, Time, TimeInForce,

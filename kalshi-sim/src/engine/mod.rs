@@ -24,6 +24,8 @@ mod position_transfer;
 pub(crate) mod principal;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub(crate) mod random_run;
 pub(crate) mod rfq;
 mod tiers;
 pub(crate) mod types;

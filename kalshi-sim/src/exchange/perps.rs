@@ -1,11 +1,12 @@
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use kalshi_types::{Count, Dollars};
 
 use crate::{
     control::ControlError,
     exchange::Exchange,
-    perps::control::{CorporateAction, PerpsMarketPlan},
+    perps::control::{CorporateAction, MarkChange, PerpsMarketPlan},
     role::Role,
     stream::PERPS_STREAM_PATH,
 };
@@ -55,7 +56,12 @@ impl PerpsControl<'_> {
     /// [`ControlError`]: the market is unknown, or the price is not above zero with four decimals at
     /// most.
     pub fn set_mark(&self, ticker: &str, price: Dollars) -> Result<(), ControlError> {
-        self.marks(ticker, Some(price), Some(price), None)
+        let both = MarkChange {
+            settlement: Some(price),
+            liquidation: Some(price),
+            ..MarkChange::default()
+        };
+        self.exchange.shared.change_marks(ticker, both)
     }
 
     /// Sets the mark by which balances and funding go.
@@ -64,7 +70,8 @@ impl PerpsControl<'_> {
     ///
     /// As [`set_mark`](Self::set_mark).
     pub fn set_settlement_mark(&self, ticker: &str, price: Dollars) -> Result<(), ControlError> {
-        self.marks(ticker, Some(price), None, None)
+        let change = MarkChange { settlement: Some(price), ..MarkChange::default() };
+        self.exchange.shared.change_marks(ticker, change)
     }
 
     /// Sets the mark by which liquidations and exit triggers go.
@@ -73,7 +80,8 @@ impl PerpsControl<'_> {
     ///
     /// As [`set_mark`](Self::set_mark).
     pub fn set_liquidation_mark(&self, ticker: &str, price: Dollars) -> Result<(), ControlError> {
-        self.marks(ticker, None, Some(price), None)
+        let change = MarkChange { liquidation: Some(price), ..MarkChange::default() };
+        self.exchange.shared.change_marks(ticker, change)
     }
 
     /// Sets the price of the underlying, by which the premium is measured; `None` takes it away, so
@@ -83,20 +91,8 @@ impl PerpsControl<'_> {
     ///
     /// As [`set_mark`](Self::set_mark).
     pub fn set_reference(&self, ticker: &str, price: Option<Dollars>) -> Result<(), ControlError> {
-        self.marks(ticker, None, None, Some(price))
-    }
-
-    #[expect(clippy::option_option, reason = "left alone, taken away and set are three things")]
-    fn marks(
-        self,
-        ticker: &str,
-        settlement: Option<Dollars>,
-        liquidation: Option<Dollars>,
-        reference: Option<Option<Dollars>>,
-    ) -> Result<(), ControlError> {
-        self.exchange.shared.on_perps(|engine, now| {
-            engine.set_marks(ticker, settlement, liquidation, reference, now)
-        })
+        let change = MarkChange { reference: Some(price), ..MarkChange::default() };
+        self.exchange.shared.change_marks(ticker, change)
     }
 
     /// Pauses a market: it is `inactive`, and orders that ask for it are canceled.
@@ -123,10 +119,17 @@ impl PerpsControl<'_> {
     ///
     /// None at present.
     pub fn set_trading_active(&self, active: bool) -> Result<(), ControlError> {
-        self.exchange.shared.on_perps(|engine, now| {
-            engine.set_trading(active, now);
-            Ok(())
-        })
+        self.exchange.shared.set_perps_trading(active)
+    }
+
+    /// Moves the exchange's time to the next funding, which is paid. Returns the time then: that of
+    /// the funding, or a little later while the clock is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: the exchange's time has no further one, at the end of time.
+    pub fn advance_to_funding(&self) -> Result<DateTime<Utc>, ControlError> {
+        self.exchange.shared.advance_to_funding()
     }
 
     /// Lets a role's member trade perpetual futures, or not. Every member may at first.

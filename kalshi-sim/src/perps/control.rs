@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use kalshi_types::{Count, Dollars};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     control::ControlError,
@@ -15,14 +16,14 @@ use crate::{
         Perps,
         actions::{NewAction, Terms},
         amount::Rate,
+        funding::next_funding,
         markets::{AssetClass, FundingTerms, LimitUnit, NewMarket},
     },
     shared::Shared,
-    state::State,
 };
 
 /// The class of an underlying, by which initial margins are multiplied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PerpsAssetClass {
     /// Cryptocurrencies.
@@ -61,7 +62,8 @@ impl From<PerpsAssetClass> for AssetClass {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PlannedMarket")]
 #[non_exhaustive]
 pub struct PerpsMarketPlan {
     /// The ticker; capital letters, digits and hyphens.
@@ -107,8 +109,58 @@ impl PerpsMarketPlan {
     }
 }
 
+/// A market as it is written down: what is not given is as in [`PerpsMarketPlan::new`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlannedMarket {
+    ticker: String,
+    reference: Dollars,
+    asset_class: Option<PerpsAssetClass>,
+    contract_size_millionths: Option<i64>,
+    tick_size: Option<Dollars>,
+    fractional_trading_enabled: Option<bool>,
+    maintenance_margin_millionths: Option<u32>,
+    maker_fee_millionths: Option<u32>,
+    taker_fee_millionths: Option<u32>,
+    funding_deadband_millionths: Option<u32>,
+    funding_cap_millionths: Option<u32>,
+}
+
+impl From<PlannedMarket> for PerpsMarketPlan {
+    fn from(planned: PlannedMarket) -> Self {
+        let unset = Self::new(planned.ticker, planned.reference);
+        Self {
+            asset_class: planned.asset_class.unwrap_or(unset.asset_class),
+            contract_size_millionths: planned
+                .contract_size_millionths
+                .unwrap_or(unset.contract_size_millionths),
+            tick_size: planned.tick_size.unwrap_or(unset.tick_size),
+            fractional_trading_enabled: planned
+                .fractional_trading_enabled
+                .unwrap_or(unset.fractional_trading_enabled),
+            maintenance_margin_millionths: planned
+                .maintenance_margin_millionths
+                .unwrap_or(unset.maintenance_margin_millionths),
+            maker_fee_millionths: planned
+                .maker_fee_millionths
+                .unwrap_or(unset.maker_fee_millionths),
+            taker_fee_millionths: planned
+                .taker_fee_millionths
+                .unwrap_or(unset.taker_fee_millionths),
+            funding_deadband_millionths: planned
+                .funding_deadband_millionths
+                .unwrap_or(unset.funding_deadband_millionths),
+            funding_cap_millionths: planned
+                .funding_cap_millionths
+                .unwrap_or(unset.funding_cap_millionths),
+            ..unset
+        }
+    }
+}
+
 /// A corporate action: see [`PerpsControl::announce`](crate::PerpsControl::announce).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum CorporateAction {
     /// Shorts pay longs this much for each contract.
@@ -164,6 +216,16 @@ impl CorporateAction {
     }
 }
 
+/// A change of the marks of a market; what is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MarkChange {
+    pub(crate) settlement: Option<Dollars>,
+    pub(crate) liquidation: Option<Dollars>,
+    /// Taken away by `Some(None)`.
+    #[expect(clippy::option_option, reason = "left alone, taken away and set are three things")]
+    pub(crate) reference: Option<Option<Dollars>>,
+}
+
 impl Shared {
     /// Carries out a command of the exchange on perpetual futures.
     pub(crate) fn on_perps<T>(
@@ -197,6 +259,38 @@ impl Shared {
             reference: plan.reference,
         };
         self.on_perps(|engine, now| engine.add_market(market, now).map(|_| ()))
+    }
+
+    pub(crate) fn change_marks(
+        &self,
+        ticker: &str,
+        change: MarkChange,
+    ) -> Result<(), ControlError> {
+        let MarkChange { settlement, liquidation, reference } = change;
+        self.on_perps(|engine, now| {
+            engine.set_marks(ticker, settlement, liquidation, reference, now)
+        })
+    }
+
+    pub(crate) fn set_perps_trading(&self, active: bool) -> Result<(), ControlError> {
+        self.on_perps(|engine, now| {
+            engine.set_trading(active, now);
+            Ok(())
+        })
+    }
+
+    /// Returns the time of the next funding; `None` at the end of time.
+    pub(crate) fn next_funding(&self) -> Option<DateTime<Utc>> {
+        next_funding(Time::from(self.now())).and_then(Time::to_datetime)
+    }
+
+    /// Moves the exchange's time to the next funding. Returns the time then.
+    pub(crate) fn advance_to_funding(&self) -> Result<DateTime<Utc>, ControlError> {
+        let next =
+            self.next_funding().ok_or_else(|| Refusal::parameters("there is none to come"))?;
+        let by = next.signed_duration_since(self.now()).to_std().unwrap_or_default();
+        self.advance(by)?;
+        Ok(self.now())
     }
 
     pub(crate) fn set_perps_enabled(
@@ -253,8 +347,7 @@ impl Shared {
 
     /// Lets the market makers send commands. Returns how many were carried out.
     pub(crate) fn run_perps_traders(&self, commands: u64) -> u64 {
-        let run = |state: &mut State, now| Ok(state.perps.run_traders(commands, now));
-        self.command(run).unwrap_or_default()
+        self.in_turns(commands, |state, turn, now| state.perps.run_traders(turn, now))
     }
 
     /// Returns the position of a member in a market, of all its subaccounts together.

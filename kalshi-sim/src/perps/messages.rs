@@ -102,7 +102,7 @@ pub(crate) fn ticker(state: &State, market: MarketId) -> Option<Value> {
     if let Some(reference) = market.reference {
         msg["reference_price"] = wire::mark(reference);
     }
-    if let Some(next) = next_funding(now).filter(|_| market.premium().is_some()) {
+    if let Some(next) = next_funding(now).filter(|_| market.estimated_premium().is_some()) {
         let rate = market.funding_rate(last_funding(now).unwrap_or(now), now);
         msg["funding_rate"] = json!({
             "rate": wire::number(rate.parts(), 12),

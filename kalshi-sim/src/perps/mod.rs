@@ -9,4 +9,4 @@ mod fixtures;
 pub(crate) mod klear;
 pub(crate) mod messages;
 pub(crate) mod state;
-mod wire;
+pub(crate) mod wire;

@@ -7,6 +7,7 @@ use crate::{
     engine::types::{Order, OrderStatus, Reason},
     perps::engine::{
         Perps,
+        history::View,
         markets::{Mark, Market},
     },
     wire::time,
@@ -48,14 +49,14 @@ pub(crate) fn last_update_reason(order: &Order) -> &'static str {
 }
 
 /// Returns an order.
-pub(crate) fn order(engine: &Perps, order: &Order) -> Value {
+pub(crate) fn order(view: View<'_>, order: &Order) -> Value {
     let extras = order.extras();
-    let source = engine.source(order.id);
+    let source = view.engine().source(order.id);
     let mut row = json!({
         "order_id": order.id.to_string(),
         "user_id": order.account.to_string(),
         "client_order_id": extras.client_order_id.as_deref().unwrap_or_default(),
-        "ticker": engine.market(order.market).map_or("", |market| &market.ticker),
+        "ticker": view.ticker(order.market),
         "side": order.side.as_str(),
         "price": order.price,
         "fill_count": order.filled,

@@ -181,6 +181,8 @@ impl State {
         self.advance_engines(now);
         if let Some(readable) = self.readable() {
             self.engine.forget_history(readable);
+            #[cfg(feature = "perps")]
+            self.perps.engine.forget_history(readable);
         }
     }
 
@@ -334,9 +336,28 @@ impl State {
         self.lag = lag;
         if self.readable().is_some() {
             self.engine.start_history(before);
+            #[cfg(feature = "perps")]
+            self.perps.engine.start_history(before);
         } else {
             self.engine.stop_history();
+            #[cfg(feature = "perps")]
+            self.perps.engine.stop_history();
         }
+    }
+
+    /// Returns the time up to which everything is readable in every product; `None` stands for the
+    /// present.
+    pub(crate) fn as_of(&self) -> Option<Time> {
+        let as_of = self.view().as_of();
+        #[cfg(feature = "perps")]
+        let as_of = as_of.into_iter().chain(self.perps_view().as_of()).min();
+        as_of
+    }
+
+    /// Returns the state of perpetual futures as members read it now.
+    #[cfg(feature = "perps")]
+    pub(crate) fn perps_view(&self) -> crate::perps::engine::history::View<'_> {
+        self.perps.engine.view(self.readable())
     }
 
     /// Returns the state as members read it now.

@@ -8,12 +8,12 @@ use std::{
 
 use futures_util::StreamExt as _;
 use kalshi_auth::{SystemClock, sign};
-use kalshi_sim::{CorporateAction, Ending, Exchange, PERPS_STREAM_PATH, Role, Target};
+use kalshi_sim::{CorporateAction, Ending, Exchange, PERPS_STREAM_PATH, Role, STREAM_PATH, Target};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_tungstenite::{
     connect_async,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{Error, Message, client::IntoClientRequest as _},
 };
 
 use crate::{
@@ -124,6 +124,23 @@ async fn everything_that_happens_in_perps_is_told_as_published() {
     assert!(actions.iter().eq(expected), "{actions:?}");
 }
 
+#[tokio::test]
+async fn a_handshake_needs_a_key_that_has_signed_its_path() {
+    let exchange = Exchange::start().await.expect("it starts");
+    let request = || exchange.perps().stream_url().into_client_request().expect("a URL");
+    let credentials = exchange.credentials(Role::Trader).expect("every role has a key");
+    let now = kalshi_auth::Clock::now(&SystemClock);
+    let mut of_events = request();
+    let signed = sign(credentials, "GET", STREAM_PATH, now).expect("it signs");
+    signed.insert_into(of_events.headers_mut());
+    for refused in [request(), of_events] {
+        match connect_async(refused).await.map(drop) {
+            Err(Error::Http(response)) => assert_eq!(response.status(), 401),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Reads frames until one of a type.
 async fn until(socket: &mut Socket, kind: &str) -> Value {
     let read = async {
@@ -158,6 +175,19 @@ async fn tickers_of_a_market_are_merged_to_one_a_second() {
     assert_eq!(mark(&until(&mut socket, "ticker").await), "60.0000");
     exchange.clock().advance(Duration::from_secs(1)).expect("it moves");
     assert_eq!(mark(&until(&mut socket, "ticker").await), "62.0000", "61 was merged with it");
+    // Funding changes no price, and is told all the same: the next one is eight hours later.
+    let next = |frame: &Value| frame["msg"]["funding_rate"]["next_funding_time_ms"].as_i64();
+    let params = json!({"channels": ["ticker"], "market_ticker": TICKER});
+    let mut other = connect(&exchange, Role::Maker).await;
+    send(&mut other, &json!({"id": 1, "cmd": "subscribe", "params": params})).await;
+    until(&mut other, "subscribed").await;
+    set("62.00");
+    let before = next(&until(&mut other, "ticker").await).expect("there is a premium");
+    let away = before - exchange.clock().now().timestamp_millis();
+    let away = Duration::from_millis(u64::try_from(away).expect("it is to come"));
+    exchange.clock().advance(away).expect("it moves");
+    let after = next(&until(&mut other, "ticker").await).expect("there is a premium");
+    assert!((7..=9).contains(&((after - before) / 3_600_000)), "{before} {after}");
     socket.close(None).await.expect("it closes");
 }
 

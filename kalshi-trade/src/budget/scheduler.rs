@@ -312,6 +312,14 @@ pub struct Slice {
     pub is_urgent: bool,
 }
 
+impl Slice {
+    /// Returns a slice of `least` tokens and no more, which may leave the bucket empty and is not
+    /// urgent: for the tests of a back end.
+    pub const fn new(key: BucketKey, limit: Limit, least: u64) -> Self {
+        Self { key, least, most: least, reserve: 0, limit, is_urgent: false }
+    }
+}
+
 /// The state of the bucket here.
 #[derive(Clone, Debug)]
 struct Account {

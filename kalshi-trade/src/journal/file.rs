@@ -194,7 +194,9 @@ impl FileJournalBuilder {
         journal.commit(opened)?;
         let settled = {
             let history = &journal.state().history;
-            history.settled_count().saturating_add(history.settled_change_count())
+            let triggers = history.settled_trigger_count();
+            let others = history.settled_change_count().saturating_add(triggers);
+            history.settled_count().saturating_add(others)
         };
         if settled >= COMPACT_FROM {
             journal.compact()?;
@@ -450,7 +452,7 @@ fn check_products(
         return Ok(());
     }
     let text = format!(
-        "the journal {} has orders of perpetual futures that are not settled: open it with a program \
+        "the journal {} has orders or exit triggers of perpetual futures that are not settled: open it with a program \
          that was built with the feature `perps`",
         path.display()
     );
@@ -594,6 +596,7 @@ mod tests {
     use super::*;
     use crate::journal::{
         ChangeIntent, ChangeSettlement, ClientOrderId, Intent, OrderChange, Settlement,
+        TriggerIntent,
     };
 
     /// A disk that writes a part of what it is given, or does not sync.
@@ -949,6 +952,13 @@ mod tests {
         assert_eq!(history().unsettled_changes().next().map(|open| &open.intent), Some(&intent));
         // Compacting leaves it what it is.
         open().compact().unwrap();
+        assert!(check_products(&history(), &path, without).is_err());
+        let settlement = ChangeSettlement::Withdrawn;
+        let _ = open().append(&Record::ChangeSettled { number: 1, settlement, at }).unwrap();
+        assert!(check_products(&history(), &path, without).is_ok());
+        // An exit trigger is of perpetual futures, whatever it is of.
+        let intent = TriggerIntent::new("t-1", "T", None, "{}".to_owned());
+        let _ = open().append(&Record::Trigger { intent, at }).unwrap();
         assert!(check_products(&history(), &path, without).is_err());
     }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use kalshi_types::UnixMillis;
 
-use super::{ChangeIntent, ClientOrderId, Intent, OwnIds, Product, Record, Session, Settlement};
+use super::{
+    ChangeIntent, ClientOrderId, Intent, OwnIds, Product, Record, Session, Settlement,
+    trigger::TriggerIntent,
+};
 
 /// The most sessions that are remembered to have placed orders. The oldest are forgotten first.
 const MAX_PAST: usize = 10_000;
@@ -32,6 +35,22 @@ pub struct History {
     pub(super) last_change: u64,
     /// The number of changes that are settled and still in the journal.
     settled_changes: usize,
+    /// By their `client_trigger_id`.
+    triggers: BTreeMap<String, UnsettledTrigger>,
+    /// The number of exit triggers that are settled and still in the journal.
+    settled_triggers: usize,
+}
+
+/// An exit trigger of which it is not known whether it was set: its request has been sent, or was
+/// about to be.
+#[cfg_attr(not(feature = "perps"), expect(unreachable_pub, reason = "there is no other product"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnsettledTrigger {
+    /// The trigger.
+    pub intent: TriggerIntent,
+    /// The time before it was sent for the first time.
+    pub first_sent: UnixMillis,
 }
 
 /// A change of an order whose outcome is not known: it has been sent, or was about to be.
@@ -77,12 +96,15 @@ pub(super) struct SettledCounts {
     remembered: usize,
     /// Changes that are in the journal.
     pub(super) changes: usize,
+    /// Exit triggers that are in the journal.
+    triggers: usize,
 }
 
 impl SettledCounts {
     /// Returns the number of those in the journal that nothing needs any more.
     pub(super) fn stale(&self) -> usize {
-        self.intents.saturating_sub(self.remembered).saturating_add(self.changes)
+        let others = self.changes.saturating_add(self.triggers);
+        self.intents.saturating_sub(self.remembered).saturating_add(others)
     }
 }
 
@@ -135,6 +157,14 @@ impl History {
             Record::ChangeSettled { number, .. } => {
                 self.changes.remove(number);
                 self.settled_changes = self.settled_changes.saturating_add(1);
+            }
+            Record::Trigger { intent, at } => {
+                let open = || UnsettledTrigger { intent: intent.clone(), first_sent: *at };
+                self.triggers.entry(intent.id.clone()).or_insert_with(open);
+            }
+            Record::TriggerSettled { id, .. } => {
+                self.triggers.remove(id);
+                self.settled_triggers = self.settled_triggers.saturating_add(1);
             }
         }
     }
@@ -208,6 +238,16 @@ impl History {
             Record::ChangeSettled { number, .. } => {
                 self.changes.get(number).ok_or("no open change has this number")?;
             }
+            Record::Trigger { intent, .. } => {
+                intent.check()?;
+                // The same one is sent again.
+                if self.triggers.get(&intent.id).is_some_and(|open| open.intent != *intent) {
+                    return Err("the client trigger id is that of another trigger");
+                }
+            }
+            Record::TriggerSettled { id, .. } => {
+                self.triggers.get(id).ok_or("no open trigger has this id")?;
+            }
         }
         Ok(())
     }
@@ -272,11 +312,23 @@ impl History {
         self.changes.values()
     }
 
-    /// Reports whether an order or a change is not settled that this build can do nothing about.
+    /// Returns the exit triggers of which it is not known whether they were set.
+    #[cfg(feature = "perps")]
+    pub fn unsettled_triggers(&self) -> impl ExactSizeIterator<Item = &UnsettledTrigger> {
+        self.triggers.values()
+    }
+
+    /// Returns the number of exit triggers that are settled and still in the journal.
+    pub(super) fn settled_trigger_count(&self) -> usize {
+        self.settled_triggers
+    }
+
+    /// Reports whether an order, a change or an exit trigger is not settled that this build can do nothing about.
     pub(super) fn has_unsupported(&self, is_supported: fn(Product) -> bool) -> bool {
         let intents = self.unsettled.values().map(|unsettled| unsettled.intent.product());
         let changes = self.changes.values().map(|change| change.intent.product);
-        intents.chain(changes).any(|product| !is_supported(product))
+        let triggers = self.triggers.values().map(|_| Product::Perps);
+        intents.chain(changes).chain(triggers).any(|product| !is_supported(product))
     }
 
     /// Returns a number that no open change has.
@@ -305,6 +357,7 @@ impl History {
         self.by_age.clear();
         self.settled_intents = 0;
         self.settled_changes = 0;
+        self.settled_triggers = 0;
     }
 
     /// Takes in that the journal has lost the records of what was settled and is not remembered, as of
@@ -313,6 +366,7 @@ impl History {
         let intents = before.intents.saturating_sub(before.remembered);
         self.settled_intents = self.settled_intents.saturating_sub(intents);
         self.settled_changes = self.settled_changes.saturating_sub(before.changes);
+        self.settled_triggers = self.settled_triggers.saturating_sub(before.triggers);
     }
 
     /// Returns the numbers of what is settled.
@@ -321,6 +375,7 @@ impl History {
             intents: self.settled_intents,
             remembered: self.settled.len(),
             changes: self.settled_changes,
+            triggers: self.settled_triggers,
         }
     }
 
@@ -354,6 +409,9 @@ impl History {
         }
         for UnsettledChange { intent, first_sent } in self.changes.values() {
             records.push(Record::Change { intent: intent.clone(), at: *first_sent });
+        }
+        for UnsettledTrigger { intent, first_sent } in self.triggers.values() {
+            records.push(Record::Trigger { intent: intent.clone(), at: *first_sent });
         }
         records
     }

@@ -3,9 +3,9 @@
 //! A process may die at any moment between sending an order and hearing of it. The next one finds
 //! the order's id and body in the journal, and looks for it before it places anything else. The
 //! journal knows nothing of the exchange; it has no secrets; and what it cannot write is not sent.
-//! Amends, decreases and cancels are written down in the same way. With the feature `perps` one
+//! Amends, decreases and cancels are written down in the same way, and so are exit triggers. With the feature `perps` one
 //! journal holds orders of both products, and no client order id is used twice in it; a build without
-//! the feature does not open a journal in which an order of perpetual futures is not settled.
+//! the feature does not open a journal in which one of perpetual futures is not settled.
 //!
 //! Compacting forgets what is settled, but not which client order ids were given out: an order that
 //! was accepted long ago and still rests is known to be yours by its id. It happens when a journal is
@@ -27,9 +27,8 @@ mod memory;
 #[cfg(test)]
 mod properties;
 mod record;
+mod trigger;
 
-#[cfg(feature = "perps")]
-pub use self::intent::Product;
 #[cfg(not(feature = "perps"))]
 pub(crate) use self::intent::Product;
 pub use self::{
@@ -42,6 +41,12 @@ pub use self::{
     },
     memory::MemoryJournal,
     record::{ChangeSettlement, Record, Settlement},
+};
+#[cfg(feature = "perps")]
+pub use self::{
+    history::UnsettledTrigger,
+    intent::Product,
+    trigger::{TriggerIntent, TriggerSettlement},
 };
 
 /// An append-only journal of orders.

@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use super::{
     ChangeIntent, ChangeSettlement, ClientOrderId, ClientOrderIds, Durability, FileJournal,
     History, Intent, Journal, JournalErrorKind, KnownOrder, MemoryJournal, OrderChange, Product,
-    Record, Settlement, record::unframe,
+    Record, Settlement,
+    record::unframe,
+    trigger::{TriggerIntent, TriggerSettlement},
 };
 
 /// A path of its own, removed in the end.
@@ -72,8 +74,13 @@ fn records(plans: &[Plan]) -> Vec<Record> {
         };
         records.push(Record::Settled { id: id(number), settlement, at });
     }
-    // Of one, as the time that these tests take is the square of the length.
+    // Of one, as the time that these tests take is the square of the length: a change of an order, or
+    // an exit trigger.
     for (number, (sendings, settled)) in (1_u64..).zip(plans).take(1) {
+        if plans.len().is_multiple_of(2) {
+            records.extend(trigger(number, *sendings, *settled));
+            continue;
+        }
         records.push(Record::Change { intent: change(number, *sendings), at });
         if settled.is_some() {
             let settlement = ChangeSettlement::Refused { status: 404 };
@@ -81,6 +88,21 @@ fn records(plans: &[Plan]) -> Vec<Record> {
         }
     }
     records
+}
+
+/// Returns the records of an exit trigger.
+fn trigger(number: u64, kind: u8, settled: Option<u8>) -> Vec<Record> {
+    let at = UnixMillis::from_millis(1_000);
+    let id = format!("t-{number}\u{e9}");
+    let body = format!(r#"{{"client_trigger_id":"{id}"}}"#);
+    let intent = TriggerIntent::new(&id, "T\u{e9}", (kind > 0).then_some(3), body);
+    let settlement = settled.map(|settled| match settled {
+        0 => TriggerSettlement::Answered { trigger_id: "x-1".to_owned() },
+        1 => TriggerSettlement::Refused { status: 400 },
+        _ => TriggerSettlement::Withdrawn,
+    });
+    let settled = settlement.map(|settlement| Record::TriggerSettled { id, settlement, at });
+    [Record::Trigger { intent, at }].into_iter().chain(settled).collect()
 }
 
 fn change(number: u64, kind: u8) -> ChangeIntent {
@@ -212,6 +234,9 @@ proptest! {
         let changes: Vec<_> = history.unsettled_changes().cloned().collect();
         let expected: Vec<_> = before.unsettled_changes().cloned().collect();
         prop_assert_eq!(changes, expected);
+        let triggers: Vec<_> = history.unsettled_triggers().cloned().collect();
+        let expected: Vec<_> = before.unsettled_triggers().cloned().collect();
+        prop_assert_eq!(triggers, expected);
     }
 }
 
@@ -359,6 +384,43 @@ fn a_thousand_settled_changes_are_compacted_when_the_journal_is_opened() {
     assert!(fs::read(&path.0).unwrap().len() < bytes.len() / 100);
     assert_eq!((history.settled_change_count(), history.unsettled_changes().len()), (0, 1));
     assert_eq!(history.next_change(), 1_002);
+}
+
+#[test]
+fn triggers_are_compacted_once_they_are_settled_and_their_ids_are_free_then() {
+    let path = Temporary::new();
+    let at = UnixMillis::EPOCH;
+    let intent = |id: &str, body: &str| TriggerIntent::new(id, "T", None, body.to_owned());
+    let trigger = |id: &str| Record::Trigger { intent: intent(id, "{}"), at };
+    let withdrawn = |id: &str| {
+        let (id, settlement) = (id.to_owned(), TriggerSettlement::Withdrawn);
+        Record::TriggerSettled { id, settlement, at }
+    };
+    let settled = (1..=1_000).map(|number| format!("t-{number}"));
+    let settled = settled.flat_map(|id| [trigger(&id), withdrawn(&id)]);
+    let (bytes, _) = write(&path, &settled.chain([trigger("open")]).collect::<Vec<_>>());
+    let journal = FileJournal::builder(&path.0).open().unwrap();
+    assert!(fs::read(&path.0).unwrap().len() < bytes.len() / 50);
+    let open = |journal: &FileJournal| -> Vec<String> {
+        journal.history().unsettled_triggers().map(|one| one.intent.id.clone()).collect()
+    };
+    assert_eq!(
+        (journal.history().settled_trigger_count(), open(&journal)),
+        (0, vec!["open".to_owned()])
+    );
+    // The same one may be sent again, another not; nor one that no journal could keep.
+    let kind = |record: &Record| journal.append(record).map_err(|error| error.kind()).map(drop);
+    let invalid = Err(JournalErrorKind::Invalid);
+    assert_eq!(kind(&trigger("open")), Ok(()));
+    assert_eq!(kind(&Record::Trigger { intent: intent("open", "[]"), at }), invalid);
+    assert_eq!(kind(&withdrawn("t-1")), invalid);
+    assert_eq!(kind(&trigger("")), invalid);
+    assert_eq!(kind(&trigger(&"x".repeat(65))), invalid);
+    let long = format!("[{}]", "1,".repeat(4_096));
+    assert_eq!(kind(&Record::Trigger { intent: intent("long", &long), at }), invalid);
+    assert_eq!(kind(&withdrawn("open")), Ok(()));
+    assert_eq!(kind(&Record::Trigger { intent: intent("open", "[]"), at }), Ok(()));
+    assert_eq!(open(&journal), ["open"]);
 }
 
 /// Returns the records of a settled order.

@@ -8,7 +8,11 @@ use std::io::Write as _;
 use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeIntent, ClientOrderId, Intent, Product, Session, intent::MAX_BODY};
+use super::{
+    ChangeIntent, ClientOrderId, Intent, Product, Session,
+    intent::MAX_BODY,
+    trigger::{TriggerIntent, TriggerSettlement},
+};
 
 /// The first line of a file.
 pub(super) const HEADER: &str = r#"{"kind":"kalshi-trade journal","version":1}"#;
@@ -71,6 +75,22 @@ pub enum Record {
         number: u64,
         /// The outcome.
         settlement: ChangeSettlement,
+        /// The time at which it became known.
+        at: UnixMillis,
+    },
+    /// An exit trigger is about to be sent, for the first time or again.
+    Trigger {
+        /// The trigger.
+        intent: TriggerIntent,
+        /// The time before it is sent.
+        at: UnixMillis,
+    },
+    /// The outcome of an exit trigger is known.
+    TriggerSettled {
+        /// Its `client_trigger_id`.
+        id: String,
+        /// The outcome.
+        settlement: TriggerSettlement,
         /// The time at which it became known.
         at: UnixMillis,
     },
@@ -157,6 +177,15 @@ enum Line {
         settlement: ChangeSettlement,
         at: UnixMillis,
     },
+    Trigger {
+        intent: TriggerIntent,
+        at: UnixMillis,
+    },
+    TriggerSettled {
+        id: String,
+        settlement: TriggerSettlement,
+        at: UnixMillis,
+    },
 }
 
 /// A record as it is written: the same members.
@@ -198,6 +227,15 @@ enum LineRef<'a> {
         settlement: ChangeSettlement,
         at: UnixMillis,
     },
+    Trigger {
+        intent: &'a TriggerIntent,
+        at: UnixMillis,
+    },
+    TriggerSettled {
+        id: &'a str,
+        settlement: &'a TriggerSettlement,
+        at: UnixMillis,
+    },
 }
 
 impl<'a> From<&'a Record> for LineRef<'a> {
@@ -218,6 +256,10 @@ impl<'a> From<&'a Record> for LineRef<'a> {
             Record::Change { intent, at } => Self::Change { intent, at: *at },
             Record::ChangeSettled { number, settlement, at } => {
                 Self::ChangeSettled { number: *number, settlement: *settlement, at: *at }
+            }
+            Record::Trigger { intent, at } => Self::Trigger { intent, at: *at },
+            Record::TriggerSettled { id, settlement, at } => {
+                Self::TriggerSettled { id, settlement, at: *at }
             }
         }
     }
@@ -262,6 +304,10 @@ impl Record {
             Line::Change { intent, at } => Self::Change { intent, at },
             Line::ChangeSettled { number, settlement, at } => {
                 Self::ChangeSettled { number, settlement, at }
+            }
+            Line::Trigger { intent, at } => Self::Trigger { intent, at },
+            Line::TriggerSettled { id, settlement, at } => {
+                Self::TriggerSettled { id, settlement, at }
             }
         })
     }

@@ -556,3 +556,64 @@ async fn an_exit_trigger_is_set_once_and_a_success_is_no_proof() {
     }
     assert_eq!(exchange.count("PUT"), before + 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
+    let exchange = Exchange::new();
+    let journal = exchange.journal();
+    let placements = exchange.placements(&journal);
+    let perps = placements.perps();
+    let open = |placements: &Placements| -> Vec<String> {
+        placements.perps().unsettled_triggers().into_iter().map(|open| open.id).collect()
+    };
+    // Answered, refused, or never sent: nothing is left open.
+    let outcome = perps.set_exit_trigger("KXBTCPERP", None, &trigger("t-1", "29000.00")).await;
+    assert!(matches!(outcome, Ok(TriggerOutcome::InPlace(_))), "{outcome:?}");
+    exchange.fault(Fault::Conflict);
+    let refused = perps.set_exit_trigger("KXBTCPERP", None, &trigger("t-2", "29000.00")).await;
+    assert!(matches!(&refused, Err(TriggerError::Request(error)) if error.is_conflict()));
+    let error = perps.set_exit_trigger("KXBTCPERP", None, &trigger("", "29000.00")).await;
+    assert!(matches!(error, Err(TriggerError::NoId)));
+    assert_eq!(open(&placements), Vec::<String>::new());
+
+    // Lost, and then refused: it may be set all the same.
+    exchange.fault(Fault::LostAnswer);
+    exchange.fault(Fault::Conflict);
+    let lost = perps.set_exit_trigger("KXBTCPERP", Some(1), &trigger("t-3", "29000.00")).await;
+    assert!(lost.is_err(), "{lost:?}");
+    // The process dies between the write and the answer.
+    let request = trigger("t-4", "28000.00");
+    let setting = perps.set_exit_trigger("KXBTCPERP", None, &request);
+    let died = tokio::time::timeout(Duration::from_millis(1), setting).await;
+    assert!(died.is_err(), "it waits for the answer");
+    assert_eq!(open(&placements), ["t-3", "t-4"]);
+    drop(placements);
+    journal.reopen(8, exchange.clock.now()).unwrap();
+    let placements = exchange.placements(&journal);
+    let perps = placements.perps();
+    assert_eq!(open(&placements), ["t-3", "t-4"]);
+    let unsettled = perps.unsettled_triggers();
+    assert_eq!((&*unsettled[0].ticker, unsettled[0].subaccount), ("KXBTCPERP", Some(1)));
+
+    // The id of an open trigger is taken, and only the same request is sent again.
+    let before = exchange.count("PUT");
+    let other = perps.set_exit_trigger("KXBTCPERP", None, &trigger("t-4", "27000.00")).await;
+    assert!(matches!(&other, Err(TriggerError::Journal(id)) if id == "t-4"), "{other:?}");
+    assert_eq!(exchange.count("PUT"), before);
+    let settled = perps.settle_exit_trigger(&unsettled[0]).await.unwrap();
+    assert!(matches!(settled, TriggerOutcome::InPlace(_)), "{settled:?}");
+    let of_id = |id: &str| {
+        exchange.lock().triggers.iter().filter(|one| one["client_trigger_id"] == id).count()
+    };
+    assert_eq!((of_id("t-3"), exchange.count("PUT")), (1, before + 1));
+    perps.forget_exit_trigger("t-4").await.unwrap();
+    assert!(matches!(perps.forget_exit_trigger("t-4").await, Err(TriggerError::Journal(_))));
+    assert_eq!(exchange.count("PUT"), before + 1);
+    assert_eq!(open(&placements), Vec::<String>::new());
+
+    // What cannot be written is not sent.
+    journal.set_full(true);
+    let unwritten = perps.set_exit_trigger("KXBTCPERP", None, &trigger("t-5", "29000.00")).await;
+    assert!(matches!(unwritten, Err(TriggerError::Journal(_))), "{unwritten:?}");
+    assert_eq!(exchange.count("PUT"), before + 1);
+}

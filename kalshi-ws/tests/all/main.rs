@@ -5,19 +5,17 @@
 
 mod allocations;
 mod books;
-mod chaos;
 mod document;
 mod exchange;
 mod frames;
 mod link;
 #[cfg(feature = "perps")]
 mod perps;
-#[cfg(feature = "perps")]
-mod perps_soak;
 mod portfolio;
 #[cfg(feature = "recorder")]
 mod recordings;
 mod samples;
+mod soak;
 mod streams;
 mod tls;
 mod websocket;

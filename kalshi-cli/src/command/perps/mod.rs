@@ -38,9 +38,11 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("perps market get", &[OperationId::GetMarginMarket]),
     ("perps market list", &[OperationId::GetMarginMarkets]),
     ("perps market trades", &[OperationId::GetMarginTrades]),
+    ("perps order amend", &order::AMENDS),
     ("perps order ask", &order::PLACES),
     ("perps order bid", &order::PLACES),
     ("perps order cancel", &order::CANCELS),
+    ("perps order decrease", &order::DECREASES),
     ("perps order get", &[OperationId::GetMarginOrder]),
     ("perps order list", &[OperationId::GetMarginOrders]),
     ("perps order settle", &order::SETTLES),
@@ -82,7 +84,7 @@ pub(crate) enum Command {
     /// Markets: lists, books, trades, candles, corporate actions.
     #[command(subcommand)]
     Market(market::Command),
-    /// Places, cancels and reads orders.
+    /// Places, changes, cancels and reads orders.
     #[command(subcommand)]
     Order(portfolio::OrderCommand),
     /// Your money, positions and fills.

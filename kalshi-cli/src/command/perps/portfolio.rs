@@ -50,6 +50,10 @@ pub(crate) enum OrderCommand {
     Bid(Box<order::NewOrder>),
     /// Asks for contracts to be bought: `kalshi perps order ask KXBTCPERP 2 @ 30000.25`.
     Ask(Box<order::NewOrder>),
+    /// Changes price, count or expiry of an order: `kalshi perps order amend ID --price 30001`.
+    Amend(order::Amend),
+    /// Takes contracts off what rests of an order.
+    Decrease(order::Decrease),
     /// Cancels orders by their ids.
     Cancel(order::Cancel),
     /// Goes on finding out whether an order exists whose answer was lost.
@@ -72,6 +76,8 @@ impl OrderCommand {
             }
             Self::Bid(args) => Box::pin(order::place(context, order::Side::Bid, &args)).await,
             Self::Ask(args) => Box::pin(order::place(context, order::Side::Ask, &args)).await,
+            Self::Amend(args) => Box::pin(order::amend(context, &args)).await,
+            Self::Decrease(args) => order::decrease(context, &args).await,
             Self::Cancel(args) => order::cancel(context, &args).await,
             Self::Settle(args) => order::settle(context, &args).await,
         }

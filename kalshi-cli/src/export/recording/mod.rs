@@ -21,6 +21,7 @@ use kalshi_sdk::{
 };
 use kalshi_ws::recording::{RecordedEvent, RecordedLine, Recording as Lines};
 
+pub(super) use self::rows::TABLES;
 use self::rows::{Rows, Sink, hexadecimal};
 use super::parquet::{SCHEMA_VERSION, Table, TableFile, Value, draft, sync_folder};
 use crate::{
@@ -138,7 +139,8 @@ fn origin(first: Option<RecordedLine>) -> (String, UnixMillis) {
     (if host.is_empty() { "unknown".to_owned() } else { host }, header.started)
 }
 
-fn hash(path: &Path) -> io::Result<String> {
+/// Returns a hash of a file.
+pub(super) fn hash(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut digest = Digest::new(&SHA256);
     let mut buffer = vec![0; 64 << 10];
@@ -243,7 +245,7 @@ impl Hours {
 
     /// Ends the files that are open, and removes those of tables that have no rows in this hour.
     fn end(&mut self, rows: &Rows) -> Outcome {
-        for table in rows::TABLES {
+        for table in TABLES {
             if self.open.contains_key(table.name) {
                 continue;
             }

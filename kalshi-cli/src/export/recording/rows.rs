@@ -129,7 +129,8 @@ pub(super) static GAPS: Table = Table {
 };
 
 /// All tables.
-pub(super) static TABLES: [&Table; 5] = [&TRADES, &BOOK_DELTAS, &BOOK_SNAPSHOTS, &TICKER, &GAPS];
+pub(in crate::export) static TABLES: [&Table; 5] =
+    [&TRADES, &BOOK_DELTAS, &BOOK_SNAPSHOTS, &TICKER, &GAPS];
 
 /// Takes the rows.
 pub(super) trait Sink {

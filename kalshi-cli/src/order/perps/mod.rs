@@ -1,6 +1,7 @@
-//! Orders of perpetual futures: placed once and canceled, by the same machine and journals.
+//! Orders of perpetual futures: placed once, changed and canceled, by the same machine and journals.
 
 mod cancel;
+mod change;
 mod preview;
 
 use std::time::Duration;
@@ -21,8 +22,11 @@ use kalshi_trade::{
     placement::{PlacementState, perps::is_market_version_refusal},
 };
 
-pub(crate) use self::cancel::cancel;
 use self::preview::{Preview, Seen};
+pub(crate) use self::{
+    cancel::cancel,
+    change::{AMENDS, Amend, DECREASES, Decrease, amend, decrease},
+};
 use super::{
     Tif,
     confirm::Consent,
@@ -169,7 +173,7 @@ pub(crate) async fn place(context: &Context, side: Side, args: &NewOrder) -> Out
         .client_order_id
         .parse()
         .map_err(|error| Failure::usage(format!("--client-id: {error}")))?;
-    let seen = look(&client, args).await?;
+    let seen = look(&client, &args.ticker, args.subaccount).await?;
     request.market_version = Some(seen.market.market_version);
     let preview = Preview::new(request, seen, context.target.in_words())?;
     preview.check_ceiling(args.max_cost, "--max-cost")?;
@@ -286,14 +290,19 @@ fn count_and_price(words: &[String]) -> Result<(Count, Dollars), String> {
     let (count, price) = text
         .split_once('@')
         .ok_or_else(|| format!("\"{text}\" is not COUNT @ PRICE, such as 2 @ 30000.25"))?;
-    let price = price.trim();
-    let dollars: Dollars = price.parse().map_err(|error| {
-        format!("price \"{price}\": {error}; prices are dollars, such as 30000.25")
+    let price = contract_price(price.trim())?;
+    Ok((terms::count(count.trim())?, price))
+}
+
+/// Reads the price of a contract in dollars.
+fn contract_price(text: &str) -> Result<Dollars, String> {
+    let price: Dollars = text.parse().map_err(|error| {
+        format!("price \"{text}\": {error}; prices are dollars, such as 30000.25")
     })?;
-    if !dollars.is_positive() {
-        return Err(format!("price \"{price}\" is not above zero"));
+    if !price.is_positive() {
+        return Err(format!("price \"{text}\" is not above zero"));
     }
-    Ok((terms::count(count.trim())?, dollars))
+    Ok(price)
 }
 
 fn failed(operation: OperationId) -> impl Fn(kalshi_sdk::Error) -> Failure {
@@ -305,10 +314,10 @@ fn failed(operation: OperationId) -> impl Fn(kalshi_sdk::Error) -> Failure {
 /// # Errors
 ///
 /// A read failed, or the exchange takes no orders now: nothing was sent.
-async fn look(client: &Client, args: &NewOrder) -> Outcome<Seen> {
+async fn look(client: &Client, ticker: &str, subaccount: Option<u32>) -> Outcome<Seen> {
     use OperationId as Id;
 
-    let (perps, ticker) = (client.perps(), &*args.ticker);
+    let perps = client.perps();
     let market = async {
         let market = perps.get_margin_market().ticker(ticker).send().await;
         Ok::<_, Failure>(market.map_err(failed(Id::GetMarginMarket))?.into_inner().market)
@@ -335,7 +344,7 @@ async fn look(client: &Client, args: &NewOrder) -> Outcome<Seen> {
         let text = "perpetual futures are not traded now; nothing was sent";
         return Err(Failure::new(Category::ExchangeClosed, text).with_next("kalshi perps status"));
     }
-    let subaccount = args.subaccount.map_or(0, i64::from);
+    let subaccount = subaccount.map_or(0, i64::from);
     let position = positions
         .iter()
         .find(|one| one.market_ticker == market.ticker && one.subaccount == subaccount);

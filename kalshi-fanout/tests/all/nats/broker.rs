@@ -21,41 +21,77 @@ use tokio::{
 
 static BROKERS: AtomicU32 = AtomicU32::new(0);
 
+/// Reports whether `nats-server` is installed. Fails if it is not and has to be.
+#[expect(clippy::print_stdout, reason = "a test that is skipped must be seen")]
+fn is_installed() -> bool {
+    let is_installed = Command::new("nats-server").arg("--version").output().is_ok();
+    if !is_installed {
+        assert!(env::var_os("NATS_REQUIRED").is_none(), "nats-server is not installed");
+        println!("\n!!!! SKIPPED, nats-server is not installed: nothing of NATS was tested\n");
+    }
+    is_installed
+}
+
+fn free_port() -> u16 {
+    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A running `nats-server`. Its folder goes with it.
 pub(crate) struct Broker {
     folder: PathBuf,
     port: u16,
+    /// Those of a cluster.
+    arguments: Vec<String>,
     child: Child,
 }
 
 impl Broker {
-    #[expect(clippy::print_stdout, reason = "a test that is skipped must be seen")]
     /// Starts a broker; `None` where `nats-server` is not installed, unless `NATS_REQUIRED` is set.
     pub(crate) fn start() -> Option<Self> {
-        if Command::new("nats-server").arg("--version").output().is_err() {
-            assert!(env::var_os("NATS_REQUIRED").is_none(), "nats-server is not installed");
-            println!("\n!!!! SKIPPED, nats-server is not installed: nothing of NATS was tested\n");
+        if !is_installed() {
             return None;
         }
+        // Another program may take the port in between, so that the server does not start.
+        let started = (0..10).find_map(|_| Self::at(free_port(), Vec::new()));
+        Some(started.expect("nats-server does not start"))
+    }
+
+    /// Starts a cluster of three brokers; `None` as [`start`](Self::start) does.
+    pub(crate) fn cluster() -> Option<Vec<Self>> {
+        if !is_installed() {
+            return None;
+        }
+        let started = (0..10).find_map(|_| {
+            let routes: [u16; 3] = std::array::from_fn(|_| free_port());
+            let url = |port: &u16| format!("nats://127.0.0.1:{port}");
+            let all = routes.iter().map(url).collect::<Vec<_>>().join(",");
+            let start = |(number, route): (usize, &u16)| {
+                let name = format!("b{number}");
+                let arguments = ["-n", &name, "--cluster_name", "test", "--cluster", &url(route)];
+                let arguments = arguments.into_iter().chain(["--routes", &all]);
+                Self::at(free_port(), arguments.map(str::to_owned).collect())
+            };
+            routes.iter().enumerate().map(start).collect()
+        });
+        Some(started.expect("nats-server does not start"))
+    }
+
+    fn at(port: u16, arguments: Vec<String>) -> Option<Self> {
         let number = BROKERS.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("kalshi-fanout-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        // Another program may take the port in between, so that the server does not start.
-        for _ in 0..10 {
-            let listener = StdListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            drop(listener);
-            if let Some(child) = Self::spawn(&folder, port) {
-                return Some(Self { folder, port, child });
-            }
-        }
-        panic!("nats-server does not start");
+        let Some(child) = Self::spawn(&folder, port, &arguments) else {
+            let _ = fs::remove_dir_all(folder);
+            return None;
+        };
+        Some(Self { folder, port, arguments, child })
     }
 
-    fn spawn(folder: &PathBuf, port: u16) -> Option<Child> {
+    fn spawn(folder: &PathBuf, port: u16, arguments: &[String]) -> Option<Child> {
         let mut child = Command::new("nats-server")
             .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"])
             .arg(folder)
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -92,7 +128,7 @@ impl Broker {
             fs::remove_dir_all(&self.folder).unwrap();
             fs::create_dir_all(&self.folder).unwrap();
         }
-        self.child = Self::spawn(&self.folder, self.port).unwrap();
+        self.child = Self::spawn(&self.folder, self.port, &self.arguments).unwrap();
     }
 }
 

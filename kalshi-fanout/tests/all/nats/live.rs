@@ -232,6 +232,7 @@ impl Running {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_of_a_live_exchange_take_over_from_each_other() {
+    let _alone = super::MACHINE.lock().await;
     let Some(broker) = Broker::start() else { return };
     let mut world = World::start(broker).await;
     let spy = async_nats::connect(world.broker.url()).await.unwrap();

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     engine::{
         fees::{FeeType, Fees},
-        properties::setting,
+        random_run::setting,
         types::{BatchChange, MarketResult, NewMarket},
     },
     random::Random,

@@ -32,7 +32,7 @@ pub(super) fn estimate(state: &State, call: &Call<'_>) -> HandlerResult {
     let next = next_funding(now).ok_or_else(Response::unavailable)?;
     let mut row = json!({"next_funding_time": time(next)});
     // Without a premium there is no data.
-    if let Some(premium) = market.premium() {
+    if let Some(premium) = market.estimated_premium() {
         let rate = market.funding_rate(last_funding(now).unwrap_or(now), now);
         row["market_ticker"] = json!(market.ticker);
         row["computed_time"] = time(now);
@@ -101,11 +101,11 @@ pub(super) fn history(state: &State, call: &Call<'_>) -> HandlerResult {
     if start > end {
         return Err(Response::bad_request("start_date must not be after end_date"));
     }
-    let engine = &state.perps.engine;
+    let view = state.perps_view();
     let ticker = call.query.get("ticker");
-    let rows: Vec<Value> = engine
+    let rows: Vec<Value> = view
         .account(caller.account)?
-        .funding
+        .funding()
         .iter()
         .rev()
         .filter(|row| subaccount.is_none_or(|number| row.subaccount == number))
@@ -114,11 +114,10 @@ pub(super) fn history(state: &State, call: &Call<'_>) -> HandlerResult {
             let day = row.at.to_datetime().map(|at| at.date_naive());
             day.is_some_and(|day| start <= day && day <= end)
         })
-        .filter_map(|row| Some((engine.market(row.market)?, row)))
-        .filter(|(market, _)| ticker.is_none_or(|ticker| market.ticker == ticker))
-        .map(|(market, row)| {
+        .filter(|row| ticker.is_none_or(|ticker| view.ticker(row.market) == ticker))
+        .map(|row| {
             json!({
-                "market_ticker": market.ticker,
+                "market_ticker": view.ticker(row.market),
                 "funding_time": time(row.at),
                 "funding_rate": wire::number(row.rate.parts(), 12),
                 "mark_price": row.mark,

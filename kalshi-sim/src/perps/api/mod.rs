@@ -7,6 +7,8 @@ pub(crate) mod actions;
 mod fcm;
 mod funding;
 mod groups;
+#[cfg(test)]
+mod lag_tests;
 mod market;
 mod orders;
 mod portfolio;

@@ -198,27 +198,28 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> HandlerResult {
     let market = call.query.get("ticker").map(|ticker| engine.market_by_ticker(ticker));
     // An unknown ticker has no orders.
     let market = market.map(|found| found.ok().map(|market| market.id));
-    let orders = engine.account(caller.account)?.orders.iter().rev();
+    let view = state.perps_view();
+    let orders = view.account(caller.account)?.orders().iter().rev();
     let rows = orders
-        .filter_map(|id| engine.order(*id))
+        .filter_map(|id| view.order(*id))
         .filter(|order| subaccount.is_none_or(|number| order.subaccount == number))
         .filter(|order| market.is_none_or(|market| Some(order.market) == market))
         .filter(|order| status.is_none_or(|word| order.status.as_str() == word))
         .filter(|order| span.holds(order.created));
     let pages = Paging::new("margin_orders", 10_000, 10_000);
     let (rows, cursor) = call.query.page(pages, rows, |order| newest(order.id.0))?;
-    let rows: Vec<Value> = rows.into_iter().map(|order| wire::order(engine, order)).collect();
+    let rows: Vec<Value> = rows.into_iter().map(|order| wire::order(view, order)).collect();
     Ok(Response::ok(json!({"orders": rows, "cursor": cursor})))
 }
 
 pub(super) fn one(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
-    let engine = &state.perps.engine;
-    let order = engine
+    let view = state.perps_view();
+    let order = view
         .order(named(call.first())?)
         .filter(|order| caller.owns(order.account, order.subaccount))
         .ok_or_else(|| Refusal::not_found("order not found"))?;
-    Ok(Response::ok(json!({"order": wire::order(engine, order)})))
+    Ok(Response::ok(json!({"order": wire::order(view, order)})))
 }
 
 /// Returns what a request has traded and what rests of the order.

@@ -43,14 +43,14 @@ pub(super) fn limits(state: &State, call: &Call<'_>) -> HandlerResult {
 pub(super) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let computes = call.query.flag("compute_available_balance")?;
-    let engine = &state.perps.engine;
-    let account = engine.account(caller.account)?;
+    let view = state.perps_view();
+    let account = view.account(caller.account)?;
     let rows: Vec<Value> = account
-        .wallets
+        .wallets()
         .iter()
         .filter(|(number, _)| caller.owns(caller.account, **number))
         .map(|(number, wallet)| {
-            let standing = engine.standing(wallet, Marks::Settlement);
+            let standing = view.standing(wallet, Marks::Settlement);
             let available = standing.available().max(Dollars::ZERO);
             let (orders, available) =
                 if computes { (standing.orders, available) } else { Default::default() };
@@ -66,7 +66,7 @@ pub(super) fn balance(state: &State, call: &Call<'_>) -> HandlerResult {
         })
         .collect();
     // Cash leaves the primary only.
-    let settled = engine.withdrawable((caller.account, 0));
+    let settled = view.withdrawable((caller.account, 0));
     Ok(Response::ok(json!({"subaccount_balances": rows, "settled_funds": settled})))
 }
 
@@ -76,20 +76,22 @@ pub(super) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let ticker = call.query.get("ticker");
     let engine = &state.perps.engine;
     let mut rows: Vec<Value> = Vec::new();
-    for (number, wallet) in &engine.account(caller.account)?.wallets {
+    let view = state.perps_view();
+    for (number, wallet) in view.account(caller.account)?.wallets() {
         for (id, position) in &wallet.positions {
             let Some(market) = engine.market(*id) else { continue };
-            if subaccount.is_some_and(|named| named != *number)
-                || ticker.is_some_and(|ticker| ticker != market.ticker)
+            let named = view.ticker(*id);
+            if subaccount.is_some_and(|subaccount| subaccount != *number)
+                || ticker.is_some_and(|ticker| ticker != named)
             {
                 continue;
             }
-            let mark = market.settlement_mark.price;
+            let mark = view.mark(market, Marks::Settlement);
             let profit = position.profit(mark);
             let used = engine.parameters.margins(market, cost(mark, size(position.count))).1;
             rows.push(json!({
                 "subaccount": number,
-                "market_ticker": market.ticker,
+                "market_ticker": named,
                 "position": position.count,
                 "entry_price": position.entry_price(),
                 "unrealized_pnl": profit,
@@ -108,8 +110,8 @@ pub(super) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let subaccount = call.any_subaccount()?;
     let span = call.query.span("min_ts", "max_ts")?;
-    let engine = &state.perps.engine;
-    let fills = engine.account(caller.account)?.fills.iter().enumerate().rev();
+    let view = state.perps_view();
+    let fills = view.account(caller.account)?.fills().iter().enumerate().rev();
     let rows = fills
         .filter(|(_, fill)| subaccount.is_none_or(|number| fill.subaccount == number))
         .filter(|(_, fill)| span.holds(fill.at));
@@ -126,7 +128,7 @@ pub(super) fn fills(state: &State, call: &Call<'_>) -> HandlerResult {
                 "side": fill.side.as_str(),
                 "count": fill.count,
                 "created_time": time(fill.at),
-                "ticker": engine.market(fill.market).map_or("", |market| &market.ticker),
+                "ticker": view.ticker(fill.market),
                 "price": fill.price,
                 "entry_price": fill.entry_price,
                 "fees": fill.fee,

@@ -28,30 +28,31 @@ const FEE_TIERS: [(&str, [(i128, i128); 3]); 3] = [
 pub(super) fn positions(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let engine = &state.perps.engine;
+    let view = state.perps_view();
     let mut rows: Vec<Value> = Vec::new();
     let (mut equity, mut notional, mut maintenance) = (Dollars::ZERO, Dollars::ZERO, Dollars::ZERO);
-    for (number, wallet) in &engine.account(caller.account)?.wallets {
+    for (number, wallet) in view.account(caller.account)?.wallets() {
         if !caller.owns(caller.account, *number) {
             continue;
         }
-        let standing = engine.standing(wallet, Marks::Liquidation);
+        let standing = view.standing(wallet, Marks::Liquidation);
         equity = equity.saturating_add(standing.equity);
         notional = notional.saturating_add(standing.notional);
         maintenance = maintenance.saturating_add(standing.maintenance);
         for (id, position) in &wallet.positions {
             let Some(market) = engine.market(*id) else { continue };
-            let mark = market.liquidation_mark.price;
+            let mark = view.mark(market, Marks::Liquidation);
             let value = cost(mark, size(position.count));
             let (needs, initial) = engine.parameters.margins(market, value);
             rows.push(json!({
                 "subaccount": number,
-                "market_ticker": market.ticker,
+                "market_ticker": view.ticker(*id),
                 "position": position.count,
                 "mark_price": mark,
                 "position_notional": value,
                 "maintenance_margin_required": needs,
                 "position_leverage": wire::ratio(value.as_micros(), initial.as_micros()),
-                "estimated_liquidation_price": engine.liquidation_price(wallet, *id),
+                "estimated_liquidation_price": view.liquidation_price(wallet, *id),
                 "is_portfolio": false,
             }));
         }
@@ -87,6 +88,7 @@ pub(super) fn parameters(state: &State) -> Response {
 pub(super) fn notional_limit(state: &State, call: &Call<'_>) -> HandlerResult {
     let caller = member(state, call)?;
     let engine = &state.perps.engine;
+    let view = state.perps_view();
     let parameters = &engine.parameters;
     let own = engine.account(caller.account)?.notional_limit;
     let (mut limits, mut used) = (Map::new(), Map::new());
@@ -95,9 +97,9 @@ pub(super) fn notional_limit(state: &State, call: &Call<'_>) -> HandlerResult {
         if let Some(limit) = parameters.notional_limits.get(&market.id) {
             limits.insert(market.ticker.clone(), json!(limit));
         }
-        let usage = engine.usage(caller.account, market.id);
+        let usage = view.usage(caller.account, market);
         if !usage.is_zero() {
-            used.insert(market.ticker.clone(), json!(usage));
+            used.insert(view.ticker(market.id).to_owned(), json!(usage));
         }
         total = total.saturating_add(usage);
     }

@@ -17,7 +17,7 @@ use crate::{
     engine::{
         amount::{SaturatingArithmetic, cost},
         ids::{ActionId, MarketId},
-        types::{Reason, Refusal, Subaccount, Time},
+        types::{Event, Reason, Refusal, Subaccount, Time},
     },
     perps::engine::{
         Perps, PerpsEvent, Timer, WalletKey,
@@ -204,12 +204,11 @@ impl Perps {
             |engine: &Self| engine.market(action.market).map(|market| market.settlement_mark.price);
         let before = mark(self);
         if applies {
+            // First, so that no reader meets a new ticker before it is told of the change.
+            self.events.push(PerpsEvent::Action(id));
             self.apply(&action);
         }
         let marks = before.zip(mark(self));
-        if applies {
-            self.events.push(PerpsEvent::Action(id));
-        }
         let now = self.now;
         if let Some(action) = self.actions.get_mut(id.index()) {
             action.status = if applies { ActionStatus::Applied } else { ActionStatus::Lapsed };
@@ -237,10 +236,12 @@ impl Perps {
                 if let Some(market) = self.market_mut(id) {
                     market.ticker.clone_from(new);
                 }
+                self.note_event(Event::Ticker { market: id });
             }
             Terms::FinalSettlement { per_contract, .. } => {
                 self.cancel_market(id, false, Reason::CloseCancel);
                 self.settle_finally(action, *per_contract);
+                self.note_event(Event::Ticker { market: id });
             }
         }
     }
@@ -272,6 +273,7 @@ impl Perps {
         let (id, at) = (action.market, self.now);
         let mut left_over = Dollars::ZERO;
         for (account, found) in &mut self.accounts {
+            self.history.note_account(*account, found);
             for (subaccount, wallet) in &mut found.wallets {
                 let Some(position) = wallet.positions.get(&id) else { continue };
                 let parts = i128::from(position.count.as_hundredths())
@@ -292,6 +294,7 @@ impl Perps {
     fn settle_finally(&mut self, action: &Action, price: Dollars) {
         let (id, at) = (action.market, self.now);
         for (account, found) in &mut self.accounts {
+            self.history.note_account(*account, found);
             for (subaccount, wallet) in &mut found.wallets {
                 let Some(position) = wallet.positions.remove(&id) else { continue };
                 let profit = position.profit(price);
@@ -345,7 +348,7 @@ impl Perps {
         let mut open_interest = Count::ZERO;
         for (key, count, exact) in rounded(&before, old, new, unit) {
             open_interest = open_interest.saturating_add(count.max(Count::ZERO));
-            let Some(account) = self.accounts.get_mut(&key.0) else { continue };
+            let Some(account) = self.noted_account(key.0) else { continue };
             let Some(wallet) = account.wallets.get_mut(&key.1) else { continue };
             let Some(position) = wallet.positions.get_mut(&id) else { continue };
             let held = position.count;

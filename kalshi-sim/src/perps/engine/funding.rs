@@ -15,7 +15,7 @@ use crate::{
     engine::{
         amount::SaturatingArithmetic,
         ids::MarketId,
-        types::{Subaccount, Time},
+        types::{Event, Subaccount, Time},
     },
     perps::engine::{
         Perps, Timer,
@@ -115,7 +115,7 @@ impl Perps {
         &self.funding_rates
     }
 
-    /// Pays the funding that is due, and schedules the next.
+    /// Pays the funding that is due, tells the markets' readers, and schedules the next.
     pub(super) fn fund(&mut self) {
         let now = self.now;
         let before = Time::from_millis(now.as_millis().saturating_sub(1));
@@ -133,6 +133,8 @@ impl Perps {
             .collect();
         for rate in &due {
             self.pay_funding(*rate);
+            // The next time of funding is another one.
+            self.note_event(Event::Ticker { market: rate.market });
         }
         self.funding_rates.extend(due);
         if let Some(next) = next_funding(now) {
@@ -143,6 +145,7 @@ impl Perps {
     fn pay_funding(&mut self, rate: FundingRate) {
         let mut left_over = Dollars::ZERO;
         for (id, account) in &mut self.accounts {
+            self.history.note_account(*id, account);
             let Account { wallets, funding, .. } = account;
             for (subaccount, wallet) in wallets {
                 if let Some(payment) = funding_of(wallet, *subaccount, rate) {

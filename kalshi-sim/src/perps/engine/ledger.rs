@@ -217,6 +217,19 @@ impl Wallet {
         Booked { entry_price, realized, before, after }
     }
 
+    /// Returns the worth of the positions and orders of subaccounts in a market.
+    pub(super) fn usage<'a>(
+        wallets: impl Iterator<Item = &'a Self>,
+        market: MarketId,
+        mark: Dollars,
+    ) -> Dollars {
+        wallets.fold(Dollars::ZERO, |sum, wallet| {
+            let position = wallet.position(market).count;
+            let (bids, asks) = wallet.open(market).opening(position);
+            sum.saturating_add(cost(mark, size(position))).saturating_add(bids.max(asks))
+        })
+    }
+
     /// Adds to what rests, or takes away from it if the count is below zero.
     pub(crate) fn add_open(&mut self, market: MarketId, side: Side, price: Dollars, count: Count) {
         let open = self.open.entry(market).or_default();

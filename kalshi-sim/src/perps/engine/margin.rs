@@ -74,7 +74,7 @@ pub(crate) enum Marks {
 }
 
 impl Marks {
-    fn of(self, market: &Market) -> Dollars {
+    pub(super) fn of(self, market: &Market) -> Dollars {
         match self {
             Self::Settlement => market.settlement_mark.price,
             Self::Liquidation => market.liquidation_mark.price,
@@ -98,6 +98,11 @@ impl Standing {
     /// Returns what is free for new orders; below zero if there is too little.
     pub(crate) fn available(self) -> Dollars {
         self.equity.saturating_sub(self.initial).saturating_sub(self.orders)
+    }
+
+    /// Returns what may be taken out of the subaccount: cash that no position and no order needs.
+    pub(super) fn withdrawable(self, wallet: &Wallet) -> Dollars {
+        wallet.cash.min(self.available()).max(Dollars::ZERO)
     }
 
     /// Reports whether the ratio of equity to maintenance margin is below a threshold in
@@ -131,10 +136,19 @@ impl Parameters {
 impl Perps {
     /// Adds up what a subaccount has and needs.
     pub(crate) fn standing(&self, wallet: &Wallet, marks: Marks) -> Standing {
+        self.standing_at(wallet, |market| marks.of(market))
+    }
+
+    /// Adds up what a subaccount has and needs at the marks of a moment.
+    pub(super) fn standing_at(
+        &self,
+        wallet: &Wallet,
+        mark_of: impl Fn(&Market) -> Dollars,
+    ) -> Standing {
         let mut standing = Standing { equity: wallet.cash, ..Standing::default() };
         for (id, position) in &wallet.positions {
             let Some(market) = self.market(*id) else { continue };
-            let mark = marks.of(market);
+            let mark = mark_of(market);
             let value = cost(mark, size(position.count));
             let (maintenance, initial) = self.parameters.margins(market, value);
             standing.equity = standing.equity.saturating_add(position.profit(mark));
@@ -161,12 +175,7 @@ impl Perps {
         let (Ok(account), Some(found)) = (self.account(account), self.market(market)) else {
             return Dollars::ZERO;
         };
-        let mark = found.settlement_mark.price;
-        account.wallets.values().fold(Dollars::ZERO, |sum, wallet| {
-            let position = wallet.position(market).count;
-            let (bids, asks) = wallet.open(market).opening(position);
-            sum.saturating_add(cost(mark, size(position))).saturating_add(bids.max(asks))
-        })
+        Wallet::usage(account.wallets.values(), market, found.settlement_mark.price)
     }
 
     /// Returns the initial margin of a member's positions and orders in a market.
@@ -308,18 +317,29 @@ impl Perps {
         })
     }
 
+    /// Returns the mark at which a position would be liquidated by the marks of now.
+    pub(crate) fn liquidation_price(&self, wallet: &Wallet, id: MarketId) -> Option<Dollars> {
+        self.liquidation_price_at(wallet, id, |market| Marks::Liquidation.of(market))
+    }
+
     /// Returns the mark at which a position would be liquidated if everything else stayed as it is;
     /// `None` if no mark above zero does that.
     ///
     /// At a mark `m` the equity is `e + n·(m − now)` and the margin `M + r·|n|·(m − now)`, which are
     /// equal, by the threshold, at one `m`.
-    pub(crate) fn liquidation_price(&self, wallet: &Wallet, id: MarketId) -> Option<Dollars> {
+    pub(super) fn liquidation_price_at(
+        &self,
+        wallet: &Wallet,
+        id: MarketId,
+        mark_of: impl Fn(&Market) -> Dollars,
+    ) -> Option<Dollars> {
         let market = self.market(id)?;
         let position = wallet.position(id);
         if position.count.is_zero() {
             return None;
         }
-        let standing = self.standing(wallet, Marks::Liquidation);
+        let now = i128::from(mark_of(market).as_micros());
+        let standing = self.standing_at(wallet, mark_of);
         let threshold = i128::from(self.parameters.liquidation_ratio);
         let rate = i128::from(market.maintenance);
         // Everything in micro-dollars × 10⁹ × 100: a rate of a millionth, a threshold of a
@@ -329,7 +349,6 @@ impl Perps {
             - i128::from(standing.maintenance.as_micros()) * threshold * MILLION;
         let count = i128::from(position.count.as_hundredths());
         let slope = rate * threshold * count.abs() - count * scale;
-        let now = i128::from(market.liquidation_mark.price.as_micros());
         if slope == 0 {
             return None;
         }
@@ -407,7 +426,7 @@ impl Perps {
     /// Lets the insurance fund take what a member without positions owes.
     fn cover(&mut self, key: WalletKey) {
         let at = self.now;
-        let Some(account) = self.accounts.get_mut(&key.0) else { return };
+        let Some(account) = self.noted_account(key.0) else { return };
         let Some(wallet) = account.wallets.get_mut(&key.1) else { return };
         if wallet.positions.is_empty() && wallet.cash.is_negative() {
             let owed = std::mem::replace(&mut wallet.cash, Dollars::ZERO);

@@ -13,7 +13,7 @@ use crate::{
         book::Book,
         ids::{MarketId, OrderId, TradeId},
         matching::Matching as _,
-        types::{Reason, Refusal, Shard, Side, Time},
+        types::{Event, Reason, Refusal, Shard, Side, Time},
     },
     perps::engine::{
         Perps,
@@ -222,6 +222,12 @@ impl Market {
         }
     }
 
+    /// Returns the premium by which the next funding is estimated; `None` where it cannot be
+    /// measured, and for a market that is closed: it has no further funding.
+    pub(crate) fn estimated_premium(&self) -> Option<Rate> {
+        self.premium().filter(|_| !self.closed)
+    }
+
     /// Returns the premium of a second; `None` where it could not be measured.
     pub(crate) fn premium_at(&self, second: i64) -> Option<Rate> {
         self.premiums.range(..=second).next_back().and_then(|(_, premium)| *premium)
@@ -375,6 +381,7 @@ impl Perps {
         market.note_premium(at);
         self.markets.push(market);
         self.tickers.insert(new.ticker, id);
+        self.note_event(Event::Ticker { market: id });
         Ok(id)
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod actions;
 pub(crate) mod amount;
 mod audit;
 pub(crate) mod funding;
+pub(crate) mod history;
 pub(crate) mod ledger;
 pub(crate) mod margin;
 pub(crate) mod markets;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     actions::Action,
     funding::{FundingRate, next_funding},
+    history::PerpsHistory,
     ledger::{Account, CashCause, CashMovement, Wallet},
     margin::Parameters,
     markets::Market,
@@ -100,6 +102,12 @@ pub(crate) struct Perps {
     timers: BTreeMap<(Time, u64), Timer>,
     last_timer: u64,
     now: Time,
+    /// The number of the action that is carried out: a command, or what fell due.
+    #[serde(default)]
+    action: u64,
+    /// What there was before the latest changes, for reads that trail.
+    #[serde(skip)]
+    history: PerpsHistory,
     #[serde(skip)]
     events: Vec<PerpsEvent>,
     /// The wallets whose margin is to be looked at.
@@ -128,6 +136,7 @@ impl Perps {
     /// Lets time pass: expires orders, pays funding, carries corporate actions out. Time that goes
     /// backwards stands still.
     pub(crate) fn advance(&mut self, now: Time) {
+        self.begin_action();
         while let Some(entry) = self.timers.first_entry() {
             let (due, _) = *entry.key();
             if due > now {
@@ -135,6 +144,7 @@ impl Perps {
             }
             let timer = entry.remove();
             self.now = self.now.max(due);
+            self.begin_action();
             match timer {
                 Timer::Expire(order) => self.expire(order),
                 Timer::Fund => self.fund(),
@@ -144,6 +154,18 @@ impl Perps {
             self.settle();
         }
         self.now = self.now.max(now);
+        self.begin_action();
+    }
+
+    fn begin_action(&mut self) {
+        self.action += 1;
+        self.history.begin(self.now, self.action);
+    }
+
+    /// Returns the time at which something falls due next.
+    #[cfg(test)]
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.timers.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// Carries a command out, and what follows from it: liquidations and exit triggers.
@@ -193,7 +215,9 @@ impl Perps {
     }
 
     fn market_mut(&mut self, id: MarketId) -> Option<&mut Market> {
-        self.markets.get_mut(id.index())
+        let market = self.markets.get_mut(id.index())?;
+        self.history.note_market(market);
+        Some(market)
     }
 
     pub(crate) fn market_by_ticker(&self, ticker: &str) -> Result<&Market, Refusal> {
@@ -238,7 +262,7 @@ impl Perps {
     }
 
     pub(crate) fn account_mut(&mut self, id: AccountId) -> Result<&mut Account, Refusal> {
-        self.accounts.get_mut(&id).ok_or_else(|| Refusal::not_found("no such account"))
+        self.noted_account(id).ok_or_else(|| Refusal::not_found("no such account"))
     }
 
     pub(crate) fn wallet(&self, (account, subaccount): WalletKey) -> Option<&Wallet> {
@@ -246,7 +270,14 @@ impl Perps {
     }
 
     fn wallet_mut(&mut self, (account, subaccount): WalletKey) -> Option<&mut Wallet> {
-        self.accounts.get_mut(&account)?.wallets.get_mut(&subaccount)
+        self.noted_account(account)?.wallets.get_mut(&subaccount)
+    }
+
+    /// Returns an account that is about to change.
+    fn noted_account(&mut self, id: AccountId) -> Option<&mut Account> {
+        let account = self.accounts.get_mut(&id)?;
+        self.history.note_account(id, account);
+        Some(account)
     }
 
     pub(crate) fn is_trading(&self) -> bool {
@@ -319,8 +350,7 @@ impl Perps {
     /// Unrealized profits are not paid out.
     pub(crate) fn withdrawable(&self, key: WalletKey) -> Dollars {
         let Some(wallet) = self.wallet(key) else { return Dollars::ZERO };
-        let standing = self.standing(wallet, margin::Marks::Settlement);
-        wallet.cash.min(standing.available()).max(Dollars::ZERO)
+        self.standing(wallet, margin::Marks::Settlement).withdrawable(wallet)
     }
 
     /// Takes cash out of the primary subaccount of a member.

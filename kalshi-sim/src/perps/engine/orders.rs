@@ -232,7 +232,8 @@ impl Perps {
     /// Writes an order down; nothing of it is open yet.
     fn enter(&mut self, new: &NewOrder, market: MarketId, count: Count) -> OrderId {
         let id = OrderId(u64::try_from(self.orders.len()).unwrap_or(u64::MAX).saturating_add(1));
-        if let Some(account) = self.accounts.get_mut(&new.account) {
+        self.history.note_order(id, None);
+        if let Some(account) = self.noted_account(new.account) {
             account.orders.push(id);
             if let Some(client_order_id) = new.client_order_id.as_deref() {
                 account.client_order_ids.insert(Box::from(client_order_id), id);
@@ -270,7 +271,7 @@ impl Perps {
         );
         let at = self.now;
         let mut index = 0;
-        if let Some(account) = self.accounts.get_mut(&order.account) {
+        if let Some(account) = self.noted_account(order.account) {
             index = account.fills.len();
             account.fills.push(Fill {
                 trade,
@@ -330,7 +331,9 @@ impl Matching for Perps {
     }
 
     fn find_order_mut(&mut self, id: OrderId) -> Option<&mut Order> {
-        self.orders.get_mut(id.index())
+        let order = self.orders.get_mut(id.index())?;
+        self.history.note_order(id, Some(order));
+        Some(order)
     }
 
     fn book(&self, market: MarketId) -> Option<&Book> {

@@ -14,7 +14,8 @@
 //! - Answers to changes have no time. A change whose answer is lost takes a minute to settle.
 //! - There are no batches.
 //! - An exit trigger is set once by its `client_trigger_id`, and a success is looked at: see
-//!   [`set_exit_trigger`].
+//!   [`set_exit_trigger`]. Under the journal, what a crash leaves open is known afterwards: see
+//!   [`PerpsPlacements::set_exit_trigger`].
 //!
 //! # Examples
 //!

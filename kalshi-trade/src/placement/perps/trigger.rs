@@ -1,10 +1,17 @@
-//! Exit triggers that are set once.
+//! Exit triggers that are set once, under the journal or without it.
 
 use std::time::Duration;
 
 use kalshi_sdk::{
     Client, Effect, Error,
+    auth::Clock as _,
     perps::types::{ExitTrigger, SetCrossExitTriggerRequest},
+};
+
+use super::PerpsPlacements;
+use crate::{
+    journal::{Record, TriggerIntent, TriggerSettlement},
+    placement::shell::write,
 };
 
 /// The longest `client_trigger_id`, in bytes.
@@ -67,12 +74,18 @@ pub enum TriggerError {
     /// [`Effect::Unknown`], call again with the same request: that sets no second trigger.
     #[error(transparent)]
     Request(#[from] Error),
+    /// The trigger could not be written to the journal, or not be read from it: nothing was sent. It
+    /// may have the id of another one that is [open](PerpsPlacements::unsettled_triggers).
+    #[error("the exit trigger {0:?} could not be written to the journal or read from it")]
+    Journal(String),
 }
 
 /// Sets an exit trigger of a position by its `client_trigger_id`, at most once.
 ///
 /// A request whose answer is lost is sent again, four times in all: the exchange answers a repeated
-/// id with the first trigger that had it.
+/// id with the first trigger that had it. Nothing is written down: a process that dies before the
+/// answer does not know the id afterwards, unless its caller does. Under a journal, use
+/// [`PerpsPlacements::set_exit_trigger`].
 ///
 /// # Errors
 ///
@@ -87,22 +100,141 @@ pub async fn set_exit_trigger(
     subaccount: Option<i64>,
     request: &SetCrossExitTriggerRequest,
 ) -> Result<TriggerOutcome, TriggerError> {
+    id_of(request)?;
+    Ok(send(client, ticker, subaccount, request).await.0?)
+}
+
+/// Returns the `client_trigger_id` of a request.
+fn id_of(request: &SetCrossExitTriggerRequest) -> Result<&str, TriggerError> {
     let id = request.client_trigger_id.as_deref().unwrap_or_default();
-    if !(1..=MAX_ID).contains(&id.len()) {
-        return Err(TriggerError::NoId);
-    }
+    if (1..=MAX_ID).contains(&id.len()) { Ok(id) } else { Err(TriggerError::NoId) }
+}
+
+/// Sends a request, and again while its answer is lost. Reports also whether any sending may have been
+/// carried out that was not answered.
+async fn send(
+    client: &Client,
+    ticker: &str,
+    subaccount: Option<i64>,
+    request: &SetCrossExitTriggerRequest,
+) -> (Result<TriggerOutcome, Error>, bool) {
     let mut pauses = PAUSES.into_iter();
+    let mut may_be_set = false;
     loop {
         let sent = client.perps().set_cross_margin_exit_trigger().ticker(ticker);
         let sent = sent.subaccount(subaccount).body(request.clone()).send().await;
         let error = match sent {
-            Ok(answer) => return Ok(TriggerOutcome::of(request, answer.into_inner())),
+            Ok(answer) => {
+                return (Ok(TriggerOutcome::of(request, answer.into_inner())), may_be_set);
+            }
             Err(error) => error,
         };
-        let pause = pauses.next().filter(|_| error.effect() == Effect::Unknown);
-        match pause {
+        let is_unknown = error.effect() == Effect::Unknown;
+        may_be_set |= is_unknown;
+        match pauses.next().filter(|_| is_unknown) {
             Some(pause) => tokio::time::sleep(pause).await,
-            None => return Err(TriggerError::Request(error)),
+            None => return (Err(error), may_be_set),
+        }
+    }
+}
+
+impl PerpsPlacements<'_> {
+    /// Sets an exit trigger of a position by its `client_trigger_id`, at most once, and writes it to the
+    /// journal first: of what is sent, the next process knows.
+    ///
+    /// A request whose answer is lost is sent again, four times in all: the exchange answers a repeated
+    /// id with the first trigger that had it.
+    ///
+    /// # Errors
+    ///
+    /// A [`TriggerError`]. If an answer was lost, the trigger is among those that
+    /// [`unsettled_triggers`](Self::unsettled_triggers) returns.
+    ///
+    /// # Cancellation
+    ///
+    /// The trigger may be set, and is among those that
+    /// [`unsettled_triggers`](Self::unsettled_triggers) returns.
+    pub async fn set_exit_trigger(
+        self,
+        ticker: &str,
+        subaccount: Option<i64>,
+        request: &SetCrossExitTriggerRequest,
+    ) -> Result<TriggerOutcome, TriggerError> {
+        let id = id_of(request)?;
+        let unwritten = || TriggerError::Journal(id.to_owned());
+        let body = serde_json::to_string(request).map_err(|_| unwritten())?;
+        let intent = TriggerIntent::new(id, ticker, subaccount, body);
+        let shared = &self.0.0;
+        let record = Record::Trigger { intent, at: shared.clock.now() };
+        if !write(shared, record).await {
+            return Err(unwritten());
+        }
+        let (outcome, may_be_set) = send(&shared.client, ticker, subaccount, request).await;
+        let settlement = match &outcome {
+            Ok(outcome) => {
+                Some(TriggerSettlement::Answered { trigger_id: outcome.trigger().id.clone() })
+            }
+            Err(_) if may_be_set => None,
+            Err(error) => Some(match error.status() {
+                Some(status) => TriggerSettlement::Refused { status: status.as_u16() },
+                None => TriggerSettlement::Withdrawn,
+            }),
+        };
+        if let Some(settlement) = settlement {
+            // One that cannot be written leaves the trigger open: setting it again sets no second.
+            let (id, at) = (id.to_owned(), shared.clock.now());
+            write(shared, Record::TriggerSettled { id, settlement, at }).await;
+        }
+        Ok(outcome?)
+    }
+
+    /// Returns the exit triggers of which it is not known whether they were set: answers that were lost
+    /// to this process or to an earlier one. Each is either to be
+    /// [set again](Self::settle_exit_trigger) or to be [forgotten](Self::forget_exit_trigger).
+    pub fn unsettled_triggers(self) -> Vec<TriggerIntent> {
+        let history = self.0.0.journal.history();
+        history.unsettled_triggers().map(|open| open.intent.clone()).collect()
+    }
+
+    /// Sends the request of an exit trigger again that is not settled. If it was carried out before, it
+    /// sets no second one; if it was not, the trigger is set now: look at the position first, which
+    /// may be another one since.
+    ///
+    /// # Errors
+    ///
+    /// As with [`set_exit_trigger`](Self::set_exit_trigger).
+    ///
+    /// # Cancellation
+    ///
+    /// As with [`set_exit_trigger`](Self::set_exit_trigger).
+    pub async fn settle_exit_trigger(
+        self,
+        intent: &TriggerIntent,
+    ) -> Result<TriggerOutcome, TriggerError> {
+        let request: SetCrossExitTriggerRequest = serde_json::from_str(&intent.body)
+            .map_err(|_| TriggerError::Journal(intent.id.clone()))?;
+        self.set_exit_trigger(&intent.ticker, intent.subaccount, &request).await
+    }
+
+    /// Settles an exit trigger in the journal without asking the exchange: for one whose position is
+    /// over, or that was looked up by
+    /// [`get_cross_margin_exit_triggers`](kalshi_sdk::perps::Perps::get_cross_margin_exit_triggers).
+    /// Nothing is sent. It may be set all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`TriggerError::Journal`]: none is open under this id, or the journal cannot be written.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be settled or not.
+    pub async fn forget_exit_trigger(self, client_trigger_id: &str) -> Result<(), TriggerError> {
+        let (id, at) = (client_trigger_id.to_owned(), self.0.0.clock.now());
+        let settlement = TriggerSettlement::Withdrawn;
+        if write(&self.0.0, Record::TriggerSettled { id, settlement, at }).await {
+            Ok(())
+        } else {
+            Err(TriggerError::Journal(client_trigger_id.to_owned()))
         }
     }
 }

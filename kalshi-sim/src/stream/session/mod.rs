@@ -1,5 +1,9 @@
 //! One client's subscriptions: commands and events in, frames out. Pure: no sockets, no clock.
 
+#[cfg(test)]
+#[cfg(feature = "perps")]
+mod perps_tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
@@ -1702,7 +1706,7 @@ mod tests {
     fn a9_a_reason_is_of_the_closed_list_or_absent() {
         use crate::engine::types::Reason;
         let document: Value =
-            serde_norway::from_str(include_str!("../../../asyncapi.yaml")).unwrap();
+            serde_norway::from_str(include_str!("../../../../asyncapi.yaml")).unwrap();
         let listed = document["components"]["schemas"]["lastUpdateReason"]["enum"].clone();
         let mut test = Test::new();
         let ticker = test.open();

@@ -148,6 +148,8 @@ mod parquet {
     use super::*;
     use crate::support::{Folder, Ran, bare, finish};
 
+    mod compact;
+
     /// The values of a row as text, decimals with all their digits; nothing for null.
     type Row = BTreeMap<String, String>;
 
@@ -803,6 +805,7 @@ mod parquet {
         let (from, into) = (home.join("recording"), home.join("history"));
         record(&from, 6_000);
         export(&setup.folder, &from, &into).ok();
+        compact::compact(&setup.folder, &into, &home.join("days")).ok();
         let file = home.join("trades.parquet");
         let to = ["--to", "2030-01-01T00:00:00Z", "--file", file.to_str().unwrap()];
         setup.run(&[&["export", "trades", "--format", "parquet"][..], &to].concat()).await.ok();

@@ -1,6 +1,9 @@
 //! The admin API: what no member can do, over HTTP on a port of its own, for programs in any
 //! language. Everything is `POST` with a JSON body but for the reads; `GET /` lists it.
 
+#[cfg(feature = "perps")]
+mod perps;
+
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use axum::{
@@ -36,13 +39,17 @@ type Api = Extract<Arc<Shared>>;
 macro_rules! routes {
     ($($method:ident $path:literal $handler:ident $body:literal $does:literal;)*) => {
         /// Method, path, an example of the body, and what it does.
-        const ROUTES: &[[&str; 4]] = &[$([stringify!($method), $path, $body, $does]),*];
+        pub(super) const ROUTES: &[[&str; 4]] = &[$([stringify!($method), $path, $body, $does]),*];
 
-        fn table() -> Router<Arc<Shared>> {
+        pub(super) fn table() -> Router<Arc<Shared>> {
             Router::new()$(.route($path, routing::$method($handler)))*
         }
     };
 }
+
+// For the module of the other product.
+#[cfg(feature = "perps")]
+use routes;
 
 routes! {
     get "/" list_routes "" "Lists what can be done here.";
@@ -99,7 +106,10 @@ routes! {
 }
 
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
-    table()
+    let table = table();
+    #[cfg(feature = "perps")]
+    let table = table.merge(perps::table());
+    table
         .method_not_allowed_fallback(|| async { Response::method_not_allowed() })
         .fallback(|| async { Response::not_found() })
         .with_state(Arc::clone(shared))
@@ -143,8 +153,10 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 async fn list_routes() -> HttpResponse {
-    let rows: Vec<Value> = ROUTES
-        .iter()
+    let routes = ROUTES.iter();
+    #[cfg(feature = "perps")]
+    let routes = routes.chain(perps::ROUTES);
+    let rows: Vec<Value> = routes
         .map(|[method, path, body, does]| {
             let mut row = json!({"method": method.to_uppercase(), "path": path, "does": does});
             if !body.is_empty() {

@@ -42,7 +42,7 @@
 //! The clearing house of perpetual futures comes with it, with every operation of its document at
 //! `/klear-api/v1`: `Exchange::klear` has a client and a bearer token for each role. It settles at
 //! midnight in New York and reads the ledger; how it computes obligations, balances and margins is a
-//! model, which `KlearControl` and the guide of `kalshi-sdk` describe.
+//! model, which `KlearControl` and the guide of `kalshi-sdk` describe. Its reads do not trail.
 //!
 //! Members are asked for by [`Role`]. Requests are limited by [`Tier`], which is
 //! [`Unlimited`](Tier::Unlimited) unless a test is about that.

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 22] = [
+    const WITHOUT: [&str; 25] = [
         "api",
         "api list",
         "api show",
@@ -291,6 +291,9 @@ mod tests {
         "config set",
         "docs",
         "export recording",
+        "fanout follow",
+        "fanout publish",
+        "fanout up",
         "klear api",
         "klear api list",
         "klear api show",

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     /// Commands that use no operation, or any; those of streams use the channels.
-    const WITHOUT: [&str; 23] = [
+    const WITHOUT: [&str; 26] = [
         "api",
         "api list",
         "api show",
@@ -292,6 +292,9 @@ mod tests {
         "docs",
         "export compact",
         "export recording",
+        "fanout follow",
+        "fanout publish",
+        "fanout up",
         "klear api",
         "klear api list",
         "klear api show",

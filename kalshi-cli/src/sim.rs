@@ -1,11 +1,15 @@
 //! `kalshi sim`: the exchange of `--env sim`, served until Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kalshi_auth::{KeyType, server::KeyPair};
+#[cfg(feature = "klear")]
+use kalshi_sim::KlearToken;
 use kalshi_sim::{Exchange, Role, StartError};
 
+#[cfg(feature = "klear")]
+use crate::command::klear;
 use crate::{
     context::Context,
     failure::{Failure, Outcome},
@@ -38,6 +42,10 @@ pub(crate) struct Command {
     /// The number of simulated traders that keep the markets going.
     #[arg(long, default_value_t = 0)]
     traders: usize,
+    /// The new file for your token of the clearing house; each start has another one.
+    #[cfg(feature = "klear")]
+    #[arg(long, value_name = "FILE")]
+    save_klear_token: Option<PathBuf>,
     /// The new file for the private key of the member that you are.
     #[arg(long, value_name = "FILE")]
     save_key: Option<PathBuf>,
@@ -67,21 +75,21 @@ impl Command {
             builder = builder.with_key(Role::Trader, &key_id, pair.public_key().clone());
         }
         let exchange = builder.start().await.map_err(|error| not_started(&error))?;
-        let file = self.save_key.as_ref().map(|file| {
-            std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string()
-        });
+        let file = self.save_key.as_deref().map(shown);
         let is_known = file.is_some();
-        context.output.document(
-            &Json::object([
-                ("KALSHI_ENV", Json::text(exchange.base_url())),
-                ("KALSHI_API_KEY_ID", Json::optional(is_known.then_some(key_id))),
-                ("KALSHI_PRIVATE_KEY_PATH", Json::optional(file)),
-                ("streams", Json::text(exchange.stream_url())),
-                ("admin", Json::optional(exchange.admin_url())),
-                ("page", Json::optional(exchange.ui_url())),
-            ]),
-            &[],
-        )?;
+        let mut lines = vec![
+            ("KALSHI_ENV", Json::text(exchange.base_url())),
+            ("KALSHI_API_KEY_ID", Json::optional(is_known.then_some(key_id))),
+            ("KALSHI_PRIVATE_KEY_PATH", Json::optional(file)),
+        ];
+        #[cfg(feature = "klear")]
+        lines.extend(self.klear_token(&exchange)?);
+        lines.extend([
+            ("streams", Json::text(exchange.stream_url())),
+            ("admin", Json::optional(exchange.admin_url())),
+            ("page", Json::optional(exchange.ui_url())),
+        ]);
+        context.output.document(&Json::object(lines), &[])?;
         if !is_known {
             context
                 .output
@@ -106,6 +114,29 @@ impl Command {
             .await
             .map_err(|error| Failure::local(format!("the exchange ended with an error: {error}")))
     }
+}
+
+#[cfg(feature = "klear")]
+impl Command {
+    /// Writes the token of the clearing house, and returns the variables with which it is found.
+    fn klear_token(&self, exchange: &Exchange) -> Outcome<[(&'static str, Json); 2]> {
+        let file = self.save_klear_token.as_deref();
+        let token = file.and_then(|_| exchange.klear().token(Role::Trader));
+        if let Some((file, token)) = file.zip(token) {
+            private_file(file, token.access_token().as_bytes()).map_err(|error| {
+                Failure::usage(format!("could not create {}: {error}", file.display()))
+            })?;
+        }
+        Ok([
+            (klear::USER_ID, Json::optional(token.map(KlearToken::admin_user_id))),
+            (klear::TOKEN_FILE, Json::optional(file.map(shown))),
+        ])
+    }
+}
+
+/// Returns the whole path of a file.
+fn shown(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }
 
 /// Returns the failure of an exchange that did not start.

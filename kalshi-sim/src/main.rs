@@ -91,6 +91,23 @@ struct Arguments {
     /// The same for the first member as an FCM.
     #[arg(long, value_name = "FILE")]
     new_fcm_key: Option<PathBuf>,
+    /// Write the bearer token of the first member for the clearing house to this new file. Each start
+    /// has other tokens.
+    #[cfg(feature = "perps")]
+    #[arg(long, value_name = "FILE")]
+    new_klear_token: Option<PathBuf>,
+    /// The same for the second member.
+    #[cfg(feature = "perps")]
+    #[arg(long, value_name = "FILE")]
+    new_maker_klear_token: Option<PathBuf>,
+    /// The same for an administrator of the first member who may only read.
+    #[cfg(feature = "perps")]
+    #[arg(long, value_name = "FILE")]
+    new_reader_klear_token: Option<PathBuf>,
+    /// The same for the first member as an FCM.
+    #[cfg(feature = "perps")]
+    #[arg(long, value_name = "FILE")]
+    new_fcm_klear_token: Option<PathBuf>,
     /// The type of the key pairs that are made.
     #[arg(long, default_value = "ed25519", value_parser = ["ed25519", "rsa"])]
     new_key_type: String,
@@ -165,6 +182,19 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         builder = builder.with_key(role, id, pair.public_key().clone());
     }
     let exchange = builder.start().await?;
+    #[cfg(feature = "perps")]
+    for (role, file) in [
+        (Role::Trader, &arguments.new_klear_token),
+        (Role::Maker, &arguments.new_maker_klear_token),
+        (Role::Reader, &arguments.new_reader_klear_token),
+        (Role::FcmMember, &arguments.new_fcm_klear_token),
+    ] {
+        let (Some(file), Some(token)) = (file, exchange.klear().token(role)) else { continue };
+        let written =
+            private_file(file).and_then(|mut f| f.write_all(token.access_token().as_bytes()));
+        written.map_err(|error| format!("{}: {error}", file.display()))?;
+        eprintln!("administrator {}, token in {}", token.admin_user_id(), file.display());
+    }
     println!("listening on {}", exchange.base_url());
     if let Some(url) = exchange.admin_url() {
         println!("admin API on {url}");
@@ -172,6 +202,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(url) = exchange.ui_url() {
         println!("page at {url}");
     }
+    #[cfg(feature = "perps")]
+    println!("clearing house at {}", exchange.klear().base_url());
     io::stdout().flush()?;
     if arguments.open
         && let Err(error) = exchange.open_ui()

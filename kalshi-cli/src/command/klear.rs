@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// The variables that hold the bearer token.
-const USER_ID: &str = "KALSHI_KLEAR_USER_ID";
+pub(crate) const USER_ID: &str = "KALSHI_KLEAR_USER_ID";
 const TOKEN: &str = "KALSHI_KLEAR_TOKEN";
-const TOKEN_FILE: &str = "KALSHI_KLEAR_TOKEN_FILE";
+pub(crate) const TOKEN_FILE: &str = "KALSHI_KLEAR_TOKEN_FILE";
 
 /// The longest token that is read from a file, in bytes.
 const MAX_TOKEN: u64 = 64 << 10;

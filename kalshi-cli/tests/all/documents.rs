@@ -9,9 +9,17 @@ async fn kalshi(words: &[&str]) -> Ran {
     run(bare(&folder, words)).await
 }
 
-/// Returns the description of the tree without the commands of features that are off by default: what
-/// is left is the same with and without them.
+/// Returns the description of the tree without the commands and arguments of features that are off by
+/// default: what is left is the same with and without them.
 fn without_features(json: &str) -> String {
+    // An argument is an object at the fourth level.
+    const ARGUMENT: &str = "        {\n          \"name\": \"--save-klear-token\"";
+    let mut json = json.to_owned();
+    if let Some(begin) = json.find(ARGUMENT) {
+        let end = "        },\n";
+        let length = json[begin..].find(end).expect("another argument follows") + end.len();
+        json.replace_range(begin..begin + length, "");
+    }
     let mut out = String::new();
     let mut command = String::new();
     for line in json.lines() {

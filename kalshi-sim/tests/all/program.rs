@@ -6,7 +6,7 @@ use std::{
 };
 
 use kalshi_auth::{KeyType, server::KeyPair};
-use kalshi_sdk::{Client, Credentials, Environment};
+use kalshi_sdk::{Client, Credentials, Environment, klear::Klear};
 use kalshi_sim::Role;
 
 /// Ends the program however the test ends.
@@ -48,6 +48,52 @@ async fn it_says_where_it_listens_and_knows_the_key_that_it_made() {
         .unwrap();
     assert_eq!(client.get_api_keys().send().await.unwrap().api_keys.len(), 1);
     drop(running);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn it_writes_the_tokens_of_the_clearing_house_for_other_programs() {
+    let folder = std::env::temp_dir().join(format!("kalshi-sim-klear-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let roles = [("", "trader"), ("maker-", "maker"), ("reader-", "reader"), ("fcm-", "fcmmember")];
+    let mut command = program();
+    let mut files = Vec::new();
+    for (prefix, id) in roles {
+        let file = folder.join(format!("{prefix}token"));
+        command.arg(format!("--new-{prefix}klear-token")).arg(&file);
+        files.push((format!("admin-{id}"), file));
+    }
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut running = Running(child);
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let listening = lines.next().unwrap().unwrap();
+    let environment = listening.strip_prefix("listening on ").unwrap().to_owned();
+    let klear = lines.next().unwrap().unwrap();
+    assert!(klear.starts_with("clearing house at http://127.0.0.1:"), "{klear}");
+    for (id, file) in &files {
+        #[cfg(unix)]
+        {
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0);
+        }
+        let token = std::fs::read_to_string(file).unwrap();
+        let ask = async |token: &str| {
+            let environment = Environment::Custom(environment.clone());
+            let klear = Klear::builder().with_environment(environment).with_token(id, token);
+            klear.build().unwrap().get_settlement_balance().send().await
+        };
+        ask(&token).await.unwrap();
+        assert_eq!(ask("another").await.unwrap_err().status().unwrap(), 401);
+    }
+    drop(running);
+
+    // A file that is there stays as it is.
+    let file = &files[0].1;
+    std::fs::write(file, "mine").unwrap();
+    let out = program().arg("--new-klear-token").arg(file).output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{out:?}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -215,12 +215,9 @@ fn expires_at(order: &Order) -> UnixSeconds {
     UnixSeconds::from_seconds(order.expiration_time.map_or(0, |at| at.timestamp()))
 }
 
-/// Takes contracts off what rests of an order.
-pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
-    let client = context.client().await?;
-    let order = open_order(&client, &args.order_id).await?;
-    let rest = order.remaining_count_fp;
-    let to = match (&args.by, &args.to) {
+/// Returns the count that is to rest of an order, of which `rest` rests: less by a count, or another one.
+pub(crate) fn remaining(rest: Count, by: Option<&str>, to: Option<&str>) -> Outcome<Count> {
+    let left = match (by, to) {
         (Some(by), None) => {
             let by = terms::count(by).map_err(Failure::usage)?;
             rest.checked_sub(by).filter(|left| !left.is_negative())
@@ -232,9 +229,15 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
         }
         _ => None,
     };
-    let Some(to) = to else {
-        return Err(Failure::usage(format!("{rest} rest: that is not less of it")));
-    };
+    left.ok_or_else(|| Failure::usage(format!("{rest} rest: that is not less of it")))
+}
+
+/// Takes contracts off what rests of an order.
+pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
+    let client = context.client().await?;
+    let order = open_order(&client, &args.order_id).await?;
+    let rest = order.remaining_count_fp;
+    let to = remaining(rest, args.by.as_deref(), args.to.as_deref())?;
     // What rests is named, not what is taken: sent twice, it takes nothing twice.
     let mut body = DecreaseOrderV2Request::builder()
         .build()

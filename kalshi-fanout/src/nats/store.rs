@@ -217,7 +217,7 @@ impl KvStore for NatsStore {
         check_key(key)?;
         let found = self.request(format!("read {key}"), async |opened: Opened| {
             let Some(entry) = opened.store.entry(key).await? else { return Ok(None) };
-            // The mark of one that was deleted is none.
+            // The mark of a deleted entry is no entry.
             let is_there = entry.operation == Operation::Put && entry.value.len() <= MAX_VALUE;
             Ok(is_there.then(|| KvEntry {
                 value: entry.value,

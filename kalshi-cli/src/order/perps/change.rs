@@ -169,21 +169,7 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
     let client = context.client().await?;
     let before = open_order(&client, &args.order_id).await?;
     let rest = before.remaining_count;
-    let to = match (&args.by, &args.to) {
-        (Some(by), None) => {
-            let by = terms::count(by).map_err(Failure::usage)?;
-            rest.checked_sub(by).filter(|left| !left.is_negative())
-        }
-        (None, Some(to)) => {
-            let to: Count =
-                to.parse().map_err(|error| Failure::usage(format!("count \"{to}\": {error}")))?;
-            Some(to).filter(|to| !to.is_negative() && *to < rest)
-        }
-        _ => None,
-    };
-    let Some(to) = to else {
-        return Err(Failure::usage(format!("{rest} rest: that is not less of it")));
-    };
+    let to = order::change::remaining(rest, args.by.as_deref(), args.to.as_deref())?;
     if to.is_positive() {
         let market = client.perps().get_margin_market().ticker(&*before.ticker).send().await;
         let market = market.map_err(failed(OperationId::GetMarginMarket))?.into_inner().market;

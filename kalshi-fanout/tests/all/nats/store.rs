@@ -54,7 +54,7 @@ async fn entries_are_compared_and_set_and_one_that_was_deleted_is_none() {
     let now = u64::try_from(SystemClock.now().as_millis() + 1).unwrap() * 1_000_000;
     assert!((began..=now).contains(&entry.written_at), "{began}, {entry:?}, {now}");
 
-    // One that was deleted or purged is none, and can be written again.
+    // A deleted or purged entry is not there, and can be written again.
     let mut last = second;
     for is_purged in [false, true] {
         let bucket = bucket(&broker).await;

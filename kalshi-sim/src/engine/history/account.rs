@@ -1,4 +1,4 @@
-//! What members read of event contracts: accounts, positions, orders, and the prices by which
+//! The event contracts that members read: accounts, positions, orders, and the prices by which
 //! positions are valued.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! What members read of perpetual futures while reads trail: accounts, orders, and the marks by which
-//! positions are valued, as they all were at one moment.
+//! The perpetual futures that members read while reads trail: accounts, orders, and the marks by
+//! which positions are valued, as they all were at one moment.
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,7 @@ pub(crate) struct Account {
     /// Cash that came from outside of the ledger or went there, oldest first.
     #[serde(default)]
     pub(crate) movements: Vec<CashMovement>,
-    /// What corporate actions did to its positions, oldest first.
+    /// The changes of its positions by corporate actions, oldest first.
     #[serde(default)]
     pub(crate) action_payments: Vec<ActionPayment>,
     /// Ids of transfers between subaccounts that were made.

@@ -105,7 +105,7 @@ pub(crate) struct Perps {
     /// The number of the action that is carried out: a command, or what fell due.
     #[serde(default)]
     action: u64,
-    /// What there was before the latest changes, for reads that trail.
+    /// The state before the latest changes, for reads that trail.
     #[serde(skip)]
     history: PerpsHistory,
     #[serde(skip)]

@@ -35,7 +35,7 @@ use crate::{
 /// The subtraders, and the groups, that a breakdown shows.
 const MOST_SHOWN: usize = 1_000;
 
-/// What has accrued in one market for one part of a member.
+/// The accruals of one market for one part of a member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     position: Count,

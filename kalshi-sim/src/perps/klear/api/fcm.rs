@@ -1,4 +1,4 @@
-//! What futures commission merchants have beyond other members: netting groups and keys of their
+//! The operations that only futures commission merchants have: netting groups and keys of their
 //! subtraders.
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -70,7 +70,7 @@ fn handle(
     dispatch(operation, state, &*call)
 }
 
-/// What an answer reads: the ledger, the house, and the caller's part of it.
+/// The sources of an answer: the ledger, the house, and the caller's part of it.
 struct Desk<'a> {
     ledger: Ledger<'a>,
     house: &'a ClearingHouse,

@@ -4,16 +4,23 @@ use kalshi_types::PriceLevel;
 use kalshi_ws::{OrderBook, Outcome};
 use serde::Serialize;
 
+/// The FNV-1a hash of nothing.
+pub(crate) const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Continues an FNV-1a hash by further bytes.
+pub(crate) fn fnv(hash: u64, bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.into_iter().fold(hash, step)
+}
+
 /// Returns the hash of the levels of a book: FNV-1a over side, price in micros and contracts in
 /// hundredths, the bids for YES first, best first. The same in every program and version.
 pub fn hash_levels(book: &OrderBook) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = FNV;
     let mut add = |side: u8, level: PriceLevel| {
         let price = level.price.as_micros().to_le_bytes();
         let count = level.count.as_hundredths().to_le_bytes();
-        for byte in std::iter::once(side).chain(price).chain(count) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        hash = fnv(hash, std::iter::once(side).chain(price).chain(count));
     };
     book.bids(Outcome::Yes).for_each(|level| add(0, level));
     book.asks(Outcome::Yes).for_each(|level| add(1, level));

@@ -6,7 +6,7 @@
 //!   can be read only when it is exactly that of the publisher at one number.
 //! - [`Lease`] decides which of several publishers publishes.
 //! - [`bus`] has what they need of a bus, and one inside of the process. With the feature `nats`, the
-//!   module `nats` has one over NATS JetStream.
+//!   module `nats` has one over NATS JetStream, and reads your account once for many processes.
 //! - [`live`] runs them: a publisher from a connection to the exchange, and a follower that is read
 //!   as a connection is.
 //! - [`subject`] says where each message goes.

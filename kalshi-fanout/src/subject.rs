@@ -263,6 +263,16 @@ impl Subjects {
         Ok(format!("{}ctl.{}", self.prefix, escape(publisher)?))
     }
 
+    /// Returns the subject of requests for a reading of your account. It is of no stream, and
+    /// [`parse`](Self::parse) takes it as foreign.
+    ///
+    /// # Errors
+    ///
+    /// The name of the account is no token; see [`escape`].
+    pub fn account_requests(&self, account: &str) -> Result<String, SubjectError> {
+        Ok(format!("{}ask.{}", self.prefix, escape(account)?))
+    }
+
     /// Returns the pattern of the control messages of all publishers.
     pub fn all_control(&self) -> String {
         format!("{}ctl.*", self.prefix)

@@ -23,6 +23,7 @@
 //! A user name, password or token goes over TLS, unless the broker is on this machine. The [page on
 //! operations](crate::operations) has the rights that publishers and followers need.
 
+mod account;
 mod config;
 mod requests;
 #[cfg(feature = "budget")]
@@ -46,9 +47,12 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::config::{NatsConfig, StreamSettings};
 #[cfg(feature = "budget")]
 pub use self::store::NatsStore;
+pub use self::{
+    account::{AccountError, AccountServer, NatsAccount},
+    config::{NatsConfig, StreamSettings},
+};
 use self::{
     requests::Request,
     streams::Names,

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, future::Future, time::Duration};
 
 use kalshi_types::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Portfolio,
@@ -17,7 +18,7 @@ const OVERLAP: Duration = Duration::from_secs(60);
 const MAX_MARKS: usize = 64;
 
 /// The state of an account over REST, as far as a view needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AccountSnapshot {
     /// The time, by the exchange's clock, that everything here is complete up to. It may have

@@ -2,11 +2,12 @@
 //! REST.
 
 use kalshi_types::{Count, Dollars, UnixMillis};
+use serde::{Deserialize, Serialize};
 
 use crate::types::{self, BookSide, MarketSide, UserOrderStatus};
 
 /// A fill of one of your orders.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FillRecord {
     /// The trade that the fill is a part of.
     pub trade_id: String,
@@ -37,7 +38,7 @@ pub struct FillRecord {
 }
 
 /// One of your orders.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRecord {
     /// The exchange's id of the order.
     pub order_id: String,
@@ -66,7 +67,7 @@ pub struct OrderRecord {
 }
 
 /// Your position in one market.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionRecord {
     /// The market.
     pub market_ticker: String,

@@ -1,5 +1,6 @@
 //! The bus over a real `nats-server`.
 
+mod account;
 mod broker;
 mod budget;
 mod bus;

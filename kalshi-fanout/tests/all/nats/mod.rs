@@ -6,6 +6,7 @@ mod budget;
 mod bus;
 mod chaos;
 mod live;
+mod portfolio;
 mod store;
 
 /// The machine, for tests of many processes and for those whose leases are short: the one would be the

@@ -31,6 +31,8 @@ mod trigger;
 
 #[cfg(not(feature = "perps"))]
 pub(crate) use self::intent::Product;
+#[cfg(feature = "perps")]
+pub(crate) use self::trigger::MAX_TRIGGER_ID;
 pub use self::{
     error::{JournalError, JournalErrorKind},
     file::{Durability, FileJournal, FileJournalBuilder},

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::intent::MAX_BODY;
 
 /// The longest `client_trigger_id`, in bytes.
-const MAX_ID: usize = 64;
+pub(crate) const MAX_TRIGGER_ID: usize = 64;
 
 /// An exit trigger of perpetual futures that is to be set: the id that it goes by and the body of its
 /// request, as it is sent.
@@ -33,7 +33,7 @@ impl TriggerIntent {
 
     /// Checks what can be written down.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        if !(1..=MAX_ID).contains(&self.id.len()) {
+        if !(1..=MAX_TRIGGER_ID).contains(&self.id.len()) {
             return Err("a client trigger id has 1 to 64 bytes");
         }
         if self.body.len() > MAX_BODY {

@@ -595,6 +595,12 @@ async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
     let unsettled = perps.unsettled_triggers();
     assert_eq!((&*unsettled[0].ticker, unsettled[0].subaccount), ("KXBTCPERP", Some(1)));
 
+    // Refused now, it may have been set before: it stays open.
+    exchange.fault(Fault::Conflict);
+    let refused = perps.settle_exit_trigger(&unsettled[0]).await;
+    assert!(matches!(&refused, Err(TriggerError::Request(error)) if error.is_conflict()));
+    assert_eq!(open(&placements), ["t-3", "t-4"]);
+
     // The id of an open trigger is taken, and only the same request is sent again.
     let before = exchange.count("PUT");
     let other = perps.set_exit_trigger("KXBTCPERP", None, &trigger("t-4", "27000.00")).await;

@@ -10,12 +10,9 @@ use kalshi_sdk::{
 
 use super::PerpsPlacements;
 use crate::{
-    journal::{Record, TriggerIntent, TriggerSettlement},
+    journal::{MAX_TRIGGER_ID, Record, TriggerIntent, TriggerSettlement},
     placement::shell::write,
 };
-
-/// The longest `client_trigger_id`, in bytes.
-const MAX_ID: usize = 64;
 
 /// The pauses before a request is sent again whose answer was lost.
 const PAUSES: [Duration; 3] =
@@ -107,7 +104,7 @@ pub async fn set_exit_trigger(
 /// Returns the `client_trigger_id` of a request.
 fn id_of(request: &SetCrossExitTriggerRequest) -> Result<&str, TriggerError> {
     let id = request.client_trigger_id.as_deref().unwrap_or_default();
-    if (1..=MAX_ID).contains(&id.len()) { Ok(id) } else { Err(TriggerError::NoId) }
+    if (1..=MAX_TRIGGER_ID).contains(&id.len()) { Ok(id) } else { Err(TriggerError::NoId) }
 }
 
 /// Sends a request, and again while its answer is lost. Reports also whether any sending may have been
@@ -147,8 +144,8 @@ impl PerpsPlacements<'_> {
     ///
     /// # Errors
     ///
-    /// A [`TriggerError`]. If an answer was lost, the trigger is among those that
-    /// [`unsettled_triggers`](Self::unsettled_triggers) returns.
+    /// A [`TriggerError`]. If an answer was lost, to this call or to an earlier one, the trigger is among
+    /// those that [`unsettled_triggers`](Self::unsettled_triggers) returns.
     ///
     /// # Cancellation
     ///
@@ -165,6 +162,8 @@ impl PerpsPlacements<'_> {
         let body = serde_json::to_string(request).map_err(|_| unwritten())?;
         let intent = TriggerIntent::new(id, ticker, subaccount, body);
         let shared = &self.0.0;
+        // Sent before, it may be set whatever is answered now.
+        let was_sent = self.unsettled_triggers().iter().any(|open| open.id == id);
         let record = Record::Trigger { intent, at: shared.clock.now() };
         if !write(shared, record).await {
             return Err(unwritten());
@@ -174,7 +173,7 @@ impl PerpsPlacements<'_> {
             Ok(outcome) => {
                 Some(TriggerSettlement::Answered { trigger_id: outcome.trigger().id.clone() })
             }
-            Err(_) if may_be_set => None,
+            Err(_) if may_be_set || was_sent => None,
             Err(error) => Some(match error.status() {
                 Some(status) => TriggerSettlement::Refused { status: status.as_u16() },
                 None => TriggerSettlement::Withdrawn,

@@ -31,7 +31,7 @@ pub(crate) struct PerpsState {
     pub(crate) limits: Limits,
     pub(crate) firms: Firms,
     pub(crate) house: ClearingHouse,
-    /// Who may ask the clearing house; made anew at each start.
+    /// The access to the clearing house; made anew at each start.
     #[serde(skip)]
     pub(crate) access: Access,
     subtraders: u32,

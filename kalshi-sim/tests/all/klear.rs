@@ -160,7 +160,7 @@ async fn a_withdrawal_moves_money_once_and_is_paid_out() {
         let refused = withdraw(&klear, amount).await.expect_err("it is refused");
         assert_eq!((status(&refused), refused.code()), (400, Some(code)), "{amount}");
     }
-    // What another member has withdrawn is none of this one's.
+    // A withdrawal of another member is not there.
     let maker = exchange.klear().client(Role::Maker).expect("it is sound");
     let others = maker.get_settlement_balance_withdrawal().id(&*id).send().await;
     assert_eq!(status(&others.expect_err("not its own")), 400);

@@ -1,6 +1,6 @@
 //! One rate budget over a real broker: eight processes against the simulated exchange with its limits.
 //!
-//! What is asserted holds whatever else the machine does: no more tokens are taken than the bucket
+//! Asserted is only that which holds on a busy machine as well: no more tokens are taken than the bucket
 //! offers, every process goes on without the broker, and all come back to the common bucket. How much
 //! of it is used, and that nothing is answered with 429, is printed, and asserted where a variable says
 //! for how many seconds it is to be measured:

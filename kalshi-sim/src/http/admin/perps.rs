@@ -103,10 +103,13 @@ struct Traders {
 }
 
 async fn overview(Extract(shared): Api) -> HttpResponse {
+    let next = shared.next_funding();
+    let state = shared.state();
+    let engine = &state.perps.engine;
     answer(Ok(json!({
-        "next_funding_time": shared.next_funding(),
-        "trading_active": shared.state().perps.engine.is_trading(),
-        "insurance_fund_dollars": shared.state().perps.engine.insurance,
+        "next_funding_time": next,
+        "trading_active": engine.is_trading(),
+        "insurance_fund_dollars": engine.insurance,
     })))
 }
 

@@ -7,7 +7,7 @@
 //! leaves over goes to the insurance fund.
 
 use chrono::{DateTime, Duration, NaiveTime, Utc};
-use kalshi_types::Dollars;
+use kalshi_types::{Count, Dollars};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -167,10 +167,6 @@ fn funding_of(
     rate: FundingRate,
 ) -> Option<FundingPayment> {
     let count = wallet.positions.get(&rate.market)?.count;
-    // Hundredths of a contract, micro-dollars, and 10¹² parts of the rate. Longs pay.
-    let parts = i128::from(count.as_hundredths())
-        .saturating_mul(i128::from(rate.mark.as_micros()))
-        .saturating_mul(-rate.rate.parts());
     Some(FundingPayment {
         market: rate.market,
         subaccount,
@@ -178,8 +174,17 @@ fn funding_of(
         rate: rate.rate,
         mark: rate.mark,
         count,
-        amount: credited(parts, 100 * Rate::ONE),
+        amount: funding_amount(count, rate.mark, rate.rate),
     })
+}
+
+/// Returns the funding that a position receives; below zero it pays.
+pub(crate) fn funding_amount(count: Count, mark: Dollars, rate: Rate) -> Dollars {
+    // Hundredths of a contract, micro-dollars, and 10¹² parts of the rate. Longs pay.
+    let parts = i128::from(count.as_hundredths())
+        .saturating_mul(i128::from(mark.as_micros()))
+        .saturating_mul(-rate.parts());
+    credited(parts, 100 * Rate::ONE)
 }
 
 #[cfg(test)]

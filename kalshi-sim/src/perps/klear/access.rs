@@ -1,5 +1,5 @@
-//! Who may ask the clearing house: administrators with bearer tokens, and the links of reports. Of
-//! neither secret is more kept than its digest, or the key that links are sealed with.
+//! Access to the clearing house: administrators with bearer tokens, and the links of reports. Of a
+//! token only the digest is kept, and of links the key that they are sealed with.
 
 use std::{collections::BTreeMap, fmt};
 

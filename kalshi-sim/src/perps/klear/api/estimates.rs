@@ -22,8 +22,8 @@ use crate::{
     },
     perps::{
         engine::{
-            amount::{Rate, STEP, credited, micros, size},
-            funding::{last_funding, next_funding},
+            amount::{STEP, micros, size},
+            funding::{funding_amount, last_funding, next_funding},
             markets::{AssetClass, Market},
         },
         klear::house::MarginUnit,
@@ -195,10 +195,7 @@ fn funding_estimate(desk: &Desk<'_>, parts: &BTreeMap<MarketId, Part>, now: Time
     for (id, part) in parts.iter().filter(|(_, part)| !part.position.is_zero()) {
         let Some(market) = desk.ledger.engine.market(*id) else { continue };
         let rate = market.funding_rate(last_funding(now).unwrap_or(now), now);
-        let exact = i128::from(part.position.as_hundredths())
-            .saturating_mul(i128::from(market.settlement_mark.price.as_micros()))
-            .saturating_mul(-rate.parts());
-        let amount = credited(exact, 100 * Rate::ONE);
+        let amount = funding_amount(part.position, market.settlement_mark.price, rate);
         sum = sum.saturating_add(amount);
         let row = json!({
             "quantity_centicount": part.position.as_hundredths(),

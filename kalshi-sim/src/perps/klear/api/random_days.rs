@@ -41,7 +41,7 @@ struct Days {
     random: Random,
     subtraders: Vec<(String, AccountId)>,
     withdrawn: Vec<(AccountId, ClearingId)>,
-    /// How often each kind of step was carried out.
+    /// The number of times that each kind of step was carried out.
     done: [u32; KINDS],
 }
 

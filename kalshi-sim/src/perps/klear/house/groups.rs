@@ -9,7 +9,7 @@ use crate::engine::{
 };
 
 impl ClearingHouse {
-    /// Makes a group of subtraders, none of whom is in another one.
+    /// Makes a group of subtraders, each of which is in no other one.
     pub(crate) fn create_group(
         &mut self,
         member: AccountId,

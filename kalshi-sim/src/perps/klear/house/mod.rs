@@ -55,7 +55,7 @@ const KEPT_WITHDRAWALS: usize = 10_000;
 /// The subtraders of each clearing member, by their ids.
 pub(crate) type Firms = BTreeMap<AccountId, BTreeMap<String, AccountId>>;
 
-/// What the house reads: the ledger, and who answers for whom in it.
+/// The ledger that the house reads, and the members who answer for others in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ledger<'a> {
     pub(crate) engine: &'a Perps,
@@ -95,7 +95,7 @@ pub(crate) struct Settlement {
     pub(crate) prices: Vec<(AssetClass, String, Dollars)>,
 }
 
-/// What a member held when a day closed.
+/// The positions of a member when a day closed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DayClose {
     pub(crate) day: NaiveDate,
@@ -103,7 +103,7 @@ pub(crate) struct DayClose {
     pub(crate) positions: BTreeMap<MarketId, Count>,
 }
 
-/// How far the records of an account have been taken into the house's own.
+/// The number of records of an account that the house has taken into its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Taken {
     fills: usize,
@@ -112,7 +112,7 @@ struct Taken {
     movements: usize,
 }
 
-/// What a position was worth at the last settlement.
+/// The value of a position at the last settlement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Settled {
     unrealized: Dollars,

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What has happened to the position of an account in a market since the last settlement.
+/// The changes of the position of an account in a market since the last settlement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accrued {
     pub(crate) position: Count,
@@ -57,7 +57,7 @@ impl Accrued {
     }
 }
 
-/// What one market made due for one account.
+/// The amount that one market made due for one account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SettlementRow {
     pub(crate) id: ClearingId,
@@ -85,7 +85,7 @@ pub(crate) struct Receive {
     pub(crate) at: Time,
 }
 
-/// What a settlement makes due for a member in an asset class.
+/// The amount that a settlement makes due for a member in an asset class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Obligation {
     pub(crate) id: ClearingId,
@@ -100,7 +100,7 @@ pub(crate) struct Obligation {
     pub(crate) margin: Dollars,
     /// Due to the member; below zero the member owes it.
     pub(crate) amount: Dollars,
-    /// What the member still owes of it.
+    /// The part of it that the member still owes.
     pub(crate) due: Dollars,
     pub(crate) receives: Vec<Receive>,
     pub(crate) rows: Vec<SettlementRow>,

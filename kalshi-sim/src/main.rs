@@ -1,5 +1,4 @@
 //! The exchange as a program.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
 
 use std::{
     error::Error,
@@ -118,13 +117,14 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("error: {error}");
+            let mut text = format!("error: {error}");
             let mut source = error.source();
             while let Some(error) = source {
-                eprint!(": {error}");
+                text.push_str(": ");
+                text.push_str(&error.to_string());
                 source = error.source();
             }
-            eprintln!();
+            note(&text);
             ExitCode::from(2)
         }
     }
@@ -178,7 +178,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         let written =
             private_file(file).and_then(|mut f| f.write_all(pair.private_key_pem().as_bytes()));
         written.map_err(|error| format!("{}: {error}", file.display()))?;
-        eprintln!("key id {id}, private key in {}", file.display());
+        note(&format!("key id {id}, private key in {}", file.display()));
         builder = builder.with_key(role, id, pair.public_key().clone());
     }
     let exchange = builder.start().await?;
@@ -193,22 +193,22 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         let written =
             private_file(file).and_then(|mut f| f.write_all(token.access_token().as_bytes()));
         written.map_err(|error| format!("{}: {error}", file.display()))?;
-        eprintln!("administrator {}, token in {}", token.admin_user_id(), file.display());
+        note(&format!("administrator {}, token in {}", token.admin_user_id(), file.display()));
     }
-    println!("listening on {}", exchange.base_url());
+    let mut lines = vec![format!("listening on {}", exchange.base_url())];
     if let Some(url) = exchange.admin_url() {
-        println!("admin API on {url}");
+        lines.push(format!("admin API on {url}"));
     }
     if let Some(url) = exchange.ui_url() {
-        println!("page at {url}");
+        lines.push(format!("page at {url}"));
     }
     #[cfg(feature = "perps")]
-    println!("clearing house at {}", exchange.klear().base_url());
-    io::stdout().flush()?;
+    lines.push(format!("clearing house at {}", exchange.klear().base_url()));
+    print(&lines)?;
     if arguments.open
         && let Err(error) = exchange.open_ui()
     {
-        eprintln!("could not open a browser: {error}");
+        note(&format!("could not open a browser: {error}"));
     }
     tokio::signal::ctrl_c().await?;
     if let Some(file) = &arguments.state {
@@ -216,6 +216,22 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     exchange.stop().await?;
     Ok(())
+}
+
+/// Prints lines at once. A reader that is gone by now, or goes when it has read the first, does not
+/// end the exchange: its clients may know the address.
+fn print(lines: &[String]) -> io::Result<()> {
+    let text = format!("{}\n", lines.join("\n"));
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Prints a line on the standard error output, or drops it if its reader is gone.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn read_rules(text: &str) -> Result<Rules, serde_json::Error> {

@@ -153,6 +153,34 @@ async fn s3_every_role_can_have_a_key_of_either_type() {
 }
 
 #[tokio::test]
+async fn it_goes_on_when_its_output_is_not_read() {
+    // Taken for a moment, so that it is free: it cannot be read where the program listens.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = std::env::temp_dir().join(format!("kalshi-sim-unread-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = program();
+    command.args(["--port", &port.to_string(), "--admin-port", "0"]);
+    command.arg("--new-key").arg(folder.join("key.pem"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut running = Running(child);
+    drop((running.0.stdout.take(), running.0.stderr.take()));
+    let client = Client::builder()
+        .with_environment(Environment::Custom(format!("http://127.0.0.1:{port}/trade-api/v2")))
+        .build()
+        .unwrap();
+    let mut answered = 0;
+    while answered < 3 {
+        assert_eq!(running.0.try_wait().unwrap(), None, "it has ended");
+        match client.get_exchange_status().send().await {
+            Ok(_) => answered += 1,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    }
+    drop(running);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
 async fn its_reads_trail_and_its_rules_hold_if_it_is_told_so() {
     let mut command = program();
     command.args(["--lag", "60000", "--rules", r#"{"lenient_numbers": true}"#]);

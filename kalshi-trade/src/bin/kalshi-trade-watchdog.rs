@@ -1,7 +1,17 @@
 //! Cancels the orders of a program that dies. See `kalshi_trade::watchdog`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
 
 use clap::Parser;
 use kalshi_sdk::{Client, Credentials, Environment};
@@ -43,7 +53,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -67,13 +77,19 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let patience = Patience::default()
         .with_quiet(Duration::from_secs(arguments.quiet))
         .with_poll(Duration::from_millis(arguments.poll));
+    let (said, written) = notices(io::stderr());
     let watchdog = Watchdog::builder(client, token)
         .with_scope(scope)
         .with_patience(patience)
-        .on_event(|event| eprintln!("{event:?}"))
+        .on_event(move |event| said.say(format!("{event:?}")))
         .bind(arguments.port)
         .await?;
-    println!("{}", watchdog.address());
+    let mut out = io::stdout();
+    match writeln!(out, "{}", watchdog.address()).and_then(|()| out.flush()) {
+        // With --port it is known without.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     let armed = watchdog.armed();
     let stopped = async {
         interrupted().await;
@@ -89,7 +105,59 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         () = watchdog.run() => {}
         () = stopped => {}
     }
+    written.wait(LAST_WORDS);
     Ok(())
+}
+
+/// The events that wait to be written. Further ones are counted and dropped.
+const MAX_WAITING: usize = 1_024;
+/// The time that the last events have to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Takes events. It never waits and never fails: if the program that died read them, the pipe is full
+/// or closed, and that is when its orders have to be canceled.
+struct Notices {
+    lines: SyncSender<String>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Notices {
+    fn say(&self, line: String) {
+        if self.lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Tells when all events are written.
+struct Written(Receiver<()>);
+
+impl Written {
+    /// Waits until all events are written and the last [`Notices`] is gone, at most for a time.
+    /// Returns whether they are.
+    fn wait(self, time: Duration) -> bool {
+        self.0.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// Writes what is said, a line each, from a thread of its own.
+fn notices(mut out: impl Write + Send + 'static) -> (Notices, Written) {
+    let (lines, waiting) = sync_channel::<String>(MAX_WAITING);
+    let (done, written) = channel();
+    let dropped = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&dropped);
+    thread::spawn(move || {
+        // Dropped at the end, which is what the other side waits for.
+        let _done: Sender<()> = done;
+        for line in waiting {
+            let _ = writeln!(out, "{line}");
+            let count = counted.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                let _ = writeln!(out, "{count} events were left out");
+            }
+        }
+    });
+    (Notices { lines, dropped }, Written(written))
 }
 
 /// Waits for Ctrl-C, or for the signals by which a system ends a program.
@@ -112,5 +180,77 @@ async fn interrupted() {
     #[cfg(not(unix))]
     {
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Writes when it is told so, as a pipe does that is full.
+    #[derive(Clone)]
+    struct Pipe(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nothing_up() {
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let full = text.lock().unwrap();
+        let (notices, written) = notices(Pipe(Arc::clone(&text)));
+        let said = MAX_WAITING + 10;
+        for number in 0..said {
+            notices.say(number.to_string());
+        }
+        drop(full);
+        drop(notices);
+        assert!(written.wait(Duration::from_secs(60)));
+        let text = String::from_utf8(text.lock().unwrap().clone()).unwrap();
+        let left_out: usize = text
+            .lines()
+            .filter_map(|line| line.strip_suffix(" events were left out")?.parse::<usize>().ok())
+            .sum();
+        let lines = text.lines().filter(|line| line.parse::<usize>().is_ok()).count();
+        assert!(left_out > 0, "{text}");
+        assert_eq!(lines + left_out, said);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_does_not_keep_the_program() {
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let full = text.lock().unwrap();
+        let (notices, written) = notices(Pipe(Arc::clone(&text)));
+        notices.say("a line".to_owned());
+        drop(notices);
+        assert!(!written.wait(Duration::from_millis(20)));
+        drop(full);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_no_failure() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (notices, written) = notices(Gone);
+        notices.say("a line".to_owned());
+        notices.say("another".to_owned());
+        drop(notices);
+        assert!(written.wait(Duration::from_secs(60)));
     }
 }

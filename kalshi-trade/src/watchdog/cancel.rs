@@ -73,7 +73,7 @@ pub enum CancelEvent<'a> {
 /// that fail are repeated, with pauses that grow to 5 s.
 ///
 /// Canceling twice does no harm, so every failure is repeated, whether the request took effect or
-/// not.
+/// not. The cancellation waits for `report`, and ends if that panics: it should do neither.
 ///
 /// # Cancellation
 ///

@@ -49,6 +49,7 @@ mod protocol;
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -211,7 +212,8 @@ impl WatchdogBuilder {
         self
     }
 
-    /// Calls a function with everything that happens.
+    /// Calls a function with everything that happens. It should return at once: the cancellation
+    /// waits for it. If it panics, that is logged and the watch goes on.
     pub fn on_event(mut self, report: impl Fn(WatchdogEvent<'_>) + Send + Sync + 'static) -> Self {
         self.report = Arc::new(report);
         self
@@ -233,6 +235,13 @@ impl WatchdogBuilder {
         let address = listener.local_addr()?;
         Ok(Watchdog { settings: self, listener, address, armed: Arc::default() })
     }
+
+    /// Reports an event. A function that panics must not leave orders.
+    fn tell(&self, event: WatchdogEvent<'_>) {
+        if catch_unwind(AssertUnwindSafe(|| (self.report)(event))).is_err() {
+            tracing::error!("the function given to `on_event` panicked");
+        }
+    }
 }
 
 /// Cancels at once whenever a program has died, until nothing has rested for a time.
@@ -245,8 +254,7 @@ async fn cancel_at_each(
     while trip.changed().await.is_ok() {
         let deaths = loop {
             let deaths = *trip.borrow_and_update();
-            let report =
-                |event: CancelEvent<'_>| (settings.report)(WatchdogEvent::Canceling(event));
+            let report = |event: CancelEvent<'_>| settings.tell(WatchdogEvent::Canceling(event));
             let canceled =
                 cancel_until_quiet(&settings.client, &settings.scope, settings.patience, report);
             tokio::select! {
@@ -310,11 +318,11 @@ async fn attend(
             };
             if connection.is_armed() && !was_armed {
                 armed.fetch_add(1, Ordering::AcqRel);
-                (settings.report)(WatchdogEvent::Armed);
+                settings.tell(WatchdogEvent::Armed);
             }
             if was_armed && matches!(output, Output::End(_)) {
                 armed.fetch_sub(1, Ordering::AcqRel);
-                (settings.report)(WatchdogEvent::Disarmed);
+                settings.tell(WatchdogEvent::Disarmed);
             }
             if !settle(output, &mut stream, settings, trips).await {
                 let output = connection.closed();
@@ -337,7 +345,7 @@ async fn settle(
         Output::Trip(death) => {
             // First of all, so that no report delays it.
             trips.send_modify(|deaths| *deaths += 1);
-            (settings.report)(WatchdogEvent::Tripped(death));
+            settings.tell(WatchdogEvent::Tripped(death));
             return true;
         }
     };

@@ -165,6 +165,35 @@ async fn a_cancellation_that_fails_is_repeated() {
 }
 
 #[tokio::test]
+async fn orders_are_canceled_though_the_function_that_is_told_panics() {
+    for scope in [Scope::All, Scope::Prefix("mm1-".to_owned())] {
+        let (_exchange, client) = exchange().await;
+        let (builder, _) = watchdog(&client, scope);
+        let told = Arc::<Mutex<usize>>::default();
+        let count = Arc::clone(&told);
+        let builder = builder.on_event(move |event| {
+            *count.lock().unwrap() += 1;
+            // Without the message that a panic prints.
+            std::panic::resume_unwind(Box::new(format!("{event:?}")));
+        });
+        let watchdog = builder.bind(0).await.unwrap();
+        let (address, armed) = (watchdog.address(), watchdog.armed());
+        let running = tokio::spawn(watchdog.run());
+        let silence = Duration::from_secs(60);
+        Heartbeat::connect(address, TOKEN, silence).await.unwrap().stop().await.unwrap();
+        wait_until("it is disarmed", async || armed.get() == 0).await;
+        let heartbeat = Heartbeat::connect(address, TOKEN, silence).await.unwrap();
+        place(&client, "mm1-one").await;
+        drop(heartbeat);
+        wait_until("it is over", async || armed.get() == 0).await;
+        assert!(resting(&client).await.is_empty());
+        assert!(!running.is_finished());
+        // Armed, disarmed, armed, dead, requested, quiet.
+        assert!(*told.lock().unwrap() >= 6, "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stranger_is_refused_and_cancels_nothing() {
     let (_exchange, client) = exchange().await;
     let (builder, events) = watchdog(&client, Scope::All);
@@ -238,7 +267,7 @@ async fn the_orders_of_a_process_that_is_killed_are_canceled_by_another() {
             .env("KALSHI_API_KEY_ID", key_id)
             .env("KALSHI_PRIVATE_KEY", pair.private_key_pem())
             .env("KALSHI_WATCHDOG_TOKEN", TOKEN);
-        Killed(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+        Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_kalshi-trade-watchdog"));
     command.args(["--prefix", "bot-", "--quiet", "1", "--poll", "20"]);
@@ -246,6 +275,8 @@ async fn the_orders_of_a_process_that_is_killed_are_canceled_by_another() {
     let mut address = String::new();
     BufReader::new(dog.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
     assert!(address.starts_with("127.0.0.1:"), "the watchdog did not start: {address:?}");
+    // What it reports went to a program that is gone, too.
+    drop(dog.0.stderr.take());
 
     let mut command = Command::new(std::env::current_exe().unwrap());
     command

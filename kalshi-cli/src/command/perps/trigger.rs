@@ -264,8 +264,10 @@ async fn set(context: &Context, args: SetArgs) -> Outcome {
     let request = call.body().map(|body| body.json().to_string()).unwrap_or_default();
     let about = format!("set an exit trigger of {ticker}: {request}");
     let Some(answer) = call.write(context, &about).await? else { return Ok(()) };
-    context.output.document(&answer, &[])?;
-    check(&request, &answer)
+    let printed = context.output.document(&answer, &[]);
+    // Said even if nothing reads the answer.
+    check(&request, &answer)?;
+    printed
 }
 
 /// Checks that the trigger of an answer is the one that was asked for, and can still fire: a

@@ -163,6 +163,8 @@ pub struct Publisher {
     epoch: Option<Epoch>,
     /// The last epoch of this term that ended.
     ended: Option<Epoch>,
+    /// Its end is to be published before anything else.
+    is_end_due: bool,
     /// The kinds of your account that the connection is subscribed to.
     own: Vec<(Kind, Sid)>,
     /// Those that are to be reported to be alive.
@@ -277,6 +279,7 @@ impl Publisher {
             last_epoch: (0, 0),
             epoch: None,
             ended: None,
+            is_end_due: false,
             own: Vec::new(),
             own_due: VecDeque::new(),
             markets: HashMap::default(),
@@ -321,6 +324,7 @@ impl Publisher {
         self.lease = None;
         self.epoch = None;
         self.ended = None;
+        self.is_end_due = false;
         self.discard_queue();
     }
 
@@ -377,7 +381,9 @@ impl Publisher {
         self.events = events;
     }
 
-    /// Notes that the connection to the exchange was lost.
+    /// Notes that the connection to the exchange was lost. The end of the epoch is published before
+    /// anything else, also where the window is full: call [`next`](Self::next) before
+    /// [`stand_by`](Self::stand_by).
     pub fn disconnected(&mut self, reason: &str) {
         let mut events = std::mem::take(&mut self.events);
         let reason = DisconnectReason::Failed(reason.to_owned());
@@ -396,7 +402,8 @@ impl Publisher {
             self.urgent.clear();
             self.behind.clear();
             self.snapshots_due.clear();
-            self.push_control(&Control::Ended);
+            self.heartbeat.clear();
+            self.is_end_due = true;
         }
     }
 
@@ -410,7 +417,7 @@ impl Publisher {
         }
         self.lease?;
         self.expire(now);
-        if self.in_flight.len() >= self.config.window {
+        if self.in_flight.len() >= self.config.window && !self.is_end_due {
             return None;
         }
         if now >= self.heartbeat_due && self.heartbeat.is_empty() {
@@ -818,6 +825,7 @@ impl Publisher {
         }
         self.epoch = Some(Epoch { term, number, publisher: self.config.id.clone() });
         self.ended = None;
+        self.is_end_due = false;
         self.streams.iter_mut().for_each(HashMap::clear);
         self.urgent.clear();
         self.behind.clear();
@@ -868,6 +876,10 @@ impl Publisher {
     }
 
     fn next_pending(&mut self, wall: UnixMillis, now: Duration) -> Option<Pending> {
+        if std::mem::take(&mut self.is_end_due) {
+            let target = Target::Control(Control::Ended);
+            return self.control_message(&Control::Ended, target, wall);
+        }
         if let Some(control) = self.heartbeat.pop_front() {
             let target = match control {
                 Control::Heartbeat { .. } => Target::Heartbeat,

@@ -57,16 +57,24 @@ impl<B: Bus> PublisherNode<B> {
                 _ => {}
             }
         }
+        self.follow_lease(now);
+        // The end of an epoch goes out before the lease is given up: followers take it of the holder
+        // only, and the next one may be long in coming.
+        while let Some(publication) = self.publisher.next(wall, now) {
+            self.bus.publish(publication.token, publication.message, now);
+        }
         while let Some(request) = self.lease.next(self.publisher.is_connected(), now) {
             self.bus.lease(request, now);
         }
+        self.follow_lease(now);
+    }
+
+    /// Leads while the lease is held.
+    fn follow_lease(&mut self, now: Duration) {
         match self.lease.held(now) {
             Some((term, until)) => self.publisher.lead(term, until, now),
             None if self.publisher.leads(now) => self.publisher.stand_by(),
             None => {}
-        }
-        while let Some(publication) = self.publisher.next(wall, now) {
-            self.bus.publish(publication.token, publication.message, now);
         }
     }
 }

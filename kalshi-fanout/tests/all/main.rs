@@ -5,5 +5,6 @@
 mod account;
 mod chaos;
 mod nats;
+mod nodes;
 mod publishing;
 mod truth;

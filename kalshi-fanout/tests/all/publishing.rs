@@ -164,6 +164,22 @@ fn a_bus_that_is_behind_gets_a_reset_and_a_snapshot_instead_of_changes() {
 }
 
 #[test]
+fn the_end_of_an_epoch_overtakes_what_waits_for_a_full_window() {
+    let mut config = PublisherConfig::new("sim", "a");
+    config.window = 1;
+    let mut publisher = Publisher::new(config).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    // The first message is not acknowledged.
+    assert!(publisher.next(WALL, ZERO).is_some());
+    assert!(publisher.next(WALL, ZERO).is_none());
+    publisher.disconnected("the socket was lost");
+    let ended = publisher.next(WALL, ZERO).unwrap();
+    assert_eq!(ended.message.payload, r#"{"kind":"ended"}"#);
+    assert!(publisher.next(WALL, ZERO).is_none());
+}
+
+#[test]
 fn nothing_is_published_beyond_the_end_of_the_lease() {
     let mut publisher = Publisher::new(PublisherConfig::new("sim", "a")).unwrap();
     publisher.lead(1, Duration::from_secs(10), ZERO);

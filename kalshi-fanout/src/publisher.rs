@@ -196,8 +196,12 @@ struct Lease {
     until: Duration,
 }
 
+/// The types of frames that are replies to commands.
+const REPLIES: [&str; 4] = ["error", "ok", "subscribed", "unsubscribed"];
+
 /// A frame that waits for the confirmation of its subscription.
 struct Held {
+    kind: String,
     sid: Option<i64>,
     seq: Option<i64>,
     text: String,
@@ -1046,16 +1050,18 @@ impl Publisher {
     /// Keeps a frame that gave no event, in case it waits for the confirmation of its subscription.
     fn hold(&mut self, text: &str) {
         #[derive(Deserialize)]
-        struct Numbers {
+        struct Head {
+            #[serde(rename = "type")]
+            kind: String,
             sid: Option<i64>,
             seq: Option<i64>,
         }
-        let Ok(Numbers { sid, seq }) = serde_json::from_str(text) else { return };
-        if sid.is_none() {
+        let Ok(Head { kind, sid, seq }) = serde_json::from_str(text) else { return };
+        if sid.is_none() || REPLIES.contains(&&*kind) {
             return;
         }
         self.held_bytes = self.held_bytes.saturating_add(text.len());
-        self.held.push_back(Held { sid, seq, text: text.to_owned() });
+        self.held.push_back(Held { kind, sid, seq, text: text.to_owned() });
         while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
             let Some(oldest) = self.held.pop_front() else { break };
             self.held_bytes = self.held_bytes.saturating_sub(oldest.text.len());
@@ -1067,9 +1073,14 @@ impl Publisher {
         if self.held.is_empty() {
             return None;
         }
-        let is_of = |held: &Held| held.sid == message.sid && held.seq == message.seq;
+        // A channel without numbers has nothing but the kind to tell its frames by.
+        let is_of = |held: &Held| {
+            held.sid == message.sid
+                && held.seq == message.seq
+                && held.kind == message.payload.kind()
+        };
         let Some(at) = self.held.iter().position(is_of) else {
-            // The subscription is confirmed: what is left of it are replies.
+            // The subscription is confirmed: nothing that is left of it waits.
             self.held.retain(|held| held.sid != message.sid);
             self.held_bytes = self.held.iter().map(|held| held.text.len()).sum();
             return None;

@@ -91,6 +91,30 @@ fn frames_go_through_byte_for_byte_also_those_before_the_confirmation() {
     assert_eq!(data.headers.last().unwrap().1, "1-1-a:book:A_d1:1");
 }
 
+fn ticker(price: &str) -> String {
+    format!(
+        r#"{{"type":"ticker","sid":2,"msg":{{"market_ticker":"A.1","market_id":"i","price_dollars":"{price}","yes_bid_dollars":"0.40","yes_ask_dollars":"0.42","volume_fp":"1.00","open_interest_fp":"1.00","dollar_volume":1,"dollar_open_interest":1,"yes_bid_size_fp":"1.00","yes_ask_size_fp":"1.00","last_trade_size_fp":"1.00","ts":1,"ts_ms":1000,"time":"1970-01-01T00:00:01Z"}}}}"#
+    )
+}
+
+#[test]
+fn a_reply_is_not_published_in_the_place_of_a_message_without_a_number() {
+    let mut publisher = publisher();
+    let subscribed = r#"{"id":1,"type":"subscribed","msg":{"channel":"ticker","sid":2}}"#;
+    let added = r#"{"id":2,"type":"ok","sid":2,"msg":{"market_tickers":["A.1"]}}"#;
+    let (early, first, second) = (ticker("0.39"), ticker("0.40"), ticker("0.41"));
+    for frame in [&early, subscribed, r#"{"type":"ok","sid":2}"#, &first, added, &second] {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    let messages = take(&mut publisher, ZERO);
+    let payloads: Vec<std::borrow::Cow<str>> = messages
+        .iter()
+        .filter(|message| message.subject.contains(".ticker."))
+        .map(|message| String::from_utf8_lossy(&message.payload))
+        .collect();
+    assert_eq!(payloads, [early, first, second]);
+}
+
 #[test]
 fn what_is_private_is_not_published() {
     let mut publisher = publisher();

@@ -13,7 +13,7 @@ pub enum Control {
     /// and is repeated while the publisher holds the lease and no other epoch has begun.
     Ended,
     /// The publisher is alive, and these are the last numbers of the order books that have changed
-    /// since the heartbeat before.
+    /// lately. Each is in several heartbeats, so that it comes although one is lost.
     Heartbeat {
         /// The shard.
         shard: u16,

@@ -107,7 +107,7 @@ fn a_reply_is_not_published_in_the_place_of_a_message_without_a_number() {
         publisher.frame(frame, WALL, ZERO);
     }
     let messages = take(&mut publisher, ZERO);
-    let payloads: Vec<std::borrow::Cow<str>> = messages
+    let payloads: Vec<std::borrow::Cow<'_, str>> = messages
         .iter()
         .filter(|message| message.subject.contains(".ticker."))
         .map(|message| String::from_utf8_lossy(&message.payload))
@@ -238,20 +238,47 @@ fn a_silent_publisher_makes_every_book_unreadable() {
 
 #[test]
 fn the_last_message_of_a_quiet_market_is_missed_by_the_heartbeat() {
-    let mut publisher = publisher();
-    publisher.frame(SUBSCRIBED, WALL, ZERO);
-    publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
-    let mut follower = follower();
-    give(&mut follower, &take(&mut publisher, ZERO), ZERO);
-    publisher.frame(&delta(2, "A.1", ""), WALL, ZERO);
-    // The bus loses it.
-    take(&mut publisher, ZERO);
-    let later = Duration::from_secs(5);
-    give(&mut follower, &take(&mut publisher, later), later);
-    assert_eq!(follower.number("A.1"), Some(1));
-    follower.tick(Duration::from_secs(6));
-    assert!(matches!(follower.next_event(later), Some(Event::Uncovered { .. })));
-    assert_eq!(follower.number("A.1"), None);
+    // The bus loses the message, and with it this number of heartbeats.
+    for lost in 0..3 {
+        let mut publisher = publisher();
+        publisher.frame(SUBSCRIBED, WALL, ZERO);
+        publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+        let mut follower = follower();
+        give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+        publisher.frame(&delta(2, "A.1", ""), WALL, ZERO);
+        let mut now = ZERO;
+        for _ in 0..=lost {
+            take(&mut publisher, now);
+            now += Duration::from_secs(5);
+        }
+        give(&mut follower, &take(&mut publisher, now), now);
+        assert_eq!(follower.number("A.1"), Some(1));
+        let later = now + Duration::from_secs(1);
+        follower.tick(later);
+        let event = follower.next_event(later);
+        assert!(matches!(event, Some(Event::Uncovered { .. })), "{lost}: {event:?}");
+        assert_eq!(follower.number("A.1"), None);
+    }
+}
+
+#[test]
+fn a_heartbeat_names_a_book_for_some_time_after_its_last_change() {
+    for (interval, named) in [(5, 5), (1, 21), (30, 3)] {
+        let mut config = PublisherConfig::new("sim", "a");
+        config.heartbeat = Duration::from_secs(interval);
+        // Snapshots are no part of it.
+        config.snapshot_interval = Duration::MAX;
+        let mut publisher = Publisher::new(config).unwrap();
+        publisher.lead(1, Duration::from_secs(10_000), ZERO);
+        publisher.frame(SUBSCRIBED, WALL, ZERO);
+        publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+        let beats = (0..100).filter(|beat| {
+            let messages = take(&mut publisher, Duration::from_secs(beat * interval));
+            let is_named = |message: &BusMessage| message.payload.ends_with(br#"[["A.1",1]]}"#);
+            messages.iter().any(is_named)
+        });
+        assert_eq!(beats.collect::<Vec<_>>(), (0..named).collect::<Vec<_>>(), "{interval}");
+    }
 }
 
 fn trade(seq: u64) -> String {
@@ -343,7 +370,9 @@ fn a_snapshot_that_is_delivered_once_more_is_not_taken_for_the_newest() {
         of_subject(&messages, ".ctl.")
     };
     beat(&mut publisher, now);
-    let now = now + Duration::from_secs(5);
+    beat(&mut publisher, now + Duration::from_secs(5));
+    beat(&mut publisher, now + Duration::from_secs(10));
+    let now = now + Duration::from_secs(15);
     let quiet = beat(&mut publisher, now);
     assert!(!quiet.is_empty());
 

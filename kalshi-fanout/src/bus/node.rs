@@ -1,10 +1,12 @@
 //! A publisher and a follower with their bus.
 
 use std::{
+    collections::HashSet,
     task::{Context, Poll},
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Books, Event};
 
@@ -97,16 +99,28 @@ impl<B: Bus> PublisherNode<B> {
 pub struct FollowerNode<B> {
     follower: Follower,
     bus: B,
+    /// The patterns that the bus is subscribed to.
+    patterns: HashSet<String, RandomState>,
     tick_due: Duration,
 }
 
 impl<B: Bus> FollowerNode<B> {
     /// Returns a follower, subscribed to what it follows.
-    pub fn new(follower: Follower, mut bus: B) -> Self {
-        for pattern in follower.patterns() {
-            bus.subscribe(&pattern);
+    pub fn new(follower: Follower, bus: B) -> Self {
+        let patterns = HashSet::default();
+        let mut node = Self { follower, bus, patterns, tick_due: Duration::ZERO };
+        for pattern in node.follower.patterns() {
+            node.subscribe(pattern);
         }
-        Self { follower, bus, tick_due: Duration::ZERO }
+        node
+    }
+
+    /// Subscribes to a pattern, once: a bus delivers every message for each subscription.
+    fn subscribe(&mut self, pattern: String) {
+        if !self.patterns.contains(&pattern) {
+            self.bus.subscribe(&pattern);
+            self.patterns.insert(pattern);
+        }
     }
 
     /// Follows the order books of markets, besides those that are followed already.
@@ -121,7 +135,7 @@ impl<B: Bus> FollowerNode<B> {
         for ticker in tickers {
             let ticker = ticker.into();
             for pattern in self.follower.book_patterns(&ticker)? {
-                self.bus.subscribe(&pattern);
+                self.subscribe(pattern);
             }
             self.follower.follow([ticker])?;
         }
@@ -168,7 +182,7 @@ impl<B: Bus> FollowerNode<B> {
     /// The ticker is no token of a subject.
     pub fn follow_kind(&mut self, kind: Kind, ticker: &str) -> Result<(), SubjectError> {
         let pattern = self.follower.pattern(kind, ticker)?;
-        self.bus.subscribe(&pattern);
+        self.subscribe(pattern);
         Ok(())
     }
 

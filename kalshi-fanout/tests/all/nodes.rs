@@ -1,10 +1,11 @@
 //! Publishers and followers over a bus inside of the process, without faults and in virtual time.
 
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use kalshi_fanout::{
-    Follower, FollowerConfig, Lease, Publisher, PublisherConfig,
-    bus::{FollowerNode, MemoryBroker, MemoryBus, PublisherNode},
+    BusMessage, Follower, FollowerConfig, Lease, LeaseRequest, Publisher, PublisherConfig,
+    bus::{Bus, BusEvent, FollowerNode, MemoryBroker, MemoryBus, PublisherNode},
+    subject::Kind,
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::{BookState, Event};
@@ -61,4 +62,50 @@ fn followers_hear_at_once_that_the_leader_has_lost_the_exchange() {
         publisher.step(WALL, ZERO);
         assert!(publisher.is_idle());
     }
+}
+
+/// A bus that has nothing, and keeps the patterns that it is subscribed to.
+struct Subscriptions(Rc<RefCell<Vec<String>>>);
+
+impl Bus for Subscriptions {
+    fn publish(&mut self, _token: u64, _message: BusMessage, _now: Duration) {}
+
+    fn subscribe(&mut self, pattern: &str) {
+        self.0.borrow_mut().push(pattern.to_owned());
+    }
+
+    fn last(&mut self, _subject: &str, _now: Duration) {}
+
+    fn log(&mut self, _ticker: &str, _pattern: &str, _since: UnixMillis, _now: Duration) {}
+
+    fn lease(&mut self, _request: LeaseRequest, _now: Duration) {}
+
+    fn next(&mut self, _now: Duration) -> Option<BusEvent> {
+        None
+    }
+}
+
+#[test]
+fn a_follower_subscribes_once_to_what_it_follows_twice() {
+    let patterns = Rc::new(RefCell::new(Vec::new()));
+    let mut follower = Follower::new(FollowerConfig::new("sim"), || ZERO).unwrap();
+    follower.follow(["A"]).unwrap();
+    let mut follower = FollowerNode::new(follower, Subscriptions(Rc::clone(&patterns)));
+    for _ in 0..2 {
+        follower.follow(["A", "B"]).unwrap();
+        follower.follow_kind(Kind::Trade, "A").unwrap();
+        follower.follow_kind(Kind::Ticker, "A").unwrap();
+    }
+    let mut found = patterns.take();
+    found.sort();
+    let expected = [
+        "kx.v1.sim.ctl.*",
+        "kx.v1.sim.md.*.book.A.A",
+        "kx.v1.sim.md.*.book.B.B",
+        "kx.v1.sim.md.*.ticker.A.A",
+        "kx.v1.sim.md.*.trade.A.A",
+        "kx.v1.sim.snap.A",
+        "kx.v1.sim.snap.B",
+    ];
+    assert_eq!(found, expected);
 }

@@ -561,7 +561,11 @@ impl Publisher {
                 self.own_lost(Kind::Order);
                 self.own_lost(Kind::Position);
                 // What has no key may be missing in between.
-                for channel in [Channel::Ticker, Channel::MarketLifecycleV2] {
+                for channel in [
+                    Channel::Ticker,
+                    Channel::MarketLifecycleV2,
+                    Channel::MultivariateMarketLifecycle,
+                ] {
                     let channel = channel.to_string();
                     self.push_control(&Control::Gap { channel, expected: None, received: None });
                 }

@@ -38,7 +38,8 @@ pub trait Bus {
     /// each, oldest first, and [`BusEvent::LogEnd`].
     fn log(&mut self, ticker: &str, pattern: &str, since: UnixMillis, now: Duration);
 
-    /// Reads or writes the lease: [`BusEvent::LeaseRead`] or [`BusEvent::LeaseWritten`].
+    /// Reads or writes the lease: [`BusEvent::LeaseRead`] or [`BusEvent::LeaseWritten`]. No revision
+    /// comes twice, also not after the store was lost.
     fn lease(&mut self, request: LeaseRequest, now: Duration);
 
     /// Returns the next event that has come.

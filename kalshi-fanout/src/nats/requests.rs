@@ -1,6 +1,6 @@
 //! Requests to the broker that have an answer: snapshots, the log, the lease.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::{
     HeaderMap,
@@ -141,6 +141,11 @@ fn time(at: UnixMillis) -> Option<DateTime> {
     from_nanos(i128::from(at.as_millis()) * 1_000_000).ok()
 }
 
+fn micros(at: DateTime) -> u64 {
+    let since = SystemTime::from(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Reports whether the log has everything from a time on: nothing that came later was trimmed, and
 /// the stream was not made anew since.
 fn reaches_back(info: &Info, since: UnixMillis, start: DateTime) -> bool {
@@ -176,6 +181,8 @@ pub(super) async fn lease(
     request: LeaseRequest,
 ) -> Result<BusEvent, String> {
     let store = context.get_key_value(bucket).await.map_err(|error| error.to_string())?;
+    // A bucket that was made anew numbers from 1 again: with its time, no revision comes twice.
+    let base = micros(store.stream.cached_info().created);
     match request {
         LeaseRequest::Read => {
             let entry = store.entry(LEASE).await.map_err(|error| error.to_string())?;
@@ -184,20 +191,23 @@ pub(super) async fn lease(
             };
             let read: LeaseEntry = serde_json::from_slice(&entry.value)
                 .map_err(|error| format!("the lease does not read: {error}"))?;
-            Ok(BusEvent::LeaseRead(Some((read, entry.revision))))
+            let revision = base.saturating_add(entry.revision);
+            Ok(BusEvent::LeaseRead(Some((read, revision))))
         }
         LeaseRequest::Write { entry, expected } => {
             let value = Bytes::from(serde_json::to_vec(&entry).map_err(|it| it.to_string())?);
             let end = match expected {
-                Some(revision) => match store.update(LEASE, value, revision).await {
-                    Ok(revision) => LeaseWrite::Written(revision),
+                // One of a bucket that is no more.
+                Some(expected) if expected <= base => LeaseWrite::Conflict,
+                Some(expected) => match store.update(LEASE, value, expected - base).await {
+                    Ok(number) => LeaseWrite::Written(base.saturating_add(number)),
                     Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
                         LeaseWrite::Conflict
                     }
                     Err(error) => return Err(error.to_string()),
                 },
                 None => match store.create(LEASE, value).await {
-                    Ok(revision) => LeaseWrite::Written(revision),
+                    Ok(number) => LeaseWrite::Written(base.saturating_add(number)),
                     Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
                         LeaseWrite::Conflict
                     }

@@ -237,6 +237,40 @@ fn a_silent_publisher_makes_every_book_unreadable() {
 }
 
 #[test]
+fn a_publisher_that_was_replaced_is_kept_out_after_a_silence_and_a_loss_of_the_bus() {
+    let of_term = |term| {
+        let mut publisher = Publisher::new(PublisherConfig::new("sim", "a")).unwrap();
+        publisher.lead(term, Duration::from_secs(1_000), ZERO);
+        publisher.frame(SUBSCRIBED, WALL, ZERO);
+        publisher.frame(&snapshot(1, "A.1"), WALL, ZERO);
+        take(&mut publisher, ZERO)
+    };
+    let (old, new) = (of_term(1), of_term(2));
+    for is_silent in [false, true] {
+        let mut follower = follower();
+        give(&mut follower, &new, ZERO);
+        let mut now = Duration::from_secs(12);
+        if is_silent {
+            follower.tick(now);
+        } else {
+            follower.bus_lost(now);
+        }
+        give(&mut follower, &old, now);
+        assert_eq!(follower.epoch(), None);
+        assert_eq!(follower.metrics().fenced, u64::try_from(old.len()).unwrap());
+        // The same one goes on.
+        give(&mut follower, &new, now);
+        assert_eq!(follower.epoch().map(|epoch| epoch.term), Some(2));
+        follower.bus_lost(now);
+        // A store that was lost, and the clock of a publisher that is behind, may give an earlier
+        // term: that is not kept out for ever.
+        now += Duration::from_secs(60);
+        give(&mut follower, &old, now);
+        assert_eq!(follower.epoch().map(|epoch| epoch.term), Some(1));
+    }
+}
+
+#[test]
 fn the_last_message_of_a_quiet_market_is_missed_by_the_heartbeat() {
     // The bus loses the message, and with it this number of heartbeats.
     for lost in 0..3 {
@@ -421,8 +455,12 @@ fn events_of_redundant_feeds_are_published_with_what_they_say() {
     // Another feed leads: nothing is known of what has no key.
     publisher.event(&Event::Failover { from: 0, to: 1 }, ZERO);
     let came = give(&mut follower, &take(&mut publisher, ZERO), ZERO);
-    let is_gap = |event: &&Event| matches!(event, Event::Gap { channel: Channel::Ticker, .. });
-    assert_eq!(came.iter().filter(is_gap).count(), 1);
+    for lost in [Channel::Ticker, Channel::MarketLifecycleV2, Channel::MultivariateMarketLifecycle]
+    {
+        let is_gap =
+            |event: &&Event| matches!(event, Event::Gap { channel, .. } if *channel == lost);
+        assert_eq!(came.iter().filter(is_gap).count(), 1, "{lost}");
+    }
     // All are lost: the epoch ends.
     let reason = DisconnectReason::Silent;
     publisher.event(&Event::Disconnected { reason }, ZERO);

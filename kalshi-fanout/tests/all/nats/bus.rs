@@ -176,6 +176,43 @@ async fn the_lease_is_written_by_one_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_store_that_was_lost_is_not_renewed() {
+    let Some(mut broker) = Broker::start() else { return };
+    let mut one = broker::publisher(&broker.url()).await;
+    let mut other = broker::publisher(&broker.url()).await;
+    let write = |holder: &str, term, expected| {
+        let entry = LeaseEntry { holder: holder.to_owned(), term };
+        LeaseRequest::Write { entry, expected }
+    };
+    one.lease(write("a", 1, None), NOW);
+    let BusEvent::LeaseWritten(LeaseWrite::Written(first)) = next(&mut one).await else {
+        panic!("it is free")
+    };
+    broker.kill();
+    let is_lost = |event: &BusEvent| *event == BusEvent::Lost;
+    for bus in [&mut one, &mut other] {
+        wait_for(bus, is_lost).await;
+    }
+    broker.restart(true);
+    for bus in [&mut one, &mut other] {
+        wait_for(bus, is_lost).await;
+    }
+    // The other one takes it in the new store, which counts from 1 as the old one did.
+    let second = async {
+        loop {
+            other.lease(write("b", 2, None), NOW);
+            let answer = timeout(Duration::from_millis(500), next(&mut other)).await;
+            if let Ok(BusEvent::LeaseWritten(LeaseWrite::Written(second))) = answer {
+                return second;
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, second).await.unwrap() > first);
+    one.lease(write("a", 1, Some(first)), NOW);
+    assert_eq!(next(&mut one).await, BusEvent::LeaseWritten(LeaseWrite::Conflict));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_comes_back_with_and_without_its_memory() {
     let Some(mut broker) = Broker::start() else { return };
     let mut publisher = broker::publisher(&broker.url()).await;

@@ -1,5 +1,7 @@
 //! One channel: what is desired of it, and what is on the wire.
 
+mod follow;
+
 use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
@@ -37,6 +39,8 @@ pub(crate) struct ChannelState<P: Product = EventContracts> {
     desired: Option<Subscription<P>>,
     /// The last item of `desired` was taken out: an empty list would mean all of them.
     is_dormant: bool,
+    /// A recording has the subscription and not its command: its items are those that it shows.
+    is_adopted: bool,
     phase: Phase,
     is_closing: bool,
     /// There may be a subscription whose number is not known: the exchange did not carry out
@@ -112,6 +116,7 @@ impl<P: Product> ChannelState<P> {
             channel,
             desired: None,
             is_dormant: false,
+            is_adopted: false,
             phase: Phase::Unsubscribed,
             is_closing: false,
             may_exist: false,
@@ -421,12 +426,6 @@ impl<P: Product> ChannelState<P> {
         }
     }
 
-    /// Makes the channel one that is desired, because a recording has it.
-    pub(crate) fn adopt(&mut self) {
-        let channel = &self.channel;
-        self.desired.get_or_insert_with(|| Subscription::channel(channel.clone()));
-    }
-
     /// Records that the subscription is confirmed, by a reply with the number `seq`.
     pub(crate) fn confirmed(
         &mut self,
@@ -445,7 +444,7 @@ impl<P: Product> ChannelState<P> {
             out.command(PendingKind::Unsubscribe(self.lane), Action::Unsubscribe { sid }, now);
             return;
         }
-        if self.is_book() && !out.is_passive {
+        if self.is_book() && !self.is_adopted {
             let known: Vec<String> =
                 self.on_wire.iter().filter(|item| self.desires(item)).cloned().collect();
             self.resync.expect(known, now, out.limits.snapshot_timeout);
@@ -526,6 +525,10 @@ impl<P: Product> ChannelState<P> {
         let mut is_desired = false;
         let mut gone = Vec::new();
         for item in items {
+            if out.is_passive && self.desires(item) {
+                // The recorded client has added it meanwhile.
+                continue;
+            }
             self.in_flight.remove(item);
             self.on_wire.remove(item);
             self.removed.remove(item);
@@ -894,16 +897,14 @@ impl<P: Product> ChannelState<P> {
         }
         let mut has_arrived = false;
         if let Some(ticker) = snapshot {
-            if out.is_passive {
-                // The markets of a recording are those that it shows.
-                if let Some(desired) = &mut self.desired {
-                    desired.items.insert(ticker.to_owned());
-                }
-                self.on_wire.insert(ticker.to_owned());
-            } else if !has_number || self.tracker.is_late() || !self.on_wire.contains(ticker) {
+            let is_known = self.is_adopted || self.on_wire.contains(ticker);
+            if !has_number || self.tracker.is_late() || !is_known {
                 // Older than what came before it, perhaps, or a book that nothing keeps up to date.
                 out.unmatched(Event::Unmatched(message), bytes);
                 return;
+            }
+            if self.is_adopted {
+                self.show(ticker);
             }
             out.snapshot_arrived(self.lane, ticker);
             has_arrived = self.resync.arrived(ticker, now, out.limits.snapshot_timeout);

@@ -127,8 +127,8 @@ pub struct Publication {
 
 /// Turns the frames of a connection into messages for the bus.
 ///
-/// Feed it by [`frame`](Self::frame) and [`disconnected`](Self::disconnected), as a
-/// [`Tap`](kalshi_ws::Tap) sees them, and take what is to be published by [`next`](Self::next). It
+/// Feed it by [`frame`](Self::frame), [`sent`](Self::sent) and
+/// [`disconnected`](Self::disconnected), as a [`Tap`](kalshi_ws::Tap) sees them, and take what is to be published by [`next`](Self::next). It
 /// publishes only while it [leads](Self::lead).
 ///
 /// # Examples
@@ -390,6 +390,17 @@ impl Publisher {
         }
         for event in events.drain(..) {
             self.take_event(&event, Some(text), now);
+        }
+        self.events = events;
+    }
+
+    /// Takes a command that the connection sent, in its place among the frames: the book of a market
+    /// that it takes out is void for followers, which no frame of the exchange says.
+    pub fn sent(&mut self, text: &str, now: Duration) {
+        let mut events = std::mem::take(&mut self.events);
+        self.replay.sent(text, |event| events.push(event));
+        for event in events.drain(..) {
+            self.take_event(&event, None, now);
         }
         self.events = events;
     }

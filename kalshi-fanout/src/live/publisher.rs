@@ -110,6 +110,10 @@ impl<B: Bus + Send> Tap for NodeTap<B> {
         self.0.step(|node, now| node.publisher_mut().frame(text, at, now));
     }
 
+    fn sent(&mut self, _at: UnixMillis, text: &str) {
+        self.0.step(|node, now| node.publisher_mut().sent(text, now));
+    }
+
     fn disconnected(&mut self, _at: UnixMillis, reason: &str) {
         self.0.step(|node, _| node.publisher_mut().disconnected(reason));
     }

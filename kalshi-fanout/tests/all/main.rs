@@ -4,6 +4,7 @@
 
 mod account;
 mod chaos;
+mod live;
 mod nats;
 mod nodes;
 mod publishing;

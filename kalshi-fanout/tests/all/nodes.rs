@@ -64,6 +64,22 @@ fn followers_hear_at_once_that_the_leader_has_lost_the_exchange() {
     }
 }
 
+#[test]
+fn the_end_of_an_epoch_overtakes_what_waits_for_a_full_window() {
+    let mut config = PublisherConfig::new("sim", "a");
+    config.window = 1;
+    let mut publisher = Publisher::new(config).unwrap();
+    publisher.lead(1, Duration::from_secs(1_000), ZERO);
+    publisher.frame(SUBSCRIBED, WALL, ZERO);
+    // The first message is not acknowledged.
+    assert!(publisher.next(WALL, ZERO).is_some());
+    assert!(publisher.next(WALL, ZERO).is_none());
+    publisher.disconnected("the socket was lost");
+    let ended = publisher.next(WALL, ZERO).unwrap();
+    assert_eq!(ended.message.payload, r#"{"kind":"ended"}"#);
+    assert!(publisher.next(WALL, ZERO).is_none());
+}
+
 /// A bus that has nothing, and keeps the patterns that it is subscribed to.
 struct Subscriptions(Rc<RefCell<Vec<String>>>);
 

@@ -167,6 +167,24 @@ fn a_gap_resets_every_book_before_anything_else() {
 }
 
 #[test]
+fn the_book_of_a_market_that_is_taken_out_is_void() {
+    let mut publisher = publisher();
+    for frame in [SUBSCRIBED, &snapshot(1, "A.1"), &snapshot(2, "B")] {
+        publisher.frame(frame, WALL, ZERO);
+    }
+    let mut follower = follower();
+    give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!(follower.books().state("A.1"), BookState::Valid);
+    let delete = r#"{"id":2,"cmd":"update_subscription","params":{"sids":[1],"action":"delete_markets","market_tickers":["A.1"]}}"#;
+    publisher.sent(delete, ZERO);
+    // What is still on its way is of no use.
+    publisher.frame(&delta(3, "A.1", ""), WALL, ZERO);
+    give(&mut follower, &take(&mut publisher, ZERO), ZERO);
+    assert_eq!(follower.books().state("A.1"), BookState::Void);
+    assert_eq!(publisher.books().state("B"), BookState::Valid);
+}
+
+#[test]
 fn a_bus_that_is_behind_gets_a_reset_and_a_snapshot_instead_of_changes() {
     let mut config = PublisherConfig::new("sim", "a");
     config.window = 8;
@@ -185,22 +203,6 @@ fn a_bus_that_is_behind_gets_a_reset_and_a_snapshot_instead_of_changes() {
     give(&mut follower, &messages, ZERO);
     assert_eq!(follower.books().get("A.1"), publisher.books().get("A.1"));
     assert!(publisher.books().get("A.1").is_some());
-}
-
-#[test]
-fn the_end_of_an_epoch_overtakes_what_waits_for_a_full_window() {
-    let mut config = PublisherConfig::new("sim", "a");
-    config.window = 1;
-    let mut publisher = Publisher::new(config).unwrap();
-    publisher.lead(1, Duration::from_secs(1_000), ZERO);
-    publisher.frame(SUBSCRIBED, WALL, ZERO);
-    // The first message is not acknowledged.
-    assert!(publisher.next(WALL, ZERO).is_some());
-    assert!(publisher.next(WALL, ZERO).is_none());
-    publisher.disconnected("the socket was lost");
-    let ended = publisher.next(WALL, ZERO).unwrap();
-    assert_eq!(ended.message.payload, r#"{"kind":"ended"}"#);
-    assert!(publisher.next(WALL, ZERO).is_none());
 }
 
 #[test]

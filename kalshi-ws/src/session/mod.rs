@@ -328,6 +328,8 @@ impl<P: Product> SessionState<P> {
     #[inline(never)]
     fn message(&mut self, message: Message<P>, bytes: usize, now: Instant) {
         self.out.take_query_by_id(message.id);
+        let renamed = P::ticker_change(&message.payload);
+        let renamed = renamed.map(|(old, new)| (old.to_owned(), new.to_owned()));
         let Some(sid) = message.sid else {
             // It may be of any subscription that sends such messages, and have had a number there.
             self.misplaced(Some(P::kind(&message.payload)), now);
@@ -336,7 +338,12 @@ impl<P: Product> SessionState<P> {
         };
         match self.channels.iter_mut().find(|state| state.sid() == Some(sid)) {
             Some(state) => state.message(message, bytes, &mut self.out, now),
-            None => self.hold(message, bytes, now),
+            None => return self.hold(message, bytes, now),
+        }
+        if let Some((old, new)) = renamed {
+            for state in &mut self.channels {
+                state.renamed(&old, &new, &mut self.out, now);
+            }
         }
     }
 

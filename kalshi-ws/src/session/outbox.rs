@@ -385,6 +385,23 @@ impl<P: Product> Outbox<P> {
         id.is_some_and(|id| self.guesses.contains_key(&id))
     }
 
+    /// Renames an item in the commands of a subscription that wait for a reply.
+    pub(crate) fn renamed(&mut self, lane: usize, old: &str, new: &str) {
+        let pending = self.pending.0.values_mut().map(|pending| &mut pending.kind);
+        for kind in pending.filter(|kind| kind.lane() == Some(lane)) {
+            if let PendingKind::Add(_, items) | PendingKind::Delete(_, items) = kind {
+                for item in items.iter_mut().filter(|item| *item == old) {
+                    new.clone_into(item);
+                }
+            }
+        }
+        for request in self.snapshot_requests.iter_mut().filter(|request| request.lane == lane) {
+            if request.items.remove(old) {
+                request.items.insert(new.to_owned());
+            }
+        }
+    }
+
     /// Abandons the commands of a subscription that is over.
     pub(crate) fn abandon(&mut self, lane: usize) {
         self.guesses.retain(|_, guess| guess.lane != lane);

@@ -1,6 +1,7 @@
 //! One channel: what is desired of it, and what is on the wire.
 
 mod follow;
+mod rename;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -65,6 +66,8 @@ pub(crate) struct ChannelState<P: Product = EventContracts> {
     resync: Resync,
     /// Items that were taken out and whose last messages may still come.
     removed: HashSet<String>,
+    /// Tickers outside the subscription whose messages void nothing more.
+    foreign: HashSet<String>,
     /// The consumer was too slow for the channel, and gets no more of it.
     is_muted: bool,
     /// The places of its queue.
@@ -132,6 +135,7 @@ impl<P: Product> ChannelState<P> {
             is_sequenced,
             resync: Resync::default(),
             removed: HashSet::new(),
+            foreign: HashSet::new(),
             is_muted: false,
             capacity: 0,
         }
@@ -378,6 +382,7 @@ impl<P: Product> ChannelState<P> {
         self.tracker = SequenceTracker::default();
         self.resync.clear(now);
         self.removed.clear();
+        self.foreign.clear();
     }
 
     /// Records that the connection is lost.
@@ -847,6 +852,7 @@ impl<P: Product> ChannelState<P> {
     pub(crate) fn is_next_delta(&mut self, seq: Option<i64>, ticker: &str) -> bool {
         !self.is_muted
             && (self.removed.is_empty() || !self.removed.contains(ticker))
+            && self.has(ticker)
             && self.tracker.advance(seq)
     }
 
@@ -861,9 +867,10 @@ impl<P: Product> ChannelState<P> {
         if self.is_muted {
             return;
         }
-        let snapshot = match P::book_part(&message.payload) {
-            BookPart::Snapshot(snapshot) => Some(snapshot.ticker),
-            _ => None,
+        let (snapshot, ticker) = match P::book_part(&message.payload) {
+            BookPart::Snapshot(snapshot) => (Some(snapshot.ticker), Some(snapshot.ticker)),
+            BookPart::Delta(delta) => (None, Some(delta.market.ticker())),
+            BookPart::Other => (None, None),
         };
         // Older documents have no numbers for some messages, and none came with them.
         let counts =
@@ -892,6 +899,13 @@ impl<P: Product> ChannelState<P> {
         let is_removed = !self.removed.is_empty()
             && P::market_ticker(&message.payload).is_some_and(|item| self.removed.contains(item));
         if is_removed {
+            out.unmatched(Event::Unmatched(message), bytes);
+            return;
+        }
+        if let Some(ticker) = ticker
+            && !self.has(ticker)
+        {
+            self.misnamed(ticker, message.seq, out, now);
             out.unmatched(Event::Unmatched(message), bytes);
             return;
         }

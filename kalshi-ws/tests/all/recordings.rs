@@ -18,7 +18,7 @@ use kalshi_ws::{
     },
 };
 
-use crate::exchange::{Exchange, next};
+use crate::exchange::{Exchange, PATIENCE, next};
 
 /// Returns a folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -414,6 +414,27 @@ fn a_recorder_drops_what_there_is_no_room_for_and_says_how_many_to_the_end() {
     }
     assert!(kept >= 1);
     assert_eq!(kept + lost, 200);
+}
+
+#[test]
+fn lines_are_in_the_file_while_more_of_them_come() {
+    let folder = folder("steady");
+    let (mut recorder, writer) = Recorder::builder(&folder, "x").start().unwrap();
+    let (began, mut number) = (Instant::now(), 0);
+    loop {
+        recorder.received(UnixMillis::from_millis(number), "a");
+        number += 1;
+        // Without a second in which nothing comes.
+        std::thread::sleep(Duration::from_millis(20));
+        // The last line of the file is cut.
+        let mut lines = Recording::open(&folder, "x").unwrap().map_while(Result::ok);
+        if lines.any(|line| matches!(line.event, RecordedEvent::Received(_))) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{number} lines came, and none of them is in the file");
+    }
+    drop(recorder);
+    writer.finish().unwrap();
 }
 
 struct Random(u64);

@@ -54,6 +54,10 @@ enum Fault {
     Conflict,
     /// A corporate action has changed the market.
     Version,
+    /// The rate limit refuses it.
+    RateLimited,
+    /// No connection can be made: the port is closed.
+    NotConnected,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +127,9 @@ impl Exchange {
         let fault = if is_read { None } else { state.faults.pop_front() };
         if matches!(fault, Some(Fault::Lost)) {
             return (502, json!({}));
+        }
+        if matches!(fault, Some(Fault::RateLimited)) {
+            return (429, json!({"code": "too_many_requests"}));
         }
         if matches!(fault, Some(Fault::Version)) {
             return (409, json!({"code": "market_version_mismatch", "message": "changed"}));
@@ -214,10 +221,15 @@ impl Middleware for Exchange {
     async fn handle(
         &self,
         request: Request,
-        _: &mut Extensions,
-        _: Next<'_>,
+        extensions: &mut Extensions,
+        next: Next<'_>,
     ) -> middleware::Result<Response> {
         tokio::time::sleep(Duration::from_millis(2)).await;
+        let is_write = request.method() != "GET";
+        if is_write && matches!(self.lock().faults.front(), Some(Fault::NotConnected)) {
+            self.lock().faults.pop_front();
+            return next.run(request, extensions).await;
+        }
         let url = request.url();
         let path = url.path().strip_prefix("/trade-api/v2").unwrap();
         let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
@@ -545,16 +557,75 @@ async fn an_exit_trigger_is_set_once_and_a_success_is_no_proof() {
         exchange.fault(Fault::Lost);
     }
     let error = set(&trigger("t-3", "29000.00")).await.unwrap_err();
-    assert!(
-        matches!(&error, TriggerError::Request(error) if error.effect() == Effect::Unknown),
-        "{error:?}"
-    );
+    assert!(matches!(&error, TriggerError::Unsettled { id, .. } if id == "t-3"), "{error:?}");
     assert_eq!(exchange.count("PUT"), before + 5);
     for id in ["", &"x".repeat(65)] {
         let error = set(&trigger(id, "29000.00")).await.unwrap_err();
         assert!(matches!(error, TriggerError::NoId));
     }
     assert_eq!(exchange.count("PUT"), before + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_whose_answer_is_lost_may_be_set_whatever_the_next_request_comes_to() {
+    for is_journaled in [false, true] {
+        let exchange = Exchange::new();
+        let client = exchange.client();
+        let journal = exchange.journal();
+        let placements = exchange.placements(&journal);
+        let perps = placements.perps();
+        let set = async |id: &str| {
+            let request = trigger(id, "29000.00");
+            if is_journaled {
+                perps.set_exit_trigger("KXBTCPERP", None, &request).await
+            } else {
+                set_exit_trigger(&client, "KXBTCPERP", None, &request).await
+            }
+        };
+        let is_set = |id: &str| {
+            let state = exchange.lock();
+            state.triggers.iter().filter(|one| one["client_trigger_id"] == id).count() == 1
+        };
+        // It is refused then: the refusal is no word about the request before it.
+        for (id, faults) in [
+            ("t-1", vec![Fault::LostAnswer, Fault::Conflict]),
+            ("t-2", vec![Fault::LostAnswer, Fault::NotConnected, Fault::Version]),
+            ("t-3", vec![Fault::LostAnswer, Fault::RateLimited, Fault::Lost, Fault::RateLimited]),
+            ("t-4", [vec![Fault::LostAnswer], vec![Fault::NotConnected; 3]].concat()),
+        ] {
+            for fault in faults {
+                exchange.fault(fault);
+            }
+            let error = set(id).await.unwrap_err();
+            assert_eq!(error.effect(), Effect::Unknown, "{id} {error:?}");
+            let TriggerError::Unsettled { id: of, last, .. } = &error else {
+                panic!("{id} {error:?}")
+            };
+            assert_eq!((&**of, is_set(id), exchange.lock().faults.len()), (id, true, 0));
+            assert_ne!(last.effect(), Effect::Unknown, "{id} {last:?}");
+            // The same request, once more, tells.
+            let outcome = set(id).await.unwrap();
+            assert!(matches!(outcome, TriggerOutcome::InPlace(_)) && is_set(id), "{outcome:?}");
+        }
+        // A connection that cannot be made, and a rate limit, pass: the rest of the pauses is used.
+        let before = exchange.count("PUT");
+        for fault in [Fault::LostAnswer, Fault::NotConnected, Fault::RateLimited] {
+            exchange.fault(fault);
+        }
+        let outcome = set("t-5").await.unwrap();
+        assert!(matches!(outcome, TriggerOutcome::InPlace(_)) && is_set("t-5"), "{outcome:?}");
+        assert_eq!(exchange.count("PUT"), before + 3);
+        // Without a lost answer it is not set, and not repeated.
+        for (fault, effect) in
+            [(Fault::NotConnected, Effect::NotSent), (Fault::RateLimited, Effect::Rejected)]
+        {
+            exchange.fault(fault);
+            let error = set("t-6").await.unwrap_err();
+            assert!(matches!(&error, TriggerError::Request(_)), "{error:?}");
+            assert_eq!((error.effect(), is_set("t-6")), (effect, false));
+        }
+        assert!(perps.unsettled_triggers().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -580,7 +651,7 @@ async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
     exchange.fault(Fault::LostAnswer);
     exchange.fault(Fault::Conflict);
     let lost = perps.set_exit_trigger("KXBTCPERP", Some(1), &trigger("t-3", "29000.00")).await;
-    assert!(lost.is_err(), "{lost:?}");
+    assert!(matches!(lost, Err(TriggerError::Unsettled { .. })), "{lost:?}");
     // The process dies between the write and the answer.
     let request = trigger("t-4", "28000.00");
     let setting = perps.set_exit_trigger("KXBTCPERP", None, &request);
@@ -598,7 +669,10 @@ async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
     // Refused now, it may have been set before: it stays open.
     exchange.fault(Fault::Conflict);
     let refused = perps.settle_exit_trigger(&unsettled[0]).await;
-    assert!(matches!(&refused, Err(TriggerError::Request(error)) if error.is_conflict()));
+    assert!(
+        matches!(&refused, Err(TriggerError::Unsettled { last, .. }) if last.is_conflict()),
+        "{refused:?}"
+    );
     assert_eq!(open(&placements), ["t-3", "t-4"]);
 
     // The id of an open trigger is taken, and only the same request is sent again.

@@ -27,11 +27,14 @@ const COMPACT_OPEN_FROM: usize = 20_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The death of the process: the operating system has it.
+    /// The death of the process: the operating system has it. An append is a write to the file by the
+    /// thread that places: if the disk stalls so that it blocks (a frozen file system, a network file
+    /// system without its server), that thread of the runtime stands still, cancels included.
     #[default]
     Process,
-    /// A power loss, too: the disk has it. Each commit waits for the disk; those that wait at the
-    /// same time share one write.
+    /// A power loss, too: the disk has it. Each commit waits for the disk, on a thread of its own; those
+    /// that wait at the same time share one write. Orders wait for it, and cancels no longer than a
+    /// quarter of a second.
     Disk,
 }
 
@@ -157,8 +160,11 @@ impl FileJournalBuilder {
     /// [`JournalErrorKind::Io`] for any failure of the disk.
     pub fn open(self) -> Result<FileJournal, JournalError> {
         let Self { path, durability, clock, rewrite_from } = self;
-        // Two names of one file must not make two locks.
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        // Two names of one file must not make two locks, and a relative one must not name another file
+        // once the process works in another directory. A file that is not there yet has no such name.
+        drop(open_file(&path, &path)?);
+        let path =
+            fs::canonicalize(&path).map_err(|error| JournalError::io("open", &path, error))?;
         let lock = open_file(&beside(&path, ".lock"), &path)?;
         try_lock(&lock, &path)?;
         let file = open_file(&path, &path)?;
@@ -402,7 +408,8 @@ impl Journal for FileJournal {
     }
 
     fn is_rewrite_due(&self) -> bool {
-        let state = self.state();
+        // A disk that stalls while it is written to must not hold up who asks.
+        let Ok(state) = self.state.try_lock() else { return false };
         let is_due = state.history.settled_counts().stale() >= state.compact_from;
         is_due && state.since.is_none() && !state.is_poisoned
     }
@@ -890,6 +897,40 @@ mod tests {
         });
         assert_eq!((ids(&journal).len(), committed.lock().unwrap().len()), (30, 30));
         assert_eq!(*journal.synced.lock().unwrap(), journal.state().written);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_journal_that_is_created_by_another_name_is_the_same_file() {
+        let directory = Directory::new("names");
+        let link = directory.0.join("link");
+        fs::create_dir(directory.0.join("elsewhere")).unwrap();
+        let path = directory.0.join("elsewhere").join("journal");
+        // It leads to a file that is not there yet.
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let journal = FileJournal::builder(&link).open().unwrap();
+        let second = FileJournal::builder(&path).open().unwrap_err();
+        assert_eq!(second.kind(), JournalErrorKind::Locked);
+        place(&journal, 1);
+        for compact in [FileJournal::rewrite, FileJournal::compact] {
+            compact(&journal).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        drop(journal);
+        assert_eq!(ids(&FileJournal::builder(&path).open().unwrap()), ["a-1"]);
+    }
+
+    #[test]
+    fn a_relative_path_is_not_one_of_another_directory_later() {
+        let directory = Directory::new("relative");
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let path = directory.path();
+        let relative = up.join(path.components().skip(1).collect::<PathBuf>());
+        assert!(relative.is_relative());
+        // It is created by that name.
+        let journal = FileJournal::builder(&relative).open().unwrap();
+        assert_eq!(journal.path, path.canonicalize().unwrap());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     link::TaskEnd,
     read, reads,
     shell::{Shared, lock, write_later, write_now},
+    task::limited,
 };
 use crate::{
     budget::withdrawal::{SendLimit, Withdrawal},
@@ -287,7 +288,8 @@ async fn send(
     answer: Option<oneshot::Sender<FirstAnswer>>,
 ) -> ChangeInput {
     let (intent, limit) = limited.split();
-    let client = shared.client.with_extension(limit);
+    let has_expiry = matches!(intent.change, OrderChange::Amend { expires: Some(_), .. });
+    let client = self::limited(&shared.client, limit, has_expiry);
     let result = match intent.product {
         #[cfg(feature = "perps")]
         Product::Perps => super::perps::read::change(&client, &intent).await,

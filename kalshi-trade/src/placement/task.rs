@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use kalshi_sdk::{
-    ResponseValue,
+    Client, ResponseValue,
     types::{BatchCreateOrdersV2Request, CreateOrderV2Request},
 };
 use kalshi_types::UnixMillis;
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     budget::withdrawal::{SendLimit, Withdrawal},
     journal::{ClientOrderId, Intent, Product, Record},
+    retry::ReckonedTime,
 };
 
 /// How long evidence is still taken in for an order that came to nothing.
@@ -35,6 +36,14 @@ pub(super) enum Request {
 }
 
 impl Request {
+    fn has_expiry(&self) -> bool {
+        match self {
+            Self::EventContracts(order) => order.expiration_time.is_some(),
+            #[cfg(feature = "perps")]
+            Self::Perps(order) => order.expiration_time.is_some(),
+        }
+    }
+
     /// Reads the request of an intent.
     fn of(intent: &Intent) -> Option<Self> {
         match intent.product() {
@@ -307,9 +316,16 @@ fn written(is_written: bool) -> Input {
     if is_written { Input::Written } else { Input::WriteFailed }
 }
 
+/// Returns a client whose requests have that limit, and are not repeated after a correction of the clock
+/// if they have a time of expiry.
+pub(super) fn limited(client: &Client, limit: SendLimit, has_expiry: bool) -> Client {
+    let client = client.with_extension(limit);
+    if has_expiry { client.with_extension(ReckonedTime) } else { client }
+}
+
 async fn send(shared: &Shared, limited: Limited<Request>) -> Input {
     let (request, limit) = limited.split();
-    let client = shared.client.with_extension(limit);
+    let client = self::limited(&shared.client, limit, request.has_expiry());
     Input::Answered(match request {
         Request::EventContracts(request) => {
             let result = client.create_order_v2().body(request).send().await;
@@ -329,8 +345,9 @@ pub(super) async fn send_all(
     let ids: Vec<String> =
         orders.iter().filter_map(|order| order.client_order_id.clone()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let has_expiry = orders.iter().any(|order| order.expiration_time.is_some());
     let body = BatchCreateOrdersV2Request::builder().orders(orders);
-    let client = shared.client.with_extension(limit);
+    let client = limited(&shared.client, limit, has_expiry);
     let result = client.batch_create_orders_v2().body(body).send().await;
     let answers = read::batch_answers(&ids, result.map(ResponseValue::into_inner));
     answers.into_iter().map(Input::Answered).collect()

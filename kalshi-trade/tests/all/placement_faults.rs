@@ -12,7 +12,9 @@ use std::{
 
 use kalshi_sdk::{
     Client,
+    auth::{Clock, OffsetClock, SystemClock},
     middleware::{self, Extensions, Middleware, Next, Request, Response, async_trait},
+    types::BookSide,
 };
 use kalshi_sim::Role;
 use kalshi_trade::{
@@ -24,7 +26,9 @@ use kalshi_trade::{
         Change, ChangeState, ChangeTarget, PlacementConfig, PlacementState, Placements,
         WithdrawnCause,
     },
+    retry::Retry,
 };
+use kalshi_types::UnixSeconds;
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -325,6 +329,61 @@ async fn a_cancel_does_not_wait_for_a_disk_that_stalls() {
     journal.set_stalled(false);
     setup.until_settled().await;
     assert!(matches!(placement.outcome().await, PlacementState::Accepted { .. }));
+}
+
+#[tokio::test]
+async fn a_time_of_expiry_is_not_sent_again_after_a_correction_of_the_clock() {
+    let mut setup = Setup::new().await;
+    let clock = Arc::new(OffsetClock::new(SystemClock));
+    let retry = Retry::builder().with_clock_correction(Arc::clone(&clock)).build();
+    setup.client = Client::builder()
+        .with_environment(setup.exchange.environment())
+        .with_credentials(setup.exchange.credentials(Role::Trader).unwrap().clone())
+        .with_clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .with_middleware(retry)
+        .build()
+        .unwrap();
+    let placements = Placements::builder(setup.client.clone(), setup.journal.clone());
+    let placements = placements.with_clock(Arc::clone(&clock) as Arc<dyn Clock>).start().unwrap();
+    let expires = || Some(UnixSeconds::from_seconds(clock.now().as_millis() / 1_000 + 600));
+    let expiring = || {
+        let mut order = setup.bid("1.00");
+        order.expiration_time = expires();
+        order
+    };
+    let skew = |millis| setup.exchange.clock().set_member_skew(millis);
+    let is_refused = |state: &PlacementState| matches!(state, PlacementState::Refused(refusal) if refusal.status == 401);
+
+    skew(90_000);
+    let state = placements.place(expiring()).unwrap().outcome().await;
+    assert!(is_refused(&state), "{state:?}");
+    assert!(clock.offset().as_millis() > 80_000, "the clock is corrected for the next one");
+    let state = placements.place(expiring()).unwrap().outcome().await;
+    let PlacementState::Accepted { order_id } = state else { panic!("{state:?}") };
+    skew(0);
+    let batch = placements.place_all([setup.bid("1.00"), expiring()], Duration::from_secs(5));
+    for placement in batch.unwrap() {
+        let state = placement.outcome().await;
+        assert!(is_refused(&state), "{state:?}");
+    }
+    skew(90_000);
+    let amend = OrderChange::Amend {
+        side: BookSide::Bid,
+        yes_price: "0.0200".parse().unwrap(),
+        total: "1.00".parse().unwrap(),
+        expires: expires(),
+    };
+    let target = ChangeTarget::new(order_id, &*setup.ticker);
+    let amend = placements.change(target.clone(), amend, Duration::from_secs(5)).unwrap();
+    let state = amend.outcome().await;
+    assert!(matches!(&state, ChangeState::Refused(refusal) if refusal.status == 401), "{state:?}");
+    // What has no such time is sent again.
+    skew(0);
+    let cancel = placements.change(target.clone(), OrderChange::Cancel, Duration::ZERO).unwrap();
+    assert_eq!(cancel.outcome().await, ChangeState::Reached);
+    skew(90_000);
+    let state = placements.place(setup.bid("1.00")).unwrap().outcome().await;
+    assert!(matches!(state, PlacementState::Accepted { .. }), "{state:?}");
 }
 
 /// A path in a directory that goes with it.

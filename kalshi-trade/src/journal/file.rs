@@ -66,6 +66,9 @@ pub struct FileJournal {
     durability: Durability,
     session: Session,
     state: Mutex<State>,
+    /// What the records add up to. Locked after `state`, and never while the file is written, so that
+    /// reading it does not wait for the disk.
+    history: Mutex<History>,
     /// The number of records that the disk has. Locked before `state`, by those who wait.
     synced: Mutex<u64>,
     /// The number of records that nothing needs any more from which on the file is rewritten.
@@ -76,7 +79,6 @@ pub struct FileJournal {
 
 struct State {
     storage: Arc<dyn Storage>,
-    history: History,
     written: u64,
     is_poisoned: bool,
     /// The line that is written: kept for its memory.
@@ -88,10 +90,9 @@ struct State {
 }
 
 impl State {
-    fn new(storage: Arc<dyn Storage>, history: History, compact_from: usize) -> Self {
+    fn new(storage: Arc<dyn Storage>, compact_from: usize) -> Self {
         Self {
             storage,
-            history,
             written: 0,
             is_poisoned: false,
             line: Vec::new(),
@@ -187,7 +188,8 @@ impl FileJournalBuilder {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history, rewrite_from)),
+            state: Mutex::new(State::new(storage, rewrite_from)),
+            history: Mutex::new(history),
             synced: Mutex::new(0),
             rewrite_from,
             _lock: lock,
@@ -199,7 +201,7 @@ impl FileJournalBuilder {
         }
         journal.commit(opened)?;
         let settled = {
-            let history = &journal.state().history;
+            let history = journal.lock_history();
             let triggers = history.settled_trigger_count();
             let others = history.settled_change_count().saturating_add(triggers);
             history.settled_count().saturating_add(others)
@@ -242,7 +244,8 @@ impl FileJournal {
         }
         let failed = |error| JournalError::io("compact", &self.path, error);
         let new_path = beside(&self.path, ".new");
-        let written = write_new(&new_path, &state.history.compacted());
+        let records = self.lock_history().compacted();
+        let written = write_new(&new_path, &records);
         let file = match written {
             Ok(file) => file,
             Err(error) => {
@@ -254,7 +257,7 @@ impl FileJournal {
         try_lock(&file, &self.path)?;
         fs::rename(&new_path, &self.path).map_err(failed)?;
         state.storage = Arc::new(file);
-        state.history.forget_settled();
+        self.lock_history().forget_settled();
         *synced = state.written;
         sync_directory(&self.path).map_err(|error| {
             state.is_poisoned = true;
@@ -284,9 +287,10 @@ impl FileJournal {
             return Err(JournalError::poisoned());
         }
         state.since = Some(Vec::new());
-        let mut records = state.history.compacted();
-        records.extend(state.history.remembered());
-        Ok((records, state.history.settled_counts()))
+        let history = self.lock_history();
+        let mut records = history.compacted();
+        records.extend(history.remembered());
+        Ok((records, history.settled_counts()))
     }
 
     /// Goes on with the new file, and returns the number of records that it has.
@@ -307,7 +311,7 @@ impl FileJournal {
             state.compact_from = state.compact_from.saturating_add(self.rewrite_from);
             return Err(error);
         }
-        state.history.forget_records(before);
+        self.lock_history().forget_records(before);
         state.compact_from = self.rewrite_from;
         Ok(state.written)
     }
@@ -338,6 +342,10 @@ impl FileJournal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Journal for FileJournal {
@@ -348,7 +356,7 @@ impl Journal for FileJournal {
             return Err(JournalError::poisoned());
         }
         let invalid = |why: &str| JournalError::new(JournalErrorKind::Invalid, why);
-        state.history.check(record).map_err(invalid)?;
+        self.lock_history().check(record).map_err(invalid)?;
         state.line.clear();
         let line = record.append_line(&mut state.line);
         line.ok_or_else(|| invalid("the record is too long for a line"))?;
@@ -360,8 +368,10 @@ impl Journal for FileJournal {
         if let Some(since) = &mut state.since {
             since.extend_from_slice(&state.line);
         }
-        state.history.add(record);
-        state.history.forget_oldest();
+        let mut history = self.lock_history();
+        history.add(record);
+        history.forget_oldest();
+        drop(history);
         state.written = state.written.saturating_add(1);
         Ok(Appended::new(state.written))
     }
@@ -400,17 +410,17 @@ impl Journal for FileJournal {
     }
 
     fn history(&self) -> History {
-        self.state().history.clone()
+        self.lock_history().clone()
     }
 
     fn own_ids(&self) -> OwnIds {
-        self.state().history.own_ids()
+        self.lock_history().own_ids()
     }
 
     fn is_rewrite_due(&self) -> bool {
         // A disk that stalls while it is written to must not hold up who asks.
         let Ok(state) = self.state.try_lock() else { return false };
-        let is_due = state.history.settled_counts().stale() >= state.compact_from;
+        let is_due = self.lock_history().settled_counts().stale() >= state.compact_from;
         is_due && state.since.is_none() && !state.is_poisoned
     }
 
@@ -613,10 +623,16 @@ mod tests {
         bytes: Mutex<Vec<u8>>,
         fails_sync: bool,
         syncs: AtomicUsize,
+        /// Held while a write is to stall.
+        stall: Mutex<()>,
+        /// Writes that were begun.
+        writes: AtomicUsize,
     }
 
     impl Storage for Arc<Disk> {
         fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            drop(self.stall.lock().unwrap());
             let room = self.room.lock().unwrap().unwrap_or(usize::MAX).min(bytes.len());
             self.bytes.lock().unwrap().extend_from_slice(&bytes[..room]);
             if room < bytes.len() {
@@ -647,7 +663,8 @@ mod tests {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history, COMPACT_OPEN_FROM)),
+            state: Mutex::new(State::new(storage, COMPACT_OPEN_FROM)),
+            history: Mutex::new(history),
             synced: Mutex::new(0),
             rewrite_from: COMPACT_OPEN_FROM,
             _lock: lock,
@@ -674,6 +691,33 @@ mod tests {
         assert_eq!(journal.compact().unwrap_err().kind(), JournalErrorKind::Poisoned);
         assert_eq!(disk.bytes.lock().unwrap().len(), whole + 5);
         assert_eq!(journal.history().unsettled().len(), 1);
+    }
+
+    #[test]
+    fn what_is_known_can_be_read_while_the_disk_stalls() {
+        let disk = Arc::new(Disk::default());
+        let journal = Arc::new(on(&disk, "stall", Durability::Disk));
+        let _ = journal.append(&intent(1)).unwrap();
+        let stall = disk.stall.lock().unwrap();
+        let writing = Arc::clone(&journal);
+        let writer = std::thread::spawn(move || writing.append(&intent(2)).is_ok());
+        while disk.writes.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        let (said, read) = std::sync::mpsc::channel();
+        let reading = Arc::clone(&journal);
+        let reader = std::thread::spawn(move || {
+            let known = reading.history().unsettled().len();
+            let read = (known, reading.own_ids().contains("a-1"), reading.is_rewrite_due());
+            said.send(read).unwrap();
+        });
+        // Far longer than it takes, and not for good.
+        let read = read.recv_timeout(std::time::Duration::from_secs(60));
+        drop(stall);
+        assert_eq!(read, Ok((1, true, false)));
+        reader.join().unwrap();
+        assert!(writer.join().unwrap());
+        assert_eq!(journal.history().unsettled().len(), 2);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use kalshi_sdk::{
     auth::{Clock, SystemClock},
     middleware::async_trait,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::budget::{
     backend::{Backend, BackendError, Grant, take_slice, wall_nanos},
@@ -139,11 +140,13 @@ impl LockFile {
         limit: Limit,
         change: impl Fn(&mut Gcra, Nanos) -> T + Send + Sync,
     ) -> Result<T, BackendError> {
-        let mut waited = Duration::ZERO;
+        // By the clock: a sleep takes longer than what is asked for, by more than that again.
+        let began = Instant::now();
         loop {
             if let Some(changed) = self.try_change(key, limit, &change)? {
                 return Ok(changed);
             }
+            let waited = began.elapsed();
             if waited >= LOCK_TIME {
                 return Err(BackendError::new(format!(
                     "the budget file {} has been locked for {waited:?}: a process that holds it has \
@@ -151,8 +154,7 @@ impl LockFile {
                     self.path.display()
                 )));
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
-            waited += LOCK_PAUSE;
+            sleep(LOCK_PAUSE).await;
         }
     }
 }
@@ -423,6 +425,19 @@ mod tests {
         assert_eq!(first.try_take(&slice(Pool::Write, 10)).unwrap(), None);
         second.file.lock().unwrap().unlock().unwrap();
         assert!(first.try_take(&slice(Pool::Write, 10)).unwrap().is_some());
+    }
+
+    /// By the virtual clock, on which a sleep takes a millisecond at least, as on that of the machine.
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_not_given_back_is_waited_for_no_longer_than_said() {
+        let (scratch, clock) = (Scratch::new("held"), clock());
+        let (first, second) = (scratch.open(&clock), scratch.open(&clock));
+        second.file.lock().unwrap().lock().unwrap();
+        let began = Instant::now();
+        let error = first.take(&slice(Pool::Write, 10)).await.unwrap_err();
+        assert!(error.to_string().contains("has been locked"), "{error}");
+        let waited = began.elapsed();
+        assert!(waited >= LOCK_TIME && waited < LOCK_TIME + LOCK_TIME / 100, "{waited:?}");
     }
 
     #[test]

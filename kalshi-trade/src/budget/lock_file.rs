@@ -52,8 +52,9 @@ const LOCK_PAUSE: Duration = Duration::from_micros(500);
 /// buckets: damage costs at most the time in which they fill.
 ///
 /// All processes must be given the same file, on a local disk, and use the same account. Buckets are
-/// kept by the wall clock, as nothing else is the same in all of them. When it is set back they count
-/// as empty, and when it is set forwards as full.
+/// kept by the wall clock, as nothing else is the same in all of them. When it is set back by more than
+/// 5 s they begin as empty ones, by less they may be empty for that time, and when it is set forwards
+/// they are full.
 ///
 /// # Examples
 ///
@@ -486,8 +487,28 @@ mod tests {
         assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
         clock.set(UnixMillis::from_millis(NOW - 86_400_000));
         assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.advance(Duration::from_millis(100));
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
         clock.set(UnixMillis::from_millis(-5));
         assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.set(UnixMillis::from_millis(100));
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
+    }
+
+    #[test]
+    fn a_file_that_was_rebuilt_before_the_clock_was_set_back_fills_new_buckets() {
+        let (scratch, clock) = (Scratch::new("rebuilt-back"), clock());
+        std::fs::write(&scratch.0, "no budget").unwrap();
+        let file = scratch.open(&clock);
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.set(UnixMillis::from_millis(NOW - 3_600_000));
+        for pool in [Pool::Write, Pool::Read] {
+            assert_eq!(take(&file, pool, 10), Grant::Wait(100_000_000));
+        }
+        clock.advance(Duration::from_millis(100));
+        for pool in [Pool::Write, Pool::Read] {
+            assert_eq!(take(&file, pool, 10), Grant::Tokens(10));
+        }
     }
 
     #[test]

@@ -636,8 +636,10 @@ impl Scheduler {
         for (key, account) in &mut self.accounts {
             if key.lane == lane {
                 let limit = limits.of(key.pool);
-                account.bucket.rescale(now, account.limit, limit);
-                account.limit = limit;
+                if account.limit != limit {
+                    account.bucket.rescale(now, account.limit, limit);
+                    account.limit = limit;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod budget;
+mod budget_kept;
 mod budget_load;
 mod candles;
 mod fees;

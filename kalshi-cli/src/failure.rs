@@ -128,6 +128,12 @@ pub(crate) struct Failure {
 /// The result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
+/// Returns the end of a command that printed what it did. A failure of what it did comes first: that
+/// the reader of the output went away does not hide it.
+pub(crate) fn ended(done: Outcome, printed: Outcome) -> Outcome {
+    done.and(printed)
+}
+
 impl Failure {
     pub(crate) fn new(category: Category, message: impl Into<String>) -> Self {
         Self {

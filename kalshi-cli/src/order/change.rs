@@ -19,6 +19,7 @@ use kalshi_trade::{
 
 use super::{
     Amend, Cancel, CancelAll, Decrease, OwnPrefix,
+    cancels::Cancels,
     confirm::Consent,
     look::{self, failed, is_over},
     place::check_ceiling,
@@ -329,9 +330,7 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
         });
         return context.output.rows("requests", requests.collect(), &[]);
     }
-    let (rows, worst) = cancel_each(context, client, orders).await;
-    context.output.rows("orders", rows, &["order_id", "ticker", "result"])?;
-    worst.map_or(Ok(()), Err)
+    cancel_each(context, client, orders).await.finish(context)
 }
 
 /// Cancels orders one by one, and goes on after one that failed. Returns a row for each, and the
@@ -340,38 +339,17 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
 /// # Cancellation
 ///
 /// Some orders are canceled, and the one on its way may be.
-pub(crate) async fn cancel_each(
-    context: &Context,
-    client: &Client,
-    orders: Vec<Order>,
-) -> (Vec<Json>, Option<Failure>) {
-    let mut rows = Vec::new();
-    let mut worst: Option<Failure> = None;
+pub(crate) async fn cancel_each(context: &Context, client: &Client, orders: Vec<Order>) -> Cancels {
+    let mut cancels = Cancels::default();
     let total = orders.len();
     for (index, order) in orders.into_iter().enumerate() {
         if total > 10 && index % 10 == 0 {
             super::tell(context, &format!("{index} of {total} canceled\n"));
         }
         let result = cancel_one(client, &order).await;
-        let (state, failure) = match result {
-            Ok(state) => (state, None),
-            Err(failure) => ("failed", Some(failure)),
-        };
-        rows.push(Json::object([
-            ("order_id", Json::text(&*order.order_id)),
-            ("ticker", Json::text(&*order.ticker)),
-            ("result", Json::text(state)),
-            ("error", failure.as_ref().map_or(Json::Null, Failure::to_json)),
-        ]));
-        worst = match (worst, failure) {
-            (Some(worst), Some(next)) if worst.category == Category::UnknownOutcome => {
-                let _ = next;
-                Some(worst)
-            }
-            (worst, next) => next.or(worst),
-        };
+        cancels.add(context, &order.order_id, Some(&order.ticker), result);
     }
-    (rows, worst)
+    cancels
 }
 
 /// Cancels an order: what is over already is as wanted.
@@ -396,7 +374,7 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     Err(failure)
 }
 
-/// Cancels every order, of a market or of these commands, or all of the account.
+/// Cancels every order of event contracts: of a market or of these commands, or all of the account.
 pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     let client = context.client().await?;
     let is_everything = args.market.is_none() && !args.mine;
@@ -406,7 +384,8 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     super::tell(
         context,
         &format!(
-            "  environment  {}\n  cancels      {} resting orders{}\n",
+            "  environment  {}\n  cancels      {} resting orders of event contracts{}; none of \
+             perpetual futures\n",
             context.target.in_words(),
             orders.len(),
             if is_everything { " of every subaccount, and those placed meanwhile" } else { "" }
@@ -428,7 +407,7 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     context.output.document(&done, &[])
 }
 
-/// Cancels every order of the account, in one request.
+/// Cancels every order of event contracts of the account, in one request.
 ///
 /// # Errors
 ///

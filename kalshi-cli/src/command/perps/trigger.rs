@@ -16,7 +16,7 @@ use crate::{
     api::{Body, Call},
     command::{rows, write},
     context::Context,
-    failure::{Category, Failure, Outcome},
+    failure::{Category, Failure, Outcome, ended},
     json::Json,
 };
 
@@ -265,9 +265,7 @@ async fn set(context: &Context, args: SetArgs) -> Outcome {
     let about = format!("set an exit trigger of {ticker}: {request}");
     let Some(answer) = call.write(context, &about).await? else { return Ok(()) };
     let printed = context.output.document(&answer, &[]);
-    // Said even if nothing reads the answer.
-    check(&request, &answer)?;
-    printed
+    ended(check(&request, &answer), printed)
 }
 
 /// Checks that the trigger of an answer is the one that was asked for, and can still fire: a

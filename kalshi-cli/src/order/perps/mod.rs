@@ -24,7 +24,7 @@ use kalshi_trade::{
 
 use self::preview::{Preview, Seen};
 pub(crate) use self::{
-    cancel::cancel,
+    cancel::{CANCELS, CANCELS_ALL, cancel, cancel_all},
     change::{AMENDS, Amend, DECREASES, Decrease, amend, decrease},
 };
 use super::{
@@ -55,10 +55,6 @@ pub(crate) const PLACES: [OperationId; 8] = [
     OperationId::GetMarginOrders,
     OperationId::GetMarginPositions,
 ];
-
-/// The operations of `perps order cancel`.
-pub(crate) const CANCELS: [OperationId; 2] =
-    [OperationId::CancelMarginOrder, OperationId::GetMarginOrder];
 
 /// The operations of `perps order settle`.
 pub(crate) const SETTLES: [OperationId; 2] =
@@ -151,6 +147,18 @@ pub(crate) struct Cancel {
     #[arg(required = true, value_name = "ORDER-ID")]
     order_ids: Vec<String>,
     /// The subaccount; the primary unless set.
+    #[arg(long, value_name = "N")]
+    subaccount: Option<u32>,
+}
+
+/// Orders to cancel, without their ids.
+#[derive(Args)]
+#[group(skip)]
+pub(crate) struct CancelAll {
+    #[command(flatten)]
+    which: super::CancelAll,
+    /// Only those of a subaccount. Unless set: of all subaccounts, and with --market or --mine of the
+    /// primary.
     #[arg(long, value_name = "N")]
     subaccount: Option<u32>,
 }

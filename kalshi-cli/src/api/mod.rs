@@ -18,7 +18,7 @@ pub(crate) use self::table::KLEAR;
 pub(crate) use self::table::PERPS;
 pub(crate) use self::{
     body::Body,
-    call::{Call, Next, interrupted},
+    call::{Call, Next},
     command::Command,
     table::{TRADE_API, Table},
 };

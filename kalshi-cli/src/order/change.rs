@@ -30,6 +30,7 @@ use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
     json::Json,
+    under_way::UnderWay,
 };
 
 /// The time for which an order is read back after an answer was lost: reads trail the exchange.
@@ -87,6 +88,7 @@ impl PreparedAmend {
     pub(crate) async fn submit(self) -> Outcome<Json> {
         let Self { client, order, body, .. } = self;
         let (yes_price, total, expires) = (body.price, body.count, body.expiration_time);
+        let _mark = UnderWay::new(get_command(&order.order_id));
         let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
         let sent = request.subaccount(order.subaccount_number).send().await;
         let is_done = |order: &Order| {
@@ -252,12 +254,17 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
         return super::print_request(context, "POST", &path, super::json(&body)?, None);
     }
     ask_if_told(context, "decrease").await?;
+    let _mark = UnderWay::new(get_command(&order.order_id));
     let request = client.decrease_order_v2().order_id(&*order.order_id).body(body);
     let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
     let is_done = |order: &Order| is_over(order) || order.remaining_count_fp <= to;
     let done =
         finish(&client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await?;
     super::print(context, &done)
+}
+
+fn get_command(order_id: &str) -> String {
+    format!("kalshi order get {order_id}")
 }
 
 /// Reads the order back after a change; if the answer was lost, until it shows what was asked for.
@@ -283,7 +290,7 @@ async fn finish(
         ])),
         (_, Some(error)) => {
             let mut failure = failed(operation)(error);
-            failure.next = Some(format!("kalshi order get {order_id}"));
+            failure.next = Some(get_command(order_id));
             Err(failure)
         }
     }
@@ -357,6 +364,8 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     if is_over(order) {
         return Ok("was over");
     }
+    let again = format!("kalshi order cancel {}", order.order_id);
+    let _mark = UnderWay::new(again.clone());
     let request = client.cancel_order_v2().order_id(&*order.order_id);
     let request = request.market_ticker(&*order.ticker).subaccount(order.subaccount_number);
     let request = request.exchange_index(order.exchange_index.as_deref().copied());
@@ -369,9 +378,7 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     if matches!(read, Ok((_, true))) {
         return Ok("canceled");
     }
-    let mut failure = failed(OperationId::CancelOrderV2)(error);
-    failure.next = Some(format!("kalshi order cancel {}", order.order_id));
-    Err(failure)
+    Err(failed(OperationId::CancelOrderV2)(error).with_next(again))
 }
 
 /// Cancels every order of event contracts: of a market or of these commands, or all of the account.
@@ -417,10 +424,10 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
 ///
 /// The orders may be canceled.
 pub(crate) async fn cancel_all_at_once(client: &Client, resting_before: usize) -> Outcome<Json> {
+    let next = "kalshi order list --status resting, then cancel-all again";
+    let _mark = UnderWay::new(next);
     if let Err(error) = client.cancel_all_orders().send().await {
-        let mut failure = failed(OperationId::CancelAllOrders)(error);
-        failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
-        return Err(failure);
+        return Err(failed(OperationId::CancelAllOrders)(error).with_next(next));
     }
     Ok(Json::object([
         ("result", Json::text("canceled")),

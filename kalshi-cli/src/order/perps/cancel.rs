@@ -5,12 +5,13 @@ use kalshi_sdk::{
     perps::{OperationId, OrderState},
 };
 
-use super::{Cancel, CancelAll, LIMIT, LOOKS, PAUSE, failed};
+use super::{Cancel, CancelAll, LIMIT, LOOKS, PAUSE, failed, get_command};
 use crate::{
     context::Context,
     failure::{Failure, Outcome},
     json::Json,
     order::{OwnPrefix, cancels::Cancels, confirm::Consent, print_request, tell},
+    under_way::UnderWay,
 };
 
 /// The operations of `perps order cancel`.
@@ -77,10 +78,11 @@ pub(crate) async fn cancel_all(
         let url = format!("{}/margin/orders{query}", client.base_url());
         return print_request(context, "DELETE", &url, Json::Null, None);
     }
+    let next = "kalshi perps order list --status resting, then cancel-all again";
+    let _mark = UnderWay::new(next);
     let request = client.perps().cancel_all_margin_orders().subaccount(subaccount.map(i64::from));
     if let Err(error) = request.send().await {
         let failure = failed(OperationId::CancelAllMarginOrders)(error);
-        let next = "kalshi perps order list --status resting, then cancel-all again";
         return Err(failure.with_next(next));
     }
     let done = Json::object([
@@ -119,6 +121,7 @@ async fn cancel_one(
     subaccount: Option<u32>,
     ticker: &mut Option<String>,
 ) -> Outcome<&'static str> {
+    let _mark = UnderWay::new(get_command(order_id));
     let request = client.perps().cancel_margin_order().order_id(order_id);
     let sent = request.subaccount(subaccount.map(i64::from)).send().await;
     let Err(error) = sent else { return Ok("canceled") };
@@ -138,5 +141,5 @@ async fn cancel_one(
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(failure.with_next(format!("kalshi perps order get {order_id}")))
+    Err(failure.with_next(get_command(order_id)))
 }

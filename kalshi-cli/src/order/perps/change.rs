@@ -16,12 +16,13 @@ use kalshi_sdk::{
 };
 use kalshi_trade::{journal::OrderChange, placement::perps::check_change};
 
-use super::{LOOKS, PAUSE, failed, look, preview::Preview, print};
+use super::{LOOKS, PAUSE, failed, get_command, look, preview::Preview, print};
 use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
     json::Json,
     order::{self, confirm::Consent, terms},
+    under_way::UnderWay,
 };
 
 /// The operations of `perps order amend`.
@@ -152,6 +153,7 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
     let line = preview.confirmation();
     let expected = line.clone();
     consent.ask(&line, move |typed| typed.trim() == expected).await?;
+    let _mark = UnderWay::new(get_command(&before.order_id));
     let request = client.perps().amend_margin_order().order_id(&*before.order_id).body(body);
     let sent = request.subaccount(args.subaccount.map(i64::from)).send().await.map(|_| ());
     let is_done = |order: &MarginOrder| {
@@ -188,6 +190,7 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
     Consent::new(context.global.ask, context.global.yes)
         .ask("decrease", |typed| typed == "decrease")
         .await?;
+    let _mark = UnderWay::new(get_command(&before.order_id));
     let request = client.perps().decrease_margin_order().order_id(&*before.order_id).body(body);
     let sent = request.subaccount(args.subaccount.map(i64::from)).send().await.map(|_| ());
     let is_done = |order: &MarginOrder| is_over(order) || order.remaining_count <= to;
@@ -251,7 +254,7 @@ async fn finish(
         ])),
         (Some(error), _) => {
             let failure = failed(operation)(error);
-            Err(failure.with_next(format!("kalshi perps order get {order_id}")))
+            Err(failure.with_next(get_command(order_id)))
         }
     }
 }

@@ -389,6 +389,10 @@ fn check_unsettled(journals: Option<&Journals>, ticker: &str) -> Outcome {
     }
 }
 
+fn get_command(order_id: &str) -> String {
+    format!("kalshi perps order get {order_id}")
+}
+
 fn settle_command(client_id: &str) -> String {
     settle_command_of("perps order settle", client_id)
 }
@@ -429,8 +433,7 @@ async fn conclude(
              was placed",
             order.side, order.price
         );
-        let mut failure = Failure::new(Category::Rejected, text)
-            .with_next(format!("kalshi perps order get {order_id}"));
+        let mut failure = Failure::new(Category::Rejected, text).with_next(get_command(&order_id));
         failure.operation = Some(OperationId::CreateMarginOrder.as_str().to_owned());
         failure.effect = Effect::Rejected;
         return Err(failure);

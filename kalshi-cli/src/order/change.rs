@@ -9,7 +9,8 @@ use kalshi_sdk::{
     Client, Count, Dollars, Effect, Error, OperationId, PriceGrid, UnixSeconds,
     auth::{Clock as _, SystemClock},
     types::{
-        AmendOrderV2Request, DecreaseOrderV2Request, Order, SelfTradePreventionType, TimeInForce,
+        AmendOrderV2Request, DecreaseOrderV2Request, Order, OrderStatus, SelfTradePreventionType,
+        TimeInForce,
     },
 };
 use kalshi_trade::{
@@ -21,6 +22,7 @@ use super::{
     Amend, Cancel, CancelAll, Decrease, OwnPrefix,
     cancels::Cancels,
     confirm::Consent,
+    evidence::{self, Change, Ending, Evidence},
     look::{self, failed, is_over},
     place::check_ceiling,
     preview::{self, Asked, Preview, Seen, is_confirmed},
@@ -87,17 +89,12 @@ impl PreparedAmend {
     /// The change may have been carried out: the order shows it.
     pub(crate) async fn submit(self) -> Outcome<Json> {
         let Self { client, order, body, .. } = self;
-        let (yes_price, total, expires) = (body.price, body.count, body.expiration_time);
+        let (price, total, expires) = (body.price, body.count, body.expiration_time);
         let _mark = UnderWay::new(get_command(&order.order_id));
         let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
-        let sent = request.subaccount(order.subaccount_number).send().await;
-        let is_done = |order: &Order| {
-            order.yes_price_dollars == yes_price
-                && (order.initial_count_fp == total || is_over(order))
-                && expires.is_none_or(|at| expires_at(order) == at)
-        };
-        let sent = sent.map(|_| ());
-        finish(&client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+        let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
+        let change = Change::Amend { price, total, expires };
+        finish(&client, &order, OperationId::AmendOrderV2, sent, change).await
     }
 }
 
@@ -257,9 +254,8 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
     let _mark = UnderWay::new(get_command(&order.order_id));
     let request = client.decrease_order_v2().order_id(&*order.order_id).body(body);
     let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
-    let is_done = |order: &Order| is_over(order) || order.remaining_count_fp <= to;
-    let done =
-        finish(&client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await?;
+    let change = Change::Decrease { to };
+    let done = finish(&client, &order, OperationId::DecreaseOrderV2, sent, change).await?;
     super::print(context, &done)
 }
 
@@ -267,30 +263,56 @@ fn get_command(order_id: &str) -> String {
     format!("kalshi order get {order_id}")
 }
 
-/// Reads the order back after a change; if the answer was lost, until it shows what was asked for.
+/// Returns the part of an order in which a change of it shows.
+fn shown(order: &Order) -> evidence::Terms {
+    let ending = match order.status {
+        OrderStatus::Executed => Some(Ending::Executed),
+        _ if is_over(order) => Some(Ending::Other),
+        _ => None,
+    };
+    evidence::Terms {
+        price: order.yes_price_dollars,
+        filled: order.fill_count_fp,
+        remaining: order.remaining_count_fp,
+        initial: Some(order.initial_count_fp),
+        expires: expires_at(order),
+        ending,
+    }
+}
+
+/// Reads the order back after a change, until it shows what was asked for or is over.
+///
+/// # Errors
+///
+/// The change was refused; or its answer was lost, and the order does not show it.
 async fn finish(
     client: &Client,
-    order_id: &str,
+    before: &Order,
     operation: OperationId,
     sent: Result<(), Error>,
-    is_done: impl Fn(&Order) -> bool,
+    change: Change,
 ) -> Outcome<Json> {
+    let order_id = &*before.order_id;
     let error = match sent {
         Ok(()) => None,
         Err(error) if error.effect() == Effect::Unknown => Some(error),
         Err(error) => return Err(failed(operation)(error)),
     };
-    let read = look::order_when(client, order_id, READ_BACK, is_done).await;
-    match (read, error) {
-        (Ok((order, true)), _) | (Ok((order, false)), None) => super::json(&order),
+    let evidence = |order: &Order| change.evidence(&shown(before), &shown(order));
+    let is_final = |order: &Order| evidence(order) != Evidence::NotShown;
+    let read = look::order_when(client, order_id, READ_BACK, is_final).await;
+    match (read.map(|(order, _)| (evidence(&order), order)), error) {
+        (Ok((Evidence::Done, order)), _) | (Ok((_, order)), None) => super::json(&order),
         // It was carried out: that it cannot be read does not change that.
         (Err(_), None) => Ok(Json::object([
             ("order_id", Json::text(order_id)),
             ("status", Json::text("accepted")),
         ])),
-        (_, Some(error)) => {
-            let mut failure = failed(operation)(error);
-            failure.next = Some(get_command(order_id));
+        (read, Some(error)) => {
+            let mut failure = failed(operation)(error).with_next(get_command(order_id));
+            if matches!(read, Ok((Evidence::Over, _))) {
+                failure.message.push_str(evidence::OVER);
+            }
             Err(failure)
         }
     }

@@ -6,6 +6,7 @@
 mod cancels;
 mod change;
 mod confirm;
+mod evidence;
 mod journals;
 mod look;
 #[cfg(feature = "perps")]

@@ -24,11 +24,30 @@ struct Exchange {
     has_changed: AtomicBool,
     /// Changes of orders are not carried out.
     forgets_changes: AtomicBool,
+    /// Orders fill as soon as they are changed.
+    fills_changed: AtomicBool,
     /// Cancels are refused.
     refuses_cancels: AtomicBool,
 }
 
 impl Exchange {
+    /// Changes an order.
+    fn change(&self, order: &mut Value, is_amend: bool, body: &Value) {
+        if self.forgets_changes.load(Ordering::SeqCst) {
+            // It stays as it is.
+        } else if is_amend {
+            order["price"] = body["price"].clone();
+            order["remaining_count"] = body["count"].clone();
+        } else {
+            order["remaining_count"] = body["reduce_to"].clone();
+        }
+        if self.fills_changed.load(Ordering::SeqCst) {
+            order["fill_count"] = order["remaining_count"].take();
+            order["remaining_count"] = json!("0.00");
+            order["last_update_reason"] = json!("Trade");
+        }
+    }
+
     fn answer(&self, request: &Request) -> Answer {
         let target = request.target.strip_prefix("/trade-api/v2").unwrap_or(&request.target);
         let path = target.split('?').next().unwrap_or_default();
@@ -89,16 +108,8 @@ impl Exchange {
             }
             ("POST", path) if path.ends_with("/amend") || path.ends_with("/decrease") => {
                 let id = path.split('/').nth(3).unwrap_or_default();
-                let body = request.json();
                 let order = orders.iter_mut().find(|order| order["order_id"] == id).unwrap();
-                if self.forgets_changes.load(Ordering::SeqCst) {
-                    // It stays as it is.
-                } else if path.ends_with("/amend") {
-                    order["price"] = body["price"].clone();
-                    order["remaining_count"] = body["count"].clone();
-                } else {
-                    order["remaining_count"] = body["reduce_to"].clone();
-                }
+                self.change(order, path.ends_with("/amend"), &request.json());
                 (200, json!({"order_id": id, "remaining_count": order["remaining_count"]}))
             }
             ("DELETE", _) if self.refuses_cancels.load(Ordering::SeqCst) => {
@@ -338,6 +349,35 @@ async fn a_change_whose_answer_is_lost_is_read_back_and_sent_once() {
     assert_eq!(failure["operation"], "amend_margin_order");
     assert_eq!(failure["next"], "kalshi perps order get o-1");
     assert_eq!(writes(&requests).len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_that_ended_by_itself_is_no_proof_of_a_change() {
+    let (exchange, stub) = start().await;
+    exchange.fills_changed.store(true, Ordering::SeqCst);
+    let mut number = 0;
+    for is_forgotten in [false, true] {
+        for change in ["amend {} --price 30001", "amend {} --count 1", "decrease {} --to 1"] {
+            exchange.loses_answers.store(false, Ordering::SeqCst);
+            stub.run(&words(BID)).await.0.ok();
+            number += 1;
+            exchange.loses_answers.store(true, Ordering::SeqCst);
+            exchange.forgets_changes.store(is_forgotten, Ordering::SeqCst);
+            let id = format!("o-{number}");
+            let text = format!("perps order {} -o json", change.replace("{}", &id));
+            let (ran, requests) = stub.run(&words(&text)).await;
+            assert_eq!(writes(&requests).len(), 1, "{text}");
+            if !is_forgotten {
+                assert_eq!(ran.json()["remaining_count"], "0.00", "{text}");
+                continue;
+            }
+            let failure = ran.failure(6);
+            assert_eq!(failure["effect"], "unknown");
+            assert_eq!(failure["next"], format!("kalshi perps order get {id}"));
+            let message = failure["message"].as_str().unwrap();
+            assert!(message.contains("whether the change came first is not known"), "{message}");
+        }
+    }
 }
 
 #[tokio::test]

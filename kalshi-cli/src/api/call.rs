@@ -156,8 +156,13 @@ impl Call {
             return Ok(Json::Object(Vec::new()));
         }
         Json::parse(text).map_err(|error| {
-            let mut failure =
-                Failure::new(Category::Response, format!("the answer cannot be read: {error}"));
+            let text = format!("the answer cannot be read: {error}");
+            let mut failure = if self.is_write() {
+                Failure::new(Category::UnknownOutcome, text)
+                    .with_next("read the state back before sending it again: it may have been done")
+            } else {
+                Failure::new(Category::Response, text)
+            };
             failure.operation = Some(self.operation.id.to_owned());
             failure.effect = Effect::Unknown;
             failure

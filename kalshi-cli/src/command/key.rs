@@ -102,7 +102,7 @@ async fn generate(context: &Context, body: Json, file: &Path) -> Outcome<Option<
     };
     let unreadable = || {
         let mut failure = Failure::new(
-            Category::Response,
+            Category::UnknownOutcome,
             "the answer has no key id and private key; a key may have been made",
         )
         .with_next("kalshi key list");

@@ -27,6 +27,7 @@ use crate::{
     context::{Context, Target},
     failure::{Category, Failure, Outcome},
     json::Json,
+    output::shell_word,
     under_way::UnderWay,
 };
 
@@ -344,14 +345,7 @@ pub(super) fn settle_command(client_id: &str) -> String {
 
 /// Returns that command for a product.
 pub(super) fn settle_command_of(words: &str, client_id: &str) -> String {
-    let is_plain = client_id
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
-    if is_plain {
-        format!("kalshi {words} {client_id}")
-    } else {
-        format!("kalshi {words} '{}'", client_id.replace('\'', r"'\''"))
-    }
+    format!("kalshi {words} {}", shell_word(client_id))
 }
 
 /// Waits for the outcome, which is marked as not known meanwhile, and says so once if the answer was lost, with the command that goes on.

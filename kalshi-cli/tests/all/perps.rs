@@ -146,6 +146,8 @@ async fn a_trigger_that_was_set_before_is_no_success() {
         match trigger["client_trigger_id"].as_str() {
             Some("used") => trigger["stop_loss_price"] = json!("1.0000"),
             Some("over") => trigger["status"] = json!("canceled"),
+            Some("dim") => trigger["status"] = json!("unknown"),
+            Some("new") => trigger["status"] = json!("a_state_of_later"),
             _ => {}
         }
         Some((200, trigger.to_string()))
@@ -160,10 +162,16 @@ async fn a_trigger_that_was_set_before_is_no_success() {
     let id = body["client_trigger_id"].as_str().unwrap();
     assert!((1..=64).contains(&id.len()), "{id}");
     assert!(requests[0].line().starts_with("PUT /trade-api/v2/margin/cross/positions/KXBTCPERP/"));
-    for (id, part) in [("used", "the id was used before"), ("over", "is canceled")] {
+    for (id, part, code) in [
+        ("used", "the id was used before", 1),
+        ("over", "is canceled", 1),
+        ("dim", "whether it can fire is not known", 6),
+        ("new", "whether it can fire is not known", 6),
+    ] {
         let (ran, _) = stub.run(&[&words[..], &["--client-id", id]].concat()).await;
-        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.code, code, "{ran:?}");
         assert!(ran.stderr.contains(part), "{ran:?}");
+        assert!(ran.stderr.contains("next: kalshi perps trigger list KXBTCPERP"), "{ran:?}");
     }
     // Nothing is sent of what the exchange documents to refuse.
     for words in [
@@ -180,6 +188,59 @@ async fn a_trigger_that_was_set_before_is_no_success() {
         let words: Vec<&str> = words.split(' ').collect();
         let (ran, requests) = stub.run(&words).await;
         assert_eq!((ran.code, requests.len()), (2, 0), "{words:?}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_without_a_readable_answer_is_of_unknown_outcome_and_its_id_is_told() {
+    let set = "perps trigger set KXBTCPERP --stop-loss 29000 -q -o json";
+    let update = "perps trigger update KXBTCPERP x-1 --stop-loss 29000 -q -o json";
+    let list = "kalshi perps trigger list KXBTCPERP";
+    for answer in [None, Some("{}"), Some("no JSON")] {
+        let stub = Stub::start(move |_| answer.map(|body| (200, body.to_owned()))).await;
+        for (text, next) in [
+            (format!("{set} --count 2"), None),
+            (format!("{set} --anchor o-1 --client-id my-1"), Some("with --client-id my-1, which")),
+            (format!("{set} --subaccount 3"), Some("trigger list KXBTCPERP --subaccount 3")),
+            (update.to_owned(), Some(list)),
+        ] {
+            let words: Vec<&str> = text.split(' ').collect();
+            let (ran, requests) = stub.run(&words).await;
+            assert_eq!((ran.code, requests.len()), (6, 1), "{text}: {ran:?}");
+            // The answer stands before the failure.
+            let documents = serde_json::Deserializer::from_str(&ran.stdout).into_iter::<Value>();
+            let failure = documents.last().unwrap().unwrap()["error"].take();
+            assert_eq!(failure["effect"], "unknown", "{text}");
+            let own_id = &requests[0].json()["client_trigger_id"];
+            let id = format!("with --client-id {}, which", own_id.as_str().unwrap_or_default());
+            let found = failure["next"].as_str().unwrap();
+            assert!(found.contains(next.unwrap_or(&id)), "{text}: {failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_not_as_it_was_changed_is_no_success() {
+    for (change, code) in [
+        (json!({}), 0),
+        (json!({"status": "filled"}), 1),
+        (json!({"stop_loss_price": "1.0000"}), 6),
+        (json!({"id": "x-2"}), 6),
+        (json!({"status": "unknown"}), 6),
+    ] {
+        let stub = Stub::start(move |request| {
+            let mut trigger = trigger(&request.json());
+            trigger["kind"] = json!("bracket");
+            for (name, value) in change.as_object().unwrap() {
+                trigger[name] = value.clone();
+            }
+            Some((200, trigger.to_string()))
+        })
+        .await;
+        let words = "perps trigger update KXBTCPERP x-1 --stop-loss 29000";
+        let words: Vec<&str> = words.split(' ').collect();
+        let (ran, _) = stub.run(&words).await;
+        assert_eq!(ran.code, code, "{ran:?}");
     }
 }
 

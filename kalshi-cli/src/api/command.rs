@@ -1,11 +1,11 @@
 //! `kalshi api`: every operation of the table, and any other path.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
 use kalshi_sdk::{
-    Operation, OperationId, RawRequest,
+    Effect, Operation, OperationId, RawRequest,
     auth::Service,
     operation::{Access, Bucket, Lane, Parameter, ParameterKind, Place, RetrySafety},
 };
@@ -63,6 +63,9 @@ pub(crate) struct Request {
     /// Print the answer byte for byte as it came.
     #[arg(long)]
     raw: bool,
+    /// The new file for the private key of the answer: an operation that makes one needs it.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -138,12 +141,23 @@ impl Request {
         if self.all && operation.pagination.is_none() {
             return Err(Failure::usage(format!("{} has no pages: leave --all out", operation.id)));
         }
+        if !context.global.dry_run {
+            super::secret::check(operation, self.save.is_some(), self.raw)?;
+        }
         if call.is_write() {
             if !call.may_send(context, &format!("{operation}")).await? {
                 return Ok(());
             }
         } else if context.global.dry_run {
             return context.output.line(&call.describe(context).await?.pretty());
+        }
+        if let Some(file) = &self.save {
+            let mut answer = call.send_saving(context, file).await?;
+            if let Json::Object(members) = &mut answer {
+                let file = Json::text(file.display().to_string());
+                members.push(("private_key_file".to_owned(), file));
+            }
+            return context.output.document(&answer, &[]);
         }
         if self.raw {
             let text = call.send_text(context).await?;
@@ -170,6 +184,9 @@ impl Request {
         path: &str,
         query: Vec<(String, String)>,
     ) -> Outcome {
+        if self.save.is_some() {
+            return Err(Failure::usage("--save is for operations of the exchange's document"));
+        }
         context.output.note(&format!("{method} {path} is not in the exchange's document"));
         let body = self.body.as_deref().map(Body::read).transpose()?;
         let query: Vec<_> = query.iter().chain(&self.params).collect();
@@ -211,7 +228,9 @@ impl Request {
             return crate::output::print(&text);
         }
         let json = Json::parse(&text).map_err(|error| {
-            Failure::new(Category::Response, format!("the answer cannot be read: {error}"))
+            let category = if is_write { Category::UnknownOutcome } else { Category::Response };
+            let failure = Failure::new(category, format!("the answer cannot be read: {error}"));
+            Failure { effect: Effect::Unknown, ..failure }
         })?;
         context.output.document(&json, &[])
     }

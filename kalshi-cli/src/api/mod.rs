@@ -6,6 +6,7 @@ mod ceiling;
 mod command;
 mod parameters;
 mod schema;
+mod secret;
 mod table;
 
 #[cfg(any(feature = "klear", feature = "perps"))]

@@ -253,10 +253,50 @@ async fn a_write_is_shown_with_dry_run_and_its_lost_answer_is_an_unknown_outcome
     assert!(requests[0].line().ends_with("/margin/cross/positions/KXBTCPERP/exit_trigger/x-1"));
     let (ran, requests) = stub.run(&[&words[..], &["--dry-run"]].concat()).await;
     assert_eq!((ran.json()["method"].as_str(), requests.len()), (Some("DELETE"), 0));
-    // A group of this product is made at its own path.
-    let words = ["perps", "group", "create", "10", "--dry-run"];
-    let (ran, _) = stub.run(&words).await;
-    assert!(ran.json()["url"].as_str().unwrap().ends_with("/margin/order_groups/create"));
+}
+
+#[tokio::test]
+async fn a_group_is_found_in_its_subaccount() {
+    let stub = Stub::start(|_| Some((200, "{}".to_owned()))).await;
+    let at = "--subaccount 3";
+    let index = "--exchange-index 2";
+    let limit = json!({"contracts_limit_fp": "20.00"});
+    let made = json!({"contracts_limit_fp": "10.00", "subaccount": 3, "exchange_index": 2});
+    for (text, perps, events, body) in [
+        ("list", "?subaccount=3", "?subaccount=3", Value::Null),
+        ("get g", "/g?subaccount=3", "/g?subaccount=3", Value::Null),
+        ("create 10", "/create", "/create", made),
+        ("limit g 20", "/g/limit?subaccount=3", "/g/limit?subaccount=3&exchange_index=2", limit),
+        ("reset g", "/g/reset?subaccount=3", "/g/reset?subaccount=3&exchange_index=2", json!({})),
+        (
+            "trigger g",
+            "/g/trigger?subaccount=3",
+            "/g/trigger?subaccount=3&exchange_index=2",
+            json!({}),
+        ),
+        ("delete g", "/g?subaccount=3", "/g?subaccount=3&exchange_index=2", Value::Null),
+    ] {
+        let is_write = body != Value::Null || text == "delete g";
+        for (product, path, end) in [
+            ("perps group", "/margin/order_groups", perps),
+            ("group", "/portfolio/order_groups", events),
+        ] {
+            let has_index = is_write && (product == "group" || text == "create 10");
+            let index = if has_index { index } else { "" };
+            let text = format!("{product} {text} {at} {index}");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let (ran, requests) = stub.run(&words).await;
+            ran.ok();
+            assert_eq!(requests[0].target, format!("/trade-api/v2{path}{end}"), "{text}");
+            if !requests[0].body.is_empty() {
+                assert_eq!(requests[0].json(), body, "{text}");
+            }
+        }
+    }
+    // Groups of this product are found without it.
+    let (ran, requests) =
+        stub.run(&["perps", "group", "reset", "g", "--exchange-index", "2"]).await;
+    assert_eq!((ran.code, requests.len()), (2, 0), "{ran:?}");
 }
 
 #[tokio::test]

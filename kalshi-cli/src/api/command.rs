@@ -190,8 +190,6 @@ impl Request {
         context.output.note(&format!("{method} {path} is not in the exchange's document"));
         let body = self.body.as_deref().map(Body::read).transpose()?;
         let query: Vec<_> = query.iter().chain(&self.params).collect();
-        // It stands in for the operation of the failure: only the method matters.
-        let operation = undocumented(&method);
         if context.global.dry_run {
             let base = context.environment().await?.url(table.service).into_owned();
             let request = Json::object([
@@ -214,16 +212,18 @@ impl Request {
         }
         let is_write = method != Method::GET;
         if is_write {
-            super::ceiling::check(context, operation)?;
+            super::ceiling::check_unknown(context, table, &format!("{method} {path}"))?;
             context.confirm(&format!("{method} {path}"), method.as_str()).await?;
         }
+        let operation = stand_in(table, is_write);
         let mut request = to_unknown(context, table, method, path).await?.query(&query);
         if let Some(body) = body {
             let body = RawValue::from_string(body.text().to_owned())
                 .map_err(|error| Failure::usage(format!("the body is not JSON: {error}")))?;
             request = request.json(&body);
         }
-        let text = send(request, operation).await?;
+        let sent = send(request, operation).await;
+        let text = sent.map_err(|failure| Failure { operation: None, ..failure })?;
         if self.raw || text.trim().is_empty() {
             return crate::output::print(&text);
         }
@@ -260,13 +260,10 @@ async fn to_unknown(
 
 /// Returns an operation of the table with the same kind of effect, for the failure of a path that is
 /// not in it.
-fn undocumented(method: &Method) -> &'static Operation {
-    let stand_in = if *method == Method::GET {
-        OperationId::GetExchangeStatus
-    } else {
-        OperationId::CreateOrderV2
-    };
-    stand_in.operation()
+fn stand_in(table: &Table, is_write: bool) -> &'static Operation {
+    let mut operations = table.operations().iter();
+    let found = operations.find(|operation| (operation.method != Method::GET) == is_write);
+    found.unwrap_or_else(|| OperationId::CreateOrderV2.operation())
 }
 
 fn list(context: &Context, table: &Table, tag: Option<&str>) -> Outcome {

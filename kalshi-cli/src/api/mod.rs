@@ -21,5 +21,5 @@ pub(crate) use self::{
     body::Body,
     call::{Call, Next},
     command::Command,
-    table::{TRADE_API, Table},
+    table::{Hints, TRADE_API, Table},
 };

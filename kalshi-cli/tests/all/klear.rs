@@ -186,6 +186,7 @@ async fn an_exchange_elsewhere_lets_its_own_token_in_and_no_other() {
         command.env("KALSHI_KLEAR_TOKEN", secret);
         let ran = run(command).await;
         assert_eq!(ran.code, code, "{ran:?}");
+        assert_eq!(ran.stderr.contains("next: check KALSHI_KLEAR_USER_ID"), code == 4, "{ran:?}");
         assert!(!format!("{ran:?}").contains(token.access_token()));
     }
     assert_eq!(setup.asked(0), ["get_guaranty_fund_balance"; 2]);

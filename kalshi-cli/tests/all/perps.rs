@@ -308,6 +308,33 @@ async fn a_ceiling_of_the_profile_holds_for_orders_of_this_product() {
         "self_trade_prevention_type": "taker_at_cross"});
     let words = ["perps", "api", "create_margin_order", "--body", &body.to_string()];
     let (ran, requests) = stub.run(&words).await;
-    assert!(ran.failure(2)["message"].as_str().unwrap().contains("$5.00"));
+    let failure = ran.failure(2);
+    assert!(failure["message"].as_str().unwrap().contains("$5.00"));
+    assert_eq!(failure["next"], "kalshi perps order, or a profile without max_order_cost");
     assert!(requests.is_empty());
+    let (ran, requests) = stub.run(&["perps", "api", "POST", "/margin/new", "--body", "{}"]).await;
+    let failure = ran.failure(2);
+    assert!(failure["message"].as_str().unwrap().starts_with("POST /margin/new: "), "{failure}");
+    assert!(requests.is_empty());
+}
+
+#[tokio::test]
+async fn what_to_do_next_is_of_this_product() {
+    for (status, code, exit, next) in [
+        (429, "too_many_requests", 5, "wait a moment; kalshi perps limits"),
+        (503, "TRADING_PAUSED", 7, "kalshi perps status"),
+        (403, "forbidden", 4, "kalshi perps enabled"),
+    ] {
+        let body = json!({"code": code, "message": "no"}).to_string();
+        let stub = Stub::start(move |_| Some((status, body.clone()))).await;
+        for words in [
+            &["perps", "portfolio", "positions", "-o", "json"][..],
+            &["perps", "api", "GET", "/margin/new", "-o", "json"],
+        ] {
+            let (ran, _) = stub.run(words).await;
+            let failure = ran.failure(exit);
+            assert!(failure["next"].as_str().unwrap().contains(next), "{words:?}: {failure}");
+            assert_ne!(failure["operation"], "get_exchange_status");
+        }
+    }
 }

@@ -216,7 +216,13 @@ impl Resume for ChangeTask {
                     sleep = Some(self.left().map_or(left, |until_late| until_late.min(left)));
                     None
                 }
-                ChangeStep::Wait => None,
+                ChangeStep::Wait => {
+                    if self.machine.is_over() {
+                        // It waits for its record alone, and must not hold the batch up.
+                        self.seat.leave();
+                    }
+                    None
+                }
                 ChangeStep::Done => return,
             };
             if let Some(action) = action {
@@ -245,7 +251,7 @@ impl Resume for ChangeTask {
         }
     }
 
-    fn interrupt(&mut self) {
+    fn interrupt(&mut self, shared: Option<&Shared>) {
         if let Some(input) = self.input.take() {
             self.take(input);
         }
@@ -257,6 +263,9 @@ impl Resume for ChangeTask {
             self.take(input);
         }
         self.seat.leave();
+        if let Some(shared) = shared {
+            self.publish(shared);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) trait Resume: Send {
     fn run(&mut self, hold: &mut Hold) -> impl Future<Output = ()> + Send;
 
     /// Takes in that what was being done was cut off: it may have been done or not.
-    fn interrupt(&mut self);
+    fn interrupt(&mut self, shared: Option<&Shared>);
 }
 
 /// Runs a task to its end. After a panic, of a layer of the client, the clock or the journal, it goes on
@@ -62,7 +62,7 @@ pub(super) async fn drive(mut task: impl Resume, hold: &mut Hold) {
             "the task of an order was cut off by a panic of the client's layers, the clock or the \
              journal: it goes on after a pause"
         );
-        task.interrupt();
+        task.interrupt(hold.get().as_deref());
         tokio::time::sleep(pauses::after_panic(panics)).await;
         panics = panics.saturating_add(1);
     }

@@ -105,7 +105,7 @@ pub enum WithdrawnCause {
     Caller,
     /// Its deadline passed before it could be sent.
     Deadline,
-    /// The journal could not be written. Open it again.
+    /// The journal could not be written. Open it again, once everything that places under it is dropped.
     Journal,
     /// The request cannot be sent as it is, or the client cannot send. Fix the cause.
     Invalid,

@@ -300,7 +300,7 @@ impl Resume for Task {
         }
     }
 
-    fn interrupt(&mut self) {
+    fn interrupt(&mut self, shared: Option<&Shared>) {
         if let Some(input) = self.input.take() {
             self.take(input);
         }
@@ -309,6 +309,9 @@ impl Resume for Task {
             self.take(input);
         }
         self.seat.leave();
+        if let Some(shared) = shared {
+            self.publish(shared);
+        }
     }
 }
 

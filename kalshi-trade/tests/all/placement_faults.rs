@@ -344,6 +344,27 @@ async fn a_cancel_does_not_wait_for_a_disk_that_stalls() {
 }
 
 #[tokio::test]
+async fn a_cancel_that_is_withdrawn_while_the_disk_stalls_holds_up_no_other_of_its_batch() {
+    let setup = Setup::new().await;
+    let journal = Flawed { stalls: Some(Arc::default()), ..Flawed::new(setup.journal.clone()) };
+    let placements = Placements::builder(setup.client.clone(), journal.clone()).start().unwrap();
+    let targets = [setup.resting(&placements).await, setup.resting(&placements).await];
+    journal.set_stalled(true);
+    let _stall = Stall(&journal);
+    let cancels = placements.cancel_all(targets.clone());
+    while setup.journal.history().unsettled_changes().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cancels[1].withdraw();
+    // Far longer than it takes, and not for good.
+    let outcome = timeout(Duration::from_secs(60), cancels[0].outcome()).await;
+    assert_eq!(outcome, Ok(ChangeState::Reached));
+    assert!(setup.is_canceled(&targets[0]).await);
+    journal.set_stalled(false);
+    setup.until_settled().await;
+}
+
+#[tokio::test]
 async fn a_time_of_expiry_is_not_sent_again_after_a_correction_of_the_clock() {
     let mut setup = Setup::new().await;
     let clock = Arc::new(OffsetClock::new(SystemClock));

@@ -393,7 +393,8 @@ impl Middleware for Retry {
                 }
             };
             let Some(wait) = wait else { return result };
-            if end.is_some_and(|end| Instant::now() + wait >= end) {
+            let begins = Instant::now().checked_add(wait);
+            if end.is_some_and(|end| begins.is_none_or(|begins| begins >= end)) {
                 return result;
             }
             tracing::debug!(operation = operation.id, ?attempt, ?wait, "retrying");

@@ -82,7 +82,12 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         drop(running);
         // Also after a failure: what was done before it is done.
         let saved = context.save_exchange();
-        result.and(saved)
+        match result {
+            Err(failure) if failure.category == Category::ClosedPipe => {
+                failure::ended(saved, Err(failure))
+            }
+            result => result.and(saved),
+        }
     });
     // A read of the standard input that nothing ends is not waited for.
     runtime.shutdown_background();

@@ -10,7 +10,7 @@ use kalshi_sdk::OperationId;
 use kalshi_sim::{Exchange, Fault, FaultKind, Role};
 use serde_json::json;
 
-use crate::support::{Folder, KEY_ID, Setup, bare, run};
+use crate::support::{Folder, KEY_ID, Setup, bare, run, run_without_reader};
 
 const CREATE: [&str; 3] = ["group", "create", "10"];
 
@@ -242,6 +242,15 @@ async fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
     }
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_written_is_a_failure_also_when_nothing_reads_the_output() {
+    let folder = Folder::new();
+    let state = folder.path().join("missing").join("state");
+    let words = ["--env", "sim", "--sim-state", state.to_str().unwrap(), "exchange", "status"];
+    let ran = run_without_reader(bare(&folder, &words)).await;
+    assert!(ran.code == 1 && ran.stderr.contains("could not write"), "{ran:?}");
 }
 
 #[tokio::test]

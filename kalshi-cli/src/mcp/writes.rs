@@ -704,7 +704,7 @@ impl Plan {
             Self::CancelAll(_, resting) => writeln!(
                 text,
                 "  cancels      {resting} resting orders of event contracts of every subaccount, \
-                 and those placed meanwhile; none of perpetual futures"
+                 and those placed meanwhile; orders of perpetual futures stay"
             ),
         };
         // It is not made yet.

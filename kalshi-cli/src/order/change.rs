@@ -413,8 +413,8 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     super::tell(
         context,
         &format!(
-            "  environment  {}\n  cancels      {} resting orders of event contracts{}; none of \
-             perpetual futures\n",
+            "  environment  {}\n  cancels      {} resting orders of event contracts{}; orders \
+             of perpetual futures stay\n",
             context.target.in_words(),
             orders.len(),
             if is_everything { " of every subaccount, and those placed meanwhile" } else { "" }

@@ -428,7 +428,7 @@ async fn cancel_all_cancels_the_orders_that_it_says() {
     for (options, code) in [(" --ask", 2), (" --dry-run", 0), (" --mine --dry-run", 0)] {
         let (ran, requests) = stub.run(&words(&format!("{all}{options}"))).await;
         assert_eq!((ran.code, writes(&requests).len()), (code, 0), "{options}: {ran:?}");
-        assert!(ran.stderr.contains("none of event contracts"), "{ran:?}");
+        assert!(ran.stderr.contains("orders of event contracts stay"), "{ran:?}");
     }
     let (ran, _) = stub.run(&words(&format!("{all} --subaccount 2 --dry-run"))).await;
     let request = ran.json();

@@ -1,16 +1,17 @@
 //! Cancels of orders of perpetual futures.
 
+use clap::Args;
 use kalshi_sdk::{
     Client, Effect,
     perps::{OperationId, OrderState},
 };
 
-use super::{Cancel, CancelAll, LIMIT, LOOKS, PAUSE, failed, get_command};
+use super::{LIMIT, LOOKS, PAUSE, failed, get_command};
 use crate::{
     context::Context,
     failure::{Failure, Outcome},
     json::Json,
-    order::{OwnPrefix, cancels::Cancels, confirm::Consent, print_request, tell},
+    order::{self, OwnPrefix, cancels::Cancels, confirm::Consent, print_request, tell},
     under_way::UnderWay,
 };
 
@@ -25,6 +26,29 @@ pub(crate) const CANCELS_ALL: [OperationId; 4] = [
     OperationId::GetMarginOrder,
     OperationId::GetMarginOrders,
 ];
+
+/// Orders to cancel.
+#[derive(Args)]
+pub(crate) struct Cancel {
+    /// The ids of the orders.
+    #[arg(required = true, value_name = "ORDER-ID")]
+    order_ids: Vec<String>,
+    /// The subaccount; the primary unless set.
+    #[arg(long, value_name = "N")]
+    subaccount: Option<u32>,
+}
+
+/// Orders to cancel, without their ids.
+#[derive(Args)]
+#[group(skip)]
+pub(crate) struct CancelAll {
+    #[command(flatten)]
+    which: order::CancelAll,
+    /// Only those of a subaccount. Unless set: of all subaccounts, and with --market or --mine of the
+    /// primary.
+    #[arg(long, value_name = "N")]
+    subaccount: Option<u32>,
+}
 
 /// Cancels orders by their ids.
 pub(crate) async fn cancel(context: &Context, args: &Cancel) -> Outcome {
@@ -60,7 +84,7 @@ pub(crate) async fn cancel_all(
         context,
         &format!(
             "  environment  {}\n  cancels      {} resting orders of perpetual futures of {of}\
-             {meanwhile}; none of event contracts\n",
+             {meanwhile}; orders of event contracts stay\n",
             context.target.in_words(),
             orders.len(),
         ),

@@ -24,7 +24,7 @@ use kalshi_trade::{
 
 use self::preview::{Preview, Seen};
 pub(crate) use self::{
-    cancel::{CANCELS, CANCELS_ALL, cancel, cancel_all},
+    cancel::{CANCELS, CANCELS_ALL, Cancel, CancelAll, cancel, cancel_all},
     change::{AMENDS, Amend, DECREASES, Decrease, amend, decrease},
 };
 use super::{
@@ -138,29 +138,6 @@ impl Side {
             Self::Ask => BookSide::Ask,
         }
     }
-}
-
-/// Orders to cancel.
-#[derive(Args)]
-pub(crate) struct Cancel {
-    /// The ids of the orders.
-    #[arg(required = true, value_name = "ORDER-ID")]
-    order_ids: Vec<String>,
-    /// The subaccount; the primary unless set.
-    #[arg(long, value_name = "N")]
-    subaccount: Option<u32>,
-}
-
-/// Orders to cancel, without their ids.
-#[derive(Args)]
-#[group(skip)]
-pub(crate) struct CancelAll {
-    #[command(flatten)]
-    which: super::CancelAll,
-    /// Only those of a subaccount. Unless set: of all subaccounts, and with --market or --mine of the
-    /// primary.
-    #[arg(long, value_name = "N")]
-    subaccount: Option<u32>,
 }
 
 /// An order whose outcome is not known.

@@ -75,6 +75,8 @@ pub struct Portfolio {
     fills_from: Option<UnixMillis>,
     clock: Arc<dyn Clock>,
     clock_tolerance: Duration,
+    /// How far the clock was found to be behind the exchange's, beyond the tolerance.
+    clock_behind: Duration,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl Portfolio {
             fills_from: None,
             clock: Arc::new(SystemClock),
             clock_tolerance: CLOCK_TOLERANCE,
+            clock_behind: Duration::ZERO,
         }
     }
 
@@ -150,8 +153,11 @@ impl Portfolio {
     /// Takes the time from this clock; by default from the machine's.
     ///
     /// It tells whether a read is newer than a loss, so it must not be behind the exchange's by more
-    /// than the [tolerance](Self::with_clock_tolerance). If it is ahead, the view takes longer to
-    /// be current.
+    /// than the [tolerance](Self::with_clock_tolerance). A clock that is shows when a read is complete
+    /// up to a time that it reaches more than a second later: the difference is added to it from then
+    /// on. As the reads
+    /// trail the exchange by a time that is not known, that is no substitute for a clock that is
+    /// right. If it is ahead, the view takes longer to be current.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -291,6 +297,6 @@ impl Portfolio {
 
     /// Returns a time that is not before the exchange's, if the clock is within its tolerance.
     fn now_at_exchange(&self) -> UnixMillis {
-        self.clock.now().saturating_add(self.clock_tolerance)
+        self.clock.now().saturating_add(self.clock_behind).saturating_add(self.clock_tolerance)
     }
 }

@@ -6,7 +6,7 @@ use kalshi_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Portfolio,
+    CLOCK_TOLERANCE, Portfolio,
     records::{FillRecord, OrderRecord, PositionRecord},
 };
 
@@ -132,10 +132,12 @@ impl Portfolio {
     ) -> Result<Reconciled, S::Error> {
         let begun = self.begin();
         // A question is cheaper than all pages of the account.
-        if self.is_subscribed()
-            && let Some(status) = self.behind(source.fetch_as_of().await?)
-        {
-            return Ok(Reconciled::new(status));
+        if self.is_subscribed() {
+            let as_of = source.fetch_as_of().await?;
+            self.compare_clock(as_of);
+            if let Some(status) = self.behind(as_of) {
+                return Ok(Reconciled::new(status));
+            }
         }
         let snapshot = source.fetch_account(begun.fills_since()).await?;
         Ok(self.finish(begun, snapshot))
@@ -158,6 +160,7 @@ impl Portfolio {
     /// before some reconciliation began; what the stream said since then outweighs them.
     pub fn finish(&mut self, begun: Reconciliation, snapshot: AccountSnapshot) -> Reconciled {
         let AccountSnapshot { as_of, fills, orders, positions } = snapshot;
+        self.compare_clock(as_of);
         let now = self.now_at_exchange();
         let mut found = Reconciled::new(ReconcileStatus::Interrupted);
         (found.missed, found.too_old) = self.fills.take_read(fills, now);
@@ -179,6 +182,21 @@ impl Portfolio {
             found.status = self.behind(as_of).unwrap_or(ReconcileStatus::NotSubscribed);
         }
         found
+    }
+
+    /// Compares the clock with a time that the exchange's has reached. One that is behind by more than
+    /// its tolerance would make reads look newer than they are.
+    fn compare_clock(&mut self, reached: UnixMillis) {
+        let now = self.clock.now();
+        let behind = if reached > now { reached.abs_diff(now) } else { Duration::ZERO };
+        // Two clocks that are right differ by milliseconds.
+        let allowed = self.clock_tolerance.max(CLOCK_TOLERANCE);
+        if behind > allowed && behind > self.clock_behind {
+            tracing::warn!(?behind, "the clock is behind the exchange's");
+            // The marks were made with what was known then.
+            self.marks.postpone(behind.saturating_sub(self.clock_behind));
+            self.clock_behind = behind;
+        }
     }
 
     /// Returns how far reads of that time are behind what they must have, if they are.
@@ -216,6 +234,12 @@ impl Marks {
             self.0.remove(1);
         }
         self.0.push_back(mark);
+    }
+
+    fn postpone(&mut self, by: Duration) {
+        for mark in &mut self.0 {
+            mark.at = mark.at.saturating_add(by);
+        }
     }
 
     /// Returns the newest mark that reads of that time have everything of.

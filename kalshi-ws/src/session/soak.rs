@@ -656,7 +656,8 @@ fn soak<P: Played>() {
             world.exchange.borrow_mut().change();
         }
         world.arrive(usize::MAX);
-        world.now += Duration::from_millis(100);
+        // Longer in all than the longest wait for a snapshot that was lost: 32 timeouts.
+        world.now += Duration::from_millis(200);
         world.tick();
     }
     world.arrive(usize::MAX);

@@ -603,13 +603,42 @@ async fn an_account_is_not_read_while_reads_are_behind() {
 
 #[test]
 fn a_clock_that_may_be_behind_makes_the_view_wait_as_much_longer() {
-    let (portfolio, _) = view();
+    let (portfolio, clock) = view();
     let mut portfolio = portfolio.with_clock_tolerance(Duration::from_secs(2));
     subscribe(&mut portfolio);
     let found = reconcile(&mut portfolio, snapshot());
     assert_eq!(found.retry_after(), Some(Duration::from_secs(2)));
+    clock.advance(Duration::from_secs(2));
     let late = AccountSnapshot::new(UnixMillis::from_millis(NOW + 2_001));
     assert!(reconcile(&mut portfolio, late).is_current());
+}
+
+#[test]
+fn a_clock_that_is_found_to_be_behind_does_not_make_old_reads_current() {
+    let (portfolio, clock) = view();
+    let mut portfolio = portfolio.with_clock_tolerance(Duration::from_secs(1));
+    subscribe(&mut portfolio);
+    // By the exchange's clock it is a minute later, and its reads trail by half a second.
+    let read = |at: i64| AccountSnapshot::new(UnixMillis::from_millis(NOW + 60_000 + at - 500));
+    let found = reconcile(&mut portfolio, read(0));
+    assert_eq!(found.retry_after(), Some(Duration::from_millis(1_001)));
+    clock.advance(Duration::from_millis(1_001));
+    assert!(reconcile(&mut portfolio, read(1_001)).is_current());
+    // What was known of the clock holds for the next loss.
+    assert_eq!(portfolio.apply(&lost()), PortfolioChange::Stale);
+    subscribe(&mut portfolio);
+    let found = reconcile(&mut portfolio, read(1_001));
+    assert!(found.retry_after().is_some() && !portfolio.is_current());
+    clock.advance(Duration::from_secs(2));
+    assert!(reconcile(&mut portfolio, read(3_001)).is_current());
+    // A question shows it as well, before anything is read.
+    let (mut portfolio, _) = view();
+    subscribe(&mut portfolio);
+    let rest = Rest::default();
+    rest.as_of.lock().unwrap().push_back(NOW + 60_000);
+    let found = futures_util::future::FutureExt::now_or_never(portfolio.reconcile(&rest));
+    assert!(found.unwrap().unwrap().retry_after().is_some());
+    assert!(rest.since.lock().unwrap().is_empty());
 }
 
 #[test]

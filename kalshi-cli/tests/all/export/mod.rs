@@ -389,6 +389,22 @@ mod parquet {
             self.send(&frame.to_string());
         }
 
+        /// Takes a market out of the subscription of books, and adds it again.
+        fn take_out_for_a_while(&mut self, market: usize) {
+            for (id, action) in [(8, "delete_markets"), (9, "add_markets")] {
+                let sid = self.sids[0];
+                let params =
+                    json!({"sids": [sid], "action": action, "market_tickers": [TICKERS[market]]});
+                let command = json!({"id": id, "cmd": "update_subscription", "params": params});
+                self.recorder.sent(UnixMillis::from_millis(self.at), &command.to_string());
+                self.at += 40;
+                let seq = self.seq(0);
+                self.send(&json!({"id": id, "type": "ok", "sid": sid, "seq": seq}).to_string());
+                self.at += 40;
+            }
+            self.snapshot(market);
+        }
+
         /// Changes a level of a book: bids are below 0.5, asks above.
         fn delta(&mut self) {
             let market = usize::try_from(self.random.below(3)).unwrap();
@@ -499,6 +515,7 @@ mod parquet {
                     sender.at += 2_000;
                     sender.connect();
                 }
+                _ if step == steps / 4 * 3 => sender.take_out_for_a_while(2),
                 _ if step % 97 == 0 => sender.snapshot(1),
                 _ => match sender.random.below(10) {
                     0..2 => sender.trade(),
@@ -525,6 +542,11 @@ mod parquet {
             match line.event {
                 RecordedEvent::Received(text) => {
                     replay.frame(&text, line.at, |event| {
+                        books.apply(&event);
+                    });
+                }
+                RecordedEvent::Sent(text) => {
+                    replay.sent(&text, |event| {
                         books.apply(&event);
                     });
                 }
@@ -623,7 +645,7 @@ mod parquet {
         let mut lines: Vec<usize> = (0..250)
             .map(|_| usize::try_from(random.below(moments.len() as u64)).unwrap())
             .collect();
-        // The gap and the lost connection, line by line.
+        // The gap, the lost connection and the market that was taken out, line by line.
         let voids = |at: &usize| moments[*at].1.values().any(Option::is_none);
         lines.extend((0..moments.len()).filter(voids));
         let mut all: Vec<&Row> = deltas.values().flatten().collect();

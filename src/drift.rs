@@ -18,6 +18,7 @@ use serde::de::{self, DeserializeSeed, IgnoredAny};
 use serde_json::Value;
 
 use crate::{
+    call::guarded,
     generated,
     operation::{Lane, Operation},
 };
@@ -123,7 +124,7 @@ impl Observer {
         let (_, kind, path, value) = key;
         let drift = Drift { operation, kind, path, value };
         tracing::warn!(operation = operation.id, %drift, "the answer is not what this version knows");
-        (self.on_drift)(&drift);
+        guarded("on_drift", || (self.on_drift)(&drift));
     }
 
     fn is_due(&self, key: &Key) -> bool {

@@ -15,13 +15,13 @@ use kalshi_sdk::{
     Client, Environment, OperationId,
     middleware::{self, Extensions, Middleware, Next, Request, Response, async_trait},
 };
-use kalshi_sim::{Fault, FaultKind};
+use kalshi_sim::{Fault, FaultKind, Role};
 use kalshi_trade::watchdog::{
     CancelEvent, Heartbeat, Patience, Products, Scope, cancel_until_quiet,
 };
 use serde_json::{Value, json};
 
-use crate::watchdog::{TOKEN, exchange, place, wait_until, watchdog};
+use crate::watchdog::{TOKEN, exchange, place, resting, wait_until, watchdog};
 
 /// What becomes of a request.
 enum Reply {
@@ -266,4 +266,25 @@ async fn programs_that_die_one_after_another_do_not_keep_orders_alive() {
     crashes.abort();
     exchange.faults().clear();
     wait_until("it is over", async || armed.get() == 0).await;
+}
+
+#[tokio::test]
+async fn orders_are_canceled_though_the_hook_of_the_client_panics() {
+    let (exchange, client) = exchange().await;
+    let hooked = Client::builder()
+        .with_environment(exchange.environment())
+        .with_credentials(exchange.credentials(Role::Trader).unwrap().clone())
+        .on_call(|_| resume_unwind(Box::new("a hook")))
+        .build()
+        .unwrap();
+    let (builder, _) = watchdog(&hooked, Scope::All);
+    let watchdog = builder.bind(0).await.unwrap();
+    let (address, armed) = (watchdog.address(), watchdog.armed());
+    let running = tokio::spawn(watchdog.run());
+    let heartbeat = Heartbeat::connect(address, TOKEN, Duration::from_secs(60)).await.unwrap();
+    place(&client, "one").await;
+    drop(heartbeat);
+    wait_until("it is over", async || armed.get() == 0).await;
+    assert!(resting(&client).await.is_empty());
+    assert!(!running.is_finished());
 }

@@ -22,6 +22,7 @@ use crate::{
     failure::{Failure, Outcome},
     output::Output,
     profile::Profile,
+    under_way::MarkWrites,
 };
 
 const USER_AGENT: &str = concat!("kalshi-cli/", env!("CARGO_PKG_VERSION"));
@@ -216,7 +217,8 @@ impl Context {
     pub(crate) async fn client_builder(&self) -> Outcome<ClientBuilder> {
         let mut builder = Client::builder()
             .with_environment(self.environment().await?)
-            .with_user_agent(USER_AGENT);
+            .with_user_agent(USER_AGENT)
+            .with_middleware(MarkWrites);
         if let Some(timeout) = self.global.timeout.or(self.profile.timeout) {
             builder = builder.with_timeout(timeout).with_connect_timeout(timeout);
         }
@@ -277,6 +279,7 @@ impl Context {
         let mut builder = kalshi_sdk::klear::Klear::builder()
             .with_environment(self.environment().await?)
             .with_user_agent(USER_AGENT)
+            .with_middleware(MarkWrites)
             .with_token(id, token.as_str());
         if let Some(timeout) = self.global.timeout.or(self.profile.timeout) {
             builder = builder.with_timeout(timeout).with_connect_timeout(timeout);

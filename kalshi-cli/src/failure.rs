@@ -8,7 +8,10 @@ use std::{
 
 use kalshi_sdk::{Effect, Error, ErrorKind, Operation};
 
-use crate::json::Json;
+use crate::{
+    api::{Hints, Table},
+    json::Json,
+};
 
 /// The category of a failure. Its exit code does not change between versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +131,12 @@ pub(crate) struct Failure {
 /// The result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
+/// Returns the end of a command that printed what it did. A failure of what it did comes first: that
+/// the reader of the output went away does not hide it.
+pub(crate) fn ended(done: Outcome, printed: Outcome) -> Outcome {
+    done.and(printed)
+}
+
 impl Failure {
     pub(crate) fn new(category: Category, message: impl Into<String>) -> Self {
         Self {
@@ -215,7 +224,7 @@ impl Failure {
             code,
             effect,
             retryable: is_passing && (is_read || effect != Effect::Unknown),
-            next: next_step(error, category),
+            next: next_step(error, category, &Table::of(operation).hints),
         }
     }
 
@@ -274,17 +283,18 @@ fn chain(error: &dyn StdError) -> String {
     text
 }
 
-fn next_step(error: &Error, category: Category) -> Option<String> {
+fn next_step(error: &Error, category: Category, hints: &Hints) -> Option<String> {
     match category {
-        Category::Credentials if error.is_auth() => {
-            Some("kalshi setup, or set KALSHI_API_KEY_ID and KALSHI_PRIVATE_KEY_PATH".to_owned())
+        Category::Credentials if error.is_auth() => Some(hints.no_key.to_owned()),
+        Category::Credentials => Some(hints.refused.to_owned()),
+        Category::RateLimit => {
+            let limits = hints.limits.map(|command| format!("; {command}")).unwrap_or_default();
+            Some(format!("wait a moment{limits}"))
         }
-        Category::Credentials => Some("kalshi doctor tells the causes apart".to_owned()),
-        Category::RateLimit => Some("wait a moment; kalshi exchange limits".to_owned()),
         Category::UnknownOutcome => {
             Some("read the state back before sending it again: it may have been done".to_owned())
         }
-        Category::ExchangeClosed => Some("kalshi exchange status".to_owned()),
+        Category::ExchangeClosed => hints.status.map(str::to_owned),
         _ => None,
     }
 }

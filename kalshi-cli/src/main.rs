@@ -25,6 +25,7 @@ mod stream;
 mod test_folder;
 #[cfg(feature = "tui")]
 mod tui;
+mod under_way;
 
 use std::process::ExitCode;
 
@@ -72,13 +73,21 @@ fn run(context: &Context, command: args::Command) -> Outcome {
         .map_err(|error| Failure::local(format!("could not start the runtime: {error}")))?;
     let result = runtime.block_on(async {
         let ends_by_interrupt = command.ends_by_interrupt();
+        let mut running = Box::pin(command.run(context));
         let result = tokio::select! {
-            result = command.run(context) => result,
-            _ = tokio::signal::ctrl_c(), if !ends_by_interrupt => Err(api::interrupted()),
+            result = &mut running => result,
+            // The command is not dropped yet: its writes are marked as under way.
+            _ = tokio::signal::ctrl_c(), if !ends_by_interrupt => Err(under_way::interrupted()),
         };
+        drop(running);
         // Also after a failure: what was done before it is done.
         let saved = context.save_exchange();
-        result.and(saved)
+        match result {
+            Err(failure) if failure.category == Category::ClosedPipe => {
+                failure::ended(saved, Err(failure))
+            }
+            result => result.and(saved),
+        }
     });
     // A read of the standard input that nothing ends is not waited for.
     runtime.shutdown_background();

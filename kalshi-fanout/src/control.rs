@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 pub enum Control {
     /// The epoch began: the publisher has a connection to the exchange.
     Began,
-    /// The epoch ended: the publisher has lost its connection. Repeated until the next one begins.
+    /// The epoch ended: the publisher has lost its connection. It comes before everything that waits,
+    /// and is repeated while the publisher holds the lease and no other epoch has begun.
     Ended,
     /// The publisher is alive, and these are the last numbers of the order books that have changed
-    /// since the heartbeat before.
+    /// lately. Each is in several heartbeats, so that it comes although one is lost.
     Heartbeat {
         /// The shard.
         shard: u16,

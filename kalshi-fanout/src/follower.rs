@@ -26,6 +26,9 @@ use crate::{
 /// later snapshot has them.
 const MAX_BUFFER: usize = 4_096;
 
+/// The time for which an epoch that was forgotten keeps earlier ones out.
+const FENCE: Duration = Duration::from_secs(60);
+
 /// The settings of a follower.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -141,6 +144,8 @@ pub struct Follower {
     decoder: Decoder,
     books: Books,
     epoch: Option<Epoch>,
+    /// The last epoch that was forgotten, and until when earlier ones are kept out.
+    fence: Option<(Epoch, Duration)>,
     /// The current epoch has ended, and nothing of it can be read.
     is_ended: bool,
     /// An epoch has been followed before.
@@ -235,6 +240,7 @@ impl Follower {
             decoder: Decoder::new(),
             books: Books::new(),
             epoch: None,
+            fence: None,
             is_ended: false,
             was_connected: false,
             heard: Duration::ZERO,
@@ -432,7 +438,7 @@ impl Follower {
     pub fn bus_lost(&mut self, now: Duration) {
         let reason = DisconnectReason::Failed("the connection to the bus was lost".to_owned());
         self.void_all(reason, now);
-        self.epoch = None;
+        self.forget_epoch(now);
     }
 
     /// Does what is due by time.
@@ -441,8 +447,9 @@ impl Follower {
         if self.epoch.is_some() && silent_for >= self.config.stale_after {
             self.push(Event::Stale { silent_for });
             self.void_all(DisconnectReason::Silent, now);
-            // Its lease is over by now: whichever publisher speaks next leads.
-            self.epoch = None;
+            // Its lease is over by now: the publisher that speaks next leads, unless it is one that
+            // has been replaced.
+            self.forget_epoch(now);
         }
         self.find_late(now);
         let is_readable = self.epoch.is_some() && !self.is_ended;
@@ -489,6 +496,13 @@ impl Follower {
         None
     }
 
+    /// Waits for any epoch that is not before the current one.
+    fn forget_epoch(&mut self, now: Duration) {
+        if let Some(epoch) = self.epoch.take() {
+            self.fence = Some((epoch, now.saturating_add(FENCE)));
+        }
+    }
+
     /// Takes an epoch as the current one if it is later, and reports whether it is current.
     fn enter(&mut self, epoch: &Epoch, now: Duration) -> bool {
         match &self.epoch {
@@ -498,9 +512,16 @@ impl Follower {
                 let reason = DisconnectReason::Failed("another connection is published".to_owned());
                 self.void_all(reason, now);
             }
-            // What waits is of an epoch that was left.
-            None => self.void_all_silently(now),
+            None => {
+                let is_replaced = |(last, until): &(Epoch, Duration)| now < *until && epoch < last;
+                if self.fence.as_ref().is_some_and(is_replaced) {
+                    return false;
+                }
+                // What waits is of an epoch that was left.
+                self.void_all_silently(now);
+            }
         }
+        self.fence = None;
         self.epoch = Some(epoch.clone());
         self.newest = UnixMillis::EPOCH;
         self.is_ended = false;

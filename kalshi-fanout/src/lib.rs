@@ -24,7 +24,7 @@
 //!   account.
 //! - It never shows a book across a hole in the numbers of its messages.
 //! - A publisher whose lease is over publishes nothing, and a follower takes nothing of a publisher
-//!   that has been replaced.
+//!   that has been replaced: after a silence or a loss of the bus it knows so for a minute.
 //!
 //! The exchange's terms say to whom its data may be passed on: keep to your own organization.
 

@@ -6,6 +6,7 @@
 //! of your own orders, and, unless the settings name the account, fills, orders and positions.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
@@ -15,8 +16,8 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    BookChange, BookState, Books, Channel, DisconnectReason, Event, Malformed, Message, Payload,
-    PriceConvention, Replay, Sid, Unknown,
+    BookChange, BookState, Books, Channel, DisconnectReason, Event, MESSAGE_KINDS, Malformed,
+    Message, Payload, PriceConvention, Replay, Sid, Unknown,
 };
 use serde::Deserialize;
 
@@ -31,6 +32,9 @@ use crate::{
 /// The frames, and their bytes, that wait for the confirmation of their subscription.
 const MAX_HELD: usize = 10_000;
 const MAX_HELD_BYTES: usize = 64 << 20;
+
+/// The heartbeats that name the last number of a book, at least.
+const ANNOUNCEMENTS: u32 = 3;
 
 /// The tickers that one heartbeat names; the rest is in further ones.
 const MAX_HEARTBEAT: usize = 4_000;
@@ -59,6 +63,10 @@ pub struct PublisherConfig {
     pub snapshot_deltas: u32,
     /// The time between two heartbeats.
     pub heartbeat: Duration,
+    /// The time for which heartbeats name the last number of a book after its last change, in at
+    /// least three of them: one that is lost is made up for by the next. Longer than
+    /// [`FollowerConfig::stale_after`](crate::FollowerConfig::stale_after).
+    pub announce_for: Duration,
     /// The name under which fills, orders and positions of your account are published. `None`, the
     /// default, publishes nothing of them.
     ///
@@ -68,7 +76,7 @@ pub struct PublisherConfig {
 
 impl PublisherConfig {
     /// Returns the settings of a publisher: 4 shards, a window of 4,096 messages, snapshots every
-    /// 30 seconds or 1,000 changes, a heartbeat every 5 seconds.
+    /// 30 seconds or 1,000 changes, a heartbeat every 5 seconds that names the books of the last 20.
     pub fn new(environment: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             environment: environment.into(),
@@ -80,6 +88,7 @@ impl PublisherConfig {
             snapshot_interval: Duration::from_secs(30),
             snapshot_deltas: 1_000,
             heartbeat: Duration::from_secs(5),
+            announce_for: Duration::from_secs(20),
             account: None,
         }
     }
@@ -118,8 +127,8 @@ pub struct Publication {
 
 /// Turns the frames of a connection into messages for the bus.
 ///
-/// Feed it by [`frame`](Self::frame) and [`disconnected`](Self::disconnected), as a
-/// [`Tap`](kalshi_ws::Tap) sees them, and take what is to be published by [`next`](Self::next). It
+/// Feed it by [`frame`](Self::frame), [`sent`](Self::sent) and
+/// [`disconnected`](Self::disconnected), as a [`Tap`](kalshi_ws::Tap) sees them, and take what is to be published by [`next`](Self::next). It
 /// publishes only while it [leads](Self::lead).
 ///
 /// # Examples
@@ -163,6 +172,8 @@ pub struct Publisher {
     epoch: Option<Epoch>,
     /// The last epoch of this term that ended.
     ended: Option<Epoch>,
+    /// Its end is to be published before anything else.
+    is_end_due: bool,
     /// The kinds of your account that the connection is subscribed to.
     own: Vec<(Kind, Sid)>,
     /// Those that are to be reported to be alive.
@@ -196,6 +207,7 @@ struct Lease {
 
 /// A frame that waits for the confirmation of its subscription.
 struct Held {
+    kind: &'static str,
     sid: Option<i64>,
     seq: Option<i64>,
     text: String,
@@ -225,7 +237,10 @@ struct Market {
     deltas: u32,
     snapshot_at: Duration,
     is_snapshot_due: bool,
-    has_changed: bool,
+    /// The time of the last number, while heartbeats name it.
+    changed_at: Option<Duration>,
+    /// The heartbeats that have named it.
+    announcements: u32,
 }
 
 struct Stream {
@@ -277,6 +292,7 @@ impl Publisher {
             last_epoch: (0, 0),
             epoch: None,
             ended: None,
+            is_end_due: false,
             own: Vec::new(),
             own_due: VecDeque::new(),
             markets: HashMap::default(),
@@ -321,6 +337,7 @@ impl Publisher {
         self.lease = None;
         self.epoch = None;
         self.ended = None;
+        self.is_end_due = false;
         self.discard_queue();
     }
 
@@ -377,7 +394,20 @@ impl Publisher {
         self.events = events;
     }
 
-    /// Notes that the connection to the exchange was lost.
+    /// Takes a command that the connection sent, in its place among the frames: the book of a market
+    /// that it takes out is void for followers, which no frame of the exchange says.
+    pub fn sent(&mut self, text: &str, now: Duration) {
+        let mut events = std::mem::take(&mut self.events);
+        self.replay.sent(text, |event| events.push(event));
+        for event in events.drain(..) {
+            self.take_event(&event, None, now);
+        }
+        self.events = events;
+    }
+
+    /// Notes that the connection to the exchange was lost. The end of the epoch is published before
+    /// anything else, also where the window is full: call [`next`](Self::next) before
+    /// [`stand_by`](Self::stand_by).
     pub fn disconnected(&mut self, reason: &str) {
         let mut events = std::mem::take(&mut self.events);
         let reason = DisconnectReason::Failed(reason.to_owned());
@@ -396,7 +426,8 @@ impl Publisher {
             self.urgent.clear();
             self.behind.clear();
             self.snapshots_due.clear();
-            self.push_control(&Control::Ended);
+            self.heartbeat.clear();
+            self.is_end_due = true;
         }
     }
 
@@ -410,12 +441,12 @@ impl Publisher {
         }
         self.lease?;
         self.expire(now);
-        if self.in_flight.len() >= self.config.window {
+        if self.in_flight.len() >= self.config.window && !self.is_end_due {
             return None;
         }
         if now >= self.heartbeat_due && self.heartbeat.is_empty() {
             self.heartbeat_due = now.saturating_add(self.config.heartbeat);
-            self.make_heartbeat();
+            self.make_heartbeat(now);
         }
         let pending = self.next_pending(wall, now)?;
         let token = self.next_token;
@@ -541,7 +572,11 @@ impl Publisher {
                 self.own_lost(Kind::Order);
                 self.own_lost(Kind::Position);
                 // What has no key may be missing in between.
-                for channel in [Channel::Ticker, Channel::MarketLifecycleV2] {
+                for channel in [
+                    Channel::Ticker,
+                    Channel::MarketLifecycleV2,
+                    Channel::MultivariateMarketLifecycle,
+                ] {
                     let channel = channel.to_string();
                     self.push_control(&Control::Gap { channel, expected: None, received: None });
                 }
@@ -703,8 +738,7 @@ impl Publisher {
                 written(message, public.as_ref()).unwrap_or_default().into()
             }
         };
-        market.n += 1;
-        market.has_changed = true;
+        market.advance(now);
         market.deltas = market.deltas.saturating_add(1);
         let is_snapshot_due =
             change == BookChange::Replaced || market.deltas >= self.config.snapshot_deltas;
@@ -818,6 +852,7 @@ impl Publisher {
         }
         self.epoch = Some(Epoch { term, number, publisher: self.config.id.clone() });
         self.ended = None;
+        self.is_end_due = false;
         self.streams.iter_mut().for_each(HashMap::clear);
         self.urgent.clear();
         self.behind.clear();
@@ -829,7 +864,7 @@ impl Publisher {
         for (ticker, market) in &mut self.markets {
             market.n = 0;
             market.deltas = 0;
-            market.has_changed = false;
+            market.changed_at = None;
             market.is_live = self.books.state(ticker) != BookState::Void;
             market.is_snapshot_due = market.is_live;
             market.due = Due::Nothing;
@@ -868,6 +903,10 @@ impl Publisher {
     }
 
     fn next_pending(&mut self, wall: UnixMillis, now: Duration) -> Option<Pending> {
+        if std::mem::take(&mut self.is_end_due) {
+            let target = Target::Control(Control::Ended);
+            return self.control_message(&Control::Ended, target, wall);
+        }
         if let Some(control) = self.heartbeat.pop_front() {
             let target = match control {
                 Control::Heartbeat { .. } => Target::Heartbeat,
@@ -876,7 +915,7 @@ impl Publisher {
             return self.control_message(&control, target, wall);
         }
         while let Some(ticker) = self.urgent.pop_front() {
-            if let Some(reset) = self.reset(&ticker, wall) {
+            if let Some(reset) = self.reset(&ticker, wall, now) {
                 return Some(reset);
             }
         }
@@ -891,7 +930,7 @@ impl Publisher {
         if self.in_flight.len() < self.config.window.div_ceil(2) {
             while let Some((kind, ticker)) = self.behind.pop_front() {
                 let reset = match kind {
-                    Kind::Book => self.reset(&ticker, wall),
+                    Kind::Book => self.reset(&ticker, wall, now),
                     kind => self.stream_reset(kind, &ticker, wall),
                 };
                 if reset.is_some() {
@@ -935,12 +974,11 @@ impl Publisher {
         None
     }
 
-    fn reset(&mut self, ticker: &Arc<str>, wall: UnixMillis) -> Option<Pending> {
+    fn reset(&mut self, ticker: &Arc<str>, wall: UnixMillis, now: Duration) -> Option<Pending> {
         let epoch = self.epoch.clone()?;
         let market = self.markets.get_mut(ticker)?;
         market.due = Due::Nothing;
-        market.n += 1;
-        market.has_changed = true;
+        market.advance(now);
         self.metrics.resets += 1;
         let envelope = Envelope::without_frame(epoch, market.n, wall, Flags::RESET);
         let message = with_id(&market.subject, &envelope, Kind::Book, &market.token, Bytes::new());
@@ -985,7 +1023,7 @@ impl Publisher {
         Some(Pending { target: Target::Snapshot(Arc::clone(ticker)), message })
     }
 
-    fn make_heartbeat(&mut self) {
+    fn make_heartbeat(&mut self, now: Duration) {
         if self.epoch.is_none() {
             if self.ended.is_some() {
                 self.heartbeat.push_back(Control::Ended);
@@ -996,7 +1034,7 @@ impl Publisher {
         let shards = usize::from(self.config.shards.max(1));
         let mut changed: Vec<Vec<(String, u64)>> = vec![Vec::new(); shards];
         for (ticker, market) in &mut self.markets {
-            if std::mem::take(&mut market.has_changed)
+            if market.announce(self.config.announce_for, now)
                 && let Some(of_shard) = changed.get_mut(usize::from(self.subjects.shard(ticker)))
             {
                 of_shard.push((ticker.to_string(), market.n));
@@ -1034,16 +1072,22 @@ impl Publisher {
     /// Keeps a frame that gave no event, in case it waits for the confirmation of its subscription.
     fn hold(&mut self, text: &str) {
         #[derive(Deserialize)]
-        struct Numbers {
+        struct Head<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
             sid: Option<i64>,
             seq: Option<i64>,
         }
-        let Ok(Numbers { sid, seq }) = serde_json::from_str(text) else { return };
+        let Ok(Head { kind, sid, seq }) = serde_json::from_str(text) else { return };
+        // A reply, which waits for nothing, has no kind of message.
+        let Some(kind) = MESSAGE_KINDS.iter().map(|it| it.name).find(|name| *name == kind) else {
+            return;
+        };
         if sid.is_none() {
             return;
         }
         self.held_bytes = self.held_bytes.saturating_add(text.len());
-        self.held.push_back(Held { sid, seq, text: text.to_owned() });
+        self.held.push_back(Held { kind, sid, seq, text: text.to_owned() });
         while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
             let Some(oldest) = self.held.pop_front() else { break };
             self.held_bytes = self.held_bytes.saturating_sub(oldest.text.len());
@@ -1055,9 +1099,14 @@ impl Publisher {
         if self.held.is_empty() {
             return None;
         }
-        let is_of = |held: &Held| held.sid == message.sid && held.seq == message.seq;
+        // A channel without numbers has nothing but the kind to tell its frames by.
+        let is_of = |held: &Held| {
+            held.sid == message.sid
+                && held.seq == message.seq
+                && held.kind == message.payload.kind()
+        };
         let Some(at) = self.held.iter().position(is_of) else {
-            // The subscription is confirmed: what is left of it are replies.
+            // The subscription is confirmed: nothing that is left of it waits.
             self.held.retain(|held| held.sid != message.sid);
             self.held_bytes = self.held.iter().map(|held| held.text.len()).sum();
             return None;
@@ -1069,6 +1118,26 @@ impl Publisher {
 }
 
 impl Market {
+    /// Gives the next number out.
+    const fn advance(&mut self, now: Duration) {
+        self.n += 1;
+        self.changed_at = Some(now);
+        self.announcements = 0;
+    }
+
+    /// Reports whether the heartbeat of this moment names the last number.
+    fn announce(&mut self, at_least: Duration, now: Duration) -> bool {
+        let is_named = self.changed_at.is_some_and(|at| {
+            self.announcements < ANNOUNCEMENTS || now.saturating_sub(at) <= at_least
+        });
+        if is_named {
+            self.announcements = self.announcements.saturating_add(1);
+        } else {
+            self.changed_at = None;
+        }
+        is_named
+    }
+
     fn new(subjects: &Subjects, ticker: Arc<str>, now: Duration) -> Result<Self, SubjectError> {
         Ok(Self {
             token: escape(&ticker)?,
@@ -1082,7 +1151,8 @@ impl Market {
             deltas: 0,
             snapshot_at: now,
             is_snapshot_due: false,
-            has_changed: false,
+            changed_at: None,
+            announcements: 0,
         })
     }
 }

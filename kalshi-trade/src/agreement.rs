@@ -73,6 +73,13 @@ impl Agreement {
         is_broken
     }
 
+    /// Takes in that the clock was set back: what differs does so from now on.
+    pub(crate) fn set_back(&mut self, now: UnixMillis) {
+        for sums in self.0.values_mut() {
+            sums.since = sums.since.map(|since| since.min(now));
+        }
+    }
+
     /// Returns the time at which [`is_broken`](Self::is_broken) may have something to say.
     pub(crate) fn next_at(&self) -> Option<UnixMillis> {
         let since = self.0.values().filter_map(|sums| sums.since).min();
@@ -136,6 +143,15 @@ mod tests {
         agreement.fill(at(950), &fill(BookSide::Ask, "10"));
         agreement.position(at(960), &position("-3", None));
         assert!(agreement.next_at().is_none() && !agreement.is_broken(at(100_000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_puts_off_no_loss() {
+        let mut agreement = Agreement::default();
+        agreement.position(at(3_600_000), &position("3", None));
+        agreement.set_back(at(0));
+        assert_eq!(agreement.next_at(), Some(at(1_000)));
+        assert!(agreement.is_broken(at(1_000)));
     }
 
     #[test]

@@ -128,6 +128,17 @@ impl RollingExpiry {
         self.end(id, now.saturating_add(AGAIN.saturating_mul(factor).min(longest)));
     }
 
+    /// Takes in that the clock was set back: no repetition is put off by more than its pause. A first
+    /// renewal stays where half of the span is left, as the expiration is a time of that clock.
+    pub(crate) fn set_back(&mut self, now: UnixMillis) {
+        let latest = now.saturating_add((self.span / 8).max(AGAIN));
+        let half = self.span / 2;
+        for rolling in self.orders.values_mut() {
+            let first = millis_of(rolling.expires).saturating_sub(half);
+            rolling.due = rolling.due.min(latest.max(first));
+        }
+    }
+
     /// Forgets an order that is over.
     pub(crate) fn forget(&mut self, id: &str) {
         if let Some(rolling) = self.orders.remove(id)
@@ -243,6 +254,19 @@ mod tests {
         assert_eq!(rolling.next_at(), Some(at(12_250)));
         // With a short span the pause is no longer than it can be.
         assert_eq!(RollingExpiry::new(Duration::ZERO).span, MIN_SPAN);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_puts_off_no_repetition() {
+        let mut rolling = RollingExpiry::new(Duration::from_secs(16));
+        rolling.placed("a", UnixSeconds::from_seconds(8));
+        rolling.placed("b", UnixSeconds::from_seconds(100_000));
+        assert_eq!(rolling.begin(at(3_600_000)), ["a"]);
+        rolling.not_renewed("a", at(3_600_000));
+        rolling.set_back(at(1_000));
+        assert_eq!(rolling.next_at(), Some(at(3_000)));
+        assert_eq!(rolling.begin(at(3_000)), ["a"]);
+        assert_eq!(rolling.next_at(), Some(at(99_992_000)), "that of the other stays");
     }
 
     #[test]

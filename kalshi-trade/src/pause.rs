@@ -207,6 +207,13 @@ impl PauseWatch {
         self.due = self.due.min(soon.max(now));
     }
 
+    /// Takes in that the clock was set back: no read is put off by more than it would be from now on.
+    pub(crate) fn set_back(&mut self, now: UnixMillis) {
+        self.due = self.due.min(now.saturating_add(self.every));
+        self.schedule_due = self.schedule_due.min(now.saturating_add(SCHEDULE_EVERY));
+        self.last = self.last.map(|last| last.min(now));
+    }
+
     /// Takes in what a read came to: a status, or that the exchange answered 503, or nothing.
     pub(crate) fn take(
         &mut self,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | no connection could be made | retry | retry |
 //! | 429 | retry | retry |
-//! | 401 while the clock is off | corrected and retried once, if asked for | the same |
+//! | 401 while the clock is off | corrected and retried once, if asked for | the same, unless a [placement](crate::placement) sends a time of expiry |
 //! | any other refusal (4xx) | no | no |
 //! | 408, 5xx, a timeout, a lost connection | retry | **no**: its effect is unknown |
 //! | 2xx, also with an error in it | no | no |
@@ -12,6 +12,10 @@
 //! A write whose effect is unknown is given back with [`Effect::Unknown`]: read the state back. With
 //! the key of an order a retry is refused if the first was carried out, but whether it was is not in
 //! that answer.
+//!
+//! An order or an amend of a placement with a time of expiry is not retried after a correction of the
+//! clock: if the time was reckoned by the clock as it was, the order would rest for too long. It is
+//! refused, with 401; the clock is right for the next one.
 //!
 //! A body that breaks off after a 2xx is read above all layers: that is not retried here.
 //!
@@ -111,6 +115,11 @@ struct Inner {
     quotas: Mutex<HashMap<(String, Lane), Quota>>,
 }
 
+/// Marks a request whose body has a time that may be reckoned by the clock that signs it. After a
+/// correction of the clock it is not sent as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReckonedTime;
+
 /// Sets a clock by the server's time; false if it was right.
 type Correct = Box<dyn Fn(UnixMillis) -> bool + Send + Sync>;
 
@@ -151,7 +160,8 @@ impl RetryBuilder {
         self
     }
 
-    /// Corrects a clock by the `Date` of a 401 if that says that it is off, and retries once. Give it
+    /// Corrects a clock by the `Date` of a 401 if that says that it is off, and retries once, unless the
+    /// request may have a time that was reckoned by the clock as it was: see the [module](self). Give it
     /// the clock that the client signs with.
     pub fn with_clock_correction<C: Clock + 'static>(mut self, clock: Arc<OffsetClock<C>>) -> Self {
         self.correct = Some(Box::new(move |date| {
@@ -371,7 +381,8 @@ impl Middleware for Retry {
                     let date = result.as_ref().ok().and_then(middleware::server_date);
                     let correct = inner.correct.as_ref().filter(|_| !is_corrected);
                     is_corrected = date.zip(correct).is_some_and(|(date, correct)| correct(date));
-                    is_corrected.then_some(Duration::ZERO)
+                    let may_repeat = extensions.get::<ReckonedTime>().is_none();
+                    (is_corrected && may_repeat).then_some(Duration::ZERO)
                 }
                 Attempt::RateLimited if extensions.get::<RateLimitHandled>().is_some() => None,
                 _ => {
@@ -382,7 +393,8 @@ impl Middleware for Retry {
                 }
             };
             let Some(wait) = wait else { return result };
-            if end.is_some_and(|end| Instant::now() + wait >= end) {
+            let begins = Instant::now().checked_add(wait);
+            if end.is_some_and(|end| begins.is_none_or(|begins| begins >= end)) {
                 return result;
             }
             tracing::debug!(operation = operation.id, ?attempt, ?wait, "retrying");

@@ -46,8 +46,8 @@ pub enum Event<P: Product = EventContracts> {
         /// The items taken out.
         items: Vec<String>,
     },
-    /// Messages of a subscription were lost, or came and could not be read. Order books of it are
-    /// void from here on, and their snapshots are requested. On other channels read the state back
+    /// Messages of a subscription were lost, or came and could not be read; or a book's message came
+    /// of a market that was not subscribed to. Order books of it are void from here on, and their snapshots are requested. On other channels read the state back
     /// over REST; the subscription goes on.
     Gap {
         /// The channel.
@@ -131,7 +131,7 @@ pub enum Event<P: Product = EventContracts> {
         /// The channel of the query.
         channel: Option<P::Channel>,
     },
-    /// A message of an unknown subscription, or of a market that was taken out.
+    /// A message of an unknown subscription, or of a market that was taken out or not subscribed to.
     Unmatched(Message<P>),
     /// A message of a type that this version does not know.
     Unknown(Unknown),

@@ -73,6 +73,10 @@ pub trait Product:
     #[doc(hidden)]
     const SERVICE: Service;
 
+    /// True if a market may get another ticker.
+    #[doc(hidden)]
+    const TICKERS_CHANGE: bool;
+
     #[doc(hidden)]
     fn book_channel() -> Self::Channel;
 
@@ -95,6 +99,10 @@ pub trait Product:
 
     #[doc(hidden)]
     fn market_ticker(payload: &Self::Payload) -> Option<&str>;
+
+    /// Returns the old ticker and the new one, if the message says that a ticker has changed.
+    #[doc(hidden)]
+    fn ticker_change(payload: &Self::Payload) -> Option<(&str, &str)>;
 
     /// Returns the clock of the book that the message is about.
     #[doc(hidden)]
@@ -218,6 +226,7 @@ impl Product for EventContracts {
     type OrderBook = OrderBook;
 
     const SERVICE: Service = Service::Streams;
+    const TICKERS_CHANGE: bool = false;
 
     #[inline]
     fn book_channel() -> Channel {
@@ -250,6 +259,11 @@ impl Product for EventContracts {
     #[inline]
     fn market_ticker(payload: &Payload) -> Option<&str> {
         payload.market_ticker()
+    }
+
+    #[inline]
+    fn ticker_change(_: &Payload) -> Option<(&str, &str)> {
+        None
     }
 
     #[inline]

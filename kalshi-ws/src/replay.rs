@@ -12,7 +12,7 @@ use crate::{
     connection::backoff::Backoff,
     event::{DisconnectReason, Event},
     product::{EventContracts, Product as _},
-    protocol::frame::Decoder,
+    protocol::{command::SentCommand, frame::Decoder},
     session::{Limits, Output, SessionState},
     types::MarketSide,
 };
@@ -33,7 +33,8 @@ pub enum PriceConvention {
 
 /// Turns frames into the events that a [`Connection`](crate::Connection) would give.
 ///
-/// Subscriptions are taken from the confirmations among the frames. Sequence numbers are checked as
+/// Subscriptions are taken from the confirmations among the frames, and from the commands that
+/// [`sent`](Self::sent) is given: that a market was taken out stands in no other frame. Sequence numbers are checked as
 /// on a connection, so a recording with a hole has the same [`Event::Gap`]. Order books come out in
 /// prices of YES, whatever the convention of the frames.
 ///
@@ -92,6 +93,45 @@ impl Replay {
             return each(event);
         }
         self.other_frame(text, received, &mut each);
+    }
+
+    /// Calls `each` with the events that follow from a frame that the connection sent: a command.
+    /// What is no command does nothing.
+    ///
+    /// The reply of the exchange to a command names neither it nor, as a rule, the markets that it
+    /// is about. So a market that is taken out is [`Event::Removed`] only if the commands are given,
+    /// in their place among the frames; without them its book stays as it was last.
+    ///
+    /// What a connection tells of its own accord is in no frame, and does not come: a request that it
+    /// refuses itself, a snapshot that is overdue, messages that were dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kalshi_types::UnixMillis;
+    /// use kalshi_ws::{BookState, Books, PriceConvention, Replay};
+    ///
+    /// let mut replay = Replay::new(PriceConvention::Yes);
+    /// let mut books = Books::new();
+    /// for frame in [
+    ///     r#"{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}"#,
+    ///     r#"{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"A","market_id":"a","yes_dollars_fp":[["0.40","10.00"]]}}"#,
+    /// ] {
+    ///     replay.frame(frame, UnixMillis::EPOCH, |event| {
+    ///         books.apply(&event);
+    ///     });
+    /// }
+    /// let command = r#"{"id":2,"cmd":"update_subscription","params":{"sids":[1],"action":"delete_markets","market_tickers":["A"]}}"#;
+    /// replay.sent(command, |event| {
+    ///     books.apply(&event);
+    /// });
+    /// assert_eq!(books.state("A"), BookState::Absent);
+    /// ```
+    pub fn sent(&mut self, text: &str, mut each: impl FnMut(Event)) {
+        if let Some(command) = SentCommand::read(text) {
+            self.session.sent(command, self.now);
+            self.events(&mut each);
+        }
     }
 
     /// Handles a frame about which something has to be decided.

@@ -1,11 +1,6 @@
 //! One call of an operation: its request, whether it may be sent, and its answer.
 
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    fmt::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 
 use kalshi_sdk::{
     Effect, Operation, OperationId, RawRequest,
@@ -19,9 +14,6 @@ use crate::{
     failure::{Category, Failure, Outcome},
     json::Json,
 };
-
-/// True while a write is on its way: Ctrl-C then leaves its outcome unknown.
-static WRITE_UNDER_WAY: AtomicBool = AtomicBool::new(false);
 
 /// A call of an operation.
 #[derive(Clone, Debug)]
@@ -164,8 +156,13 @@ impl Call {
             return Ok(Json::Object(Vec::new()));
         }
         Json::parse(text).map_err(|error| {
-            let mut failure =
-                Failure::new(Category::Response, format!("the answer cannot be read: {error}"));
+            let text = format!("the answer cannot be read: {error}");
+            let mut failure = if self.is_write() {
+                Failure::new(Category::UnknownOutcome, text)
+                    .with_next("read the state back before sending it again: it may have been done")
+            } else {
+                Failure::new(Category::Response, text)
+            };
             failure.operation = Some(self.operation.id.to_owned());
             failure.effect = Effect::Unknown;
             failure
@@ -242,27 +239,8 @@ pub(crate) enum Next {
 
 /// Sends a request of an operation. The failure of a write may be of unknown outcome.
 pub(crate) async fn send(request: RawRequest, operation: &'static Operation) -> Outcome<String> {
-    let is_write = operation.method != http::Method::GET;
-    if is_write {
-        WRITE_UNDER_WAY.store(true, Ordering::SeqCst);
-    }
-    let result = request.send_text().await;
-    // Not reached if Ctrl-C ends the command in between.
-    WRITE_UNDER_WAY.store(false, Ordering::SeqCst);
-    match result {
+    match request.send_text().await {
         Ok(text) => Ok(text.into_inner()),
         Err(error) => Err(Failure::of_call(&error, operation)),
     }
-}
-
-/// Returns the failure of a command that Ctrl-C ended.
-pub(crate) fn interrupted() -> Failure {
-    let mut failure = Failure::new(Category::Interrupted, "interrupted");
-    if WRITE_UNDER_WAY.load(Ordering::SeqCst) {
-        failure.effect = Effect::Unknown;
-        "interrupted while a request was on its way: it may be carried out"
-            .clone_into(&mut failure.message);
-        failure.next = Some("read the state back before sending it again".to_owned());
-    }
-    failure
 }

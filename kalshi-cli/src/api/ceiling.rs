@@ -3,24 +3,31 @@
 use http::Method;
 use kalshi_sdk::Operation;
 
+use super::table::Table;
 use crate::{
     context::Context,
     failure::{Failure, Outcome},
 };
 
-/// Refuses what could cost more than the ceiling of the profile: only `kalshi order` can tell what an
-/// order costs.
+/// Refuses what could cost more than the ceiling of the profile: only the commands for orders can tell
+/// what an order costs.
 pub(super) fn check(context: &Context, operation: &Operation) -> Outcome {
-    let Some(ceiling) = context.profile.max_order_cost else { return Ok(()) };
     if !may_cost(operation) {
         return Ok(());
     }
+    check_unknown(context, Table::of(operation), operation.id)
+}
+
+/// Refuses what is not known under a ceiling: it may be an order.
+pub(super) fn check_unknown(context: &Context, table: &Table, name: &str) -> Outcome {
+    let Some(ceiling) = context.profile.max_order_cost else { return Ok(()) };
+    let orders = table.hints.orders.map(|command| format!("{command}, or ")).unwrap_or_default();
     Err(Failure::usage(format!(
-        "{}: the profile {:?} limits an order to ${ceiling}, and this command cannot tell what it \
+        "{name}: the profile {:?} limits an order to ${ceiling}, and this command cannot tell what it \
          would cost",
-        operation.id, context.profile.name
+        context.profile.name
     ))
-    .with_next("kalshi order, or a profile without max_order_cost"))
+    .with_next(format!("{orders}a profile without max_order_cost")))
 }
 
 /// Reports whether an operation can take on new risk: all writes about orders and quotes but those

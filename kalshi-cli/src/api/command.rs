@@ -1,11 +1,11 @@
 //! `kalshi api`: every operation of the table, and any other path.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
 use kalshi_sdk::{
-    Operation, OperationId, RawRequest,
+    Effect, Operation, OperationId, RawRequest,
     auth::Service,
     operation::{Access, Bucket, Lane, Parameter, ParameterKind, Place, RetrySafety},
 };
@@ -63,6 +63,9 @@ pub(crate) struct Request {
     /// Print the answer byte for byte as it came.
     #[arg(long)]
     raw: bool,
+    /// The new file for the private key of the answer: an operation that makes one needs it.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -138,12 +141,23 @@ impl Request {
         if self.all && operation.pagination.is_none() {
             return Err(Failure::usage(format!("{} has no pages: leave --all out", operation.id)));
         }
+        if !context.global.dry_run {
+            super::secret::check(operation, self.save.is_some(), self.raw)?;
+        }
         if call.is_write() {
             if !call.may_send(context, &format!("{operation}")).await? {
                 return Ok(());
             }
         } else if context.global.dry_run {
             return context.output.line(&call.describe(context).await?.pretty());
+        }
+        if let Some(file) = &self.save {
+            let mut answer = call.send_saving(context, file).await?;
+            if let Json::Object(members) = &mut answer {
+                let file = Json::text(file.display().to_string());
+                members.push(("private_key_file".to_owned(), file));
+            }
+            return context.output.document(&answer, &[]);
         }
         if self.raw {
             let text = call.send_text(context).await?;
@@ -170,11 +184,12 @@ impl Request {
         path: &str,
         query: Vec<(String, String)>,
     ) -> Outcome {
+        if self.save.is_some() {
+            return Err(Failure::usage("--save is for operations of the exchange's document"));
+        }
         context.output.note(&format!("{method} {path} is not in the exchange's document"));
         let body = self.body.as_deref().map(Body::read).transpose()?;
         let query: Vec<_> = query.iter().chain(&self.params).collect();
-        // It stands in for the operation of the failure: only the method matters.
-        let operation = undocumented(&method);
         if context.global.dry_run {
             let base = context.environment().await?.url(table.service).into_owned();
             let request = Json::object([
@@ -197,21 +212,25 @@ impl Request {
         }
         let is_write = method != Method::GET;
         if is_write {
-            super::ceiling::check(context, operation)?;
+            super::ceiling::check_unknown(context, table, &format!("{method} {path}"))?;
             context.confirm(&format!("{method} {path}"), method.as_str()).await?;
         }
+        let operation = stand_in(table, is_write);
         let mut request = to_unknown(context, table, method, path).await?.query(&query);
         if let Some(body) = body {
             let body = RawValue::from_string(body.text().to_owned())
                 .map_err(|error| Failure::usage(format!("the body is not JSON: {error}")))?;
             request = request.json(&body);
         }
-        let text = send(request, operation).await?;
+        let sent = send(request, operation).await;
+        let text = sent.map_err(|failure| Failure { operation: None, ..failure })?;
         if self.raw || text.trim().is_empty() {
             return crate::output::print(&text);
         }
         let json = Json::parse(&text).map_err(|error| {
-            Failure::new(Category::Response, format!("the answer cannot be read: {error}"))
+            let category = if is_write { Category::UnknownOutcome } else { Category::Response };
+            let failure = Failure::new(category, format!("the answer cannot be read: {error}"));
+            Failure { effect: Effect::Unknown, ..failure }
         })?;
         context.output.document(&json, &[])
     }
@@ -241,13 +260,10 @@ async fn to_unknown(
 
 /// Returns an operation of the table with the same kind of effect, for the failure of a path that is
 /// not in it.
-fn undocumented(method: &Method) -> &'static Operation {
-    let stand_in = if *method == Method::GET {
-        OperationId::GetExchangeStatus
-    } else {
-        OperationId::CreateOrderV2
-    };
-    stand_in.operation()
+fn stand_in(table: &Table, is_write: bool) -> &'static Operation {
+    let mut operations = table.operations().iter();
+    let found = operations.find(|operation| (operation.method != Method::GET) == is_write);
+    found.unwrap_or_else(|| OperationId::CreateOrderV2.operation())
 }
 
 fn list(context: &Context, table: &Table, tag: Option<&str>) -> Outcome {

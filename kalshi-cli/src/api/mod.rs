@@ -6,6 +6,7 @@ mod ceiling;
 mod command;
 mod parameters;
 mod schema;
+mod secret;
 mod table;
 
 #[cfg(any(feature = "klear", feature = "perps"))]
@@ -18,7 +19,7 @@ pub(crate) use self::table::KLEAR;
 pub(crate) use self::table::PERPS;
 pub(crate) use self::{
     body::Body,
-    call::{Call, Next, interrupted},
+    call::{Call, Next},
     command::Command,
-    table::{TRADE_API, Table},
+    table::{Hints, TRADE_API, Table},
 };

@@ -12,15 +12,41 @@ pub(crate) struct Table {
     pub(crate) command: &'static str,
     /// The service that has them.
     pub(crate) service: Service,
+    pub(crate) hints: Hints,
     operations: fn() -> &'static [Operation],
     /// Returns the text of the failure about a name that no operation has.
     unknown: fn(&str) -> String,
 }
 
+/// The next steps after a failure, which are those of the product.
+#[derive(Debug)]
+pub(crate) struct Hints {
+    /// After a call without a key that could be sent.
+    pub(crate) no_key: &'static str,
+    /// After credentials that were refused.
+    pub(crate) refused: &'static str,
+    /// The command that shows the rate limits.
+    pub(crate) limits: Option<&'static str>,
+    /// The command that shows whether the product is traded.
+    pub(crate) status: Option<&'static str>,
+    /// The command that places orders within a ceiling.
+    pub(crate) orders: Option<&'static str>,
+}
+
+/// What to do about an API key that is missing.
+const NO_KEY: &str = "kalshi setup, or set KALSHI_API_KEY_ID and KALSHI_PRIVATE_KEY_PATH";
+
 /// The operations of the Trade API.
 pub(crate) static TRADE_API: Table = Table {
     command: "api",
     service: Service::Rest,
+    hints: Hints {
+        no_key: NO_KEY,
+        refused: "kalshi doctor tells the causes apart",
+        limits: Some("kalshi exchange limits"),
+        status: Some("kalshi exchange status"),
+        orders: Some("kalshi order"),
+    },
     operations: || OPERATIONS,
     // It names the nearest one.
     unknown: |name| name.parse::<OperationId>().err().map_or_else(String::new, |e| e.to_string()),
@@ -31,15 +57,35 @@ pub(crate) static TRADE_API: Table = Table {
 pub(crate) static PERPS: Table = Table {
     command: "perps api",
     service: Service::Rest,
+    hints: Hints {
+        no_key: NO_KEY,
+        refused: "kalshi doctor tells the causes apart; kalshi perps enabled shows whether the account \
+                  may trade perpetual futures",
+        limits: Some("kalshi perps limits"),
+        status: Some("kalshi perps status"),
+        orders: Some("kalshi perps order"),
+    },
     operations: || kalshi_sdk::perps::OPERATIONS,
     unknown: |name| format!("no operation is called {name:?}"),
 };
+
+/// What to do about a token of the clearing house that is refused.
+#[cfg(feature = "klear")]
+const KLEAR_TOKEN: &str = "check KALSHI_KLEAR_USER_ID and KALSHI_KLEAR_TOKEN, or the file that \
+    KALSHI_KLEAR_TOKEN_FILE names, and that they are of this environment";
 
 /// The operations of the clearing house.
 #[cfg(feature = "klear")]
 pub(crate) static KLEAR: Table = Table {
     command: "klear api",
     service: Service::Klear,
+    hints: Hints {
+        no_key: KLEAR_TOKEN,
+        refused: KLEAR_TOKEN,
+        limits: None,
+        status: None,
+        orders: None,
+    },
     operations: || kalshi_sdk::klear::OPERATIONS,
     unknown: |name| format!("no operation is called {name:?}"),
 };

@@ -1,13 +1,9 @@
 //! `kalshi key`: your API keys. A private key goes into a file of its owner's, and on no output.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use kalshi_sdk::{Credentials, OperationId};
-use zeroize::Zeroizing;
 
 use super::{rows, write};
 use crate::{
@@ -15,7 +11,6 @@ use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
     json::Json,
-    profile::private_file,
 };
 
 #[derive(Subcommand)]
@@ -90,43 +85,9 @@ async fn generate(context: &Context, body: Json, file: &Path) -> Outcome<Option<
     if !call.may_send(context, "make an API key").await? {
         return Ok(None);
     }
-    // The file is there before the key is: a key that could not be written down would be lost.
-    private_file(file, b"")
-        .map_err(|error| Failure::usage(format!("could not create {}: {error}", file.display())))?;
-    let made = match call.send_text(context).await.map(Zeroizing::new) {
-        Ok(made) => made,
-        Err(failure) => {
-            let _ = fs::remove_file(file);
-            return Err(failure);
-        }
-    };
-    let unreadable = || {
-        let mut failure = Failure::new(
-            Category::Response,
-            "the answer has no key id and private key; a key may have been made",
-        )
-        .with_next("kalshi key list");
-        failure.effect = kalshi_sdk::Effect::Unknown;
-        failure
-    };
-    let answer: Made = serde_json::from_str(&made).map_err(|_| unreadable())?;
-    let pem = Zeroizing::new(answer.private_key);
-    fs::write(file, pem.as_bytes()).map_err(|error| {
-        Failure::local(format!(
-            "the key {} was made, but its private half could not be written to {}: {error}",
-            answer.api_key_id,
-            file.display()
-        ))
-        .with_next(format!("kalshi key delete {}", answer.api_key_id))
-    })?;
-    Ok(Some(answer.api_key_id))
-}
-
-/// A key as the exchange shows it once.
-#[derive(serde::Deserialize)]
-struct Made {
-    api_key_id: String,
-    private_key: String,
+    let answer = call.send_saving(context, file).await?;
+    let id = answer.get("api_key_id").and_then(Json::as_str).unwrap_or_default();
+    Ok(Some(id.to_owned()))
 }
 
 async fn rotate(context: &Context, save: &Path) -> Outcome {

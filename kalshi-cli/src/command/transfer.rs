@@ -7,8 +7,9 @@ use super::{PageArgs, list, show, write};
 use crate::{
     api::{Body, Call},
     context::Context,
-    failure::{Failure, Outcome},
+    failure::{Category, Failure, Outcome},
     json::Json,
+    output::shell_word,
 };
 
 #[derive(Subcommand)]
@@ -129,7 +130,7 @@ async fn create(context: &Context, args: CreateArgs) -> Outcome {
     })?;
     let id = client_id(context, args.client_id)?;
     let body = Json::object([
-        ("client_transfer_id", Json::text(id)),
+        ("client_transfer_id", Json::text(&id)),
         ("source", Json::text(args.from.on_the_wire())),
         ("destination", Json::text(args.to.on_the_wire())),
         ("amount", Json::number(units)),
@@ -144,7 +145,7 @@ async fn create(context: &Context, args: CreateArgs) -> Outcome {
         args.to.on_the_wire(),
         args.to_shard
     );
-    write(context, call, about).await
+    write_once(context, call, about, &id).await
 }
 
 async fn between_subaccounts(context: &Context, args: SubaccountArgs) -> Outcome {
@@ -154,14 +155,26 @@ async fn between_subaccounts(context: &Context, args: SubaccountArgs) -> Outcome
     })?;
     let id = client_id(context, args.client_id)?;
     let body = Json::object([
-        ("client_transfer_id", Json::text(id)),
+        ("client_transfer_id", Json::text(&id)),
         ("from_subaccount", Json::number(args.from)),
         ("to_subaccount", Json::number(args.to)),
         ("amount_cents", Json::number(cents)),
     ]);
     let call = Call::new(OperationId::ApplySubaccountTransfer).with_body(Body::new(body));
     let about = format!("move ${amount} from subaccount {} to {}", args.from, args.to);
-    write(context, call, about).await
+    write_once(context, call, about, &id).await
+}
+
+/// Carries out a transfer. The failure of one whose outcome is unknown names its id.
+async fn write_once(context: &Context, call: Call, about: String, id: &str) -> Outcome {
+    match write(context, call, about).await {
+        Err(failure) if failure.category == Category::UnknownOutcome => {
+            let id = shell_word(id);
+            let next = format!("the same command with --client-id {id}, which moves nothing twice");
+            Err(failure.with_next(next))
+        }
+        result => result,
+    }
 }
 
 /// Returns the id of a transfer, which is told before it is sent: with it a repetition after a lost

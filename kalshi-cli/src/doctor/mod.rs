@@ -63,8 +63,12 @@ impl Doctor {
             return Err(Failure::usage("its report has one form for programs: --json"));
         }
         let is_json = self.json;
-        let mut printer =
-            Printer { is_json, color: context.output.has_color(), checks: Vec::new() };
+        let mut printer = Printer {
+            is_json,
+            color: context.output.has_color(),
+            checks: Vec::new(),
+            printed: Ok(()),
+        };
         self.check(context, &mut printer).await?;
         let failed: Vec<_> = printer
             .checks
@@ -80,10 +84,10 @@ impl Doctor {
                 ("ok", Json::Bool(failed.is_empty())),
                 ("checks", Json::List(rows)),
             ]);
-            output::print(&format!("{}\n", report.pretty()))?;
+            printer.printed = output::print(&format!("{}\n", report.pretty()));
         }
         if failed.is_empty() {
-            return Ok(());
+            return printer.printed;
         }
         let is_key = failed.iter().all(|name| matches!(*name, "key" | "key file" | "signed call"));
         let category = if is_key { Category::Credentials } else { Category::Network };
@@ -91,42 +95,45 @@ impl Doctor {
     }
 
     async fn check(&self, context: &Context, printer: &mut Printer) -> Outcome {
-        printer.add(Check::ok("environment", context.target.in_words()))?;
+        printer.add(Check::ok("environment", context.target.in_words()));
         if let Some(check) = key::file(context) {
-            printer.add(check)?;
+            printer.add(check);
         }
         let credentials = match context.credentials().await {
             Ok(credentials) => {
                 let text = format!("{:?}, id {}", credentials.key_type(), credentials.key_id());
-                printer.add(Check::ok("key", text))?;
+                printer.add(Check::ok("key", text));
                 Some(credentials)
             }
             Err(failure) => {
-                printer.add(key::unusable(&failure))?;
+                printer.add(key::unusable(&failure));
                 None
             }
         };
         let environment = context.environment().await?;
         let place = match Place::of(&environment, Service::Rest) {
             Ok(place) => place,
-            Err(error) => return printer.add(Check::fail("dns", error, "correct --env")),
+            Err(error) => {
+                printer.add(Check::fail("dns", error, "correct --env"));
+                return Ok(());
+            }
         };
         let proxies = network::proxies(network::variable);
         let has_proxy = proxies.level == Level::Warn && !is_loopback(&place.host);
-        printer.add(proxies)?;
-        self.network(&place, has_proxy, printer).await?;
+        printer.add(proxies);
+        self.network(&place, has_proxy, printer).await;
         for check in exchange::public(context).await? {
-            printer.add(check)?;
+            printer.add(check);
         }
         let Some(credentials) = credentials else {
             for name in ["signed call", "scopes", "limits", "ws upgrade", "ws channel", "ws ping"] {
-                printer.add(Check::skipped(name, "there is no key"))?;
+                printer.add(Check::skipped(name, "there is no key"));
             }
             return Ok(());
         };
         if exchange::is_failed(&printer.checks, "public call") {
             for name in ["signed call", "scopes", "limits", "ws upgrade", "ws channel", "ws ping"] {
-                printer.add(Check::skipped(name, "the public call failed"))?;
+                printer.add(Check::skipped(name, "the public call failed"));
             }
             return Ok(());
         }
@@ -136,22 +143,22 @@ impl Doctor {
             _ => None,
         });
         for check in exchange::signed(context, &credentials, other.as_ref()).await? {
-            printer.add(check)?;
+            printer.add(check);
         }
         if has_proxy {
             for name in ["ws upgrade", "ws channel", "ws ping"] {
-                printer.add(Check::skipped(name, "by a proxy: try kalshi stream ticker"))?;
+                printer.add(Check::skipped(name, "by a proxy: try kalshi stream ticker"));
             }
             return Ok(());
         }
         for check in stream::check(&environment, &credentials, self.step, self.ping_within).await {
-            printer.add(check)?;
+            printer.add(check);
         }
         Ok(())
     }
 
     /// Checks the way to the exchange. By a proxy it may be closed, and that does not matter.
-    async fn network(&self, place: &Place, has_proxy: bool, printer: &mut Printer) -> Outcome {
+    async fn network(&self, place: &Place, has_proxy: bool, printer: &mut Printer) {
         let soften = |check: Check| {
             if has_proxy && check.level == Level::Fail {
                 let remedy = "requests go by the proxy: if the public call works, all is well";
@@ -160,21 +167,24 @@ impl Doctor {
             check
         };
         let (check, addresses) = network::dns(place, self.step).await;
-        printer.add(soften(check))?;
+        printer.add(soften(check));
         if addresses.is_empty() {
-            printer.add(Check::skipped("tcp", "there is no address"))?;
-            return printer.add(Check::skipped("tls", "there is no connection"));
+            printer.add(Check::skipped("tcp", "there is no address"));
+            printer.add(Check::skipped("tls", "there is no connection"));
+            return;
         }
         let (check, socket) = network::tcp(place, &addresses, self.step).await;
-        printer.add(soften(check))?;
+        printer.add(soften(check));
         let Some(socket) = socket else {
-            return printer.add(Check::skipped("tls", "there is no connection"));
+            printer.add(Check::skipped("tls", "there is no connection"));
+            return;
         };
         if !place.is_tls {
-            return printer.add(Check::skipped("tls", "the URL is one without TLS"));
+            printer.add(Check::skipped("tls", "the URL is one without TLS"));
+            return;
         }
         let (check, _) = network::tls(place, socket, self.step).await;
-        printer.add(soften(check))
+        printer.add(soften(check));
     }
 }
 
@@ -183,11 +193,14 @@ struct Printer {
     is_json: bool,
     color: bool,
     checks: Vec<Check>,
+    /// The failure of printing, after which nothing is printed. The checks go on: the exit code tells
+    /// of them.
+    printed: Outcome,
 }
 
 impl Printer {
-    fn add(&mut self, check: Check) -> Outcome {
-        if !self.is_json {
+    fn add(&mut self, check: Check) {
+        if !self.is_json && self.printed.is_ok() {
             let text: Vec<_> = check.text(false).split('\n').map(output::safe).collect();
             // Colors are added to what is safe, and only to the level in front.
             let text = text.join("\n");
@@ -199,9 +212,8 @@ impl Printer {
             } else {
                 text
             };
-            output::print(&format!("{text}\n"))?;
+            self.printed = output::print(&format!("{text}\n"));
         }
         self.checks.push(check);
-        Ok(())
     }
 }

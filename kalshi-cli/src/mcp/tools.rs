@@ -351,7 +351,8 @@ pub(super) const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "cancel_all",
-        about: "Cancels the resting orders of a market, or all of the account.",
+        about: "Cancels the resting orders of a market, or all of the account. They are those of \
+                event contracts: orders of perpetual futures stay.",
         reach: Reach::Write,
         parameters: &[may("ticker", Kind::Text, "Only those in this market."), GO_ON],
         operations: &crate::order::CANCELS_ALL,

@@ -523,7 +523,7 @@ enum Plan {
     Cancel(Client, Box<Order>),
     /// The orders of a market.
     CancelMarket(Client, String, Vec<Order>),
-    /// Every order of the account, with the number of those that rest.
+    /// Every order of event contracts of the account, with the number of those that rest.
     CancelAll(Client, usize),
 }
 
@@ -703,8 +703,8 @@ impl Plan {
             }
             Self::CancelAll(_, resting) => writeln!(
                 text,
-                "  cancels      {resting} resting orders of every subaccount, and those placed \
-                 meanwhile"
+                "  cancels      {resting} resting orders of event contracts of every subaccount, \
+                 and those placed meanwhile; orders of perpetual futures stay"
             ),
         };
         // It is not made yet.
@@ -740,27 +740,27 @@ impl Plan {
             }
             Self::Amend(prepared) => prepared.submit().await.map(Answer::Document),
             Self::Cancel(client, order) => {
-                let (mut rows, failure) = order::cancel_each(context, &client, vec![*order]).await;
-                match failure {
+                let mut cancels = order::cancel_each(context, &client, vec![*order]).await;
+                match cancels.worst {
                     Some(failure) => Err(failure),
-                    None => Ok(Answer::Document(rows.pop().unwrap_or(Json::Null))),
+                    None => Ok(Answer::Document(cancels.rows.pop().unwrap_or(Json::Null))),
                 }
             }
             Self::CancelMarket(client, ticker, orders) => {
-                let (rows, failure) = order::cancel_each(context, &client, orders).await;
+                let cancels = order::cancel_each(context, &client, orders).await;
                 let is_failed = |row: &&Json| row.get("error").is_some_and(|it| *it != Json::Null);
-                let failed = rows.iter().filter(is_failed).count();
+                let failed = cancels.rows.iter().filter(is_failed).count();
                 Ok(Answer::Rows(Rows {
                     beside: vec![
                         ("ticker".to_owned(), Json::text(ticker)),
                         ("failed".to_owned(), Json::number(failed)),
                         (
                             "worst".to_owned(),
-                            Json::optional(failure.map(|failure| failure.message)),
+                            Json::optional(cancels.worst.map(|failure| failure.message)),
                         ),
                     ],
                     items: "orders".to_owned(),
-                    list: rows,
+                    list: cancels.rows,
                     next: None,
                 }))
             }

@@ -9,7 +9,8 @@ use kalshi_sdk::{
     Client, Count, Dollars, Effect, Error, OperationId, PriceGrid, UnixSeconds,
     auth::{Clock as _, SystemClock},
     types::{
-        AmendOrderV2Request, DecreaseOrderV2Request, Order, SelfTradePreventionType, TimeInForce,
+        AmendOrderV2Request, DecreaseOrderV2Request, Order, OrderStatus, SelfTradePreventionType,
+        TimeInForce,
     },
 };
 use kalshi_trade::{
@@ -19,7 +20,9 @@ use kalshi_trade::{
 
 use super::{
     Amend, Cancel, CancelAll, Decrease, OwnPrefix,
+    cancels::Cancels,
     confirm::Consent,
+    evidence::{self, Change, Ending, Evidence},
     look::{self, failed, is_over},
     place::check_ceiling,
     preview::{self, Asked, Preview, Seen, is_confirmed},
@@ -29,6 +32,7 @@ use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
     json::Json,
+    under_way::UnderWay,
 };
 
 /// The time for which an order is read back after an answer was lost: reads trail the exchange.
@@ -85,16 +89,12 @@ impl PreparedAmend {
     /// The change may have been carried out: the order shows it.
     pub(crate) async fn submit(self) -> Outcome<Json> {
         let Self { client, order, body, .. } = self;
-        let (yes_price, total, expires) = (body.price, body.count, body.expiration_time);
+        let (price, total, expires) = (body.price, body.count, body.expiration_time);
+        let _mark = UnderWay::new(get_command(&order.order_id));
         let request = client.amend_order_v2().order_id(&*order.order_id).body(body);
-        let sent = request.subaccount(order.subaccount_number).send().await;
-        let is_done = |order: &Order| {
-            order.yes_price_dollars == yes_price
-                && (order.initial_count_fp == total || is_over(order))
-                && expires.is_none_or(|at| expires_at(order) == at)
-        };
-        let sent = sent.map(|_| ());
-        finish(&client, &order.order_id, OperationId::AmendOrderV2, sent, is_done).await
+        let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
+        let change = Change::Amend { price, total, expires };
+        finish(&client, &order, OperationId::AmendOrderV2, sent, change).await
     }
 }
 
@@ -251,38 +251,68 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
         return super::print_request(context, "POST", &path, super::json(&body)?, None);
     }
     ask_if_told(context, "decrease").await?;
+    let _mark = UnderWay::new(get_command(&order.order_id));
     let request = client.decrease_order_v2().order_id(&*order.order_id).body(body);
     let sent = request.subaccount(order.subaccount_number).send().await.map(|_| ());
-    let is_done = |order: &Order| is_over(order) || order.remaining_count_fp <= to;
-    let done =
-        finish(&client, &order.order_id, OperationId::DecreaseOrderV2, sent, is_done).await?;
+    let change = Change::Decrease { to };
+    let done = finish(&client, &order, OperationId::DecreaseOrderV2, sent, change).await?;
     super::print(context, &done)
 }
 
-/// Reads the order back after a change; if the answer was lost, until it shows what was asked for.
+fn get_command(order_id: &str) -> String {
+    format!("kalshi order get {order_id}")
+}
+
+/// Returns the part of an order in which a change of it shows.
+fn shown(order: &Order) -> evidence::Terms {
+    let ending = match order.status {
+        OrderStatus::Executed => Some(Ending::Executed),
+        _ if is_over(order) => Some(Ending::Other),
+        _ => None,
+    };
+    evidence::Terms {
+        price: order.yes_price_dollars,
+        filled: order.fill_count_fp,
+        remaining: order.remaining_count_fp,
+        initial: Some(order.initial_count_fp),
+        expires: expires_at(order),
+        ending,
+    }
+}
+
+/// Reads the order back after a change, until it shows what was asked for or is over.
+///
+/// # Errors
+///
+/// The change was refused; or its answer was lost, and the order does not show it.
 async fn finish(
     client: &Client,
-    order_id: &str,
+    before: &Order,
     operation: OperationId,
     sent: Result<(), Error>,
-    is_done: impl Fn(&Order) -> bool,
+    change: Change,
 ) -> Outcome<Json> {
+    let order_id = &*before.order_id;
     let error = match sent {
         Ok(()) => None,
         Err(error) if error.effect() == Effect::Unknown => Some(error),
         Err(error) => return Err(failed(operation)(error)),
     };
-    let read = look::order_when(client, order_id, READ_BACK, is_done).await;
-    match (read, error) {
-        (Ok((order, true)), _) | (Ok((order, false)), None) => super::json(&order),
+    let evidence = |order: &Order| change.evidence(&shown(before), &shown(order));
+    let is_final = |order: &Order| evidence(order) != Evidence::NotShown;
+    let read = look::order_when(client, order_id, READ_BACK, is_final).await;
+    match (read.map(|(order, _)| (evidence(&order), order)), error) {
+        (Ok((Evidence::Done, order)), _) | (Ok((_, order)), None) => super::json(&order),
         // It was carried out: that it cannot be read does not change that.
         (Err(_), None) => Ok(Json::object([
             ("order_id", Json::text(order_id)),
             ("status", Json::text("accepted")),
         ])),
-        (_, Some(error)) => {
-            let mut failure = failed(operation)(error);
-            failure.next = Some(format!("kalshi order get {order_id}"));
+        (read, Some(error)) => {
+            let mut failure = failed(operation)(error).with_next(get_command(order_id));
+            if matches!(read, Ok((Evidence::Over, _))) {
+                failure.message.push_str(evidence::OVER);
+            }
             Err(failure)
         }
     }
@@ -329,9 +359,7 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
         });
         return context.output.rows("requests", requests.collect(), &[]);
     }
-    let (rows, worst) = cancel_each(context, client, orders).await;
-    context.output.rows("orders", rows, &["order_id", "ticker", "result"])?;
-    worst.map_or(Ok(()), Err)
+    cancel_each(context, client, orders).await.finish(context)
 }
 
 /// Cancels orders one by one, and goes on after one that failed. Returns a row for each, and the
@@ -340,38 +368,17 @@ async fn cancel_orders(context: &Context, client: &Client, orders: Vec<Order>) -
 /// # Cancellation
 ///
 /// Some orders are canceled, and the one on its way may be.
-pub(crate) async fn cancel_each(
-    context: &Context,
-    client: &Client,
-    orders: Vec<Order>,
-) -> (Vec<Json>, Option<Failure>) {
-    let mut rows = Vec::new();
-    let mut worst: Option<Failure> = None;
+pub(crate) async fn cancel_each(context: &Context, client: &Client, orders: Vec<Order>) -> Cancels {
+    let mut cancels = Cancels::default();
     let total = orders.len();
     for (index, order) in orders.into_iter().enumerate() {
         if total > 10 && index % 10 == 0 {
             super::tell(context, &format!("{index} of {total} canceled\n"));
         }
         let result = cancel_one(client, &order).await;
-        let (state, failure) = match result {
-            Ok(state) => (state, None),
-            Err(failure) => ("failed", Some(failure)),
-        };
-        rows.push(Json::object([
-            ("order_id", Json::text(&*order.order_id)),
-            ("ticker", Json::text(&*order.ticker)),
-            ("result", Json::text(state)),
-            ("error", failure.as_ref().map_or(Json::Null, Failure::to_json)),
-        ]));
-        worst = match (worst, failure) {
-            (Some(worst), Some(next)) if worst.category == Category::UnknownOutcome => {
-                let _ = next;
-                Some(worst)
-            }
-            (worst, next) => next.or(worst),
-        };
+        cancels.add(context, &order.order_id, Some(&order.ticker), result);
     }
-    (rows, worst)
+    cancels
 }
 
 /// Cancels an order: what is over already is as wanted.
@@ -379,6 +386,8 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     if is_over(order) {
         return Ok("was over");
     }
+    let again = format!("kalshi order cancel {}", order.order_id);
+    let _mark = UnderWay::new(again.clone());
     let request = client.cancel_order_v2().order_id(&*order.order_id);
     let request = request.market_ticker(&*order.ticker).subaccount(order.subaccount_number);
     let request = request.exchange_index(order.exchange_index.as_deref().copied());
@@ -391,12 +400,10 @@ async fn cancel_one(client: &Client, order: &Order) -> Outcome<&'static str> {
     if matches!(read, Ok((_, true))) {
         return Ok("canceled");
     }
-    let mut failure = failed(OperationId::CancelOrderV2)(error);
-    failure.next = Some(format!("kalshi order cancel {}", order.order_id));
-    Err(failure)
+    Err(failed(OperationId::CancelOrderV2)(error).with_next(again))
 }
 
-/// Cancels every order, of a market or of these commands, or all of the account.
+/// Cancels every order of event contracts: of a market or of these commands, or all of the account.
 pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     let client = context.client().await?;
     let is_everything = args.market.is_none() && !args.mine;
@@ -406,7 +413,8 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     super::tell(
         context,
         &format!(
-            "  environment  {}\n  cancels      {} resting orders{}\n",
+            "  environment  {}\n  cancels      {} resting orders of event contracts{}; orders \
+             of perpetual futures stay\n",
             context.target.in_words(),
             orders.len(),
             if is_everything { " of every subaccount, and those placed meanwhile" } else { "" }
@@ -428,7 +436,7 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
     context.output.document(&done, &[])
 }
 
-/// Cancels every order of the account, in one request.
+/// Cancels every order of event contracts of the account, in one request.
 ///
 /// # Errors
 ///
@@ -438,10 +446,10 @@ pub(crate) async fn cancel_all(context: &Context, args: &CancelAll) -> Outcome {
 ///
 /// The orders may be canceled.
 pub(crate) async fn cancel_all_at_once(client: &Client, resting_before: usize) -> Outcome<Json> {
+    let next = "kalshi order list --status resting, then cancel-all again";
+    let _mark = UnderWay::new(next);
     if let Err(error) = client.cancel_all_orders().send().await {
-        let mut failure = failed(OperationId::CancelAllOrders)(error);
-        failure.next = Some("kalshi order list --status resting, then cancel-all again".to_owned());
-        return Err(failure);
+        return Err(failed(OperationId::CancelAllOrders)(error).with_next(next));
     }
     Ok(Json::object([
         ("result", Json::text("canceled")),

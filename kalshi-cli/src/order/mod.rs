@@ -3,8 +3,10 @@
 //! Nothing is sent before it was shown, and in an environment with real money not before a person
 //! typed the count and the price. Ceilings of the profile hold whatever is typed.
 
+mod cancels;
 mod change;
 mod confirm;
+mod evidence;
 mod journals;
 mod look;
 #[cfg(feature = "perps")]
@@ -150,7 +152,8 @@ pub(crate) enum Command {
     Decrease(Decrease),
     /// Cancels orders by their ids.
     Cancel(Cancel),
-    /// Cancels all resting orders: of the account, of a market, or those placed with this program.
+    /// Cancels all resting orders of event contracts: of the account, of a market, or those placed with
+    /// this program. It cancels no orders of perpetual futures: `kalshi perps order cancel-all` does.
     CancelAll(CancelAll),
     /// Lists orders.
     List(List),
@@ -289,7 +292,7 @@ pub(crate) struct Cancel {
     pub(crate) order_ids: Vec<String>,
 }
 
-/// Which orders to cancel.
+/// Orders to cancel, without their ids.
 #[derive(Args)]
 pub(crate) struct CancelAll {
     /// Only those of a market.

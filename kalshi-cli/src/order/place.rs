@@ -27,6 +27,8 @@ use crate::{
     context::{Context, Target},
     failure::{Category, Failure, Outcome},
     json::Json,
+    output::shell_word,
+    under_way::UnderWay,
 };
 
 /// An order is sent within this time, or not at all.
@@ -146,6 +148,8 @@ pub(crate) struct SentOrder {
     placement: Placement,
     /// `None` for an order of an earlier command.
     request: Option<CreateOrderV2Request>,
+    /// The live terminal waits for the outcome by events.
+    _mark: UnderWay,
 }
 
 /// Hands over an order that was looked at and confirmed.
@@ -170,7 +174,9 @@ pub(crate) fn send(context: &Context, prepared: Prepared) -> Outcome<SentOrder> 
     let placement = placements
         .place_identified(preview.request.clone(), SEND_WITHIN)
         .map_err(|error| Failure::local(format!("the order was not taken: {error}")))?;
-    Ok(SentOrder { client, journals, placements, placement, request: Some(preview.request) })
+    let request = Some(preview.request);
+    let mark = UnderWay::new(settle_command(placement.id().as_str()));
+    Ok(SentOrder { client, journals, placements, placement, request, _mark: mark })
 }
 
 impl SentOrder {
@@ -235,6 +241,7 @@ pub(crate) fn resume(context: &Context, client: &Client) -> Outcome<Vec<SentOrde
             client: client.clone(),
             journals: Some(journals.clone()),
             placements,
+            _mark: UnderWay::new(settle_command(placement.id().as_str())),
             placement,
             request: None,
         }));
@@ -338,23 +345,17 @@ pub(super) fn settle_command(client_id: &str) -> String {
 
 /// Returns that command for a product.
 pub(super) fn settle_command_of(words: &str, client_id: &str) -> String {
-    let is_plain = client_id
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
-    if is_plain {
-        format!("kalshi {words} {client_id}")
-    } else {
-        format!("kalshi {words} '{}'", client_id.replace('\'', r"'\''"))
-    }
+    format!("kalshi {words} {}", shell_word(client_id))
 }
 
-/// Waits for the outcome, and says so once if the answer was lost, with the command that goes on.
+/// Waits for the outcome, which is marked as not known meanwhile, and says so once if the answer was lost, with the command that goes on.
 pub(super) async fn outcome(
     context: &Context,
     placement: &Placement,
     within: Duration,
     next: &str,
 ) -> PlacementState {
+    let _mark = UnderWay::new(next);
     let mut settling_since = None;
     loop {
         tokio::select! {

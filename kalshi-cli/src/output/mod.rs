@@ -5,6 +5,7 @@ mod csv;
 mod table;
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     io::{self, IsTerminal as _, Write as _, stderr, stdout},
 };
@@ -277,6 +278,17 @@ pub(crate) fn csv_row(row: &Json, columns: &[&str]) -> String {
 fn cells(row: &Json, columns: &[String]) -> Vec<String> {
     let Json::Object(_) = row else { return vec![row.cell()] };
     columns.iter().map(|name| row.at(name).map(Json::cell).unwrap_or_default()).collect()
+}
+
+/// Returns a text as a word of a command line, quoted if a shell would not take it as it is.
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+    }
 }
 
 /// Writes to the standard output at once. A reader that went away is a failure of its own kind.

@@ -18,7 +18,7 @@ use kalshi_sdk::{
     UnixMillis,
     streams::{self, Connection, Event, Subscription, Tap},
 };
-use kalshi_ws::recording::{RecordedEvent, Recorder, Recording};
+use kalshi_ws::recording::{RecordedEvent, Recorder, Recording, Writer, WriterState};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{Instant, sleep_until},
@@ -295,8 +295,9 @@ impl Record {
         let config = context.stream_config().await?.without_books();
         let recorder = Recorder::builder(&self.folder, &*self.name);
         let recorder = recorder.with_host(context.target.name());
-        let (recorder, writer) = recorder.start().map_err(io)?;
-        let result = self.record(context, config.with_tap(recorder), subscription).await;
+        let (recorder, mut writer) = recorder.start().map_err(io)?;
+        let config = config.with_tap(recorder);
+        let result = self.record(context, config, subscription, &mut writer).await;
         // Whatever came: what was received is written.
         writer.finish().map_err(io)?;
         result
@@ -307,6 +308,7 @@ impl Record {
         context: &Context,
         config: streams::ConfigBuilder,
         subscription: Subscription,
+        writer: &mut Writer,
     ) -> Outcome {
         // From here on Ctrl-C ends the recording, also while it connects.
         let mut interrupt = tokio::spawn(tokio::signal::ctrl_c());
@@ -319,8 +321,24 @@ impl Record {
         ));
         let until = self.span.map(|span| Instant::now() + span);
         let mut messages: u64 = 0;
+        let mut is_failing = false;
         let result = loop {
             tokio::select! {
+                state = writer.changed() => match state {
+                    WriterState::Failing(error) if !is_failing => {
+                        is_failing = true;
+                        output::error_line(&format!(
+                            "could not write to {}: {error}; trying again, and what finds no room \
+                             in memory meanwhile will be missing",
+                            self.folder.display()
+                        ));
+                    }
+                    WriterState::Writing if is_failing => {
+                        is_failing = false;
+                        output::error_line("the recording is written again");
+                    }
+                    _ => {}
+                },
                 event = connection.next() => {
                     messages += u64::from(matches!(event, Some(Event::Message(_))));
                     if let Err(failure) = check(event) {

@@ -609,7 +609,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Cancels every order of the account.
+    /// Cancels every order of event contracts of the account.
     fn cancel_all(&self, found: &mpsc::UnboundedSender<Found>) {
         let (client, found) = (self.client.clone(), found.clone());
         let count = self.state.orders.len();

@@ -159,7 +159,7 @@ pub(crate) enum Request {
     },
     /// Cancel these orders.
     Cancel(Vec<String>),
-    /// Cancel all orders of the account.
+    /// Cancel all orders of event contracts of the account.
     CancelAll,
 }
 

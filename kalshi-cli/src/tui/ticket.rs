@@ -67,8 +67,9 @@ pub(super) fn ticket(
             let text = match ids {
                 Some(ids) => format!("Cancels your orders at this price: {}.", ids.len()),
                 None => format!(
-                    "Cancels every resting order of the account: {} are shown, and those of every \
-                     subaccount and those placed meanwhile go as well.",
+                    "Cancels every resting order of event contracts: {} are shown, and those of every \
+                     subaccount and those placed meanwhile go as well. Orders of perpetual futures \
+                     stay: kalshi perps order cancel-all.",
                     state.orders.len()
                 ),
             };

@@ -79,7 +79,11 @@ async fn every_operation_of_the_table_is_reached() {
     let (mut done, mut refused) = (0, 0);
     for operation in OPERATIONS {
         let before = setup.exchange.requests().len();
-        let words = arguments(operation);
+        let mut words = arguments(operation);
+        if operation.id == "generate_api_key" {
+            let file = setup.folder.path().join("generated.pem");
+            words.extend(["--save".to_owned(), file.to_str().unwrap().to_owned()]);
+        }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let ran = setup.run(&words).await;
         let requests = setup.exchange.requests();

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     own_exchange::{OwnExchange, write_private},
-    support::{KEY_ID, Ran},
+    support::{Folder, KEY_ID, Ran, bare, run_without_reader},
 };
 
 /// The report of a run.
@@ -97,6 +97,18 @@ fn a_good_set_up_passes_every_check() {
     let text = desk.run("doctor");
     assert_eq!(text.code, 0);
     assert!(text.stdout.lines().all(|line| line.starts_with("ok ") || line.starts_with("skip ")));
+}
+
+#[tokio::test]
+async fn a_check_that_fails_has_its_exit_code_also_when_nothing_reads_the_report() {
+    let folder = Folder::new();
+    for form in [&["doctor"][..], &["doctor", "--json"]] {
+        // Nothing listens there, and there is no key.
+        let words = [form, &["--env", "http://127.0.0.1:1/trade-api/v2"]].concat();
+        let ran = run_without_reader(bare(&folder, &words)).await;
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stderr.contains("failed: "), "{ran:?}");
+    }
 }
 
 #[test]

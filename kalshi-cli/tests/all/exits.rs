@@ -10,7 +10,7 @@ use kalshi_sdk::OperationId;
 use kalshi_sim::{Exchange, Fault, FaultKind, Role};
 use serde_json::json;
 
-use crate::support::{Folder, KEY_ID, Setup, bare, run};
+use crate::support::{Folder, KEY_ID, Setup, bare, run, run_without_reader};
 
 const CREATE: [&str; 3] = ["group", "create", "10"];
 
@@ -154,19 +154,53 @@ async fn code_7_is_a_pause_of_the_exchange() {
 #[tokio::test]
 async fn code_130_is_ctrl_c_and_tells_of_a_write_under_way() {
     let setup = Setup::new().await;
-    for (words, operation, effect) in [
-        (&["portfolio", "balance"][..], OperationId::GetBalance, "not_sent"),
-        (&CREATE[..], OperationId::CreateOrderGroup, "unknown"),
-    ] {
-        setup
-            .exchange
-            .faults()
-            .add(fault(FaultKind::latency(Duration::from_secs(600)), operation))
-            .unwrap();
-        let mut command = setup.command(&[words, &["-o", "json", "--timeout", "10m"]].concat());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let place = async |text: &str| {
+        let words: Vec<&str> = text.split(' ').collect();
+        setup.run(&words).await.json()["order_id"].as_str().unwrap().to_owned()
+    };
+    let markets = setup.run(&["market", "list", "--status", "open", "-o", "json"]).await.json();
+    let ticker = markets["markets"][0]["ticker"].as_str().unwrap();
+    let buy = format!("order buy {ticker} yes 2 @ 0.01 -o json");
+    let id = place(&buy).await;
+    let settle = "kalshi order settle my-1";
+    #[cfg_attr(not(feature = "perps"), expect(unused_mut, reason = "one case is of a feature"))]
+    let mut cases = vec![
+        ("portfolio balance".to_owned(), "get_balance", None),
+        (CREATE.join(" "), "create_order_group", Some("read the state back".to_owned())),
+        (buy.replace("-o json", "--client-id my-1"), "create_order_v2", Some(settle.to_owned())),
+        (
+            format!("order amend {id} --yes-price 0.02"),
+            "amend_order_v2",
+            Some(format!("kalshi order get {id}")),
+        ),
+    ];
+    #[cfg(feature = "perps")]
+    {
+        let markets = setup.run(&["perps", "market", "list", "-o", "json"]).await.json();
+        let (ticker, bid) = (&markets["markets"][0]["ticker"], &markets["markets"][0]["bid"]);
+        let (ticker, bid) = (ticker.as_str().unwrap(), bid.as_str().unwrap());
+        let id = place(&format!("perps order bid {ticker} 2 @ {bid} --post-only -o json")).await;
+        cases.push((
+            format!("perps order amend {id} --count 1"),
+            "amend_margin_order",
+            Some(format!("kalshi perps order get {id}")),
+        ));
+    }
+    for (text, operation, next) in cases {
+        let fault = Fault::builder(FaultKind::latency(Duration::from_secs(600))).with_times(1);
+        let fault = match operation.parse::<OperationId>() {
+            Ok(operation) => fault.with_operation(operation),
+            #[cfg(feature = "perps")]
+            Err(_) => fault.with_perps_operation(kalshi_sdk::perps::OperationId::AmendMarginOrder),
+            #[cfg(not(feature = "perps"))]
+            Err(error) => panic!("{error}"),
+        };
+        setup.exchange.faults().add(fault.build()).unwrap();
+        let words: Vec<&str> = text.split(' ').chain(["-o", "json", "--timeout", "10m"]).collect();
         let before = setup.exchange.requests().len();
-        while setup.exchange.requests().len() <= before && !asked(&setup, operation) {
+        let mut command = setup.command(&words);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while !setup.asked(before).contains(&operation) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let kill = std::process::Command::new("sh")
@@ -178,13 +212,12 @@ async fn code_130_is_ctrl_c_and_tells_of_a_write_under_way() {
             tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
         assert_eq!(output.status.code(), Some(130), "{output:?}");
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(document["error"]["category"], "interrupted");
-        assert_eq!(document["error"]["effect"], effect);
+        let error = &document["error"];
+        assert_eq!(error["category"], "interrupted");
+        assert_eq!(error["effect"], if next.is_some() { "unknown" } else { "not_sent" }, "{text}");
+        let found = error["next"].as_str().unwrap_or_default();
+        assert!(found.contains(next.as_deref().unwrap_or_default()), "{text}: {error}");
     }
-}
-
-fn asked(setup: &Setup, operation: OperationId) -> bool {
-    setup.exchange.requests().iter().any(|request| request.operation == operation.as_str())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,6 +242,15 @@ async fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
     }
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_written_is_a_failure_also_when_nothing_reads_the_output() {
+    let folder = Folder::new();
+    let state = folder.path().join("missing").join("state");
+    let words = ["--env", "sim", "--sim-state", state.to_str().unwrap(), "exchange", "status"];
+    let ran = run_without_reader(bare(&folder, &words)).await;
+    assert!(ran.code == 1 && ran.stderr.contains("could not write"), "{ran:?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use crate::{
 const ID: &str = "admin-7";
 const TOKEN: &str = "klear-secret-token";
 
+const PEM: &str =
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEISECRET\n-----END PRIVATE KEY-----\n";
+
 async fn stub() -> Stub {
     let answer = |request: &Request| match request.line().as_str() {
         "GET /klear-api/v1/margin/settlement_balance" => Some((
@@ -18,6 +21,16 @@ async fn stub() -> Stub {
         )),
         "GET /klear-api/v1/margin/new_thing" => Some((200, r#"{"new":1}"#.to_owned())),
         "POST /klear-api/v1/margin/withdraw_settlement_balance" => None,
+        "POST /klear-api/v1/fcm/margin/api_keys/generate" => {
+            Some(match request.json()["name"].as_str() {
+                Some("lost") => return None,
+                Some("empty") => (201, "{}".to_owned()),
+                Some("refused") => (409, r#"{"code":"conflict","message":"no"}"#.to_owned()),
+                _ => {
+                    (201, serde_json::json!({"api_key_id": "k-1", "private_key": PEM}).to_string())
+                }
+            })
+        }
         _ => Some((404, r#"{"code":"not_found","message":"no"}"#.to_owned())),
     };
     Stub::start(answer).await
@@ -89,6 +102,45 @@ async fn a_withdrawal_without_an_answer_is_of_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn a_private_key_of_an_answer_goes_into_a_file_and_on_no_output() {
+    let stub = stub().await;
+    let file = stub.folder.path().join("new.pem");
+    let with_token = |name: &str, options: &[&str]| {
+        let body = format!(r#"{{"name":"{name}","fcm_subtrader_id":"s-1"}}"#);
+        let words = ["klear", "api", "generate_margin_fcm_api_key", "-o", "json", "--body", &body];
+        let mut command = stub.command(&[&words[..], options].concat());
+        command.env("KALSHI_KLEAR_USER_ID", ID).env("KALSHI_KLEAR_TOKEN", TOKEN);
+        command
+    };
+    let save = ["--save", file.to_str().unwrap()];
+    // Nothing is sent before there is a place for the key.
+    let elsewhere = ["--save", "/no/such/folder/key.pem"];
+    for options in [&[][..], &["--raw"], &[&save[..], &["--raw"]].concat(), &elsewhere] {
+        let (ran, requests) = stub.finish(with_token("a", options)).await;
+        assert_eq!((ran.code, requests.len()), (2, 0), "{ran:?}");
+    }
+    for (name, code) in [("lost", 6), ("empty", 6), ("refused", 1)] {
+        let (ran, requests) = stub.finish(with_token(name, &save)).await;
+        assert_eq!((ran.code, requests.len(), file.exists()), (code, 1, false), "{ran:?}");
+        if code == 6 {
+            let next = ran.failure(6)["next"].take();
+            assert_eq!(next, "kalshi klear api list_margin_fcm_api_keys");
+        }
+    }
+    let (ran, _) = stub.finish(with_token("a", &save)).await;
+    assert!(!format!("{ran:?}").contains("SECRET"), "{ran:?}");
+    let made = ran.json();
+    assert_eq!((made["api_key_id"].as_str(), made.get("private_key")), (Some("k-1"), None));
+    assert_eq!(made["private_key_file"], save[1]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), PEM);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[tokio::test]
 async fn every_operation_is_listed_and_described() {
     let stub = stub().await;
     let (ran, _) = stub.run(&["klear", "api", "list", "-o", "json"]).await;
@@ -135,6 +187,7 @@ async fn an_exchange_elsewhere_lets_its_own_token_in_and_no_other() {
         command.env("KALSHI_KLEAR_TOKEN", secret);
         let ran = run(command).await;
         assert_eq!(ran.code, code, "{ran:?}");
+        assert_eq!(ran.stderr.contains("next: check KALSHI_KLEAR_USER_ID"), code == 4, "{ran:?}");
         assert!(!format!("{ran:?}").contains(token.access_token()));
     }
     assert_eq!(setup.asked(0), ["get_guaranty_fund_balance"; 2]);

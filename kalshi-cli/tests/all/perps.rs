@@ -146,6 +146,8 @@ async fn a_trigger_that_was_set_before_is_no_success() {
         match trigger["client_trigger_id"].as_str() {
             Some("used") => trigger["stop_loss_price"] = json!("1.0000"),
             Some("over") => trigger["status"] = json!("canceled"),
+            Some("dim") => trigger["status"] = json!("unknown"),
+            Some("new") => trigger["status"] = json!("a_state_of_later"),
             _ => {}
         }
         Some((200, trigger.to_string()))
@@ -160,10 +162,16 @@ async fn a_trigger_that_was_set_before_is_no_success() {
     let id = body["client_trigger_id"].as_str().unwrap();
     assert!((1..=64).contains(&id.len()), "{id}");
     assert!(requests[0].line().starts_with("PUT /trade-api/v2/margin/cross/positions/KXBTCPERP/"));
-    for (id, part) in [("used", "the id was used before"), ("over", "is canceled")] {
+    for (id, part, code) in [
+        ("used", "the id was used before", 1),
+        ("over", "is canceled", 1),
+        ("dim", "whether it can fire is not known", 6),
+        ("new", "whether it can fire is not known", 6),
+    ] {
         let (ran, _) = stub.run(&[&words[..], &["--client-id", id]].concat()).await;
-        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.code, code, "{ran:?}");
         assert!(ran.stderr.contains(part), "{ran:?}");
+        assert!(ran.stderr.contains("next: kalshi perps trigger list KXBTCPERP"), "{ran:?}");
     }
     // Nothing is sent of what the exchange documents to refuse.
     for words in [
@@ -184,6 +192,59 @@ async fn a_trigger_that_was_set_before_is_no_success() {
 }
 
 #[tokio::test]
+async fn a_trigger_without_a_readable_answer_is_of_unknown_outcome_and_its_id_is_told() {
+    let set = "perps trigger set KXBTCPERP --stop-loss 29000 -q -o json";
+    let update = "perps trigger update KXBTCPERP x-1 --stop-loss 29000 -q -o json";
+    let list = "kalshi perps trigger list KXBTCPERP";
+    for answer in [None, Some("{}"), Some("no JSON")] {
+        let stub = Stub::start(move |_| answer.map(|body| (200, body.to_owned()))).await;
+        for (text, next) in [
+            (format!("{set} --count 2"), None),
+            (format!("{set} --anchor o-1 --client-id my-1"), Some("with --client-id my-1, which")),
+            (format!("{set} --subaccount 3"), Some("trigger list KXBTCPERP --subaccount 3")),
+            (update.to_owned(), Some(list)),
+        ] {
+            let words: Vec<&str> = text.split(' ').collect();
+            let (ran, requests) = stub.run(&words).await;
+            assert_eq!((ran.code, requests.len()), (6, 1), "{text}: {ran:?}");
+            // The answer stands before the failure.
+            let documents = serde_json::Deserializer::from_str(&ran.stdout).into_iter::<Value>();
+            let failure = documents.last().unwrap().unwrap()["error"].take();
+            assert_eq!(failure["effect"], "unknown", "{text}");
+            let own_id = &requests[0].json()["client_trigger_id"];
+            let id = format!("with --client-id {}, which", own_id.as_str().unwrap_or_default());
+            let found = failure["next"].as_str().unwrap();
+            assert!(found.contains(next.unwrap_or(&id)), "{text}: {failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_not_as_it_was_changed_is_no_success() {
+    for (change, code) in [
+        (json!({}), 0),
+        (json!({"status": "filled"}), 1),
+        (json!({"stop_loss_price": "1.0000"}), 6),
+        (json!({"id": "x-2"}), 6),
+        (json!({"status": "unknown"}), 6),
+    ] {
+        let stub = Stub::start(move |request| {
+            let mut trigger = trigger(&request.json());
+            trigger["kind"] = json!("bracket");
+            for (name, value) in change.as_object().unwrap() {
+                trigger[name] = value.clone();
+            }
+            Some((200, trigger.to_string()))
+        })
+        .await;
+        let words = "perps trigger update KXBTCPERP x-1 --stop-loss 29000";
+        let words: Vec<&str> = words.split(' ').collect();
+        let (ran, _) = stub.run(&words).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_write_is_shown_with_dry_run_and_its_lost_answer_is_an_unknown_outcome() {
     let stub = Stub::start(|_| None).await;
     let words = ["perps", "trigger", "cancel", "KXBTCPERP", "x-1", "-o", "json"];
@@ -192,10 +253,50 @@ async fn a_write_is_shown_with_dry_run_and_its_lost_answer_is_an_unknown_outcome
     assert!(requests[0].line().ends_with("/margin/cross/positions/KXBTCPERP/exit_trigger/x-1"));
     let (ran, requests) = stub.run(&[&words[..], &["--dry-run"]].concat()).await;
     assert_eq!((ran.json()["method"].as_str(), requests.len()), (Some("DELETE"), 0));
-    // A group of this product is made at its own path.
-    let words = ["perps", "group", "create", "10", "--dry-run"];
-    let (ran, _) = stub.run(&words).await;
-    assert!(ran.json()["url"].as_str().unwrap().ends_with("/margin/order_groups/create"));
+}
+
+#[tokio::test]
+async fn a_group_is_found_in_its_subaccount() {
+    let stub = Stub::start(|_| Some((200, "{}".to_owned()))).await;
+    let at = "--subaccount 3";
+    let index = "--exchange-index 2";
+    let limit = json!({"contracts_limit_fp": "20.00"});
+    let made = json!({"contracts_limit_fp": "10.00", "subaccount": 3, "exchange_index": 2});
+    for (text, perps, events, body) in [
+        ("list", "?subaccount=3", "?subaccount=3", Value::Null),
+        ("get g", "/g?subaccount=3", "/g?subaccount=3", Value::Null),
+        ("create 10", "/create", "/create", made),
+        ("limit g 20", "/g/limit?subaccount=3", "/g/limit?subaccount=3&exchange_index=2", limit),
+        ("reset g", "/g/reset?subaccount=3", "/g/reset?subaccount=3&exchange_index=2", json!({})),
+        (
+            "trigger g",
+            "/g/trigger?subaccount=3",
+            "/g/trigger?subaccount=3&exchange_index=2",
+            json!({}),
+        ),
+        ("delete g", "/g?subaccount=3", "/g?subaccount=3&exchange_index=2", Value::Null),
+    ] {
+        let is_write = body != Value::Null || text == "delete g";
+        for (product, path, end) in [
+            ("perps group", "/margin/order_groups", perps),
+            ("group", "/portfolio/order_groups", events),
+        ] {
+            let has_index = is_write && (product == "group" || text == "create 10");
+            let index = if has_index { index } else { "" };
+            let text = format!("{product} {text} {at} {index}");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let (ran, requests) = stub.run(&words).await;
+            ran.ok();
+            assert_eq!(requests[0].target, format!("/trade-api/v2{path}{end}"), "{text}");
+            if !requests[0].body.is_empty() {
+                assert_eq!(requests[0].json(), body, "{text}");
+            }
+        }
+    }
+    // Groups of this product are found without it.
+    let (ran, requests) =
+        stub.run(&["perps", "group", "reset", "g", "--exchange-index", "2"]).await;
+    assert_eq!((ran.code, requests.len()), (2, 0), "{ran:?}");
 }
 
 #[tokio::test]
@@ -207,6 +308,33 @@ async fn a_ceiling_of_the_profile_holds_for_orders_of_this_product() {
         "self_trade_prevention_type": "taker_at_cross"});
     let words = ["perps", "api", "create_margin_order", "--body", &body.to_string()];
     let (ran, requests) = stub.run(&words).await;
-    assert!(ran.failure(2)["message"].as_str().unwrap().contains("$5.00"));
+    let failure = ran.failure(2);
+    assert!(failure["message"].as_str().unwrap().contains("$5.00"));
+    assert_eq!(failure["next"], "kalshi perps order, or a profile without max_order_cost");
     assert!(requests.is_empty());
+    let (ran, requests) = stub.run(&["perps", "api", "POST", "/margin/new", "--body", "{}"]).await;
+    let failure = ran.failure(2);
+    assert!(failure["message"].as_str().unwrap().starts_with("POST /margin/new: "), "{failure}");
+    assert!(requests.is_empty());
+}
+
+#[tokio::test]
+async fn what_to_do_next_is_of_this_product() {
+    for (status, code, exit, next) in [
+        (429, "too_many_requests", 5, "wait a moment; kalshi perps limits"),
+        (503, "TRADING_PAUSED", 7, "kalshi perps status"),
+        (403, "forbidden", 4, "kalshi perps enabled"),
+    ] {
+        let body = json!({"code": code, "message": "no"}).to_string();
+        let stub = Stub::start(move |_| Some((status, body.clone()))).await;
+        for words in [
+            &["perps", "portfolio", "positions", "-o", "json"][..],
+            &["perps", "api", "GET", "/margin/new", "-o", "json"],
+        ] {
+            let (ran, _) = stub.run(words).await;
+            let failure = ran.failure(exit);
+            assert!(failure["next"].as_str().unwrap().contains(next), "{words:?}: {failure}");
+            assert_ne!(failure["operation"], "get_exchange_status");
+        }
+    }
 }

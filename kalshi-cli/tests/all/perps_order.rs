@@ -7,7 +7,10 @@ use std::sync::{
 
 use serde_json::{Value, json};
 
-use crate::stub::{Answer, Request, Stub};
+use crate::{
+    stub::{Answer, Request, Stub},
+    support::run_without_reader,
+};
 
 /// An exchange with one market.
 #[derive(Default)]
@@ -21,9 +24,30 @@ struct Exchange {
     has_changed: AtomicBool,
     /// Changes of orders are not carried out.
     forgets_changes: AtomicBool,
+    /// Orders fill as soon as they are changed.
+    fills_changed: AtomicBool,
+    /// Cancels are refused.
+    refuses_cancels: AtomicBool,
 }
 
 impl Exchange {
+    /// Changes an order.
+    fn change(&self, order: &mut Value, is_amend: bool, body: &Value) {
+        if self.forgets_changes.load(Ordering::SeqCst) {
+            // It stays as it is.
+        } else if is_amend {
+            order["price"] = body["price"].clone();
+            order["remaining_count"] = body["count"].clone();
+        } else {
+            order["remaining_count"] = body["reduce_to"].clone();
+        }
+        if self.fills_changed.load(Ordering::SeqCst) {
+            order["fill_count"] = order["remaining_count"].take();
+            order["remaining_count"] = json!("0.00");
+            order["last_update_reason"] = json!("Trade");
+        }
+    }
+
     fn answer(&self, request: &Request) -> Answer {
         let target = request.target.strip_prefix("/trade-api/v2").unwrap_or(&request.target);
         let path = target.split('?').next().unwrap_or_default();
@@ -33,16 +57,7 @@ impl Exchange {
             ("GET", "/margin/exchange/status") => {
                 (200, json!({"exchange_active": true, "trading_active": true}))
             }
-            ("GET", "/margin/markets/KXBTCPERP") => (
-                200,
-                json!({"market": {
-                    "ticker": "KXBTCPERP", "market_id": "m-1", "status": "active", "exchange_index": 0,
-                    "tick_size": "0.25", "fractional_trading_enabled": false, "market_version": 3,
-                    "contract_size": "1", "underlying_multiplier": "1", "halt_sources": [],
-                    "funding_cap": 0, "funding_deadband": 0, "funding_limit_unit": "percentage",
-                    "funding_invalid_premium_handling": "dampen",
-                }}),
-            ),
+            ("GET", "/margin/markets/KXBTCPERP") => (200, json!({ "market": market() })),
             ("GET", "/margin/markets/KXBTCPERP/orderbook") => (
                 200,
                 json!({"orderbook": {
@@ -60,7 +75,10 @@ impl Exchange {
                 (200, json!({"as_of_time": "2026-01-01T00:00:00Z"}))
             }
             ("GET", "/margin/orders") => {
-                let shown = if is_blind { Vec::new() } else { orders.clone() };
+                let mut shown = if is_blind { Vec::new() } else { orders.clone() };
+                shown.retain(|order| {
+                    !target.contains("status=resting") || order["remaining_count"] != "0.00"
+                });
                 (200, json!({ "orders": shown, "cursor": "" }))
             }
             ("POST", "/margin/orders") if self.has_changed.load(Ordering::SeqCst) => {
@@ -90,17 +108,18 @@ impl Exchange {
             }
             ("POST", path) if path.ends_with("/amend") || path.ends_with("/decrease") => {
                 let id = path.split('/').nth(3).unwrap_or_default();
-                let body = request.json();
                 let order = orders.iter_mut().find(|order| order["order_id"] == id).unwrap();
-                if self.forgets_changes.load(Ordering::SeqCst) {
-                    // It stays as it is.
-                } else if path.ends_with("/amend") {
-                    order["price"] = body["price"].clone();
-                    order["remaining_count"] = body["count"].clone();
-                } else {
-                    order["remaining_count"] = body["reduce_to"].clone();
-                }
+                self.change(order, path.ends_with("/amend"), &request.json());
                 (200, json!({"order_id": id, "remaining_count": order["remaining_count"]}))
+            }
+            ("DELETE", _) if self.refuses_cancels.load(Ordering::SeqCst) => {
+                (400, json!({"code": "invalid", "message": "no"}))
+            }
+            ("DELETE", "/margin/orders") => {
+                for order in orders.iter_mut() {
+                    order["remaining_count"] = json!("0.00");
+                }
+                (204, Value::Null)
             }
             (method, path) => {
                 let id = path.strip_prefix("/margin/orders/").unwrap_or_default();
@@ -117,8 +136,20 @@ impl Exchange {
             }
         };
         let is_lost = request.method != "GET" && self.loses_answers.load(Ordering::SeqCst);
-        (!is_lost).then(|| (answer.0, answer.1.to_string()))
+        let (status, body) = answer;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        (!is_lost).then_some((status, body))
     }
+}
+
+fn market() -> Value {
+    json!({
+        "ticker": "KXBTCPERP", "market_id": "m-1", "status": "active", "exchange_index": 0,
+        "tick_size": "0.25", "fractional_trading_enabled": false, "market_version": 3,
+        "contract_size": "1", "underlying_multiplier": "1", "halt_sources": [],
+        "funding_cap": 0, "funding_deadband": 0, "funding_limit_unit": "percentage",
+        "funding_invalid_premium_handling": "dampen",
+    })
 }
 
 async fn start() -> (Arc<Exchange>, Stub) {
@@ -317,5 +348,116 @@ async fn a_change_whose_answer_is_lost_is_read_back_and_sent_once() {
     let failure = ran.failure(6);
     assert_eq!(failure["operation"], "amend_margin_order");
     assert_eq!(failure["next"], "kalshi perps order get o-1");
+    assert_eq!(writes(&requests).len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_that_ended_by_itself_is_no_proof_of_a_change() {
+    let (exchange, stub) = start().await;
+    exchange.fills_changed.store(true, Ordering::SeqCst);
+    let mut number = 0;
+    for is_forgotten in [false, true] {
+        for change in ["amend {} --price 30001", "amend {} --count 1", "decrease {} --to 1"] {
+            exchange.loses_answers.store(false, Ordering::SeqCst);
+            stub.run(&words(BID)).await.0.ok();
+            number += 1;
+            exchange.loses_answers.store(true, Ordering::SeqCst);
+            exchange.forgets_changes.store(is_forgotten, Ordering::SeqCst);
+            let id = format!("o-{number}");
+            let text = format!("perps order {} -o json", change.replace("{}", &id));
+            let (ran, requests) = stub.run(&words(&text)).await;
+            assert_eq!(writes(&requests).len(), 1, "{text}");
+            if !is_forgotten {
+                assert_eq!(ran.json()["remaining_count"], "0.00", "{text}");
+                continue;
+            }
+            let failure = ran.failure(6);
+            assert_eq!(failure["effect"], "unknown");
+            assert_eq!(failure["next"], format!("kalshi perps order get {id}"));
+            let message = failure["message"].as_str().unwrap();
+            assert!(message.contains("whether the change came first is not known"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_without_an_answer_fails_also_when_nothing_reads_its_result() {
+    let (exchange, stub) = start().await;
+    stub.run(&words(BID)).await.0.ok();
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    exchange.is_blind.store(true, Ordering::SeqCst);
+    let ran = run_without_reader(stub.command(&words("perps order cancel o-1"))).await;
+    assert_eq!(ran.code, 6, "{ran:?}");
+    // A cancel that succeeds ends quietly.
+    exchange.is_blind.store(false, Ordering::SeqCst);
+    let ran = run_without_reader(stub.command(&words("perps order cancel o-1"))).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[tokio::test]
+async fn each_order_that_is_not_canceled_says_why() {
+    let (exchange, stub) = start().await;
+    for _ in 0..3 {
+        stub.run(&words(BID)).await.0.ok();
+    }
+    exchange.refuses_cancels.store(true, Ordering::SeqCst);
+    let (ran, _) = stub.run(&words("perps order cancel o-1 o-2 -q -o json")).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let text = &ran.stdout;
+    let rows: Value = serde_json::Deserializer::from_str(text).into_iter().next().unwrap().unwrap();
+    let error = &rows["orders"][1]["error"];
+    assert_eq!(
+        (&error["category"], &error["effect"], &error["operation"]),
+        (&json!("rejected"), &json!("rejected"), &json!("cancel_margin_order"))
+    );
+    exchange.refuses_cancels.store(false, Ordering::SeqCst);
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    exchange.is_blind.store(true, Ordering::SeqCst);
+    let (ran, _) = stub.run(&words("perps order cancel o-3 -q")).await;
+    assert_eq!(ran.code, 6, "{ran:?}");
+    assert!(ran.stdout.contains("unknown_outcome"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn cancel_all_cancels_the_orders_that_it_says() {
+    let (exchange, stub) = start().await;
+    for id in ["cli-1", "cli-2", "another"] {
+        stub.run(&words(&format!("{BID} --client-id {id}"))).await.0.ok();
+    }
+    let all = "perps order cancel-all -o json";
+    for (options, code) in [(" --ask", 2), (" --dry-run", 0), (" --mine --dry-run", 0)] {
+        let (ran, requests) = stub.run(&words(&format!("{all}{options}"))).await;
+        assert_eq!((ran.code, writes(&requests).len()), (code, 0), "{options}: {ran:?}");
+        assert!(ran.stderr.contains("orders of event contracts stay"), "{ran:?}");
+    }
+    let (ran, _) = stub.run(&words(&format!("{all} --subaccount 2 --dry-run"))).await;
+    let request = ran.json();
+    assert_eq!(request["method"], "DELETE");
+    assert!(request["url"].as_str().unwrap().ends_with("/margin/orders?subaccount=2"), "{request}");
+    // By their ids orders are canceled in one subaccount only.
+    let (ran, requests) = stub.run(&words(&format!("{all} --mine --market KXBTCPERP"))).await;
+    for part in ["status=resting", "ticker=KXBTCPERP", "subaccount=0"] {
+        assert!(requests[0].target.contains(part), "{requests:?}");
+    }
+    assert!(
+        ran.stderr.contains("2 resting orders of perpetual futures of subaccount 0"),
+        "{ran:?}"
+    );
+    let rows = ran.json();
+    let sent: Vec<_> = writes(&requests).iter().map(|request| request.line()).collect();
+    let path = "DELETE /trade-api/v2/margin/orders";
+    assert_eq!(
+        sent,
+        [format!("{path}/o-1"), format!("{path}/o-2")].map(|line| line + "?subaccount=0")
+    );
+    assert_eq!(rows["orders"][1]["ticker"], "KXBTCPERP");
+    let (ran, requests) = stub.run(&words(all)).await;
+    assert!(ran.stderr.contains("1 resting orders of perpetual futures of every"), "{ran:?}");
+    assert_eq!(ran.json(), json!({"result": "canceled", "resting_before": 1}));
+    assert_eq!(writes(&requests)[0].line(), path);
+    exchange.loses_answers.store(true, Ordering::SeqCst);
+    let (ran, requests) = stub.run(&words(all)).await;
+    let failure = ran.failure(6);
+    assert_eq!(failure["operation"], "cancel_all_margin_orders");
     assert_eq!(writes(&requests).len(), 1);
 }

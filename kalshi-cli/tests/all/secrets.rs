@@ -58,3 +58,39 @@ async fn a_canary_key_is_in_no_output() {
     let config = std::fs::read_to_string(setup.folder.path().join("config.toml")).unwrap();
     assert!(secrets(pem).iter().all(|secret| !config.contains(secret)));
 }
+
+#[tokio::test]
+async fn an_operation_that_makes_a_key_needs_a_file_for_it() {
+    let setup = Setup::new().await;
+    let words =
+        ["api", "generate_api_key", "--body", r#"{"name":"a","scopes":["read"]}"#, "-o", "json"];
+    let ran = setup.run(&words).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(setup.exchange.requests().is_empty());
+    let file = setup.folder.path().join("made.pem");
+    let made = setup.run(&[&words[..], &["--save", file.to_str().unwrap()]].concat()).await;
+    let pem = std::fs::read_to_string(&file).unwrap();
+    assert!(pem.contains("PRIVATE KEY"), "the exchange made one");
+    hides(&made, &pem);
+    assert!(made.json()["api_key_id"].is_string());
+}
+
+#[test]
+fn no_other_answer_of_the_documents_has_a_private_key() {
+    let mut found = Vec::new();
+    for document in ["openapi.yaml", "perps_openapi.yaml", "klear_openapi.yaml"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut schema = "";
+        for line in text.lines() {
+            // The name of a schema stands at the second level.
+            if line.starts_with("    ") && !line.starts_with("     ") {
+                schema = line.trim().trim_end_matches(':');
+            } else if line.trim() == "private_key:" {
+                found.push(schema.to_owned());
+            }
+        }
+    }
+    // Those of `generate_api_key` and `generate_margin_fcm_api_key`, which need --save.
+    assert_eq!(found, ["GenerateApiKeyResponse", "GenerateMarginFcmApiKeyResponse"]);
+}

@@ -261,6 +261,49 @@ fn commands_are_answered_and_messages_numbered_as_by_the_exchange() {
     server.end();
 }
 
+#[test]
+fn a_market_that_was_taken_out_of_the_recording_cuts_those_that_follow_it() {
+    let home = Folder::new();
+    let folder = home.path().join("recording");
+    let (mut recorder, writer) = Recorder::builder(&folder, "stream").start().unwrap();
+    let at = UnixMillis::from_millis(1_000);
+    let subscribe = json!({"channels": ["orderbook_delta"], "market_tickers": [A, B]});
+    recorder.sent(at, &json!({"id": 1, "cmd": "subscribe", "params": subscribe}).to_string());
+    let msg = json!({"channel": "orderbook_delta", "sid": 7});
+    let confirmed = json!({"id": 1, "type": "subscribed", "msg": msg}).to_string();
+    for text in [confirmed, snapshot(A, 1, 3), snapshot(B, 2, 0)] {
+        recorder.received(at, &text);
+    }
+    let delete = json!({"sids": [7], "action": "delete_markets", "market_tickers": [A]});
+    let delete = json!({"id": 2, "cmd": "update_subscription", "params": delete});
+    recorder.sent(at, &delete.to_string());
+    let changed = delta(B, 4, 1, "yes", "0.4100", "1.00");
+    for text in [r#"{"id":2,"type":"ok","sid":7,"seq":3}"#, &changed] {
+        recorder.received(at, text);
+    }
+    drop(recorder);
+    writer.finish().unwrap();
+    let server = Server::start(&home, &folder, &[]);
+    runtime().block_on(async {
+        let (mut of_both, mut of_one) = (server.connect().await, server.connect().await);
+        for (client, tickers) in [(&mut of_both, json!([A, B])), (&mut of_one, json!([B]))] {
+            let params = json!({"channels": ["orderbook_delta"], "market_tickers": tickers});
+            client.tell(1, "subscribe", params).await;
+            assert_eq!(client.frame().await["type"], "subscribed");
+        }
+        for ticker in [A, B] {
+            assert_eq!(of_both.frame().await["msg"]["market_ticker"], ticker);
+        }
+        assert_eq!(of_both.next().await, Err(1012));
+        for kind in ["orderbook_snapshot", "orderbook_delta"] {
+            let frame = of_one.frame().await;
+            assert_eq!((&frame["type"], &frame["msg"]["market_ticker"]), (&json!(kind), &json!(B)));
+        }
+        assert_eq!(of_one.next().await, Err(1000));
+    });
+    server.end();
+}
+
 async fn refusals(client: &mut Client) {
     for (cmd, params, code) in [
         ("orders", json!({}), 5),

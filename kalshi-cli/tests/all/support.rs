@@ -158,6 +158,14 @@ pub(crate) fn finish(command: &mut Command) -> Ran {
     }
 }
 
+/// Runs a command to its end whose standard output no reader has.
+pub(crate) async fn run_without_reader(mut command: Command) -> Ran {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer);
+    run(command).await
+}
+
 /// Returns a terminal at which this text was typed: its other end, and the one for a command.
 #[cfg(unix)]
 pub(crate) fn terminal(text: &str) -> (File, File) {

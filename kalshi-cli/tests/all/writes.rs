@@ -1,7 +1,8 @@
 //! Commands that change something: groups, requests for quotes, transfers, keys.
 
 use kalshi_auth::{KeyType, server::KeyPair};
-use kalshi_sim::Role;
+use kalshi_sdk::OperationId;
+use kalshi_sim::{Fault, FaultKind, Role};
 use serde_json::{Value, json};
 
 use crate::support::{Setup, run};
@@ -119,6 +120,20 @@ async fn money_is_moved_once_and_exactly() {
     let transfer = moved["transfer_id"].as_str().unwrap();
     let shown = json_of(&setup, &["transfer", "get", transfer]).await;
     assert_eq!(shown["client_transfer_id"], id);
+    // The failure of a transfer whose answer is lost names its id.
+    let fault =
+        Fault::builder(FaultKind::ResetAfter).with_operation(OperationId::ApplySubaccountTransfer);
+    setup.exchange.faults().add(fault.with_times(1).build()).unwrap();
+    let lost = ["transfer", "subaccount", "1.00", "--from", "0", "--to", "1", "-q", "-o", "json"];
+    let failure = setup.run(&lost).await.failure(6);
+    let next = failure["next"].as_str().unwrap();
+    let id_of_lost = next.split(' ').nth(5).unwrap().trim_end_matches(',');
+    let listed = json_of(&setup, &["transfer", "subaccount-list"]).await;
+    assert_eq!(listed["transfers"].as_array().unwrap().len(), 2);
+    let repeated = [&lost[..], &["--client-id", id_of_lost]].concat();
+    setup.run(&repeated).await.failure(1);
+    let listed = json_of(&setup, &["transfer", "subaccount-list"]).await;
+    assert_eq!(listed["transfers"].as_array().unwrap().len(), 2, "{next}");
     // The same id again moves nothing.
     let again = setup.run(&[&move_it[..], &["-o", "json"]].concat()).await.failure(1);
     assert_eq!(again["status"], 409);

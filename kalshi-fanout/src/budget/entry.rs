@@ -4,6 +4,8 @@ use bytes::Bytes;
 use kalshi_trade::budget::{Gcra, Limit, Nanos};
 use serde::{Deserialize, Serialize};
 
+use super::{MAX_ERROR, nanos};
+
 /// The greatest value that is looked at.
 const MAX_LENGTH: usize = 512;
 
@@ -44,6 +46,13 @@ impl Shared {
         Self { hold: until, ..Self::empty(until, limit) }
     }
 
+    /// Reports whether its time is so far ahead that it was written before the clock of the store was
+    /// set back: what it says of times is worth nothing.
+    pub(super) fn is_ahead(&self, now: Nanos) -> bool {
+        // Two members that measured the time of the store may be apart by twice the error.
+        self.at > now.saturating_add(2 * nanos(MAX_ERROR))
+    }
+
     /// Reads an entry; `None` if it cannot be read.
     pub(super) fn read(value: &[u8], now: Nanos, limit: Limit) -> Option<Self> {
         let written = Some(value).filter(|value| value.len() <= MAX_LENGTH)?;
@@ -53,7 +62,8 @@ impl Shared {
         }
         let from = Limit::new(written.refill, written.capacity).ok()?;
         let mut bucket = Gcra::from_state(written.full_at);
-        bucket.rescale(now, from, limit);
+        // One that is held is empty until then.
+        bucket.rescale(now.max(written.hold), from, limit);
         Some(Self { bucket, limit, hold: written.hold, at: written.at })
     }
 

@@ -9,7 +9,8 @@
 //!
 //! - **Time is the store's.** Each member measures, every ten seconds, by an entry of its own, which
 //!   time it is there; the clocks of the machines need not agree. Those of a cluster of brokers have
-//!   to, to some 50 ms: a step of more than 250 ms is reported.
+//!   to, to some 50 ms: a step of more than 250 ms is reported. When that clock is set back by more than
+//!   half a second, the buckets begin as empty ones.
 //! - **Without the store, fixed shares.** A member whose store has not answered for a second takes the
 //!   `n`th part of each bucket, where `n` is the number of members of the last minute. When it answers
 //!   again, all go on with their shares for two more seconds, so that each of them knows, and then
@@ -421,14 +422,22 @@ impl Inner {
                     );
                 }
                 state.reference = time;
+                let now = time.now();
+                for share in state.buckets.values_mut().filter_map(|bucket| bucket.share.as_mut()) {
+                    // If the clock was set back: no entry would be newer for that time.
+                    share.since = share.since.min(now);
+                }
             }
         }
+        // One that is ahead is of before the clock was set back: its member will give another.
+        let newest = time.now().saturating_add(nanos(MAX_ERROR));
         let oldest = time.now().saturating_sub(nanos(MEMBER));
         let keys = self.store.keys(&members).await?.into_iter().take(MAX_MEMBERS);
         let reads = keys.map(|key| async move { self.store.read(&key).await });
         let count =
             stream::iter(reads).buffer_unordered(READS).try_fold(0, async |count, entry| {
-                let is_alive = entry.is_some_and(|entry| entry.written_at >= oldest);
+                let is_alive =
+                    entry.is_some_and(|entry| (oldest..=newest).contains(&entry.written_at));
                 Ok(count + u64::from(is_alive))
             });
         let count = count.await?;
@@ -551,7 +560,9 @@ impl Inner {
     fn known(&self, slice: &Slice) -> Option<Found> {
         let state = self.state();
         let bucket = state.buckets.get(&slice.key).filter(|bucket| bucket.is_mine)?;
-        let (shared, revision) = bucket.seen.filter(|(shared, _)| shared.limit == slice.limit)?;
+        let now = state.reference.now();
+        let is_known = |shared: &Shared| shared.limit == slice.limit && !shared.is_ahead(now);
+        let (shared, revision) = bucket.seen.filter(|(shared, _)| is_known(shared))?;
         Some(Found {
             shared,
             expected: Some(revision),
@@ -559,7 +570,7 @@ impl Inner {
             is_late: false,
             owed: bucket.owed,
             share: bucket.share,
-            now: state.reference.now(),
+            now,
         })
     }
 
@@ -573,10 +584,17 @@ impl Inner {
         let written_at = entry.as_ref().map_or(0, |entry| entry.written_at);
         let shared = entry.as_ref().and_then(|entry| {
             let shared = Shared::read(&entry.value, now, limit);
-            if shared.is_none() {
-                tracing::warn!(bucket = %key, "a shared bucket cannot be read: it counts as empty");
+            match shared {
+                None => {
+                    tracing::warn!(bucket = %key, "a shared bucket cannot be read: it counts as empty");
+                }
+                Some(shared) if shared.is_ahead(now) => tracing::warn!(
+                    bucket = %key,
+                    "a shared bucket is of a time to come: it counts as empty, as the clock was set back"
+                ),
+                Some(_) => {}
             }
-            shared
+            shared.filter(|shared| !shared.is_ahead(now))
         });
         let seen = shared.zip(expected);
         let before = std::mem::replace(&mut bucket.seen, seen);

@@ -85,6 +85,8 @@ struct Contents {
     /// True if writes that come while it is away are kept.
     is_late: bool,
     late: Vec<(String, Bytes, Option<u64>)>,
+    /// The time by which its clock was set back.
+    behind: Nanos,
 }
 
 /// The time at which its clock starts, in nanoseconds since 1970.
@@ -113,6 +115,13 @@ impl MemoryStore {
         }
     }
 
+    /// Sets the clock of the store back.
+    #[cfg(test)]
+    pub(super) fn set_back(&self, by: Duration) {
+        let mut contents = self.contents();
+        contents.behind = contents.behind.saturating_add(super::nanos(by));
+    }
+
     /// Lets writes that come while the store is away be done, in their order, when it answers again, as
     /// a network may do; or lets them be lost, as they are unless set.
     pub fn set_late(&self, is_late: bool) {
@@ -134,7 +143,7 @@ impl MemoryStore {
         }
         contents.revision += 1;
         let revision = contents.revision;
-        let written_at = EPOCH.saturating_add(passed);
+        let written_at = EPOCH.saturating_add(passed).saturating_sub(contents.behind);
         contents.entries.insert(key.to_owned(), KvEntry { value, revision, written_at });
         KvWrite::Written(revision)
     }

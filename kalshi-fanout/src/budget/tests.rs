@@ -362,6 +362,55 @@ async fn an_urgent_request_never_waits_for_the_store() {
     assert_eq!(bucket.owed, 0, "the store was told while it was there");
 }
 
+/// Returns the time until a slice is granted.
+async fn until_granted(shared: &KvBudget, slice: &Slice) -> Duration {
+    let began = Instant::now();
+    while let Grant::Wait(wait) = shared.take(slice).await.unwrap() {
+        sleep(Duration::from_nanos(wait)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_of_the_store_that_is_set_back_empties_the_buckets_and_no_more() {
+    let hour = Duration::from_secs(3_600);
+    let store = MemoryStore::new(Duration::from_millis(1));
+    let shared = KvBudget::join(Arc::new(store.clone()), "account", "a").await.unwrap();
+    let mut slice = Slice::new(WRITES, limit(100, 1), 10);
+    until_granted(&shared, &slice).await;
+    for is_urgent in [false, true] {
+        slice.is_urgent = is_urgent;
+        store.set_back(hour);
+        // The time is measured with the next sign of life.
+        sleep(BEAT + Duration::from_secs(1)).await;
+        let waited = until_granted(&shared, &slice).await;
+        assert!(waited < Duration::from_secs(1), "{waited:?}, urgent: {is_urgent}");
+    }
+    // And while shares are taken.
+    slice.is_urgent = false;
+    store.set_away(true);
+    until_granted(&shared, &slice).await;
+    assert!(shared.inner.state().buckets[&WRITES].share.is_some());
+    store.set_back(hour);
+    store.set_away(false);
+    sleep(2 * BEAT).await;
+    for _ in 0..10 {
+        until_granted(&shared, &slice).await;
+        sleep(HOLD / 2).await;
+    }
+    assert!(shared.inner.state().buckets[&WRITES].share.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_of_before_the_clock_was_set_back_do_not_count() {
+    let store = MemoryStore::new(Duration::from_millis(1));
+    let gone = KvBudget::join(Arc::new(store.clone()), "account", "gone").await.unwrap();
+    drop(gone);
+    store.set_back(Duration::from_secs(3_600));
+    let shared = KvBudget::join(Arc::new(store.clone()), "account", "a").await.unwrap();
+    assert_eq!(shared.members(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_cannot_be_read_counts_as_an_empty_bucket() {
     let limit = limit(100, 3);

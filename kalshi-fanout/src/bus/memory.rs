@@ -132,7 +132,6 @@ impl MemoryBroker {
         state.log.clear();
         state.last.clear();
         state.lease = None;
-        state.revision = 0;
         for client in &mut state.clients {
             client.inbox.clear();
             client.inbox.push_back((now, BusEvent::Lost));

@@ -27,7 +27,8 @@ pub trait Bus {
     /// Sends a message. Its end is [`BusEvent::Acknowledged`] or [`BusEvent::Failed`], or none.
     fn publish(&mut self, token: u64, message: BusMessage, now: Duration);
 
-    /// Subscribes to the messages of a pattern, in which `*` stands for one token, from now on.
+    /// Subscribes to the messages of a pattern, in which `*` stands for one token, from now on. A
+    /// pattern comes once, and its subscription may not be lost.
     fn subscribe(&mut self, pattern: &str);
 
     /// Requests the last message of a subject: [`BusEvent::Last`].
@@ -37,7 +38,8 @@ pub trait Bus {
     /// each, oldest first, and [`BusEvent::LogEnd`].
     fn log(&mut self, ticker: &str, pattern: &str, since: UnixMillis, now: Duration);
 
-    /// Reads or writes the lease: [`BusEvent::LeaseRead`] or [`BusEvent::LeaseWritten`].
+    /// Reads or writes the lease: [`BusEvent::LeaseRead`] or [`BusEvent::LeaseWritten`]. No revision
+    /// comes twice, also not after the store was lost.
     fn lease(&mut self, request: LeaseRequest, now: Duration);
 
     /// Returns the next event that has come.

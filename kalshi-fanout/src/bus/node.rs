@@ -1,10 +1,12 @@
 //! A publisher and a follower with their bus.
 
 use std::{
+    collections::HashSet,
     task::{Context, Poll},
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use kalshi_types::UnixMillis;
 use kalshi_ws::{Books, Event};
 
@@ -57,16 +59,24 @@ impl<B: Bus> PublisherNode<B> {
                 _ => {}
             }
         }
+        self.follow_lease(now);
+        // The end of an epoch goes out before the lease is given up: followers take it of the holder
+        // only, and the next one may be long in coming.
+        while let Some(publication) = self.publisher.next(wall, now) {
+            self.bus.publish(publication.token, publication.message, now);
+        }
         while let Some(request) = self.lease.next(self.publisher.is_connected(), now) {
             self.bus.lease(request, now);
         }
+        self.follow_lease(now);
+    }
+
+    /// Leads while the lease is held.
+    fn follow_lease(&mut self, now: Duration) {
         match self.lease.held(now) {
             Some((term, until)) => self.publisher.lead(term, until, now),
             None if self.publisher.leads(now) => self.publisher.stand_by(),
             None => {}
-        }
-        while let Some(publication) = self.publisher.next(wall, now) {
-            self.bus.publish(publication.token, publication.message, now);
         }
     }
 }
@@ -89,16 +99,28 @@ impl<B: Bus> PublisherNode<B> {
 pub struct FollowerNode<B> {
     follower: Follower,
     bus: B,
+    /// The patterns that the bus is subscribed to.
+    patterns: HashSet<String, RandomState>,
     tick_due: Duration,
 }
 
 impl<B: Bus> FollowerNode<B> {
     /// Returns a follower, subscribed to what it follows.
-    pub fn new(follower: Follower, mut bus: B) -> Self {
-        for pattern in follower.patterns() {
-            bus.subscribe(&pattern);
+    pub fn new(follower: Follower, bus: B) -> Self {
+        let patterns = HashSet::default();
+        let mut node = Self { follower, bus, patterns, tick_due: Duration::ZERO };
+        for pattern in node.follower.patterns() {
+            node.subscribe(pattern);
         }
-        Self { follower, bus, tick_due: Duration::ZERO }
+        node
+    }
+
+    /// Subscribes to a pattern, once: a bus delivers every message for each subscription.
+    fn subscribe(&mut self, pattern: String) {
+        if !self.patterns.contains(&pattern) {
+            self.bus.subscribe(&pattern);
+            self.patterns.insert(pattern);
+        }
     }
 
     /// Follows the order books of markets, besides those that are followed already.
@@ -113,7 +135,7 @@ impl<B: Bus> FollowerNode<B> {
         for ticker in tickers {
             let ticker = ticker.into();
             for pattern in self.follower.book_patterns(&ticker)? {
-                self.bus.subscribe(&pattern);
+                self.subscribe(pattern);
             }
             self.follower.follow([ticker])?;
         }
@@ -160,7 +182,7 @@ impl<B: Bus> FollowerNode<B> {
     /// The ticker is no token of a subject.
     pub fn follow_kind(&mut self, kind: Kind, ticker: &str) -> Result<(), SubjectError> {
         let pattern = self.follower.pattern(kind, ticker)?;
-        self.bus.subscribe(&pattern);
+        self.subscribe(pattern);
         Ok(())
     }
 

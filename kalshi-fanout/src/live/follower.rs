@@ -71,8 +71,11 @@ impl<B: Bus> LiveFollower<B> {
     ///
     /// Panics outside of a tokio runtime.
     pub fn new(follower: Follower, bus: B) -> Self {
-        let (clock, ticks) = (Clock::start(), Ticks::start());
-        Self { node: FollowerNode::new(follower, bus), clock, ticks }
+        Self::with_clock(follower, bus, Clock::start())
+    }
+
+    pub(super) fn with_clock(follower: Follower, bus: B, clock: Clock) -> Self {
+        Self { node: FollowerNode::new(follower, bus), clock, ticks: Ticks::start() }
     }
 
     /// Waits for the next event, and applies it to the [books](Self::books). It is never `None`: the

@@ -21,21 +21,48 @@ pub use self::{follower::LiveFollower, publisher::LivePublisher};
 /// The time between two looks at what is due.
 const TICK: Duration = Duration::from_millis(50);
 
+/// The difference between two clocks above which the machine has slept.
+const SLEEP: Duration = Duration::from_secs(1);
+
 /// The clocks of a node.
-#[derive(Clone, Copy, Debug)]
-struct Clock(Instant);
+///
+/// The monotonic clock stands still while the machine sleeps, and with it a lease and the age of a
+/// book would. What the wall clock has advanced meanwhile is added, so that both end in time. A wall
+/// clock that is set forward ends them too early, which is harmless.
+struct Clock {
+    read: Box<dyn FnMut() -> (Duration, UnixMillis) + Send>,
+    /// Both clocks, as they were read last.
+    last: (Duration, UnixMillis),
+    slept: Duration,
+}
 
 impl Clock {
     fn start() -> Self {
-        Self(Instant::now())
+        let start = Instant::now();
+        Self::new(move || (start.elapsed(), SystemClock.now()))
     }
 
-    fn now(self) -> Duration {
-        self.0.elapsed()
+    /// Returns a clock of a monotonic clock and a wall clock, which are read together.
+    fn new(mut read: impl FnMut() -> (Duration, UnixMillis) + Send + 'static) -> Self {
+        let last = read();
+        Self { read: Box::new(read), last, slept: Duration::ZERO }
     }
 
-    fn wall() -> UnixMillis {
-        SystemClock.now()
+    /// Returns the time since any moment, also that in which the machine slept.
+    fn now(&mut self) -> Duration {
+        self.both().0
+    }
+
+    /// Returns the time of [`now`](Self::now) and the time of day.
+    fn both(&mut self) -> (Duration, UnixMillis) {
+        let (awake, wall) = (self.read)();
+        let (awake_before, wall_before) = std::mem::replace(&mut self.last, (awake, wall));
+        let by_wall = if wall > wall_before { wall.abs_diff(wall_before) } else { Duration::ZERO };
+        let slept = by_wall.saturating_sub(awake.saturating_sub(awake_before));
+        if slept > SLEEP {
+            self.slept = self.slept.saturating_add(slept);
+        }
+        (awake.saturating_add(self.slept), wall)
     }
 }
 
@@ -53,3 +80,6 @@ impl Ticks {
         self.0.poll_tick(cx).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,21 +72,33 @@ enum Source {
     Feed(Box<RedundantFeed>),
 }
 
-struct Node<B> {
-    node: Mutex<PublisherNode<B>>,
+pub(super) struct Node<B>(Mutex<Clocked<B>>);
+
+struct Clocked<B> {
+    node: PublisherNode<B>,
     clock: Clock,
 }
 
 impl<B: Bus> Node<B> {
-    fn lock(&self) -> MutexGuard<'_, PublisherNode<B>> {
-        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) const fn new(node: PublisherNode<B>, clock: Clock) -> Self {
+        Self(Mutex::new(Clocked { node, clock }))
     }
 
-    fn step(&self, change: impl FnOnce(&mut PublisherNode<B>, Duration)) {
-        let now = self.clock.now();
-        let mut node = self.lock();
-        change(&mut node, now);
-        node.step(Clock::wall(), now);
+    fn lock(&self) -> MutexGuard<'_, Clocked<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn step(&self, change: impl FnOnce(&mut PublisherNode<B>, Duration)) {
+        let mut locked = self.lock();
+        let (now, wall) = locked.clock.both();
+        change(&mut locked.node, now);
+        locked.node.step(wall, now);
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        let mut locked = self.lock();
+        let now = locked.clock.now();
+        locked.node.publisher().leads(now)
     }
 }
 
@@ -96,6 +108,10 @@ struct NodeTap<B>(Arc<Node<B>>);
 impl<B: Bus + Send> Tap for NodeTap<B> {
     fn received(&mut self, at: UnixMillis, text: &str) {
         self.0.step(|node, now| node.publisher_mut().frame(text, at, now));
+    }
+
+    fn sent(&mut self, _at: UnixMillis, text: &str) {
+        self.0.step(|node, now| node.publisher_mut().sent(text, now));
     }
 
     fn disconnected(&mut self, _at: UnixMillis, reason: &str) {
@@ -120,7 +136,7 @@ impl<B: Bus + Send + 'static> LivePublisher<B> {
         node: PublisherNode<B>,
         config: ConfigBuilder,
     ) -> Result<Self, ConnectError> {
-        let node = Arc::new(Node { node: Mutex::new(node), clock: Clock::start() });
+        let node = Arc::new(Node::new(node, Clock::start()));
         let config = config.with_tap(NodeTap(Arc::clone(&node))).build()?;
         let source = Source::Connection(Box::new(Connection::connect(config).await?));
         Ok(Self { source, node, ticks: Ticks::start() })
@@ -135,7 +151,7 @@ impl<B: Bus> LivePublisher<B> {
     ///
     /// Panics outside of a tokio runtime.
     pub fn merged(node: PublisherNode<B>, feed: RedundantFeed) -> Self {
-        let node = Arc::new(Node { node: Mutex::new(node), clock: Clock::start() });
+        let node = Arc::new(Node::new(node, Clock::start()));
         Self { source: Source::Feed(Box::new(feed)), node, ticks: Ticks::start() }
     }
 
@@ -205,7 +221,7 @@ impl<B: Bus> LivePublisher<B> {
                 }
                 return Poll::Ready(event);
             }
-            let is_ready = self.node.lock().poll_ready(cx).is_ready();
+            let is_ready = self.node.lock().node.poll_ready(cx).is_ready();
             if !is_ready && self.ticks.poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -215,17 +231,17 @@ impl<B: Bus> LivePublisher<B> {
 
     /// Reports whether this publisher publishes now.
     pub fn leads(&self) -> bool {
-        self.node.lock().publisher().leads(self.node.clock.now())
+        self.node.leads()
     }
 
     /// Returns the counts since the beginning.
     pub fn metrics(&self) -> PublisherMetrics {
-        self.node.lock().publisher().metrics()
+        self.node.lock().node.publisher().metrics()
     }
 
     /// Calls `look` with the node, which does not publish meanwhile.
     pub fn with_node<T>(&self, look: impl FnOnce(&PublisherNode<B>) -> T) -> T {
-        look(&self.node.lock())
+        look(&self.node.lock().node)
     }
 
     /// Closes the connection gracefully and gives up the lease, so that another publisher takes over
@@ -242,7 +258,7 @@ impl<B: Bus> LivePublisher<B> {
         self.node.step(|node, _| node.publisher_mut().disconnected("it was closed"));
         // Without an answer of the bus the lease ends by its time.
         let _ = timeout(CLOSE, async {
-            while !self.node.lock().is_idle() {
+            while !self.node.lock().node.is_idle() {
                 sleep(Duration::from_millis(5)).await;
                 self.node.step(|_, _| {});
             }

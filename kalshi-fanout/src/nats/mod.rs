@@ -32,7 +32,7 @@ mod streams;
 mod tasks;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -145,6 +145,10 @@ struct Shared {
     /// `None` for a follower, which makes no streams.
     streams: Option<StreamSettings>,
     state: Mutex<State>,
+    /// The subscriptions that are to be made: as many as are followed.
+    subscriptions: Mutex<VecDeque<String>>,
+    /// There are subscriptions to be made.
+    subscribed: Notify,
     /// A stream or the bucket is missing.
     setup: Notify,
 }
@@ -161,6 +165,11 @@ struct State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the subscriptions that are to be made.
+    fn subscriptions(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,8 +219,14 @@ impl NatsBus {
             reason: error.to_string(),
         })?;
         let state = State { is_connected: true, ..State::default() };
-        let (state, setup) = (Mutex::new(state), Notify::new());
-        let shared = Arc::new(Shared { names, streams, state, setup });
+        let shared = Arc::new(Shared {
+            names,
+            streams,
+            state: Mutex::new(state),
+            subscriptions: Mutex::default(),
+            subscribed: Notify::new(),
+            setup: Notify::new(),
+        });
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
         let (arrived, incoming) = mpsc::channel(config.queue);
         let tasks = tasks::spawn(tasks::Parts {
@@ -279,7 +294,9 @@ impl Bus for NatsBus {
     }
 
     fn subscribe(&mut self, pattern: &str) {
-        self.send(Outgoing::Subscribe(pattern.to_owned()));
+        // Not by the queue, which may be full: nothing repeats a subscription.
+        self.shared.subscriptions().push_back(pattern.to_owned());
+        self.shared.subscribed.notify_one();
     }
 
     fn last(&mut self, subject: &str, _now: Duration) {

@@ -1,6 +1,6 @@
 //! Requests to the broker that have an answer: snapshots, the log, the lease.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::{
     HeaderMap,
@@ -9,7 +9,7 @@ use async_nats::{
         Context,
         consumer::{AckPolicy, DeliverPolicy, pull},
         kv::{CreateErrorKind, Operation, UpdateErrorKind},
-        stream::{DirectGetErrorKind, Info},
+        stream::{DirectGetErrorKind, Info, State},
     },
 };
 use bytes::Bytes;
@@ -141,12 +141,28 @@ fn time(at: UnixMillis) -> Option<DateTime> {
     from_nanos(i128::from(at.as_millis()) * 1_000_000).ok()
 }
 
+fn micros(at: DateTime) -> u64 {
+    let since = SystemTime::from(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Reports whether the log has everything from a time on: nothing that came later was trimmed, and
 /// the stream was not made anew since.
 fn reaches_back(info: &Info, since: UnixMillis, start: DateTime) -> bool {
     let snapshot = time(UnixMillis::from_millis(since.as_millis().saturating_add(CLOCKS)));
-    let is_trimmed = info.state.first_sequence > 1 && info.state.first_timestamp > start;
-    !is_trimmed && snapshot.is_some_and(|snapshot| info.created <= snapshot)
+    !is_trimmed(&info.state, info.created, start)
+        && snapshot.is_some_and(|snapshot| info.created <= snapshot)
+}
+
+/// Reports whether messages from a time on are gone, or may be.
+fn is_trimmed(state: &State, created: DateTime, start: DateTime) -> bool {
+    if state.messages > 0 {
+        return state.first_sequence > 1 && state.first_timestamp > start;
+    }
+    // An empty log has no first message, and after a purge not that time either. A last one before
+    // the stream was made is not known.
+    let is_over = created <= state.last_timestamp && state.last_timestamp <= start;
+    state.first_sequence > 1 && !is_over
 }
 
 /// Returns a message in the form of every bus.
@@ -165,6 +181,8 @@ pub(super) async fn lease(
     request: LeaseRequest,
 ) -> Result<BusEvent, String> {
     let store = context.get_key_value(bucket).await.map_err(|error| error.to_string())?;
+    // A bucket that was made anew numbers from 1 again: with its time, no revision comes twice.
+    let base = micros(store.stream.cached_info().created);
     match request {
         LeaseRequest::Read => {
             let entry = store.entry(LEASE).await.map_err(|error| error.to_string())?;
@@ -173,20 +191,23 @@ pub(super) async fn lease(
             };
             let read: LeaseEntry = serde_json::from_slice(&entry.value)
                 .map_err(|error| format!("the lease does not read: {error}"))?;
-            Ok(BusEvent::LeaseRead(Some((read, entry.revision))))
+            let revision = base.saturating_add(entry.revision);
+            Ok(BusEvent::LeaseRead(Some((read, revision))))
         }
         LeaseRequest::Write { entry, expected } => {
             let value = Bytes::from(serde_json::to_vec(&entry).map_err(|it| it.to_string())?);
             let end = match expected {
-                Some(revision) => match store.update(LEASE, value, revision).await {
-                    Ok(revision) => LeaseWrite::Written(revision),
+                // One of a bucket that is no more.
+                Some(expected) if expected <= base => LeaseWrite::Conflict,
+                Some(expected) => match store.update(LEASE, value, expected - base).await {
+                    Ok(number) => LeaseWrite::Written(base.saturating_add(number)),
                     Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
                         LeaseWrite::Conflict
                     }
                     Err(error) => return Err(error.to_string()),
                 },
                 None => match store.create(LEASE, value).await {
-                    Ok(revision) => LeaseWrite::Written(revision),
+                    Ok(number) => LeaseWrite::Written(base.saturating_add(number)),
                     Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
                         LeaseWrite::Conflict
                     }
@@ -194,6 +215,46 @@ pub(super) async fn lease(
                 },
             };
             Ok(BusEvent::LeaseWritten(end))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_lost_messages_since_the_start_is_trimmed() {
+        let at = |second: i64| time(UnixMillis::from_millis(1_700_000_000_000 + second * 1_000));
+        let (created, never) = (at(0).unwrap(), "0001-01-01T00:00:00Z".to_owned());
+        let text = |second: Option<i64>| match second {
+            Some(second) => format!("2023-11-14T22:13:{:02}Z", 20 + second),
+            None => never.clone(),
+        };
+        // The number of messages, the first and the last number, the times of both, and whether
+        // messages from the 10th second on may be gone.
+        let cases = [
+            (0, 0, 0, None, None, false),
+            (5, 1, 5, Some(1), Some(20), false),
+            (5, 1, 5, Some(15), Some(20), false),
+            (5, 3, 7, Some(9), Some(20), false),
+            (5, 3, 7, Some(11), Some(20), true),
+            // Purged, as a server of 2.9 reports it.
+            (0, 4, 3, None, Some(20), true),
+            (0, 4, 3, None, Some(9), false),
+            (0, 4, 3, None, None, true),
+        ];
+        for (messages, first_seq, last_seq, first, last, expected) in cases {
+            let state = json!({
+                "messages": messages, "bytes": 0, "consumer_count": 0,
+                "first_seq": first_seq, "first_ts": text(first),
+                "last_seq": last_seq, "last_ts": text(last),
+            });
+            let state: State = serde_json::from_value(state).unwrap();
+            let is_trimmed = is_trimmed(&state, created, at(10).unwrap());
+            assert_eq!(is_trimmed, expected, "{state:?}");
         }
     }
 }

@@ -49,7 +49,6 @@ const SETUP: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Publish(u64, BusMessage),
-    Subscribe(String),
     Request(Request),
     Lease(u64, LeaseRequest),
 }
@@ -85,7 +84,8 @@ pub(super) fn spawn(parts: Parts) -> JoinSet<()> {
     let (to_requests, requests) = mpsc::channel(16_384);
     let (to_lease, leases) = mpsc::channel(16);
     let mut tasks = JoinSet::new();
-    let sender = Sender { client: client.clone(), inbox: inbox.clone() };
+    let sender =
+        Sender { client: client.clone(), shared: Arc::clone(&shared), inbox: inbox.clone() };
     tasks.spawn(sender.run(outgoing, to_receiver, to_requests, to_lease));
     let receiver = Receiver {
         prefix: inbox.len() + 1,
@@ -105,11 +105,12 @@ pub(super) fn spawn(parts: Parts) -> JoinSet<()> {
 
 struct Sender {
     client: Client,
+    shared: Arc<Shared>,
     inbox: String,
 }
 
 impl Sender {
-    /// Sends in order: a request must not overtake the subscription before it.
+    /// Sends in order, and subscriptions first: a request must not overtake the one before it.
     async fn run(
         self,
         mut outgoing: mpsc::Receiver<Outgoing>,
@@ -117,20 +118,39 @@ impl Sender {
         requests: mpsc::Sender<Request>,
         leases: mpsc::Sender<(u64, LeaseRequest)>,
     ) {
-        while let Some(outgoing) = outgoing.recv().await {
-            match outgoing {
-                Outgoing::Publish(token, message) => self.publish(token, message).await,
-                Outgoing::Subscribe(pattern) => match self.client.subscribe(pattern).await {
-                    Ok(subscriber) => {
-                        if subscribers.send(subscriber).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => tracing::error!(%error, "a subscription failed"),
+        loop {
+            let outgoing = select! {
+                biased;
+                () = self.shared.subscribed.notified() => None,
+                outgoing = outgoing.recv() => match outgoing {
+                    Some(outgoing) => Some(outgoing),
+                    None => return,
                 },
+            };
+            if !self.subscribe(&subscribers).await {
+                return;
+            }
+            match outgoing {
+                Some(Outgoing::Publish(token, message)) => self.publish(token, message).await,
                 // What finds no room is requested again.
-                Outgoing::Request(request) => drop(requests.try_send(request)),
-                Outgoing::Lease(number, request) => drop(leases.try_send((number, request))),
+                Some(Outgoing::Request(request)) => drop(requests.try_send(request)),
+                Some(Outgoing::Lease(number, request)) => drop(leases.try_send((number, request))),
+                None => {}
+            }
+        }
+    }
+
+    /// Makes the subscriptions that are due; `false` when the bus is gone.
+    async fn subscribe(&self, subscribers: &mpsc::Sender<Subscriber>) -> bool {
+        loop {
+            let Some(pattern) = self.shared.subscriptions().pop_front() else { return true };
+            match self.client.subscribe(pattern).await {
+                Ok(subscriber) => {
+                    if subscribers.send(subscriber).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a subscription failed"),
             }
         }
     }

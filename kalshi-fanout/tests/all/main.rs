@@ -4,6 +4,8 @@
 
 mod account;
 mod chaos;
+mod live;
 mod nats;
+mod nodes;
 mod publishing;
 mod truth;

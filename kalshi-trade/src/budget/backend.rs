@@ -9,11 +9,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kalshi_sdk::{
-    auth::{Clock, SystemClock},
-    middleware::async_trait,
-};
+use kalshi_sdk::{auth::Clock, middleware::async_trait};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::budget::{
     cost::BucketKey,
@@ -24,7 +22,10 @@ use crate::budget::{
 /// A place where several budgets keep their buckets.
 ///
 /// An implementation keeps one [`Gcra`] for each [`BucketKey`] and changes it atomically:
-/// [`take_slice`] is what happens in between. Its time has to be the same for all that share it.
+/// [`take_slice`] is what happens in between, and what it leaves is kept, also where it grants nothing.
+/// Its time has to be the same for all that share it.
+///
+/// An answer that takes longer than 2 s counts as an error.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Takes tokens from a bucket.
@@ -84,6 +85,9 @@ impl BackendError {
 
 /// Takes a slice from a bucket, as a [`Backend`] does in one atomic step.
 ///
+/// Keep the bucket, also where nothing is granted: a state of before the clock was set back is
+/// [repaired](Gcra::repair) first.
+///
 /// # Examples
 ///
 /// ```
@@ -102,6 +106,7 @@ impl BackendError {
 /// # Ok::<(), kalshi_trade::budget::Refusal>(())
 /// ```
 pub fn take_slice(bucket: &mut Gcra, now: Nanos, slice: &Slice) -> Grant {
+    bucket.repair(now, slice.limit);
     for tokens in [slice.most, slice.least] {
         if bucket.try_take(now, tokens, slice.reserve, slice.limit).is_ok() {
             return Grant::Tokens(tokens);
@@ -122,7 +127,8 @@ pub(crate) fn wall_nanos(clock: &dyn Clock) -> Nanos {
 /// Buckets in memory, for several budgets of one process.
 ///
 /// A budget that is cloned shares its buckets anyway; this is for budgets that must not share their
-/// queues, and for tests.
+/// queues, and for tests. Their time is that since they were made, which no setting of the machine's
+/// clock changes.
 ///
 /// # Examples
 ///
@@ -138,7 +144,9 @@ pub(crate) fn wall_nanos(clock: &dyn Clock) -> Nanos {
 /// ```
 #[derive(Debug)]
 pub struct MemoryBackend {
-    clock: Arc<dyn Clock>,
+    start: Instant,
+    /// The clock, where it is not the time since the start.
+    clock: Option<Arc<dyn Clock>>,
     buckets: Mutex<HashMap<BucketKey, Gcra>>,
 }
 
@@ -151,17 +159,20 @@ impl Default for MemoryBackend {
 impl MemoryBackend {
     /// Returns full buckets.
     pub fn new() -> Self {
-        Self { clock: Arc::new(SystemClock), buckets: Mutex::default() }
+        Self { start: Instant::now(), clock: None, buckets: Mutex::default() }
     }
 
-    /// Sets the clock: that of the machine unless set.
+    /// Sets the clock: the time since the buckets were made unless set.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
     fn with_bucket<T>(&self, key: BucketKey, change: impl FnOnce(&mut Gcra, Nanos) -> T) -> T {
-        let now = wall_nanos(self.clock.as_ref());
+        let now = match &self.clock {
+            Some(clock) => wall_nanos(clock.as_ref()),
+            None => u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        };
         // A bucket is changed in one step, so that a panic leaves it whole.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         change(buckets.entry(key).or_default(), now)
@@ -182,6 +193,8 @@ impl Backend for MemoryBackend {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kalshi_sdk::{UnixMillis, auth::ManualClock, operation::Lane};
 
     use super::*;
@@ -215,5 +228,26 @@ mod tests {
         assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Tokens(30));
         buckets.drain(slice().key, slice().limit).await.unwrap();
         assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Wait(300_000_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn buckets_in_memory_fill_with_the_time_that_passes() {
+        let buckets = MemoryBackend::new();
+        buckets.drain(slice().key, slice().limit).await.unwrap();
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Wait(300_000_000));
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Tokens(10));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_empties_a_bucket_in_memory_and_no_more() {
+        let start = UnixMillis::from_millis(1_795_000_000_000);
+        let clock = Arc::new(ManualClock::at(start));
+        let buckets = MemoryBackend::new().with_clock(clock.clone());
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Tokens(30));
+        clock.set(start.saturating_sub(Duration::from_secs(3_600)));
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Wait(300_000_000));
+        clock.advance(Duration::from_millis(300));
+        assert_eq!(buckets.take(&slice()).await.unwrap(), Grant::Tokens(10));
     }
 }

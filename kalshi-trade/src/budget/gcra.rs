@@ -10,6 +10,12 @@ pub type Nanos = u64;
 
 const SECOND: u128 = 1_000_000_000;
 
+/// The longest time to a full bucket that a process with other limits may have written: no bucket of the
+/// exchange takes longer to fill.
+const FAR: Nanos = 5 * SECOND_NANOS;
+
+const SECOND_NANOS: Nanos = 1_000_000_000;
+
 /// The greatest refill rate and capacity that a [`Limit`] accepts.
 const MAX_TOKENS: u64 = 1_000_000_000;
 
@@ -131,6 +137,18 @@ impl Gcra {
         self.0.saturating_sub(now).min(limit.fill_time())
     }
 
+    /// Makes a bucket an empty one whose state is so far ahead that it was written before the clock was
+    /// set back. The state has to be kept, also where nothing is taken: otherwise the bucket stays empty
+    /// until the old time comes again.
+    ///
+    /// A state that is up to 5 s ahead is left alone. It may be that of a process that knows other
+    /// limits.
+    pub fn repair(&mut self, now: Nanos, limit: Limit) {
+        if self.0.saturating_sub(now) > limit.fill_time().max(FAR) {
+            *self = Self::empty(now, limit);
+        }
+    }
+
     /// Returns the whole tokens that are in the bucket.
     pub fn available(self, now: Nanos, limit: Limit) -> u64 {
         limit.tokens_in(limit.fill_time().saturating_sub(self.debt(now, limit)))
@@ -176,9 +194,11 @@ impl Gcra {
         self.0 = full_at.saturating_add(limit.time_of(cost));
     }
 
-    /// Converts the bucket from one limit to another: it keeps the tokens that were taken from it.
+    /// Converts the bucket from one limit to another: it keeps the tokens that were taken from it, and
+    /// owes no more than an empty one.
     pub fn rescale(&mut self, now: Nanos, from: Limit, to: Limit) {
         if from == to {
+            self.0 = self.0.min(now.saturating_add(to.fill_time()));
             return;
         }
         let debt = u128::from(self.debt(now, from));
@@ -287,6 +307,25 @@ mod tests {
             prop_assert!(bucket.debt(0, limit) <= limit.fill_time());
             let wait = bucket.wait(0, 1, 0, limit);
             prop_assert!(wait.is_some_and(|wait| wait <= limit.fill_time()));
+            // It fills from then on, by both ways in which it is kept.
+            let mut converted = bucket;
+            converted.rescale(0, limit, limit);
+            bucket.repair(0, limit);
+            let full_at = limit.fill_time();
+            prop_assert_eq!(converted.available(full_at, limit), limit.capacity);
+            let full_at = full_at.max(FAR);
+            prop_assert_eq!(bucket.available(full_at, limit), limit.capacity);
+        }
+
+        #[test]
+        fn a_bucket_of_this_clock_is_not_repaired(
+            limit in limits(), used in 0_u64..40_000, now in 0_u64..u64::MAX / 2,
+        ) {
+            let mut bucket = Gcra::full();
+            bucket.take(now, used % (limit.capacity + 1), limit);
+            let before = bucket;
+            bucket.repair(now, limit);
+            prop_assert_eq!(bucket, before);
         }
 
         #[test]

@@ -64,8 +64,6 @@ impl Budget {
     /// Fetches the costs of the operations and the limits of the account, and uses them from then
     /// on. The request for the limits goes before other reads.
     ///
-    /// When another call of this does so already, it waits for that one.
-    ///
     /// With the feature `perps`, the limits of perpetual futures are fetched as well if
     /// `BudgetBuilder::with_perps` asked for that.
     ///
@@ -73,11 +71,6 @@ impl Budget {
     ///
     /// That of a request that failed. What the others said is used.
     pub async fn learn(&self, client: &Client) -> Result<(), Error> {
-        let Ok(learning) = self.0.learning.try_lock() else {
-            // The call that holds it asks for the same.
-            let _ = self.0.learning.lock().await;
-            return Ok(());
-        };
         let client = client.with_extension(RequestOptions::new().with_class(Class::Urgent));
         let costs = client.get_account_endpoint_costs().send().await;
         if let Ok(costs) = &costs {
@@ -91,7 +84,6 @@ impl Budget {
         let learned = costs.and(limits.map(drop));
         #[cfg(feature = "perps")]
         let learned = learned.and(self.learn_perps(&client).await);
-        drop(learning);
         learned
     }
 

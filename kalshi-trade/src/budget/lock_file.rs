@@ -13,6 +13,7 @@ use kalshi_sdk::{
     auth::{Clock, SystemClock},
     middleware::async_trait,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::budget::{
     backend::{Backend, BackendError, Grant, take_slice, wall_nanos},
@@ -51,8 +52,9 @@ const LOCK_PAUSE: Duration = Duration::from_micros(500);
 /// buckets: damage costs at most the time in which they fill.
 ///
 /// All processes must be given the same file, on a local disk, and use the same account. Buckets are
-/// kept by the wall clock, as nothing else is the same in all of them. When it is set back they count
-/// as empty, and when it is set forwards as full.
+/// kept by the wall clock, as nothing else is the same in all of them. When it is set back by more than
+/// 5 s they begin as empty ones, by less they may be empty for that time, and when it is set forwards
+/// they are full.
 ///
 /// # Examples
 ///
@@ -139,11 +141,13 @@ impl LockFile {
         limit: Limit,
         change: impl Fn(&mut Gcra, Nanos) -> T + Send + Sync,
     ) -> Result<T, BackendError> {
-        let mut waited = Duration::ZERO;
+        // By the clock: a sleep takes longer than what is asked for, by more than that again.
+        let began = Instant::now();
         loop {
             if let Some(changed) = self.try_change(key, limit, &change)? {
                 return Ok(changed);
             }
+            let waited = began.elapsed();
             if waited >= LOCK_TIME {
                 return Err(BackendError::new(format!(
                     "the budget file {} has been locked for {waited:?}: a process that holds it has \
@@ -151,8 +155,7 @@ impl LockFile {
                     self.path.display()
                 )));
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
-            waited += LOCK_PAUSE;
+            sleep(LOCK_PAUSE).await;
         }
     }
 }
@@ -425,6 +428,19 @@ mod tests {
         assert!(first.try_take(&slice(Pool::Write, 10)).unwrap().is_some());
     }
 
+    /// By the virtual clock, on which a sleep takes a millisecond at least, as on that of the machine.
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_not_given_back_is_waited_for_no_longer_than_said() {
+        let (scratch, clock) = (Scratch::new("held"), clock());
+        let (first, second) = (scratch.open(&clock), scratch.open(&clock));
+        second.file.lock().unwrap().lock().unwrap();
+        let began = Instant::now();
+        let error = first.take(&slice(Pool::Write, 10)).await.unwrap_err();
+        assert!(error.to_string().contains("has been locked"), "{error}");
+        let waited = began.elapsed();
+        assert!(waited >= LOCK_TIME && waited < LOCK_TIME + LOCK_TIME / 100, "{waited:?}");
+    }
+
     #[test]
     fn every_damage_is_noticed_and_never_fills_a_bucket() {
         let (scratch, clock) = (Scratch::new("damage"), clock());
@@ -471,8 +487,28 @@ mod tests {
         assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
         clock.set(UnixMillis::from_millis(NOW - 86_400_000));
         assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.advance(Duration::from_millis(100));
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
         clock.set(UnixMillis::from_millis(-5));
         assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.set(UnixMillis::from_millis(100));
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Tokens(10));
+    }
+
+    #[test]
+    fn a_file_that_was_rebuilt_before_the_clock_was_set_back_fills_new_buckets() {
+        let (scratch, clock) = (Scratch::new("rebuilt-back"), clock());
+        std::fs::write(&scratch.0, "no budget").unwrap();
+        let file = scratch.open(&clock);
+        assert_eq!(take(&file, Pool::Write, 10), Grant::Wait(100_000_000));
+        clock.set(UnixMillis::from_millis(NOW - 3_600_000));
+        for pool in [Pool::Write, Pool::Read] {
+            assert_eq!(take(&file, pool, 10), Grant::Wait(100_000_000));
+        }
+        clock.advance(Duration::from_millis(100));
+        for pool in [Pool::Write, Pool::Read] {
+            assert_eq!(take(&file, pool, 10), Grant::Tokens(10));
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@
 
 mod backend;
 mod cost;
+mod driver;
 mod gcra;
 pub(crate) mod layer;
 mod learn;

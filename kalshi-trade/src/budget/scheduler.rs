@@ -44,6 +44,13 @@ const SLICE: Nanos = 20_000_000;
 /// The time in which urgent requests go on without a back end that failed.
 const BYPASS_FOR: Nanos = 1_000_000_000;
 
+/// The time within which a back end has to answer.
+pub(super) const ANSWER_TIME: Nanos = 2_000_000_000;
+
+/// The time for which a request that was granted may hold the place of one that begins. One that is not
+/// polled has not begun by then.
+const CLAIM_TIME: Nanos = 100_000_000;
+
 /// The requests that may wait unless set.
 pub const DEFAULT_MAX_WAITING: usize = 10_000;
 
@@ -344,7 +351,8 @@ struct SharedAccount {
     denied_until: [Nanos; 2],
     /// Until when urgent requests do without.
     bypass_until: Nanos,
-    is_fetching: bool,
+    /// When the back end was asked for the slice that is on its way.
+    asked_at: Option<Nanos>,
 }
 
 /// The verdict on a request at the head of its queue.
@@ -542,8 +550,12 @@ pub struct Scheduler {
     margin: u64,
     is_shared: bool,
     slots: Slots,
+    /// The requests that take a place until they begin, and when they were granted.
+    unclaimed: VecDeque<(Nanos, Ticket)>,
     wake: Option<Nanos>,
     wanted: Vec<Slice>,
+    /// The time of the last [`run`](Self::run).
+    ran_at: Nanos,
 }
 
 impl Default for Scheduler {
@@ -573,8 +585,10 @@ impl Scheduler {
                 unclaimed: 0,
                 max_unclaimed: usize::MAX,
             },
+            unclaimed: VecDeque::new(),
             wake: None,
             wanted: Vec::new(),
+            ran_at: 0,
         }
     }
 
@@ -602,7 +616,8 @@ impl Scheduler {
     /// [claimed](Self::claim); no limit unless set, and at least 1.
     ///
     /// A granted request cannot be passed any more. With a limit, a cancel goes before all others
-    /// also where there are tokens for everything and the processor is what is scarce.
+    /// also where there are tokens for everything and the processor is what is scarce. One that was not
+    /// claimed within a tenth of a second does not count any more: its future may not be polled.
     pub fn with_max_unclaimed(mut self, requests: usize) -> Self {
         self.slots.max_unclaimed = requests.max(1);
         self
@@ -621,8 +636,10 @@ impl Scheduler {
         for (key, account) in &mut self.accounts {
             if key.lane == lane {
                 let limit = limits.of(key.pool);
-                account.bucket.rescale(now, account.limit, limit);
-                account.limit = limit;
+                if account.limit != limit {
+                    account.bucket.rescale(now, account.limit, limit);
+                    account.limit = limit;
+                }
             }
         }
     }
@@ -697,7 +714,9 @@ impl Scheduler {
     /// Grants what can be sent now, and refuses what can no longer be sent in time.
     pub fn run(&mut self, now: Nanos) -> Verdicts {
         let mut verdicts = Verdicts::new();
+        self.ran_at = now;
         self.expire(now, &mut verdicts);
+        self.claim_late(now);
         self.wake = None;
         self.wanted.clear();
         // The buckets that a request waits for: no later one may pass it there.
@@ -714,6 +733,11 @@ impl Scheduler {
             let ends = self.accounts.values().map(|account| account.halved_until);
             if let Some(end) = ends.filter(|end| *end > now).min() {
                 self.wake_at(end);
+            }
+            if self.slots.unclaimed >= self.slots.max_unclaimed
+                && let Some((granted_at, _)) = self.unclaimed.front()
+            {
+                self.wake_at(granted_at.saturating_add(CLAIM_TIME));
             }
         }
         if let Some((deadline, _)) = self.deadlines.first() {
@@ -845,9 +869,13 @@ impl Scheduler {
             return Ok(None);
         }
         let denied = if is_urgent { shared.denied_until[0] } else { shared.denied_until[1] };
-        if shared.is_fetching {
-            // Its end is an event; the time is a guard against one that never ends.
-            return Err(now.saturating_add(SLICE));
+        if let Some(asked_at) = shared.asked_at {
+            // Its end is an event. The time is a guard against one that never ends: what waits for the
+            // answer may be in a runtime that stands still.
+            let given_up_at = asked_at.saturating_add(ANSWER_TIME + SLICE);
+            if given_up_at > now {
+                return Err(given_up_at);
+            }
         }
         if denied > now {
             return Err(denied);
@@ -883,6 +911,7 @@ impl Scheduler {
         if !class.is_urgent() {
             self.slots.in_flight += 1;
             self.slots.unclaimed += 1;
+            self.unclaimed.push_back((self.ran_at, ticket));
         }
         if let Some(job) = self.jobs.get_mut(&ticket) {
             job.state = JobState::Granted;
@@ -967,6 +996,19 @@ impl Scheduler {
         }
     }
 
+    /// Gives the places of granted requests that have not begun in time to others.
+    fn claim_late(&mut self, now: Nanos) {
+        while let Some((granted_at, ticket)) = self.unclaimed.front().copied() {
+            let is_unclaimed =
+                self.jobs.get(&ticket).is_some_and(|job| job.state == JobState::Granted);
+            if is_unclaimed && now < granted_at.saturating_add(CLAIM_TIME) {
+                break;
+            }
+            self.unclaimed.pop_front();
+            self.claim(ticket);
+        }
+    }
+
     /// Ends a request that was granted.
     ///
     /// After a 429 its buckets count as empty, and for a minute half of their burst is used.
@@ -1042,7 +1084,7 @@ impl Scheduler {
     pub fn wanted(&mut self) -> Option<Slice> {
         let slice = self.wanted.pop()?;
         if let Some(account) = self.accounts.get_mut(&slice.key) {
-            account.shared.is_fetching = true;
+            account.shared.asked_at = Some(self.ran_at);
         }
         Some(slice)
     }
@@ -1050,7 +1092,7 @@ impl Scheduler {
     /// Adds tokens that the back end granted.
     pub fn slice_granted(&mut self, slice: &Slice, tokens: u64) {
         if let Some(account) = self.accounts.get_mut(&slice.key) {
-            account.shared.is_fetching = false;
+            account.shared.asked_at = None;
             account.shared.allowance = account.shared.allowance.saturating_add(tokens);
         }
     }
@@ -1058,7 +1100,7 @@ impl Scheduler {
     /// Notes that the back end has no tokens before a time.
     pub fn slice_denied(&mut self, slice: &Slice, until: Nanos) {
         if let Some(account) = self.accounts.get_mut(&slice.key) {
-            account.shared.is_fetching = false;
+            account.shared.asked_at = None;
             let [urgent, other] = &mut account.shared.denied_until;
             if slice.is_urgent {
                 *urgent = until;
@@ -1074,7 +1116,7 @@ impl Scheduler {
     /// for the bucket are refused.
     pub fn slice_failed(&mut self, now: Nanos, slice: &Slice, reason: &str) -> Verdicts {
         if let Some(account) = self.accounts.get_mut(&slice.key) {
-            account.shared.is_fetching = false;
+            account.shared.asked_at = None;
             account.shared.bypass_until = now.saturating_add(BYPASS_FOR);
         }
         let is_hit = |job: &Job| {
@@ -1088,10 +1130,18 @@ impl Scheduler {
         hit.into_iter().filter(|ticket| self.withdraw(*ticket)).map(refuse).collect()
     }
 
+    /// Ends all questions to the back end, since nothing waits for their answers: the next request asks
+    /// anew. An answer that comes all the same counts.
+    pub(super) fn abandon_slices(&mut self) {
+        for account in self.accounts.values_mut() {
+            account.shared.asked_at = None;
+        }
+    }
+
     /// Ends a question to the back end that was given up.
     pub fn slice_abandoned(&mut self, slice: &Slice) {
         if let Some(account) = self.accounts.get_mut(&slice.key) {
-            account.shared.is_fetching = false;
+            account.shared.asked_at = None;
         }
     }
 

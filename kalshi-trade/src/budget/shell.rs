@@ -1,26 +1,22 @@
-//! The scheduler with a clock and a timer: what requests wait at.
+//! The budget of an account, as its callers see it.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use kalshi_sdk::operation::Lane;
-use tokio::{
-    sync::{Notify, oneshot},
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::budget::{
-    backend::{Backend, Grant},
+    backend::Backend,
     cost::{BucketKey, Charge, CostTable, RequestParts},
-    gcra::Nanos,
+    driver::{Inner, State, nanos},
     layer::BudgetLayer,
     scheduler::{
         Class, Completion, DEFAULT_MAX_IN_FLIGHT, Demand, LaneLimits, MAX_UNCLAIMED, Owner,
-        Refusal, Scheduler, Slice, Ticket,
+        Refusal, Scheduler, Ticket,
     },
 };
 
@@ -63,60 +59,6 @@ pub const DEFAULT_REQUEUES: u32 = 3;
 /// ```
 #[derive(Clone)]
 pub struct Budget(pub(super) Arc<Inner>);
-
-pub(super) struct Inner {
-    start: Instant,
-    state: Mutex<State>,
-    backend: Option<Arc<dyn Backend>>,
-    /// Held by the one request that waits for all: it has the only timer.
-    timer: tokio::sync::Mutex<()>,
-    /// Notifies the holder of the timer that its time may have changed.
-    changed: Notify,
-    /// Notified when an answer was 429: the limits may differ from those that were learned.
-    pub(super) stale: Notify,
-    /// Held while the limits are fetched.
-    pub(super) learning: tokio::sync::Mutex<()>,
-    #[cfg(feature = "perps")]
-    pub(super) learns_perps: bool,
-    write_deadline: Duration,
-    deadline: Duration,
-    pub(super) requeues: u32,
-}
-
-struct State {
-    scheduler: Scheduler,
-    costs: CostTable,
-    waiters: HashMap<Ticket, oneshot::Sender<Result<(), Refusal>>>,
-}
-
-impl State {
-    /// Runs the scheduler, and gives its verdicts to those that wait for them.
-    fn run(&mut self, now: Nanos) {
-        for (ticket, verdict) in self.scheduler.run(now) {
-            self.notify(ticket, verdict);
-        }
-    }
-
-    /// Does the same, and returns the verdict on a request that is not waited for yet.
-    fn run_for(&mut self, now: Nanos, own: Ticket) -> Option<Result<(), Refusal>> {
-        let mut found = None;
-        for (ticket, verdict) in self.scheduler.run(now) {
-            if ticket == own {
-                found = Some(verdict);
-            } else {
-                self.notify(ticket, verdict);
-            }
-        }
-        found
-    }
-
-    fn notify(&mut self, ticket: Ticket, verdict: Result<(), Refusal>) {
-        if let Some(waiter) = self.waiters.remove(&ticket) {
-            // One that has gone gives back what it got: see `Waiting`.
-            let _ = waiter.send(verdict);
-        }
-    }
-}
 
 /// The builder of a [`Budget`].
 ///
@@ -245,15 +187,11 @@ impl BudgetBuilder {
         for (lane, limits) in self.limits {
             scheduler.set_limits(0, lane, limits);
         }
-        let state = State { scheduler, costs: self.costs, waiters: HashMap::new() };
         Budget(Arc::new(Inner {
             start: Instant::now(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(scheduler, self.costs)),
             backend: self.backend,
-            timer: tokio::sync::Mutex::default(),
-            changed: Notify::new(),
             stale: Notify::new(),
-            learning: tokio::sync::Mutex::default(),
             #[cfg(feature = "perps")]
             learns_perps: self.learns_perps,
             write_deadline: self.write_deadline,
@@ -378,9 +316,14 @@ impl Budget {
     /// [`Refusal`]: the tokens are more than the bucket can hold, come after the deadline, or cannot
     /// be had; or the request was [withdrawn](Self::withdraw).
     ///
+    /// # Panics
+    ///
+    /// Where it has to wait, outside of a Tokio runtime with its timer.
+    ///
     /// # Cancellation
     ///
-    /// A dropped future leaves the queue; nothing is taken.
+    /// A dropped future leaves the queue; nothing is taken. One that is kept and not polled holds no
+    /// other request up: while requests wait, a task of their runtime grants the tokens.
     pub async fn acquire(
         &self,
         charge: Charge,
@@ -489,179 +432,6 @@ impl fmt::Debug for Budget {
             .field("waiting", &self.waiting())
             .field("backend", &self.0.backend)
             .finish_non_exhaustive()
-    }
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl Inner {
-    fn now(&self) -> Nanos {
-        nanos(self.start.elapsed())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // The scheduler does not panic; were it to, its counts would still be those of a moment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs the scheduler, and notifies the holder of the timer.
-    fn run(&self, state: &mut State) {
-        state.run(self.now());
-        self.changed.notify_one();
-    }
-
-    /// Runs the scheduler, notifies the holder of the timer, and returns the verdict on a request that
-    /// is not waited for yet.
-    fn run_for(&self, state: &mut State, ticket: Ticket) -> Option<Result<(), Refusal>> {
-        let verdict = state.run_for(self.now(), ticket);
-        self.changed.notify_one();
-        verdict
-    }
-
-    /// Begins a request that was granted.
-    fn claim(&self, state: &mut State, ticket: Ticket) {
-        state.scheduler.claim(ticket);
-        // It was in the way of others.
-        if state.scheduler.waiting() > 0 {
-            self.run(state);
-        }
-    }
-
-    /// Begins to wait for the verdict on a request that was submitted.
-    fn wait(self: &Arc<Self>, state: &mut State, ticket: Ticket) -> Waiting {
-        let (sender, receiver) = oneshot::channel();
-        state.waiters.insert(ticket, sender);
-        Waiting { inner: Arc::clone(self), ticket, receiver, is_done: false }
-    }
-
-    /// Asks the back end for a slice, and hands its answer to the scheduler.
-    async fn fetch(&self, backend: &dyn Backend, slice: Slice) {
-        let fetching = Fetching { inner: self, slice: Some(slice) };
-        let answer = backend.take(&slice).await;
-        fetching.end(answer);
-    }
-
-    /// Returns the slices that requests lack.
-    fn wanted(&self) -> Option<(&dyn Backend, Slice)> {
-        let backend = self.backend.as_deref()?;
-        let slice = self.state().scheduler.wanted()?;
-        Some((backend, slice))
-    }
-}
-
-/// A question to the back end; dropped, it is abandoned.
-struct Fetching<'a> {
-    inner: &'a Inner,
-    slice: Option<Slice>,
-}
-
-impl Fetching<'_> {
-    fn end(mut self, answer: Result<Grant, crate::budget::BackendError>) {
-        let Some(slice) = self.slice.take() else { return };
-        let now = self.inner.now();
-        let mut state = self.inner.state();
-        match answer {
-            Ok(Grant::Tokens(tokens)) => state.scheduler.slice_granted(&slice, tokens),
-            Ok(Grant::Wait(wait)) => {
-                state.scheduler.slice_denied(&slice, now.saturating_add(wait));
-            }
-            Err(error) => {
-                tracing::warn!(%error, bucket = %slice.key, "the shared budget cannot be used");
-                for (ticket, verdict) in
-                    state.scheduler.slice_failed(now, &slice, &error.to_string())
-                {
-                    state.notify(ticket, verdict);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Fetching<'_> {
-    fn drop(&mut self) {
-        if let Some(slice) = &self.slice {
-            self.inner.state().scheduler.slice_abandoned(slice);
-        }
-    }
-}
-
-/// A request that waits for its verdict; dropped, it leaves the queue.
-struct Waiting {
-    inner: Arc<Inner>,
-    ticket: Ticket,
-    receiver: oneshot::Receiver<Result<(), Refusal>>,
-    is_done: bool,
-}
-
-impl Waiting {
-    /// Claims what was granted, and returns the ticket, which the caller has to end from now on.
-    fn done(mut self) -> Ticket {
-        self.is_done = true;
-        self.inner.claim(&mut self.inner.state(), self.ticket);
-        self.ticket
-    }
-
-    async fn verdict(&mut self) -> Result<(), Refusal> {
-        let inner = &*self.inner;
-        let receiver = &mut self.receiver;
-        let timer = tokio::select! {
-            biased;
-            verdict = &mut *receiver => return received(verdict),
-            timer = inner.timer.lock() => timer,
-        };
-        // From here on this request waits for all of them.
-        loop {
-            let wake = {
-                let mut state = inner.state();
-                state.run(inner.now());
-                state.scheduler.next_wake()
-            };
-            if let Some((backend, slice)) = inner.wanted() {
-                inner.fetch(backend, slice).await;
-                continue;
-            }
-            let wake = wake.map(|wake| inner.start + Duration::from_nanos(wake));
-            let sleep = async {
-                match wake {
-                    Some(wake) => sleep_until(wake).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                verdict = &mut *receiver => {
-                    drop(timer);
-                    return received(verdict);
-                }
-                () = inner.changed.notified() => {}
-                () = sleep => {}
-            }
-        }
-    }
-}
-
-fn received(
-    verdict: Result<Result<(), Refusal>, oneshot::error::RecvError>,
-) -> Result<(), Refusal> {
-    // A sender is dropped only with the budget, which this request holds.
-    verdict.unwrap_or(Err(Refusal::Withdrawn))
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let mut state = self.inner.state();
-        state.waiters.remove(&self.ticket);
-        if !state.scheduler.withdraw(self.ticket) {
-            // It was granted, and is not used. One that was refused has nothing to end.
-            let now = self.inner.now();
-            state.scheduler.complete(now, self.ticket, Completion::NotSent);
-        }
-        self.inner.run(&mut state);
     }
 }
 

@@ -27,7 +27,8 @@ pub enum JournalErrorKind {
     Version,
     /// The file could not be read or written. Free space or repair the disk, then open it again.
     Io,
-    /// An earlier write failed, so the journal takes nothing more. Open it again.
+    /// An earlier write failed, so the journal takes nothing more. Open it again, once everything that
+    /// places under it is dropped.
     Poisoned,
     /// The record does not follow from what the journal has: an id that is in use for another
     /// order, or is not known. It was not written, and the journal goes on.

@@ -27,11 +27,14 @@ const COMPACT_OPEN_FROM: usize = 20_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The death of the process: the operating system has it.
+    /// The death of the process: the operating system has it. An append is a write to the file by the
+    /// thread that places: if the disk stalls so that it blocks (a frozen file system, a network file
+    /// system without its server), that thread of the runtime stands still, cancels included.
     #[default]
     Process,
-    /// A power loss, too: the disk has it. Each commit waits for the disk; those that wait at the
-    /// same time share one write.
+    /// A power loss, too: the disk has it. Each commit waits for the disk, on a thread of its own; those
+    /// that wait at the same time share one write. Orders wait for it, and cancels no longer than a
+    /// quarter of a second.
     Disk,
 }
 
@@ -63,6 +66,9 @@ pub struct FileJournal {
     durability: Durability,
     session: Session,
     state: Mutex<State>,
+    /// What the records add up to. Locked after `state`, and never while the file is written, so that
+    /// reading it does not wait for the disk.
+    history: Mutex<History>,
     /// The number of records that the disk has. Locked before `state`, by those who wait.
     synced: Mutex<u64>,
     /// The number of records that nothing needs any more from which on the file is rewritten.
@@ -73,7 +79,6 @@ pub struct FileJournal {
 
 struct State {
     storage: Arc<dyn Storage>,
-    history: History,
     written: u64,
     is_poisoned: bool,
     /// The line that is written: kept for its memory.
@@ -85,10 +90,9 @@ struct State {
 }
 
 impl State {
-    fn new(storage: Arc<dyn Storage>, history: History, compact_from: usize) -> Self {
+    fn new(storage: Arc<dyn Storage>, compact_from: usize) -> Self {
         Self {
             storage,
-            history,
             written: 0,
             is_poisoned: false,
             line: Vec::new(),
@@ -157,8 +161,11 @@ impl FileJournalBuilder {
     /// [`JournalErrorKind::Io`] for any failure of the disk.
     pub fn open(self) -> Result<FileJournal, JournalError> {
         let Self { path, durability, clock, rewrite_from } = self;
-        // Two names of one file must not make two locks.
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        // Two names of one file must not make two locks, and a relative one must not name another file
+        // once the process works in another directory. A file that is not there yet has no such name.
+        drop(open_file(&path, &path)?);
+        let path =
+            fs::canonicalize(&path).map_err(|error| JournalError::io("open", &path, error))?;
         let lock = open_file(&beside(&path, ".lock"), &path)?;
         try_lock(&lock, &path)?;
         let file = open_file(&path, &path)?;
@@ -181,7 +188,8 @@ impl FileJournalBuilder {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history, rewrite_from)),
+            state: Mutex::new(State::new(storage, rewrite_from)),
+            history: Mutex::new(history),
             synced: Mutex::new(0),
             rewrite_from,
             _lock: lock,
@@ -193,7 +201,7 @@ impl FileJournalBuilder {
         }
         journal.commit(opened)?;
         let settled = {
-            let history = &journal.state().history;
+            let history = journal.lock_history();
             let triggers = history.settled_trigger_count();
             let others = history.settled_change_count().saturating_add(triggers);
             history.settled_count().saturating_add(others)
@@ -236,7 +244,8 @@ impl FileJournal {
         }
         let failed = |error| JournalError::io("compact", &self.path, error);
         let new_path = beside(&self.path, ".new");
-        let written = write_new(&new_path, &state.history.compacted());
+        let records = self.lock_history().compacted();
+        let written = write_new(&new_path, &records);
         let file = match written {
             Ok(file) => file,
             Err(error) => {
@@ -248,7 +257,7 @@ impl FileJournal {
         try_lock(&file, &self.path)?;
         fs::rename(&new_path, &self.path).map_err(failed)?;
         state.storage = Arc::new(file);
-        state.history.forget_settled();
+        self.lock_history().forget_settled();
         *synced = state.written;
         sync_directory(&self.path).map_err(|error| {
             state.is_poisoned = true;
@@ -278,9 +287,10 @@ impl FileJournal {
             return Err(JournalError::poisoned());
         }
         state.since = Some(Vec::new());
-        let mut records = state.history.compacted();
-        records.extend(state.history.remembered());
-        Ok((records, state.history.settled_counts()))
+        let history = self.lock_history();
+        let mut records = history.compacted();
+        records.extend(history.remembered());
+        Ok((records, history.settled_counts()))
     }
 
     /// Goes on with the new file, and returns the number of records that it has.
@@ -301,7 +311,7 @@ impl FileJournal {
             state.compact_from = state.compact_from.saturating_add(self.rewrite_from);
             return Err(error);
         }
-        state.history.forget_records(before);
+        self.lock_history().forget_records(before);
         state.compact_from = self.rewrite_from;
         Ok(state.written)
     }
@@ -332,6 +342,10 @@ impl FileJournal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Journal for FileJournal {
@@ -342,7 +356,7 @@ impl Journal for FileJournal {
             return Err(JournalError::poisoned());
         }
         let invalid = |why: &str| JournalError::new(JournalErrorKind::Invalid, why);
-        state.history.check(record).map_err(invalid)?;
+        self.lock_history().check(record).map_err(invalid)?;
         state.line.clear();
         let line = record.append_line(&mut state.line);
         line.ok_or_else(|| invalid("the record is too long for a line"))?;
@@ -354,8 +368,10 @@ impl Journal for FileJournal {
         if let Some(since) = &mut state.since {
             since.extend_from_slice(&state.line);
         }
-        state.history.add(record);
-        state.history.forget_oldest();
+        let mut history = self.lock_history();
+        history.add(record);
+        history.forget_oldest();
+        drop(history);
         state.written = state.written.saturating_add(1);
         Ok(Appended::new(state.written))
     }
@@ -394,16 +410,17 @@ impl Journal for FileJournal {
     }
 
     fn history(&self) -> History {
-        self.state().history.clone()
+        self.lock_history().clone()
     }
 
     fn own_ids(&self) -> OwnIds {
-        self.state().history.own_ids()
+        self.lock_history().own_ids()
     }
 
     fn is_rewrite_due(&self) -> bool {
-        let state = self.state();
-        let is_due = state.history.settled_counts().stale() >= state.compact_from;
+        // A disk that stalls while it is written to must not hold up who asks.
+        let Ok(state) = self.state.try_lock() else { return false };
+        let is_due = self.lock_history().settled_counts().stale() >= state.compact_from;
         is_due && state.since.is_none() && !state.is_poisoned
     }
 
@@ -606,10 +623,16 @@ mod tests {
         bytes: Mutex<Vec<u8>>,
         fails_sync: bool,
         syncs: AtomicUsize,
+        /// Held while a write is to stall.
+        stall: Mutex<()>,
+        /// Writes that were begun.
+        writes: AtomicUsize,
     }
 
     impl Storage for Arc<Disk> {
         fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            drop(self.stall.lock().unwrap());
             let room = self.room.lock().unwrap().unwrap_or(usize::MAX).min(bytes.len());
             self.bytes.lock().unwrap().extend_from_slice(&bytes[..room]);
             if room < bytes.len() {
@@ -640,7 +663,8 @@ mod tests {
             path,
             durability,
             session,
-            state: Mutex::new(State::new(storage, history, COMPACT_OPEN_FROM)),
+            state: Mutex::new(State::new(storage, COMPACT_OPEN_FROM)),
+            history: Mutex::new(history),
             synced: Mutex::new(0),
             rewrite_from: COMPACT_OPEN_FROM,
             _lock: lock,
@@ -667,6 +691,33 @@ mod tests {
         assert_eq!(journal.compact().unwrap_err().kind(), JournalErrorKind::Poisoned);
         assert_eq!(disk.bytes.lock().unwrap().len(), whole + 5);
         assert_eq!(journal.history().unsettled().len(), 1);
+    }
+
+    #[test]
+    fn what_is_known_can_be_read_while_the_disk_stalls() {
+        let disk = Arc::new(Disk::default());
+        let journal = Arc::new(on(&disk, "stall", Durability::Disk));
+        let _ = journal.append(&intent(1)).unwrap();
+        let stall = disk.stall.lock().unwrap();
+        let writing = Arc::clone(&journal);
+        let writer = std::thread::spawn(move || writing.append(&intent(2)).is_ok());
+        while disk.writes.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        let (said, read) = std::sync::mpsc::channel();
+        let reading = Arc::clone(&journal);
+        let reader = std::thread::spawn(move || {
+            let known = reading.history().unsettled().len();
+            let read = (known, reading.own_ids().contains("a-1"), reading.is_rewrite_due());
+            said.send(read).unwrap();
+        });
+        // Far longer than it takes, and not for good.
+        let read = read.recv_timeout(std::time::Duration::from_secs(60));
+        drop(stall);
+        assert_eq!(read, Ok((1, true, false)));
+        reader.join().unwrap();
+        assert!(writer.join().unwrap());
+        assert_eq!(journal.history().unsettled().len(), 2);
     }
 
     #[test]
@@ -890,6 +941,40 @@ mod tests {
         });
         assert_eq!((ids(&journal).len(), committed.lock().unwrap().len()), (30, 30));
         assert_eq!(*journal.synced.lock().unwrap(), journal.state().written);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_journal_that_is_created_by_another_name_is_the_same_file() {
+        let directory = Directory::new("names");
+        let link = directory.0.join("link");
+        fs::create_dir(directory.0.join("elsewhere")).unwrap();
+        let path = directory.0.join("elsewhere").join("journal");
+        // It leads to a file that is not there yet.
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let journal = FileJournal::builder(&link).open().unwrap();
+        let second = FileJournal::builder(&path).open().unwrap_err();
+        assert_eq!(second.kind(), JournalErrorKind::Locked);
+        place(&journal, 1);
+        for compact in [FileJournal::rewrite, FileJournal::compact] {
+            compact(&journal).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        drop(journal);
+        assert_eq!(ids(&FileJournal::builder(&path).open().unwrap()), ["a-1"]);
+    }
+
+    #[test]
+    fn a_relative_path_is_not_one_of_another_directory_later() {
+        let directory = Directory::new("relative");
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let path = directory.path();
+        let relative = up.join(path.components().skip(1).collect::<PathBuf>());
+        assert!(relative.is_relative());
+        // It is created by that name.
+        let journal = FileJournal::builder(&relative).open().unwrap();
+        assert_eq!(journal.path, path.canonicalize().unwrap());
     }
 
     #[test]

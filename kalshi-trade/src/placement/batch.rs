@@ -14,6 +14,10 @@ use crate::{
     journal::Record,
 };
 
+/// The time that a cancel waits for the journal, at most: a disk that stalls is no reason to leave an
+/// order in the book.
+pub(super) const CANCEL_WRITE_WAIT: Duration = Duration::from_millis(250);
+
 /// A request that is sent within a time, or not at all, unless it is withdrawn.
 #[derive(Debug)]
 pub(super) struct Limited<R> {
@@ -93,9 +97,11 @@ fn hand_over<T, A>(
 }
 
 /// Runs the batches of the places, each of as many as the configuration says, on tasks of their own.
+/// With a time, they are sent after it although the journal has not committed them.
 pub(super) fn spawn<R, A, F>(
     shared: &Arc<Shared>,
     mut places: Vec<Place<Limited<R>, A>>,
+    write_wait: Option<Duration>,
     send: fn(Arc<Shared>, Vec<R>, SendLimit) -> F,
 ) where
     R: Send + 'static,
@@ -108,7 +114,7 @@ pub(super) fn spawn<R, A, F>(
         let of_task = Arc::clone(shared);
         shared.runtime.spawn(async move {
             let send = |requests, limit| send(Arc::clone(&of_task), requests, limit);
-            run(&of_task, chunk, send).await;
+            run(&of_task, chunk, write_wait, send).await;
         });
     }
 }
@@ -119,8 +125,9 @@ pub(super) fn spawn<R, A, F>(
 ///
 /// The request is sent within the shortest time of all, and withdrawn when all of them are.
 async fn run<R, A, F>(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     places: Vec<Place<Limited<R>, A>>,
+    write_wait: Option<Duration>,
     send: impl FnOnce(Vec<R>, SendLimit) -> F,
 ) where
     F: Future<Output = Vec<A>>,
@@ -133,9 +140,22 @@ async fn run<R, A, F>(
         }
         sends.push(place.send);
     }
-    for (reply, is_written) in replies.into_iter().zip(write_all(shared, records).await) {
-        // Its task has ended, with the runtime.
-        let _ = reply.send(is_written);
+    let of_write = Arc::clone(shared);
+    let mut write = Box::pin(async move {
+        let written = write_all(&of_write, records).await;
+        for (reply, is_written) in replies.into_iter().zip(written) {
+            // Its task has ended, with the runtime.
+            let _ = reply.send(is_written);
+        }
+    });
+    match write_wait {
+        None => write.await,
+        Some(wait) => {
+            if tokio::time::timeout(wait, &mut write).await.is_err() {
+                // Each learns it later.
+                shared.runtime.spawn(write);
+            }
+        }
     }
     let (mut requests, mut replies) = (Vec::new(), Vec::new());
     let (mut withdrawals, mut within) = (Vec::new(), None::<Duration>);

@@ -104,6 +104,10 @@ pub enum ChangeInput {
     Written,
     /// It is not, or that is not known.
     WriteFailed,
+    /// The record of a cancel has been waited for long enough. It is sent all the same;
+    /// [`Written`](Self::Written) or [`WriteFailed`](Self::WriteFailed) is still to come, and says whether
+    /// its outcome is to be written. For other changes it says nothing.
+    WriteDelayed,
     /// The sending of the last [`ChangeStep::Send`] came to this.
     Answered(ChangeAnswer),
     /// A message of a stream shows the order.
@@ -121,6 +125,9 @@ pub enum ChangeInput {
     ReadFailed,
     /// The caller wants it no more. What has not been sent is not; what has been is settled.
     Withdraw,
+    /// The time within which it is sent has passed, by a clock that cannot be set back. The machine's own
+    /// time may have been.
+    DeadlinePassed,
     /// A person looked at the order and decides what no read did.
     Ruled(ChangeRuling),
 }
@@ -217,6 +224,9 @@ pub struct ChangeMachine {
     is_past_window: bool,
     obstacle: UndecidedCause,
     is_unwanted: bool,
+    is_deadline_passed: bool,
+    /// True while a cancel goes on although its record is still being written.
+    is_write_late: bool,
     /// The time of the state of the order that the change has led to.
     done_at: Option<UnixMillis>,
     is_settlement_written: bool,
@@ -296,6 +306,8 @@ impl ChangeMachine {
             is_past_window: false,
             obstacle: UndecidedCause::ReadsBehind,
             is_unwanted: false,
+            is_deadline_passed: false,
+            is_write_late: false,
             done_at: None,
             is_settlement_written: false,
             is_settlement_lost: false,
@@ -319,7 +331,7 @@ impl ChangeMachine {
         machine.signed_by = session.opened.max(unsettled.first_sent);
         machine.settle(now);
         // There is no stream that could have brought it.
-        machine.pauses.next_at = now;
+        machine.pauses.put_off(Duration::ZERO, now);
         machine
     }
 
@@ -336,11 +348,6 @@ impl ChangeMachine {
     /// Returns the number of sendings that were begun.
     pub fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Returns the time before which a sending begins, or not at all; `None` for a cancel.
-    pub(super) fn send_by(&self) -> Option<UnixMillis> {
-        (!self.is_cancel()).then_some(self.send_by)
     }
 
     /// Reports whether the outcome is known.
@@ -396,7 +403,9 @@ impl ChangeMachine {
                     self.pause(UndecidedCause::ReadsFail, now);
                 }
             }
+            ChangeInput::WriteDelayed => self.write_delayed(),
             ChangeInput::Withdraw => self.is_unwanted = true,
+            ChangeInput::DeadlinePassed => self.is_deadline_passed = true,
             ChangeInput::Ruled(ruling) => {
                 if self.is_unsettled() {
                     self.end(match ruling {
@@ -413,19 +422,15 @@ impl ChangeMachine {
         let cause = if self.is_unwanted {
             Some(WithdrawnCause::Caller)
         } else {
-            (!self.is_cancel() && now >= self.send_by).then_some(WithdrawnCause::Deadline)
+            let is_late = self.is_deadline_passed || now >= self.send_by;
+            (!self.is_cancel() && is_late).then_some(WithdrawnCause::Deadline)
         };
         if let Some(cause) = cause {
             self.leave_unsent(cause, now);
             return self.poll(now);
         }
-        if now < self.pauses.next_at {
-            let at = if self.is_cancel() {
-                self.pauses.next_at
-            } else {
-                self.pauses.next_at.min(self.send_by)
-            };
-            return ChangeStep::WaitUntil(at);
+        if let Some(at) = self.pauses.until(now) {
+            return ChangeStep::WaitUntil(if self.is_cancel() { at } else { at.min(self.send_by) });
         }
         if self.is_recorded {
             self.attempts = self.attempts.saturating_add(1);
@@ -438,15 +443,17 @@ impl ChangeMachine {
     }
 
     fn poll_unsettled(&mut self, now: UnixMillis) -> ChangeStep {
-        let since = self.settling_since.unwrap_or(now);
+        // A clock that is set back does not make it longer.
+        let since = self.settling_since.unwrap_or(now).min(now);
+        self.settling_since = Some(since);
         if now >= since.saturating_add(self.config.undecided_after) {
             self.state = ChangeState::Undecided(self.obstacle);
         }
         if self.read.is_some() {
             return ChangeStep::Wait;
         }
-        if now < self.pauses.next_at {
-            return ChangeStep::WaitUntil(self.pauses.next_at);
+        if let Some(at) = self.pauses.until(now) {
+            return ChangeStep::WaitUntil(at);
         }
         if !self.is_past_window && now > self.window_end() {
             self.read = Some(PendingRead::Watermark);
@@ -460,6 +467,9 @@ impl ChangeMachine {
 
     fn poll_over(&mut self, now: UnixMillis) -> ChangeStep {
         let Some(settlement) = settlement(&self.state) else { return ChangeStep::Wait };
+        if self.is_write_late {
+            return ChangeStep::Wait;
+        }
         if self.is_settlement_written || self.is_settlement_lost || !self.is_in_journal {
             return ChangeStep::Done;
         }
@@ -484,7 +494,24 @@ impl ChangeMachine {
             }
             Some(PendingWrite::Settled) if is_written => self.is_settlement_written = true,
             Some(PendingWrite::Settled) => self.is_settlement_lost = true,
+            None if self.is_write_late => {
+                self.is_write_late = false;
+                self.is_in_journal = is_written;
+            }
             None => {}
+        }
+    }
+
+    /// Goes on with a cancel whose record is still being written.
+    fn write_delayed(&mut self) {
+        if !self.is_cancel() || self.write != Some(PendingWrite::Change) {
+            return;
+        }
+        self.write = None;
+        self.is_write_late = true;
+        self.is_recorded = true;
+        if self.state == ChangeState::Prepared {
+            self.state = ChangeState::Queued;
         }
     }
 
@@ -603,7 +630,7 @@ impl ChangeMachine {
     fn settle(&mut self, now: UnixMillis) {
         self.state = ChangeState::Settling;
         self.settling_since.get_or_insert(now);
-        self.pauses.next_at = now.saturating_add(self.config.stream_wait);
+        self.pauses.put_off(self.config.stream_wait, now);
         self.is_past_window = false;
         self.read = None;
     }

@@ -1,8 +1,7 @@
-//! The task around each change of an order.
+//! Changes of orders, and those that are on their way.
 
 use std::{
     collections::HashMap,
-    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -10,26 +9,19 @@ use std::{
     time::Duration,
 };
 
-use kalshi_sdk::{
-    Client, Error,
-    types::{AmendOrderV2Request, DecreaseOrderV2Request, ExchangeIndex},
-};
 use kalshi_types::UnixMillis;
 use tokio::sync::oneshot;
 
+pub(crate) use super::change_task::FirstAnswer;
 use super::{
-    ChangeAnswer, ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeStep, ChangeTimes,
-    OrderView, Placements,
-    batch::{self, Limited, Seat},
+    ChangeInput, ChangeMachine, ChangeRuling, ChangeState, ChangeTimes, OrderView, Placements,
+    batch::{self, CANCEL_WRITE_WAIT, Limited, Seat},
+    change_task::{ChangeTask, cancel_batch},
+    hold::{self, Hold},
     link::{Link, TaskEnd},
-    read, reads,
-    shell::{Shared, lock, next, sleep_until, write},
+    shell::lock,
 };
-use crate::{
-    budget::withdrawal::{SendLimit, Withdrawal},
-    cancels::{self, Cancel},
-    journal::{ChangeIntent, History, KnownOrder, OrderChange, Product, Record},
-};
+use crate::journal::{ChangeIntent, History, KnownOrder, OrderChange, Product};
 
 /// An order that is to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +79,7 @@ pub enum ChangeError {
 pub(super) struct OpenChanges {
     by_order: Mutex<HashMap<String, Vec<Change>>>,
     next: AtomicU64,
-    times: Mutex<ChangeTimes>,
+    pub(super) times: Mutex<ChangeTimes>,
     restored: Mutex<Vec<Change>>,
 }
 
@@ -110,9 +102,6 @@ pub struct Change {
     /// True if it leaves everything but the time of expiry as it is.
     is_renewal: bool,
 }
-
-/// The answer to the first attempt, with the error that says more.
-pub(crate) type FirstAnswer = Result<(), (ChangeAnswer, Error)>;
 
 impl Change {
     /// Returns the handle of a machine, and the task's end of it.
@@ -168,8 +157,9 @@ impl Placements {
     /// Changes an order: it is sent within that time, or not at all. A cancel is sent whenever it can
     /// be, and again until the order is over.
     ///
-    /// It is in the journal before it is sent. A cancel that cannot be written there is sent all the
-    /// same: a full disk is no reason to leave an order in the book.
+    /// It is in the journal before it is sent. A cancel that cannot be written there, or not within a
+    /// quarter of a second, is sent all the same: a disk that is full or stalls is no reason to leave an
+    /// order in the book.
     ///
     /// # Errors
     ///
@@ -259,7 +249,8 @@ impl Placements {
     /// [`batch_items`](super::PlacementConfig::with_batch_items) of them. Each goes on by itself until
     /// its order is over. Those that are being canceled already are left out.
     ///
-    /// All are in the journal before the request is sent, with one commit.
+    /// All are in the journal before the request is sent, with one commit, as far as the journal
+    /// [does not hold them up](Self::change).
     ///
     /// # Cancellation
     ///
@@ -269,7 +260,10 @@ impl Placements {
         let mut open = lock(&self.0.changes_of_orders.by_order);
         for target in targets {
             let others = open.get(&target.order_id).into_iter().flatten();
-            if others.into_iter().any(|one| one.intent.change == OrderChange::Cancel) {
+            // One whose task has ended with the runtime cancels nothing any more.
+            let is_canceling =
+                |one: &Change| one.intent.change == OrderChange::Cancel && !one.link.has_ended();
+            if others.into_iter().any(is_canceling) {
                 continue;
             }
             let (seat, place) = Seat::new();
@@ -278,7 +272,7 @@ impl Placements {
             places.push(place);
         }
         drop(open);
-        batch::spawn(&self.0, places, cancel_batch);
+        batch::spawn(&self.0, places, Some(CANCEL_WRITE_WAIT), cancel_batch);
         changes
     }
 
@@ -309,7 +303,7 @@ impl Placements {
             let machine = ChangeMachine::restore(unsettled, session, self.0.config, now);
             let (change, end) = Change::new(&machine);
             lock(&self.0.changes_of_orders.restored).push(change.clone());
-            let task = ChangeTask::new(machine, end, Seat::none(), None);
+            let task = ChangeTask::new(machine, end, (now, Duration::ZERO), Seat::none(), None);
             let mut open = lock(&self.0.changes_of_orders.by_order);
             open.entry(change.intent.order_id.clone()).or_default().push(change);
             self.spawn_change(task);
@@ -342,21 +336,21 @@ impl Placements {
         seat: Seat<Limited<ChangeIntent>, ChangeInput>,
         answer: Option<oneshot::Sender<FirstAnswer>>,
     ) -> Change {
-        let send_by = self.0.clock.now().saturating_add(within);
-        let machine = ChangeMachine::new(intent, self.0.config, send_by);
+        let now = self.0.clock.now();
+        let machine = ChangeMachine::new(intent, self.0.config, now.saturating_add(within));
         let (change, end) = Change::new(&machine);
         open.entry(change.intent.order_id.clone()).or_default().push(change.clone());
-        self.spawn_change(ChangeTask::new(machine, end, seat, answer));
+        self.spawn_change(ChangeTask::new(machine, end, (now, within), seat, answer));
         change
     }
 
     fn spawn_change(&self, task: ChangeTask) {
-        let shared = Arc::clone(&self.0);
+        let mut hold = Hold::new(&self.0);
         // In a box, as the task of an order.
         self.0.runtime.spawn(Box::pin(async move {
-            let (order_id, number) =
-                (task.machine.intent().order_id.clone(), task.machine.intent().number);
-            task.run(&shared).await;
+            let (order_id, number) = (task.intent().order_id.clone(), task.intent().number);
+            hold::drive(task, &mut hold).await;
+            let Some(shared) = hold.get() else { return };
             let mut open = lock(&shared.changes_of_orders.by_order);
             if let Some(others) = open.get_mut(&order_id) {
                 others.retain(|change| change.intent.number != number);
@@ -368,225 +362,4 @@ impl Placements {
             shared.rewrite_if_due();
         }));
     }
-}
-
-/// One machine and what it needs.
-struct ChangeTask {
-    machine: ChangeMachine,
-    end: TaskEnd<ChangeState, ChangeInput>,
-    /// The batch that it is sent with.
-    seat: Seat<Limited<ChangeIntent>, ChangeInput>,
-    /// Where the first answer goes.
-    answer: Option<oneshot::Sender<FirstAnswer>>,
-    /// True once the exchange did not find the order on the shard that the request named: from then on
-    /// it is left to the exchange to find the shard.
-    is_shard_doubted: bool,
-    withdrawal: Withdrawal,
-}
-
-/// An action whose end a task waits for.
-enum Action {
-    Write(Record),
-    Written(oneshot::Receiver<bool>),
-    Send(Limited<ChangeIntent>, Option<oneshot::Sender<FirstAnswer>>),
-    Sent(oneshot::Receiver<ChangeInput>),
-    ReadWatermark,
-    ReadOrder(ChangeIntent, u32),
-}
-
-async fn perform(shared: &Arc<Shared>, action: Action) -> ChangeInput {
-    match action {
-        Action::Write(record) => written(write(shared, record).await),
-        Action::Written(answer) => written(answer.await.unwrap_or(false)),
-        Action::Send(intent, answer) => send(shared, intent, answer).await,
-        // No answer: the runtime ends.
-        Action::Sent(answer) => {
-            answer.await.unwrap_or(ChangeInput::Answered(ChangeAnswer::Unknown))
-        }
-        Action::ReadWatermark => {
-            let complete_until = reads::watermark(Arc::clone(shared)).await;
-            complete_until.map_or(ChangeInput::ReadFailed, ChangeInput::Watermark)
-        }
-        Action::ReadOrder(intent, number) => match intent.product {
-            Product::EventContracts => read::order(&shared.settling, &intent, number).await,
-            #[cfg(feature = "perps")]
-            Product::Perps => super::perps::read::order(&shared.settling, &intent, number).await,
-            // A journal that has one is not opened.
-            #[cfg(not(feature = "perps"))]
-            Product::Perps => ChangeInput::ReadFailed,
-        },
-    }
-}
-
-impl ChangeTask {
-    fn new(
-        machine: ChangeMachine,
-        end: TaskEnd<ChangeState, ChangeInput>,
-        seat: Seat<Limited<ChangeIntent>, ChangeInput>,
-        answer: Option<oneshot::Sender<FirstAnswer>>,
-    ) -> Self {
-        let withdrawal = Withdrawal::default();
-        Self { machine, end, seat, answer, is_shard_doubted: false, withdrawal }
-    }
-
-    async fn run(mut self, shared: &Arc<Shared>) {
-        let mut pending = pin!(None);
-        let mut now = shared.clock.now();
-        loop {
-            // What is withdrawn before it is sent is not sent.
-            while let Some(input) = self.end.0.try_recv() {
-                self.take(input, now);
-            }
-            let step = self.machine.poll(now);
-            self.publish(shared);
-            let mut sleep = None;
-            let action = match step {
-                ChangeStep::Write(record) => Some(match self.seat.write(record) {
-                    Ok(answer) => Action::Written(answer),
-                    Err(record) => Action::Write(*record),
-                }),
-                ChangeStep::Send { .. } => Some(match self.seat.send(self.request(now)) {
-                    Ok(answer) => Action::Sent(answer),
-                    Err(request) => Action::Send(request, self.answer.take()),
-                }),
-                ChangeStep::ReadWatermark => Some(Action::ReadWatermark),
-                ChangeStep::ReadOrder { number } => {
-                    Some(Action::ReadOrder(self.machine.intent().clone(), number))
-                }
-                ChangeStep::WaitUntil(at) => {
-                    self.seat.leave();
-                    sleep = Some(at);
-                    None
-                }
-                ChangeStep::Wait => None,
-                ChangeStep::Done => return,
-            };
-            if let Some(action) = action {
-                pending.set(Some(perform(shared, action)));
-            }
-            let input = tokio::select! {
-                biased;
-                input = next(pending.as_mut()) => Some(input),
-                input = self.end.0.recv() => Some(input),
-                () = sleep_until(&*shared.clock, sleep) => None,
-            };
-            now = shared.clock.now();
-            if let Some(input) = input {
-                self.is_shard_doubted |= input == ChangeInput::Answered(ChangeAnswer::NotFound);
-                self.take(input, now);
-            }
-        }
-    }
-
-    fn take(&mut self, input: ChangeInput, now: UnixMillis) {
-        if input == ChangeInput::Withdraw {
-            // It may wait for its tokens.
-            self.withdrawal.withdraw();
-        }
-        self.machine.apply(input, now);
-    }
-
-    /// Returns what is sent.
-    fn request(&self, now: UnixMillis) -> Limited<ChangeIntent> {
-        let intent = self.machine.intent().clone();
-        let exchange_index = intent.exchange_index.filter(|_| !self.is_shard_doubted);
-        let request = ChangeIntent { exchange_index, ..intent };
-        let within = self.machine.send_by().map(|send_by| send_by.abs_diff(now));
-        Limited { request, within, withdrawal: self.withdrawal.clone() }
-    }
-
-    fn publish(&self, shared: &Shared) {
-        // Before anyone can send the next change.
-        if let Some(at) = self.machine.done_at() {
-            let order_id = &self.machine.intent().order_id;
-            lock(&shared.changes_of_orders.times).record(order_id, at);
-        }
-        let state = self.machine.state();
-        if self.end.0.publish(state) {
-            let order_id = &self.machine.intent().order_id;
-            tracing::debug!(%order_id, ?state, "state of a change of an order");
-            shared.note_change();
-        }
-    }
-}
-
-fn written(is_written: bool) -> ChangeInput {
-    if is_written { ChangeInput::Written } else { ChangeInput::WriteFailed }
-}
-
-/// Sends one change, and passes its answer on.
-async fn send(
-    shared: &Shared,
-    limited: Limited<ChangeIntent>,
-    answer: Option<oneshot::Sender<FirstAnswer>>,
-) -> ChangeInput {
-    let (intent, limit) = limited.split();
-    let client = shared.client.with_extension(limit);
-    let result = match intent.product {
-        #[cfg(feature = "perps")]
-        Product::Perps => super::perps::read::change(&client, &intent).await,
-        _ => request(&client, &intent).await,
-    };
-    let named = result.as_ref().map(|(named, at)| (named.as_str(), *at));
-    let come_to = read::change_answer(&intent.order_id, named);
-    if let Some(answer) = answer {
-        // It is not waited for any more.
-        let _ = answer.send(result.map(|_| ()).map_err(|error| (come_to.clone(), error)));
-    }
-    ChangeInput::Answered(come_to)
-}
-
-/// Sends one change, and returns the id of the order that the answer names, and its time.
-async fn request(
-    client: &Client,
-    intent: &ChangeIntent,
-) -> Result<(String, Option<UnixMillis>), Error> {
-    let (order_id, ticker) = (&*intent.order_id, &*intent.ticker);
-    let exchange_index = intent.exchange_index;
-    match &intent.change {
-        OrderChange::Cancel => {
-            let request = client.cancel_order_v2().order_id(order_id).market_ticker(ticker);
-            let request = request.exchange_index(exchange_index).subaccount(intent.subaccount);
-            let answer = request.send().await?.into_inner();
-            Ok((answer.order_id, Some(answer.ts_ms)))
-        }
-        OrderChange::Amend { side, yes_price, total, expires } => {
-            let body = AmendOrderV2Request::builder()
-                .ticker(ticker)
-                .side(side.clone())
-                .price(*yes_price)
-                .count(*total)
-                .expiration_time(*expires)
-                .exchange_index(exchange_index.map(ExchangeIndex::from));
-            let request = client.amend_order_v2().order_id(order_id).body(body);
-            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
-            Ok((answer.order_id, Some(answer.ts_ms)))
-        }
-        OrderChange::Decrease { remaining } => {
-            let body =
-                DecreaseOrderV2Request::builder().reduce_to(*remaining).market_ticker(ticker);
-            let body = body.exchange_index(exchange_index.map(ExchangeIndex::from));
-            let request = client.decrease_order_v2().order_id(order_id).body(body);
-            let answer = request.subaccount(intent.subaccount).send().await?.into_inner();
-            Ok((answer.order_id, Some(answer.ts_ms)))
-        }
-    }
-}
-
-/// Sends cancels as one batch, and returns what became of each.
-async fn cancel_batch(
-    shared: Arc<Shared>,
-    intents: Vec<ChangeIntent>,
-    limit: SendLimit,
-) -> Vec<ChangeInput> {
-    let cancels = intents.iter().map(|intent| Cancel {
-        order_id: &intent.order_id,
-        market_ticker: &intent.ticker,
-        subaccount: intent.subaccount,
-        exchange_index: intent.exchange_index.map(ExchangeIndex::from),
-    });
-    let result = cancels::send(&shared.client.with_extension(limit), cancels).await;
-    let order_ids: Vec<&str> = intents.iter().map(|intent| &*intent.order_id).collect();
-    let answers = read::batch_cancel_answers(&order_ids, result.as_ref());
-    answers.into_iter().map(ChangeInput::Answered).collect()
 }

@@ -51,6 +51,11 @@ impl<S: Clone + PartialEq, I> Link<S, I> {
         holds(&self.lock().state)
     }
 
+    /// Reports whether the task has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().has_ended
+    }
+
     /// Waits for an outcome, or for the end of the task, and returns the last state.
     pub(super) async fn outcome(&self) -> S {
         loop {

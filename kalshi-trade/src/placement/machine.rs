@@ -105,7 +105,7 @@ pub enum WithdrawnCause {
     Caller,
     /// Its deadline passed before it could be sent.
     Deadline,
-    /// The journal could not be written. Open it again.
+    /// The journal could not be written. Open it again, once everything that places under it is dropped.
     Journal,
     /// The request cannot be sent as it is, or the client cannot send. Fix the cause.
     Invalid,
@@ -171,6 +171,9 @@ pub enum Input {
     ReadFailed,
     /// The caller wants it no more. What has not been sent is not; what has been is settled.
     Withdraw,
+    /// The time within which it is sent has passed, by a clock that cannot be set back. The machine's own
+    /// time may have been.
+    DeadlinePassed,
     /// A person looked at the account and decides what no read did.
     Ruled(Ruling),
 }
@@ -259,6 +262,7 @@ pub struct PlacementMachine {
     obstacle: UndecidedCause,
     is_id_in_use: bool,
     is_unwanted: bool,
+    is_deadline_passed: bool,
     others: Vec<String>,
     /// The settlement that is in the journal, or could not be written.
     settled: Option<Settlement>,
@@ -302,6 +306,7 @@ impl PlacementMachine {
             obstacle: UndecidedCause::ReadsBehind,
             is_id_in_use: false,
             is_unwanted: false,
+            is_deadline_passed: false,
             others: Vec::new(),
             settled: None,
             is_settlement_lost: false,
@@ -326,7 +331,7 @@ impl PlacementMachine {
         machine.signed_by = session.opened.max(unsettled.last_sent);
         machine.settle(now);
         // There is no stream that could have brought it.
-        machine.pauses.next_at = now;
+        machine.pauses.put_off(Duration::ZERO, now);
         machine
     }
 
@@ -343,11 +348,6 @@ impl PlacementMachine {
     /// Returns the number of sendings that were begun.
     pub fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    /// Returns the time before which a sending begins, or not at all.
-    pub(super) fn send_by(&self) -> UnixMillis {
-        self.send_by
     }
 
     /// Reports whether the outcome is known.
@@ -437,6 +437,7 @@ impl PlacementMachine {
                 }
             }
             Input::Withdraw => self.is_unwanted = true,
+            Input::DeadlinePassed => self.is_deadline_passed = true,
             Input::Ruled(ruling) => {
                 if self.is_unsettled() {
                     self.state = match ruling {
@@ -452,14 +453,14 @@ impl PlacementMachine {
         let cause = if self.is_unwanted {
             Some(WithdrawnCause::Caller)
         } else {
-            (now >= self.send_by).then_some(WithdrawnCause::Deadline)
+            self.is_late(now).then_some(WithdrawnCause::Deadline)
         };
         if let Some(cause) = cause {
             self.leave_unsent(cause);
             return self.poll_over(now);
         }
-        if now < self.pauses.next_at {
-            return Step::WaitUntil(self.pauses.next_at.min(self.send_by));
+        if let Some(at) = self.pauses.until(now) {
+            return Step::WaitUntil(at.min(self.send_by));
         }
         if self.is_recorded {
             self.is_recorded = false;
@@ -477,6 +478,8 @@ impl PlacementMachine {
     }
 
     fn poll_unsettled(&mut self, now: UnixMillis) -> Step {
+        // A clock that is set back does not make it longer.
+        self.settling_since = self.settling_since.min(now);
         if now >= self.settling_since.saturating_add(self.config.undecided_after) {
             let cause = if self.is_id_in_use { UndecidedCause::IdInUse } else { self.obstacle };
             self.state = PlacementState::Undecided(cause);
@@ -484,8 +487,8 @@ impl PlacementMachine {
         if self.read.is_some() {
             return Step::Wait;
         }
-        if now < self.pauses.next_at {
-            return Step::WaitUntil(self.pauses.next_at);
+        if let Some(at) = self.pauses.until(now) {
+            return Step::WaitUntil(at);
         }
         if !self.is_past_window && now > self.window_end() {
             self.read = Some(PendingRead::Watermark);
@@ -628,7 +631,7 @@ impl PlacementMachine {
     fn settle(&mut self, now: UnixMillis) {
         self.state = PlacementState::Settling;
         self.settling_since = now;
-        self.pauses.next_at = now.saturating_add(self.config.stream_wait);
+        self.pauses.put_off(self.config.stream_wait, now);
         self.pauses.forget_reads();
         self.is_past_window = false;
         self.obstacle = UndecidedCause::ReadsBehind;
@@ -649,12 +652,12 @@ impl PlacementMachine {
     }
 
     fn resend_or_give_up(&mut self, now: UnixMillis) {
-        if self.is_unwanted || now >= self.send_by || self.resent >= self.config.resends {
+        if self.is_unwanted || self.is_late(now) || self.resent >= self.config.resends {
             self.state = PlacementState::GivenUp;
             return;
         }
         self.resent = self.resent.saturating_add(1);
-        self.pauses.next_at = now;
+        self.pauses.put_off(Duration::ZERO, now);
         self.state = PlacementState::Queued;
     }
 
@@ -665,6 +668,10 @@ impl PlacementMachine {
         } else {
             PlacementState::GivenUp
         };
+    }
+
+    fn is_late(&self, now: UnixMillis) -> bool {
+        self.is_deadline_passed || now >= self.send_by
     }
 
     fn is_unsettled(&self) -> bool {

@@ -10,8 +10,10 @@
 
 mod batch;
 mod change;
+mod change_task;
 mod changes;
 mod config;
+mod hold;
 mod link;
 mod machine;
 mod pauses;
@@ -20,6 +22,7 @@ pub mod perps;
 mod read;
 mod reads;
 mod shell;
+mod task;
 mod view;
 
 pub(crate) use self::shell::settling;

@@ -15,7 +15,9 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(super) struct Pauses {
     /// The time before which nothing is sent or read.
-    pub(super) next_at: UnixMillis,
+    next_at: UnixMillis,
+    /// The length of the pause that ends then.
+    pause: Duration,
     /// Reads that did not settle the outcome.
     reads: usize,
     /// Attempts that are known to have had no effect, one after the other.
@@ -24,7 +26,20 @@ pub(super) struct Pauses {
 
 impl Pauses {
     pub(super) const fn new() -> Self {
-        Self { next_at: UnixMillis::EPOCH, reads: 0, fruitless: 0 }
+        Self { next_at: UnixMillis::EPOCH, pause: Duration::ZERO, reads: 0, fruitless: 0 }
+    }
+
+    /// Returns the time before which nothing is sent or read, if it is still to come. A clock that is set
+    /// back does not make a pause longer.
+    pub(super) fn until(&mut self, now: UnixMillis) -> Option<UnixMillis> {
+        self.next_at = self.next_at.min(now.saturating_add(self.pause));
+        (now < self.next_at).then_some(self.next_at)
+    }
+
+    /// Puts the next step off.
+    pub(super) fn put_off(&mut self, pause: Duration, now: UnixMillis) {
+        self.pause = pause;
+        self.next_at = now.saturating_add(pause);
     }
 
     /// Begins with the shortest pause between reads again.
@@ -36,26 +51,31 @@ impl Pauses {
     /// pauses that grow.
     pub(super) fn after_read(&mut self, interval: Option<Duration>, now: UnixMillis) {
         let pause = interval.unwrap_or_else(|| of_reads(self.reads));
-        self.put_off(pause, now);
+        self.count_read(pause, now);
     }
 
     /// Puts the next step off after a read, the first time not at all.
     pub(super) fn after_read_but_the_first(&mut self, now: UnixMillis) {
         let pause = self.reads.checked_sub(1).map_or(Duration::ZERO, of_reads);
-        self.put_off(pause, now);
+        self.count_read(pause, now);
     }
 
     /// Puts the next step off after a sending that had no effect.
     pub(super) fn after_sending(&mut self, retry_after: Option<Duration>, now: UnixMillis) {
         let pause = retry_after.unwrap_or(Duration::ZERO).max(of_sendings(self.fruitless));
         self.fruitless = self.fruitless.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        self.put_off(pause, now);
     }
 
-    fn put_off(&mut self, pause: Duration, now: UnixMillis) {
+    fn count_read(&mut self, pause: Duration, now: UnixMillis) {
         self.reads = self.reads.saturating_add(1);
-        self.next_at = now.saturating_add(pause);
+        self.put_off(pause, now);
     }
+}
+
+/// Returns the pause of a task before it goes on after a panic, after a number of them before.
+pub(super) fn after_panic(panics: u32) -> Duration {
+    of_sendings(panics)
 }
 
 /// Returns the pause after a number of reads that did not settle the outcome.

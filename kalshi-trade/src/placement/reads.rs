@@ -3,10 +3,12 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use kalshi_types::UnixMillis;
 use tokio::sync::oneshot;
 
@@ -74,17 +76,30 @@ async fn serve_lists(shared: &Shared, market: (Product, String)) {
         let (questions, replies): (Vec<Question>, Vec<_>) =
             waiters.into_iter().map(|waiter| (waiter.question, waiter.reply)).unzip();
         let (product, ticker) = &market;
-        let answers = match product {
-            Product::EventContracts => read::list(&shared.settling, ticker, &questions).await,
-            #[cfg(feature = "perps")]
-            Product::Perps => super::perps::read::list(&shared.settling, ticker, &questions).await,
-            // A journal that has one is not opened.
-            #[cfg(not(feature = "perps"))]
-            Product::Perps => vec![Input::ReadFailed; questions.len()],
-        };
+        let read = read_list(shared, *product, ticker, &questions);
+        // A layer of the client that panics must not leave the market with a reader that is gone.
+        let answers = AssertUnwindSafe(read).catch_unwind().await;
+        let answers = answers.unwrap_or_else(|_| vec![Input::ReadFailed; questions.len()]);
         for (reply, answer) in replies.into_iter().zip(answers) {
             let _ = reply.send(answer);
         }
+    }
+}
+
+/// Reads the list of the orders of a market, and returns what each of those who asked gets.
+async fn read_list(
+    shared: &Shared,
+    product: Product,
+    ticker: &str,
+    questions: &[Question],
+) -> Vec<Input> {
+    match product {
+        Product::EventContracts => read::list(&shared.settling, ticker, questions).await,
+        #[cfg(feature = "perps")]
+        Product::Perps => super::perps::read::list(&shared.settling, ticker, questions).await,
+        // A journal that has one is not opened.
+        #[cfg(not(feature = "perps"))]
+        Product::Perps => vec![Input::ReadFailed; questions.len()],
     }
 }
 
@@ -102,7 +117,8 @@ pub(super) async fn watermark(shared: Arc<Shared>) -> Option<UnixMillis> {
         let reader = Arc::clone(&shared);
         shared.runtime.spawn(async move {
             tokio::time::sleep(GATHER).await;
-            let complete_until = read::watermark(&reader.settling).await;
+            let read = AssertUnwindSafe(read::watermark(&reader.settling));
+            let complete_until = read.catch_unwind().await.ok().flatten();
             for reply in lock(&reader.reads.watermark).take().unwrap_or_default() {
                 let _ = reply.send(complete_until);
             }

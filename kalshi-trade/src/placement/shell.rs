@@ -3,19 +3,17 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
-    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use kalshi_sdk::{
-    Client, ResponseValue,
+    Client,
     auth::{Clock, SystemClock},
-    types::{BatchCreateOrdersV2Request, CreateOrderV2Request},
+    types::CreateOrderV2Request,
 };
 use kalshi_types::UnixMillis;
 use kalshi_ws::Event;
@@ -25,19 +23,17 @@ use tokio::{
 };
 
 use super::{
-    Answer, ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling,
-    Sighting, Step,
+    ChangeTimes, Input, PlacementConfig, PlacementMachine, PlacementState, Ruling, Sighting,
     batch::{self, Limited, Seat},
     changes::OpenChanges,
+    hold::{self, Hold},
     link::{Link, TaskEnd},
-    read::{self, Question},
-    reads::{self, Reads},
+    read,
+    reads::Reads,
+    task::{Request, Task, send_all},
 };
 use crate::{
-    budget::{
-        Class, RequestOptions,
-        withdrawal::{SendLimit, Withdrawal},
-    },
+    budget::{Class, RequestOptions},
     journal::{
         ClientOrderId, ClientOrderIds, Intent, Journal, JournalError, JournalErrorKind, OwnIds,
         Product, Record,
@@ -51,19 +47,18 @@ use crate::{
 /// wrong order.
 pub(super) const SEND_WITHIN: Duration = Duration::from_secs(1);
 
-/// The longest sleep. A clock may step, and the machine may be suspended.
-const MAX_SLEEP: Duration = Duration::from_millis(250);
-
 /// The room for the body of an order: most have less.
 const BODY_ROOM: usize = 384;
 
-/// How long evidence is still taken in for an order that came to nothing.
-const LINGER: Duration = Duration::from_secs(300);
-
 /// Places orders, and finds out what became of them. Clones share everything.
 ///
-/// Each order has a task of its own, which goes on whatever becomes of the caller. On start the
-/// intents that the journal left open are settled; until then no order is taken.
+/// Each order has a task of its own, which goes on whatever becomes of the caller, also when a layer
+/// of the client, the clock or the journal panics: what was being done counts as unknown then. On start
+/// the intents that the journal left open are settled; until then no order is taken.
+///
+/// Once the last clone is dropped, what is known to be over or [undecided](PlacementState::Undecided)
+/// is not followed any more, so that the journal can be opened again. What was sent and has no outcome
+/// yet goes on, and keeps the journal until then.
 ///
 /// # Examples
 ///
@@ -96,7 +91,10 @@ const LINGER: Duration = Duration::from_secs(300);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Placements(pub(super) Arc<Shared>);
+pub struct Placements(
+    pub(super) Arc<Shared>,
+    #[expect(dead_code, reason = "it is counted")] Arc<()>,
+);
 
 pub(super) struct Shared {
     pub(super) client: Client,
@@ -118,6 +116,8 @@ pub(super) struct Shared {
     restored: Vec<Placement>,
     /// Counts the changes of state.
     pub(super) changes: watch::Sender<u64>,
+    /// The clones of [`Placements`].
+    handles: Weak<()>,
 }
 
 /// Builds [`Placements`].
@@ -219,10 +219,7 @@ impl PlacementsBuilder {
             let machine = PlacementMachine::restore(unsettled, session, config, now);
             let (placement, end) = Placement::new(&machine);
             restored.push(placement.clone());
-            let (seat, first_sent) = (Seat::none(), unsettled.first_sent);
-            let withdrawal = Withdrawal::default();
-            let task = Task { machine, end, request: None, first_sent, seat, withdrawal };
-            tasks.push((task, placement));
+            tasks.push((Task::restored(machine, end, unsettled.first_sent, now), placement));
         }
         // What an earlier session has changed last, this one does not know.
         let times = ChangeTimes::new(if session.number > 1 {
@@ -230,6 +227,7 @@ impl PlacementsBuilder {
         } else {
             UnixMillis::EPOCH
         });
+        let handle = Arc::new(());
         let shared = Shared {
             settling: settling(&client),
             client,
@@ -245,8 +243,9 @@ impl PlacementsBuilder {
             open: Mutex::new(HashMap::new()),
             restored,
             changes: watch::channel(0).0,
+            handles: Arc::downgrade(&handle),
         };
-        let placements = Placements(Arc::new(shared));
+        let placements = Placements(Arc::new(shared), handle);
         for (task, placement) in tasks {
             placements.spawn(task, placement);
         }
@@ -358,7 +357,7 @@ impl Placements {
         for (task, placement) in tasks {
             self.spawn(task, placement);
         }
-        batch::spawn(&self.0, places, send_all);
+        batch::spawn(&self.0, places, None, send_all);
         Ok(placements)
     }
 
@@ -455,8 +454,7 @@ impl Placements {
         let send_by = now.saturating_add(within);
         let machine = PlacementMachine::new(intent, self.0.config, send_by);
         let (placement, end) = Placement::new(&machine);
-        let (request, first_sent, withdrawal) = (Some(request), now, Withdrawal::default());
-        (Task { machine, end, request, first_sent, seat, withdrawal }, placement)
+        (Task::new(machine, end, request, (now, within), seat), placement)
     }
 
     /// Returns a client order id that no other order has.
@@ -513,13 +511,15 @@ impl Placements {
         placement: Placement,
     ) {
         open.insert(placement.intent.id().clone(), placement);
-        let shared = Arc::clone(&self.0);
+        let mut hold = Hold::new(&self.0);
         // In a box: the runtime moves a task three times, and this one has six kilobytes.
         self.0.runtime.spawn(Box::pin(async move {
-            let id = task.machine.intent().id().clone();
-            task.run(&shared).await;
-            lock(&shared.open).remove(&id);
-            shared.rewrite_if_due();
+            let id = task.id();
+            hold::drive(task, &mut hold).await;
+            if let Some(shared) = hold.get() {
+                lock(&shared.open).remove(&id);
+                shared.rewrite_if_due();
+            }
         }));
     }
 }
@@ -594,204 +594,12 @@ fn is_outcome(state: &PlacementState) -> bool {
     )
 }
 
-/// The request that places an order.
-#[derive(Clone, Debug)]
-pub(super) enum Request {
-    EventContracts(CreateOrderV2Request),
-    #[cfg(feature = "perps")]
-    Perps(kalshi_sdk::perps::types::CreateMarginOrderRequest),
-}
-
-impl Request {
-    /// Reads the request of an intent.
-    fn of(intent: &Intent) -> Option<Self> {
-        match intent.product() {
-            Product::EventContracts => {
-                serde_json::from_str(intent.body()).ok().map(Self::EventContracts)
-            }
-            #[cfg(feature = "perps")]
-            Product::Perps => serde_json::from_str(intent.body()).ok().map(Self::Perps),
-            // A journal that has one is not opened.
-            #[cfg(not(feature = "perps"))]
-            Product::Perps => None,
-        }
-    }
-}
-
-/// One machine and what it needs.
-pub(super) struct Task {
-    machine: PlacementMachine,
-    end: TaskEnd<PlacementState, Input>,
-    /// The body that is sent first; `None` in an order of an earlier session.
-    request: Option<Request>,
-    first_sent: UnixMillis,
-    /// The batch that it is sent with.
-    seat: Seat<Limited<CreateOrderV2Request>, Input>,
-    withdrawal: Withdrawal,
-}
-
-/// An action whose end a task waits for.
-enum Action {
-    Write(Record),
-    Written(oneshot::Receiver<bool>),
-    Send(Limited<Request>),
-    Sent(oneshot::Receiver<Input>),
-    ReadWatermark,
-    List(Product, String, Question),
-}
-
-async fn perform(shared: &Arc<Shared>, action: Action) -> Input {
-    match action {
-        Action::Write(record) => written(write(shared, record).await),
-        Action::Written(answer) => written(answer.await.unwrap_or(false)),
-        Action::Send(request) => send(shared, request).await,
-        // No answer: the runtime ends.
-        Action::Sent(answer) => answer.await.unwrap_or(Input::Answered(Answer::Unknown)),
-        Action::ReadWatermark => {
-            let complete_until = reads::watermark(Arc::clone(shared)).await;
-            complete_until.map_or(Input::ReadFailed, Input::Watermark)
-        }
-        Action::List(product, ticker, question) => {
-            reads::list(Arc::clone(shared), product, ticker, question).await
-        }
-    }
-}
-
-impl Task {
-    async fn run(mut self, shared: &Arc<Shared>) {
-        let mut pending = pin!(None);
-        let mut ends_at: Option<UnixMillis> = None;
-        let mut now = shared.clock.now();
-        loop {
-            // What is withdrawn before it is sent is not sent.
-            while let Some(input) = self.end.0.try_recv() {
-                self.take(input, now);
-            }
-            let step = self.machine.poll(now);
-            self.publish(shared);
-            let mut sleep = None;
-            let action = match step {
-                Step::Write(record) => match self.write(shared, record) {
-                    Ok(is_written) => {
-                        now = shared.clock.now();
-                        self.machine.apply(written(is_written), now);
-                        continue;
-                    }
-                    Err(action) => Some(*action),
-                },
-                Step::Send { .. } => {
-                    let Some(request) = self.request(now) else {
-                        // Not reached: what was written is what is read.
-                        let unsent = Answer::NotSent { is_temporary: false };
-                        self.machine.apply(Input::Answered(unsent), now);
-                        continue;
-                    };
-                    Some(self.send(request))
-                }
-                Step::ReadWatermark => Some(Action::ReadWatermark),
-                Step::List { number } => {
-                    let intent = self.machine.intent();
-                    let question = Question {
-                        id: intent.id().clone(),
-                        number,
-                        first_sent: self.first_sent,
-                        is_decisive: self.machine.is_list_decisive(),
-                    };
-                    Some(Action::List(intent.product(), intent.ticker().to_owned(), question))
-                }
-                Step::WaitUntil(at) => {
-                    self.seat.leave();
-                    sleep = Some(at);
-                    None
-                }
-                Step::Wait => None,
-                Step::Done => {
-                    self.seat.leave();
-                    if matches!(self.machine.state(), PlacementState::Accepted { .. }) {
-                        return;
-                    }
-                    let end = *ends_at.get_or_insert(now.saturating_add(LINGER));
-                    if now >= end {
-                        return;
-                    }
-                    sleep = Some(end);
-                    None
-                }
-            };
-            if let Some(action) = action {
-                pending.set(Some(perform(shared, action)));
-            }
-            let input = tokio::select! {
-                biased;
-                input = next(pending.as_mut()) => Some(input),
-                input = self.end.0.recv() => Some(input),
-                () = sleep_until(&*shared.clock, sleep) => None,
-            };
-            now = shared.clock.now();
-            if let Some(input) = input {
-                self.take(input, now);
-            }
-        }
-    }
-
-    fn take(&mut self, input: Input, now: UnixMillis) {
-        if input == Input::Withdraw {
-            // It may wait for its tokens.
-            self.withdrawal.withdraw();
-        }
-        self.machine.apply(input, now);
-    }
-
-    /// Writes a record, and returns whether it is committed, or what that waits for.
-    fn write(&mut self, shared: &Shared, record: Record) -> Result<bool, Box<Action>> {
-        if self.seat.takes_record() {
-            return Err(Box::new(match self.seat.write(record) {
-                Ok(answer) => Action::Written(answer),
-                Err(record) => Action::Write(*record),
-            }));
-        }
-        self.seat.leave();
-        if shared.journal.commit_blocks() {
-            return Err(Box::new(Action::Write(record)));
-        }
-        Ok(write_now(shared, &record))
-    }
-
-    /// Hands a request over to its batch, or sends it by itself: only event contracts have batches.
-    fn send(&mut self, limited: Limited<Request>) -> Action {
-        let Limited { request, within, withdrawal } = limited;
-        match request {
-            Request::EventContracts(request) => {
-                match self.seat.send(Limited { request, within, withdrawal }) {
-                    Ok(answer) => Action::Sent(answer),
-                    Err(Limited { request, within, withdrawal }) => {
-                        let request = Request::EventContracts(request);
-                        Action::Send(Limited { request, within, withdrawal })
-                    }
-                }
-            }
-            #[cfg(feature = "perps")]
-            request @ Request::Perps(_) => Action::Send(Limited { request, within, withdrawal }),
-        }
-    }
-
-    /// Returns what is sent: from the second time on, as it was written.
-    fn request(&mut self, now: UnixMillis) -> Option<Limited<Request>> {
-        let request = self.request.take().or_else(|| Request::of(self.machine.intent()))?;
-        let within = Some(self.machine.send_by().abs_diff(now));
-        Some(Limited { request, within, withdrawal: self.withdrawal.clone() })
-    }
-
-    fn publish(&self, shared: &Shared) {
-        let state = self.machine.state();
-        if self.end.0.publish(state) {
-            tracing::debug!(id = %self.machine.intent().id(), ?state, "state of an order");
-            shared.note_change();
-        }
-    }
-}
-
 impl Shared {
+    /// Reports whether a clone of [`Placements`] is left.
+    pub(super) fn has_handle(&self) -> bool {
+        self.handles.strong_count() > 0
+    }
+
     /// Counts a change of state, for those who follow all of them.
     pub(super) fn note_change(&self) {
         if self.changes.receiver_count() > 0 {
@@ -804,13 +612,22 @@ impl Shared {
         if !self.journal.is_rewrite_due() || self.is_rewriting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let shared = Arc::clone(self);
+        // Dropped also by a panic, and by a runtime that ends.
+        let rewriting = Rewriting(Arc::clone(self));
         self.runtime.spawn_blocking(move || {
-            if let Err(error) = shared.journal.rewrite() {
+            if let Err(error) = rewriting.0.journal.rewrite() {
                 tracing::error!(%error, "could not compact the journal of orders");
             }
-            shared.is_rewriting.store(false, Ordering::Release);
         });
+    }
+}
+
+/// A rewrite of the journal that is under way.
+struct Rewriting(Arc<Shared>);
+
+impl Drop for Rewriting {
+    fn drop(&mut self) {
+        self.0.is_rewriting.store(false, Ordering::Release);
     }
 }
 
@@ -846,52 +663,6 @@ pub(super) fn intent_from(
     Intent::from_parts(product, id, ticker, side.to_owned(), body)
 }
 
-/// Returns what the request on its way comes to, once; never if there is none.
-pub(super) async fn next<F: Future>(mut pending: Pin<&mut Option<F>>) -> F::Output {
-    let Some(request) = pending.as_mut().as_pin_mut() else {
-        return std::future::pending().await;
-    };
-    let input = request.await;
-    pending.set(None);
-    input
-}
-
-pub(super) async fn sleep_until(clock: &dyn Clock, at: Option<UnixMillis>) {
-    let Some(at) = at else { return std::future::pending().await };
-    let now = clock.now();
-    let left = if at > now { at.abs_diff(now) } else { Duration::ZERO };
-    tokio::time::sleep(left.min(MAX_SLEEP)).await;
-}
-
-async fn send(shared: &Shared, limited: Limited<Request>) -> Input {
-    let (request, limit) = limited.split();
-    let client = shared.client.with_extension(limit);
-    Input::Answered(match request {
-        Request::EventContracts(request) => {
-            let result = client.create_order_v2().body(request).send().await;
-            read::answer(result.map(ResponseValue::into_inner))
-        }
-        #[cfg(feature = "perps")]
-        Request::Perps(request) => super::perps::read::send(&client, request).await,
-    })
-}
-
-/// Sends orders as one batch, and returns what became of each.
-async fn send_all(
-    shared: Arc<Shared>,
-    orders: Vec<CreateOrderV2Request>,
-    limit: SendLimit,
-) -> Vec<Input> {
-    let ids: Vec<String> =
-        orders.iter().filter_map(|order| order.client_order_id.clone()).collect();
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let body = BatchCreateOrdersV2Request::builder().orders(orders);
-    let client = shared.client.with_extension(limit);
-    let result = client.batch_create_orders_v2().body(body).send().await;
-    let answers = read::batch_answers(&ids, result.map(ResponseValue::into_inner));
-    answers.into_iter().map(Input::Answered).collect()
-}
-
 /// Writes a record and commits it, where that does not block. Returns whether it is committed.
 pub(super) fn write_now(shared: &Shared, record: &Record) -> bool {
     let journal = &*shared.journal;
@@ -923,15 +694,24 @@ pub(super) async fn write_all(shared: &Shared, records: Vec<Record>) -> Vec<bool
     results.iter().map(is_committed).collect()
 }
 
+/// Writes a record on a thread of its own. The receiver says whether it is committed, and is closed if
+/// the journal panics.
+pub(super) fn write_later(shared: &Shared, record: Record) -> oneshot::Receiver<bool> {
+    let (reply, committed) = oneshot::channel();
+    let journal = Arc::clone(&shared.journal);
+    shared.runtime.spawn_blocking(move || {
+        let result = journal.append(&record).and_then(|appended| journal.commit(appended));
+        // It is not waited for any more: the runtime ends.
+        let _ = reply.send(is_committed(&result));
+    });
+    committed
+}
+
 fn is_committed(result: &Result<(), JournalError>) -> bool {
     if let Err(error) = result {
         tracing::error!(%error, "could not write to the journal of orders");
     }
     result.is_ok()
-}
-
-fn written(is_written: bool) -> Input {
-    if is_written { Input::Written } else { Input::WriteFailed }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

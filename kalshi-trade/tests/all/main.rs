@@ -3,16 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod budget;
+mod budget_kept;
 mod budget_load;
 mod candles;
 mod fees;
 mod history;
 mod kills;
 mod model;
+mod perps_exchange;
 mod placement;
 mod placement_budget;
 mod placement_changes;
 mod placement_changes_model;
+mod placement_faults;
 mod placement_model;
 mod placement_perps;
 mod placement_requests;

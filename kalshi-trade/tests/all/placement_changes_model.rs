@@ -19,6 +19,10 @@ use crate::model::{Agenda, Dice, FAULTS_END, WINDOW, accidents};
 /// The runs of the model, unless `KALSHI_TRADE_RUNS` says otherwise.
 const RUNS: u64 = 20_000;
 
+/// The time that reads trail by at most, and that one of an order takes, in milliseconds.
+const READ_LAG: i64 = 5_000;
+const READ_TIME: i64 = 2_000;
+
 /// A mistake in the code around the machine, which the model must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
@@ -50,6 +54,12 @@ enum Event {
         process: u32,
         machine: usize,
         input: ChangeInput,
+    },
+    /// The record of a cancel that did not wait for it is written.
+    Written {
+        process: u32,
+        machine: usize,
+        record: Record,
     },
     /// A message of the stream.
     Message {
@@ -204,8 +214,9 @@ impl Run {
     }
 
     fn is_at_rest(&self) -> bool {
-        let is_executing = self.agenda.events().any(|event| matches!(event, Event::Execute(_)));
-        !is_executing && self.journal.history().unsettled_changes().len() == 0
+        let is_pending = |event: &Event| matches!(event, Event::Execute(_) | Event::Written { .. });
+        let is_pending = self.agenda.events().any(is_pending);
+        !is_pending && self.journal.history().unsettled_changes().len() == 0
     }
 
     fn step(&mut self, event: Event) {
@@ -215,6 +226,11 @@ impl Run {
             Event::Execute(intent) => self.execute(&intent),
             Event::Input { process, machine, input } if is_of(process) => {
                 self.apply(machine, input);
+                self.poll(machine);
+            }
+            Event::Written { process, machine, record } if is_of(process) => {
+                self.seen.insert("written late");
+                self.write_now(machine, record);
                 self.poll(machine);
             }
             Event::Message { process, order } if is_of(process) => {
@@ -363,6 +379,16 @@ impl Run {
         }
     }
 
+    /// Reports whether the order is as a change wants it, or was before it ended, as a read that trails
+    /// may still show it: a cancel of an earlier process may act at any time.
+    fn is_shown_as_wanted(&self, intent: &ChangeIntent) -> bool {
+        let mut states = self.states.iter().rev();
+        let Some((ended, order)) = states.next() else { return false };
+        let is_new = order.is_over && *ended > self.agenda.now - READ_LAG - READ_TIME;
+        let before = states.next().filter(|_| is_new && intent.change != OrderChange::Cancel);
+        is_as_wanted(order, intent) || before.is_some_and(|(_, order)| is_as_wanted(order, intent))
+    }
+
     /// Takes in the outcome of a change.
     fn end(&mut self, machine: usize, state: &ChangeState) {
         let intent = self.machines[machine].intent().clone();
@@ -378,7 +404,7 @@ impl Run {
             ChangeState::Over => !self.order().is_over,
             // It was carried out, or makes no difference.
             ChangeState::Reached => {
-                !is_as_wanted(self.order(), &intent)
+                !self.is_shown_as_wanted(&intent)
                     && (intent.change == OrderChange::Cancel || !is_done)
             }
             // An earlier process may have seen it done, and the order may have changed since.
@@ -426,7 +452,7 @@ impl Run {
                     } else {
                         ChangeInput::Read { number, order: Some(order) }
                     };
-                    self.answer_later(machine, input, 2_000);
+                    self.answer_later(machine, input, READ_TIME);
                 }
                 ChangeStep::WaitUntil(at) => {
                     let at = (at.as_millis() - self.skew).max(self.agenda.now + 1);
@@ -439,7 +465,19 @@ impl Run {
         }
     }
 
+    /// Writes a record, unless the disk stalls and the machine does not wait for it.
     fn write(&mut self, machine: usize, record: Record) {
+        let is_cancel = self.machines[machine].intent().change == OrderChange::Cancel;
+        if is_cancel && matches!(record, Record::Change { .. }) && self.is_faulty(4) {
+            let at = self.agenda.now + 1 + self.dice.below(40_000);
+            self.schedule(at, Event::Written { process: self.process, machine, record });
+            self.apply(machine, ChangeInput::WriteDelayed);
+        } else {
+            self.write_now(machine, record);
+        }
+    }
+
+    fn write_now(&mut self, machine: usize, record: Record) {
         let is_change = matches!(record, Record::Change { .. });
         let is_cancel = self.machines[machine].intent().change == OrderChange::Cancel;
         let input = if self.mistake == Mistake::JournalAfterSend && is_change {
@@ -598,7 +636,7 @@ impl Run {
 
     /// Returns the time up to which reads are complete: 0 to 5 s ago, and never earlier than before.
     fn readable(&mut self) -> i64 {
-        let lag = self.dice.below(5_001);
+        let lag = self.dice.below(READ_LAG + 1);
         self.readable_until = self.readable_until.max(self.agenda.now - lag);
         self.readable_until
     }
@@ -644,6 +682,7 @@ fn no_change_acts_after_its_outcome_was_told_whatever_happens() {
         "refused",
         "restored",
         "withdrawn",
+        "written late",
     ];
     assert_eq!(seen, BTreeSet::from(all));
 }

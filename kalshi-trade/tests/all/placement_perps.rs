@@ -1,23 +1,14 @@
 //! Orders of perpetual futures, against an exchange that is a layer of the client, in virtual time.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
-use kalshi_auth::{Credentials, KeyType, server::KeyPair};
 use kalshi_sdk::{
-    Client, Effect, Environment,
+    Effect,
     auth::Clock,
-    middleware::{self, Extensions, Middleware, Next, Request, Response, async_trait},
-    perps::types::{
-        BookSide, CreateMarginOrderRequest, MarginMarket, SelfTradePreventionType,
-        SetCrossExitTriggerRequest, TimeInForce,
-    },
+    perps::types::{BookSide, SetCrossExitTriggerRequest},
 };
 use kalshi_trade::{
-    journal::{Journal, MemoryJournal, OrderChange, Product, Settlement},
+    journal::{Journal, OrderChange, Product, Settlement},
     placement::{
         ChangeState, ChangeTarget, PlaceError, PlacementState, Placements, UndecidedCause,
         WithdrawnCause,
@@ -31,233 +22,10 @@ use kalshi_ws::perps as ws;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::limit;
-
-/// The clock of virtual time.
-#[derive(Debug)]
-struct Virtual(Instant);
-
-impl Clock for Virtual {
-    fn now(&self) -> UnixMillis {
-        UnixMillis::from_millis(1_790_000_000_000).saturating_add(self.0.elapsed())
-    }
-}
-
-/// What happens to a write.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// It is carried out, and its answer is lost.
-    LostAnswer,
-    /// It gets lost on its way.
-    Lost,
-    /// It is carried out, and answered as one whose id is taken.
-    Conflict,
-    /// A corporate action has changed the market.
-    Version,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    orders: Vec<Value>,
-    triggers: Vec<Value>,
-    faults: VecDeque<Fault>,
-    /// True while lists are empty and orders are not found.
-    is_blind: bool,
-    /// Method, path and query of each request.
-    requests: Vec<String>,
-    bodies: Vec<Value>,
-}
-
-/// The exchange.
-#[derive(Clone, Debug)]
-struct Exchange {
-    state: Arc<Mutex<State>>,
-    clock: Arc<Virtual>,
-}
-
-impl Exchange {
-    fn new() -> Self {
-        Self { state: Arc::default(), clock: Arc::new(Virtual(Instant::now())) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    fn client(&self) -> Client {
-        let pair = KeyPair::generate(KeyType::Ed25519).unwrap();
-        let credentials = Credentials::from_pem("key", pair.private_key_pem()).unwrap();
-        Client::builder()
-            .with_environment(Environment::Custom("http://127.0.0.1:9/trade-api/v2".to_owned()))
-            .with_credentials(credentials)
-            .with_middleware(self.clone())
-            .build()
-            .unwrap()
-    }
-
-    fn placements(&self, journal: &MemoryJournal) -> Placements {
-        Placements::builder(self.client(), journal.clone())
-            .with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
-            .start()
-            .unwrap()
-    }
-
-    fn journal(&self) -> MemoryJournal {
-        MemoryJournal::new(7, self.clock.now())
-    }
-
-    fn fault(&self, fault: Fault) {
-        self.lock().faults.push_back(fault);
-    }
-
-    /// Returns the number of requests that begin so.
-    fn count(&self, begin: &str) -> usize {
-        self.lock().requests.iter().filter(|line| line.starts_with(begin)).count()
-    }
-
-    fn answer(&self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
-        let mut state = self.lock();
-        state.requests.push(format!("{method} {path}?{query}"));
-        state.bodies.push(body.clone());
-        let is_read = method == "GET";
-        let fault = if is_read { None } else { state.faults.pop_front() };
-        if matches!(fault, Some(Fault::Lost)) {
-            return (502, json!({}));
-        }
-        if matches!(fault, Some(Fault::Version)) {
-            return (409, json!({"code": "market_version_mismatch", "message": "changed"}));
-        }
-        let answer = match (method, path) {
-            ("GET", "/exchange/user_data_timestamp") => {
-                let now = self.clock.now().to_datetime().unwrap();
-                (200, json!({ "as_of_time": now.to_rfc3339() }))
-            }
-            ("GET", "/margin/orders") => {
-                let market = query.split('&').find_map(|pair| pair.strip_prefix("ticker="));
-                let orders = state.orders.iter().filter(|order| {
-                    !state.is_blind && market.is_none_or(|market| order["ticker"] == market)
-                });
-                (200, json!({ "orders": orders.collect::<Vec<_>>(), "cursor": "" }))
-            }
-            ("POST", "/margin/orders") => {
-                let order_id = format!("o-{}", state.orders.len() + 1);
-                state.orders.push(json!({
-                    "order_id": order_id, "user_id": "u", "client_order_id": body["client_order_id"],
-                    "ticker": body["ticker"], "side": body["side"], "price": body["price"],
-                    "fill_count": "0.00", "remaining_count": body["count"],
-                    "last_update_reason": "Amend", "last_update_time": "2026-11-27T00:00:00Z",
-                }));
-                (
-                    201,
-                    json!({ "order_id": order_id, "client_order_id": body["client_order_id"],
-                    "fill_count": "0.00", "remaining_count": body["count"] }),
-                )
-            }
-            ("PUT", "/margin/cross/positions/KXBTCPERP/exit_trigger") => {
-                let id = &body["client_trigger_id"];
-                let known = state.triggers.iter().find(|one| one["client_trigger_id"] == *id);
-                let trigger = known.cloned().unwrap_or_else(|| {
-                    let mut trigger = json!({
-                        "id": format!("x-{}", state.triggers.len() + 1), "ticker": "KXBTCPERP",
-                        "kind": "bracket", "status": "active", "count": "0.00",
-                        "filled_count": "0.00", "created_time": "2026-11-27T00:00:00Z",
-                        "updated_time": "2026-11-27T00:00:00Z",
-                    });
-                    for (name, value) in body.as_object().unwrap() {
-                        trigger[name] = value.clone();
-                    }
-                    trigger
-                });
-                if known.is_none() {
-                    state.triggers.push(trigger.clone());
-                }
-                (200, trigger)
-            }
-            _ => {
-                let Some(rest) = path.strip_prefix("/margin/orders/") else {
-                    return (404, json!({"code": "not_found"}));
-                };
-                let (id, action) = rest.split_once('/').unwrap_or((rest, method));
-                let is_blind = state.is_blind;
-                let found = state.orders.iter_mut().find(|order| order["order_id"] == id);
-                let Some(order) = found.filter(|_| !(is_read && is_blind)) else {
-                    return (404, json!({"code": "not_found"}));
-                };
-                match action {
-                    "GET" => (200, json!({ "order": order })),
-                    "DELETE" => {
-                        order["remaining_count"] = json!("0.00");
-                        (200, json!({ "order_id": id, "reduced_by": "1.00" }))
-                    }
-                    "amend" => {
-                        order["price"] = body["price"].clone();
-                        order["remaining_count"] = body["count"].clone();
-                        (200, json!({ "order_id": id }))
-                    }
-                    _ => {
-                        order["remaining_count"] = body["reduce_to"].clone();
-                        (200, json!({ "order_id": id, "remaining_count": body["reduce_to"] }))
-                    }
-                }
-            }
-        };
-        match fault {
-            Some(Fault::LostAnswer) => (502, json!({})),
-            Some(Fault::Conflict) => (409, json!({"code": "order_already_exists"})),
-            _ => answer,
-        }
-    }
-}
-
-#[async_trait]
-impl Middleware for Exchange {
-    async fn handle(
-        &self,
-        request: Request,
-        _: &mut Extensions,
-        _: Next<'_>,
-    ) -> middleware::Result<Response> {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let url = request.url();
-        let path = url.path().strip_prefix("/trade-api/v2").unwrap();
-        let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
-        let body = serde_json::from_slice(body).unwrap_or_default();
-        let query = url.query().unwrap_or_default();
-        let (status, answer) = self.answer(request.method().as_str(), path, query, &body);
-        let answer = http::Response::builder().status(status).body(answer.to_string()).unwrap();
-        Ok(Response::from(answer))
-    }
-}
-
-fn market() -> MarginMarket {
-    let market = json!({
-        "ticker": "KXBTCPERP", "market_id": "m-1", "status": "active", "exchange_index": 0,
-        "tick_size": "0.25", "fractional_trading_enabled": false, "market_version": 3,
-        "contract_size": "1", "underlying_multiplier": "1", "halt_sources": [],
-        "funding_cap": 0, "funding_deadband": 0, "funding_limit_unit": "percentage",
-        "funding_invalid_premium_handling": "dampen",
-    });
-    serde_json::from_value(market).unwrap()
-}
-
-fn order(id: &str) -> CreateMarginOrderRequest {
-    CreateMarginOrderRequest::builder()
-        .ticker("KXBTCPERP")
-        .client_order_id(id)
-        .side(BookSide::Bid)
-        .count("2.00")
-        .price("30000.25")
-        .time_in_force(TimeInForce::GoodTillCanceled)
-        .self_trade_prevention_type(SelfTradePreventionType::TakerAtCross)
-        .try_into()
-        .unwrap()
-}
-
-fn accepted(order_id: &str) -> PlacementState {
-    PlacementState::Accepted { order_id: order_id.to_owned() }
-}
-
-const CREATE: &str = "POST /margin/orders?";
+use crate::{
+    perps_exchange::{CREATE, Exchange, Fault, accepted, market, order},
+    support::limit,
+};
 
 #[tokio::test(start_paused = true)]
 async fn an_order_is_placed_for_a_version_of_its_market_and_is_in_the_journal_with_its_product() {
@@ -545,16 +313,75 @@ async fn an_exit_trigger_is_set_once_and_a_success_is_no_proof() {
         exchange.fault(Fault::Lost);
     }
     let error = set(&trigger("t-3", "29000.00")).await.unwrap_err();
-    assert!(
-        matches!(&error, TriggerError::Request(error) if error.effect() == Effect::Unknown),
-        "{error:?}"
-    );
+    assert!(matches!(&error, TriggerError::Unsettled { id, .. } if id == "t-3"), "{error:?}");
     assert_eq!(exchange.count("PUT"), before + 5);
     for id in ["", &"x".repeat(65)] {
         let error = set(&trigger(id, "29000.00")).await.unwrap_err();
         assert!(matches!(error, TriggerError::NoId));
     }
     assert_eq!(exchange.count("PUT"), before + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_whose_answer_is_lost_may_be_set_whatever_the_next_request_comes_to() {
+    for is_journaled in [false, true] {
+        let exchange = Exchange::new();
+        let client = exchange.client();
+        let journal = exchange.journal();
+        let placements = exchange.placements(&journal);
+        let perps = placements.perps();
+        let set = async |id: &str| {
+            let request = trigger(id, "29000.00");
+            if is_journaled {
+                perps.set_exit_trigger("KXBTCPERP", None, &request).await
+            } else {
+                set_exit_trigger(&client, "KXBTCPERP", None, &request).await
+            }
+        };
+        let is_set = |id: &str| {
+            let state = exchange.lock();
+            state.triggers.iter().filter(|one| one["client_trigger_id"] == id).count() == 1
+        };
+        // It is refused then: the refusal is no word about the request before it.
+        for (id, faults) in [
+            ("t-1", vec![Fault::LostAnswer, Fault::Conflict]),
+            ("t-2", vec![Fault::LostAnswer, Fault::NotConnected, Fault::Version]),
+            ("t-3", vec![Fault::LostAnswer, Fault::RateLimited, Fault::Lost, Fault::RateLimited]),
+            ("t-4", [vec![Fault::LostAnswer], vec![Fault::NotConnected; 3]].concat()),
+        ] {
+            for fault in faults {
+                exchange.fault(fault);
+            }
+            let error = set(id).await.unwrap_err();
+            assert_eq!(error.effect(), Effect::Unknown, "{id} {error:?}");
+            let TriggerError::Unsettled { id: of, last, .. } = &error else {
+                panic!("{id} {error:?}")
+            };
+            assert_eq!((&**of, is_set(id), exchange.lock().faults.len()), (id, true, 0));
+            assert_ne!(last.effect(), Effect::Unknown, "{id} {last:?}");
+            // The same request, once more, tells.
+            let outcome = set(id).await.unwrap();
+            assert!(matches!(outcome, TriggerOutcome::InPlace(_)) && is_set(id), "{outcome:?}");
+        }
+        // A connection that cannot be made, and a rate limit, pass: the rest of the pauses is used.
+        let before = exchange.count("PUT");
+        for fault in [Fault::LostAnswer, Fault::NotConnected, Fault::RateLimited] {
+            exchange.fault(fault);
+        }
+        let outcome = set("t-5").await.unwrap();
+        assert!(matches!(outcome, TriggerOutcome::InPlace(_)) && is_set("t-5"), "{outcome:?}");
+        assert_eq!(exchange.count("PUT"), before + 3);
+        // Without a lost answer it is not set, and not repeated.
+        for (fault, effect) in
+            [(Fault::NotConnected, Effect::NotSent), (Fault::RateLimited, Effect::Rejected)]
+        {
+            exchange.fault(fault);
+            let error = set("t-6").await.unwrap_err();
+            assert!(matches!(&error, TriggerError::Request(_)), "{error:?}");
+            assert_eq!((error.effect(), is_set("t-6")), (effect, false));
+        }
+        assert!(perps.unsettled_triggers().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -580,7 +407,7 @@ async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
     exchange.fault(Fault::LostAnswer);
     exchange.fault(Fault::Conflict);
     let lost = perps.set_exit_trigger("KXBTCPERP", Some(1), &trigger("t-3", "29000.00")).await;
-    assert!(lost.is_err(), "{lost:?}");
+    assert!(matches!(lost, Err(TriggerError::Unsettled { .. })), "{lost:?}");
     // The process dies between the write and the answer.
     let request = trigger("t-4", "28000.00");
     let setting = perps.set_exit_trigger("KXBTCPERP", None, &request);
@@ -598,7 +425,10 @@ async fn a_trigger_whose_answer_is_lost_is_known_to_the_next_process() {
     // Refused now, it may have been set before: it stays open.
     exchange.fault(Fault::Conflict);
     let refused = perps.settle_exit_trigger(&unsettled[0]).await;
-    assert!(matches!(&refused, Err(TriggerError::Request(error)) if error.is_conflict()));
+    assert!(
+        matches!(&refused, Err(TriggerError::Unsettled { last, .. }) if last.is_conflict()),
+        "{refused:?}"
+    );
     assert_eq!(open(&placements), ["t-3", "t-4"]);
 
     // The id of an open trigger is taken, and only the same request is sent again.

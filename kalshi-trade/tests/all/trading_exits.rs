@@ -1,6 +1,9 @@
 //! Ceilings, pauses, groups, expiry, exits and the closing of positions, over the simulator.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use kalshi_sdk::{OperationId, types::BookSide};
 use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
@@ -17,7 +20,7 @@ use kalshi_trade::{
 use kalshi_types::{Count, Dollars};
 
 use crate::{
-    support::{TICKER, limit},
+    support::{Ahead, TICKER, limit},
     trading::{fault, journal, resting_there, wait},
 };
 
@@ -328,6 +331,47 @@ async fn an_outage_of_the_exchange_delays_an_exit_and_does_not_end_it() {
     assert_eq!(exited.resting.len(), 1, "no cancel is taken: {exited:?}");
     exchange.markets().set_shard(0, true, true).unwrap();
     assert!(trading.exit(WITHIN).await.is_clean());
+    assert!(resting_there(&exchange).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_exit_sends_its_cancels_whatever_else_is_on_its_way() {
+    let exchange = exchange().await;
+    let clock = Arc::new(Ahead::default());
+    let mut trading = start(builder(&exchange, journal()).with_clock(clock.clone())).await;
+    let order = limit(TICKER, BookSide::Bid, "0.0100", "1.00");
+    let placement = trading.place(order, WITHIN).unwrap();
+    wait_for_rest(&mut trading, &placement).await;
+    // A read of the account that takes longer than the exit.
+    let slow = Fault::builder(FaultKind::latency(Duration::from_secs(60)));
+    let slow = slow.with_operation(OperationId::GetUserDataTimestamp).build();
+    exchange.faults().add(slow).unwrap();
+    clock.0.store(61_000, Ordering::SeqCst);
+    let before = exchange.requests().len();
+    while exchange.requests().len() == before {
+        let _ = tokio::time::timeout(Duration::from_millis(20), trading.next()).await;
+    }
+    let exited = trading.exit(Duration::from_secs(5)).await;
+    assert!(resting_there(&exchange).await.is_empty(), "{exited:?}");
+}
+
+#[tokio::test]
+async fn an_exit_and_a_closing_without_an_end_are_taken() {
+    let exchange = exchange().await;
+    let mut trading = start(builder(&exchange, journal())).await;
+    let order = limit(TICKER, BookSide::Bid, "0.0100", "1.00");
+    let placement = trading.place(order, WITHIN).unwrap();
+    wait_for_rest(&mut trading, &placement).await;
+    let plan = ClosePlan {
+        ticker: TICKER,
+        worst: usd("0.01"),
+        slice: contracts("1"),
+        exchange_index: 0,
+        subaccount: 0,
+    };
+    let closed = trading.close(&plan, Duration::MAX).await.unwrap();
+    assert_eq!(closed.end, CloseEnd::Flat);
+    assert!(trading.exit(Duration::MAX).await.is_clean());
     assert!(resting_there(&exchange).await.is_empty());
 }
 

@@ -15,12 +15,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_util::future::poll_fn;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::timeout,
 };
 use tracing::{Instrument as _, info_span};
 
@@ -87,11 +89,14 @@ pub struct Connection<P: Product = EventContracts> {
 ///
 /// Subscriptions outlive the connection. The methods return at once: every request is answered by an
 /// event of the connection.
-pub struct ConnectionHandle<P: Product = EventContracts>(mpsc::Sender<Request<P>>);
+pub struct ConnectionHandle<P: Product = EventContracts> {
+    requests: mpsc::Sender<Request<P>>,
+    command_timeout: Duration,
+}
 
 impl<P: Product> Clone for ConnectionHandle<P> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { requests: self.requests.clone(), command_timeout: self.command_timeout }
     }
 }
 
@@ -120,10 +125,12 @@ impl<P: Product> Connection<P> {
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let (closing, closed) = watch::channel(false);
         let keeps_books = config.settings.keeps_books;
+        let command_timeout = config.settings.command_timeout;
         let driver = Driver::new(config.settings, connector, Arc::clone(&queue), requests, closed);
         let span = info_span!(parent: None, "connection", host);
         let task = tokio::spawn(Box::pin(driver.run(socket).instrument(span)));
-        let (handle, taken, task) = (ConnectionHandle(sender), Taken::default(), Some(task));
+        let handle = ConnectionHandle { requests: sender, command_timeout };
+        let (taken, task) = (Taken::default(), Some(task));
         let books = handle.books();
         Ok(Self { queue, taken, books, keeps_books, handle, closing, task })
     }
@@ -214,7 +221,9 @@ impl<P: Product> fmt::Debug for Connection<P> {
 
 impl<P: Product> fmt::Debug for ConnectionHandle<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionHandle").field("closed", &self.0.is_closed()).finish()
+        f.debug_struct("ConnectionHandle")
+            .field("closed", &self.requests.is_closed())
+            .finish_non_exhaustive()
     }
 }
 
@@ -293,10 +302,15 @@ impl<P: Product> ConnectionHandle<P> {
 
     /// Requests the subscriptions that the exchange has for this connection.
     ///
+    /// Do not wait for it where the events are read: a connection whose channel is full and waits for
+    /// its consumer ([`Overflow::Block`](crate::Overflow::Block)) reads no answer. Nothing is lost
+    /// then, but the answer is [`CommandError::TimedOut`].
+    ///
     /// # Errors
     ///
-    /// There is no connection, the exchange refused or did not answer in time, too many requests are
-    /// waiting, or the connection is closed.
+    /// There is no connection, no answer came within the
+    /// [time limit](crate::ConfigBuilder::with_command_timeout) of a command, the exchange refused,
+    /// too many requests are waiting, or the connection is closed.
     ///
     /// # Cancellation
     ///
@@ -306,7 +320,10 @@ impl<P: Product> ConnectionHandle<P> {
     ) -> Result<Vec<ListSubscriptionsResponseItem>, CommandError> {
         let (sender, answer) = oneshot::channel();
         self.send(Request::ListSubscriptions(sender))?;
-        answer.await.map_err(|_| CommandError::Closed)?
+        match timeout(self.command_timeout, answer).await {
+            Ok(answer) => answer.map_err(|_| CommandError::Closed)?,
+            Err(_) => Err(CommandError::TimedOut),
+        }
     }
 
     /// Returns order books that are to be fed with the events of this connection by
@@ -323,7 +340,7 @@ impl<P: Product> ConnectionHandle<P> {
     }
 
     fn send(&self, request: Request<P>) -> Result<(), CommandError> {
-        self.0.try_send(request).map_err(|error| match error {
+        self.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CommandError::Busy,
             mpsc::error::TrySendError::Closed(_) => CommandError::Closed,
         })

@@ -12,8 +12,13 @@
 //! - An order has no status: [`types::MarginUserOrder::state`] works it out.
 //! - Replies to writes carry no time of the engine. Order what you know of an order by
 //!   `last_updated_ts_ms`, never by a clock of your own.
-//! - Filters follow a change of a ticker by themselves, under the old name: messages come under the
-//!   new one. [`Subscription::corporate_actions`] says when that happens.
+//! - A ticker may change, and the exchange goes on under the new one by itself. A connection that is
+//!   subscribed to [corporate actions](Subscription::corporate_actions) does so as well: the old
+//!   ticker is [`Event::Removed`](product::Event::Removed) from every subscription, the new one is
+//!   [`Event::Added`](product::Event::Added), and its book gets a snapshot. Without that channel the
+//!   first message of a book under a ticker that was not subscribed to is an
+//!   [`Event::Gap`](product::Event::Gap): all books of the connection are void, and that of the old
+//!   ticker stays so.
 //!
 //! # Examples
 //!
@@ -127,7 +132,8 @@ impl Subscription {
     /// is no snapshot, and dividends do not come here.
     ///
     /// After one, read positions, balance and the market anew before the next order: count, price and
-    /// `market_version` have changed.
+    /// `market_version` have changed. Subscriptions of the same connection follow a change of a
+    /// ticker.
     pub fn corporate_actions() -> Self {
         Self::channel(Channel::CorporateActions)
     }
@@ -204,6 +210,7 @@ impl Product for Perps {
     type OrderBook = OrderBook;
 
     const SERVICE: Service = Service::PerpsStreams;
+    const TICKERS_CHANGE: bool = true;
 
     fn book_channel() -> Channel {
         Channel::OrderbookDelta
@@ -235,6 +242,13 @@ impl Product for Perps {
     #[inline]
     fn market_ticker(payload: &Payload) -> Option<&str> {
         payload.market_ticker()
+    }
+
+    #[inline]
+    fn ticker_change(payload: &Payload) -> Option<(&str, &str)> {
+        let Payload::CorporateActionsDelta(delta) = payload else { return None };
+        let change = delta.corporate_action.ticker_change.as_ref()?;
+        Some((&change.old_ticker, &change.new_ticker))
     }
 
     #[inline]

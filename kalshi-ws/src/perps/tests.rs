@@ -329,3 +329,145 @@ fn deltas_of_one_market_share_their_names_and_have_no_id_and_no_clock() {
     let value: Value = serde_json::from_str(frame).unwrap();
     assert_eq!(serde_json::to_value(&deltas[0]).unwrap(), value["msg"]);
 }
+
+fn book(seq: i64, ticker: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_snapshot","sid":7,"seq":{seq},"msg":{{"market_ticker":"{ticker}","bid":[["10.00","3.00"]]}}}}"#
+    )
+}
+
+fn change(seq: i64, ticker: &str) -> String {
+    format!(
+        r#"{{"type":"orderbook_delta","sid":7,"seq":{seq},"msg":{{"market_ticker":"{ticker}","price":"10.00","delta":"1.00","side":"bid","ts_ms":{seq}}}}}"#
+    )
+}
+
+/// Returns the message that a ticker has changed.
+fn new_ticker(seq: i64, old: &str, new: &str) -> String {
+    let terms = json!({"old_ticker": old, "new_ticker": new});
+    let action = json!({"id": "1", "market_id": "m", "market_ticker": new, "type": "ticker_change", "ts_ms": 1, "ticker_change": terms});
+    json!({"type": "corporate_actions_delta", "sid": 8, "seq": seq, "msg": {"corporate_action": action}})
+        .to_string()
+}
+
+/// Returns a session with the books of OLD and B, and the channel of corporate actions.
+fn with_two_books() -> Session {
+    let mut session = Session::subscribed(Subscription::orderbook(["OLD", "B"]));
+    session.frame(&book(1, "OLD"));
+    session.frame(&book(2, "B"));
+    session.request(Request::Subscribe(Box::new(Subscription::corporate_actions())));
+    session.frame(r#"{"id":2,"type":"subscribed","msg":{"channel":"corporate_actions","sid":8}}"#);
+    session
+}
+
+fn states(session: &Session) -> [BookState; 3] {
+    ["OLD", "NEW", "B"].map(|ticker| session.books.state(ticker))
+}
+
+/// Returns the action and the markets of the last command.
+fn last_command(session: &Session) -> (&str, Value) {
+    let params = &session.sent.last().unwrap()["params"];
+    (params["action"].as_str().unwrap(), params["market_tickers"].clone())
+}
+
+#[test]
+fn a_book_message_of_a_market_that_was_not_subscribed_to_voids_the_books_once() {
+    use BookState::{Absent, Valid, Void};
+    let mut session = with_two_books();
+    session.frame(&change(3, "OLD"));
+    // The ticker has changed, and the message about it was lost, or comes later.
+    session.frame(&change(4, "NEW"));
+    assert_eq!(states(&session), [Void, Absent, Void]);
+    let gaps = |session: &Session| {
+        session.events.iter().filter(|event| matches!(event, Event::Gap { .. })).count()
+    };
+    assert!(matches!(session.events.last(), Some(Event::Unmatched(_))));
+    assert_eq!(
+        (gaps(&session), last_command(&session)),
+        (1, ("get_snapshot", json!(["B", "OLD"])))
+    );
+    session.frame(&book(5, "B"));
+    session.frame(&change(6, "NEW"));
+    session.frame(&book(7, "NEW"));
+    session.frame(&change(8, "B"));
+    assert_eq!((gaps(&session), states(&session)), (1, [Void, Absent, Valid]));
+    // It is told at last.
+    session.frame(&new_ticker(1, "OLD", "NEW"));
+    assert_eq!(states(&session), [Absent, Absent, Valid]);
+    // A second request waits a little.
+    session.now += Duration::from_millis(200);
+    session.state.tick(session.now);
+    session.carry_out();
+    assert_eq!(last_command(&session), ("get_snapshot", json!(["NEW"])));
+    session.frame(&book(9, "NEW"));
+    session.frame(&change(10, "NEW"));
+    assert_eq!((gaps(&session), states(&session)), (1, [Absent, Valid, Valid]));
+}
+
+#[test]
+fn a_change_of_a_ticker_takes_the_old_one_out_and_gets_the_book_of_the_new_one() {
+    use BookState::{Absent, Valid};
+    let mut session = with_two_books();
+    let before = session.events.len();
+    session.frame(&new_ticker(1, "OLD", "NEW"));
+    let told: Vec<String> = session.events[before..]
+        .iter()
+        .map(|event| match event {
+            Event::Message(message) => message.payload.kind().to_owned(),
+            Event::Removed { items, .. } => format!("removed {items:?}"),
+            Event::Added { items, .. } => format!("added {items:?}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["corporate_actions_delta", r#"removed ["OLD"]"#, r#"added ["NEW"]"#]);
+    assert_eq!(last_command(&session), ("get_snapshot", json!(["NEW"])));
+    // What is left of the old one on the way is of no book, and voids none.
+    session.frame(&change(3, "OLD"));
+    session.frame(&book(4, "NEW"));
+    session.frame(&change(5, "NEW"));
+    session.frame(&change(6, "B"));
+    assert_eq!(states(&session), [Absent, Valid, Valid]);
+    // Of another market, and once more: nothing changes.
+    let before = session.events.len();
+    session.frame(&new_ticker(2, "OTHER", "ANOTHER"));
+    session.frame(&new_ticker(3, "OLD", "NEW"));
+    assert_eq!(session.events.len(), before + 2);
+    // And back.
+    session.frame(&new_ticker(4, "NEW", "OLD"));
+    session.frame(&book(7, "OLD"));
+    session.frame(&change(8, "OLD"));
+    assert_eq!(states(&session), [Valid, Absent, Valid]);
+    // The next connection asks for what the market is called now.
+    session.state.disconnected(crate::DisconnectReason::Silent, session.now);
+    session.state.connected(session.now, Some(1));
+    session.carry_out();
+    let books =
+        session.sent.iter().rfind(|sent| sent["params"]["channels"][0] == "orderbook_delta");
+    assert_eq!(books.unwrap()["params"]["market_tickers"], json!(["B", "OLD"]));
+}
+
+#[test]
+fn a_command_that_waits_for_its_reply_is_about_the_new_ticker() {
+    use BookState::{Absent, Valid};
+    // Taken out, and called something else before the exchange says so.
+    let mut session = with_two_books();
+    session.request(Request::Delete(Channel::OrderbookDelta, vec!["OLD".to_owned()]));
+    let id = session.sent.last().unwrap()["id"].clone();
+    session.frame(&new_ticker(1, "OLD", "NEW"));
+    session.frame(&change(3, "NEW"));
+    let sent = session.sent.len();
+    session.frame(&json!({"id": id, "type": "ok", "sid": 7}).to_string());
+    assert_eq!((states(&session), session.sent.len()), ([Absent, Absent, Valid], sent));
+    // Added, and called something else before its snapshot comes.
+    let mut session = Session::subscribed(Subscription::orderbook(["B"]));
+    session.frame(&book(1, "B"));
+    session.request(Request::Subscribe(Box::new(Subscription::corporate_actions())));
+    session.frame(r#"{"id":2,"type":"subscribed","msg":{"channel":"corporate_actions","sid":8}}"#);
+    session.request(Request::Add(Channel::OrderbookDelta, vec!["OLD".to_owned()]));
+    session.frame(&new_ticker(1, "OLD", "NEW"));
+    session.frame(r#"{"id":3,"type":"ok","sid":7}"#);
+    session.frame(&book(2, "NEW"));
+    session.frame(&change(3, "NEW"));
+    assert_eq!(states(&session), [Absent, Valid, Valid]);
+    assert!(!session.events.iter().any(|event| matches!(event, Event::Gap { .. })));
+}

@@ -30,7 +30,8 @@ pub enum RecordedEvent {
     Connected,
     /// The connection was lost, for this reason.
     Disconnected(String),
-    /// This number of lines is missing here: the disk was too slow.
+    /// This number of lines is missing here: the disk was too slow, or could not be written. Some
+    /// of them may stand before it all the same.
     Lost(u64),
     /// A line of a kind that this version does not know, as it is.
     Unknown(String),

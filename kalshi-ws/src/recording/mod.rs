@@ -1,8 +1,8 @@
 //! Recordings: every frame of a connection as a line of JSON, in files compressed with gzip.
 //!
 //! A [`Recorder`] is a [`Tap`](crate::Tap): it sees the frames as they go over the wire, before they
-//! are decoded. It never makes the connection wait; lines that a slow disk has no room for are
-//! counted in the recording itself. A [`Player`] reads the files back and gives the events that the
+//! are decoded. It never makes the connection wait; lines that a slow disk has no room for, or that
+//! could not be written, are counted in the recording itself. A [`Player`] reads the files back and gives the events that the
 //! connection would have given, holes included.
 //!
 //! # Format
@@ -50,6 +50,7 @@
 //! # }
 //! ```
 
+mod files;
 mod line;
 mod player;
 mod reader;
@@ -61,5 +62,5 @@ pub use self::{
     line::{RecordedEvent, RecordedLine, RecordingHeader},
     player::{Player, Speed},
     reader::{Recording, RecordingError},
-    recorder::{Recorder, RecorderBuilder, Writer},
+    recorder::{Recorder, RecorderBuilder, Writer, WriterState},
 };

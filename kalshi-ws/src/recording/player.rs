@@ -22,7 +22,8 @@ pub enum Speed {
     Times(f64),
 }
 
-/// Plays back a recording: the events that the connection would have given.
+/// Plays back a recording: the events that the connection would have given, as far as its frames and
+/// commands tell them (see [`Replay::sent`]).
 #[derive(Debug)]
 pub struct Player {
     recording: Recording,
@@ -117,6 +118,10 @@ impl Player {
                 let events = &mut self.events;
                 self.replay.frame(&text, line.at, |event| events.push_back(event));
             }
+            RecordedEvent::Sent(text) => {
+                let events = &mut self.events;
+                self.replay.sent(&text, |event| events.push_back(event));
+            }
             RecordedEvent::Header(header) => self.begin(&header),
             RecordedEvent::Disconnected(reason) => self.disconnected(reason),
             // What they said is not known: nothing can be relied on.
@@ -126,7 +131,7 @@ impl Player {
             RecordedEvent::Unknown(_) => {
                 self.disconnected("a line of the recording is of an unknown kind".to_owned());
             }
-            RecordedEvent::Sent(_) | RecordedEvent::Connected => {}
+            RecordedEvent::Connected => {}
         }
     }
 

@@ -1,22 +1,24 @@
 //! The writing half: a tap that never waits, and a thread that writes.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write as _},
+    convert::Infallible,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
-use flate2::{Compression, write::GzEncoder};
 use kalshi_types::UnixMillis;
+use tokio::sync::watch;
 
-use super::line::{RecordedEvent, RecordedLine, RecordingHeader};
+use super::{
+    files::{self, Disk, Files, Incoming, Local},
+    line::{RecordedEvent, RecordedLine, RecordingHeader},
+};
 use crate::{PriceConvention, Tap};
 
 /// The bytes that wait for the disk by default: there is room for the largest frame.
@@ -24,9 +26,6 @@ const QUEUE_BYTES: usize = 128 << 20;
 
 /// The bytes of lines in one file by default.
 const BYTES_PER_FILE: u64 = 256 << 20;
-
-/// The longest time that a line waits in memory before it is in the file.
-const FLUSH: Duration = Duration::from_secs(1);
 
 /// Writes a recording. Give it to a connection with [`ConfigBuilder::with_tap`](crate::ConfigBuilder::with_tap).
 ///
@@ -51,6 +50,8 @@ pub struct Recorder {
     lost: u64,
     /// The time of the last line.
     at: UnixMillis,
+    /// Ends with the recorder.
+    _alive: Sender<Infallible>,
 }
 
 /// Sets up a [`Recorder`], from [`Recorder::builder`].
@@ -65,8 +66,38 @@ pub struct RecorderBuilder {
 }
 
 /// The thread that writes a recording.
+///
+/// A disk that is full, or a folder that is gone, ends no recording: the thread goes on in a new file
+/// once it can, and tries again every 30 seconds at the latest. Meanwhile lines wait in memory, as far
+/// as there is [room](RecorderBuilder::with_queue_bytes). Those that are missing are counted in the
+/// recording, where they would be. A line is in its file a second after it came.
 #[derive(Debug)]
-pub struct Writer(JoinHandle<io::Result<()>>);
+pub struct Writer {
+    thread: JoinHandle<io::Result<()>>,
+    state: watch::Receiver<WriterState>,
+}
+
+/// The state of the thread that writes a recording.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WriterState {
+    /// It writes what comes.
+    Writing,
+    /// A file could not be written, for this reason. It tries again.
+    Failing(Arc<io::Error>),
+    /// It has ended: the recorder is gone. [`Writer::finish`] returns at once, and with an error if
+    /// something could not be written at the end.
+    Finished,
+}
+
+/// Reports the end of the thread, also of one that panics.
+struct State(watch::Sender<WriterState>);
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.0.send_replace(WriterState::Finished);
+    }
+}
 
 impl Recorder {
     /// Returns a builder of a recorder that writes files `NAME-00001.jsonl.gz`,
@@ -150,30 +181,39 @@ impl RecorderBuilder {
     /// The folder or the first file could not be made, or the thread could not be started.
     pub fn start(self) -> io::Result<(Recorder, Writer)> {
         fs::create_dir_all(&self.folder)?;
-        let mut files = Files {
-            folder: self.folder,
-            name: self.name,
-            number: 0,
-            bytes_per_file: self.bytes_per_file,
-            written: 0,
-            header: RecordingHeader {
-                version: RecordingHeader::VERSION,
-                prices: self.prices,
-                host: self.host,
-                started: UnixMillis::EPOCH,
-            },
+        self.start_on(Local)
+    }
+
+    /// Starts a thread that writes to this disk.
+    pub(super) fn start_on(self, disk: impl Disk) -> io::Result<(Recorder, Writer)> {
+        let header = RecordingHeader {
+            version: RecordingHeader::VERSION,
+            prices: self.prices,
+            host: self.host,
+            started: UnixMillis::EPOCH,
         };
-        let first = files.next()?;
+        let mut files = Files::new(disk, self.folder, self.name, self.bytes_per_file, header);
+        files.begin()?;
         let (lines, received) = channel();
+        let (alive, recorder_alive) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let taken = Arc::clone(&waiting);
+        let incoming =
+            Incoming { lines: received, waiting: Arc::clone(&waiting), alive: recorder_alive };
+        let (sender, state) = watch::channel(WriterState::Writing);
         let thread = std::thread::Builder::new().name("recorder".to_owned());
-        let writer = thread.spawn(move || write(&received, &taken, first, files))?;
-        let queue_bytes = self.queue_bytes;
-        Ok((
-            Recorder { lines, waiting, queue_bytes, lost: 0, at: UnixMillis::EPOCH },
-            Writer(writer),
-        ))
+        let thread = thread.spawn(move || {
+            let state = State(sender);
+            files::write(&incoming, files, &state.0)
+        })?;
+        let recorder = Recorder {
+            lines,
+            waiting,
+            queue_bytes: self.queue_bytes,
+            lost: 0,
+            at: UnixMillis::EPOCH,
+            _alive: alive,
+        };
+        Ok((recorder, Writer { thread, state }))
     }
 }
 
@@ -206,98 +246,37 @@ impl Drop for Recorder {
 }
 
 impl Writer {
+    /// Returns the state of the thread.
+    pub fn state(&self) -> WriterState {
+        self.state.borrow().clone()
+    }
+
+    /// Reports whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until the state of the thread changes, and returns it. A failure is told for each
+    /// attempt in vain. After [`WriterState::Finished`] nothing changes: the future waits forever.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost when the future is dropped. Of several changes the last is returned.
+    pub async fn changed(&mut self) -> WriterState {
+        if self.state.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        self.state.borrow_and_update().clone()
+    }
+
     /// Waits until everything is in the files. The connection must be gone before, since it holds
     /// the recorder.
     ///
     /// # Errors
     ///
-    /// A file could not be written; the recording ends there.
+    /// What was left could not be written; the recording ends before. Lines that were lost earlier
+    /// are counted in the recording, and are no error.
     pub fn finish(self) -> io::Result<()> {
-        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")))
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")))
     }
-}
-
-struct Files {
-    folder: PathBuf,
-    name: String,
-    number: u32,
-    bytes_per_file: u64,
-    written: u64,
-    header: RecordingHeader,
-}
-
-type Encoder = GzEncoder<BufWriter<File>>;
-
-impl Files {
-    fn next(&mut self) -> io::Result<Encoder> {
-        loop {
-            self.number = self.number.checked_add(1).ok_or_else(|| {
-                io::Error::other("there are no numbers left for the files of the recording")
-            })?;
-            let path = self.folder.join(format!("{}-{:05}.jsonl.gz", self.name, self.number));
-            match File::create_new(path) {
-                Ok(file) => {
-                    self.written = 0;
-                    return Ok(GzEncoder::new(BufWriter::new(file), Compression::fast()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Writes a line, and before the first of a file its header.
-    fn write(&mut self, file: &mut Encoder, line: &RecordedLine) -> io::Result<()> {
-        if self.written == 0 {
-            if self.header.started == UnixMillis::EPOCH {
-                self.header.started = line.at;
-            }
-            let header = RecordedEvent::Header(self.header.clone());
-            self.written += append(file, &RecordedLine { at: line.at, event: header })?;
-        }
-        self.written += append(file, line)?;
-        Ok(())
-    }
-}
-
-fn append(file: &mut Encoder, line: &RecordedLine) -> io::Result<u64> {
-    let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
-    text.push(b'\n');
-    file.write_all(&text)?;
-    Ok(text.len() as u64)
-}
-
-fn write(
-    lines: &Receiver<RecordedLine>,
-    waiting: &AtomicUsize,
-    mut file: Encoder,
-    mut files: Files,
-) -> io::Result<()> {
-    let mut dirty = false;
-    loop {
-        let line = match lines.recv_timeout(FLUSH) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => {
-                if std::mem::take(&mut dirty) {
-                    file.flush()?;
-                }
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return finish(file),
-        };
-        if files.written >= files.bytes_per_file {
-            finish(std::mem::replace(&mut file, files.next()?))?;
-        }
-        files.write(&mut file, &line)?;
-        dirty = true;
-        // The last marker was not counted.
-        let bytes = line.event.bytes();
-        let _ = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
-            Some(waiting.saturating_sub(bytes))
-        });
-    }
-}
-
-fn finish(file: Encoder) -> io::Result<()> {
-    file.finish()?.into_inner()?.sync_all()
 }

@@ -111,8 +111,8 @@ impl<P: Product> SessionState<P> {
         }
     }
 
-    /// Returns a session that takes its subscriptions from the confirmations that it reads, and
-    /// sends nothing of its own accord.
+    /// Returns a session that takes its subscriptions from the confirmations that it reads and from
+    /// the commands that it is [told of](Self::sent), and sends nothing of its own accord.
     pub(crate) fn passive(limits: Limits, now: Instant) -> Self {
         let mut session = Self::new(limits, now);
         session.out.is_passive = true;
@@ -328,6 +328,8 @@ impl<P: Product> SessionState<P> {
     #[inline(never)]
     fn message(&mut self, message: Message<P>, bytes: usize, now: Instant) {
         self.out.take_query_by_id(message.id);
+        let renamed = P::ticker_change(&message.payload);
+        let renamed = renamed.map(|(old, new)| (old.to_owned(), new.to_owned()));
         let Some(sid) = message.sid else {
             // It may be of any subscription that sends such messages, and have had a number there.
             self.misplaced(Some(P::kind(&message.payload)), now);
@@ -336,7 +338,12 @@ impl<P: Product> SessionState<P> {
         };
         match self.channels.iter_mut().find(|state| state.sid() == Some(sid)) {
             Some(state) => state.message(message, bytes, &mut self.out, now),
-            None => self.hold(message, bytes, now),
+            None => return self.hold(message, bytes, now),
+        }
+        if let Some((old, new)) = renamed {
+            for state in &mut self.channels {
+                state.renamed(&old, &new, &mut self.out, now);
+            }
         }
     }
 
@@ -382,7 +389,7 @@ impl<P: Product> SessionState<P> {
             Frame::Unsubscribed { id, sid, .. } => {
                 let pending = self.out.take(id);
                 let lane = match pending {
-                    Some(PendingKind::Unsubscribe(lane)) => Some(lane),
+                    Some(PendingKind::Unsubscribe(lane)) if !self.out.is_passive => Some(lane),
                     _ => self.by_sid(sid).map(|state| state.lane),
                 };
                 match lane.and_then(|lane| self.channels.get_mut(lane)) {
@@ -467,7 +474,7 @@ impl<P: Product> SessionState<P> {
             return;
         }
         let lane = match self.out.take(id) {
-            Some(PendingKind::Subscribe(lane)) => Some(lane),
+            Some(PendingKind::Subscribe(lane)) if self.may_confirm(lane, channel) => Some(lane),
             _ if self.out.is_passive => Some(self.adopt(channel)),
             // A reply to another command answers nothing of this session.
             _ if id.is_some() => None,
@@ -488,7 +495,7 @@ impl<P: Product> SessionState<P> {
 
     /// Remembers the end of a subscription whose confirmation may still come.
     fn remember_end(&mut self, sid: Sid, reason: TerminationReason) {
-        if self.out.is_passive || !self.channels.iter().any(ChannelState::is_pending) {
+        if !self.channels.iter().any(ChannelState::is_pending) {
             return;
         }
         if self.ended.len() == MAX_ENDED {
@@ -537,19 +544,6 @@ impl<P: Product> SessionState<P> {
         for Unmatched { message, bytes, .. } in ours {
             self.message(message, bytes, now);
         }
-    }
-
-    /// Makes room for a subscription of a recording.
-    fn adopt(&mut self, channel: &P::Channel) -> usize {
-        if let Some(state) = self.channels.iter_mut().find(|state| state.channel == *channel) {
-            state.adopt();
-            return state.lane;
-        }
-        let lane = self.channels.len();
-        let mut state = ChannelState::new(lane, channel.clone());
-        state.adopt();
-        self.channels.push(state);
-        lane
     }
 
     fn error(&mut self, id: Option<i64>, sid: Option<Sid>, error: ServerError, now: Instant) {

@@ -20,6 +20,9 @@ use crate::{
 /// The number of commands whose replies are recognized when they come late.
 const MAX_REMEMBERED: usize = 1_024;
 
+/// The number of commands of a recording that wait for a reply.
+const MAX_FOLLOWED: usize = 65_536;
+
 /// The queue that an event waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -175,23 +178,68 @@ impl<P: Product> Outbox<P> {
 
     /// Sends a command that has to be answered in time.
     pub(crate) fn command(&mut self, kind: PendingKind, action: Action<P>, now: Instant) {
+        if self.is_passive {
+            return;
+        }
         self.next_id += 1;
         let deadline = after(now, self.limits.command_timeout);
         self.pending.0.insert(self.next_id, Pending { kind, deadline });
         self.outputs.push_back(Output::Send(Command { id: self.next_id, action }));
     }
 
+    /// Registers a command that a recorded session has sent.
+    pub(crate) fn follow(&mut self, id: i64, kind: PendingKind, now: Instant) {
+        self.reuse(id);
+        if self.pending.0.len() >= MAX_FOLLOWED {
+            self.pending.0.pop_first();
+        }
+        let deadline = after(now, self.limits.command_timeout);
+        self.pending.0.insert(id, Pending { kind, deadline });
+    }
+
+    /// Registers a request for snapshots that a recorded session has sent.
+    pub(crate) fn follow_snapshots(
+        &mut self,
+        id: i64,
+        lane: usize,
+        sid: Sid,
+        items: impl IntoIterator<Item = String>,
+    ) {
+        self.reuse(id);
+        self.remember_request(SnapshotRequest {
+            id,
+            lane,
+            sid,
+            items: items.into_iter().collect(),
+        });
+    }
+
+    /// Forgets what an id stood for: some clients use one again.
+    fn reuse(&mut self, id: i64) {
+        self.pending.remove(id);
+        self.guesses.remove(&id);
+        self.abandoned.retain(|abandoned| *abandoned != id);
+        self.snapshot_requests.retain(|request| request.id != id);
+    }
+
+    fn remember_request(&mut self, request: SnapshotRequest) {
+        if self.snapshot_requests.len() == MAX_REMEMBERED {
+            self.snapshot_requests.pop_front();
+        }
+        self.snapshot_requests.push_back(request);
+    }
+
     /// Sends a request for snapshots, split into commands.
     pub(crate) fn request_snapshots(&mut self, lane: usize, sid: Sid, items: &[String]) {
+        if self.is_passive {
+            return;
+        }
         let limit = self.limits.items_per_command.max(1);
         for items in items.chunks(limit) {
             self.next_id += 1;
             let id = self.next_id;
-            if self.snapshot_requests.len() == MAX_REMEMBERED {
-                self.snapshot_requests.pop_front();
-            }
             let expected = items.iter().cloned().collect();
-            self.snapshot_requests.push_back(SnapshotRequest { id, lane, sid, items: expected });
+            self.remember_request(SnapshotRequest { id, lane, sid, items: expected });
             let items = items.to_vec();
             let channel = P::book_channel();
             let action = Action::Update { channel, sid, update: Update::Snapshot, items };
@@ -335,6 +383,23 @@ impl<P: Product> Outbox<P> {
     /// Reports whether the command was taken to be answered already.
     pub(crate) fn is_guessed(&self, id: Option<i64>) -> bool {
         id.is_some_and(|id| self.guesses.contains_key(&id))
+    }
+
+    /// Renames an item in the commands of a subscription that wait for a reply.
+    pub(crate) fn renamed(&mut self, lane: usize, old: &str, new: &str) {
+        let pending = self.pending.0.values_mut().map(|pending| &mut pending.kind);
+        for kind in pending.filter(|kind| kind.lane() == Some(lane)) {
+            if let PendingKind::Add(_, items) | PendingKind::Delete(_, items) = kind {
+                for item in items.iter_mut().filter(|item| *item == old) {
+                    new.clone_into(item);
+                }
+            }
+        }
+        for request in self.snapshot_requests.iter_mut().filter(|request| request.lane == lane) {
+            if request.items.remove(old) {
+                request.items.insert(new.to_owned());
+            }
+        }
     }
 
     /// Abandons the commands of a subscription that is over.

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::{
     Backoff, BookState, DisconnectReason, EventContracts, OrderBook, Outcome, Refusal,
     product::{BookPart, Books, Decoder, Event, Product, Subscription},
+    protocol::command::SentCommand,
     random::{Random, number},
     session::{Limits, Output, Request, SessionState},
 };
@@ -410,11 +411,83 @@ fn hash(levels: impl Iterator<Item = (bool, i64, i64)>) -> u64 {
     hasher.finish()
 }
 
+/// A session that reads what the other one receives and sends, as from a recording.
+struct Follower<P: Product> {
+    session: SessionState<P>,
+    decoder: Decoder<P>,
+    books: Books<P>,
+    now: Instant,
+    /// The times that one of its books was compared with that of the other one.
+    checked: u64,
+}
+
+impl<P: Played> Follower<P> {
+    fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            session: SessionState::passive(limits, now),
+            decoder: Decoder::new(),
+            books: Books::new(),
+            now,
+            checked: 0,
+        }
+    }
+
+    fn frame(&mut self, text: &str) {
+        let frame = self.decoder.decode(text, UnixMillis::from_millis(0));
+        if let Some((_, event)) = self.session.frame(frame, text.len(), self.now) {
+            self.books.apply(&event);
+        }
+        self.carry_out();
+    }
+
+    fn sent(&mut self, text: &str) {
+        self.session.sent(SentCommand::read(text).unwrap(), self.now);
+        self.carry_out();
+    }
+
+    fn disconnected(&mut self, reason: DisconnectReason) {
+        self.session.disconnected(reason, self.now);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.session.output() {
+            match output {
+                Output::Event(_, event, _) => {
+                    self.books.apply(&event);
+                }
+                Output::ForgetNames(tickers) => self.decoder.forget(tickers),
+                Output::ForgetAllNames => self.decoder.clear(),
+                Output::Send(command) => panic!("a session that only reads sends {command:?}"),
+                Output::Lane { .. } | Output::Drop(_) => {}
+            }
+        }
+    }
+
+    /// Compares the books with those of the session that is followed.
+    fn compare(&mut self, books: &Books<P>) {
+        for market in 0..MARKETS {
+            let ticker = format!("M{market}");
+            match (books.state(&ticker), self.books.state(&ticker)) {
+                (BookState::Valid, BookState::Valid) => {
+                    let [ours, theirs] = [&self.books, books].map(|books| books.get(&ticker));
+                    assert_eq!(P::levels(ours.unwrap()), P::levels(theirs.unwrap()), "{ticker}");
+                    self.checked += 1;
+                }
+                // Taken out while a command about it is under way: none is sent yet.
+                (BookState::Absent, _) => {}
+                (expected, found) => assert_eq!(expected, found, "{ticker}"),
+            }
+        }
+    }
+}
+
 /// Everything together, on a clock that only this loop moves.
 struct World<P: Played> {
     exchange: RefCell<Exchange<P>>,
     consumer: Consumer<P>,
     session: SessionState<P>,
+    follower: Follower<P>,
     decoder: Decoder<P>,
     now: Instant,
     up: bool,
@@ -433,7 +506,8 @@ impl<P: Played> World<P> {
         Self {
             exchange: RefCell::new(Exchange::new(seed)),
             consumer: Consumer::new(),
-            session: SessionState::new(limits, now),
+            session: SessionState::new(limits.clone(), now),
+            follower: Follower::new(limits, now),
             decoder: Decoder::new(),
             now,
             up: false,
@@ -450,7 +524,8 @@ impl<P: Played> World<P> {
     fn lose(&mut self, reason: DisconnectReason) {
         self.exchange.borrow_mut().restart();
         self.up = false;
-        self.session.disconnected(reason, self.now);
+        self.session.disconnected(reason.clone(), self.now);
+        self.follower.disconnected(reason);
         self.carry_out();
         self.now += Duration::from_millis(5);
         self.connect(false);
@@ -460,6 +535,7 @@ impl<P: Played> World<P> {
     fn arrive(&mut self, frames: usize) {
         for _ in 0..frames {
             let Some(text) = self.exchange.borrow_mut().wire.pop_front() else { break };
+            self.follower.frame(&text);
             let frame = self.decoder.decode(&text, UnixMillis::from_millis(0));
             if let Some((_, event)) = self.session.frame(frame, text.len(), self.now) {
                 self.consumer.take(&event, &self.exchange);
@@ -471,6 +547,7 @@ impl<P: Played> World<P> {
     fn tick(&mut self) {
         self.session.tick(self.now);
         self.carry_out();
+        self.follower.compare(&self.consumer.books);
         let wanted = std::mem::take(&mut *self.consumer.wanted.lock().unwrap());
         if !wanted.is_empty() {
             self.session.request(Request::Snapshot(wanted), self.now);
@@ -483,7 +560,9 @@ impl<P: Played> World<P> {
         while let Some(output) = self.session.output() {
             match output {
                 Output::Send(command) if self.up => {
-                    self.exchange.borrow_mut().command(&command.to_text());
+                    let text = command.to_text();
+                    self.follower.sent(&text);
+                    self.exchange.borrow_mut().command(&text);
                 }
                 Output::ForgetNames(tickers) => self.decoder.forget(tickers),
                 Output::ForgetAllNames => self.decoder.clear(),
@@ -586,6 +665,7 @@ fn soak<P: Played>() {
     for market in 0..MARKETS {
         let ticker = format!("M{market}");
         assert_eq!(world.consumer.books.state(&ticker), BookState::Valid, "{ticker}");
+        assert_eq!(world.follower.books.state(&ticker), BookState::Valid, "{ticker}");
         let ours = P::levels(world.consumer.books.get(&ticker).unwrap());
         let theirs = &exchange.books[usize::try_from(market).unwrap()];
         let theirs: Vec<_> = theirs.iter().map(|((bid, price), n)| (*bid, *price, *n)).collect();
@@ -602,5 +682,5 @@ fn soak<P: Played>() {
     for event in ["gap", "resynced", "stale", "ended", "malformed", "reconnected"] {
         assert!(events.get(event).is_some_and(|count| *count > 0), "{event} never happened");
     }
-    assert!(world.consumer.checked > deltas / 10);
+    assert!(world.consumer.checked > deltas / 10 && world.follower.checked > deltas / 10);
 }

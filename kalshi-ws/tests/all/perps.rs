@@ -451,3 +451,66 @@ async fn a_loss_on_the_channel_of_corporate_actions_is_a_gap_and_a_new_ticker_is
     assert!(matches!(next(&mut stream).await, Event::Message(_)));
     stream.close().await;
 }
+
+#[tokio::test]
+async fn a_book_is_never_read_under_a_ticker_that_has_changed() {
+    use kalshi_sim::CorporateAction;
+
+    let exchange = kalshi_sim::Exchange::start().await.unwrap();
+    let role = kalshi_sim::Role::Trader;
+    let markets = exchange.client(role).unwrap().perps().get_margin_markets().send().await.unwrap();
+    let tickers: Vec<String> =
+        markets.into_inner().markets.into_iter().map(|market| market.ticker).take(2).collect();
+    let [first, other] = &tickers[..] else { panic!("{tickers:?}") };
+    let config = || {
+        Config::builder()
+            .with_environment(Environment::Custom(exchange.perps().stream_url()))
+            .with_credentials(exchange.credentials(role).unwrap().clone())
+            .build()
+            .unwrap()
+    };
+    // The one is told of changes, the other is not.
+    let mut told = Connection::connect(config()).await.unwrap();
+    let mut plain = Connection::connect(config()).await.unwrap();
+    told.handle().subscribe(Subscription::corporate_actions()).unwrap();
+    told.handle().subscribe(Subscription::ticker([first])).unwrap();
+    for connection in [&mut told, &mut plain] {
+        connection.handle().subscribe(Subscription::orderbook(&tickers)).unwrap();
+        while tickers.iter().any(|ticker| connection.books().get(ticker).is_none()) {
+            next(connection).await;
+        }
+    }
+    let new = "KXOTHERPERP";
+    let action = CorporateAction::TickerChange { new: new.to_owned() };
+    exchange.perps().announce(first, action, std::time::Duration::ZERO).unwrap();
+    // All orders are canceled, under the new name.
+    let mut renamed = Vec::new();
+    while told.books().get(new).is_none() || told.books().get(other).is_none() {
+        let event = next(&mut told).await;
+        if let Event::Removed { channel, items } = &event {
+            assert_eq!(items, std::slice::from_ref(first));
+            renamed.push(channel.clone());
+        }
+        assert!(!matches!(event, Event::Gap { .. }), "{event:?}");
+    }
+    renamed.sort();
+    assert_eq!(renamed, [Channel::OrderbookDelta, Channel::Ticker]);
+    assert_eq!(told.books().state(first), BookState::Absent);
+    assert!(told.books().get(new).unwrap().is_empty());
+    while !matches!(next(&mut plain).await, Event::Gap { .. }) {}
+    assert_eq!(plain.books().state(other), BookState::Void);
+    // The exchange has no snapshot of the old one, and one of the other.
+    while plain.books().get(other).is_none() {
+        assert_eq!(plain.books().state(first), BookState::Void);
+        next(&mut plain).await;
+    }
+    assert_eq!(plain.books().state(first), BookState::Void);
+    assert_eq!(plain.books().state(new), BookState::Absent);
+    // The next connection asks for what the market is called now.
+    exchange.streams().cut(kalshi_sim::Target::All).unwrap();
+    while !matches!(next(&mut told).await, Event::Disconnected { .. }) {}
+    while told.books().get(new).is_none() || told.books().get(other).is_none() {
+        let event = next(&mut told).await;
+        assert!(!matches!(event, Event::Refused { .. }), "{event:?}");
+    }
+}

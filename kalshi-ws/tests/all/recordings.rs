@@ -10,14 +10,15 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use kalshi_types::UnixMillis;
 use kalshi_ws::{
-    Books, Event, Outcome, PriceConvention, Replay, Subscription, Tap as _,
+    BookState, Books, Channel, Config, Connection, Environment, Event, Outcome, PriceConvention,
+    Replay, Subscription, Tap as _,
     recording::{
         Player, RecordedEvent, RecordedLine, Recorder, Recording, RecordingError, RecordingHeader,
-        Speed,
+        RedundantPlayer, Speed,
     },
 };
 
-use crate::exchange::{Exchange, next};
+use crate::exchange::{Exchange, PATIENCE, next};
 
 /// Returns a folder of this test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -128,6 +129,167 @@ async fn a_recording_plays_back_as_it_was() {
     for header in headers {
         assert_eq!((header.version, header.prices), (1, PriceConvention::Yes));
         assert_eq!((header.host.as_deref(), header.started), (Some("example.com"), started));
+    }
+}
+
+#[tokio::test]
+async fn a_recording_plays_back_what_was_subscribed_and_taken_out() {
+    let folder = folder("taken_out");
+    let exchange = kalshi_sim::Exchange::builder().with_traders(50).start().await.unwrap();
+    let role = kalshi_sim::Role::Trader;
+    let client = exchange.client(role).unwrap();
+    let open = client.get_markets().status("open").limit(3_u64).send().await.unwrap().into_inner();
+    let [a, b, c] = [0, 1, 2].map(|at: usize| open.markets[at].ticker.clone());
+    let (recorder, writer) = Recorder::builder(&folder, "x").start().unwrap();
+    let config = Config::builder()
+        .with_environment(Environment::Custom(exchange.stream_url()))
+        .with_credentials(exchange.credentials(role).unwrap().clone())
+        .with_tap(recorder)
+        .build()
+        .unwrap();
+    let mut stream = Connection::connect(config).await.unwrap();
+    let handle = stream.handle().clone();
+    let mut live = Vec::new();
+    handle.subscribe(Subscription::orderbook([&a, &b])).unwrap();
+    handle.subscribe(Subscription::trades([&a, &b])).unwrap();
+    until(&mut stream, &mut live, |books| books.get(&a).is_some() && books.get(&b).is_some()).await;
+    handle.get_snapshot([&b]).unwrap();
+    until_event(&mut stream, &mut live, |event| matches!(event, Event::Resynced { .. })).await;
+    handle.delete_markets(Channel::OrderbookDelta, [&a]).unwrap();
+    handle.delete_markets(Channel::Trade, [&b]).unwrap();
+    // With its reply, the exchange has carried out what was sent before.
+    handle.add_markets(Channel::OrderbookDelta, [&c]).unwrap();
+    until_event(&mut stream, &mut live, |event| matches!(event, Event::Added { .. })).await;
+    until(&mut stream, &mut live, |books| books.get(&c).is_some()).await;
+    exchange.markets().run_traders(500);
+    handle.unsubscribe(Channel::Trade).unwrap();
+    until_event(&mut stream, &mut live, |event| matches!(event, Event::Unsubscribed { .. })).await;
+    // Refused, and told so.
+    handle.add_markets(Channel::OrderbookDelta, ["KXNOSUCHMARKET"]).unwrap();
+    until_event(&mut stream, &mut live, |event| matches!(event, Event::Refused { .. })).await;
+    stream.close().await;
+    until_event(&mut stream, &mut live, |event| matches!(event, Event::Closed { .. })).await;
+    live.pop();
+    let live_states = [&a, &b, &c].map(|ticker| {
+        let mut books = Books::new();
+        for event in &live {
+            books.apply(event);
+        }
+        books.state(ticker)
+    });
+    assert_eq!(live_states, [BookState::Absent, BookState::Valid, BookState::Valid]);
+    drop(stream);
+    writer.finish().unwrap();
+
+    let player = || Player::new(Recording::open(&folder, "x").unwrap(), PriceConvention::Yes);
+    let (mut player, mut merged) = (player(), RedundantPlayer::new([player()]).unwrap());
+    let (mut books, mut again) = (Books::new(), Vec::new());
+    while let Some(event) = player.next().await {
+        let event = event.unwrap();
+        books.apply(&event);
+        again.push(event);
+    }
+    for (at, (live, again)) in live.iter().zip(&again).enumerate() {
+        assert_eq!(format!("{live:?}"), format!("{again:?}"), "{at}");
+    }
+    assert_eq!(live.len(), again.len());
+    assert_eq!([&a, &b, &c].map(|ticker| books.state(ticker)), live_states);
+    while let Some(event) = merged.next().await {
+        if matches!(event.unwrap(), Event::Closed { .. }) {
+            break;
+        }
+        let readable = [&a, &b, &c].map(|ticker| merged.books().state(ticker));
+        if readable[2] == BookState::Valid {
+            assert_eq!(readable[0], BookState::Absent);
+        }
+    }
+}
+
+/// Reads events until the books are as expected.
+async fn until(stream: &mut Connection, events: &mut Vec<Event>, is_done: impl Fn(&Books) -> bool) {
+    while !is_done(stream.books()) {
+        events.push(next(stream).await);
+    }
+}
+
+/// Reads events until one is as expected.
+async fn until_event(
+    stream: &mut Connection,
+    events: &mut Vec<Event>,
+    is_it: impl Fn(&Event) -> bool,
+) {
+    loop {
+        events.push(next(stream).await);
+        if is_it(events.last().unwrap()) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_command_that_was_sent_changes_what_its_reply_means() {
+    let delete = r#"{"id":2,"cmd":"update_subscription","params":{"sids":[1],"action":"delete_markets","market_tickers":["A"]}}"#;
+    let (mut replay, mut books) = (Replay::new(PriceConvention::Yes), Books::new());
+    let mut events = Vec::new();
+    let now = UnixMillis::from_millis(0);
+    for frame in [SUBSCRIBED, SNAPSHOT] {
+        replay.frame(frame, now, |event| {
+            books.apply(&event);
+        });
+    }
+    assert_eq!(books.state("A"), BookState::Valid);
+    // What is no command changes nothing.
+    for text in ["", "{}", r#"{"id":1,"cmd":"dance"}"#, &delete.replace("[1]", "[7]")] {
+        replay.sent(text, |event| events.push(event));
+    }
+    assert!(events.is_empty(), "{events:?}");
+    replay.sent(delete, |event| events.push(event));
+    assert!(matches!(&events[..], [Event::Removed { items, .. }] if items == &["A"]), "{events:?}");
+    books.apply(&events[0]);
+    assert_eq!(books.state("A"), BookState::Absent);
+    // What was on its way counts, and is of no book; neither is an old book that comes late.
+    let snapshot = SNAPSHOT.replace(r#""seq":1"#, r#""seq":4"#);
+    for frame in [DELTA, r#"{"id":2,"type":"ok","sid":1,"seq":3}"#, &snapshot] {
+        replay.frame(frame, now, |event| {
+            books.apply(&event);
+            events.push(event);
+        });
+    }
+    assert!(matches!(events[1], Event::Unmatched(_)), "{events:?}");
+    assert!(matches!(events[2], Event::Message(_)), "a market that is shown again: {events:?}");
+    assert_eq!(books.state("A"), BookState::Valid);
+}
+
+#[test]
+fn an_old_snapshot_that_comes_late_is_not_taken_for_the_book() {
+    let (mut replay, mut books) = (Replay::new(PriceConvention::Yes), Books::new());
+    let now = UnixMillis::from_millis(0);
+    let numbered = |frame: &str, from: &str, to: &str| frame.replace(from, to);
+    let frames = [
+        SUBSCRIBED.to_owned(),
+        SNAPSHOT.to_owned(),
+        DELTA.to_owned(),
+        numbered(DELTA, r#""seq":2"#, r#""seq":3"#),
+        // The first one again, late.
+        SNAPSHOT.to_owned(),
+    ];
+    let mut events = Vec::new();
+    for frame in &frames {
+        replay.frame(frame, now, |event| {
+            books.apply(&event);
+            events.push(event);
+        });
+    }
+    assert!(matches!(events.last(), Some(Event::Unmatched(_))), "{events:?}");
+    assert_eq!(books.state("A"), BookState::Void);
+    // Without a number, too.
+    let bare = numbered(SNAPSHOT, r#""seq":1,"#, "");
+    let newer = numbered(SNAPSHOT, r#""seq":1"#, r#""seq":4"#);
+    for (frame, state) in [(newer, BookState::Valid), (bare, BookState::Void)] {
+        replay.frame(&frame, now, |event| {
+            books.apply(&event);
+        });
+        assert_eq!(books.state("A"), state, "{frame}");
     }
 }
 
@@ -254,6 +416,27 @@ fn a_recorder_drops_what_there_is_no_room_for_and_says_how_many_to_the_end() {
     assert_eq!(kept + lost, 200);
 }
 
+#[test]
+fn lines_are_in_the_file_while_more_of_them_come() {
+    let folder = folder("steady");
+    let (mut recorder, writer) = Recorder::builder(&folder, "x").start().unwrap();
+    let (began, mut number) = (Instant::now(), 0);
+    loop {
+        recorder.received(UnixMillis::from_millis(number), "a");
+        number += 1;
+        // Without a second in which nothing comes.
+        std::thread::sleep(Duration::from_millis(20));
+        // The last line of the file is cut.
+        let mut lines = Recording::open(&folder, "x").unwrap().map_while(Result::ok);
+        if lines.any(|line| matches!(line.event, RecordedEvent::Received(_))) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{number} lines came, and none of them is in the file");
+    }
+    drop(recorder);
+    writer.finish().unwrap();
+}
+
 struct Random(u64);
 
 impl Random {
@@ -287,6 +470,12 @@ fn a_replay_of_arbitrary_bytes_does_not_panic_and_is_bounded_in_memory() {
         r#"{"type":"error","sid":1,"msg":{"code":25,"msg":"slow"}}"#,
         r#"{"type":"unsubscribed","sid":1,"seq":4}"#,
         r#"{"type":"trade","sid":2,"seq":1,"msg":{}}"#,
+        r#"{"id":3,"cmd":"subscribe","params":{"channels":["orderbook_delta"],"market_tickers":["A","B"]}}"#,
+        r#"{"id":4,"cmd":"unsubscribe","params":{"sids":[1]}}"#,
+        r#"{"id":5,"cmd":"update_subscription","params":{"sids":[1],"action":"delete_markets","market_tickers":["A"]}}"#,
+        r#"{"id":6,"cmd":"update_subscription","params":{"sid":1,"action":"add_markets","market_ticker":"C"}}"#,
+        r#"{"id":7,"cmd":"update_subscription","params":{"sids":[1],"action":"get_snapshot","market_tickers":["A"]}}"#,
+        r#"{"id":8,"cmd":"list_subscriptions"}"#,
     ];
     for prices in [PriceConvention::Yes, PriceConvention::Side] {
         let mut random = Random(1);
@@ -305,10 +494,12 @@ fn a_replay_of_arbitrary_bytes_does_not_panic_and_is_bounded_in_memory() {
                 }
                 read += bytes.len();
                 let text = String::from_utf8_lossy(&bytes);
-                replay.frame(&text, UnixMillis::from_millis(0), |event| {
+                let mut each = |event| {
                     books.apply(&event);
                     events += 1;
-                });
+                };
+                replay.frame(&text, UnixMillis::from_millis(0), &mut each);
+                replay.sent(&text, &mut each);
             }
         });
         assert!(events > ROUNDS / 2, "{events}");

@@ -15,7 +15,7 @@ use kalshi_ws::{
 };
 use serde_json::{Value, json};
 
-use crate::exchange::{Exchange, delta, expect_event, next, snapshot};
+use crate::exchange::{Exchange, PATIENCE, delta, expect_event, next, snapshot};
 
 const BOOKS: Channel = Channel::OrderbookDelta;
 
@@ -657,6 +657,35 @@ async fn a_consumer_that_must_not_lose_anything_makes_the_connection_wait() {
     for seq in 1..=500 {
         expect_event!(stream, Event::Message(message) if message.seq == Some(seq));
     }
+}
+
+#[tokio::test]
+async fn a_question_of_a_consumer_that_the_connection_waits_for_ends_in_time() {
+    let mut exchange = Exchange::start().await;
+    let config = exchange.config().with_command_timeout(Duration::from_secs(1));
+    let (mut stream, mut peer) = exchange.connect(config).await;
+    let wish = Subscription::trades(["A"]).with_capacity(1).with_overflow(Overflow::Block);
+    stream.handle().subscribe(wish).unwrap();
+    peer.subscribed(1).await;
+    expect_event!(stream, Event::Subscribed { .. });
+    for _ in 1..=500 {
+        peer.send(json!({"type": "news", "sid": 1, "msg": {}})).await;
+    }
+    // What is full stays so while the one that reads it waits here.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = tokio::time::timeout(PATIENCE, stream.handle().list_subscriptions()).await;
+    assert_eq!(asked.expect("it waits forever").unwrap_err(), CommandError::TimedOut);
+    for _ in 1..=500 {
+        expect_event!(stream, Event::Unknown(_));
+    }
+    // It was sent once there was room, and its answer is for nothing.
+    let command = peer.command().await;
+    peer.send(json!({"id": command["id"], "type": "ok", "msg": []})).await;
+    let handle = stream.handle().clone();
+    let asked = tokio::spawn(async move { handle.list_subscriptions().await });
+    let command = peer.command().await;
+    peer.send(json!({"id": command["id"], "type": "ok", "msg": []})).await;
+    assert!(asked.await.unwrap().unwrap().is_empty());
 }
 
 #[tokio::test]

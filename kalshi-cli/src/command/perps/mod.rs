@@ -42,6 +42,7 @@ pub(crate) const OPERATIONS_USED: &[(&str, &[OperationId])] = &[
     ("perps order ask", &order::PLACES),
     ("perps order bid", &order::PLACES),
     ("perps order cancel", &order::CANCELS),
+    ("perps order cancel-all", &order::CANCELS_ALL),
     ("perps order decrease", &order::DECREASES),
     ("perps order get", &[OperationId::GetMarginOrder]),
     ("perps order list", &[OperationId::GetMarginOrders]),

@@ -56,6 +56,10 @@ pub(crate) enum OrderCommand {
     Decrease(order::Decrease),
     /// Cancels orders by their ids.
     Cancel(order::Cancel),
+    /// Cancels all resting orders of perpetual futures: of the account, of a subaccount, of a market, or
+    /// those placed with this program. It cancels no orders of event contracts: `kalshi order
+    /// cancel-all` does.
+    CancelAll(order::CancelAll),
     /// Goes on finding out whether an order exists whose answer was lost.
     Settle(order::Settle),
 }
@@ -79,6 +83,7 @@ impl OrderCommand {
             Self::Amend(args) => Box::pin(order::amend(context, &args)).await,
             Self::Decrease(args) => order::decrease(context, &args).await,
             Self::Cancel(args) => order::cancel(context, &args).await,
+            Self::CancelAll(args) => order::cancel_all(context, &args).await,
             Self::Settle(args) => order::settle(context, &args).await,
         }
     }

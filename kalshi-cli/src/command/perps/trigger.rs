@@ -16,8 +16,10 @@ use crate::{
     api::{Body, Call},
     command::{rows, write},
     context::Context,
-    failure::{Category, Failure, Outcome},
+    failure::{Category, Failure, Outcome, ended},
     json::Json,
+    output::shell_word,
+    under_way::UnderWay,
 };
 
 const COLUMNS: [&str; 9] = [
@@ -153,15 +155,16 @@ impl Command {
             Self::Set(args) => set(context, args).await,
             Self::Update { ticker, id, stop_loss, take_profit, subaccount } => {
                 let about = format!("change the trigger {id} of {ticker}");
+                let next = list_command(&ticker, false, subaccount);
                 let call = call(Id::UpdateCrossMarginExitTrigger)
                     .with("ticker", ticker)
-                    .with("trigger_id", id)
+                    .with("trigger_id", &id)
                     .with_optional("subaccount", subaccount)
                     .with_body(Body::new(Json::object(prices(&[
                         ("stop_loss_price", stop_loss),
                         ("take_profit_price", take_profit),
                     ])?)));
-                write(context, call, about).await
+                update(context, call, about, &id, &next).await
             }
             Self::Cancel { ticker, id, isolated, kind, subaccount } => {
                 let about = match &id {
@@ -197,8 +200,8 @@ fn prices(given: &[(&'static str, Option<Dollars>)]) -> Outcome<Vec<(&'static st
     Ok(members)
 }
 
-/// Returns the call that sets a trigger.
-fn set_call(args: SetArgs) -> Outcome<Call> {
+/// Returns the call that sets a trigger, and the id of one with a count or an anchor.
+fn set_call(args: SetArgs) -> Outcome<(Call, Option<String>)> {
     let SetArgs { stop_loss, take_profit, trail_amount, trail_bps, count, anchor, .. } = &args;
     let is_trailing = trail_amount.is_some() || trail_bps.is_some();
     if !is_trailing && stop_loss.is_none() && take_profit.is_none() {
@@ -226,26 +229,28 @@ fn set_call(args: SetArgs) -> Outcome<Call> {
     if let Some(order_id) = anchor {
         body.push(("anchor_order_id", Json::text(order_id)));
     }
-    match (is_partial, args.client_id) {
-        (true, Some(id)) if (1..=MAX_ID).contains(&id.len()) => {
-            body.push(("client_trigger_id", Json::text(id)));
-        }
+    let id = match (is_partial, args.client_id) {
+        (true, Some(id)) if (1..=MAX_ID).contains(&id.len()) => Some(id),
         (true, Some(_)) => return Err(Failure::usage("--client-id has 1 to 64 characters")),
-        (true, None) => body.push(("client_trigger_id", Json::text(random_id()?))),
+        (true, None) => Some(random_id()?),
         (false, Some(_)) => {
             return Err(Failure::usage("--client-id belongs to --count or --anchor"));
         }
-        (false, None) => {}
+        (false, None) => None,
+    };
+    if let Some(id) = &id {
+        body.push(("client_trigger_id", Json::text(id)));
     }
     let operation = if args.isolated {
         OperationId::SetIsolatedMarginExitTrigger
     } else {
         OperationId::SetCrossMarginExitTrigger
     };
-    Ok(call(operation)
+    let call = call(operation)
         .with("ticker", args.ticker)
         .with_optional("subaccount", args.subaccount)
-        .with_body(Body::new(Json::object(body))))
+        .with_body(Body::new(Json::object(body)));
+    Ok((call, id))
 }
 
 fn random_id() -> Outcome<String> {
@@ -259,44 +264,138 @@ fn random_id() -> Outcome<String> {
 }
 
 async fn set(context: &Context, args: SetArgs) -> Outcome {
-    let ticker = args.ticker.clone();
-    let call = set_call(args)?;
-    let request = call.body().map(|body| body.json().to_string()).unwrap_or_default();
+    let list = list_command(&args.ticker, args.isolated, args.subaccount);
+    let (ticker, is_given) = (args.ticker.clone(), args.client_id.is_some());
+    let (call, id) = set_call(args)?;
+    let next = match &id {
+        Some(id) => {
+            let id = shell_word(id);
+            format!("the same command with --client-id {id}, which sets no second trigger")
+        }
+        None => list.clone(),
+    };
+    if let Some(id) = id.filter(|_| !is_given) {
+        let note = format!("the id of this trigger is {id}; to repeat it: --client-id {id}");
+        context.output.note(&note);
+    }
+    let request = request_of(&call);
     let about = format!("set an exit trigger of {ticker}: {request}");
-    let Some(answer) = call.write(context, &about).await? else { return Ok(()) };
-    let printed = context.output.document(&answer, &[]);
-    // Said even if nothing reads the answer.
-    check(&request, &answer)?;
-    printed
-}
-
-/// Checks that the trigger of an answer is the one that was asked for, and can still fire: a
-/// repeated id is answered with its first trigger and a success.
-fn check(request: &str, answer: &Json) -> Outcome {
-    let failed = |text: String, effect| {
-        let mut failure = Failure::new(Category::Rejected, text)
-            .with_next("kalshi perps trigger list, then set it under another id");
-        failure.effect = effect;
-        failure
-    };
-    let read = serde_json::from_str::<SetCrossExitTriggerRequest>(request).ok();
-    let trigger = serde_json::from_str::<ExitTrigger>(&answer.to_string()).ok();
-    let (Some(request), Some(trigger)) = (read, trigger) else {
-        let text = "the answer does not show the trigger: list the triggers".to_owned();
-        return Err(failed(text, Effect::Unknown));
-    };
-    if !trigger.is_as_requested(&request) {
+    let Some(answer) = write_marked(context, &call, &about, &next).await? else { return Ok(()) };
+    let is_another = |trigger: &ExitTrigger| {
         let text = format!(
             "the id was used before: the exchange answered with the trigger {} of the first request, \
              and set none",
             trigger.id
         );
-        return Err(failed(text, Effect::Rejected));
+        let failure = Failure::new(Category::Rejected, text);
+        Failure { effect: Effect::Rejected, ..failure }
+            .with_next(format!("{list}, then set it under another id"))
+    };
+    let printed = context.output.document(&answer, &[]);
+    let steps = Steps { list: &list, repeat: &next };
+    ended(check(call.operation.id, &request, &answer, steps, is_another), printed)
+}
+
+async fn update(context: &Context, call: Call, about: String, id: &str, next: &str) -> Outcome {
+    let Some(answer) = write_marked(context, &call, &about, next).await? else { return Ok(()) };
+    let is_another = |trigger: &ExitTrigger| {
+        unknown(format!("the answer shows the trigger {} without the change", trigger.id), next)
+    };
+    let printed = context.output.document(&answer, &[]);
+    let is_it = answer.get("id").and_then(Json::as_str).is_none_or(|shown| shown == id);
+    let checked = if is_it {
+        let steps = Steps { list: next, repeat: next };
+        check(call.operation.id, &request_of(&call), &answer, steps, is_another)
+    } else {
+        Err(unknown("the answer shows another trigger".to_owned(), next))
+    };
+    ended(checked, printed)
+}
+
+/// Carries out a write; `next` is the command that finds out what became of it. `None` says that
+/// nothing was sent.
+async fn write_marked(
+    context: &Context,
+    call: &Call,
+    about: &str,
+    next: &str,
+) -> Outcome<Option<Json>> {
+    if !call.may_send(context, about).await? {
+        return Ok(None);
     }
-    if trigger.is_live() == Some(false) {
-        let text =
-            format!("the trigger {} is {}: it closes nothing any more", trigger.id, trigger.status);
-        return Err(failed(text, Effect::Rejected));
+    let _mark = UnderWay::new(next);
+    match call.send(context).await {
+        Err(failure) if failure.category == Category::UnknownOutcome => {
+            Err(failure.with_next(next))
+        }
+        result => result.map(Some),
     }
-    Ok(())
+}
+
+fn request_of(call: &Call) -> String {
+    call.body().map(|body| body.json().to_string()).unwrap_or_default()
+}
+
+/// Returns the command that lists the triggers of a position.
+fn list_command(ticker: &str, is_isolated: bool, subaccount: Option<u32>) -> String {
+    let isolated = if is_isolated { " --isolated" } else { "" };
+    let subaccount = subaccount.map(|number| format!(" --subaccount {number}")).unwrap_or_default();
+    format!("kalshi perps trigger list {}{isolated}{subaccount}", shell_word(ticker))
+}
+
+/// The commands that go on after a trigger that is not as it should be.
+#[derive(Clone, Copy, Debug)]
+struct Steps<'a> {
+    /// Shows the triggers of the position.
+    list: &'a str,
+    /// Finds out what became of a request whose answer is lost.
+    repeat: &'a str,
+}
+
+fn unknown(text: String, next: &str) -> Failure {
+    let failure = Failure::new(Category::UnknownOutcome, text).with_next(next);
+    Failure { effect: Effect::Unknown, ..failure }
+}
+
+/// Checks that the trigger of an answer is the one that was asked for, and can still fire: a
+/// repeated id is answered with its first trigger and a success.
+///
+/// # Errors
+///
+/// `is_another` tells of a trigger that is not the one that was asked for. Without a trigger, or with
+/// one whose state is not known, the outcome is unknown.
+fn check(
+    operation: &str,
+    request: &str,
+    answer: &Json,
+    steps: Steps<'_>,
+    is_another: impl Fn(&ExitTrigger) -> Failure,
+) -> Outcome {
+    let read = serde_json::from_str::<SetCrossExitTriggerRequest>(request).ok();
+    let trigger = serde_json::from_str::<ExitTrigger>(&answer.to_string()).ok();
+    let failure = match (read, trigger) {
+        (Some(request), Some(trigger)) if !trigger.is_as_requested(&request) => {
+            is_another(&trigger)
+        }
+        (Some(_), Some(trigger)) => {
+            let ExitTrigger { id, status, .. } = &trigger;
+            match trigger.is_live() {
+                Some(true) => return Ok(()),
+                Some(false) => {
+                    let text = format!("the trigger {id} is {status}: it closes nothing any more");
+                    let failure = Failure::new(Category::Rejected, text).with_next(steps.list);
+                    Failure { effect: Effect::Rejected, ..failure }
+                }
+                None => {
+                    let text = format!(
+                        "the state of the trigger {id} is {status}: whether it can \
+                        fire is not known"
+                    );
+                    unknown(text, steps.list)
+                }
+            }
+        }
+        _ => unknown("the answer does not show the trigger".to_owned(), steps.repeat),
+    };
+    Err(Failure { operation: Some(operation.to_owned()), ..failure })
 }

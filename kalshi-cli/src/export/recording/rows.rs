@@ -308,6 +308,12 @@ impl Rows {
                 self.received = self.at;
                 Ok(())
             }
+            RecordedEvent::Sent(text) => {
+                self.digest.update(text.as_bytes());
+                let mut events = Vec::new();
+                self.replay.sent(&text, |event| events.push(event));
+                events.iter().try_for_each(|event| self.event(event, sink))
+            }
             RecordedEvent::Disconnected(reason) => {
                 self.digest.update(reason.as_bytes());
                 self.disconnected(&reason, None, sink)
@@ -321,7 +327,7 @@ impl Rows {
                 self.digest.update(text.as_bytes());
                 self.disconnected("a line of the recording is of an unknown kind", None, sink)
             }
-            // What was sent is in no table; and of a connection the subscriptions tell.
+            // Of a connection the subscriptions tell.
             _ => Ok(()),
         }
     }

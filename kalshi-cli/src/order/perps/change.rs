@@ -10,18 +10,24 @@ use kalshi_sdk::{
         OperationId, OrderState,
         types::{
             AmendMarginOrderRequest, CreateMarginOrderRequest, DecreaseMarginOrderRequest,
-            MarginOrder, SelfTradePreventionType, TimeInForce,
+            LastUpdateReason, MarginOrder, SelfTradePreventionType, TimeInForce,
         },
     },
 };
 use kalshi_trade::{journal::OrderChange, placement::perps::check_change};
 
-use super::{LOOKS, PAUSE, failed, look, preview::Preview, print};
+use super::{LOOKS, PAUSE, failed, get_command, look, preview::Preview, print};
 use crate::{
     context::Context,
     failure::{Category, Failure, Outcome},
     json::Json,
-    order::{self, confirm::Consent, terms},
+    order::{
+        self,
+        confirm::Consent,
+        evidence::{self, Change, Ending, Evidence},
+        terms,
+    },
+    under_way::UnderWay,
 };
 
 /// The operations of `perps order amend`.
@@ -152,16 +158,12 @@ pub(crate) async fn amend(context: &Context, args: &Amend) -> Outcome {
     let line = preview.confirmation();
     let expected = line.clone();
     consent.ask(&line, move |typed| typed.trim() == expected).await?;
+    let _mark = UnderWay::new(get_command(&before.order_id));
     let request = client.perps().amend_margin_order().order_id(&*before.order_id).body(body);
     let sent = request.subaccount(args.subaccount.map(i64::from)).send().await.map(|_| ());
-    let is_done = |order: &MarginOrder| {
-        order.price == price
-            && (order.fill_count.checked_add(order.remaining_count) == Some(total)
-                || is_over(order))
-            && expires.is_none_or(|at| expires_at(order) == at)
-    };
+    let change = Change::Amend { price, total, expires };
     let id = OperationId::AmendMarginOrder;
-    print(context, &finish(&client, &before.order_id, id, sent, is_done).await?)
+    print(context, &finish(&client, &before, id, sent, change).await?)
 }
 
 /// Takes contracts off what rests of an order.
@@ -188,11 +190,11 @@ pub(crate) async fn decrease(context: &Context, args: &Decrease) -> Outcome {
     Consent::new(context.global.ask, context.global.yes)
         .ask("decrease", |typed| typed == "decrease")
         .await?;
+    let _mark = UnderWay::new(get_command(&before.order_id));
     let request = client.perps().decrease_margin_order().order_id(&*before.order_id).body(body);
     let sent = request.subaccount(args.subaccount.map(i64::from)).send().await.map(|_| ());
-    let is_done = |order: &MarginOrder| is_over(order) || order.remaining_count <= to;
     let id = OperationId::DecreaseMarginOrder;
-    print(context, &finish(&client, &before.order_id, id, sent, is_done).await?)
+    print(context, &finish(&client, &before, id, sent, Change::Decrease { to }).await?)
 }
 
 /// Returns what rests of an order after a change as an order of its own, for its preview.
@@ -209,23 +211,37 @@ fn anew(order: &MarginOrder, price: Dollars, count: Count) -> Outcome<CreateMarg
         .map_err(|error| Failure::usage(format!("the order: {error}")))
 }
 
-fn is_over(order: &MarginOrder) -> bool {
-    order.state() != OrderState::Resting
+/// Returns the part of an order in which a change of it shows.
+fn shown(order: &MarginOrder) -> evidence::Terms {
+    let ending = match order.state() {
+        OrderState::Resting => None,
+        OrderState::Executed => Some(Ending::Executed),
+        _ if order.last_update_reason == LastUpdateReason::Decrease => Some(Ending::Decreased),
+        _ => Some(Ending::Other),
+    };
+    evidence::Terms {
+        price: order.price,
+        filled: order.fill_count,
+        remaining: order.remaining_count,
+        initial: None,
+        expires: UnixSeconds::from_seconds(order.expiration_time.map_or(0, |at| at.timestamp())),
+        ending,
+    }
 }
 
-/// Returns the expiry of an order in seconds, 0 for none.
-fn expires_at(order: &MarginOrder) -> UnixSeconds {
-    UnixSeconds::from_seconds(order.expiration_time.map_or(0, |at| at.timestamp()))
-}
-
-/// Reads the order back after a change, until it shows what was asked for.
+/// Reads the order back after a change, until it shows what was asked for or is over.
+///
+/// # Errors
+///
+/// The change was refused; or its answer was lost, and the order does not show it.
 async fn finish(
     client: &Client,
-    order_id: &str,
+    before: &MarginOrder,
     operation: OperationId,
     sent: Result<(), Error>,
-    is_done: impl Fn(&MarginOrder) -> bool,
+    change: Change,
 ) -> Outcome<Json> {
+    let order_id = &*before.order_id;
     let error = match sent {
         Ok(()) => None,
         Err(error) if error.effect() == Effect::Unknown => Some(error),
@@ -235,23 +251,30 @@ async fn finish(
     for _ in 0..LOOKS {
         if let Ok(answer) = client.perps().get_margin_order().order_id(order_id).send().await {
             let order = answer.into_inner().order;
-            if is_done(&order) {
+            let evidence = change.evidence(&shown(before), &shown(&order));
+            if evidence == Evidence::Done {
                 return order::json(&order);
             }
-            last = Some(order);
+            last = Some((order, evidence));
+            if evidence == Evidence::Over {
+                break;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
     match (error, last) {
         // It was carried out: that reads are behind, or fail, does not change that.
-        (None, Some(order)) => order::json(&order),
+        (None, Some((order, _))) => order::json(&order),
         (None, None) => Ok(Json::object([
             ("order_id", Json::text(order_id)),
             ("state", Json::text("accepted")),
         ])),
-        (Some(error), _) => {
-            let failure = failed(operation)(error);
-            Err(failure.with_next(format!("kalshi perps order get {order_id}")))
+        (Some(error), last) => {
+            let mut failure = failed(operation)(error).with_next(get_command(order_id));
+            if last.is_some_and(|(_, evidence)| evidence == Evidence::Over) {
+                failure.message.push_str(evidence::OVER);
+            }
+            Err(failure)
         }
     }
 }

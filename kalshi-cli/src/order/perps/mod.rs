@@ -24,7 +24,7 @@ use kalshi_trade::{
 
 use self::preview::{Preview, Seen};
 pub(crate) use self::{
-    cancel::cancel,
+    cancel::{CANCELS, CANCELS_ALL, Cancel, CancelAll, cancel, cancel_all},
     change::{AMENDS, Amend, DECREASES, Decrease, amend, decrease},
 };
 use super::{
@@ -55,10 +55,6 @@ pub(crate) const PLACES: [OperationId; 8] = [
     OperationId::GetMarginOrders,
     OperationId::GetMarginPositions,
 ];
-
-/// The operations of `perps order cancel`.
-pub(crate) const CANCELS: [OperationId; 2] =
-    [OperationId::CancelMarginOrder, OperationId::GetMarginOrder];
 
 /// The operations of `perps order settle`.
 pub(crate) const SETTLES: [OperationId; 2] =
@@ -142,17 +138,6 @@ impl Side {
             Self::Ask => BookSide::Ask,
         }
     }
-}
-
-/// Orders to cancel.
-#[derive(Args)]
-pub(crate) struct Cancel {
-    /// The ids of the orders.
-    #[arg(required = true, value_name = "ORDER-ID")]
-    order_ids: Vec<String>,
-    /// The subaccount; the primary unless set.
-    #[arg(long, value_name = "N")]
-    subaccount: Option<u32>,
 }
 
 /// An order whose outcome is not known.
@@ -381,6 +366,10 @@ fn check_unsettled(journals: Option<&Journals>, ticker: &str) -> Outcome {
     }
 }
 
+fn get_command(order_id: &str) -> String {
+    format!("kalshi perps order get {order_id}")
+}
+
 fn settle_command(client_id: &str) -> String {
     settle_command_of("perps order settle", client_id)
 }
@@ -421,8 +410,7 @@ async fn conclude(
              was placed",
             order.side, order.price
         );
-        let mut failure = Failure::new(Category::Rejected, text)
-            .with_next(format!("kalshi perps order get {order_id}"));
+        let mut failure = Failure::new(Category::Rejected, text).with_next(get_command(&order_id));
         failure.operation = Some(OperationId::CreateMarginOrder.as_str().to_owned());
         failure.effect = Effect::Rejected;
         return Err(failure);

@@ -355,8 +355,13 @@ impl Player {
             }
             Moment::Gap(reason) => {
                 self.gaps += 1;
-                self.close_all(CloseCode::Restart, &format!("a gap in the recording: {reason}"))
-                    .await;
+                let reason = format!("a gap in the recording: {reason}");
+                self.close(CloseCode::Restart, &reason, |_| true).await;
+            }
+            Moment::Ended { channel, items } => {
+                let reason = format!("the recording has no more of {channel} {}", items.join(", "));
+                let is_of = |session: &Session| session.has(&channel, &items);
+                self.close(CloseCode::Restart, &reason, is_of).await;
             }
         }
     }
@@ -393,15 +398,18 @@ impl Player {
         }
     }
 
-    /// Ends all connections.
-    async fn close_all(&mut self, code: CloseCode, reason: &str) {
+    /// Ends the connections that this holds for.
+    async fn close(&mut self, code: CloseCode, reason: &str, is_it: impl Fn(&Session) -> bool) {
         /// A close frame has room for 123 bytes.
         const MAX_REASON: usize = 120;
         let mut reason = reason.to_owned();
         while reason.len() > MAX_REASON {
             reason.pop();
         }
-        for peer in std::mem::take(&mut self.peers).into_values() {
+        let (gone, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.peers).into_iter().partition(|(_, peer)| is_it(&peer.session));
+        self.peers = left;
+        for peer in gone.into_values() {
             let _ = timeout(SLOW, peer.output.send(Output::Close(code, reason.clone()))).await;
         }
     }
@@ -409,7 +417,7 @@ impl Player {
     /// Ends all connections at the end of the recording, and waits until the clients are gone.
     async fn end(&mut self, inputs: &mut Receiver<Input>) {
         let mut left: Vec<u64> = self.peers.keys().copied().collect();
-        self.close_all(CloseCode::Normal, "the recording has ended").await;
+        self.close(CloseCode::Normal, "the recording has ended", |_| true).await;
         let gone = async {
             while !left.is_empty() {
                 match inputs.recv().await {

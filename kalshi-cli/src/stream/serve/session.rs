@@ -244,6 +244,14 @@ impl Session {
         !self.subscriptions.is_empty()
     }
 
+    /// Reports whether any of these items of a channel is subscribed; without items, any of it.
+    pub(super) fn has(&self, channel: &str, items: &[String]) -> bool {
+        self.subscriptions.values().any(|one| {
+            one.channel == channel
+                && (items.is_empty() || items.iter().any(|item| one.wants(Some(item))))
+        })
+    }
+
     /// Carries out a command of the client.
     pub(super) fn command(&mut self, text: &str, timeline: &Timeline, out: &mut Vec<String>) {
         let command: Command = match serde_json::from_str(text) {

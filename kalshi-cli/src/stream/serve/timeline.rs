@@ -32,6 +32,13 @@ pub(super) enum Moment {
     Message(Box<Published>),
     /// Something is missing here, for this reason.
     Gap(String),
+    /// The recording has no more of these items of a channel.
+    Ended {
+        /// The channel.
+        channel: String,
+        /// The items; empty for all of them.
+        items: Vec<String>,
+    },
 }
 
 /// A message of the recording, without what is of its connection.
@@ -98,6 +105,7 @@ impl Timeline {
     pub(super) fn line(&mut self, line: RecordedLine) -> Moment {
         match line.event {
             RecordedEvent::Received(text) => self.frame(&text, line.at),
+            RecordedEvent::Sent(text) => self.sent(&text),
             RecordedEvent::Header(header) => {
                 let before = self.started.replace(header.started);
                 let is_other = before.is_some_and(|before| before != header.started);
@@ -132,8 +140,20 @@ impl Timeline {
         self.channels.clear();
     }
 
+    /// Takes in a command of the connection that was recorded.
+    fn sent(&mut self, text: &str) -> Moment {
+        let (mut moment, books) = (Moment::Nothing, &mut self.books);
+        self.replay.sent(text, |event| {
+            books.apply(&event);
+            if let Event::Removed { channel, items } = event {
+                moment = Moment::Ended { channel: channel.to_string(), items };
+            }
+        });
+        moment
+    }
+
     fn frame(&mut self, text: &str, at: UnixMillis) -> Moment {
-        let (mut change, mut lost) = (BookChange::None, None);
+        let (mut change, mut lost, mut ended) = (BookChange::None, None, None);
         let books = &mut self.books;
         self.replay.frame(text, at, |event| {
             change = books.apply(&event);
@@ -144,6 +164,7 @@ impl Timeline {
                 Event::Terminated { channel, .. } => {
                     lost = Some(format!("the subscription to {channel} ended"));
                 }
+                Event::Unsubscribed { channel } => ended = Some(channel.to_string()),
                 Event::Malformed(_) => lost = Some("a message cannot be read".to_owned()),
                 _ => {}
             }
@@ -152,11 +173,12 @@ impl Timeline {
             lost = Some(format!("a book is corrupt: {error}"));
         }
         let published = Json::parse(text).ok().and_then(|frame| self.published(&frame, change));
-        match (lost, published) {
+        match (lost, ended, published) {
             // The books that it concerns are void by now, until the recording has them anew.
-            (Some(reason), _) => Moment::Gap(reason),
-            (None, Some(published)) => Moment::Message(Box::new(published)),
-            (None, None) => Moment::Nothing,
+            (Some(reason), ..) => Moment::Gap(reason),
+            (None, Some(channel), _) => Moment::Ended { channel, items: Vec::new() },
+            (None, None, Some(published)) => Moment::Message(Box::new(published)),
+            (None, None, None) => Moment::Nothing,
         }
     }
 

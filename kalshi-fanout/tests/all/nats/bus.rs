@@ -9,7 +9,7 @@ use kalshi_fanout::{
     nats::{NatsBus, NatsError, StreamSettings},
 };
 use kalshi_types::UnixMillis;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::broker::{self, Broker, Proxy, Way};
 
@@ -103,6 +103,48 @@ async fn messages_go_to_subscribers_the_log_and_the_last_of_their_subject() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_purged_is_not_complete() {
+    let Some(broker) = Broker::start() else { return };
+    let began = now();
+    let mut publisher = broker::publisher(&broker.url()).await;
+    for token in 0..3 {
+        publish(&mut publisher, token, message(BOOK, &token.to_string(), "1")).await;
+    }
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    context.get_stream("kx_v1_sim_md").await.unwrap().purge().await.unwrap();
+    let mut follower = broker::follower(&broker.url()).await;
+    follower.log("KX-1", "kx.v1.sim.md.*.book.KX.KX-1", began, NOW);
+    // After what was purged there is nothing.
+    let after = began.saturating_add(Duration::from_secs(3_600));
+    follower.log("KX-2", "kx.v1.sim.md.*.book.KX.KX-2", after, NOW);
+    assert_eq!(next(&mut follower).await, BusEvent::LogEnd("KX-2".to_owned()));
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_although_the_queue_is_full() {
+    let Some(broker) = Broker::start() else { return };
+    let mut bus = broker::publisher(&broker.url()).await;
+    // More than have room: nothing is sent meanwhile, because nothing waits here.
+    for _ in 0..70_000 {
+        bus.lease(LeaseRequest::Read, NOW);
+    }
+    bus.subscribe("kx.v1.sim.md.*.book.KX.KX-1");
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let delivered = async {
+        loop {
+            client.publish(BOOK, "1".into()).await.unwrap();
+            sleep(Duration::from_millis(10)).await;
+            if let Some(event) = bus.next(NOW) {
+                return event;
+            }
+        }
+    };
+    let event = timeout(PATIENCE, delivered).await.expect("it is subscribed");
+    assert_eq!(sorted(&event).payload, "1");
+}
+
+#[tokio::test]
 async fn the_lease_is_written_by_one_at_a_time() {
     let Some(broker) = Broker::start() else { return };
     let mut one = broker::publisher(&broker.url()).await;
@@ -131,6 +173,43 @@ async fn the_lease_is_written_by_one_at_a_time() {
     one.lease(write(entry("a", 3), Some(first)), NOW);
     one.lease(LeaseRequest::Read, NOW);
     assert!(matches!(next(&mut one).await, BusEvent::LeaseRead(Some(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_store_that_was_lost_is_not_renewed() {
+    let Some(mut broker) = Broker::start() else { return };
+    let mut one = broker::publisher(&broker.url()).await;
+    let mut other = broker::publisher(&broker.url()).await;
+    let write = |holder: &str, term, expected| {
+        let entry = LeaseEntry { holder: holder.to_owned(), term };
+        LeaseRequest::Write { entry, expected }
+    };
+    one.lease(write("a", 1, None), NOW);
+    let BusEvent::LeaseWritten(LeaseWrite::Written(first)) = next(&mut one).await else {
+        panic!("it is free")
+    };
+    broker.kill();
+    let is_lost = |event: &BusEvent| *event == BusEvent::Lost;
+    for bus in [&mut one, &mut other] {
+        wait_for(bus, is_lost).await;
+    }
+    broker.restart(true);
+    for bus in [&mut one, &mut other] {
+        wait_for(bus, is_lost).await;
+    }
+    // The other one takes it in the new store, which counts from 1 as the old one did.
+    let second = async {
+        loop {
+            other.lease(write("b", 2, None), NOW);
+            let answer = timeout(Duration::from_millis(500), next(&mut other)).await;
+            if let Ok(BusEvent::LeaseWritten(LeaseWrite::Written(second))) = answer {
+                return second;
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, second).await.unwrap() > first);
+    one.lease(write("a", 1, Some(first)), NOW);
+    assert_eq!(next(&mut one).await, BusEvent::LeaseWritten(LeaseWrite::Conflict));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,8 @@ impl World {
     async fn node(&self, id: &str) -> PublisherNode<NatsBus> {
         let mut config = PublisherConfig::new("sim", id);
         config.heartbeat = Duration::from_millis(300);
+        // A machine that is busy is no slow bus.
+        config.behind_after = PATIENCE;
         let publisher = Publisher::new(config).unwrap();
         let bus = broker::publisher(&self.broker.url()).await;
         PublisherNode::new(publisher, Lease::new(id).with_duration(LEASE), bus)

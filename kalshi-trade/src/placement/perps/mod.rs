@@ -71,7 +71,8 @@ pub use self::{
 use super::{
     Change, ChangeError, ChangeTarget, PlaceError, Placement, Placements, Refusal,
     batch::Seat,
-    shell::{Request, SEND_WITHIN, intent_from},
+    shell::{SEND_WITHIN, intent_from},
+    task::Request,
 };
 use crate::journal::{OrderChange, Product};
 

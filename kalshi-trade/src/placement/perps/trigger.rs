@@ -67,26 +67,51 @@ pub enum TriggerError {
     /// that is sent twice may set two triggers; it is for triggers with a count or an anchor.
     #[error("the request has no client_trigger_id of 1 to 64 bytes")]
     NoId,
-    /// The exchange refused the request, or was not reached. Where the effect is
-    /// [`Effect::Unknown`], call again with the same request: that sets no second trigger.
+    /// The exchange refused the request, or was not reached: no trigger was set.
     #[error(transparent)]
     Request(#[from] Error),
+    /// An answer was lost: the trigger may be set, whatever the last request came to. Call again with
+    /// the same request, which sets no second trigger. One under another id may close twice the
+    /// contracts.
+    #[error("the exit trigger {id:?} may be set: send the same request again")]
+    #[non_exhaustive]
+    Unsettled {
+        /// The `client_trigger_id` of the request.
+        id: String,
+        /// The error of the last request. Its own effect says nothing of the requests before it.
+        #[source]
+        last: Error,
+    },
     /// The trigger could not be written to the journal, or not be read from it: nothing was sent. It
     /// may have the id of another one that is [open](PerpsPlacements::unsettled_triggers).
     #[error("the exit trigger {0:?} could not be written to the journal or read from it")]
     Journal(String),
 }
 
+impl TriggerError {
+    /// Returns the worst effect of all requests that were sent for the trigger: by this call, and, where
+    /// the journal had it open, by the calls before. With [`Journal`](Self::Journal) this call has sent
+    /// nothing; the journal says which triggers earlier ones have left open.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::NoId | Self::Journal(_) => Effect::NotSent,
+            Self::Request(error) => error.effect(),
+            Self::Unsettled { .. } => Effect::Unknown,
+        }
+    }
+}
+
 /// Sets an exit trigger of a position by its `client_trigger_id`, at most once.
 ///
-/// A request whose answer is lost is sent again, four times in all: the exchange answers a repeated
-/// id with the first trigger that had it. Nothing is written down: a process that dies before the
+/// A request whose answer is lost is sent again, up to four times in all: the exchange answers a
+/// repeated id with the first trigger that had it. Nothing is written down: a process that dies before the
 /// answer does not know the id afterwards, unless its caller does. Under a journal, use
 /// [`PerpsPlacements::set_exit_trigger`].
 ///
 /// # Errors
 ///
-/// A [`TriggerError`].
+/// A [`TriggerError`]: [`Unsettled`](TriggerError::Unsettled) if the answer to any request was lost,
+/// whatever came after it.
 ///
 /// # Cancellation
 ///
@@ -97,8 +122,8 @@ pub async fn set_exit_trigger(
     subaccount: Option<i64>,
     request: &SetCrossExitTriggerRequest,
 ) -> Result<TriggerOutcome, TriggerError> {
-    id_of(request)?;
-    Ok(send(client, ticker, subaccount, request).await.0?)
+    let id = id_of(request)?;
+    send(client, ticker, subaccount, request, false).await.map_err(|failed| failed.of(id))
 }
 
 /// Returns the `client_trigger_id` of a request.
@@ -107,30 +132,48 @@ fn id_of(request: &SetCrossExitTriggerRequest) -> Result<&str, TriggerError> {
     if (1..=MAX_TRIGGER_ID).contains(&id.len()) { Ok(id) } else { Err(TriggerError::NoId) }
 }
 
-/// Sends a request, and again while its answer is lost. Reports also whether any sending may have been
-/// carried out that was not answered.
+/// The error of the last of several requests for one trigger.
+struct Failed {
+    last: Error,
+    /// True if the trigger may be set, by any of them.
+    may_be_set: bool,
+}
+
+impl Failed {
+    fn of(self, id: &str) -> TriggerError {
+        let Self { last, may_be_set } = self;
+        if may_be_set {
+            TriggerError::Unsettled { id: id.to_owned(), last }
+        } else {
+            TriggerError::Request(last)
+        }
+    }
+}
+
+/// Sends a request, and again as long as it may be set and the next one may tell: after a lost answer,
+/// and from then on after one that did not reach the exchange or its rate limit.
+///
+/// `may_be_set` is true if an earlier call has sent it, without an answer.
 async fn send(
     client: &Client,
     ticker: &str,
     subaccount: Option<i64>,
     request: &SetCrossExitTriggerRequest,
-) -> (Result<TriggerOutcome, Error>, bool) {
+    mut may_be_set: bool,
+) -> Result<TriggerOutcome, Failed> {
     let mut pauses = PAUSES.into_iter();
-    let mut may_be_set = false;
     loop {
         let sent = client.perps().set_cross_margin_exit_trigger().ticker(ticker);
         let sent = sent.subaccount(subaccount).body(request.clone()).send().await;
-        let error = match sent {
-            Ok(answer) => {
-                return (Ok(TriggerOutcome::of(request, answer.into_inner())), may_be_set);
-            }
+        let last = match sent {
+            Ok(answer) => return Ok(TriggerOutcome::of(request, answer.into_inner())),
             Err(error) => error,
         };
-        let is_unknown = error.effect() == Effect::Unknown;
-        may_be_set |= is_unknown;
-        match pauses.next().filter(|_| is_unknown) {
+        may_be_set |= last.effect() == Effect::Unknown;
+        let may_pass = last.effect() != Effect::Rejected || last.is_rate_limited();
+        match pauses.next().filter(|_| may_be_set && may_pass) {
             Some(pause) => tokio::time::sleep(pause).await,
-            None => return (Err(error), may_be_set),
+            None => return Err(Failed { last, may_be_set }),
         }
     }
 }
@@ -139,13 +182,14 @@ impl PerpsPlacements<'_> {
     /// Sets an exit trigger of a position by its `client_trigger_id`, at most once, and writes it to the
     /// journal first: of what is sent, the next process knows.
     ///
-    /// A request whose answer is lost is sent again, four times in all: the exchange answers a repeated
-    /// id with the first trigger that had it.
+    /// A request whose answer is lost is sent again, up to four times in all: the exchange answers a
+    /// repeated id with the first trigger that had it.
     ///
     /// # Errors
     ///
-    /// A [`TriggerError`]. If an answer was lost, to this call or to an earlier one, the trigger is among
-    /// those that [`unsettled_triggers`](Self::unsettled_triggers) returns.
+    /// A [`TriggerError`]: [`Unsettled`](TriggerError::Unsettled) if an answer was lost, to this call or
+    /// to an earlier one. Then the trigger is among those that
+    /// [`unsettled_triggers`](Self::unsettled_triggers) returns.
     ///
     /// # Cancellation
     ///
@@ -168,13 +212,13 @@ impl PerpsPlacements<'_> {
         if !write(shared, record).await {
             return Err(unwritten());
         }
-        let (outcome, may_be_set) = send(&shared.client, ticker, subaccount, request).await;
+        let outcome = send(&shared.client, ticker, subaccount, request, was_sent).await;
         let settlement = match &outcome {
             Ok(outcome) => {
                 Some(TriggerSettlement::Answered { trigger_id: outcome.trigger().id.clone() })
             }
-            Err(_) if may_be_set || was_sent => None,
-            Err(error) => Some(match error.status() {
+            Err(failed) if failed.may_be_set => None,
+            Err(failed) => Some(match failed.last.status() {
                 Some(status) => TriggerSettlement::Refused { status: status.as_u16() },
                 None => TriggerSettlement::Withdrawn,
             }),
@@ -184,7 +228,7 @@ impl PerpsPlacements<'_> {
             let (id, at) = (id.to_owned(), shared.clock.now());
             write(shared, Record::TriggerSettled { id, settlement, at }).await;
         }
-        Ok(outcome?)
+        outcome.map_err(|failed| failed.of(id))
     }
 
     /// Returns the exit triggers of which it is not known whether they were set: answers that were lost

@@ -1,5 +1,8 @@
 //! One channel: what is desired of it, and what is on the wire.
 
+mod follow;
+mod rename;
+
 use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
@@ -37,6 +40,8 @@ pub(crate) struct ChannelState<P: Product = EventContracts> {
     desired: Option<Subscription<P>>,
     /// The last item of `desired` was taken out: an empty list would mean all of them.
     is_dormant: bool,
+    /// A recording has the subscription and not its command: its items are those that it shows.
+    is_adopted: bool,
     phase: Phase,
     is_closing: bool,
     /// There may be a subscription whose number is not known: the exchange did not carry out
@@ -61,6 +66,8 @@ pub(crate) struct ChannelState<P: Product = EventContracts> {
     resync: Resync,
     /// Items that were taken out and whose last messages may still come.
     removed: HashSet<String>,
+    /// Tickers outside the subscription whose messages void nothing more.
+    foreign: HashSet<String>,
     /// The consumer was too slow for the channel, and gets no more of it.
     is_muted: bool,
     /// The places of its queue.
@@ -112,6 +119,7 @@ impl<P: Product> ChannelState<P> {
             channel,
             desired: None,
             is_dormant: false,
+            is_adopted: false,
             phase: Phase::Unsubscribed,
             is_closing: false,
             may_exist: false,
@@ -127,6 +135,7 @@ impl<P: Product> ChannelState<P> {
             is_sequenced,
             resync: Resync::default(),
             removed: HashSet::new(),
+            foreign: HashSet::new(),
             is_muted: false,
             capacity: 0,
         }
@@ -373,6 +382,7 @@ impl<P: Product> ChannelState<P> {
         self.tracker = SequenceTracker::default();
         self.resync.clear(now);
         self.removed.clear();
+        self.foreign.clear();
     }
 
     /// Records that the connection is lost.
@@ -421,12 +431,6 @@ impl<P: Product> ChannelState<P> {
         }
     }
 
-    /// Makes the channel one that is desired, because a recording has it.
-    pub(crate) fn adopt(&mut self) {
-        let channel = &self.channel;
-        self.desired.get_or_insert_with(|| Subscription::channel(channel.clone()));
-    }
-
     /// Records that the subscription is confirmed, by a reply with the number `seq`.
     pub(crate) fn confirmed(
         &mut self,
@@ -445,7 +449,7 @@ impl<P: Product> ChannelState<P> {
             out.command(PendingKind::Unsubscribe(self.lane), Action::Unsubscribe { sid }, now);
             return;
         }
-        if self.is_book() && !out.is_passive {
+        if self.is_book() && !self.is_adopted {
             let known: Vec<String> =
                 self.on_wire.iter().filter(|item| self.desires(item)).cloned().collect();
             self.resync.expect(known, now, out.limits.snapshot_timeout);
@@ -526,6 +530,10 @@ impl<P: Product> ChannelState<P> {
         let mut is_desired = false;
         let mut gone = Vec::new();
         for item in items {
+            if out.is_passive && self.desires(item) {
+                // The recorded client has added it meanwhile.
+                continue;
+            }
             self.in_flight.remove(item);
             self.on_wire.remove(item);
             self.removed.remove(item);
@@ -844,6 +852,7 @@ impl<P: Product> ChannelState<P> {
     pub(crate) fn is_next_delta(&mut self, seq: Option<i64>, ticker: &str) -> bool {
         !self.is_muted
             && (self.removed.is_empty() || !self.removed.contains(ticker))
+            && self.has(ticker)
             && self.tracker.advance(seq)
     }
 
@@ -858,9 +867,10 @@ impl<P: Product> ChannelState<P> {
         if self.is_muted {
             return;
         }
-        let snapshot = match P::book_part(&message.payload) {
-            BookPart::Snapshot(snapshot) => Some(snapshot.ticker),
-            _ => None,
+        let (snapshot, ticker) = match P::book_part(&message.payload) {
+            BookPart::Snapshot(snapshot) => (Some(snapshot.ticker), Some(snapshot.ticker)),
+            BookPart::Delta(delta) => (None, Some(delta.market.ticker())),
+            BookPart::Other => (None, None),
         };
         // Older documents have no numbers for some messages, and none came with them.
         let counts =
@@ -892,18 +902,23 @@ impl<P: Product> ChannelState<P> {
             out.unmatched(Event::Unmatched(message), bytes);
             return;
         }
+        if let Some(ticker) = ticker
+            && !self.has(ticker)
+        {
+            self.misnamed(ticker, message.seq, out, now);
+            out.unmatched(Event::Unmatched(message), bytes);
+            return;
+        }
         let mut has_arrived = false;
         if let Some(ticker) = snapshot {
-            if out.is_passive {
-                // The markets of a recording are those that it shows.
-                if let Some(desired) = &mut self.desired {
-                    desired.items.insert(ticker.to_owned());
-                }
-                self.on_wire.insert(ticker.to_owned());
-            } else if !has_number || self.tracker.is_late() || !self.on_wire.contains(ticker) {
+            let is_known = self.is_adopted || self.on_wire.contains(ticker);
+            if !has_number || self.tracker.is_late() || !is_known {
                 // Older than what came before it, perhaps, or a book that nothing keeps up to date.
                 out.unmatched(Event::Unmatched(message), bytes);
                 return;
+            }
+            if self.is_adopted {
+                self.show(ticker);
             }
             out.snapshot_arrived(self.lane, ticker);
             has_arrived = self.resync.arrived(ticker, now, out.limits.snapshot_timeout);

@@ -8,6 +8,10 @@
 //! [ceilings](TradingBuilder::with_ceilings), against pauses of its shard, and against order groups
 //! that were triggered. A refused order is a [`PlaceError`] that says why.
 
+mod exit;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
@@ -35,6 +39,8 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
+
+pub use self::exit::Exited;
 
 use crate::{
     agreement::Agreement,
@@ -64,6 +70,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(60);
 /// The time before a read that failed, or did not show what was looked for, is made again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The time of a read that is on its way: it is repeated some time after its end.
+const ON_ITS_WAY: UnixMillis = UnixMillis::from_millis(i64::MAX);
+
 /// The longest sleep: a clock may step.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
 
@@ -72,9 +81,6 @@ const FILLS_BEFORE_START: Duration = Duration::from_secs(60);
 
 /// Rows of a page of fills.
 const LIMIT: u16 = 1_000;
-
-/// The time before a cancel on the way out is repeated.
-const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// The time between two reads of the status of the exchange, unless set.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
@@ -123,6 +129,8 @@ pub struct Trading {
     /// The renewals whose outcome may change.
     renewing: Vec<Renewal>,
     changes: watch::Receiver<u64>,
+    /// The time of the last pass of [`Trading::next`].
+    passed_at: UnixMillis,
     reconcile_at: UnixMillis,
     /// What has to be read, and when.
     reads: BTreeMap<OrderKey, (Read, UnixMillis)>,
@@ -168,8 +176,8 @@ type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What a request came to.
 enum Done {
-    Order(Result<OrderRecord, Error>),
-    Fills(Result<Vec<FillRecord>, Error>),
+    Order(OrderKey, Result<OrderRecord, Error>),
+    Fills(OrderKey, Result<Vec<FillRecord>, Error>),
     Account(Reconciliation, Result<AccountSnapshot, Error>),
     Status(Result<ExchangeStatus, Error>, Option<Schedule>),
 }
@@ -258,8 +266,9 @@ pub enum Canceled {
     /// is settled: cancel it again at [`OrderEvent::Resting`].
     Withdrawn,
     /// It may be canceled or not, or could not be sent yet. It is sent again until the order is over,
-    /// and by the next session, too: wait for [`OrderEvent::Over`].
-    Unknown(Error),
+    /// and by the next session, too: wait for [`OrderEvent::Over`]. Without an error, the runtime that
+    /// sends it has ended: then only the next session does.
+    Unknown(Option<Error>),
 }
 
 /// The reason for which an order was not amended: nothing was written or sent.
@@ -280,28 +289,6 @@ pub enum AmendError {
         /// The time of the next opening, if it is known.
         opens: Option<UnixMillis>,
     },
-}
-
-/// What [`Trading::exit`] left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Exited {
-    /// Orders placed here that rest, as far as is known: cancel them by hand.
-    pub resting: Vec<OrderKey>,
-    /// Orders placed here of which it is not known whether they exist. The journal has them: the
-    /// next session settles them first.
-    pub unsettled: Vec<OrderKey>,
-    /// Orders that were not placed here and rest. They are left alone.
-    pub foreign: Vec<OrderKey>,
-    /// What happened meanwhile, fills among it: take it in as that of [`Trading::next`].
-    pub events: Vec<OrderEvent>,
-}
-
-impl Exited {
-    /// Reports whether no order that was placed here is left.
-    pub fn is_clean(&self) -> bool {
-        self.resting.is_empty() && self.unsettled.is_empty()
-    }
 }
 
 impl TradingBuilder {
@@ -363,7 +350,9 @@ impl TradingBuilder {
     /// costs 10 tokens. 50 orders and a span of 60 s take 17 tokens a second.
     ///
     /// It means that a program that died, hangs, or has no network has no resting orders when the
-    /// span is over, by the exchange's clock. Those of an earlier session are not renewed, and in a
+    /// span is over. The exchange ends them by its own clock at a time that is computed by the
+    /// [clock](Self::with_clock) here: where that one is ahead by a second, they rest a second longer,
+    /// and where it is behind, they end earlier. Those of an earlier session are not renewed, and in a
     /// pause of trading none can be: none is sent then, and they expire.
     ///
     /// A renewal is in the journal before it is sent, as every amend: one whose answer was lost holds
@@ -447,6 +436,7 @@ impl TradingBuilder {
             open,
             changing: Vec::new(),
             renewing: Vec::new(),
+            passed_at: now,
             reconcile_at: now,
             reads: BTreeMap::new(),
             running: None,
@@ -744,7 +734,7 @@ impl Trading {
         plan: &ClosePlan<'_>,
         within: Duration,
     ) -> Result<ClosedPosition, PlaceError> {
-        let end = Instant::now() + within;
+        let end = Instant::now().checked_add(within);
         let subaccount = (plan.subaccount > 0).then_some(i64::from(plan.subaccount));
         let mut closed = ClosedPosition::default();
         // What is still held of the position as it was known to be before the slices so far.
@@ -777,7 +767,7 @@ impl Trading {
                 }
                 continue;
             }
-            if Instant::now() >= end {
+            if end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(closed.ended(CloseEnd::Time));
             }
             // A slice without contracts closes nothing.
@@ -818,14 +808,18 @@ impl Trading {
     }
 
     /// Takes the events of one [`next`](Self::next), and says why there were none.
-    async fn follow(&mut self, end: Instant, events: &mut Vec<OrderEvent>) -> Option<CloseEnd> {
-        match timeout_at(end, self.next()).await {
-            Ok(Some(more)) => {
+    async fn follow(
+        &mut self,
+        end: Option<Instant>,
+        events: &mut Vec<OrderEvent>,
+    ) -> Option<CloseEnd> {
+        match by(end, self.next()).await {
+            Some(Some(more)) => {
                 events.extend(more);
                 None
             }
-            Ok(None) => Some(CloseEnd::Disconnected),
-            Err(_) => Some(CloseEnd::Time),
+            Some(None) => Some(CloseEnd::Disconnected),
+            None => Some(CloseEnd::Time),
         }
     }
 
@@ -1112,8 +1106,11 @@ impl Trading {
         }
         Ok(match answer {
             Ok(Ok(())) => Canceled::Accepted,
-            // Also if it was over before the cancel was sent.
-            Ok(Err((ChangeAnswer::NotFound, _))) | Err(_) => Canceled::NotFound,
+            Ok(Err((ChangeAnswer::NotFound, _))) => Canceled::NotFound,
+            // It was over before the cancel was sent.
+            Err(_) if change.state().is_final() => Canceled::NotFound,
+            // The task of the cancel has ended with its runtime.
+            Err(_) => Canceled::Unknown(None),
             Ok(Err((
                 ChangeAnswer::Refused(_) | ChangeAnswer::NotSent { is_temporary: false },
                 error,
@@ -1123,7 +1120,7 @@ impl Trading {
                 self.events.extend(events);
                 Canceled::Refused(error)
             }
-            Ok(Err((_, error))) => Canceled::Unknown(error),
+            Ok(Err((_, error))) => Canceled::Unknown(Some(error)),
         })
     }
 
@@ -1154,77 +1151,6 @@ impl Trading {
         }
     }
 
-    /// Ends the orders that were placed here: none is placed any more, what was not sent is
-    /// withdrawn, what rests is canceled, again and again, and what is unknown is settled. Returns when
-    /// nothing is left, or after `within`, or when the streams are closed, and says what is left.
-    /// Foreign orders are left alone. After it, [`next`](Self::next) goes on canceling what is left.
-    ///
-    /// To prove that an order whose answer was lost does not exist takes a little over a minute: with
-    /// less time it may be left unsettled, for the next session to settle.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropping the future leaves the orders that are not canceled yet. None is placed any more.
-    pub async fn exit(&mut self, within: Duration) -> Exited {
-        self.is_exiting = true;
-        for (placement, _) in &self.open {
-            placement.withdraw();
-        }
-        for renewal in &self.renewing {
-            renewal.change.withdraw();
-        }
-        let end = Instant::now() + within;
-        let mut exited = Exited::default();
-        while !self.has_ended() {
-            match timeout_at(end, self.next()).await {
-                Ok(Some(events)) => exited.events.extend(events),
-                // The time is over, or the streams are closed.
-                Ok(None) | Err(_) => break,
-            }
-        }
-        for (key, order) in self.orders.iter() {
-            match order.life() {
-                Life::Resting if order.is_own() => exited.resting.push(key),
-                Life::Resting => exited.foreign.push(key),
-                Life::Unsettled | Life::Unsent if order.is_own() => exited.unsettled.push(key),
-                _ => {}
-            }
-        }
-        exited
-    }
-
-    /// Reports whether nothing that was placed here is left.
-    fn has_ended(&self) -> bool {
-        self.open.is_empty() && self.orders.own_open().next().is_none()
-    }
-
-    /// Begins to cancel what rests, and what was canceled a while ago and still rests. What became of
-    /// each, the streams and reads show; a cancel that is under way already is not sent twice.
-    fn begin_cancels(&mut self, now: UnixMillis) {
-        let (mut targets, mut keys) = (Vec::new(), Vec::new());
-        let at = Instant::now();
-        for (key, order) in self.orders.own_open() {
-            let is_due = self.canceled.get(&key).is_none_or(|last| at >= *last + CANCEL_AGAIN);
-            if is_due
-                && order.life() == Life::Resting
-                && let Ok(target) = self.target(key)
-            {
-                targets.push(target);
-                keys.push(key);
-            }
-        }
-        for key in keys {
-            self.withdraw_changes(key);
-            self.canceled.insert(key, at);
-            // One that has the intent already keeps it.
-            let _ = self.orders.set_intent(key, OrderIntent::Cancel, false);
-            self.orders.answer_intent(key, now.saturating_add(self.window));
-            // The stream usually brings it.
-            self.reads.insert(key, (Read::Order, now.saturating_add(RETRY_AFTER)));
-        }
-        self.placements.cancel_all(targets);
-    }
-
     /// Waits for what happens next to orders, or until [`is_current`](Self::is_current) changes or an
     /// [`exit`](Self::exit) has come to its end, for which the list may be empty; `None` when the
     /// connection is closed for good. Then build another handle: the journal knows what is open.
@@ -1234,6 +1160,11 @@ impl Trading {
     /// Nothing is lost when the future is dropped, and a read that was on its way goes on with the
     /// next call.
     pub async fn next(&mut self) -> Option<Vec<OrderEvent>> {
+        self.advance(true).await
+    }
+
+    /// Does the same; with `has_streams` false, by reads alone, and without an end.
+    async fn advance(&mut self, has_streams: bool) -> Option<Vec<OrderEvent>> {
         loop {
             self.take_placements();
             self.keep_reserve();
@@ -1248,6 +1179,11 @@ impl Trading {
                 return Some(events);
             }
             let now = self.clock.now();
+            self.follow_clock(now);
+            if self.is_exiting {
+                // Whatever else is on its way.
+                self.begin_cancels(now);
+            }
             if self.agreement.is_broken(now) {
                 tracing::warn!(
                     "a position is not what the known fills add up to: reading the account"
@@ -1266,7 +1202,7 @@ impl Trading {
             tokio::select! {
                 // The placements live as long as this handle.
                 _ = self.changes.changed() => {}
-                event = self.connection.next() => {
+                event = self.connection.next(), if has_streams => {
                     let event = event?;
                     self.take_event(&event);
                 }
@@ -1275,6 +1211,22 @@ impl Trading {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Takes in that the clock was set back, if it was: nothing is put off by more than it would be from
+    /// now on.
+    fn follow_clock(&mut self, now: UnixMillis) {
+        if now >= std::mem::replace(&mut self.passed_at, now) {
+            return;
+        }
+        self.reconcile_at = self.reconcile_at.min(now.saturating_add(RECONCILE_EVERY));
+        let latest = now.saturating_add(RETRY_AFTER);
+        for (_, at) in self.reads.values_mut().filter(|(_, at)| *at != ON_ITS_WAY) {
+            *at = latest.min(*at);
+        }
+        self.pauses.set_back(now);
+        self.agreement.set_back(now);
+        self.with_expiry(|expiry| expiry.set_back(now));
     }
 
     /// Takes in the states of placements and changes that are others than before.
@@ -1553,25 +1505,20 @@ impl Trading {
         reads_at.into_iter().chain(reconcile_at).min()
     }
 
-    /// Begins the request that is due, if one is: cancels on the way out, then what is known to be
-    /// missing, then the account.
+    /// Begins the request that is due, if one is: what is known to be missing, then the account.
     fn begin(&mut self, now: UnixMillis) -> Option<Running> {
-        if self.is_exiting {
-            self.begin_cancels(now);
-        }
         while let Some((key, read)) = self.due_read(now) {
-            // First, so that one that fails does not try again at once.
-            self.reads.insert(key, (read, now.saturating_add(RETRY_AFTER)));
-            match self.needed(key, read) {
-                Some(order_id) => {
-                    if read == Read::Renewed {
-                        // Once: the next renewal that fails asks for it again.
-                        self.reads.remove(&key);
-                    }
-                    return Some(begin_read(&self.client, read, order_id));
-                }
-                None => self.reads.remove(&key),
+            let Some(order_id) = self.needed(key, read) else {
+                self.reads.remove(&key);
+                continue;
             };
+            if read == Read::Renewed {
+                // Once: the next renewal that fails asks for it again.
+                self.reads.remove(&key);
+            } else {
+                self.reads.insert(key, (read, ON_ITS_WAY));
+            }
+            return Some(begin_read(&self.client, key, read, order_id));
         }
         if !self.portfolio.is_subscribed() || self.reconcile_at > now {
             return None;
@@ -1582,9 +1529,20 @@ impl Trading {
         Some(Box::pin(async move { Done::Account(begun, client.fetch_account(since).await) }))
     }
 
+    /// Returns the read that has been due for the longest time.
     fn due_read(&self, now: UnixMillis) -> Option<(OrderKey, Read)> {
-        let due = self.reads.iter().find(|(_, (_, at))| *at <= now);
-        due.map(|(key, (read, _))| (*key, *read))
+        let due = self.reads.iter().filter(|(_, (_, at))| *at <= now);
+        due.min_by_key(|(_, (_, at))| *at).map(|(key, (read, _))| (*key, *read))
+    }
+
+    /// Takes in the end of a read of an order. If it did not show what was looked for, it is repeated
+    /// after others that are due, however long it took.
+    fn read_ended(&mut self, key: OrderKey) {
+        let again = self.clock.now().saturating_add(RETRY_AFTER);
+        // One that was asked for meanwhile stays due.
+        if let Some((_, at)) = self.reads.get_mut(&key).filter(|(_, at)| *at == ON_ITS_WAY) {
+            *at = again;
+        }
     }
 
     /// Returns the id of an order that still has to be read.
@@ -1601,12 +1559,15 @@ impl Trading {
 
     /// Takes in what a request came to.
     fn take_done(&mut self, done: Done) {
+        if let Done::Order(key, _) | Done::Fills(key, _) = &done {
+            self.read_ended(*key);
+        }
         let failed = match done {
-            Done::Order(Ok(record)) => {
+            Done::Order(_, Ok(record)) => {
                 self.events.extend(self.orders.apply_order(record));
                 None
             }
-            Done::Fills(Ok(fills)) => {
+            Done::Fills(_, Ok(fills)) => {
                 self.take_fills(&fills);
                 None
             }
@@ -1618,7 +1579,9 @@ impl Trading {
                 self.take_account(begun, snapshot);
                 None
             }
-            Done::Order(Err(error)) | Done::Fills(Err(error)) => Some(("read an order", error)),
+            Done::Order(_, Err(error)) | Done::Fills(_, Err(error)) => {
+                Some(("read an order", error))
+            }
             Done::Account(_, Err(error)) => Some(("read the account", error)),
         };
         if let Some((what, error)) = failed {
@@ -1661,6 +1624,14 @@ impl Trading {
         if let Some(wait) = found.retry_after() {
             self.reconcile_at = now.saturating_add(wait.max(MAX_SLEEP));
         }
+    }
+}
+
+/// Waits for a future, at most until the end; without one, for as long as it takes.
+async fn by<F: Future>(end: Option<Instant>, future: F) -> Option<F::Output> {
+    match end {
+        Some(end) => timeout_at(end, future).await.ok(),
+        None => Some(future.await),
     }
 }
 
@@ -1720,21 +1691,21 @@ async fn finished(running: &mut Option<Running>) -> Done {
     done
 }
 
-fn begin_read(client: &Client, read: Read, order_id: String) -> Running {
+fn begin_read(client: &Client, key: OrderKey, read: Read, order_id: String) -> Running {
     match read {
         // It settles what became of a cancel or a change.
         Read::Order | Read::Renewed => {
             let client = settling(client);
             Box::pin(async move {
                 let answer = client.get_order().order_id(order_id).send().await;
-                Done::Order(answer.map(|answer| OrderRecord::from(&answer.order)))
+                Done::Order(key, answer.map(|answer| OrderRecord::from(&answer.order)))
             })
         }
         Read::Fills => {
             let client = client.clone();
             Box::pin(async move {
                 let fills = client.get_fills().order_id(order_id).limit(LIMIT).all().await;
-                Done::Fills(fills.map(|fills| fills.iter().map(FillRecord::from).collect()))
+                Done::Fills(key, fills.map(|fills| fills.iter().map(FillRecord::from).collect()))
             })
         }
     }

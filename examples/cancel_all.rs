@@ -1,11 +1,13 @@
-//! The emergency brake: every resting order of the account is canceled.
+//! The emergency brake: every resting order of event contracts is canceled.
 //!
 //! ```text
 //! cargo run --example cancel_all -- [--yes]
 //! ```
 //!
 //! Against a real environment it only counts the orders, unless `--yes` is given. One call takes the
-//! orders of all subaccounts and shards; reads trail it, so it is repeated until none rests.
+//! orders of all subaccounts and shards; reads trail it, so it is repeated until none rests. Orders of
+//! perpetual futures stay: with the feature `perps`, `cancel_all_margin_orders` of `Client::perps` does
+//! the same for them.
 //!
 //! Without `KALSHI_ENV` it talks to an exchange in this process; with `KALSHI_ENV=demo`,
 //! `KALSHI_API_KEY_ID` and `KALSHI_PRIVATE_KEY_PATH` to the demo environment.
@@ -37,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {
-        // Without `subaccount` it means all of them. Sending it again does no harm.
+        // Without `subaccount` it means all subaccounts. Sending it again does no harm.
         client.cancel_all_orders().send().await?;
         // Only a list that is newer than the call says what is left.
         caught_up(&client, SystemClock.now()).await?;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
@@ -54,6 +55,14 @@ pub enum CallOutcome {
 
 /// The hook of a caller.
 pub(crate) type OnCall = Box<dyn Fn(&CallReport) + Send + Sync>;
+
+/// Calls a function of the caller's. If it panics, that is logged and goes no further: the call has an
+/// answer to return, or is dropped by another panic, beside which a second one ends the process.
+pub(crate) fn guarded(hook: &'static str, function: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(function)).is_err() {
+        tracing::error!(hook, "a function given to the client panicked");
+    }
+}
 
 /// Watches one call, and reports it when it ends, also by being dropped.
 pub(crate) struct Watch<'a> {
@@ -136,14 +145,15 @@ impl Drop for Watch<'_> {
         }
         span.in_scope(|| tracing::debug!("call ended"));
         if let Some(on_call) = self.on_call {
-            on_call(&CallReport {
+            let report = CallReport {
                 operation: self.operation,
                 attempts,
                 status: self.status,
                 bytes: self.bytes,
                 duration,
                 outcome: self.outcome,
-            });
+            };
+            guarded("on_call", || on_call(&report));
         }
     }
 }

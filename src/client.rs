@@ -416,7 +416,8 @@ impl ClientBuilder {
     /// warning, once per operation, JSON path and interval.
     ///
     /// Without it nothing is checked. With it each response is read a second time, on the task that
-    /// made the call: `observer` should return at once.
+    /// made the call: `observer` should return at once. If it panics, that is logged and the call goes
+    /// on.
     pub fn on_drift(mut self, observer: impl Fn(&Drift) + Send + Sync + 'static) -> Self {
         self.on_drift = Some(Box::new(observer));
         self
@@ -431,8 +432,8 @@ impl ClientBuilder {
     /// Reports each call when it ends, for metrics: operation, attempts, status, bytes, duration and
     /// outcome. Calls whose future is dropped are reported as canceled.
     ///
-    /// The hook runs on the task of the call: it should return at once, and must not panic. Without
-    /// one no time is measured.
+    /// The hook runs on the task of the call: it should return at once. If it panics, that is logged
+    /// and the call returns its result. Without a hook no time is measured.
     ///
     /// ```
     /// # fn main() -> Result<(), kalshi_sdk::Error> {

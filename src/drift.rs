@@ -18,6 +18,7 @@ use serde::de::{self, DeserializeSeed, IgnoredAny};
 use serde_json::Value;
 
 use crate::{
+    call::guarded,
     generated,
     operation::{Lane, Operation},
 };
@@ -123,7 +124,7 @@ impl Observer {
         let (_, kind, path, value) = key;
         let drift = Drift { operation, kind, path, value };
         tracing::warn!(operation = operation.id, %drift, "the answer is not what this version knows");
-        (self.on_drift)(&drift);
+        guarded("on_drift", || (self.on_drift)(&drift));
     }
 
     fn is_due(&self, key: &Key) -> bool {
@@ -157,7 +158,7 @@ impl fmt::Debug for Observer {
 }
 
 /// Returns the shapes of a document, parsed once for its first answer that is checked.
-fn shapes(lane: Lane) -> &'static Value {
+pub(crate) fn shapes(lane: Lane) -> &'static Value {
     // A constant of this crate, and read by a test.
     fn read(once: &'static OnceLock<Value>, shapes: &str) -> &'static Value {
         once.get_or_init(|| serde_json::from_str(shapes).unwrap_or(Value::Null))
@@ -288,9 +289,10 @@ impl<'de> de::Visitor<'de> for Place<'_, '_> {
             return Ok(());
         }
         let fields = self.part("f").and_then(Value::as_object);
-        let required = self.part("r").and_then(Value::as_array).filter(|_| fields.is_some());
-        let mut missing: Vec<&str> =
-            required.into_iter().flatten().filter_map(Value::as_str).collect();
+        // Labels are required by the document as well.
+        let names = |key| self.part(key).and_then(Value::as_array).filter(|_| fields.is_some());
+        let required = names("r").into_iter().chain(names("l")).flatten();
+        let mut missing: Vec<&str> = required.filter_map(Value::as_str).collect();
         while let Some(name) = map.next_key::<Cow<'_, str>>()? {
             let Some(fields) = fields else {
                 map.next_value::<IgnoredAny>()?;

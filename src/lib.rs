@@ -122,6 +122,7 @@ mod account;
 mod attempts;
 mod call;
 mod client;
+mod documented;
 mod drift;
 mod error;
 mod error_body;

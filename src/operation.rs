@@ -59,6 +59,14 @@ impl Operation {
         OPERATIONS.iter().find(|operation| operation.id == id)
     }
 
+    /// Reports whether the operation only reads: every GET, and a POST that computes something. Its
+    /// request changes nothing, whatever became of it.
+    ///
+    /// It says so of documented operations only, not of a [`RawRequest`](crate::RawRequest).
+    pub fn only_reads(&self) -> bool {
+        self.retry == RetrySafety::Safe
+    }
+
     /// Returns the operation as a value to match on; `None` for a
     /// [`RawRequest`](crate::RawRequest), which is not in the table.
     pub fn typed_id(&self) -> Option<OperationId> {

@@ -142,7 +142,9 @@ impl RawRequest {
     ///
     /// # Errors
     ///
-    /// As for every operation. No error shows any of the body, which might hold a secret.
+    /// As for every operation. No error shows any of the body, which might hold a secret. With
+    /// [`operation`](Self::operation), a success that lacks what the document requires of it is one, as
+    /// for the operation's own method.
     ///
     /// # Cancellation
     ///
@@ -169,6 +171,9 @@ impl RawRequest {
     }
 
     /// Sends it and returns the body of a success as it came: JSON that is not an error, or nothing.
+    ///
+    /// With [`operation`](Self::operation), a success is what it is for the operation's own method, as
+    /// far as the fields at its top tell: those that the document requires have to be there.
     ///
     /// # Errors
     ///

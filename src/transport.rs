@@ -21,6 +21,7 @@ use crate::{
     attempts::{Attempts, is_read},
     call::Watch,
     client::Client,
+    documented::{self, Success},
     error::{CallContext, Error, Kept, Response},
     error_body::{self, ErrorBody, MAX_ERROR_BODY},
     json_place,
@@ -152,7 +153,13 @@ impl Client {
         operation: &'static Operation,
         request: Request,
     ) -> Result<ResponseValue<T>, Error> {
-        self.run(operation, request, |response, _| value(response, |_: T| None)).await
+        self.run(operation, request, |response, _| {
+            if !matches!(documented::success(operation), Success::Unknown) {
+                documented(response)?;
+            }
+            value(response, |_: T| None)
+        })
+        .await
     }
 
     /// Sends a request of which nothing is known, and takes any success that is no error.
@@ -170,17 +177,19 @@ impl Client {
         .await
     }
 
-    /// Sends a request of which nothing is known, and returns the body of a success that is no error.
+    /// Sends a request whose response is not decoded, and returns the body of a success. That of a
+    /// documented operation passes where it does for its generated method, as far as the fields at its
+    /// top tell.
     pub(crate) async fn call_raw_text(
         &self,
         operation: &'static Operation,
         request: Request,
     ) -> Result<ResponseValue<String>, Error> {
         self.run(operation, request, |response, _| {
-            let text = std::str::from_utf8(&response.body).ok();
-            match text.filter(|_| error_body::is_harmless(&response.body)) {
-                Some(text) => Ok(text.to_owned()),
-                None => Err(unexpected_body(response)),
+            documented(response)?;
+            match std::str::from_utf8(&response.body) {
+                Ok(text) => Ok(text.to_owned()),
+                Err(_) => Err(unexpected_body(response)),
             }
         })
         .await
@@ -272,7 +281,7 @@ impl Client {
         attempts: &Attempts,
         watch: &mut Watch<'_>,
     ) -> Result<RawResponse, Error> {
-        let is_read = is_read(request.method());
+        let is_read = is_read(request.method()) || operation.only_reads();
         let mut extensions = self.extensions().clone();
         extensions.insert(operation);
         extensions.insert(attempts.clone());
@@ -387,13 +396,39 @@ fn sent(request: &Request) -> Vec<u8> {
     }
 }
 
+/// Refuses what cannot be the success of a documented operation, and an error in the place of one of
+/// which nothing is known.
+fn documented(response: &RawResponse) -> Result<(), Error> {
+    let body = &response.body;
+    match documented::success(response.operation) {
+        Success::Unknown if error_body::is_harmless(body) => Ok(()),
+        Success::Nothing if error_body::is_blank(body) => Ok(()),
+        Success::Unknown | Success::Nothing => Err(unexpected_body(response)),
+        Success::Object(object) => {
+            value_by(response, |text| object.read(text), |()| None)?;
+            if object.is_open() && error_body::has_field(body, &object.error_keys()) {
+                return Err(Error::answer(response.parts()));
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Decodes the value of a success, and refuses one that carries an error.
 fn value<T: DeserializeOwned>(
     response: &RawResponse,
     keep: impl FnOnce(T) -> Option<Kept>,
 ) -> Result<T, Error> {
+    value_by(response, |text| serde_json::from_str(text), keep)
+}
+
+fn value_by<T>(
+    response: &RawResponse,
+    read: impl Fn(&str) -> Result<T, serde_json::Error>,
+    keep: impl FnOnce(T) -> Option<Kept>,
+) -> Result<T, Error> {
     let body = &response.body;
-    match decode(response) {
+    match decode(response, read) {
         Ok(value) => {
             let is_looked_at = !response.is_read || body.len() < ENVELOPE_LIMIT;
             if is_looked_at && may_hold_error(body) && ErrorBody::read(body).is_envelope {
@@ -431,31 +466,40 @@ fn lacks_a_field(error: &Error) -> bool {
 ///
 /// The bytes are checked as UTF-8 once and then read as text, which is a third faster than letting
 /// the reader check every string. The path to the place of a failure is worked out only after one.
-fn decode<T: DeserializeOwned>(response: &RawResponse) -> Result<T, Error> {
+fn decode<T>(
+    response: &RawResponse,
+    read: impl Fn(&str) -> Result<T, serde_json::Error>,
+) -> Result<T, Error> {
     let body = &response.body;
     let (path, failed) = match std::str::from_utf8(body) {
-        Ok(text) => match serde_json::from_str(text) {
+        Ok(text) => match read(text) {
             Ok(value) => return Ok(value),
-            Err(failed) => (path_of::<T>(body, &failed), failed),
+            Err(failed) => (path_of(body, &failed, &read), failed),
         },
-        Err(error) => no_text::<T>(body, error.valid_up_to()),
+        Err(error) => no_text(body, error.valid_up_to(), &read),
     };
     Err(Error::decode(response.parts(), path, failed))
 }
 
 /// Returns the path of the place where a text does not decode.
-fn path_of<T: DeserializeOwned>(body: &[u8], failed: &serde_json::Error) -> String {
-    json_place::failed_path(body, failed, |text| {
-        serde_json::from_str::<T>(std::str::from_utf8(text).ok()?).err()
-    })
+fn path_of<T>(
+    body: &[u8],
+    failed: &serde_json::Error,
+    read: impl Fn(&str) -> Result<T, serde_json::Error>,
+) -> String {
+    json_place::failed_path(body, failed, |text| read(std::str::from_utf8(text).ok()?).err())
 }
 
 /// Returns what fails first in a body that is text up to a byte only, and its path.
-fn no_text<T: DeserializeOwned>(body: &[u8], length: usize) -> (String, serde_json::Error) {
+fn no_text<T>(
+    body: &[u8],
+    length: usize,
+    read: impl Fn(&str) -> Result<T, serde_json::Error>,
+) -> (String, serde_json::Error) {
     let text = body.get(..length).unwrap_or_default();
     let beginning = std::str::from_utf8(text).unwrap_or_default();
-    match serde_json::from_str::<T>(beginning) {
-        Err(failed) if !failed.is_eof() => (path_of::<T>(text, &failed), failed),
+    match read(beginning) {
+        Err(failed) if !failed.is_eof() => (path_of(text, &failed, read), failed),
         _ => {
             let failed = format!("the body is not UTF-8 from byte {length} on");
             (json_place::path_at_end(text), de::Error::custom(failed))
@@ -518,7 +562,7 @@ fn one_by_one<L: List>(response: &RawResponse, page: LoosePage<'_>, failed: &Err
     let rows = page.rows.into_iter().enumerate().map(|(index, row)| {
         serde_json::from_str(row.get()).map_err(|failed| {
             let body = row.get().as_bytes();
-            let within = path_of::<L::Row>(body, &failed);
+            let within = path_of(body, &failed, |text| serde_json::from_str::<L::Row>(text));
             Error::failed_row(Response { body, ..response.parts() }, items, index, &within, failed)
         })
     });

@@ -5,15 +5,22 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    document::schema_name,
+    document::{join, schema_name},
+    error::Result,
+    merge::merged,
     normalize::{Normalized, reachable},
     operations::OperationModel,
 };
 
 /// Returns `{"o": {operation: type}, "t": {type: shape}}`, where a shape is `0` (anything),
 /// `"Type"`, `{"a": shape}` for a list, `{"m": shape}` for a map, `{"e": [values]}` for an open enum,
-/// and `{"f": {field: shape}, "r": [required]}` for an object.
-pub(crate) fn shapes(normalized: &Normalized, operations: &[OperationModel]) -> String {
+/// and `{"f": {field: shape}, "r": [required], "l": [labels], "n": [required, and may be null]}` for
+/// an object, without `l` and `n` where they are empty.
+///
+/// # Errors
+///
+/// An `allOf` of which no object can be made: whatever stands there would pass.
+pub(crate) fn shapes(normalized: &Normalized, operations: &[OperationModel]) -> Result<String> {
     let document = &normalized.document;
     let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
     let mut of_operations = Map::new();
@@ -29,46 +36,73 @@ pub(crate) fn shapes(normalized: &Normalized, operations: &[OperationModel]) -> 
             let values: Vec<&str> = open.values.iter().map(|value| value.wire.as_str()).collect();
             types.insert(name, json!({"e": values}));
         } else if let Some(schema) = schemas.and_then(|schemas| schemas.get(&name)) {
-            let mut shape = shape(schema);
+            let mut shape = shape(document, schema, &join("/components/schemas", &name))?;
             // A label that is missing costs nothing, and is still told.
-            if let Some(required) = shape.get_mut("r").and_then(Value::as_array_mut) {
-                let of = normalized.labels.keys().filter(|(schema, _)| *schema == name);
-                for field in of.map(|(_, field)| json!(field)) {
-                    if !required.contains(&field) {
-                        required.push(field);
-                    }
+            let labels = normalized.labels.keys().filter(|(schema, _)| *schema == name);
+            let labels: Vec<Value> = labels.map(|(_, field)| json!(field)).collect();
+            if !labels.is_empty()
+                && let Some(shape) = shape.as_object_mut()
+            {
+                if let Some(required) = shape.get_mut("r").and_then(Value::as_array_mut) {
+                    required.retain(|field| !labels.contains(field));
                 }
+                shape.insert("l".to_owned(), Value::Array(labels));
             }
             types.insert(name, shape);
         }
     }
-    json!({"o": of_operations, "t": types}).to_string()
+    Ok(json!({"o": of_operations, "t": types}).to_string())
 }
 
-fn shape(schema: &Value) -> Value {
-    let reference =
-        schema.get("$ref").or_else(|| match schema.get("allOf")?.as_array()?.as_slice() {
-            [only] => only.get("$ref"),
-            _ => None,
-        });
+fn shape(document: &Value, schema: &Value, pointer: &str) -> Result<Value> {
+    let reference = match schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) if schema.get("properties").is_none() => {
+            if only.get("$ref").is_none() {
+                return shape(document, only, &join(&join(pointer, "allOf"), "0"));
+            }
+            only.get("$ref")
+        }
+        _ => schema.get("$ref"),
+    };
     if let Some(name) = reference.and_then(Value::as_str).and_then(schema_name) {
-        return json!(name);
+        return Ok(json!(name));
     }
-    if ["allOf", "oneOf", "anyOf"].iter().any(|word| schema.get(word).is_some()) {
-        return json!(0);
+    let schema = &*merged(document, schema, pointer)?;
+    if ["oneOf", "anyOf"].iter().any(|word| schema.get(word).is_some()) {
+        return Ok(json!(0));
     }
     if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
-        let shapes: Map<String, Value> =
-            fields.iter().map(|(name, field)| (name.clone(), shape(field))).collect();
+        let at = join(pointer, "properties");
+        let mut shapes = Map::new();
+        for (name, field) in fields {
+            shapes.insert(name.clone(), shape(document, field, &join(&at, name))?);
+        }
         let required = schema.get("required").cloned().unwrap_or_else(|| json!([]));
-        return json!({"f": shapes, "r": required});
+        let may_be_null = |name: &&Value| {
+            name.as_str().and_then(|name| fields.get(name)).is_some_and(|field| {
+                field["nullable"] == true
+                    || !["type", "$ref", "allOf"].iter().any(|key| field.get(key).is_some())
+            })
+        };
+        let nullable: Vec<&Value> =
+            required.as_array().into_iter().flatten().filter(may_be_null).collect();
+        let mut object = json!({"f": shapes, "r": required});
+        if !nullable.is_empty() {
+            object["n"] = json!(nullable);
+        }
+        return Ok(object);
     }
-    match schema.get("type").and_then(Value::as_str) {
-        Some("array") => json!({"a": schema.get("items").map_or(json!(0), shape)}),
+    Ok(match schema.get("type").and_then(Value::as_str) {
+        Some("array") => match schema.get("items") {
+            Some(items) => json!({"a": shape(document, items, &join(pointer, "items"))?}),
+            None => json!({"a": 0}),
+        },
         Some("object") => match schema.get("additionalProperties") {
-            Some(values) if values.is_object() => json!({"m": shape(values)}),
+            Some(values) if values.is_object() => {
+                json!({"m": shape(document, values, &join(pointer, "additionalProperties"))?})
+            }
             _ => json!(0),
         },
         _ => json!(0),
-    }
+    })
 }

@@ -361,10 +361,10 @@ fn entry(operation: &OperationModel, surface: &Surface) -> TokenStream {
             quote!(Some(crate::operation::Pagination { cursor: #cursor, items: #items }))
         }
     };
-    let retry = match (&operation.idempotency_key, operation.method.as_str()) {
-        (Some(key), _) => quote!(WithKey(#key)),
-        (None, "GET") => quote!(Safe),
-        (None, _) => quote!(Reconcile),
+    let retry = match (&operation.idempotency_key, operation.reads) {
+        (_, true) => quote!(Safe),
+        (Some(key), false) => quote!(WithKey(#key)),
+        (None, false) => quote!(Reconcile),
     };
     quote! {
         crate::Operation {

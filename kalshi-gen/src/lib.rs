@@ -31,6 +31,7 @@ mod handlers;
 pub mod import;
 mod json_path;
 mod locate;
+mod merge;
 mod names;
 mod normalize;
 mod operations;
@@ -169,7 +170,8 @@ fn from_document(
     let operations =
         operations::model(&normalized).map_err(|error| normalized.moves.published(error))?;
     let (mut code, dispatch) = emit::emit(&normalized, &operations)?;
-    let shapes = drift_schema::shapes(&normalized, &operations);
+    let shapes = drift_schema::shapes(&normalized, &operations)
+        .map_err(|error| normalized.moves.published(error))?;
     code += &quote::quote!(pub(crate) const SHAPES: &str = #shapes;).to_string();
     code += &body_schemas::emit(&operations, &bodies).to_string();
     let handlers = handlers::emit(&operations, &normalized.surface);

@@ -55,6 +55,8 @@ pub struct OperationModel {
     pub example: String,
     /// True if its response holds a secret.
     pub secret: bool,
+    /// True if it only reads: every GET, and what an overlay says so of by `x-kalshi-reads`.
+    pub reads: bool,
     /// The field of the request that makes a second sending harmless.
     pub idempotency_key: Option<String>,
 }
@@ -204,6 +206,7 @@ pub(crate) fn model(normalized: &Normalized) -> Result<Vec<OperationModel>> {
             aliases: aliases(operation, &pointer)?,
             example: String::new(),
             secret: operation.get("x-kalshi-secret") == Some(&Value::Bool(true)),
+            reads: method == "get" || operation.get("x-kalshi-reads") == Some(&Value::Bool(true)),
             idempotency_key: text("x-kalshi-idempotency-key"),
             builder,
         });

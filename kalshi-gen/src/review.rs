@@ -4,7 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::{Generated, document::schema_name, operations::OperationModel};
+use crate::{
+    Generated,
+    document::{join, schema_name},
+    merge::merged,
+    operations::OperationModel,
+};
 
 /// `operations.txt` and `types.txt`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +31,10 @@ fn operations(models: &[OperationModel]) -> String {
     for model in models {
         let access = model.access_text();
         let deprecated = if model.deprecated { " deprecated" } else { "" };
+        let reads = if model.reads && model.method != "GET" { " reads" } else { "" };
         let _ = writeln!(
             out,
-            "\n{} {} {} [{}] {access}{deprecated}",
+            "\n{} {} {} [{}] {access}{reads}{deprecated}",
             model.method, model.path, model.id, model.tag
         );
         for parameter in &model.parameters {
@@ -69,7 +75,10 @@ fn types(generated: &Generated) -> String {
             }
             continue;
         }
-        let Some(map) = schema.as_object() else { continue };
+        // What no object can be made of, for instance of requests, is shown by its parts.
+        let whole = merged(&normalized.document, schema, &join("/components/schemas", name));
+        let whole = whole.as_deref().unwrap_or(schema);
+        let Some(map) = whole.as_object() else { continue };
         if map.contains_key("properties") {
             let _ = writeln!(out, "\nstruct {name}");
             fields(
@@ -114,7 +123,11 @@ fn fields(
 }
 
 fn shape(schema: &Value) -> String {
-    let reference = schema.get("$ref").or_else(|| schema.pointer("/allOf/0/$ref"));
+    let reference = match schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) => only.get("$ref"),
+        Some(parts) => return parts.iter().map(shape).collect::<Vec<_>>().join(" and "),
+        None => schema.get("$ref"),
+    };
     if let Some(name) = reference.and_then(Value::as_str).and_then(schema_name) {
         return name.to_owned();
     }

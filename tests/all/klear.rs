@@ -6,7 +6,7 @@ use kalshi_sdk::{
     Drift, DriftKind, Effect, Environment, ErrorKind,
     klear::{self, CentiCents, Klear, KlearBuilder},
     middleware::{Extensions, Middleware, Next, Request, Response, async_trait},
-    operation::{Access, Lane},
+    operation::{Access, Lane, RetrySafety},
 };
 use serde_json::json;
 
@@ -265,6 +265,51 @@ async fn drift_is_observed_here_too() {
     let seen = seen.lock().unwrap();
     assert_eq!((seen.len(), seen[0].kind), (1, DriftKind::UnknownField));
     assert_eq!(seen[0].path, "zone");
+}
+
+#[tokio::test]
+async fn drift_is_seen_within_what_is_made_of_several_parts() {
+    let seen = Arc::new(Mutex::new(Vec::<Drift>::new()));
+    let into = Arc::clone(&seen);
+    // Without `user_id`, a field of the part that is named, and `receives`, one of the other.
+    let obligation = json!({
+        "id": "o", "amount_centicents": 1, "fees_centicents": 0, "maintenance_margin_centicents": 0,
+        "pnl_centicents": 1, "execution_time": "2026-11-01T00:00:00Z",
+        "last_updated_ts": "2026-11-01T00:00:00Z", "asset_class": "Energy",
+        "settlement_details": [], "maintenance_margin_details": [], "funding_payments": [],
+        "corporate_action_payments": [], "netting_id": "new",
+    });
+    let server = always(Answer::json(&json!({"obligations": [obligation]}))).await;
+    let klear = Klear::builder()
+        .with_environment(Environment::Custom(server.url()))
+        .with_token(TOKEN.0, TOKEN.1)
+        .on_drift(move |drift| into.lock().unwrap().push(drift.clone()))
+        .build()
+        .unwrap();
+    klear.get_active_margin_obligations().send().await.unwrap_err();
+    let mut seen: Vec<(DriftKind, String)> =
+        seen.lock().unwrap().iter().map(|drift| (drift.kind, drift.path.clone())).collect();
+    seen.sort_by(|a, b| a.1.cmp(&b.1));
+    assert_eq!(
+        seen,
+        [
+            (DriftKind::UnknownField, "obligations[].netting_id".to_owned()),
+            (DriftKind::MissingField, "obligations[].receives".to_owned()),
+            (DriftKind::MissingField, "obligations[].user_id".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn a_post_that_only_reads_is_safe_to_retry() {
+    let estimate = klear::OperationId::EstimatePortfolioMaintenanceMargin.operation();
+    assert_eq!((estimate.retry, estimate.only_reads()), (RetrySafety::Safe, true));
+    let others =
+        klear::OPERATIONS.iter().filter(|other| other.only_reads() && other.id != estimate.id);
+    for other in others {
+        assert_eq!(other.method, http::Method::GET, "{other}");
+    }
+    assert!(!klear::OperationId::WithdrawSettlementBalance.operation().only_reads());
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod dispatch;
 mod drift;
 mod effects;
 mod errors;
+mod hooks;
 mod klear;
 mod pagination;
 mod perps;

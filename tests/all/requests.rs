@@ -17,8 +17,9 @@ use kalshi_sdk::{
     operation::{Access, Body, Place},
     request::Complete,
     types::{
-        ApiKeyScope, BookSide, CreateApiKeyRequest, CreateOrderV2Request, GenerateApiKeyRequest,
-        OrderStatus, PositionCountFilter, QuoteStatus, RfqStatus, SelfTradePreventionType,
+        ApiKeyScope, BookSide, CreateApiKeyRequest, CreateOrderGroupRequest, CreateOrderV2Request,
+        GenerateApiKeyRequest, OrderStatus, PositionCountFilter, QuoteStatus, RfqStatus,
+        SelfTradePreventionType,
     },
 };
 use proptest::{
@@ -31,7 +32,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         Answer, BASE, Document, Fill, Generator, KEY_ID, Request, Server, always, assert_no_key,
-        builder, call, client, credentials, keys, operation, pieces, whole_text,
+        builder, call, client, credentials, keys, operation, pieces, shared, whole_text,
     },
     table::Case,
 };
@@ -742,14 +743,15 @@ async fn a_raw_request_fails_with_the_same_error() {
 
 #[tokio::test]
 async fn a_raw_request_of_an_operation_has_its_name_and_its_access() {
-    let server = always(Answer::new(200, r#"{"price":0.070,"b":"1.00"}"#)).await;
+    let text = r#"{"trading_active":true,"exchange_active":true,"price":0.070,"balance":1,"portfolio_value":1,"updated_ts":1,"balance_dollars":"0.01","balance_breakdown":null}"#;
+    let server = always(Answer::new(200, text)).await;
     let client = client(&server.url());
     let of = |operation: &'static Operation, path: &str| {
         client.raw(operation.method.clone(), path).operation(operation)
     };
     let status = of(operation("get_exchange_status"), "/exchange/status");
     // Not signed, and not a byte of it is changed.
-    assert_eq!(status.send_text().await.unwrap().into_inner(), r#"{"price":0.070,"b":"1.00"}"#);
+    assert_eq!(status.send_text().await.unwrap().into_inner(), text);
     assert!(server.request().header("kalshi-access-key").is_none());
     let balance = of(operation("get_balance"), "/portfolio/balance");
     balance.send_text().await.unwrap();
@@ -777,6 +779,89 @@ async fn a_raw_text_is_json_that_is_no_error_or_nothing() {
         let error = raw.send_text().await.unwrap_err();
         assert_eq!(error.effect(), Effect::Unknown, "{body}");
     }
+}
+
+/// Returns what a failure comes to.
+fn verdict(error: &kalshi_sdk::Error) -> (ErrorKind, Effect, Option<String>) {
+    (error.kind(), error.effect(), error.json_path().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_raw_text_of_an_operation_is_a_success_where_that_of_its_method_is() {
+    for body in [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "<html>",
+        r#"{"order_group_id":"#,
+        r#"{"order_group_id":null,"subaccount":0}"#,
+        r#"{"order_group_id":"g","subaccount":0,"error":{"code":"no"}}"#,
+        r#"{"code":"no"}"#,
+        r#"{"message":"no"}"#,
+        r#"{"order_group_id":"g","subaccount":0,"exchange_index":0} {}"#,
+        r#"{"order_group_id":"g","subaccount":0,"message":"yes"}"#,
+        r#"{"order_group_id":"g","subaccount":0}"#,
+    ] {
+        let server = always(Answer::new(201, body)).await;
+        let client = client(&server.url());
+        let limit = CreateOrderGroupRequest::builder().contracts_limit(1);
+        let typed = client.create_order_group().body(limit).send().await.map(|_| ());
+        let create = operation("create_order_group");
+        let raw = || {
+            let request = client.raw(create.method.clone(), create.path).operation(create);
+            request.json(&json!({"contracts_limit": 1}))
+        };
+        let text = raw().send_text().await.map(|text| assert_eq!(text.into_inner(), body));
+        assert_eq!(text.as_ref().map_err(verdict), typed.as_ref().map_err(verdict), "{body}");
+        let value = raw().send::<Value>().await.map(|_| ());
+        assert_eq!(value.as_ref().map_err(verdict), typed.as_ref().map_err(verdict), "{body}");
+    }
+    // And where nothing is documented.
+    for body in ["", "{}", r#"{"new":1}"#, "OK", r#"{"code":"no"}"#] {
+        let server = always(Answer::new(200, body)).await;
+        let client = client(&server.url());
+        let typed = client.cancel_all_orders().send().await.map(|_| ());
+        let cancel = operation("cancel_all_orders");
+        let raw = client.raw(cancel.method.clone(), cancel.path).operation(cancel);
+        let text = raw.send_text().await.map(|_| ());
+        assert_eq!(text.as_ref().map_err(verdict), typed.as_ref().map_err(verdict), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_text_that_lacks_a_required_field_is_no_success_of_any_operation() {
+    let (next, answers) = shared(Mutex::new(json!({})));
+    let server = Server::start(move |_| Answer::json(&answers.lock().unwrap())).await;
+    let client = client(&server.url());
+    let mut seen = 0;
+    for operation in OPERATIONS {
+        let Some(schema) = Document::get().success(operation).1 else { continue };
+        let sample = Generator::response(Document::get(), Fill::Least, 7).sample(schema);
+        let (sample, required) = (sample.value, sample.required);
+        let send = async |body: Value| {
+            *next.lock().unwrap() = body;
+            let path = operation.path.replace(['{', '}'], "");
+            let raw = client.raw(operation.method.clone(), &path).operation(operation);
+            raw.send_text().await.map(|_| ())
+        };
+        send(sample.clone()).await.unwrap_or_else(|error| panic!("{operation}: {error}"));
+        for required in &required {
+            // No cursor is the end of a list.
+            let is_cursor = operation.pagination.is_some_and(|list| list.cursor == required.name);
+            if !required.holder.is_empty() || required.is_label || is_cursor {
+                continue;
+            }
+            let mut without = sample.clone();
+            without.as_object_mut().unwrap().remove(&required.name);
+            let error = send(without).await.expect_err(operation.id);
+            let path = Some(required.name.as_str());
+            assert_eq!((error.kind(), error.json_path()), (ErrorKind::Decode, path), "{operation}");
+            assert_eq!(error.effect(), Effect::Unknown);
+            seen += 1;
+        }
+    }
+    assert!(seen > 70, "{seen}");
 }
 
 // Nothing secret is printed.

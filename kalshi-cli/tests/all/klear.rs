@@ -15,9 +15,10 @@ const PEM: &str =
 
 async fn stub() -> Stub {
     let answer = |request: &Request| match request.line().as_str() {
-        "GET /klear-api/v1/margin/settlement_balance" => {
-            Some((200, r#"{"balance_available_centicents":12345678901234567}"#.to_owned()))
-        }
+        "GET /klear-api/v1/margin/settlement_balance" => Some((
+            200,
+            r#"{"user_id":"u","balance_available_centicents":12345678901234567}"#.to_owned(),
+        )),
         "GET /klear-api/v1/margin/new_thing" => Some((200, r#"{"new":1}"#.to_owned())),
         "POST /klear-api/v1/margin/withdraw_settlement_balance" => None,
         "POST /klear-api/v1/fcm/margin/api_keys/generate" => {

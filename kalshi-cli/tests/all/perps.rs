@@ -257,7 +257,12 @@ async fn a_write_is_shown_with_dry_run_and_its_lost_answer_is_an_unknown_outcome
 
 #[tokio::test]
 async fn a_group_is_found_in_its_subaccount() {
-    let stub = Stub::start(|_| Some((200, "{}".to_owned()))).await;
+    // With what the documents require of any of the answers.
+    let answer = json!({
+        "order_group_id": "g", "subaccount": 3, "is_auto_cancel_enabled": true, "orders": [],
+        "order_groups": [],
+    });
+    let stub = Stub::start(move |_| Some((200, answer.to_string()))).await;
     let at = "--subaccount 3";
     let index = "--exchange-index 2";
     let limit = json!({"contracts_limit_fp": "20.00"});

@@ -142,6 +142,21 @@ fn rings_of_references_are_refused() {
 }
 
 #[test]
+fn parts_of_which_no_object_can_be_made_are_refused() {
+    for (parts, index) in [
+        ("{allOf: [{type: string}, {type: integer}]}", 0),
+        (
+            "{allOf: [{type: object, properties: {a: {type: string}}}, {type: object, additionalProperties: {type: string}}]}",
+            1,
+        ),
+    ] {
+        let line = refused(&with_schema(parts));
+        let at = format!("/components/schemas/A/allOf/{index}: ");
+        assert_eq!(line, at + "a part of `allOf` has to be an object with named fields");
+    }
+}
+
+#[test]
 fn chains_of_schemas_are_bounded() {
     let mut chain = document();
     for link in 0..100 {

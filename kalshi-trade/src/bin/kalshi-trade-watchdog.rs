@@ -24,7 +24,8 @@ Environment:
   KALSHI_PRIVATE_KEY_PATH  its PEM file, or KALSHI_PRIVATE_KEY with the text
   KALSHI_WATCHDOG_TOKEN    a long text that the programs have to know";
 
-/// Cancels the orders of a program that dies.
+/// Cancels the orders of a program that dies: those of event contracts, and with --perps those of
+/// perpetual futures.
 ///
 /// Prints the address on which it listens. Stops at Ctrl-C, but not before the orders of every
 /// program that it watches are canceled; at a second Ctrl-C at once.
@@ -40,6 +41,9 @@ struct Arguments {
     /// Cancel only the orders whose client order id begins with this.
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
+    /// Cancel the orders of perpetual futures as well (needs a build with the feature `perps`).
+    #[arg(long)]
+    perps: bool,
     /// The time for which nothing may rest until a cancellation is over.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     quiet: u64,
@@ -69,6 +73,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .build()?;
     // A watchdog with a wrong key would be found out when it is too late.
     client.get_orders().status("resting").limit(1).send().await?;
+    if arguments.perps {
+        check_perps(&client).await?;
+    }
     let scope = match (arguments.subaccount, arguments.prefix) {
         (Some(number), _) => Scope::Subaccount(number),
         (None, Some(prefix)) => Scope::Prefix(prefix),
@@ -78,12 +85,13 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_quiet(Duration::from_secs(arguments.quiet))
         .with_poll(Duration::from_millis(arguments.poll));
     let (said, written) = notices(io::stderr());
-    let watchdog = Watchdog::builder(client, token)
+    let builder = Watchdog::builder(client, token)
         .with_scope(scope)
         .with_patience(patience)
-        .on_event(move |event| said.say(format!("{event:?}")))
-        .bind(arguments.port)
-        .await?;
+        .on_event(move |event| said.say(format!("{event:?}")));
+    #[cfg(feature = "perps")]
+    let builder = if arguments.perps { builder.with_perps() } else { builder };
+    let watchdog = builder.bind(arguments.port).await?;
     let mut out = io::stdout();
     match writeln!(out, "{}", watchdog.address()).and_then(|()| out.flush()) {
         // With --port it is known without.
@@ -107,6 +115,20 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     written.wait(LAST_WORDS);
     Ok(())
+}
+
+/// Makes the reads of perpetual futures that a cancellation needs.
+#[cfg(feature = "perps")]
+async fn check_perps(client: &Client) -> Result<(), Box<dyn Error>> {
+    client.perps().get_margin_orders().status("resting").limit(1).send().await?;
+    client.perps().balance().await?;
+    Ok(())
+}
+
+#[cfg(not(feature = "perps"))]
+async fn check_perps(_: &Client) -> Result<(), Box<dyn Error>> {
+    Err("--perps needs a build with it: cargo install kalshi-trade --features perps,watchdog"
+        .into())
 }
 
 /// The events that wait to be written. Further ones are counted and dropped.

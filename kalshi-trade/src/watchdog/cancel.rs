@@ -1,26 +1,56 @@
-//! Canceling until nothing rests.
+//! The settings of a cancellation, and its events.
 
 use std::time::Duration;
 
-use kalshi_sdk::{Client, Error, types::Order};
-use tokio::time::{Instant, sleep};
+use kalshi_sdk::{Client, Error};
+use tokio::sync::watch;
 
-use crate::cancels::{self, BATCH, Cancel};
+use super::sweep::{self, Task};
+use crate::journal::Product;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The orders that are canceled.
+/// The orders that are canceled, in each of the [`Products`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scope {
-    /// All orders of the account, in every subaccount: one request, whatever their number.
+    /// All orders of the account, in every subaccount: one request for each product, whatever their
+    /// number.
     All,
-    /// All orders of one subaccount, 0 to 63: one request.
+    /// All orders of one subaccount, 0 to 63: one request for each product.
     Subaccount(u8),
     /// The orders whose client order id begins with a text: those of one program among others. They
     /// have to be listed first.
     Prefix(String),
+}
+
+/// The products whose orders are canceled: event contracts, and further ones that are added.
+///
+/// # Examples
+///
+/// ```
+/// use kalshi_trade::watchdog::Products;
+///
+/// let event_contracts = Products::default();
+/// # let _ = event_contracts;
+/// # #[cfg(feature = "perps")]
+/// let both = Products::default().with_perps();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Products {
+    perps: bool,
+}
+
+impl Products {
+    /// Adds perpetual futures. The account has to be enabled for them.
+    #[cfg(feature = "perps")]
+    pub fn with_perps(mut self) -> Self {
+        self.perps = true;
+        self
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Product> {
+        [Product::EventContracts].into_iter().chain(self.perps.then_some(Product::Perps))
+    }
 }
 
 /// The times of a cancellation.
@@ -61,19 +91,31 @@ impl Patience {
 pub enum CancelEvent<'a> {
     /// The exchange accepted a request to cancel.
     Requested,
-    /// These orders still rest (the number of them): they are canceled again.
+    /// These orders of a product still rest (the number of them): they are canceled again.
     Resting(usize),
-    /// A request failed, and is repeated after a pause.
+    /// A request failed, or a row of a list did not decode. It is repeated after a pause.
     Failed(&'a Error),
-    /// Nothing has rested for the whole time.
+    /// A request had no answer within 30 s. It is repeated after a pause.
+    Unanswered,
+    /// The client panicked: a layer, or a function given to it. It is repeated after a pause.
+    Panicked,
+    /// Nothing has rested for the whole time, in any product.
     Quiet,
 }
 
-/// Cancels the orders of a scope until none has rested for a time. It does not give up: requests
-/// that fail are repeated, with pauses that grow to 5 s.
+/// Cancels the orders of a scope until none has rested for a time, in any of the products. It does
+/// not give up: requests that fail are repeated, with pauses that grow to 5 s. Products do not wait
+/// for each other.
 ///
 /// Canceling twice does no harm, so every failure is repeated, whether the request took effect or
-/// not. The cancellation waits for `report`, and ends if that panics: it should do neither.
+/// not. A request without an answer is given up after 30 s and repeated, whatever the time limit of
+/// the client.
+///
+/// It cancels orders, and nothing else of the account: not requests for quotes, quotes, or the exit
+/// triggers of perpetual futures.
+///
+/// The cancellation waits for `report`, which should return at once. If that panics, it is logged,
+/// and the cancellation goes on; so it does if a layer of the client panics.
 ///
 /// # Cancellation
 ///
@@ -88,96 +130,22 @@ pub enum CancelEvent<'a> {
 /// # let client = exchange.client(kalshi_sim::Role::Trader)?;
 /// use std::time::Duration;
 ///
-/// use kalshi_trade::watchdog::{Patience, Scope, cancel_until_quiet};
+/// use kalshi_trade::watchdog::{Patience, Products, Scope, cancel_until_quiet};
 ///
 /// let patience = Patience::default().with_quiet(Duration::from_millis(10));
-/// cancel_until_quiet(&client, &Scope::All, patience, |event| println!("{event:?}")).await;
+/// let products = Products::default();
+/// cancel_until_quiet(&client, &Scope::All, products, patience, |event| println!("{event:?}")).await;
 /// # Ok(())
 /// # }
 /// ```
 pub async fn cancel_until_quiet(
     client: &Client,
     scope: &Scope,
+    products: Products,
     patience: Patience,
-    mut report: impl FnMut(CancelEvent<'_>),
+    report: impl FnMut(CancelEvent<'_>),
 ) {
-    let mut pause = FIRST_PAUSE;
-    // First without looking: a list would cost time, and may trail.
-    let mut is_asked = false;
-    let mut quiet_since: Option<Instant> = None;
-    loop {
-        let step = async {
-            if !is_asked && request_all(client, scope).await? {
-                report(CancelEvent::Requested);
-            }
-            is_asked = true;
-            let began = Instant::now();
-            let resting = resting(client, scope).await?;
-            if resting.is_empty() {
-                return Ok(Some(*quiet_since.get_or_insert(began)));
-            }
-            quiet_since = None;
-            report(CancelEvent::Resting(resting.len()));
-            if !request_all(client, scope).await? {
-                cancel_listed(client, &resting).await?;
-            }
-            report(CancelEvent::Requested);
-            Ok::<_, Error>(None)
-        };
-        match step.await {
-            Ok(Some(since)) if since.elapsed() >= patience.quiet => {
-                report(CancelEvent::Quiet);
-                return;
-            }
-            Ok(_) => {
-                pause = FIRST_PAUSE;
-                sleep(patience.poll).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not cancel; repeating");
-                report(CancelEvent::Failed(&error));
-                sleep(pause.min(patience.poll.max(FIRST_PAUSE))).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
-}
-
-/// Cancels a whole scope by one request, and returns whether there is such a request for it.
-async fn request_all(client: &Client, scope: &Scope) -> Result<bool, Error> {
-    match scope {
-        Scope::All => client.cancel_all_orders().send().await.map(|_| true),
-        Scope::Subaccount(number) => {
-            client.cancel_all_orders().subaccount(i64::from(*number)).send().await.map(|_| true)
-        }
-        Scope::Prefix(_) => Ok(false),
-    }
-}
-
-/// Returns the orders of a scope that rest: all rows, or an error.
-async fn resting(client: &Client, scope: &Scope) -> Result<Vec<Order>, Error> {
-    let request = client.get_orders().status("resting").limit(1_000);
-    let request = match scope {
-        Scope::Subaccount(number) => request.subaccount(i64::from(*number)),
-        _ => request,
-    };
-    let mut orders = request.all().await?;
-    if let Scope::Prefix(prefix) = scope {
-        orders.retain(|order| order.client_order_id.starts_with(prefix.as_str()));
-    }
-    Ok(orders)
-}
-
-/// Cancels orders one by one, in batches. What became of each, the next list shows.
-async fn cancel_listed(client: &Client, orders: &[Order]) -> Result<(), Error> {
-    for batch in orders.chunks(BATCH) {
-        let cancels = batch.iter().map(|order| Cancel {
-            order_id: &order.order_id,
-            market_ticker: &order.ticker,
-            subaccount: order.subaccount_number,
-            exchange_index: order.exchange_index.clone(),
-        });
-        cancels::send(client, cancels).await?;
-    }
-    Ok(())
+    // Kept: without a sender there is nothing to wait for.
+    let (_deaths, no_death) = watch::channel(0);
+    sweep::until_quiet(&Task { client, scope, products, patience }, &no_death, report).await;
 }

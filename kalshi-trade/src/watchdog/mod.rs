@@ -4,15 +4,20 @@
 //! are filled. A watchdog holds a key of its own, listens on this machine, and cancels when a program
 //! that introduced itself ends without saying so, or is silent for longer than agreed.
 //!
+//! It cancels orders of event contracts; with the feature `perps` and `WatchdogBuilder::with_perps`
+//! (`--perps` of the program) those of perpetual futures as well. Requests for quotes, quotes and exit
+//! triggers stay.
+//!
 //! | what happens | the orders |
 //! |---|---|
 //! | the program crashes, is killed, or hangs | are canceled |
 //! | it is stopped with Ctrl-C together with the watchdog | are canceled: the watchdog ends last |
+//! | both are stopped with Ctrl-Z in one terminal | stay until both go on: give the watchdog a terminal or a session of its own (`setsid`) |
 //! | the watchdog dies | stay; [`Heartbeat::beat`] fails, and the program has to stop |
 //! | the machine dies, or loses its network | stay: only an `expiration_time` on the orders survives that |
 //!
 //! ```text
-//! cargo install kalshi-trade --features watchdog
+//! cargo install kalshi-trade --features perps,watchdog
 //! KALSHI_WATCHDOG_TOKEN=… KALSHI_ENV=demo kalshi-trade-watchdog --port 7070 --prefix mm1-
 //! ```
 //!
@@ -44,7 +49,11 @@
 //! ```
 
 mod cancel;
+mod events;
+#[cfg(feature = "perps")]
+mod perps;
 mod protocol;
+mod sweep;
 
 use std::{
     fmt, io,
@@ -66,10 +75,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::protocol::{MAX_LINE, OK, Output, Watch};
 pub use self::{
-    cancel::{CancelEvent, Patience, Scope, cancel_until_quiet},
+    cancel::{CancelEvent, Patience, Products, Scope, cancel_until_quiet},
     protocol::Death,
+};
+use self::{
+    protocol::{MAX_LINE, OK, Output, Watch},
+    sweep::{Task, until_quiet},
 };
 
 /// The programs that are watched at once. Further ones are refused.
@@ -101,6 +113,7 @@ pub struct WatchdogBuilder {
     client: Client,
     token: String,
     scope: Scope,
+    products: Products,
     patience: Patience,
     report: Report,
 }
@@ -109,6 +122,7 @@ impl fmt::Debug for WatchdogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WatchdogBuilder")
             .field("scope", &self.scope)
+            .field("products", &self.products)
             .field("patience", &self.patience)
             .finish_non_exhaustive()
     }
@@ -150,6 +164,7 @@ impl Watchdog {
             client,
             token: token.into(),
             scope: Scope::All,
+            products: Products::default(),
             patience: Patience::default(),
             report: Arc::new(|_| {}),
         }
@@ -200,9 +215,17 @@ impl Watchdog {
 }
 
 impl WatchdogBuilder {
-    /// Sets the orders that are canceled; all of the account unless set.
+    /// Sets the orders that are canceled; unless set all of the account, of event contracts.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
+        self
+    }
+
+    /// Cancels the orders of perpetual futures, too, within the scope. The account has to be enabled
+    /// for them: a cancellation ends only once nothing rests in either product.
+    #[cfg(feature = "perps")]
+    pub fn with_perps(mut self) -> Self {
+        self.products = self.products.with_perps();
         self
     }
 
@@ -244,25 +267,23 @@ impl WatchdogBuilder {
     }
 }
 
-/// Cancels at once whenever a program has died, until nothing has rested for a time.
+/// Cancels at once whenever a program has died, until nothing has rested for a time. A further death
+/// meanwhile starts that over.
 async fn cancel_at_each(
     mut trip: watch::Receiver<u64>,
     settings: &WatchdogBuilder,
     armed: &AtomicUsize,
 ) {
+    let task = Task {
+        client: &settings.client,
+        scope: &settings.scope,
+        products: settings.products,
+        patience: settings.patience,
+    };
     let mut handled = 0;
-    while trip.changed().await.is_ok() {
-        let deaths = loop {
-            let deaths = *trip.borrow_and_update();
-            let report = |event: CancelEvent<'_>| settings.tell(WatchdogEvent::Canceling(event));
-            let canceled =
-                cancel_until_quiet(&settings.client, &settings.scope, settings.patience, report);
-            tokio::select! {
-                () = canceled => break deaths,
-                // Another one has died: its orders are canceled now and not at the next look.
-                more = trip.changed() => if more.is_err() { return },
-            }
-        };
+    while trip.wait_for(|deaths| *deaths > handled).await.is_ok() {
+        let report = |event: CancelEvent<'_>| settings.tell(WatchdogEvent::Canceling(event));
+        let deaths = until_quiet(&task, &trip, report).await;
         let ended = usize::try_from(deaths - handled).unwrap_or(usize::MAX);
         armed.fetch_sub(ended, Ordering::AcqRel);
         handled = deaths;

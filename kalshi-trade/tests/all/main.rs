@@ -31,3 +31,5 @@ mod trading_exits;
 mod trading_losses;
 mod trading_renewals;
 mod watchdog;
+mod watchdog_failures;
+mod watchdog_perps;

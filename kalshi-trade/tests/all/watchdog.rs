@@ -9,33 +9,36 @@ use std::{
 
 use kalshi_auth::server::KeyPair;
 use kalshi_sdk::{Client, Credentials, Environment, OperationId, types::BookSide};
-use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, Role};
+use kalshi_sim::{Exchange, Fault, FaultKind, MarketPlan, PerpsMarketPlan, Role};
 use kalshi_trade::watchdog::{
     Heartbeat, Patience, Scope, Watchdog, WatchdogBuilder, WatchdogEvent,
 };
 use tokio::time::sleep;
 
-use crate::support::limit;
+use crate::{
+    support::limit,
+    watchdog_perps::{PERP, place_perp, resting_perps},
+};
 
 const TICKER: &str = "KXDOG-1-A";
-const TOKEN: &str = "a-token-of-this-test";
+pub(crate) const TOKEN: &str = "a-token-of-this-test";
 const CHILD: &str = "KALSHI_TRADE_TEST_BOT";
 
-async fn place(client: &Client, id: &str) {
+pub(crate) async fn place(client: &Client, id: &str) {
     let mut order = limit(TICKER, BookSide::Bid, "0.10", "1.00");
     order.client_order_id = Some(id.to_owned());
     client.create_order_v2().body(order).send().await.unwrap();
 }
 
 /// The client order ids of the orders that rest, sorted.
-async fn resting(client: &Client) -> Vec<String> {
+pub(crate) async fn resting(client: &Client) -> Vec<String> {
     let orders = client.get_orders().status("resting").ticker(TICKER).all().await.unwrap();
     let mut ids: Vec<String> = orders.into_iter().map(|order| order.client_order_id).collect();
     ids.sort_unstable();
     ids
 }
 
-async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..1_200 {
         if is_so().await {
             return;
@@ -46,17 +49,17 @@ async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// An exchange with a market, and the client of its trader.
-async fn exchange() -> (Exchange, Client) {
+pub(crate) async fn exchange() -> (Exchange, Client) {
     let exchange = Exchange::start().await.unwrap();
     exchange.markets().list(MarketPlan::new(TICKER, 86_400)).unwrap();
     let client = exchange.client(Role::Trader).unwrap();
     (exchange, client)
 }
 
-type Events = Arc<Mutex<Vec<String>>>;
+pub(crate) type Events = Arc<Mutex<Vec<String>>>;
 
 /// A watchdog that looks often, and what it reports.
-fn watchdog(client: &Client, scope: Scope) -> (WatchdogBuilder, Events) {
+pub(crate) fn watchdog(client: &Client, scope: Scope) -> (WatchdogBuilder, Events) {
     let patience = Patience::default()
         .with_quiet(Duration::from_millis(300))
         .with_poll(Duration::from_millis(20));
@@ -255,6 +258,7 @@ async fn the_orders_of_a_process_that_is_killed_are_canceled_by_another() {
         .await
         .unwrap();
     exchange.markets().list(MarketPlan::new(TICKER, 86_400)).unwrap();
+    exchange.perps().list(PerpsMarketPlan::new(PERP, "50.00".parse().unwrap())).unwrap();
     let credentials = Credentials::from_pem(key_id, pair.private_key_pem()).unwrap();
     let client = Client::builder()
         .with_environment(exchange.environment())
@@ -270,7 +274,7 @@ async fn the_orders_of_a_process_that_is_killed_are_canceled_by_another() {
         Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_kalshi-trade-watchdog"));
-    command.args(["--prefix", "bot-", "--quiet", "1", "--poll", "20"]);
+    command.args(["--perps", "--prefix", "bot-", "--quiet", "1", "--poll", "20"]);
     let mut dog = start(command);
     let mut address = String::new();
     BufReader::new(dog.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
@@ -285,7 +289,11 @@ async fn the_orders_of_a_process_that_is_killed_are_canceled_by_another() {
     let mut bot = start(command);
     wait_until("its orders rest", async || resting(&client).await.len() == 5).await;
     place(&client, "by-hand").await;
+    place_perp(&client, "bot-perp", 0).await;
     bot.0.kill().unwrap();
-    wait_until("they are canceled", async || resting(&client).await == ["by-hand"]).await;
+    wait_until("they are canceled", async || {
+        resting(&client).await == ["by-hand"] && resting_perps(&client).await.is_empty()
+    })
+    .await;
     assert!(dog.0.try_wait().unwrap().is_none(), "the watchdog goes on");
 }

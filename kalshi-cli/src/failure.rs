@@ -174,7 +174,7 @@ impl Failure {
 
     /// Returns the failure of a call: that of a write may have been carried out.
     pub(crate) fn of_call(error: &Error, operation: &Operation) -> Self {
-        let is_read = operation.method == http::Method::GET;
+        let is_read = operation.only_reads();
         let status = error.status().map(|status| status.as_u16());
         let code = error.code().map(str::to_owned);
         let is_paused = |text: Option<&str>| {

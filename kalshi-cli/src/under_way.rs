@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::Method;
 use kalshi_sdk::{
-    Effect,
+    Effect, Operation,
     middleware::{Extensions, Middleware, Next, Request, Response, Result, async_trait, effect},
 };
 
@@ -87,7 +87,9 @@ impl Middleware for MarkWrites {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        if request.method() == Method::GET {
+        let only_reads = |operation: &&Operation| operation.only_reads();
+        let is_read = extensions.get::<&'static Operation>().is_some_and(only_reads);
+        if is_read || request.method() == Method::GET {
             return next.run(request, extensions).await;
         }
         let mark = UnderWay(writes().begin(None));

@@ -72,7 +72,7 @@ impl Call {
     }
 
     pub(crate) fn is_write(&self) -> bool {
-        self.operation.method != http::Method::GET
+        !self.operation.only_reads()
     }
 
     /// Checks parameters and body as far as the table describes them.

@@ -35,7 +35,7 @@ pub(super) fn check_unknown(context: &Context, table: &Table, name: &str) -> Out
 fn may_cost(operation: &Operation) -> bool {
     let is_trading = matches!(operation.tag, "orders" | "communications" | "fcm");
     let takes_back = operation.method == Method::DELETE || operation.id.starts_with("decrease_");
-    operation.method != Method::GET && is_trading && !takes_back
+    !operation.only_reads() && is_trading && !takes_back
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ async fn to_unknown(
 /// not in it.
 fn stand_in(table: &Table, is_write: bool) -> &'static Operation {
     let mut operations = table.operations().iter();
-    let found = operations.find(|operation| (operation.method != Method::GET) == is_write);
+    let found = operations.find(|operation| operation.only_reads() != is_write);
     found.unwrap_or_else(|| OperationId::CreateOrderV2.operation())
 }
 

@@ -20,7 +20,8 @@ async fn stub() -> Stub {
             r#"{"user_id":"u","balance_available_centicents":12345678901234567}"#.to_owned(),
         )),
         "GET /klear-api/v1/margin/new_thing" => Some((200, r#"{"new":1}"#.to_owned())),
-        "POST /klear-api/v1/margin/withdraw_settlement_balance" => None,
+        "POST /klear-api/v1/margin/withdraw_settlement_balance"
+        | "POST /klear-api/v1/margin/estimate_maintenance_margin" => None,
         "POST /klear-api/v1/fcm/margin/api_keys/generate" => {
             Some(match request.json()["name"].as_str() {
                 Some("lost") => return None,
@@ -99,6 +100,14 @@ async fn a_withdrawal_without_an_answer_is_of_unknown_outcome() {
     assert!(requests.is_empty());
     let url = request["url"].as_str().unwrap();
     assert!(url.ends_with("/klear-api/v1/margin/withdraw_settlement_balance"), "{url}");
+
+    // A POST that only reads has done nothing.
+    let body =
+        r#"{"asset_class":"Crypto","positions":[{"market_ticker":"KXBTCPERP","quantity":1}]}"#;
+    let words = ["klear", "api", "estimate_portfolio_maintenance_margin", "--body", body];
+    let (ran, requests) = stub.finish(with_token(&words)).await;
+    let failure = ran.failure(1);
+    assert_eq!((failure["category"].as_str(), requests.len()), (Some("network"), 1), "{failure}");
 }
 
 #[tokio::test]

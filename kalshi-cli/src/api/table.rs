@@ -33,7 +33,7 @@ pub(crate) struct Hints {
     pub(crate) orders: Option<&'static str>,
 }
 
-/// What to do about an API key that is missing.
+/// The next step when an API key is missing.
 const NO_KEY: &str = "kalshi setup, or set KALSHI_API_KEY_ID and KALSHI_PRIVATE_KEY_PATH";
 
 /// The operations of the Trade API.
@@ -69,7 +69,7 @@ pub(crate) static PERPS: Table = Table {
     unknown: |name| format!("no operation is called {name:?}"),
 };
 
-/// What to do about a token of the clearing house that is refused.
+/// The next step when a token of the clearing house is refused.
 #[cfg(feature = "klear")]
 const KLEAR_TOKEN: &str = "check KALSHI_KLEAR_USER_ID and KALSHI_KLEAR_TOKEN, or the file that \
     KALSHI_KLEAR_TOKEN_FILE names, and that they are of this environment";

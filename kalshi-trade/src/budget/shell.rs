@@ -318,7 +318,7 @@ impl Budget {
     ///
     /// # Panics
     ///
-    /// Where it has to wait, outside of a Tokio runtime with its timer.
+    /// If it has to wait outside of a Tokio runtime with its timer.
     ///
     /// # Cancellation
     ///

@@ -66,7 +66,7 @@ pub struct FileJournal {
     durability: Durability,
     session: Session,
     state: Mutex<State>,
-    /// What the records add up to. Locked after `state`, and never while the file is written, so that
+    /// The sum of the records. Locked after `state`, and never while the file is written, so that
     /// reading it does not wait for the disk.
     history: Mutex<History>,
     /// The number of records that the disk has. Locked before `state`, by those who wait.

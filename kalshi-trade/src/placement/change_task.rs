@@ -36,7 +36,7 @@ pub(super) struct ChangeTask {
     send_by: Option<Instant>,
     /// The batch that it is sent with.
     seat: Seat<Limited<ChangeIntent>, ChangeInput>,
-    /// Where the first answer goes.
+    /// The receiver of the first answer.
     answer: Option<oneshot::Sender<FirstAnswer>>,
     /// True once the exchange did not find the order on the shard that the request named: from then on
     /// it is left to the exchange to find the shard.
@@ -44,7 +44,7 @@ pub(super) struct ChangeTask {
     withdrawal: Withdrawal,
     /// The time as it was read last.
     now: UnixMillis,
-    /// What happened, until the machine has taken it in.
+    /// The input that the machine has not taken yet.
     input: Option<ChangeInput>,
     writing: Option<Writing>,
 }
@@ -269,7 +269,7 @@ impl Resume for ChangeTask {
     }
 }
 
-/// Waits for the end of a write, and returns whether the record is committed; never if there is none.
+/// Waits for the end of a write, and returns whether the record is committed; waits for good without a write.
 async fn committed(writing: &mut Option<Writing>) -> bool {
     let Some(record) = writing else { return std::future::pending().await };
     // No answer: the runtime ends, or the journal panicked.

@@ -68,7 +68,7 @@ pub(super) async fn drive(mut task: impl Resume, hold: &mut Hold) {
     }
 }
 
-/// Returns what the request on its way comes to, once; never if there is none.
+/// Returns what the request on its way comes to, once; waits for good without a request.
 pub(super) async fn next<F: Future>(mut pending: Pin<&mut Option<F>>) -> F::Output {
     let Some(request) = pending.as_mut().as_pin_mut() else {
         return std::future::pending().await;

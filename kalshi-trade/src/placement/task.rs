@@ -24,7 +24,7 @@ use crate::{
     retry::ReckonedTime,
 };
 
-/// How long evidence is still taken in for an order that came to nothing.
+/// The time for which evidence is still taken in for an order that came to nothing.
 const LINGER: Duration = Duration::from_secs(300);
 
 /// The request that places an order.
@@ -73,7 +73,7 @@ pub(super) struct Task {
     withdrawal: Withdrawal,
     /// The time as it was read last.
     now: UnixMillis,
-    /// What happened, until the machine has taken it in.
+    /// The input that the machine has not taken yet.
     input: Option<Input>,
     lingers_until: Option<Instant>,
 }

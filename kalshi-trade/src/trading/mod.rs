@@ -1683,7 +1683,7 @@ fn is_intent_of(intent: OrderIntent, change: &Change) -> bool {
     }
 }
 
-/// Returns what the request on its way comes to, once; never if there is none.
+/// Returns what the request on its way comes to, once; waits for good without a request.
 async fn finished(running: &mut Option<Running>) -> Done {
     let Some(request) = running else { return std::future::pending().await };
     let done = request.await;

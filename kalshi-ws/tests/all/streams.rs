@@ -664,8 +664,8 @@ async fn a_question_of_a_consumer_that_the_connection_waits_for_ends_in_time() {
     let mut exchange = Exchange::start().await;
     let config = exchange.config().with_command_timeout(Duration::from_secs(1));
     let (mut stream, mut peer) = exchange.connect(config).await;
-    let wish = Subscription::trades(["A"]).with_capacity(1).with_overflow(Overflow::Block);
-    stream.handle().subscribe(wish).unwrap();
+    let subscription = Subscription::trades(["A"]).with_capacity(1).with_overflow(Overflow::Block);
+    stream.handle().subscribe(subscription).unwrap();
     peer.subscribed(1).await;
     expect_event!(stream, Event::Subscribed { .. });
     for _ in 1..=500 {

@@ -75,7 +75,7 @@ impl<P: Product> SessionState<P> {
         Some((state, &mut self.out))
     }
 
-    /// Returns the place of a channel, which is made if there is none.
+    /// Returns the place of a channel, made if it is missing.
     fn lane_of(&mut self, channel: &P::Channel) -> usize {
         let known = self.channels.iter().position(|state| state.channel == *channel);
         known.unwrap_or_else(|| {

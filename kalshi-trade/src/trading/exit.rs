@@ -11,7 +11,7 @@ use crate::orders::{Life, OrderEvent, OrderIntent, OrderKey};
 /// The time before a cancel on the way out is repeated.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
-/// What [`Trading::exit`] left behind.
+/// The end of [`Trading::exit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exited {
@@ -22,7 +22,7 @@ pub struct Exited {
     pub unsettled: Vec<OrderKey>,
     /// Orders that were not placed here and rest. They are left alone.
     pub foreign: Vec<OrderKey>,
-    /// What happened meanwhile, fills among it: take it in as that of [`Trading::next`].
+    /// The events meanwhile, fills among them: take them in as those of [`Trading::next`].
     pub events: Vec<OrderEvent>,
 }
 

@@ -1,4 +1,4 @@
-//! What of the handle cannot be seen from outside: streams that are closed, the order of reads, and a
+//! Properties of the handle that cannot be seen from outside: streams that are closed, the order of reads, and a
 //! clock that is set back.
 
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -2,7 +2,7 @@
 
 use kalshi_sdk::{Client, types::Order};
 
-use super::sweep::{Failure, Found, limited, next_row};
+use super::sweep::{Failure, Found, count_rows, limited, next_row};
 use crate::cancels::{self, BATCH, Cancel};
 
 /// Rows of a page.
@@ -15,12 +15,7 @@ pub(super) async fn cancel_all(client: &Client, subaccount: Option<u8>) -> Resul
 
 pub(super) async fn count(client: &Client, subaccount: Option<u8>) -> Result<usize, Failure> {
     let request = client.get_orders().status("resting").limit(LIMIT);
-    let mut rows = request.subaccount(subaccount.map(i64::from)).stream();
-    let mut found = Found::default();
-    while next_row(&mut rows, &mut found).await.is_some() {
-        found.resting += 1;
-    }
-    found.failed.map_or(Ok(found.resting), Err)
+    count_rows(request.subaccount(subaccount.map(i64::from)).stream()).await
 }
 
 /// Cancels what can be read, batch by batch while the list is read. What became of each order, the

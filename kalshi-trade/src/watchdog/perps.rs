@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use kalshi_sdk::Client;
 
-use super::sweep::{Failure, Found, limited, next_row};
+use super::sweep::{Failure, Found, count_rows, limited, next_row};
 
 /// Rows of a page: the most that a list of orders gives.
 const LIMIT: u16 = 10_000;
@@ -21,12 +21,7 @@ pub(super) async fn cancel_all(client: &Client, subaccount: Option<u8>) -> Resul
 
 pub(super) async fn count(client: &Client, subaccount: Option<u8>) -> Result<usize, Failure> {
     let request = client.perps().get_margin_orders().status("resting").limit(LIMIT);
-    let mut rows = request.subaccount(subaccount.map(i64::from)).stream();
-    let mut found = Found::default();
-    while next_row(&mut rows, &mut found).await.is_some() {
-        found.resting += 1;
-    }
-    found.failed.map_or(Ok(found.resting), Err)
+    count_rows(request.subaccount(subaccount.map(i64::from)).stream()).await
 }
 
 /// Cancels what can be read. A cancel needs the subaccount, which no row has: it is known by the

@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The time that a request has. A client of the caller's own may have no limit.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is to be canceled.
+/// A cancellation: its client, scope, products and times.
 pub(super) struct Task<'a> {
     pub(super) client: &'a Client,
     pub(super) scope: &'a Scope,
@@ -75,6 +75,15 @@ pub(super) async fn next_row<T>(rows: &mut Rows<'_, T>, found: &mut Found) -> Op
             }
         }
     }
+}
+
+/// Counts the rows of a list: all of them, or a failure.
+pub(super) async fn count_rows<T>(mut rows: Rows<'_, T>) -> Result<usize, Failure> {
+    let mut found = Found::default();
+    while next_row(&mut rows, &mut found).await.is_some() {
+        found.resting += 1;
+    }
+    found.failed.map_or(Ok(found.resting), Err)
 }
 
 /// The orders of a list that were found and canceled as far as that went.

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Virtual {
     began: Instant,
-    /// What it is ahead by, in milliseconds.
+    /// Its lead over the clock, in milliseconds.
     pub(crate) ahead: AtomicI64,
     /// True while it panics.
     pub(crate) panics: AtomicBool,
@@ -45,7 +45,7 @@ impl Clock for Virtual {
     }
 }
 
-/// What happens to a write.
+/// The fate of a write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// It is carried out, and its answer is lost.

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::watchdog::{TOKEN, exchange, place, resting, wait_until, watchdog};
 
-/// What becomes of a request.
+/// The fate of a request.
 enum Reply {
     Answer(u16, Value),
     Hang,

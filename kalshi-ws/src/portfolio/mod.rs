@@ -75,7 +75,7 @@ pub struct Portfolio {
     fills_from: Option<UnixMillis>,
     clock: Arc<dyn Clock>,
     clock_tolerance: Duration,
-    /// How far the clock was found to be behind the exchange's, beyond the tolerance.
+    /// The time by which the clock was found to be behind the exchange's, beyond the tolerance.
     clock_behind: Duration,
 }
 

@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     ChangeAnswer, ChangeInput, ChangeMachine, ChangeState, ChangeStep,
     batch::{CANCEL_WRITE_WAIT, Limited, Seat},
-    hold::{self, Hold, Resume, next},
+    hold::{self, Deadline, Hold, Resume, next},
     link::TaskEnd,
     read, reads,
     shell::{Shared, lock, write_later, write_now},
@@ -31,9 +31,8 @@ pub(crate) type FirstAnswer = Result<(), (ChangeAnswer, Error)>;
 pub(super) struct ChangeTask {
     machine: ChangeMachine,
     end: TaskEnd<ChangeState, ChangeInput>,
-    /// The time before which it is sent, by a clock that does not step; `None` once it has passed, and
-    /// for a cancel.
-    send_by: Option<Instant>,
+    /// The time before which it is sent; a cancel has none.
+    send_by: Deadline,
     /// The batch that it is sent with.
     seat: Seat<Limited<ChangeIntent>, ChangeInput>,
     /// The receiver of the first answer.
@@ -96,7 +95,7 @@ impl ChangeTask {
     ) -> Self {
         let is_cancel = machine.intent().change == OrderChange::Cancel;
         Self {
-            send_by: Instant::now().checked_add(within).filter(|_| !is_cancel),
+            send_by: if is_cancel { Deadline::default() } else { Deadline::within(within) },
             machine,
             end,
             seat,
@@ -132,7 +131,7 @@ impl ChangeTask {
         while let Some(input) = self.end.0.try_recv() {
             self.take(input);
         }
-        if self.send_by.take_if(|by| *by <= Instant::now()).is_some() {
+        if self.send_by.pass() {
             self.take(ChangeInput::DeadlinePassed);
         }
     }
@@ -158,12 +157,7 @@ impl ChangeTask {
         let intent = self.intent().clone();
         let exchange_index = intent.exchange_index.filter(|_| !self.is_shard_doubted);
         let request = ChangeIntent { exchange_index, ..intent };
-        Limited { request, within: self.left(), withdrawal: self.withdrawal.clone() }
-    }
-
-    /// Returns the time that is left to send it, if it is limited.
-    fn left(&self) -> Option<Duration> {
-        self.send_by.map(|by| by.saturating_duration_since(Instant::now()))
+        Limited { request, within: self.send_by.left(), withdrawal: self.withdrawal.clone() }
     }
 
     fn publish(&self, shared: &Shared) {
@@ -212,8 +206,7 @@ impl Resume for ChangeTask {
                 ChangeStep::WaitUntil(at) => {
                     self.seat.leave();
                     is_idle = matches!(self.machine.state(), ChangeState::Undecided(_));
-                    let left = hold::left(at, self.now);
-                    sleep = Some(self.left().map_or(left, |until_late| until_late.min(left)));
+                    sleep = Some(self.send_by.cut(hold::left(at, self.now)));
                     None
                 }
                 ChangeStep::Wait => {

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use kalshi_types::UnixMillis;
+use tokio::time::Instant;
 
 use super::{pauses, shell::Shared};
 
@@ -76,6 +77,33 @@ pub(super) async fn next<F: Future>(mut pending: Pin<&mut Option<F>>) -> F::Outp
     let input = request.await;
     pending.set(None);
     input
+}
+
+/// The end of the time in which something may be sent, by a clock that does not step. Without one it
+/// may be sent at any time.
+#[derive(Debug, Default)]
+pub(super) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Returns the end of a time from now on.
+    pub(super) fn within(time: Duration) -> Self {
+        Self(Instant::now().checked_add(time))
+    }
+
+    /// Returns the time that is left, if it is limited.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.0.map(|by| by.saturating_duration_since(Instant::now()))
+    }
+
+    /// Returns a time, or what is left if that is shorter.
+    pub(super) fn cut(&self, time: Duration) -> Duration {
+        self.left().map_or(time, |left| left.min(time))
+    }
+
+    /// Reports whether it has passed, once.
+    pub(super) fn pass(&mut self) -> bool {
+        self.0.take_if(|by| *by <= Instant::now()).is_some()
+    }
 }
 
 /// Waits for a time, and no longer than until the clock is to be looked at again; for good without one.

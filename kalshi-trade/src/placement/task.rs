@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Answer, Input, PlacementMachine, PlacementState, Step,
     batch::{Limited, Seat},
-    hold::{self, Hold, Resume, next},
+    hold::{self, Deadline, Hold, Resume, next},
     link::TaskEnd,
     read::{self, Question},
     reads,
@@ -66,8 +66,8 @@ pub(super) struct Task {
     /// The body that is sent first; `None` in an order of an earlier session.
     request: Option<Request>,
     first_sent: UnixMillis,
-    /// The time before which it is sent, by a clock that does not step; `None` once it has passed.
-    send_by: Option<Instant>,
+    /// The time before which it is sent.
+    send_by: Deadline,
     /// The batch that it is sent with.
     seat: Seat<Limited<CreateOrderV2Request>, Input>,
     withdrawal: Withdrawal,
@@ -113,7 +113,7 @@ impl Task {
         (now, within): (UnixMillis, Duration),
         seat: Seat<Limited<CreateOrderV2Request>, Input>,
     ) -> Self {
-        let send_by = Instant::now().checked_add(within);
+        let send_by = Deadline::within(within);
         let task = Self::restored(machine, end, now, now);
         Self { request: Some(request), send_by, seat, ..task }
     }
@@ -130,7 +130,7 @@ impl Task {
             end,
             request: None,
             first_sent,
-            send_by: None,
+            send_by: Deadline::default(),
             seat: Seat::none(),
             withdrawal: Withdrawal::default(),
             now,
@@ -160,7 +160,7 @@ impl Task {
         while let Some(input) = self.end.0.try_recv() {
             self.take(input);
         }
-        if self.send_by.take_if(|by| *by <= Instant::now()).is_some() {
+        if self.send_by.pass() {
             self.take(Input::DeadlinePassed);
         }
     }
@@ -201,13 +201,8 @@ impl Task {
     /// Returns what is sent: from the second time on, as it was written.
     fn request(&mut self) -> Option<Limited<Request>> {
         let request = self.request.take().or_else(|| Request::of(self.machine.intent()))?;
-        let within = self.left();
+        let within = self.send_by.left();
         Some(Limited { request, within, withdrawal: self.withdrawal.clone() })
-    }
-
-    /// Returns the time that is left to send it, if it is limited.
-    fn left(&self) -> Option<Duration> {
-        self.send_by.map(|by| by.saturating_duration_since(Instant::now()))
     }
 
     fn question(&self, number: u32) -> Question {
@@ -264,8 +259,7 @@ impl Resume for Task {
                 Step::WaitUntil(at) => {
                     self.seat.leave();
                     is_idle = matches!(self.machine.state(), PlacementState::Undecided(_));
-                    let left = hold::left(at, self.now);
-                    sleep = Some(self.left().map_or(left, |until_late| until_late.min(left)));
+                    sleep = Some(self.send_by.cut(hold::left(at, self.now)));
                     None
                 }
                 Step::Wait => None,
